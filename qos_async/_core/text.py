@@ -1,0 +1,49 @@
+"""Text from the server, made fit for a log, a terminal or an error."""
+
+from __future__ import annotations
+
+import re
+
+from qos_async.errors import AuthenticationError, LimitError, QosError, RejectedError
+
+__all__ = ["printable", "refusal"]
+
+_LENGTH = 200
+
+# The server has no error codes, only words; one text is public: "Key expired."
+_ABOUT_THE_KEY = re.compile(
+    r"\b(?:api[ _-]?)?key\b.{0,40}(?:expire|invalid|incorrect|wrong|not\b|unknown"
+    r"|missing|required|empty|error|illegal|disabled|denied|refused|banned|过期|无效|错误)"
+    r"|(?:expired|invalid|incorrect|wrong|unknown|missing|bad|no)\W+(?:api[ _-]?)?key\b"
+    r"|unauthori[sz]ed|authenticat|forbidden|密钥",
+    re.IGNORECASE,
+)
+_ABOUT_THE_PLAN = re.compile(
+    r"limit|quota|exceed|too (?:many|fast|frequent|often)|frequen|rate\b|maximum|throttl"
+    r"|频|超过|超出|上限|限制",
+    re.IGNORECASE,
+)
+
+
+def printable(data: bytes | str, length: int = _LENGTH) -> str:
+    """Cut text to ``length`` characters and escape what is not printable."""
+    text = data.decode("utf-8", "backslashreplace") if isinstance(data, bytes) else data
+    shown = "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode()
+        for char in text[:length]
+    )
+    return shown[:length] + ("…" if len(text) > length else "")
+
+
+def refusal(
+    message: str, *, operation: str = "", symbols: tuple[str, ...] = ()
+) -> QosError:
+    """Turn the server's words into the error that says what can be done about it."""
+    message = printable(message) or "refused without a reason"
+    if _ABOUT_THE_KEY.search(message):
+        return AuthenticationError(
+            f"the server refused the API key: {message} "
+            "(see QOS_API_KEY, or the key argument of Client)"
+        )
+    kind = LimitError if _ABOUT_THE_PLAN.search(message) else RejectedError
+    return kind(message, operation=operation, symbols=symbols)

@@ -1,0 +1,74 @@
+"""What can be subscribed to."""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+from msgspec import Struct
+from msgspec.structs import force_setattr
+
+from qos_async.enums import Channel, Interval
+from qos_async.models import Depth, Kline, N, Snapshot, Trade
+from qos_async.symbols import canonical
+
+__all__ = ["CHANNELS", "LETTERS", "Push", "Topic", "topic_of"]
+
+Push: TypeAlias = Snapshot[N] | Trade[N] | Depth[N] | Kline[N]
+
+CHANNELS: dict[type[object], Channel] = {
+    Snapshot: Channel.SNAPSHOT,
+    Trade: Channel.TRADE,
+    Depth: Channel.DEPTH,
+    Kline: Channel.KLINE,
+}
+LETTERS = {
+    Channel.SNAPSHOT: "S",
+    Channel.TRADE: "T",
+    Channel.DEPTH: "D",
+    Channel.KLINE: "K",  # Section 5.5.1 says D; every example and SDK says K.
+}
+
+
+class Topic(Struct, frozen=True, order=True):
+    """One symbol on one channel; for klines, at one interval.
+
+    ``Topic("trade", "US:AAPL")``, ``Topic("kline", "CF:BTCUSDT", "1m")``.
+
+    Raises:
+        ValueError: For an unknown channel, a malformed symbol, a kline topic without
+            a known interval, or an interval on another channel.
+    """
+
+    channel: Channel | str
+    symbol: str
+    interval: Interval | str | None = None
+
+    def __post_init__(self) -> None:
+        force_setattr(self, "channel", _channel(self.channel))
+        force_setattr(self, "symbol", canonical(self.symbol))
+        if self.channel is Channel.KLINE:
+            if self.interval is None:
+                raise ValueError(
+                    f'a kline topic needs an interval: Topic("kline", "{self.symbol}", "1m")'
+                )
+            force_setattr(self, "interval", Interval.parse(self.interval))
+        elif self.interval is not None:
+            raise ValueError(f"a {self.channel} topic has no interval")
+
+    def __str__(self) -> str:
+        tail = f" {self.interval.short}" if isinstance(self.interval, Interval) else ""
+        return f"{self.channel} {self.symbol}{tail}"
+
+
+def topic_of(push: Push[N]) -> Topic:
+    """Name the topic that a push belongs to."""
+    interval = push.interval if isinstance(push, Kline) else None
+    return Topic(CHANNELS[type(push)], push.symbol, interval)
+
+
+def _channel(name: str) -> Channel:
+    try:
+        return Channel(name)
+    except ValueError:
+        allowed = ", ".join(Channel)
+        raise ValueError(f"unknown channel {name!r}: expected one of {allowed}") from None

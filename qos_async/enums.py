@@ -1,0 +1,178 @@
+"""Vocabularies of the service, with the numbers it puts on the wire.
+
+A value that the service invents later reads as ``UNKNOWN``: a new number must
+never end a stream.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum, StrEnum
+from typing import Self
+
+__all__ = [
+    "Adjustment",
+    "Channel",
+    "Interval",
+    "LinkState",
+    "Market",
+    "Session",
+    "Side",
+    "TradingStatus",
+]
+
+
+class Market(StrEnum):
+    """The part of a symbol before its colon (document, section 3).
+
+    Markets are an open set: one that is not listed here is still a ``Market``,
+    equal to its code.
+    """
+
+    US = "US"
+    """United States stocks."""
+    HK = "HK"
+    """Hong Kong stocks."""
+    SH = "SH"
+    """Shanghai A-shares; volumes are in lots of 100."""
+    SZ = "SZ"
+    """Shenzhen A-shares; volumes are in lots of 100."""
+    CF = "CF"
+    """Crypto perpetual contracts."""
+    FX = "FX"
+    """Foreign exchange."""
+    IX = "IX"
+    """Indices."""
+    CM = "CM"
+    """Metals and energy."""
+
+    @classmethod
+    def _missing_(cls, value: object) -> Market | None:
+        if not isinstance(value, str) or not value.isalpha() or not value.isascii():
+            return None
+        known = cls.__members__.get(value.upper())
+        if known is not None:
+            return known
+        member = str.__new__(cls, value.upper())
+        member._name_ = member._value_ = value.upper()
+        return member
+
+
+class Channel(StrEnum):
+    """A kind of live data."""
+
+    SNAPSHOT = "snapshot"
+    TRADE = "trade"
+    DEPTH = "depth"
+    KLINE = "kline"
+
+
+class Interval(IntEnum):
+    """The length of a kline (document, section 2.1)."""
+
+    UNKNOWN = 0
+    MIN_1 = 1
+    MIN_5 = 5
+    MIN_15 = 15
+    MIN_30 = 30
+    HOUR_1 = 60
+    HOUR_2 = 120
+    HOUR_4 = 240
+    DAY = 1001
+    WEEK = 1007
+    MONTH = 1030
+    YEAR = 2001
+
+    @classmethod
+    def _missing_(cls, value: object) -> Interval | None:
+        return cls.UNKNOWN if isinstance(value, int) else None
+
+    @classmethod
+    def parse(cls, value: Interval | str | int) -> Interval:
+        """Read an interval given as a member, ``"1m"`` or a wire number.
+
+        Raises:
+            ValueError: For anything else; the message lists what is allowed.
+        """
+        found = _INTERVALS.get(value) if isinstance(value, (str, int)) else None
+        if found is None:
+            allowed = " ".join(_SHORT.values())
+            raise ValueError(
+                f"unknown interval {value!r}: expected one of {allowed}, "
+                "or a member of Interval"
+            )
+        return found
+
+    @property
+    def short(self) -> str:
+        """The interval as people write it, such as ``"1m"`` or ``"1d"``."""
+        return _SHORT.get(self, "unknown")
+
+
+_SHORT = {
+    Interval.MIN_1: "1m",
+    Interval.MIN_5: "5m",
+    Interval.MIN_15: "15m",
+    Interval.MIN_30: "30m",
+    Interval.HOUR_1: "1h",
+    Interval.HOUR_2: "2h",
+    Interval.HOUR_4: "4h",
+    Interval.DAY: "1d",
+    Interval.WEEK: "1w",
+    Interval.MONTH: "1M",
+    Interval.YEAR: "1y",
+}
+_INTERVALS: dict[str | int, Interval] = {
+    **{short: interval for interval, short in _SHORT.items()},
+    **{int(interval): interval for interval in _SHORT},
+}
+
+
+class _OpenEnum(IntEnum):
+    """An enumeration in which a number nobody knows reads as ``UNKNOWN``."""
+
+    @classmethod
+    def _missing_(cls, value: object) -> Self | None:
+        return cls["UNKNOWN"] if isinstance(value, int) else None
+
+
+class Side(_OpenEnum):
+    """Who crossed the spread in a trade (document, section 2.2)."""
+
+    UNKNOWN = 0
+    BUY = 1
+    SELL = 2
+
+
+class Session(_OpenEnum):
+    """The part of the US trading day a quote belongs to (document, section 2.3)."""
+
+    UNKNOWN = 0
+    OVERNIGHT = 1
+    PRE_MARKET = 2
+    REGULAR = 3
+    POST_MARKET = 4
+
+
+class TradingStatus(_OpenEnum):
+    """Whether an instrument is suspended (field ``s`` of a snapshot)."""
+
+    UNKNOWN = -1
+    TRADING = 0
+    SUSPENDED = 1
+
+
+class Adjustment(IntEnum):
+    """How klines account for dividends and splits (field ``a`` of a request)."""
+
+    NONE = 0
+    FORWARD = 1
+
+
+class LinkState(StrEnum):
+    """Where the one websocket is."""
+
+    IDLE = "idle"
+    CONNECTING = "connecting"
+    OPEN = "open"
+    BACKOFF = "backoff"
+    CLOSED = "closed"

@@ -1,0 +1,328 @@
+"""What the service tells, as typed records named the way the industry names it.
+
+Every record is a frozen msgspec ``Struct``, decoded straight from the wire. The
+wire's letters stand once each, in ``rename``, on the class that declares the field.
+Records that hold prices are generic in their number type: ``Trade[Decimal]`` by
+default, ``Trade[float]`` or ``Trade[str]`` on request.
+
+Whatever a market may leave out is ``None``; a missing ``timestamp`` is 0.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, Generic, cast
+
+from msgspec import Struct
+
+from qos_async.enums import Interval, Session, Side, TradingStatus
+from qos_async.periods import bar_end
+from qos_async.symbols import market_of
+
+if TYPE_CHECKING:  # Type checkers know the default; at run time nothing needs it.
+    from typing_extensions import TypeVar
+
+    N = TypeVar("N", bound=Decimal | float | str, default=Decimal)
+else:
+    from typing import TypeVar
+
+    N = TypeVar("N", bound=Decimal | float | str)
+
+__all__ = [
+    "Depth",
+    "Instrument",
+    "Kline",
+    "N",
+    "PriceLevel",
+    "Product",
+    "SessionQuote",
+    "Snapshot",
+    "Tick",
+    "Trade",
+    "TradingDay",
+]
+
+
+class Tick(
+    Struct,
+    frozen=True,
+    kw_only=True,
+    gc=False,
+    rename={"symbol": "c", "timestamp": "ts"},
+):
+    """What snapshots, trades, depths and klines have in common.
+
+    Attributes:
+        symbol: Canonical, such as ``"US:AAPL"``.
+        timestamp: The server's, in epoch seconds; 0 where it sent none.
+        received_at: When this machine read it, in nanoseconds since the epoch;
+            0 on fetched records.
+        recovered: Whether it was fetched after an outage instead of pushed.
+    """
+
+    symbol: str
+    timestamp: int = 0
+    received_at: int = 0
+    recovered: bool = False
+
+    @property
+    def time(self) -> datetime:
+        """The server's timestamp as an aware UTC datetime."""
+        return datetime.fromtimestamp(self.timestamp, UTC)
+
+
+class SessionQuote(
+    Struct,
+    Generic[N],
+    frozen=True,
+    kw_only=True,
+    gc=False,
+    rename={
+        "last_price": "lp",
+        "prev_close": "yp",
+        "high": "h",
+        "low": "l",
+        "volume": "v",
+        "turnover": "t",
+        "timestamp": "ts",
+    },
+):
+    """A US pre-market, post-market or overnight session (section 4.3.3)."""
+
+    last_price: N | None = None
+    prev_close: N | None = None
+    high: N | None = None
+    low: N | None = None
+    volume: N | None = None
+    turnover: N | None = None
+    timestamp: int = 0
+
+    @property
+    def time(self) -> datetime:
+        """The server's timestamp as an aware UTC datetime."""
+        return datetime.fromtimestamp(self.timestamp, UTC)
+
+
+class Snapshot(
+    Tick,
+    Generic[N],
+    frozen=True,
+    kw_only=True,
+    gc=False,
+    tag_field="tp",
+    tag="S",
+    rename={
+        "last_price": "lp",
+        "prev_close": "yp",
+        "open": "o",
+        "high": "h",
+        "low": "l",
+        "volume": "v",
+        "turnover": "t",
+        "status": "s",
+        "session": "tt",
+        "pre_market": "pq",
+        "post_market": "aq",
+        "overnight": "nq",
+    },
+):
+    """The state of one instrument's trading day (sections 4.3, 5.2, 5.6).
+
+    Volume is in shares for US and HK, in lots of 100 for SH and SZ, in coins for
+    CF; ``turnover`` is in the trading currency. Outside regular hours ``last_price``
+    may lie outside ``low`` to ``high``.
+    """
+
+    last_price: N | None = None
+    prev_close: N | None = None
+    open: N | None = None
+    high: N | None = None
+    low: N | None = None
+    volume: N | None = None
+    turnover: N | None = None
+    status: TradingStatus = TradingStatus.UNKNOWN
+    session: Session | None = None
+    pre_market: SessionQuote[N] | None = None
+    post_market: SessionQuote[N] | None = None
+    overnight: SessionQuote[N] | None = None
+
+
+class Trade(
+    Tick,
+    Generic[N],
+    frozen=True,
+    kw_only=True,
+    gc=False,
+    tag_field="tp",
+    tag="T",
+    rename={"price": "p", "size": "v", "side": "d"},
+):
+    """One execution (sections 4.5, 5.3, 5.7).
+
+    Trades carry no id and whole seconds; several alike in one second are normal.
+    Size is in shares for US and HK, in lots of 100 for SH and SZ, in coins for CF.
+    """
+
+    price: N
+    size: N | None = None
+    side: Side = Side.UNKNOWN
+
+
+class PriceLevel(
+    Struct, Generic[N], frozen=True, gc=False, rename={"price": "p", "size": "v"}
+):
+    """One rung of the order book."""
+
+    price: N
+    size: N
+
+
+class Depth(
+    Tick,
+    Generic[N],
+    frozen=True,
+    kw_only=True,
+    gc=False,
+    tag_field="tp",
+    tag="D",
+    rename={"bids": "b", "asks": "a"},
+):
+    """The whole order book, best price first on both sides (sections 4.4, 5.4, 5.8).
+
+    US has 1 level a side, SH and SZ 5, HK 10, CF 20. Levels of size zero occur and
+    are kept in ``bids`` and ``asks``.
+    """
+
+    bids: tuple[PriceLevel[N], ...] = ()
+    asks: tuple[PriceLevel[N], ...] = ()
+
+    @property
+    def best_bid(self) -> PriceLevel[N] | None:
+        """The highest bid that can be traded with, or None."""
+        return _best(self.bids)
+
+    @property
+    def best_ask(self) -> PriceLevel[N] | None:
+        """The lowest ask that can be traded with, or None."""
+        return _best(self.asks)
+
+    @property
+    def mid(self) -> N | None:
+        """Halfway between best bid and best ask; None where a side is empty."""
+        bid, ask = self.best_bid, self.best_ask
+        if bid is None or ask is None:
+            return None
+        if isinstance(bid.price, str):
+            return cast("N", str((Decimal(bid.price) + Decimal(ask.price)) / 2))
+        return cast("N", (cast("Any", bid.price) + ask.price) / 2)
+
+    @property
+    def spread(self) -> N | None:
+        """Best ask minus best bid; None where a side is empty."""
+        bid, ask = self.best_bid, self.best_ask
+        if bid is None or ask is None:
+            return None
+        if isinstance(bid.price, str):
+            return cast("N", str(Decimal(ask.price) - Decimal(bid.price)))
+        return cast("N", cast("Any", ask.price) - bid.price)
+
+
+def _best(levels: tuple[PriceLevel[N], ...]) -> PriceLevel[N] | None:
+    # A price limit leaves zero-size levels at the top: nobody can trade with those.
+    return next((level for level in levels if float(level.size)), None)
+
+
+class Kline(
+    Tick,
+    Generic[N],
+    frozen=True,
+    kw_only=True,
+    gc=False,
+    tag_field="tp",
+    tag="K",
+    rename={
+        "open": "o",
+        "high": "h",
+        "low": "l",
+        "close": "cl",
+        "volume": "v",
+        "interval": "kt",
+    },
+):
+    """Open, high, low, close and volume of one interval (sections 4.6, 5.5, 5.9).
+
+    ``timestamp`` is the start of the bar; for a day bar, local midnight of its market.
+    The newest bar is unfinished. Volume is in the units of ``Trade.size``.
+    """
+
+    interval: Interval
+    open: N
+    high: N
+    low: N
+    close: N
+    volume: N | None = None
+
+    @property
+    def end(self) -> datetime:
+        """When the bar is over, as an aware UTC datetime (exclusive)."""
+        end = bar_end(self.timestamp, self.interval, market_of(self.symbol))
+        return datetime.fromtimestamp(end, UTC)
+
+
+class Instrument(
+    Struct,
+    Generic[N],
+    frozen=True,
+    kw_only=True,
+    gc=False,
+    rename={
+        "symbol": "c",
+        "exchange": "e",
+        "currency": "tc",
+        "name_zh": "nc",
+        "name_en": "ne",
+        "lot_size": "ls",
+        "total_shares": "ts",
+        "circulating_shares": "os",
+        "eps": "ep",
+        "bps": "na",
+        "dividend": "dy",
+    },
+):
+    """What does not change during a day (sections 4.2, 5.11).
+
+    Attributes:
+        eps: Earnings per share.
+        bps: Book value (net assets) per share.
+        dividend: Dividend per share; the document calls it a yield, its values
+            are amounts.
+    """
+
+    symbol: str
+    exchange: str | None = None
+    currency: str | None = None
+    name_zh: str | None = None
+    name_en: str | None = None
+    lot_size: int | None = None
+    total_shares: int | None = None
+    circulating_shares: int | None = None
+    eps: N | None = None
+    bps: N | None = None
+    dividend: N | None = None
+
+
+class Product(
+    Struct, frozen=True, kw_only=True, gc=False, rename={"symbol": "code"}
+):
+    """One row of a market's product list (newer document, ``/product-list``)."""
+
+    symbol: str
+    name: str = ""
+
+
+class TradingDay(Struct, frozen=True, kw_only=True, gc=False):
+    """A day on which a market trades (newer document, ``/market-calendar``)."""
+
+    date: date
+    half_day: bool = False

@@ -1,0 +1,82 @@
+"""When a kline starts and ends.
+
+Intraday bars have a fixed length. A day bar starts at local midnight of its
+market, daylight saving included (recorded in the vendor's samples); weeks start
+on Monday, months and years on their first day.
+"""
+
+from __future__ import annotations
+
+from datetime import date, datetime, timedelta, timezone, tzinfo
+from functools import lru_cache
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from qos_async.enums import Interval
+
+__all__ = ["bar_end", "bar_start", "market_zone"]
+
+_ZONES = {
+    "US": ("America/New_York", -5),
+    "HK": ("Asia/Hong_Kong", 8),
+    "SH": ("Asia/Shanghai", 8),
+    "SZ": ("Asia/Shanghai", 8),
+}
+_MINUTE = 60
+
+
+@lru_cache(maxsize=64)
+def market_zone(market: str) -> tzinfo:
+    """Name the time zone of a market's days; UTC where none is known."""
+    name, hours = _ZONES.get(market, ("UTC", 0))
+    try:
+        return ZoneInfo(name)
+    except ZoneInfoNotFoundError:  # A machine without tzdata: right but for DST.
+        return timezone(timedelta(hours=hours))
+
+
+def bar_start(timestamp: int, interval: Interval, market: str) -> int:
+    """Find the start of the bar that ``timestamp`` falls into, in epoch seconds."""
+    zone = market_zone(market)
+    day = datetime.fromtimestamp(timestamp, zone).date()
+    if interval >= Interval.DAY:
+        return _midnight(_first_day(day, interval), zone)
+    length = interval * _MINUTE
+    midnight = _midnight(day, zone)
+    return midnight + (timestamp - midnight) // length * length
+
+
+def bar_end(start: int, interval: Interval, market: str) -> int:
+    """Find the end of the bar that starts at ``start``, in epoch seconds."""
+    if interval < Interval.DAY:
+        return start + interval * _MINUTE
+    zone = market_zone(market)
+    day = _first_day(datetime.fromtimestamp(start, zone).date(), interval)
+    return _midnight(_next_first_day(day, interval), zone)
+
+
+def _first_day(day: date, interval: Interval) -> date:
+    match interval:
+        case Interval.WEEK:
+            return day - timedelta(days=day.weekday())
+        case Interval.MONTH:
+            return day.replace(day=1)
+        case Interval.YEAR:
+            return day.replace(month=1, day=1)
+        case _:
+            return day
+
+
+def _next_first_day(day: date, interval: Interval) -> date:
+    match interval:
+        case Interval.WEEK:
+            return day + timedelta(days=7)
+        case Interval.MONTH:
+            return (day + timedelta(days=31)).replace(day=1)
+        case Interval.YEAR:
+            return day.replace(year=day.year + 1)
+        case _:
+            return day + timedelta(days=1)
+
+
+def _midnight(day: date, zone: tzinfo) -> int:
+    return int(datetime(day.year, day.month, day.day, tzinfo=zone).timestamp())

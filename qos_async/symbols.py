@@ -1,0 +1,93 @@
+"""Symbols: ``MARKET:CODE``, and the lists of them that the wire takes.
+
+The canonical form has its market in capitals and, in Hong Kong, no leading
+zeros: the server answers ``HK:700`` to a question about ``HK:00700``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+__all__ = ["Symbols", "canonical", "market_of", "pack", "split"]
+
+Symbols = str | Iterable[str]
+"""What every verb takes: ``"US:AAPL"``, ``"US:AAPL,TSLA"`` or a list of either."""
+
+
+def canonical(symbol: str) -> str:
+    """Write one symbol the way results and ticks carry it.
+
+    Raises:
+        ValueError: If it is not ``MARKET:CODE``; the message names the entry.
+    """
+    market, codes = _parse(symbol)
+    if len(codes) != 1:
+        raise _malformed(symbol, "expected a single symbol")
+    return f"{market}:{codes[0]}"
+
+
+def split(*symbols: Symbols) -> tuple[str, ...]:
+    """Take a list of entries apart into canonical symbols, each once, in order.
+
+    Raises:
+        ValueError: If an entry is malformed, or if there is none at all.
+    """
+    found: dict[str, None] = {}
+    for entry in symbols:
+        if not isinstance(entry, Iterable):
+            raise _malformed(entry, "expected text")
+        for text in (entry,) if isinstance(entry, str) else entry:
+            market, codes = _parse(text)
+            found.update((f"{market}:{code}", None) for code in codes)
+    if not found:
+        raise ValueError('name at least one symbol, such as "US:AAPL"')
+    return tuple(found)
+
+
+def pack(symbols: Iterable[str]) -> list[str]:
+    """Fold symbols into the wire's entries: one market each, codes in commas.
+
+    >>> pack(["US:AAPL", "HK:700", "US:TSLA"])
+    ['US:AAPL,TSLA', 'HK:700']
+    """
+    markets: dict[str, list[str]] = {}
+    for symbol in split(symbols):
+        market, _, code = symbol.partition(":")
+        markets.setdefault(market, []).append(code)
+    return [f"{market}:{','.join(codes)}" for market, codes in markets.items()]
+
+
+def market_of(symbol: str) -> str:
+    """Name the market of a canonical symbol."""
+    return symbol.partition(":")[0]
+
+
+def _parse(entry: object) -> tuple[str, list[str]]:
+    if not isinstance(entry, str):
+        raise _malformed(entry, "expected text")
+    market, colon, rest = entry.strip().partition(":")
+    if not colon:
+        raise _malformed(entry, "the market is missing")
+    if not (market.isascii() and market.isalpha()):
+        raise _malformed(entry, "a market is written in letters, such as US or HK")
+    market = market.upper()
+    return market, [_code(market, code.strip(), entry) for code in rest.split(",")]
+
+
+def _code(market: str, code: str, entry: str) -> str:
+    if not code:
+        raise _malformed(entry, "a code is empty")
+    if ":" in code:
+        raise _malformed(entry, "one entry holds one market; give each market its own")
+    if not code.isprintable() or any(char.isspace() or char in "\"'\\" for char in code):
+        raise _malformed(entry, "a code has no spaces, quotes or control characters")
+    if market == "HK" and code.isascii() and code.isdigit():
+        return code.lstrip("0") or "0"
+    return code
+
+
+def _malformed(entry: object, why: str) -> ValueError:
+    return ValueError(
+        f"malformed symbol {entry!r}: {why} "
+        '(expected "MARKET:CODE" or "MARKET:CODE,CODE", such as "US:AAPL,TSLA")'
+    )
