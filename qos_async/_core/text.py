@@ -12,10 +12,11 @@ _LENGTH = 200
 
 # The server has no error codes, only words; one text is public: "Key expired."
 _ABOUT_THE_KEY = re.compile(
-    r"\b(?:api[ _-]?)?key\b.{0,40}(?:expire|invalid|incorrect|wrong|not\b|unknown"
-    r"|missing|required|empty|error|illegal|disabled|denied|refused|banned|过期|无效|错误)"
+    r"\bkey\b.{0,20}(?:expire|invalid|incorrect|wrong|unknown|missing|required|empty"
+    r"|error|illegal|disabled|denied|refused|banned|过期|无效|错误"
+    r"|not (?:found|exist|valid|recogni|active|authori))"
     r"|(?:expired|invalid|incorrect|wrong|unknown|missing|bad|no)\W+(?:api[ _-]?)?key\b"
-    r"|unauthori[sz]ed|authenticat|forbidden|密钥",
+    r"|unauthori[sz]ed\W*$|authenticat|密钥",
     re.IGNORECASE,
 )
 _ABOUT_THE_PLAN = re.compile(
