@@ -116,4 +116,6 @@ def _not_negative(values: Struct, *names: str) -> None:
         value = getattr(values, name)
         number = isinstance(value, (int, float)) and not isinstance(value, bool)
         if not number or not math.isfinite(value) or value < 0:
-            raise ValueError(f"{name} must be a number of seconds from 0, not {value!r}")
+            raise ValueError(
+                f"{name} must be a number of seconds from 0, not {value!r}"
+            )

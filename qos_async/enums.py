@@ -93,7 +93,10 @@ class Interval(IntEnum):
         Raises:
             ValueError: For anything else; the message lists what is allowed.
         """
-        found = _INTERVALS.get(value) if isinstance(value, (str, int)) else None
+        try:
+            found = _INTERVALS.get(value)
+        except TypeError:  # Unhashable, so no interval either.
+            found = None
         if found is None:
             allowed = " ".join(_SHORT.values())
             raise ValueError(

@@ -312,9 +312,7 @@ class Instrument(
     dividend: N | None = None
 
 
-class Product(
-    Struct, frozen=True, kw_only=True, gc=False, rename={"symbol": "code"}
-):
+class Product(Struct, frozen=True, kw_only=True, gc=False, rename={"symbol": "code"}):
     """One row of a market's product list (newer document, ``/product-list``)."""
 
     symbol: str

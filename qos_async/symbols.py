@@ -79,7 +79,9 @@ def _code(market: str, code: str, entry: str) -> str:
         raise _malformed(entry, "a code is empty")
     if ":" in code:
         raise _malformed(entry, "one entry holds one market; give each market its own")
-    if not code.isprintable() or any(char.isspace() or char in "\"'\\" for char in code):
+    if not code.isprintable() or any(
+        char.isspace() or char in "\"'\\" for char in code
+    ):
         raise _malformed(entry, "a code has no spaces, quotes or control characters")
     if market == "HK" and code.isascii() and code.isdigit():
         return code.lstrip("0") or "0"

@@ -7,7 +7,6 @@ server varies, and tried again. So tolerance costs the usual frame nothing.
 
 from __future__ import annotations
 
-from decimal import Decimal
 from typing import Any, Generic, TypeVar
 
 import msgspec
@@ -36,7 +35,7 @@ class Decoder(Generic[T]):
     read as ``UNKNOWN``.
     """
 
-    def __init__(self, type: Any, numbers: type[Decimal | float | str]) -> None:
+    def __init__(self, type: Any, numbers: type[Any]) -> None:
         self._type = type
         self._as_text = numbers is str
         self._decoder: msgspec.json.Decoder[T] = msgspec.json.Decoder(
@@ -57,9 +56,11 @@ class Decoder(Generic[T]):
             pass  # The second try below says why, should it fail as well.
         try:
             mended = _mend(_plain.decode(data), as_text=self._as_text)
-            return msgspec.convert(mended, self._type, strict=False)
+            value: T = msgspec.convert(mended, self._type, strict=False)
         except _UNREADABLE as exc:
             reason = str(exc)
+        else:
+            return value
         raise DecodeError(f"cannot read an answer ({reason}): {printable(data)}")
 
 

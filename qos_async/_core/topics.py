@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from msgspec import Struct
 from msgspec.structs import force_setattr
@@ -39,9 +39,18 @@ class Topic(Struct, frozen=True, order=True):
             a known interval, or an interval on another channel.
     """
 
-    channel: Channel | str
+    channel: Channel
     symbol: str
-    interval: Interval | str | None = None
+    interval: Interval | None = None
+
+    if TYPE_CHECKING:  # What it takes is wider than what it holds.
+
+        def __init__(
+            self,
+            channel: Channel | str,
+            symbol: str,
+            interval: Interval | str | None = None,
+        ) -> None: ...
 
     def __post_init__(self) -> None:
         force_setattr(self, "channel", _channel(self.channel))
@@ -56,7 +65,7 @@ class Topic(Struct, frozen=True, order=True):
             raise ValueError(f"a {self.channel} topic has no interval")
 
     def __str__(self) -> str:
-        tail = f" {self.interval.short}" if isinstance(self.interval, Interval) else ""
+        tail = "" if self.interval is None else f" {self.interval.short}"
         return f"{self.channel} {self.symbol}{tail}"
 
 
@@ -71,4 +80,6 @@ def _channel(name: str) -> Channel:
         return Channel(name)
     except ValueError:
         allowed = ", ".join(Channel)
-        raise ValueError(f"unknown channel {name!r}: expected one of {allowed}") from None
+        raise ValueError(
+            f"unknown channel {name!r}: expected one of {allowed}"
+        ) from None

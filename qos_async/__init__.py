@@ -1,0 +1,170 @@
+"""An asyncio client for QOS (Quote Ocean System) market data.
+
+>>> from qos_async import Client
+>>> async with Client() as client:
+...     async for trade in client.watch_trades("US:AAPL"):
+...         print(trade)
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from qos_async._version import __version__
+
+if TYPE_CHECKING:
+    from qos_async._core.buffers import DropOldest, Latest, Strict
+    from qos_async._core.gaps import Dropped, Gap, GapStatus
+    from qos_async._core.topics import Topic
+    from qos_async._io.states import StateChange
+    from qos_async._io.subscription import Subscription
+    from qos_async.client import Client
+    from qos_async.config import Limits, Timing
+    from qos_async.enums import (
+        Adjustment,
+        Channel,
+        Interval,
+        LinkState,
+        Market,
+        Session,
+        Side,
+        TradingStatus,
+    )
+    from qos_async.errors import (
+        AuthenticationError,
+        ClosedError,
+        ConnectError,
+        DecodeError,
+        LaggedError,
+        LimitError,
+        QosError,
+        RejectedError,
+        RequestError,
+        RequestTimeoutError,
+        TransportError,
+    )
+    from qos_async.models import (
+        Depth,
+        Instrument,
+        Kline,
+        PriceLevel,
+        Product,
+        SessionQuote,
+        Snapshot,
+        Tick,
+        Trade,
+        TradingDay,
+    )
+    from qos_async.results import Result
+    from qos_async.stats import Stats, SubscriptionStats
+
+__all__ = [
+    "Adjustment",
+    "AuthenticationError",
+    "Channel",
+    "Client",
+    "ClosedError",
+    "ConnectError",
+    "DecodeError",
+    "Depth",
+    "DropOldest",
+    "Dropped",
+    "Gap",
+    "GapStatus",
+    "Instrument",
+    "Interval",
+    "Kline",
+    "LaggedError",
+    "Latest",
+    "LimitError",
+    "Limits",
+    "LinkState",
+    "Market",
+    "PriceLevel",
+    "Product",
+    "QosError",
+    "RejectedError",
+    "RequestError",
+    "RequestTimeoutError",
+    "Result",
+    "Session",
+    "SessionQuote",
+    "Side",
+    "Snapshot",
+    "StateChange",
+    "Stats",
+    "Strict",
+    "Subscription",
+    "SubscriptionStats",
+    "Tick",
+    "Timing",
+    "Topic",
+    "Trade",
+    "TradingDay",
+    "TradingStatus",
+    "TransportError",
+    "__version__",
+]
+
+_HOMES = {
+    "qos_async._core.buffers": ["DropOldest", "Latest", "Strict"],
+    "qos_async._core.gaps": ["Dropped", "Gap", "GapStatus"],
+    "qos_async._core.topics": ["Topic"],
+    "qos_async._io.states": ["StateChange"],
+    "qos_async._io.subscription": ["Subscription"],
+    "qos_async.client": ["Client"],
+    "qos_async.config": ["Limits", "Timing"],
+    "qos_async.enums": [
+        "Adjustment",
+        "Channel",
+        "Interval",
+        "LinkState",
+        "Market",
+        "Session",
+        "Side",
+        "TradingStatus",
+    ],
+    "qos_async.errors": [
+        "AuthenticationError",
+        "ClosedError",
+        "ConnectError",
+        "DecodeError",
+        "LaggedError",
+        "LimitError",
+        "QosError",
+        "RejectedError",
+        "RequestError",
+        "RequestTimeoutError",
+        "TransportError",
+    ],
+    "qos_async.models": [
+        "Depth",
+        "Instrument",
+        "Kline",
+        "PriceLevel",
+        "Product",
+        "SessionQuote",
+        "Snapshot",
+        "Tick",
+        "Trade",
+        "TradingDay",
+    ],
+    "qos_async.results": ["Result"],
+    "qos_async.stats": ["Stats", "SubscriptionStats"],
+}
+_HOME = {name: home for home, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    # Importing lazily (PEP 562) keeps aiohttp out until it is needed: the pytest
+    # plugin, for one, is loaded in every test run of every user.
+    home = _HOME.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(importlib.import_module(home), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,66 @@
+"""How long to wait before dialling again, and when to stop for good."""
+
+from __future__ import annotations
+
+from qos_async.config import Timing
+
+__all__ = ["Backoff", "Contention"]
+
+
+class Backoff:
+    """Counts failed attempts; each doubles the bound below which a wait is drawn.
+
+    A link that lived shorter than ``timing.stable_after`` is a failed attempt too, or
+    a server that accepts and closes would be dialled in a tight loop.
+    """
+
+    __slots__ = ("_timing", "attempt")
+
+    def __init__(self, timing: Timing) -> None:
+        self._timing = timing
+        self.attempt = 0
+
+    def failed(self, lived: float) -> float:
+        """Count an attempt whose link lived ``lived`` seconds.
+
+        Returns:
+            The upper bound of the wait, in seconds; full jitter draws below it.
+        """
+        if lived >= self._timing.stable_after:
+            self.attempt = 0
+        self.attempt += 1
+        doubled = self._timing.backoff_initial * 2.0 ** min(self.attempt - 1, 63)
+        return min(doubled, self._timing.backoff_max)
+
+
+class Contention:
+    """Notices that somebody else uses this plan's only connection.
+
+    Where a plan allows one connection, the service may close the older link for the
+    newer one. Two clients would then close each other's links for ever. Links that the
+    server closes politely and soon, one after another, look exactly like that.
+    """
+
+    __slots__ = ("_row",)
+
+    TRIES = 5
+    SOON = 30.0
+    # Going away, internal error, restart, try again later: the server's own troubles.
+    INNOCENT = frozenset([1001, 1002, 1003, 1006, 1007, 1009, 1011, 1012, 1013])
+
+    def __init__(self) -> None:
+        self._row = 0
+
+    def link_ended(self, lived: float, code: int | None) -> bool:
+        """Record how a link ended.
+
+        Args:
+            lived: Seconds since the handshake.
+            code: The server's close code; None if it did not close the link itself.
+
+        Returns:
+            Whether it is time to give up.
+        """
+        kicked = lived < self.SOON and code is not None and code not in self.INNOCENT
+        self._row = self._row + 1 if kicked else 0
+        return self._row >= self.TRIES

@@ -1,0 +1,214 @@
+"""Bounded places where ticks wait for their reader.
+
+A producer never waits. The buffer's class is its policy, and it counts what it
+loses. A ``Gap`` keeps its place among the ticks and is never lost; two of one topic
+with nothing between them become one, or an idle reader would collect them for ever.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any, Generic, Protocol, TypeAlias, TypeVar
+
+from msgspec import Struct
+
+from qos_async._core.gaps import Dropped, Gap
+from qos_async.errors import LaggedError
+from qos_async.models import Tick
+
+__all__ = ["Buffer", "DropOldest", "Latest", "Policy", "Strict"]
+
+T = TypeVar("T", bound=Tick)
+
+_SIZE = 65_536
+
+
+class Buffer(Protocol[T]):
+    """Where ticks of one subscription wait; ``len`` counts the ticks."""
+
+    received: int
+    dropped: int
+
+    def put(self, tick: T) -> None:
+        """Add a tick; never waits."""
+        ...
+
+    def mark(self, gap: Gap) -> None:
+        """Add a notice behind the ticks that wait now."""
+        ...
+
+    def take(self) -> T:
+        """Take the next tick, passing over notices."""
+        ...
+
+    def pass_gaps(self) -> None:
+        """Pass over the notices that come before the next tick."""
+        ...
+
+    def take_event(self) -> T | Gap | Dropped:
+        """Take the next tick or notice."""
+        ...
+
+    @property
+    def has_event(self) -> bool:
+        """Whether :meth:`take_event` has something."""
+        ...
+
+    def __len__(self) -> int: ...
+
+
+class Latest(Struct, frozen=True):
+    """Keep the newest tick of each topic: a slow reader sees no stale state."""
+
+    def open(self) -> Buffer[Any]:
+        """Make an empty buffer."""
+        return _Conflating()
+
+
+class DropOldest(Struct, frozen=True):
+    """Keep the newest ``size`` ticks; ``events()`` tells how many were lost."""
+
+    size: int = _SIZE
+
+    def __post_init__(self) -> None:
+        _check_size(self.size)
+
+    def open(self) -> Buffer[Any]:
+        """Make an empty buffer."""
+        return _Ring(self.size)
+
+
+class Strict(Struct, frozen=True):
+    """Lose nothing: a reader ``size`` ticks behind ends with ``LaggedError``."""
+
+    size: int = _SIZE
+
+    def __post_init__(self) -> None:
+        _check_size(self.size)
+
+    def open(self) -> Buffer[Any]:
+        """Make an empty buffer."""
+        return _Strict(self.size)
+
+
+Policy: TypeAlias = Latest | DropOldest | Strict
+
+
+class _Ring(Generic[T]):
+    def __init__(self, size: int) -> None:
+        self.received = 0
+        self.dropped = 0
+        self._untold = 0
+        self._size = size
+        self._ticks: deque[T] = deque()
+        # Each with the count of ticks received before it, which is its place.
+        self._gaps: deque[tuple[int, Gap]] = deque()
+
+    def __len__(self) -> int:
+        return len(self._ticks)
+
+    @property
+    def has_event(self) -> bool:
+        return bool(self._ticks or self._gaps or self._untold)
+
+    def put(self, tick: T) -> None:
+        ticks = self._ticks
+        if len(ticks) >= self._size:
+            self._make_room()
+        ticks.append(tick)
+        self.received += 1
+
+    def _make_room(self) -> None:
+        self._ticks.popleft()
+        self.dropped += 1
+        self._untold += 1
+
+    def mark(self, gap: Gap) -> None:
+        for index, (place, earlier) in enumerate(self._gaps):
+            if place == self.received and earlier.topic == gap.topic:
+                self._gaps[index] = (place, gap.widened(earlier))
+                return
+        self._gaps.append((self.received, gap))
+
+    def take(self) -> T:
+        tick = self._ticks.popleft()
+        if self._gaps:
+            self.pass_gaps()
+        return tick
+
+    def pass_gaps(self) -> None:
+        while self._gaps and self._gaps[0][0] <= self._place:
+            self._gaps.popleft()
+
+    def take_event(self) -> T | Gap | Dropped:
+        if self._untold:
+            count, self._untold = self._untold, 0
+            return Dropped(count)
+        if self._gaps and self._gaps[0][0] <= self._place:
+            return self._gaps.popleft()[1]
+        return self._ticks.popleft()
+
+    @property
+    def _place(self) -> int:
+        return self.received - len(self._ticks)
+
+
+class _Strict(_Ring[T]):
+    def _make_room(self) -> None:
+        raise LaggedError(
+            f"the reader is more than {self._size} ticks behind: read faster, use "
+            "batches(), a larger Strict(n), or DropOldest(n) to lose ticks instead"
+        )
+
+
+class _Conflating(Generic[T]):
+    def __init__(self) -> None:
+        self.received = 0
+        self.dropped = 0
+        self._gaps = 0
+        self._waiting: dict[object, T | Gap] = {}
+
+    def __len__(self) -> int:
+        return len(self._waiting) - self._gaps
+
+    @property
+    def has_event(self) -> bool:
+        return bool(self._waiting)
+
+    def put(self, tick: T) -> None:
+        key = (type(tick), tick.symbol, getattr(tick, "interval", None))
+        waiting = self._waiting
+        if key in waiting:
+            self.dropped += 1
+            if self._gaps:
+                del waiting[key]  # The newer tick belongs behind the notice.
+        waiting[key] = tick
+        self.received += 1
+
+    def mark(self, gap: Gap) -> None:
+        earlier = self._waiting.pop(gap.topic, None)
+        if isinstance(earlier, Gap):
+            gap = gap.widened(earlier)
+        else:
+            self._gaps += 1
+        self._waiting[gap.topic] = gap
+
+    def take(self) -> T:
+        while isinstance(item := self.take_event(), Gap):
+            pass
+        return item
+
+    def pass_gaps(self) -> None:
+        while self._gaps and isinstance(next(iter(self._waiting.values())), Gap):
+            self.take_event()
+
+    def take_event(self) -> T | Gap:
+        item = self._waiting.pop(next(iter(self._waiting)))
+        if isinstance(item, Gap):
+            self._gaps -= 1
+        return item
+
+
+def _check_size(size: object) -> None:
+    if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+        raise ValueError(f"a buffer's size must be a whole number from 1, not {size!r}")

@@ -1,0 +1,83 @@
+"""What the core reports to the shell."""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+from msgspec import Raw, Struct
+
+from qos_async._core.topics import Push, Topic
+from qos_async.errors import QosError
+from qos_async.models import N
+
+__all__ = [
+    "Confirmed",
+    "Declined",
+    "Event",
+    "Expelled",
+    "Failed",
+    "Lost",
+    "Outcome",
+    "Replied",
+    "Unconfirmed",
+    "Unreadable",
+]
+
+
+class Replied(Struct, frozen=True):
+    """A request was answered with yes."""
+
+    reqid: int
+    data: Raw
+
+
+class Failed(Struct, frozen=True):
+    """A request will not be answered, or was answered with no."""
+
+    reqid: int
+    error: QosError
+
+
+class Confirmed(Struct, frozen=True):
+    """The server took these subscriptions."""
+
+    topics: frozenset[Topic]
+
+
+class Declined(Struct, frozen=True):
+    """The server refused these subscriptions for good."""
+
+    topics: frozenset[Topic]
+    message: str
+
+
+class Unconfirmed(Struct, frozen=True):
+    """Nobody answered these subscriptions in time; they will be asked for again."""
+
+    topics: frozenset[Topic]
+
+
+class Expelled(Struct, frozen=True):
+    """The server refused the key."""
+
+    error: QosError
+
+
+class Unreadable(Struct, frozen=True):
+    """A frame came that nobody can read; it is counted and skipped."""
+
+    reason: str
+
+
+class Lost(Struct, frozen=True):
+    """The link still looks open but must be given up."""
+
+    reason: str
+
+
+Outcome: TypeAlias = (
+    Replied | Failed | Confirmed | Declined | Unconfirmed | Expelled | Unreadable | Lost
+)
+
+# A push is its own event: wrapping it would cost as much as decoding a trade.
+Event: TypeAlias = Push[N] | Outcome

@@ -1,0 +1,85 @@
+"""What a reader is told about ticks that it does not get."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Literal
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from qos_async._core.topics import Topic
+
+__all__ = ["Dropped", "Gap", "GapStatus", "Outage", "Outages"]
+
+GapStatus = Literal["filled", "partial", "unverified", "unfilled"]
+
+
+class Gap(Struct, frozen=True, kw_only=True):
+    """A time in which a topic may not have been live.
+
+    Told once for each topic and outage, before the first tick after it.
+
+    Attributes:
+        topic: What was interrupted.
+        since: When something was last received (not when the loss was noticed);
+            aware, UTC.
+        until: When the topic was live again; aware, UTC.
+        reason: Why the link ended.
+        status: ``"filled"``: what was fetched agrees with everything observable on
+            both sides of the hole. ``"partial"``: the server's memory does not reach
+            back. ``"unverified"``: the sides disagree, or one is missing.
+            ``"unfilled"``: nothing was fetched.
+        recovered: How many ticks were fetched; they follow with ``recovered=True``.
+    """
+
+    topic: Topic
+    since: datetime
+    until: datetime
+    reason: str
+    status: GapStatus = "unfilled"
+    recovered: int = 0
+
+    def widened(self, earlier: Gap) -> Gap:
+        """Join with an earlier gap of the same topic."""
+        return replace(self, since=min(self.since, earlier.since))
+
+
+class Dropped(Struct, frozen=True):
+    """A full buffer lost ``count`` ticks at this place."""
+
+    count: int
+
+
+class Outage(Struct, frozen=True):
+    """When something was last received, in the caller's time, and why it ended."""
+
+    since: float
+    reason: str
+
+
+class Outages:
+    """Remembers which topics were live when a link was lost, until they are again."""
+
+    __slots__ = ("_open",)
+
+    def __init__(self) -> None:
+        self._open: dict[Topic, Outage] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._open)
+
+    def begin(self, topics: Iterable[Topic], outage: Outage) -> None:
+        """Open an outage; one that is already open keeps its beginning."""
+        for topic in topics:
+            self._open.setdefault(topic, outage)
+
+    def end(self, topic: Topic) -> Outage | None:
+        """Close an outage and tell of it; None if there was none."""
+        return self._open.pop(topic, None)
+
+    def drop(self, topics: Iterable[Topic]) -> None:
+        """Forget topics that nobody watches any more."""
+        for topic in topics:
+            self._open.pop(topic, None)

@@ -1,0 +1,46 @@
+"""When the next frame may leave."""
+
+from __future__ import annotations
+
+__all__ = ["Pacer"]
+
+
+class Pacer:
+    """Keep two frames at least ``interval`` apart where it counts: at the server.
+
+    Spacing the sends is not enough. A delayed frame lands next to its successor, and
+    the server sees both within the interval. So the wait starts at the *answer*: it
+    left the server after the frame had arrived, so a frame that leaves ``interval``
+    after it can only arrive later still. The pacer outlives links, as the rule does.
+
+    Args:
+        interval: Seconds between two frames.
+        patience: Seconds after which a missing answer no longer holds up the rest.
+    """
+
+    __slots__ = ("_interval", "_patience", "_waiting", "free_at")
+
+    def __init__(self, interval: float, patience: float) -> None:
+        self._interval = interval
+        self._patience = max(interval, patience)
+        self._waiting = False
+        self.free_at = 0.0
+
+    def is_free(self, now: float) -> bool:
+        """Tell whether a frame may leave at ``now``."""
+        return now >= self.free_at
+
+    def sent(self, now: float) -> None:
+        """Record that a frame left at ``now``; its answer will set the pace."""
+        self._waiting = True
+        self.free_at = now + self._patience
+
+    def answered(self, now: float) -> None:
+        """Record that the newest frame was answered at ``now``."""
+        if self._waiting:
+            self._waiting = False
+            self.free_at = now + self._interval
+
+    def link_lost(self, now: float) -> None:
+        """Record that no answer can come any more."""
+        self.answered(now)

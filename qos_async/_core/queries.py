@@ -1,0 +1,297 @@
+"""One-off questions, described once and asked over either transport.
+
+A ``Query`` says where to ask, what to say and how to read the answer. Questions
+about many symbols come as a list, one for every ``chunk`` of them; ``merge`` puts
+the answers together again.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Generic, TypeAlias, TypeVar, cast
+
+from qos_async._core.answers import (
+    Bars,
+    bars_by_symbol,
+    by_symbol,
+    days_by_market,
+    products_by_market,
+    trades_by_symbol,
+)
+from qos_async._core.decoding import Decoder
+from qos_async.enums import Adjustment, Interval, Market
+from qos_async.models import (
+    Depth,
+    Instrument,
+    Kline,
+    N,
+    Product,
+    Snapshot,
+    Trade,
+    TradingDay,
+)
+from qos_async.results import Result
+from qos_async.symbols import pack, split
+
+__all__ = ["KLINES_MAX", "TRADES_MAX", "Queries", "Query", "epoch", "merge"]
+
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+
+_Reader: TypeAlias = Callable[[bytes], T]
+
+TRADES_MAX = 50
+"""The most trades one question may ask for (section 4.5)."""
+KLINES_MAX = 1000
+"""The most klines one question may ask for (sections 4.6 and 4.7)."""
+
+_FAR_FUTURE = 100_000_000_000  # In seconds the year 5138; in milliseconds, 1973.
+
+
+@dataclass(frozen=True, slots=True)
+class Query(Generic[T_co]):
+    """A question, where to ask it, and how to read the answer.
+
+    Attributes:
+        path: Where to ask over HTTP, such as ``/snapshot``.
+        operation: The websocket's ``type``, such as ``RS``; empty where only HTTP
+            can be asked.
+        body: What to say, without ``type`` and ``reqid``.
+        symbols: What it is about, in the order asked; empty if about markets.
+    """
+
+    path: str
+    operation: str
+    body: dict[str, Any]
+    symbols: tuple[str, ...]
+    reader: _Reader[T_co]
+
+    def read(self, data: bytes) -> T_co:
+        """Read the ``data`` part of an answer; nothing at all reads as ``null``.
+
+        Raises:
+            DecodeError: If nobody can.
+        """
+        return self.reader(data or b"null")
+
+
+class Queries(Generic[N]):
+    """Every question the service answers (document, chapter 4 and 5.6 to 5.11).
+
+    Questions about symbols read as ``{canonical symbol: answer}``, without the
+    symbols that the server left out. All methods raise ``ValueError`` for what the
+    document does not allow.
+    """
+
+    def __init__(self, numbers: type[N], *, chunk: int) -> None:
+        """Prepare the decoders.
+
+        Args:
+            numbers: The type of prices and volumes: Decimal, float or str.
+            chunk: The most symbols one question may name.
+        """
+        self._chunk = chunk
+
+        def rows(
+            record: Any, shape: Callable[[Any], dict[str, T]]
+        ) -> _Reader[dict[str, T]]:
+            read = _reader(list[record[numbers]] | None, numbers)
+            return lambda data: shape(read(data))
+
+        self._instruments: _Reader[dict[str, Instrument[N]]] = rows(
+            Instrument, by_symbol
+        )
+        self._snapshots: _Reader[dict[str, Snapshot[N]]] = rows(Snapshot, by_symbol)
+        self._depths: _Reader[dict[str, Depth[N]]] = rows(Depth, by_symbol)
+        self._trades: _Reader[dict[str, list[Trade[N]]]] = rows(Trade, trades_by_symbol)
+        self._klines: _Reader[dict[str, list[Kline[N]]]] = rows(Bars, bars_by_symbol)
+        self._days = _reader(dict[str, list[str] | None] | None, numbers)
+        self._products = _reader(dict[str, list[Product] | None] | None, numbers)
+
+    def instruments(
+        self, symbols: Iterable[str]
+    ) -> list[Query[dict[str, Instrument[N]]]]:
+        """Ask what does not change during a day (sections 4.2, 5.11)."""
+        return self._about(symbols, "/instrument-info", "RI", {}, self._instruments)
+
+    def snapshots(self, symbols: Iterable[str]) -> list[Query[dict[str, Snapshot[N]]]]:
+        """Ask for the state of the trading day (sections 4.3, 5.6)."""
+        return self._about(symbols, "/snapshot", "RS", {}, self._snapshots)
+
+    def depths(self, symbols: Iterable[str]) -> list[Query[dict[str, Depth[N]]]]:
+        """Ask for order books (sections 4.4, 5.8)."""
+        return self._about(symbols, "/depth", "RD", {}, self._depths)
+
+    def trades(
+        self, symbols: Iterable[str], *, count: int = 1
+    ) -> list[Query[dict[str, list[Trade[N]]]]]:
+        """Ask for the last 1 to 50 trades, oldest first (sections 4.5, 5.7)."""
+        more = {"count": _count(count, TRADES_MAX)}
+        return self._about(symbols, "/trade", "RT", more, self._trades)
+
+    def klines(
+        self,
+        symbols: Iterable[str],
+        *,
+        interval: Interval | str | int,
+        count: int = 100,
+        adjust: Adjustment | int = Adjustment.NONE,
+    ) -> list[Query[dict[str, list[Kline[N]]]]]:
+        """Ask for the newest 1 to 1000 klines, oldest first (sections 4.6, 5.9)."""
+        terms = _terms(interval, count, adjust)
+        return self._about_klines(symbols, "/kline", "RK", terms)
+
+    def history(
+        self,
+        symbols: Iterable[str],
+        *,
+        interval: Interval | str | int,
+        end: datetime | float,
+        count: int = 100,
+        adjust: Adjustment | int = Adjustment.NONE,
+    ) -> list[Query[dict[str, list[Kline[N]]]]]:
+        """Ask for 1 to 1000 klines up to ``end``, oldest first (sections 4.7, 5.10).
+
+        The server was seen to ignore ``end``: check what comes back against it.
+        """
+        terms = {"e": epoch(end), **_terms(interval, count, adjust)}
+        return self._about_klines(symbols, "/history", "RH", terms)
+
+    def calendar(self, markets: Iterable[str]) -> Query[dict[Market, list[TradingDay]]]:
+        """Ask on which days markets trade (newer document, ``/market-calendar``)."""
+        asked = _markets(markets)
+        return Query(
+            "/market-calendar",
+            "",
+            {"market": list(asked)},
+            (),
+            lambda data: days_by_market(asked, self._days(data)),
+        )
+
+    def products(self, markets: Iterable[str]) -> Query[dict[Market, list[Product]]]:
+        """Ask what can be traded in markets (newer document, ``/product-list``)."""
+        asked = _markets(markets)
+        return Query(
+            "/product-list",
+            "",
+            {"market": list(asked)},
+            (),
+            lambda data: products_by_market(asked, self._products(data)),
+        )
+
+    def _about(
+        self,
+        symbols: Iterable[str],
+        path: str,
+        operation: str,
+        more: dict[str, Any],
+        reader: _Reader[T],
+    ) -> list[Query[T]]:
+        return [
+            Query(path, operation, {"codes": pack(part), **more}, part, reader)
+            for part in self._parts(symbols)
+        ]
+
+    def _about_klines(
+        self, symbols: Iterable[str], path: str, operation: str, terms: dict[str, int]
+    ) -> list[Query[dict[str, list[Kline[N]]]]]:
+        return [
+            Query(
+                path,
+                operation,
+                {"kline_reqs": [{"c": entry, **terms} for entry in pack(part)]},
+                part,
+                self._klines,
+            )
+            for part in self._parts(symbols)
+        ]
+
+    def _parts(self, symbols: Iterable[str]) -> Iterator[tuple[str, ...]]:
+        asked = split(symbols)
+        for start in range(0, len(asked), self._chunk):
+            yield asked[start : start + self._chunk]
+
+
+def merge(
+    queries: Sequence[Query[dict[str, T]]], answers: Iterable[dict[str, T]]
+) -> Result[T]:
+    """Put the answers to a list of questions together, in the order asked."""
+    found: dict[str, T] = {}
+    for answer in answers:
+        found.update(answer)
+    return Result((symbol for query in queries for symbol in query.symbols), found)
+
+
+def epoch(value: datetime | float) -> int:
+    """Read a point in time as whole epoch seconds, rounded down.
+
+    Raises:
+        ValueError: For a datetime without a time zone, for milliseconds, or for
+            anything that is not a time.
+    """
+    if isinstance(value, datetime):
+        if value.utcoffset() is None:
+            raise ValueError(
+                f"{value!r} has no time zone: use datetime.now(UTC), or give it one "
+                "with .replace(tzinfo=ZoneInfo(...)) or .astimezone()"
+            )
+        return math.floor(value.timestamp())
+    number = isinstance(cast("Any", value), (int, float)) and not isinstance(
+        value, bool
+    )
+    if not number or not math.isfinite(value):
+        raise ValueError(
+            f"{value!r} is not a time: expected an aware datetime or epoch seconds"
+        )
+    if abs(value) >= _FAR_FUTURE:
+        raise ValueError(f"{value!r} is too far off: expected epoch seconds, not ms")
+    return math.floor(value)
+
+
+def _reader(type: Any, numbers: Any) -> _Reader[Any]:
+    decoder: Decoder[Any] = Decoder(type, numbers)
+    return decoder.decode
+
+
+def _terms(
+    interval: Interval | str | int, count: int, adjust: Adjustment | int
+) -> dict[str, int]:
+    return {
+        "co": _count(count, KLINES_MAX),
+        "a": _adjustment(adjust),
+        "kt": int(Interval.parse(interval)),
+    }
+
+
+def _count(count: object, most: int) -> int:
+    if not isinstance(count, int) or isinstance(count, bool) or not 1 <= count <= most:
+        raise ValueError(
+            f"count must be a whole number from 1 to {most}, not {count!r}"
+        )
+    return count
+
+
+def _adjustment(adjust: object) -> int:
+    if isinstance(adjust, int) and not isinstance(adjust, bool) and adjust in (0, 1):
+        return int(adjust)
+    raise ValueError(
+        f"unknown adjustment {adjust!r}: expected Adjustment.NONE or Adjustment.FORWARD"
+    )
+
+
+def _markets(markets: Iterable[str]) -> tuple[Market, ...]:
+    names = (markets,) if isinstance(markets, str) else markets
+    found = tuple(dict.fromkeys(_market(name) for name in names))
+    if not found:
+        raise ValueError('name at least one market, such as "HK"')
+    return found
+
+
+def _market(name: object) -> Market:
+    text = name.strip() if isinstance(name, str) else ""
+    if text.isascii() and text.isalpha():
+        return Market(text)
+    raise ValueError(f"malformed market {name!r}: expected letters, such as US or HK")

@@ -1,0 +1,58 @@
+"""How many HTTP requests the plan still allows (document, section 4.0.2)."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+
+__all__ = ["Quota"]
+
+
+class Quota:
+    """A fixed number of slots, of which each request takes one.
+
+    A slot is taken before a request leaves and comes back ``period`` seconds after
+    the *answer* to that request was received. So the server never sees more than
+    ``requests`` of them in any ``period``, whatever the network does to them:
+
+        Of ``requests + 1`` requests, two used the same slot. The later one left
+        ``period`` after the answer to the earlier one was received here, so later
+        than ``period`` after the server had seen the earlier one; and the server
+        sees the later one only after it left.
+
+    Counting from when a request *leaves* has no such proof: one that is held up on
+    its way arrives next to the one that follows it. A request that got no answer
+    counts from when its connection was given up.
+
+    Time is an argument, in seconds of any clock that does not go back.
+    """
+
+    def __init__(self, *, requests: int, period: float) -> None:
+        self._period = period
+        self._free = requests
+        self._resting: deque[float] = deque()
+
+    def ready_at(self, now: float) -> float:
+        """Say when a slot can be taken: ``now``, later, or ``inf`` if all are in use.
+
+        ``inf`` ends with the next call to ``rest`` or ``give_back``.
+        """
+        while self._resting and self._resting[0] <= now:
+            self._resting.popleft()
+            self._free += 1
+        if self._free:
+            return now
+        return self._resting[0] if self._resting else math.inf
+
+    def take(self, now: float) -> None:
+        """Use a slot; ``ready_at(now)`` must have said ``now``."""
+        assert self.ready_at(now) <= now, "no slot is free"
+        self._free -= 1
+
+    def rest(self, now: float) -> None:
+        """Return a slot whose request was answered, or given up, at ``now``."""
+        self._resting.append(now + self._period)
+
+    def give_back(self) -> None:
+        """Return a slot whose request never left."""
+        self._free += 1

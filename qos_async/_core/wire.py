@@ -1,0 +1,133 @@
+"""Frames to messages and back; the only place that knows their shape."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from decimal import Decimal
+from typing import Any, Generic, TypeAlias
+
+import msgspec
+from msgspec import Raw, Struct
+
+from qos_async._core.decoding import Decoder
+from qos_async._core.text import printable
+from qos_async._core.topics import LETTERS, Push
+from qos_async.enums import Channel, Interval
+from qos_async.errors import DecodeError
+from qos_async.models import Depth, Kline, N, Snapshot, Trade
+from qos_async.symbols import pack
+
+__all__ = [
+    "HEARTBEAT",
+    "OPERATIONS",
+    "Frames",
+    "Reply",
+    "Unknown",
+    "change_frame",
+    "request_frame",
+]
+
+HEARTBEAT = b'{"type":"H"}'
+
+OPERATIONS = frozenset(
+    [
+        "H",
+        *(letter + end for letter in LETTERS.values() for end in ("", "C")),
+        *("RS", "RT", "RD", "RK", "RH", "RI"),
+    ]
+)
+
+_PUSHES = frozenset(LETTERS.values())
+
+
+class Reply(Struct, frozen=True):
+    """An answer to something we sent: ``type``, ``msg``, and perhaps ``reqid``."""
+
+    type: str = ""
+    msg: str = ""
+    reqid: int | None = None
+    time: int | None = None
+    data: Raw = Raw(b"null")
+
+    @property
+    def ok(self) -> bool:
+        """Whether the server agreed; nothing but ``"OK"`` is a yes (section 5.0)."""
+        return self.msg == "OK"
+
+
+class Unknown(Struct, frozen=True):
+    """A push of a kind that this version does not know."""
+
+    tp: str
+
+
+class _Header(Struct):
+    tp: str | None = None
+
+
+Message: TypeAlias = Push[N] | Reply | Unknown
+
+_encoder = msgspec.json.Encoder()
+_headers = msgspec.json.Decoder(_Header)
+_replies: Decoder[Reply] = Decoder(Reply, Decimal)
+
+
+class Frames(Generic[N]):
+    """Reads inbound frames whose prices are of the type ``numbers``.
+
+    Attributes:
+        push: Reads a push in the fast way, or raises whatever msgspec raises; then
+            ``read`` finds out what the frame is.
+    """
+
+    def __init__(self, numbers: type[N]) -> None:
+        kinds: Any = (
+            Snapshot[numbers]  # type: ignore[valid-type]
+            | Trade[numbers]  # type: ignore[valid-type]
+            | Depth[numbers]  # type: ignore[valid-type]
+            | Kline[numbers]  # type: ignore[valid-type]
+        )
+        self._pushes: Decoder[Push[N]] = Decoder(kinds, numbers)
+        self.push = self._pushes.fast
+
+    def read(self, data: bytes) -> Message[N]:
+        """Read any frame.
+
+        Raises:
+            DecodeError: If it is not JSON, or not shaped like anything we know.
+        """
+        try:
+            # Pushes carry "tp", replies "type"; both may be "S", so "tp" decides.
+            tp = _headers.decode(data).tp
+        except (msgspec.MsgspecError, RecursionError, ValueError) as exc:
+            reason = str(exc)
+        else:
+            if tp is None:
+                return _replies.decode(data)
+            return self._pushes.decode(data) if tp in _PUSHES else Unknown(tp)
+        raise DecodeError(f"cannot read a frame ({reason}): {printable(data)}")
+
+
+def change_frame(
+    channel: Channel,
+    symbols: Iterable[str],
+    *,
+    add: bool,
+    reqid: int,
+    interval: Interval | None = None,
+) -> bytes:
+    """Write a subscribe or unsubscribe command (sections 5.2 to 5.5)."""
+    letter = LETTERS[channel]
+    frame: dict[str, Any] = {
+        "type": letter if add else f"{letter}C",
+        "codes": pack(symbols),
+        "reqid": reqid,
+    }
+    if interval is not None:
+        frame["kt"] = int(interval)
+    return _encoder.encode(frame)
+
+
+def request_frame(operation: str, body: dict[str, Any], *, reqid: int) -> bytes:
+    """Write a one-off request (sections 5.6 to 5.11)."""
+    return _encoder.encode({"type": operation, **body, "reqid": reqid})

@@ -1,0 +1,1 @@
+"""The shell: sockets, tasks, the clock and the log."""

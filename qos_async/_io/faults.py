@@ -1,0 +1,80 @@
+"""aiohttp's exceptions as outcomes: the one seam at which they end.
+
+Nothing of them goes further than a few words. They hold the request's headers with
+the key in them, and their text may hold a proxy's password.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import aiohttp
+from yarl import URL
+
+from qos_async._core.text import printable
+from qos_async._io.retry import Outcome
+from qos_async._io.secret import Secret
+from qos_async.config import Timing
+from qos_async.errors import ConnectError, RequestTimeoutError, TransportError
+
+__all__ = ["UNSENT", "fault"]
+
+UNSENT = (
+    aiohttp.ClientConnectorError,
+    aiohttp.ConnectionTimeoutError,
+    aiohttp.ClientHttpProxyError,
+    aiohttp.InvalidURL,
+)
+"""With these, no byte of the request has left."""
+
+_SERVER_ERROR = 500
+
+
+def fault(
+    exc: aiohttp.ClientError | OSError,
+    path: str,
+    url: URL,
+    timing: Timing,
+    secret: Secret,
+) -> Outcome[Any]:
+    """Say what an exception of aiohttp means for the one who asked."""
+    where = f"{path}: {url.origin()}"
+    words = printable(secret.redact(_words(exc)))
+    unreached = _unreached(exc, words, timing)
+    if unreached is not None:
+        text, again = unreached
+        return Outcome(error=ConnectError(f"{where} {text}"), transient=again)
+    if isinstance(exc, TimeoutError):
+        late = f"{path}: no answer within {timing.request_timeout:g} s"
+        return Outcome(error=RequestTimeoutError(late), transient=True)
+    broken = f"{path}: the connection broke: {words}"
+    return Outcome(error=TransportError(broken), transient=True)
+
+
+def _unreached(exc: Exception, words: str, timing: Timing) -> tuple[str, bool] | None:
+    """Say why the service was not reached, and whether it may be in a while."""
+    match exc:
+        case aiohttp.ClientSSLError() | aiohttp.ServerFingerprintMismatch():
+            # OSErrors too, but no network will mend them: so these come first.
+            return f"cannot be trusted, TLS failed: {words}", False
+        case aiohttp.ClientHttpProxyError():
+            return f"is behind a proxy that answered HTTP {exc.status}", _mends(exc)
+        case aiohttp.ConnectionTimeoutError():
+            return f"did not connect within {timing.connect_timeout:g} s", True
+        case aiohttp.ClientConnectorError():
+            return f"cannot be reached: {words}", True
+        case aiohttp.ClientResponseError() | aiohttp.InvalidURL():
+            return f"does not speak HTTP: {words}", False
+        case _:
+            return None
+
+
+def _mends(exc: aiohttp.ClientHttpProxyError) -> bool:
+    return exc.status >= _SERVER_ERROR
+
+
+def _words(exc: Exception) -> str:
+    # Only the operating system's words: str() of the others shows headers or proxies.
+    cause = exc.os_error if isinstance(exc, aiohttp.ClientConnectorError) else exc
+    said = cause.strerror if isinstance(cause, OSError) else None
+    return f"{type(exc).__name__}: {said}" if said else type(exc).__name__

@@ -1,0 +1,113 @@
+"""Klines further back than one answer reaches."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+from typing import Generic, Self, TypeAlias
+
+from qos_async._core.queries import KLINES_MAX, Queries, Query, epoch
+from qos_async.enums import Adjustment, Interval
+from qos_async.models import Kline, N
+from qos_async.symbols import canonical
+
+__all__ = ["HistoryPages"]
+
+Bars: TypeAlias = dict[str, list[Kline[N]]]
+
+
+class HistoryPages(Generic[N]):
+    """Pages of klines from ``end`` back to ``start``, both included.
+
+    The newest page comes first; within a page, time ascends; no bar comes twice and no
+    page is empty. A page that fails is asked for again by the next step. One task at a
+    time may step.
+
+    It ends at ``start``, or when the server has nothing older: it was seen to ignore
+    the end it was asked for, and then gives the same page for ever (section 4.7).
+    """
+
+    def __init__(
+        self,
+        ask: Callable[[Query[Bars[N]]], Awaitable[Bars[N]]],
+        queries: Queries[N],
+        symbol: str,
+        *,
+        interval: Interval | str | int,
+        start: datetime | float,
+        end: datetime | float | None = None,
+        adjust: Adjustment | int = Adjustment.NONE,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """Ask nothing yet.
+
+        Args:
+            ask: How to ask one question, such as ``HttpSession.ask``.
+            queries: How to put it.
+            symbol: One symbol.
+            interval: Such as ``"1m"``.
+            start: An aware datetime or epoch seconds.
+            end: The same; None is now.
+            adjust: For dividends and splits.
+            clock: Epoch seconds.
+
+        Raises:
+            ValueError: For what the document does not allow, or a start after the end.
+        """
+        self._ask = ask
+        self._queries = queries
+        self._symbol = canonical(symbol)
+        self._interval = Interval.parse(interval)
+        self._adjust = adjust
+        self._start = epoch(start)
+        self._end = math.inf if end is None else epoch(end)
+        self._ask_until = epoch(clock()) if end is None else epoch(end)
+        self._oldest = math.inf
+        self._done = False
+        if self._start > self._ask_until:
+            raise ValueError(f"start {start!r} is after end {end or 'now'!r}")
+        self._question()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> list[Kline[N]]:
+        while not self._done:
+            answer = await self._ask(self._question())
+            page = self._turn(answer.get(self._symbol, []))
+            if page:
+                return page
+        raise StopAsyncIteration
+
+    async def aclose(self) -> None:
+        """End the iteration."""
+        self._done = True
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.aclose()
+
+    def _question(self) -> Query[Bars[N]]:
+        [query] = self._queries.history(
+            [self._symbol],
+            interval=self._interval,
+            end=self._ask_until,
+            count=KLINES_MAX,
+            adjust=self._adjust,
+        )
+        return query
+
+    def _turn(self, bars: list[Kline[N]]) -> list[Kline[N]]:
+        older = {
+            bar.timestamp: bar for bar in bars if 0 != bar.timestamp < self._oldest
+        }
+        if not older:
+            self._done = True
+            return []
+        self._oldest = self._ask_until = min(older)
+        self._done = self._done or self._oldest <= self._start
+        return [bar for at, bar in older.items() if self._start <= at <= self._end]

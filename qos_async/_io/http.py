@@ -1,0 +1,182 @@
+"""Questions over HTTP (document, chapter 4): every one of them is safe to ask twice."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Awaitable, Callable
+from ssl import SSLContext
+from typing import Any, Literal, TypeVar
+
+import aiohttp
+import msgspec
+from msgspec import Struct
+from yarl import URL
+
+from qos_async._core.queries import Query
+from qos_async._io.faults import UNSENT, fault
+from qos_async._io.gate import Gate
+from qos_async._io.retry import Outcome, retry_after, retrying
+from qos_async._io.secret import Secret
+from qos_async._io.sessions import SessionLease, on_connected
+from qos_async._io.verdicts import Reply, verdict
+from qos_async.config import Limits, Timing
+
+__all__ = ["BODY_MAX", "HttpCounters", "HttpSession"]
+
+T = TypeVar("T")
+
+BODY_MAX = 16 * 1024 * 1024
+"""The largest answer, in bytes after decompression; ten times the largest known."""
+
+_CHUNK = 65_536
+
+_log = logging.getLogger("qos_async.http")
+
+
+class HttpCounters(Struct):
+    """What an ``HttpSession`` did so far.
+
+    Attributes:
+        http_requests: Attempts, the first ones and the retries.
+        http_retries: Attempts that followed a failed one.
+    """
+
+    http_requests: int = 0
+    http_retries: int = 0
+
+
+class HttpSession:
+    """Ask questions over HTTP, at the plan's pace, again where that may help."""
+
+    def __init__(
+        self,
+        lease: SessionLease,
+        secret: Secret,
+        *,
+        url: URL,
+        limits: Limits,
+        timing: Timing,
+        counters: HttpCounters | None = None,
+        key_in: Literal["header", "url"] = "header",
+        ssl: SSLContext | aiohttp.Fingerprint | bool = True,
+        proxy: str | None = None,
+        chance: Callable[[], float] = random.random,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        """Open nothing yet.
+
+        Args:
+            lease: Where the aiohttp session comes from.
+            secret: The key.
+            url: The service, as ``check_url`` returned it.
+            limits: ``http_requests`` in any ``http_period`` are kept.
+            timing: ``connect_timeout`` for the connection and ``request_timeout``
+                from there to the end of the answer, for each attempt.
+            counters: What to count in.
+            key_in: Where the key goes.
+            ssl: As in aiohttp.
+            proxy: As in aiohttp.
+            chance: A random number from 0 to 1, for the back-off.
+            sleep: How to wait between attempts.
+        """
+        self._lease = lease
+        self._secret = secret
+        self._url = url
+        self._key_in = key_in
+        self._timing = timing
+        self._counters = HttpCounters() if counters is None else counters
+        self._gate = Gate(limits)
+        self._options: dict[str, Any] = {
+            "ssl": ssl,
+            "proxy": proxy,
+            "allow_redirects": False,
+            "raise_for_status": False,  # A borrowed session may have other defaults.
+            "timeout": aiohttp.ClientTimeout(
+                total=None, connect=timing.connect_timeout
+            ),
+        }
+        self._retrying = retrying(timing, note=self._note, chance=chance, sleep=sleep)
+
+    async def ask(self, query: Query[T]) -> T:
+        """Ask, and ask again while the network or the server is at fault.
+
+        Waits as long as the plan's pace and the server's ``Retry-After`` demand; put
+        ``asyncio.timeout`` around it to wait less.
+
+        Raises:
+            AuthenticationError: The key was refused; not asked again.
+            RejectedError: The server said no, or ``LimitError`` because of the plan.
+            RequestTimeoutError: No answer came in time, in none of the attempts.
+            TransportError: The network or the server failed in all attempts;
+                ``ConnectError`` if the service was not reached.
+            DecodeError: The answer cannot be read.
+            ClosedError: After the lease was closed.
+        """
+        # A copy: tenacity keeps the state of a call in the object.
+        retry = self._retrying.copy()
+        outcome: Outcome[T] = await retry(self._attempt, query)
+        return outcome.unwrap()
+
+    async def _attempt(self, query: Query[T]) -> Outcome[T]:
+        async with self._gate.slot() as slot:
+            slot.sent = False
+            session = self._lease.session()
+            url, headers = self._address(query.path)
+            slot.sent = True
+            self._counters.http_requests += 1
+            reply: Reply | Outcome[T]
+            try:
+                reply = await self._exchange(session, url, headers, query)
+            except (aiohttp.ClientError, OSError) as exc:
+                slot.sent = not isinstance(exc, UNSENT)
+                reply = fault(exc, query.path, self._url, self._timing, self._secret)
+        if isinstance(reply, Reply):
+            return verdict(query, reply, self._secret)
+        return reply
+
+    async def _exchange(
+        self,
+        session: aiohttp.ClientSession,
+        url: URL,
+        headers: dict[str, str],
+        query: Query[Any],
+    ) -> Reply:
+        loop, timing = asyncio.get_running_loop(), self._timing
+        body = msgspec.json.encode(query.body)
+        async with asyncio.timeout(
+            timing.connect_timeout + timing.request_timeout
+        ) as deadline:
+            connected = lambda: deadline.reschedule(  # noqa: E731
+                loop.time() + timing.request_timeout
+            )
+            with on_connected(connected):
+                async with session.post(
+                    url, data=body, headers=headers, **self._options
+                ) as response:
+                    return await _receive(response)
+
+    def _address(self, path: str) -> tuple[URL, dict[str, str]]:
+        url = self._url.joinpath(path.lstrip("/")).with_query(self._url.query)
+        headers = {"Content-Type": "application/json"}
+        if self._key_in == "url":
+            return url.update_query(key=self._secret.read()), headers
+        return url, {**headers, "key": self._secret.read()}
+
+    def _note(self, outcome: Outcome[Any], wait: float) -> None:
+        self._counters.http_retries += 1
+        _log.info("%s; asking again in %.1f s", outcome.error, wait)
+
+
+async def _receive(response: aiohttp.ClientResponse) -> Reply:
+    wait = retry_after(response.headers.get("Retry-After"), time.time())
+    body = bytearray()
+    # In pieces: a small compressed body may be a large one.
+    async for chunk in response.content.iter_chunked(_CHUNK):
+        body += chunk
+        if len(body) > BODY_MAX:
+            response.close()
+            return Reply(response.status, None, wait)
+    return Reply(response.status, bytes(body), wait)

@@ -1,0 +1,159 @@
+"""The stream's end of one subscription."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from copy import copy
+from typing import Any
+
+from qos_async._core.buffers import Buffer, Policy
+from qos_async._core.gaps import Gap
+from qos_async._core.klines import FinishedKlines
+from qos_async._core.text import refusal
+from qos_async._core.topics import LETTERS, Topic
+from qos_async._io.bell import Bell
+from qos_async.errors import LaggedError, RequestTimeoutError
+
+__all__ = ["Inbox"]
+
+
+class Inbox:
+    """Takes ticks and notices in for one reader, who may be asleep, slow or gone.
+
+    It does not know its ``Subscription``: so that one can be garbage, and the stream
+    notices.
+
+    Attributes:
+        buffer: Where ticks wait.
+        topics: What is subscribed, refused topics excepted.
+        pending: Those of ``topics`` that the server has not decided yet.
+        live: Those of ``topics`` that have been live, so that an outage is a gap.
+        arrived: Rings when there is something to read, or nothing more to come.
+        decided: Rings when the server has decided on topics.
+        ended: Whether nothing more will come.
+        read_out: Whether the reader has seen that.
+        gaps: Topics times outages.
+        recovered: Ticks that were fetched after an outage.
+    """
+
+    def __init__(self, policy: Policy, *, final: bool) -> None:
+        self.buffer: Buffer[Any] = policy.open()
+        self.topics: set[Topic] = set()
+        self.pending: set[Topic] = set()
+        self.live: set[Topic] = set()
+        self.arrived = Bell()
+        self.decided = Bell()
+        self.ended = False
+        self.read_out = False
+        self.gaps = 0
+        self.recovered = 0
+        self._refused: dict[Topic, str] = {}
+        self._error: BaseException | None = None
+        self._finished = FinishedKlines() if final else None
+
+    def deliver(self, tick: Any) -> None:
+        """Take in one tick; never waits."""
+        if self._finished is not None:
+            tick = self._finished.put(tick)
+            if tick is None:
+                return
+        try:
+            self.buffer.put(tick)
+        except LaggedError as exc:
+            self.end(exc)
+        self.arrived.ring()
+
+    def tell(self, gap: Gap) -> None:
+        """Take in a notice."""
+        self.gaps += 1
+        self.buffer.mark(gap)
+        self.arrived.ring()
+
+    @property
+    def finished(self) -> bool:
+        """Whether the reader has come to the end, or there never was anything to read.
+
+        An empty buffer is not enough: the reader may still be busy with the last tick.
+        """
+        never_read = self.buffer.received == self.buffer.dropped
+        return self.ended and not self.buffer and (self.read_out or never_read)
+
+    def want(self, topics: Iterable[Topic]) -> None:
+        """Have more topics; the server has not decided on them."""
+        for topic in topics:
+            self.topics.add(topic)
+            self.pending.add(topic)
+
+    def forget(self, topics: Iterable[Topic]) -> set[Topic]:
+        """Have fewer topics; tells which of ``topics`` there were."""
+        gone = self.topics.intersection(topics)
+        self.topics -= gone
+        self.pending -= gone
+        self.live -= gone
+        self._settle()
+        return gone
+
+    def confirm(self, topics: Iterable[Topic]) -> None:
+        """The server agreed to ``topics``."""
+        self.live.update(self.topics.intersection(topics))
+        self.pending.difference_update(topics)
+        self._settle()
+
+    def decline(self, topics: Iterable[Topic], message: str) -> None:
+        """The server refused ``topics`` for good."""
+        for topic in self.topics.intersection(topics):
+            self.topics.discard(topic)
+            self.pending.discard(topic)
+            self.live.discard(topic)
+            self._refused[topic] = message
+        self._settle()
+
+    def unanswered(self, topics: Iterable[Topic]) -> None:
+        """Nobody answered in time about ``topics``; they will be asked for again."""
+        silent = self.pending.intersection(topics)
+        if silent and self._error is None:
+            names = ", ".join(sorted(str(topic) for topic in silent))
+            self._error = RequestTimeoutError(
+                f"no answer to the subscription of {names}"
+            )
+            self.decided.ring()
+
+    def end(self, error: BaseException | None = None) -> None:
+        """Nothing more will come; what waits can still be read."""
+        if not self.ended:
+            self.ended = True
+            self._error = error or self._error
+            self.arrived.ring()
+            self.decided.ring()
+
+    def take_error(self, *, patient: bool = False) -> BaseException | None:
+        """Give the error that the reader must hear.
+
+        A refusal is told once: the topics that were not refused live on. What ended
+        the subscription is told for ever. With ``patient`` an unanswered
+        subscription is none: a loop simply goes on waiting for it.
+        """
+        error = self._error
+        if self.ended and error is not None:
+            return copy(error)
+        if error is None:
+            return None
+        self._error = None
+        return None if patient and isinstance(error, RequestTimeoutError) else error
+
+    def _settle(self) -> None:
+        if self.pending:
+            return
+        if isinstance(self._error, RequestTimeoutError):
+            self._error = None  # The answer came after all.
+        if self._refused:
+            message = next(iter(self._refused.values()))
+            channels = {topic.channel for topic in self._refused}
+            self._error = refusal(
+                message,
+                operation="/".join(LETTERS[channel] for channel in sorted(channels)),
+                symbols=tuple(sorted({topic.symbol for topic in self._refused})),
+            )
+            self._refused.clear()
+            self.arrived.ring()
+        self.decided.ring()

@@ -1,0 +1,257 @@
+"""One link after another: dialling, reading, speaking, and starting over."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import random
+from collections.abc import Callable
+from typing import Any, Generic, NoReturn, Protocol
+
+import anyio
+from msgspec import Struct
+
+from qos_async._core.backoff import Backoff, Contention
+from qos_async._core.events import Lost, Outcome, Unreadable
+from qos_async._core.link import LinkEvent
+from qos_async._core.session import Session
+from qos_async._core.topics import CHANNELS, Push
+from qos_async._io.bell import Bell
+from qos_async._io.states import LinkStates
+from qos_async._io.transport import DialError, LinkClosed, Socket, Transport
+from qos_async.config import Limits, Timing
+from qos_async.errors import ConnectError, LimitError, TransportError
+from qos_async.models import N
+
+__all__ = ["Links", "Listener"]
+
+_log = logging.getLogger("qos_async.stream")
+
+# aiohttp hands out buffered frames without suspending; let readers run too.
+_FAIRNESS = 64
+_QUIET = 60.0
+
+
+class Listener(Protocol):
+    """Who is told what comes over the links. Called synchronously; never waits."""
+
+    def on_push(self, push: Push[Any]) -> None:
+        """A tick came."""
+        ...
+
+    def on_outcome(self, outcome: Outcome) -> None:
+        """Something that was said was decided.
+
+        Raises:
+            QosError: If it ends the stream for good.
+        """
+        ...
+
+
+class _Ending(Struct, frozen=True):
+    """How a link ended: why, how many seconds after the handshake, by which code."""
+
+    error: TransportError
+    lived: float = 0.0
+    code: int | None = None
+
+
+class Links(Generic[N]):
+    """Keeps one link open, for ever; two tasks, both in the group of ``run``.
+
+    One dials and reads. The other keeps the time and writes: it is the only one that
+    sends, and the only one that notices deadlines.
+
+    Attributes:
+        states: Where the link is, and who wants to know.
+        work: Rings when there may be something to say.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        session: Session[N],
+        listener: Listener,
+        *,
+        limits: Limits,
+        timing: Timing,
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        self.states = LinkStates()
+        self.work = Bell()
+        self._transport = transport
+        self._session = session
+        self._listener = listener
+        self._limits = limits
+        self._timing = timing
+        self._chance = chance
+        self._live: _Live | None = None
+        self._quiet_until = -math.inf
+
+    async def run(self) -> NoReturn:
+        """Keep a link open until that is pointless.
+
+        Raises:
+            AuthenticationError: The server refused the key.
+            LimitError: Somebody else uses the plan's only connection.
+            ConnectError: The server redirects, or cannot be trusted.
+        """
+        failure: Exception
+        try:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._speak)
+                await self._keep_linked()
+        except* Exception as group:  # noqa: BLE001 - raised again below, ungrouped
+            failure = _first(group)
+        raise failure
+
+    async def _keep_linked(self) -> NoReturn:
+        backoff, contention = Backoff(self._timing), Contention()
+        while True:
+            ending = await self._spend_one()
+            only_one = self._limits.connections == 1
+            if contention.link_ended(ending.lived, ending.code) and only_one:
+                raise LimitError(
+                    f"the server closes each new link soon ({ending.error}): another "
+                    "client seems to use this plan's only connection; stop that one, "
+                    "or use another key"
+                )
+            wait = self._chance() * backoff.failed(ending.lived)
+            if isinstance(ending.error, DialError):
+                if ending.error.final:
+                    raise ConnectError(str(ending.error))
+                wait = max(wait, ending.error.retry_after)
+            self.states.move(
+                LinkEvent.LOST,
+                str(ending.error),
+                attempt=backoff.attempt,
+                retry_in=wait,
+            )
+            await asyncio.sleep(wait)
+
+    async def _spend_one(self) -> _Ending:
+        self.states.move(LinkEvent.DIAL)
+        try:
+            socket = await self._transport.dial()
+        except TransportError as exc:
+            return _Ending(exc)
+        born = _now()
+        live = self._live = _Live(socket)
+        error = TransportError("the client gave the link up")
+        try:
+            self._session.link_up(born)
+            self._session.greet()
+            self.work.ring()
+            error = await self._listen(live)
+        finally:
+            self._live = None
+            for failed in self._session.link_down(str(error), _now()):
+                self._listener.on_outcome(failed)
+            await socket.close(polite=not live.severed)
+        code = error.code if isinstance(error, LinkClosed) else None
+        return _Ending(error, _now() - born, code)
+
+    async def _listen(self, live: _Live) -> TransportError:
+        try:
+            with live.scope:
+                await self._prove(live.socket)
+                await self._read(live.socket)
+        except TransportError as exc:
+            return exc
+        return TransportError(live.severed)
+
+    # Frames in
+
+    async def _prove(self, socket: Socket) -> None:
+        """Read until the server has said something sensible: only then it is open."""
+        while not self._session.proven:
+            event = self._session.receive(await socket.receive(), _now())
+            self._session.stats.frames_received += 1
+            self._session.proven |= type(event) in CHANNELS
+            self._take(event)
+        self._session.stats.links += 1
+        self.states.move(LinkEvent.OPENED)
+
+    async def _read(self, socket: Socket) -> NoReturn:
+        receive, session, stats = socket.receive, self._session, self._session.stats
+        on_push, clock = self._listener.on_push, asyncio.get_running_loop().time
+        while True:
+            for _ in range(_FAIRNESS):
+                event: Any = session.receive(await receive(), clock())
+                stats.frames_received += 1
+                if type(event) in CHANNELS:
+                    on_push(event)
+                else:
+                    self._take(event)
+            await asyncio.sleep(0)
+
+    def _take(self, event: Any) -> None:
+        if event is None:
+            self.work.ring()
+        elif type(event) in CHANNELS:
+            self._listener.on_push(event)
+        elif isinstance(event, Unreadable):
+            self._report(event)
+        else:
+            self._listener.on_outcome(event)
+            self.work.ring()
+
+    def _report(self, event: Unreadable) -> None:
+        now = _now()
+        if now >= self._quiet_until:
+            self._quiet_until = now + _QUIET
+            _log.warning(
+                "%s (skipped; %d such so far; told once a minute)",
+                event.reason,
+                self._session.stats.unreadable,
+            )
+
+    # Time, and frames out
+
+    async def _speak(self) -> NoReturn:
+        while True:
+            now = _now()
+            for outcome in self._session.tick(now):
+                if isinstance(outcome, Lost):
+                    self._sever(outcome.reason)
+                else:
+                    self._listener.on_outcome(outcome)
+            live = self._live
+            if live is not None and (frame := self._session.poll(now)) is not None:
+                await self._send(live, frame)
+            else:
+                with anyio.CancelScope(deadline=self._session.wake_at()):
+                    await self.work.wait()
+
+    async def _send(self, live: _Live, frame: bytes) -> None:
+        try:
+            await live.socket.send(frame)
+        except TransportError as exc:
+            if self._live is live:
+                self._sever(str(exc))
+
+    def _sever(self, reason: str) -> None:
+        if self._live is not None:
+            self._live.severed = reason
+            self._live.scope.cancel()
+
+
+class _Live:
+    """The link of this moment: its socket, and the means to stop reading from it."""
+
+    __slots__ = ("scope", "severed", "socket")
+
+    def __init__(self, socket: Socket) -> None:
+        self.socket = socket
+        self.scope = anyio.CancelScope()
+        self.severed = ""
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+def _first(group: ExceptionGroup[Exception]) -> Exception:
+    found = group.exceptions[0]
+    return _first(found) if isinstance(found, ExceptionGroup) else found

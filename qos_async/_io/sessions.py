@@ -1,0 +1,182 @@
+"""Whose aiohttp session it is, and what must never happen on it.
+
+aiohttp follows redirects to other hosts with our ``key`` header still on: it strips
+only the headers it knows. ``ws_connect`` cannot even be told not to. So a trace
+refuses each redirect before it is followed.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable, Collection, Generator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+import aiohttp
+from yarl import URL
+
+from qos_async._core.text import printable
+from qos_async._io.secret import Secret
+from qos_async.errors import ClosedError
+
+__all__ = ["RedirectRefusedError", "SessionLease", "check_url", "on_connected"]
+
+_SECURE = frozenset({"https", "wss"})
+
+_connected: ContextVar[Callable[[], None] | None] = ContextVar(
+    "qos_async_connected", default=None
+)
+
+
+class RedirectRefusedError(Exception):
+    """The server pointed elsewhere while the request carried the key.
+
+    It passes through aiohttp's frames, whose variables hold the key: catch it, take
+    its text, and raise another error outside of the ``except``.
+    """
+
+
+class SessionLease:
+    """One aiohttp session, our own or the user's, guarded against redirects.
+
+    Our own is made at first use, inside the running loop, without cookies and
+    without a look at the environment; closing the lease closes it. A borrowed one
+    stays open, and keeps following the redirects of requests that are not ours.
+    """
+
+    def __init__(
+        self, secret: Secret, *, borrowed: aiohttp.ClientSession | None = None
+    ) -> None:
+        self._secret = secret
+        self._borrowed = borrowed
+        self._guard = self._make_guard()
+        self._session: aiohttp.ClientSession | None = None
+        self._closed = False
+
+    def session(self) -> aiohttp.ClientSession:
+        """Give the session; call it anew for each request.
+
+        Raises:
+            ClosedError: After ``aclose``, or if the borrowed session was closed.
+        """
+        if self._closed:
+            raise ClosedError("the client is closed")
+        if self._session is None:
+            self._session = self._open()
+        if self._session.closed:
+            raise ClosedError("the aiohttp session that this client borrowed is closed")
+        return self._session
+
+    async def aclose(self) -> None:
+        """Close our own session, or take the guard off the borrowed one."""
+        self._closed = True
+        session, self._session = self._session, None
+        if session is None:
+            return
+        if session is self._borrowed:
+            session.trace_configs.remove(self._guard)
+        else:
+            await session.close()
+
+    def _open(self) -> aiohttp.ClientSession:
+        if self._borrowed is None:
+            return aiohttp.ClientSession(
+                cookie_jar=aiohttp.DummyCookieJar(),
+                trust_env=False,
+                trace_configs=[self._guard],
+            )
+        self._borrowed.trace_configs.append(self._guard)
+        return self._borrowed
+
+    def _make_guard(self) -> aiohttp.TraceConfig:
+        guard = aiohttp.TraceConfig()
+        guard.on_request_redirect.append(self._refuse)
+        guard.on_connection_create_end.append(_tell_connected)
+        guard.on_connection_reuseconn.append(_tell_connected)
+        guard.freeze()  # A session does this only to those it was constructed with.
+        return guard
+
+    async def _refuse(
+        self,
+        session: aiohttp.ClientSession,
+        context: object,
+        params: aiohttp.TraceRequestRedirectParams,
+    ) -> None:
+        ours = self._borrowed is None
+        if ours or self._secret.carried_by(params.headers, params.url):
+            params.response.close()
+            raise RedirectRefusedError(f"HTTP {params.response.status}")
+
+
+@contextmanager
+def on_connected(call: Callable[[], None]) -> Generator[None]:
+    """Call when a request of this task, inside the block, has got its connection."""
+    token = _connected.set(call)
+    try:
+        yield
+    finally:
+        _connected.reset(token)
+
+
+def check_url(
+    url: str | URL, *, schemes: Collection[str], allow_insecure: bool = False
+) -> URL:
+    """Accept an address that the key may be sent to.
+
+    Args:
+        url: The address.
+        schemes: Such as ``("https", "http")``; those without TLS are taken for
+            loopback hosts only.
+        allow_insecure: Take them for any host.
+
+    Raises:
+        ValueError: Naming the address, without any password in it.
+    """
+    try:
+        found = URL(url)
+    except (ValueError, TypeError):
+        found = URL()
+    shown = printable(_without_secrets(found) if found.host else _bare(str(url)))
+    if found.scheme not in schemes or not found.host:
+        allowed = " or ".join(f"{scheme}://" for scheme in schemes)
+        raise ValueError(f"{shown} is not an address that starts with {allowed}")
+    if found.raw_user is not None or found.raw_password is not None:
+        raise ValueError(f"{shown} has a user name or password in it: leave them out")
+    if found.raw_fragment:
+        raise ValueError(f"{shown} has a #fragment in it: leave it out")
+    if found.scheme in _SECURE or allow_insecure or _is_loopback(found.host):
+        return found
+    raise ValueError(
+        f"{shown} would send the API key unencrypted: use {_tls(found.scheme)}://, or "
+        "pass allow_insecure=True if you are sure"
+    )
+
+
+async def _tell_connected(
+    session: aiohttp.ClientSession, context: object, params: object
+) -> None:
+    call = _connected.get()
+    if call is not None:
+        call()
+
+
+def _without_secrets(url: URL) -> str:
+    return str(url.with_user(None).with_query(None))
+
+
+def _bare(text: str) -> str:
+    # Unreadable, and still no place for what stands before an @ or after a ?.
+    return repr(text.rpartition("@")[2].partition("?")[0])
+
+
+def _tls(scheme: str) -> str:
+    return "wss" if scheme == "ws" else "https"
+
+
+def _is_loopback(host: str) -> bool:
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,119 @@
+"""Who is told about the link, and how."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from typing import Self
+from weakref import WeakSet
+
+from msgspec import Struct
+
+from qos_async._core.link import Link, LinkEvent
+from qos_async._io.bell import Bell
+from qos_async.enums import LinkState
+
+__all__ = ["LinkStates", "StateChange", "StateChanges"]
+
+_log = logging.getLogger("qos_async.stream")
+
+_REMEMBERED = 1000
+
+
+class StateChange(Struct, frozen=True):
+    """A move of the link.
+
+    Attributes:
+        state: Where it is now.
+        reason: Why, in words.
+        attempt: How many attempts have failed in a row; 0 while all is well.
+        retry_in: Seconds until the next attempt; 0 where none is planned.
+    """
+
+    state: LinkState
+    reason: str = ""
+    attempt: int = 0
+    retry_in: float = 0.0
+
+
+class LinkStates:
+    """The link's state machine, with those who watch it."""
+
+    def __init__(self) -> None:
+        self._link = Link()
+        # Weakly: an iterator that was dropped must not collect moves for ever.
+        self._watchers: WeakSet[StateChanges] = WeakSet()
+
+    @property
+    def state(self) -> LinkState:
+        """Where the link is."""
+        return self._link.state
+
+    def move(
+        self,
+        event: LinkEvent,
+        reason: str = "",
+        *,
+        attempt: int = 0,
+        retry_in: float = 0.0,
+    ) -> None:
+        """Move, write one line to the log, and tell everybody."""
+        if self.state is LinkState.CLOSED:
+            return
+        change = StateChange(self._link.fire(event), reason, attempt, retry_in)
+        _write(change)
+        for watcher in tuple(self._watchers):
+            watcher.put(change)
+
+    def watch(self) -> StateChanges:
+        """Watch all moves from now on."""
+        watcher = StateChanges(self._watchers, ended=self.state is LinkState.CLOSED)
+        self._watchers.add(watcher)
+        return watcher
+
+
+class StateChanges:
+    """An iterator over the moves of a link; it ends after ``CLOSED``."""
+
+    def __init__(self, watchers: WeakSet[StateChanges], *, ended: bool) -> None:
+        self._watchers = watchers
+        self._changes: deque[StateChange] = deque(maxlen=_REMEMBERED)
+        self._bell = Bell()
+        self._ended = ended
+
+    def put(self, change: StateChange) -> None:
+        """Take in a move."""
+        self._changes.append(change)
+        self._bell.ring()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> StateChange:
+        while not self._changes:
+            if self._ended:
+                raise StopAsyncIteration
+            await self._bell.wait()
+        change = self._changes.popleft()
+        if change.state is LinkState.CLOSED:
+            await self.aclose()
+        return change
+
+    async def aclose(self) -> None:
+        """Stop watching."""
+        self._ended = True
+        self._watchers.discard(self)
+        self._bell.ring()
+
+
+def _write(change: StateChange) -> None:
+    reason = f": {change.reason}" if change.reason else ""
+    if change.state is LinkState.BACKOFF:
+        _log.warning(
+            "link lost%s; attempt %d in %.1f s",
+            reason,
+            change.attempt + 1,
+            change.retry_in,
+        )
+    else:
+        _log.info("link %s%s", change.state, reason)

@@ -1,0 +1,326 @@
+"""Everyone who reads from the one websocket, and everyone who asks over it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Iterable
+from copy import copy
+from datetime import UTC, datetime
+from typing import Any, Generic, TypeVar
+
+from msgspec import Raw
+from msgspec.structs import force_setattr
+
+from qos_async._core.buffers import Policy
+from qos_async._core.events import (
+    Confirmed,
+    Declined,
+    Expelled,
+    Failed,
+    Outcome,
+    Replied,
+    Unconfirmed,
+)
+from qos_async._core.gaps import Gap
+from qos_async._core.link import LinkEvent
+from qos_async._core.queries import Query
+from qos_async._core.routes import Routes
+from qos_async._core.session import Session
+from qos_async._core.topics import Push, Topic, topic_of
+from qos_async._io.inbox import Inbox
+from qos_async._io.links import Links
+from qos_async._io.states import LinkStates
+from qos_async._io.subscription import Subscription
+from qos_async._io.transport import Transport
+from qos_async.config import Limits, Timing
+from qos_async.enums import LinkState
+from qos_async.errors import ClosedError, ConnectError, LimitError, QosError
+from qos_async.models import N, Tick
+from qos_async.stats import Stats
+
+__all__ = ["Stream"]
+
+T = TypeVar("T")
+K = TypeVar("K", bound=Tick)
+
+_log = logging.getLogger("qos_async.stream")
+
+
+class Stream(Generic[N]):
+    """Hands what comes over the links to its readers, and takes their wishes back.
+
+    Nothing runs before the first subscription, request or ``connect``. What ends the
+    stream for good (a refused key, say) is raised by everyone who waits, and by every
+    later call.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        numbers: type[N],
+        *,
+        limits: Limits,
+        timing: Timing,
+        stats: Stats,
+    ) -> None:
+        self._limits = limits
+        self._stats = stats
+        self._session = Session(numbers, limits=limits, timing=timing, stats=stats)
+        self._links = Links(
+            transport, self._session, self, limits=limits, timing=timing
+        )
+        self._routes: Routes[Inbox] = Routes()
+        self._inboxes: dict[Inbox, None] = {}
+        self._answers: dict[int, asyncio.Future[Raw]] = {}
+        self._root: asyncio.Task[None] | None = None
+        self._error: BaseException | None = None
+
+    @property
+    def states(self) -> LinkStates:
+        """Where the link is, and who wants to know."""
+        return self._links.states
+
+    # Lifetime
+
+    async def connect(self) -> None:
+        """Open the link, or tell why the first attempt failed.
+
+        Raises:
+            AuthenticationError: The key was refused.
+            ConnectError: The attempt failed; others follow in the background.
+        """
+        self._start()
+        changes = self.states.watch()
+        try:
+            while self.states.state is not LinkState.OPEN:
+                change = await anext(changes)
+                if change.state is LinkState.BACKOFF:
+                    raise ConnectError(change.reason)
+                if change.state is LinkState.CLOSED:
+                    raise copy(self._error or ClosedError("the client was closed"))
+        finally:
+            await changes.aclose()
+
+    async def stop(self) -> None:
+        """Close the link; loops end after what is buffered. May be called again."""
+        if self._root is None:
+            self._finish(None)
+            return
+        self._root.cancel()
+        await asyncio.wait([self._root])
+
+    async def drained(self) -> None:
+        """After ``stop``: wait until every reader has read to its end."""
+        for inbox in list(self._inboxes):
+            while inbox in self._inboxes and not inbox.finished:
+                await inbox.arrived.wait()
+
+    def _start(self) -> None:
+        if self._error is not None:
+            raise copy(self._error)
+        if self.states.state is LinkState.CLOSED:
+            raise ClosedError("the client is closed")
+        loop = asyncio.get_running_loop()
+        if self._root is None:
+            self._root = loop.create_task(self._run(), name="qos_async.stream")
+        elif self._root.get_loop() is not loop:
+            raise RuntimeError("this client belongs to another event loop")
+
+    async def _run(self) -> None:
+        error: BaseException | None = None
+        try:
+            await self._links.run()
+        except QosError as exc:
+            error = exc
+        except Exception as exc:  # noqa: BLE001 - nobody may be left waiting
+            _log.exception("this is a bug in qos_async; please report it")
+            error = QosError(f"internal error: {exc!r}")
+        finally:
+            self._finish(error)
+
+    def _finish(self, error: BaseException | None) -> None:
+        self._error = self._error or error
+        reason = "closed by the user" if error is None else str(error)
+        self.states.move(LinkEvent.STOP, reason)
+        for inbox in self._inboxes:
+            inbox.end(error)
+        for reqid in list(self._answers):
+            self._answer(reqid, error or ClosedError("the client was closed"))
+
+    # One-off questions
+
+    async def ask(self, query: Query[T]) -> T:
+        """Ask over the link; wait for the next link if there is none.
+
+        Raises:
+            RejectedError: The server said no.
+            RequestTimeoutError: No answer came in time.
+            TransportError: The link was lost between question and answer.
+            DecodeError: The answer cannot be read.
+        """
+        self._start()
+        loop = asyncio.get_running_loop()
+        reqid = self._session.ask(query.operation, query.body, loop.time())
+        answer = self._answers[reqid] = loop.create_future()
+        self._links.work.ring()
+        try:
+            return query.read(bytes(await answer))
+        finally:
+            del self._answers[reqid]
+            self._session.cancel(reqid)
+
+    def _answer(self, reqid: int, outcome: Raw | BaseException) -> None:
+        answer = self._answers.get(reqid)
+        if answer is None or answer.done():
+            return
+        if isinstance(outcome, BaseException):
+            answer.set_exception(copy(outcome))
+        else:
+            answer.set_result(outcome)
+
+    # Subscriptions
+
+    def subscribe(
+        self,
+        topics: tuple[Topic, ...],
+        policy: Policy,
+        topics_of: Callable[..., tuple[Topic, ...]],
+        *,
+        final: bool = False,
+    ) -> Subscription[K]:
+        """Start wanting topics; ticks follow when the server agrees.
+
+        Raises:
+            LimitError: If the plan has no room for them.
+        """
+        self._start()
+        inbox = Inbox(policy, final=final)
+        self._inboxes[inbox] = None
+        try:
+            self.extend(inbox, topics)
+        except LimitError:
+            del self._inboxes[inbox]
+            raise
+        return Subscription(self, inbox, topics_of)
+
+    def extend(self, inbox: Inbox, topics: tuple[Topic, ...]) -> None:
+        """Let ``inbox`` have more topics."""
+        if inbox.ended:
+            raise ClosedError("the subscription is closed")
+        fresh = [topic for topic in topics if topic not in inbox.topics]
+        self._check_room(fresh)
+        inbox.want(fresh)
+        for topic in fresh:
+            self._routes.add(topic, inbox)
+        registry = self._session.registry
+        registry.want(fresh)
+        inbox.confirm([topic for topic in fresh if registry.holds(topic)])
+        self._links.work.ring()
+
+    def _check_room(self, topics: Iterable[Topic]) -> None:
+        most = self._limits.symbols
+        watched = {topic.symbol for inbox in self._inboxes for topic in inbox.topics}
+        fresh = {topic.symbol for topic in topics} - watched
+        if len(watched) + len(fresh) > most:
+            raise LimitError(
+                f"the plan allows {most} symbols on one connection: {len(watched)} are "
+                f"watched and these would be new: {', '.join(sorted(fresh))} "
+                "(see Limits(symbols=...))",
+                symbols=tuple(sorted(fresh)),
+            )
+
+    def withdraw(self, inbox: Inbox, topics: tuple[Topic, ...]) -> None:
+        """Take topics away from ``inbox``."""
+        gone = inbox.forget(topics)
+        for topic in gone:
+            self._routes.remove(topic, inbox)
+        registry = self._session.registry
+        registry.release(gone)
+        self._session.outages.drop(t for t in gone if not registry.wants(t))
+        self._links.work.ring()
+
+    def close(self, inbox: Inbox) -> None:
+        """Take everything away from ``inbox``; what waits in it stays."""
+        self.withdraw(inbox, tuple(inbox.topics))
+        self._inboxes.pop(inbox, None)
+        inbox.end()
+        inbox.arrived.ring()
+
+    def abandon(self, inbox: Inbox) -> None:
+        """Close ``inbox`` soon, from any thread: its reader has become garbage."""
+        if self._root is not None:
+            with contextlib.suppress(RuntimeError):  # The loop may be closed by now.
+                self._root.get_loop().call_soon_threadsafe(self.close, inbox)
+
+    # What comes over the links
+
+    def on_push(self, push: Push[Any]) -> None:
+        """Hand a tick to everyone who watches its topic."""
+        force_setattr(push, "received_at", time.time_ns())
+        self._stats.ticks += 1
+        inboxes = self._routes.find(push)
+        if not inboxes:
+            self._stats.unrouted += 1
+            return
+        if self._session.outages:
+            self._resume([topic_of(push)])
+        for inbox in inboxes:
+            inbox.deliver(push)
+
+    def on_outcome(self, outcome: Outcome) -> None:
+        """Tell those who wait for it."""
+        match outcome:
+            case Replied(reqid, data):
+                self._answer(reqid, data)
+            case Failed(reqid, error):
+                self._answer(reqid, error)
+            case Confirmed(topics):
+                self._resume(topics)
+                for inbox in self._watching(topics):
+                    inbox.confirm(topics)
+            case Declined(topics, message):
+                for inbox in self._watching(topics):
+                    self._refuse(inbox, topics, message)
+            case Unconfirmed(topics):
+                for inbox in self._watching(topics):
+                    inbox.unanswered(topics)
+            case Expelled(error):
+                raise error
+            case _:
+                raise AssertionError(f"{outcome} is none of the stream's business")
+
+    def _watching(self, topics: Iterable[Topic]) -> dict[Inbox, None]:
+        return dict.fromkeys(
+            inbox for topic in topics for inbox in self._routes.watchers(topic)
+        )
+
+    def _refuse(self, inbox: Inbox, topics: Iterable[Topic], message: str) -> None:
+        for topic in inbox.topics.intersection(topics):
+            self._routes.remove(topic, inbox)
+        inbox.decline(topics, message)
+
+    def _resume(self, topics: Iterable[Topic]) -> None:
+        """Tell of the outage that has just ended for each of ``topics``."""
+        for topic in topics:
+            outage = self._session.outages.end(topic)
+            if outage is None:
+                continue
+            gap = Gap(
+                topic=topic,
+                since=_wall(outage.since),
+                until=datetime.now(UTC),
+                reason=outage.reason,
+            )
+            for inbox in self._routes.watchers(topic):
+                if topic in inbox.live:
+                    self._stats.gaps += 1
+                    inbox.tell(gap)
+
+
+def _wall(moment: float) -> datetime:
+    """Turn the loop's time into the calendar's."""
+    age = asyncio.get_running_loop().time() - moment
+    return datetime.fromtimestamp(time.time() - age, UTC)

@@ -1,0 +1,255 @@
+"""The user's end of the stream."""
+
+from __future__ import annotations
+
+import asyncio
+import weakref
+from collections.abc import AsyncIterator, Callable
+from types import TracebackType
+from typing import Any, Generic, Protocol, Self, TypeVar
+
+from qos_async._core.gaps import Dropped, Gap
+from qos_async._core.topics import Topic
+from qos_async._io.inbox import Inbox
+from qos_async.errors import ClosedError
+from qos_async.models import Tick
+from qos_async.stats import SubscriptionStats
+
+__all__ = ["Source", "Subscription"]
+
+T = TypeVar("T", bound=Tick)
+
+
+class Source(Protocol):
+    """What a subscription needs from the stream."""
+
+    def extend(self, inbox: Inbox, topics: tuple[Topic, ...]) -> None:
+        """Let ``inbox`` have more topics."""
+        ...
+
+    def withdraw(self, inbox: Inbox, topics: tuple[Topic, ...]) -> None:
+        """Take topics away from ``inbox``."""
+        ...
+
+    def close(self, inbox: Inbox) -> None:
+        """Take everything away from ``inbox``; what waits in it stays."""
+        ...
+
+    def abandon(self, inbox: Inbox) -> None:
+        """Do the same for a reader that has become garbage, from any thread."""
+        ...
+
+
+class Subscription(Generic[T]):
+    """Live data of one or more topics, read with ``async for``.
+
+    Reconnects are invisible in the loop: it waits. It ends when the subscription or
+    the client is closed, after what is buffered, and raises when waiting is pointless:
+    ``AuthenticationError``, ``LimitError``, ``LaggedError``, or ``RejectedError``
+    naming the refused symbols (iterate again to go on with the others).
+
+    Every method may be cancelled without losing a tick. One reader at a time: two
+    loops over one subscription raise ``RuntimeError``; make two subscriptions, they
+    cost one on the wire. Dropping the last reference unsubscribes.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        inbox: Inbox,
+        topics_of: Callable[..., tuple[Topic, ...]],
+    ) -> None:
+        self._source = source
+        self._inbox = inbox
+        self._topics_of = topics_of
+        self._reading = False
+        self._finalizer = weakref.finalize(self, source.abandon, inbox)
+        self._finalizer.atexit = False
+
+    def __repr__(self) -> str:
+        topics = sorted(str(topic) for topic in self._inbox.topics)
+        shown = ", ".join(topics[:3]) + (", …" if len(topics) > 3 else "")  # noqa: PLR2004
+        state = "closed" if self._inbox.ended else f"backlog={len(self._inbox.buffer)}"
+        return f"<Subscription {shown or 'of nothing'} {state}>"
+
+    @property
+    def topics(self) -> tuple[Topic, ...]:
+        """What is subscribed, in order of name."""
+        return tuple(sorted(self._inbox.topics))
+
+    @property
+    def stats(self) -> SubscriptionStats:
+        """Counters up to now."""
+        buffer, backlog = self._inbox.buffer, len(self._inbox.buffer)
+        return SubscriptionStats(
+            received=buffer.received,
+            delivered=buffer.received - buffer.dropped - backlog,
+            dropped=buffer.dropped,
+            recovered=self._inbox.recovered,
+            gaps=self._inbox.gaps,
+            backlog=backlog,
+        )
+
+    # Lifetime
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self._decided()
+        except BaseException:
+            await self.aclose()
+            raise
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Unsubscribe what nobody else watches; what is buffered can still be read."""
+        self._finalizer.detach()
+        self._source.close(self._inbox)
+
+    async def add(self, *symbols: Any) -> None:
+        """Subscribe to more, and wait for the server's yes.
+
+        Args:
+            *symbols: As in the verb that made this subscription; topics for ``watch``.
+
+        Raises:
+            RejectedError: Naming the symbols that were refused; the rest live.
+            LimitError: If the plan has no room for them.
+        """
+        self._source.extend(self._inbox, self._topics_of(*symbols))
+        await self._decided()
+
+    async def remove(self, *symbols: Any) -> None:
+        """Unsubscribe; what is already buffered can still be read."""
+        self._source.withdraw(self._inbox, self._topics_of(*symbols))
+
+    async def _decided(self) -> None:
+        inbox = self._inbox
+        while True:
+            if (error := inbox.take_error()) is not None:
+                raise error
+            if inbox.ended:
+                raise ClosedError("the subscription was closed")
+            if not inbox.pending:
+                return
+            await inbox.decided.wait()
+
+    # Reading
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> T:
+        buffer = self._inbox.buffer
+        while not buffer:
+            buffer.pass_gaps()
+            await self._wait()
+        tick: T = buffer.take()
+        return tick
+
+    def batches(
+        self, *, max_items: int = 1000, max_wait: float = 0.05
+    ) -> AsyncIterator[list[T]]:
+        """Iterate over lists of ticks, for readers that work by the batch.
+
+        Args:
+            max_items: The longest list.
+            max_wait: Seconds after its first tick at which a list is given as it is.
+
+        Raises:
+            ValueError: If ``max_items`` is under 1 or ``max_wait`` is negative.
+        """
+        if max_items < 1:
+            raise ValueError(f"max_items must be at least 1, not {max_items!r}")
+        if not max_wait >= 0:
+            raise ValueError(f"max_wait must be 0 seconds or more, not {max_wait!r}")
+        return _Batches(self, max_items, max_wait)
+
+    def events(self) -> AsyncIterator[T | Gap | Dropped]:
+        """Iterate over ticks and notices, in order.
+
+        A ``Gap`` comes before the first tick after it; a ``Dropped`` stands where a
+        full buffer lost ticks.
+        """
+        return _Events(self)
+
+    async def _wait(self) -> None:
+        """Wait until something may have come, or raise why nothing ever will."""
+        inbox = self._inbox
+        error = inbox.take_error(patient=True)
+        if inbox.ended:
+            inbox.read_out = True
+            inbox.arrived.ring()
+        if error is not None:
+            raise error
+        if inbox.ended:
+            raise StopAsyncIteration
+        if self._reading:
+            raise RuntimeError(
+                "a subscription feeds one reader at a time: make a second one, "
+                "it costs nothing on the wire"
+            )
+        self._reading = True
+        try:
+            await inbox.arrived.wait()
+        finally:
+            self._reading = False
+
+
+class _Events(Generic[T]):
+    def __init__(self, subscription: Subscription[T]) -> None:
+        self._subscription = subscription
+        self._buffer = subscription._inbox.buffer  # noqa: SLF001 - same room
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> T | Gap | Dropped:
+        while not self._buffer.has_event:
+            await self._subscription._wait()  # noqa: SLF001
+        event: T | Gap | Dropped = self._buffer.take_event()
+        return event
+
+
+class _Batches(Generic[T]):
+    def __init__(
+        self, subscription: Subscription[T], max_items: int, max_wait: float
+    ) -> None:
+        self._subscription = subscription
+        self._buffer = subscription._inbox.buffer  # noqa: SLF001 - same room
+        self._max_items = max_items
+        self._max_wait = max_wait
+        # When the buffer was last seen empty: what waits now came after that.
+        self._empty_at = -float("inf")
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> list[T]:
+        buffer, clock = self._buffer, asyncio.get_running_loop().time
+        while not buffer:
+            await self._subscription._wait()  # noqa: SLF001
+            self._empty_at = clock()
+        if len(buffer) < self._max_items:
+            await self._fill(self._empty_at + self._max_wait)
+        batch = [buffer.take() for _ in range(min(len(buffer), self._max_items))]
+        self._empty_at = -float("inf") if buffer else clock()
+        return batch
+
+    async def _fill(self, until: float) -> None:
+        buffer, inbox = self._buffer, self._subscription._inbox  # noqa: SLF001
+        if until <= asyncio.get_running_loop().time():
+            return
+        try:
+            async with asyncio.timeout_at(until):
+                while len(buffer) < self._max_items and not inbox.ended:
+                    await inbox.arrived.wait()
+        except TimeoutError:
+            pass

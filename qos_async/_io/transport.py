@@ -1,0 +1,264 @@
+"""The socket the stream speaks through."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from ssl import SSLContext
+from typing import Any, Literal, Protocol
+
+import aiohttp
+import anyio
+from yarl import URL
+
+from qos_async._core.text import printable
+from qos_async._io.faults import fault
+from qos_async._io.retry import retry_after
+from qos_async._io.secret import Secret
+from qos_async._io.sessions import RedirectRefusedError, SessionLease
+from qos_async.config import Timing
+from qos_async.errors import (
+    AuthenticationError,
+    ConnectError,
+    QosError,
+    TransportError,
+)
+
+__all__ = [
+    "MAX_FRAME",
+    "AiohttpTransport",
+    "DialError",
+    "LinkClosed",
+    "Socket",
+    "Transport",
+]
+
+MAX_FRAME = 16 * 1024 * 1024
+"""Bytes; ten symbols times a thousand klines is about 1.2 MB in one reply."""
+
+_DATA = (aiohttp.WSMsgType.TEXT, aiohttp.WSMsgType.BINARY)
+_REFUSED_KEY = frozenset([400, 401, 403])
+_NO_STATUS = 1005
+
+
+class DialError(ConnectError):
+    """A link could not be opened.
+
+    Attributes:
+        retry_after: Seconds the server asked to wait.
+        final: Whether trying again is pointless or unsafe.
+    """
+
+    def __init__(
+        self, message: str, *, retry_after: float = 0.0, final: bool = False
+    ) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+        self.final = final
+
+
+class LinkClosed(TransportError):  # noqa: N818 - an ending, not always a fault
+    """A link ended.
+
+    Attributes:
+        code: The server's close code; None if the connection just ended.
+    """
+
+    def __init__(self, message: str, *, code: int | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class Socket(Protocol):
+    """An open link that carries whole frames."""
+
+    async def receive(self) -> bytes:
+        """Wait for the next frame.
+
+        Raises:
+            LinkClosed: When there is none to come.
+        """
+        ...
+
+    async def send(self, frame: bytes) -> None:
+        """Send a text frame.
+
+        Raises:
+            TransportError: If it could not be sent in time.
+        """
+        ...
+
+    async def close(self, *, polite: bool) -> None:
+        """Be rid of the connection, after a goodbye if ``polite``; never raises."""
+        ...
+
+
+class Transport(Protocol):
+    """Something that opens links."""
+
+    async def dial(self) -> Socket:
+        """Open one link.
+
+        Raises:
+            DialError: If the network failed or the server would not have it.
+            AuthenticationError: If the server refused the key.
+        """
+        ...
+
+
+class AiohttpTransport:
+    """Opens links with aiohttp.
+
+    No exception of aiohttp's leaves here, not even as a cause: they hold the request
+    headers, and so the key. Each error is built in the ``except`` block and raised
+    after it.
+
+    Args:
+        lease: Where the aiohttp session comes from.
+        secret: The key, read anew for each link.
+        url: The websocket's address, as ``check_url`` returned it.
+        timing: ``connect_timeout`` bounds a whole dial, ``request_timeout`` a send,
+            ``close_timeout`` a goodbye.
+        key_in: Where the key goes.
+        ssl: As in aiohttp.
+        proxy: As in aiohttp.
+    """
+
+    def __init__(
+        self,
+        lease: SessionLease,
+        secret: Secret,
+        *,
+        url: URL,
+        timing: Timing,
+        key_in: Literal["header", "url"] = "header",
+        ssl: SSLContext | aiohttp.Fingerprint | bool = True,
+        proxy: str | None = None,
+    ) -> None:
+        self._lease = lease
+        self._secret = secret
+        self._url = url
+        self._timing = timing
+        self._key_in = key_in
+        self._options: dict[str, Any] = {
+            "ssl": ssl,
+            "proxy": proxy,
+            "decode_text": False,  # msgspec reads bytes: spare a copy for each frame.
+            "max_msg_size": MAX_FRAME,
+            "timeout": aiohttp.ClientWSTimeout(ws_close=timing.close_timeout),
+        }
+
+    async def dial(self) -> Socket:
+        """Open one link, within ``timing.connect_timeout``."""
+        opened = await self._open()
+        if isinstance(opened, QosError):
+            raise opened
+        return _AiohttpSocket(opened, self._timing, self._secret)
+
+    async def _open(self) -> aiohttp.ClientWebSocketResponse[bool] | QosError:
+        session, (url, headers) = self._lease.session(), self._address()
+        try:
+            with anyio.fail_after(self._timing.connect_timeout):
+                ws: aiohttp.ClientWebSocketResponse[bool] = await session.ws_connect(
+                    url, headers=headers, **self._options
+                )
+                return ws
+        except RedirectRefusedError as exc:
+            return self._moved(str(exc))
+        except aiohttp.WSServerHandshakeError as exc:
+            return self._refused(exc)
+        except TimeoutError:
+            seconds = self._timing.connect_timeout
+            return DialError(
+                f"{self._url.origin()} did not connect within {seconds:g} s"
+            )
+        except (aiohttp.ClientError, OSError) as exc:
+            outcome = fault(exc, self._url.path, self._url, self._timing, self._secret)
+            return DialError(str(outcome.error), final=not outcome.transient)
+
+    def _address(self) -> tuple[URL, dict[str, str]]:
+        if self._key_in == "url":
+            return self._url.update_query(key=self._secret.read()), {}
+        return self._url, {"key": self._secret.read()}
+
+    def _moved(self, status: str) -> DialError:
+        return DialError(
+            f"{self._url.path}: the server redirects ({status}), which is not "
+            "followed, so that the API key stays where it was sent: set stream_url to "
+            "the new address",
+            final=True,
+        )
+
+    def _refused(self, exc: aiohttp.WSServerHandshakeError) -> QosError:
+        if exc.status in _REFUSED_KEY:
+            return AuthenticationError(
+                f"the server refused the websocket (HTTP {exc.status}): the API key is "
+                "wrong or expired, or another connection holds the plan's only slot; "
+                "see QOS_API_KEY, or the key argument of Client"
+            )
+        wait = retry_after(
+            exc.headers.get("Retry-After") if exc.headers else None, time.time()
+        )
+        return DialError(
+            f"{self._url.origin()} would not open a websocket (HTTP {exc.status})",
+            retry_after=wait or 0.0,
+        )
+
+
+class _AiohttpSocket:
+    def __init__(
+        self,
+        ws: aiohttp.ClientWebSocketResponse[bool],
+        timing: Timing,
+        secret: Secret,
+    ) -> None:
+        self._ws = ws
+        self._timing = timing
+        self._secret = secret
+
+    async def receive(self) -> bytes:
+        message = await self._ws.receive()
+        if message.type in _DATA:
+            data: bytes = message.data
+            return data
+        raise self._ended(message)
+
+    def _ended(self, message: Any) -> LinkClosed:
+        if message.type is aiohttp.WSMsgType.CLOSE:
+            # aiohttp reports a close frame without a code as code 0.
+            code = message.data or _NO_STATUS
+            reason = printable(self._secret.redact(message.extra or ""))
+            said = f": {reason}" if reason else ""
+            return LinkClosed(
+                f"the server closed the link with {code}{said}", code=code
+            )
+        if message.type is aiohttp.WSMsgType.ERROR:
+            fault = type(message.data).__name__
+            return LinkClosed(f"the server broke the websocket protocol ({fault})")
+        return LinkClosed("the connection broke without a goodbye")
+
+    async def send(self, frame: bytes) -> None:
+        late = False
+        try:
+            # Blocks for ever if the server stops reading: hence our own deadline.
+            with anyio.move_on_after(self._timing.request_timeout) as scope:
+                await self._ws.send_frame(frame, aiohttp.WSMsgType.TEXT)
+            late = scope.cancelled_caught
+        except (aiohttp.ClientError, OSError):
+            pass
+        else:
+            if not late:
+                return
+        raise TransportError(
+            "the server stopped reading"
+            if late
+            else "the connection broke while sending"
+        )
+
+    async def close(self, *, polite: bool) -> None:
+        # aiohttp's close waits for an answer after each message that comes, so on a
+        # busy link for ever. Cancelling it cuts the socket.
+        seconds = self._timing.close_timeout if polite else 0.0
+        with anyio.move_on_after(seconds, shield=True):
+            with contextlib.suppress(aiohttp.ClientError, OSError):
+                await self._ws.close()

@@ -1,0 +1,257 @@
+"""The client: its options and its life. Its verbs are in ``fetching`` and ``watching``."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable
+from decimal import Decimal
+from ssl import SSLContext
+from types import TracebackType
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Literal,
+    Self,
+    TypeAlias,
+    TypedDict,
+    Unpack,
+    overload,
+)
+
+from msgspec.structs import replace
+
+from qos_async._core.queries import Queries
+from qos_async._io.http import HttpSession
+from qos_async._io.secret import Secret
+from qos_async._io.sessions import SessionLease, check_url
+from qos_async._io.states import StateChange
+from qos_async._io.stream import Stream
+from qos_async._io.transport import AiohttpTransport
+from qos_async.config import HTTP_URL, STREAM_URL, Limits, Timing
+from qos_async.enums import LinkState
+from qos_async.errors import ClosedError
+from qos_async.fetching import Fetching
+from qos_async.models import N
+from qos_async.stats import Stats
+from qos_async.watching import Watching
+
+if TYPE_CHECKING:
+    import aiohttp
+
+__all__ = ["Client", "ClientOptions", "Key"]
+
+Key: TypeAlias = str | Callable[[], str]
+"""An API key, or a callable that returns one and is asked anew at each connect."""
+
+
+class ClientOptions(TypedDict, total=False):
+    """The keyword arguments of ``Client``, ``numbers`` excepted."""
+
+    http_url: str | None
+    stream_url: str | None
+    key_in: Literal["header", "url"]
+    limits: Limits
+    timing: Timing
+    session: aiohttp.ClientSession | None
+    ssl: SSLContext | aiohttp.Fingerprint | bool
+    proxy: str | None
+    allow_insecure: bool
+    recover: bool
+    transport: Literal["aiohttp", "fast"]
+
+
+class Client(Fetching[N], Watching[N]):
+    """QOS market data: ``fetch_*`` asks once, ``watch_*`` stays live.
+
+    Nothing connects here. HTTP opens with the first ``fetch_*``; the websocket opens
+    with the first ``watch_*`` or ``via="stream"``, or with ``connect``. Leaving the
+    ``async with`` block closes both. A client belongs to one event loop.
+
+    Args:
+        key: The API key, or a callable that returns one and is read anew at each
+            connect; the environment variable ``QOS_API_KEY`` by default.
+        numbers: The type of every price, size and volume: ``Decimal``, ``float``, or
+            ``str`` (as on the wire).
+        http_url: Else ``QOS_HTTP_URL``, else ``https://api.qos.hk``.
+        stream_url: Else ``QOS_STREAM_URL``, else ``wss://api.qos.hk/ws``.
+        key_in: Where the key goes: ``"header"``, or ``"url"`` as ``?key=``.
+        limits: What the plan allows.
+        timing: How patient to be.
+        session: An ``aiohttp.ClientSession`` to borrow; it is not closed.
+        ssl: As in aiohttp: an ``SSLContext``, a ``Fingerprint``, or True.
+        proxy: As in aiohttp: the address of an HTTP proxy.
+        allow_insecure: Take plain ``http`` and ``ws`` for hosts other than loopback.
+        recover: Whether to fetch what an outage missed. Version 0.1 tells every gap
+            and fetches nothing yet.
+        transport: ``"aiohttp"``, or ``"fast"`` for the fastest that is installed. In
+            version 0.1 they are the same.
+
+    Raises:
+        AuthenticationError: There is no key; the message says how to set it.
+        ValueError: For options that cannot work; the message names the value.
+    """
+
+    @overload
+    def __init__(
+        self: Client[Decimal],
+        key: Key | None = None,
+        **options: Unpack[ClientOptions],
+    ) -> None: ...
+
+    @overload
+    def __init__(
+        self,
+        key: Key | None = None,
+        *,
+        numbers: type[N],
+        **options: Unpack[ClientOptions],
+    ) -> None: ...
+
+    def __init__(
+        self,
+        key: Key | None = None,
+        *,
+        numbers: type[Any] = Decimal,
+        http_url: str | None = None,
+        stream_url: str | None = None,
+        key_in: Literal["header", "url"] = "header",
+        limits: Limits | None = None,
+        timing: Timing | None = None,
+        session: aiohttp.ClientSession | None = None,
+        ssl: SSLContext | aiohttp.Fingerprint | bool = True,
+        proxy: str | None = None,
+        allow_insecure: bool = False,
+        recover: bool = True,
+        transport: Literal["aiohttp", "fast"] = "aiohttp",
+    ) -> None:
+        limits, timing = limits or Limits(), timing or Timing()
+        timing.check(limits)
+        _one_of("numbers", numbers, (Decimal, float, str))
+        _one_of("key_in", key_in, ("header", "url"))
+        _one_of("transport", transport, ("aiohttp", "fast"))
+        _check_ssl(ssl)
+        self._stats = Stats()
+        secret = Secret(key if key is not None else os.environ.get("QOS_API_KEY"))
+        self._lease = SessionLease(secret, borrowed=session)
+        wire: dict[str, Any] = {
+            "timing": timing,
+            "key_in": key_in,
+            "ssl": ssl,
+            "proxy": proxy,
+        }
+        http = HttpSession(
+            self._lease,
+            secret,
+            url=check_url(
+                http_url or os.environ.get("QOS_HTTP_URL") or HTTP_URL,
+                schemes=("https", "http"),
+                allow_insecure=allow_insecure,
+            ),
+            limits=limits,
+            counters=self._stats,
+            **wire,
+        )
+        dialler = AiohttpTransport(
+            self._lease,
+            secret,
+            url=check_url(
+                stream_url or os.environ.get("QOS_STREAM_URL") or STREAM_URL,
+                schemes=("wss", "ws"),
+                allow_insecure=allow_insecure,
+            ),
+            **wire,
+        )
+        stream: Stream[N] = Stream(
+            dialler, numbers, limits=limits, timing=timing, stats=self._stats
+        )
+        queries: Queries[N] = Queries(numbers, chunk=limits.symbols)
+        Fetching.__init__(self, queries, http, stream)
+        Watching.__init__(self, stream)
+
+    def __repr__(self) -> str:
+        return f"<Client {self.state} key=***>"
+
+    # Lifetime
+
+    async def __aenter__(self) -> Self:
+        if self.state is LinkState.CLOSED:
+            raise ClosedError("a client cannot be opened again: make a new one")
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    async def connect(self) -> None:
+        """Open the websocket now.
+
+        Raises:
+            AuthenticationError: The key was refused.
+            ConnectError: The first attempt failed; the client keeps trying.
+        """
+        await self._stream.connect()
+
+    async def aclose(self) -> None:
+        """Close everything; loops end after what is buffered.
+
+        No task or socket outlives this. It may be called again, and while anything
+        else is going on. It takes up to ``timing.close_timeout``.
+        """
+        try:
+            await self._stream.stop()
+        finally:
+            await self._lease.aclose()
+
+    async def drain(self, timeout: float | None = None) -> bool:  # noqa: ASYNC109 - the settled name
+        """Take nothing more in, let readers finish what is buffered, then close.
+
+        Args:
+            timeout: Seconds to wait for the readers; None waits as long as they take.
+
+        Returns:
+            Whether every reader came to its end in time.
+        """
+        try:
+            await self._stream.stop()
+            async with asyncio.timeout(timeout):
+                await self._stream.drained()
+        except TimeoutError:
+            return False
+        finally:
+            await self.aclose()
+        return True
+
+    # What is going on
+
+    @property
+    def state(self) -> LinkState:
+        """Where the websocket is."""
+        return self._stream.states.state
+
+    @property
+    def stats(self) -> Stats:
+        """A copy of the counters."""
+        return replace(self._stats)
+
+    def states(self) -> AsyncIterator[StateChange]:
+        """Iterate over the moves of the link from now on, until it is closed."""
+        return self._stream.states.watch()
+
+
+def _one_of(name: str, value: object, allowed: tuple[object, ...]) -> None:
+    if value not in allowed:
+        names = ", ".join(getattr(a, "__name__", repr(a)) for a in allowed)
+        raise ValueError(f"{name} must be one of {names}, not {value!r}")
+
+
+def _check_ssl(ssl: object) -> None:
+    if ssl is False or ssl is None:
+        raise ValueError(
+            f"ssl={ssl!r} would turn certificate checks off and show the API key to "
+            "anybody: pass an ssl.SSLContext that trusts your certificate instead"
+        )

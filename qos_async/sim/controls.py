@@ -1,0 +1,172 @@
+"""What a test does to a running simulator."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from qos_async.sim.blast import blast
+from qos_async.sim.desk import encode
+from qos_async.sim.faults import Close, Cut, Failure, Rules, Scheduled
+from qos_async.sim.link import Link
+
+__all__ = ["Controls"]
+
+Types = str | tuple[str, ...] | None
+
+
+class Controls:
+    """Faults at will. ``types`` are frame types (``"T"``) or paths (``"/trade"``).
+
+    Without ``types`` a fault applies to everything; with ``count=None`` it lasts.
+    ``link`` is a link's number; without it, all that are open are meant.
+    """
+
+    def __init__(self) -> None:
+        self._audible = asyncio.Event()
+        self._audible.set()
+        self._key_expired = False
+        self._refusals: Rules[str] = Rules([])
+        self._delays: Rules[float] = Rules([])
+        self._losses: Rules[bool] = Rules([])
+        self._failures: Rules[Failure] = Rules([])
+        self._closed_doors: Rules[Failure] = Rules([])
+
+    @property
+    def links(self) -> Sequence[Link]:
+        """The open websockets, oldest first."""
+        raise NotImplementedError
+
+    def cut(self, link: int | None = None, *, reset: bool = True) -> None:
+        """End connections without a goodbye: with RST, or with a plain FIN.
+
+        The market goes on, so what is traded until the client is back is lost to it.
+        """
+        for one in self._chosen(link):
+            one.cut(reset=reset)
+
+    async def close(
+        self, code: int = 1001, reason: str = "", *, link: int | None = None
+    ) -> None:
+        """Close politely; done when the client has answered, or after a second."""
+        await asyncio.gather(*(one.close(code, reason) for one in self._chosen(link)))
+
+    def mute(self, *, newcomers: bool = True) -> None:
+        """Become a black hole: take everything, say nothing, not even a pong.
+
+        With ``newcomers=False`` only the links of this moment go mute, and HTTP and
+        new links are served. What is not said is held until ``unmute``.
+        """
+        if newcomers:
+            self._audible.clear()
+        for one in self.links:
+            one.audible.clear()
+
+    def unmute(self) -> None:
+        """Speak again, beginning with all that was held."""
+        self._audible.set()
+        for one in self.links:
+            one.audible.set()
+
+    def refuse_upgrades(
+        self,
+        status: int | None = 503,
+        count: int | None = 1,
+        *,
+        headers: Mapping[str, str] | None = None,
+        body: bytes = b"",
+    ) -> None:
+        """Answer the next websocket upgrades with a status; None cuts them instead."""
+        self._closed_doors.add(Failure(status, body, headers or {}), None, count)
+
+    def allow_upgrades(self) -> None:
+        """Take back what ``refuse_upgrades`` ordered."""
+        self._closed_doors = Rules([])
+
+    def answer_late(
+        self, seconds: float, types: Types = None, count: int | None = None
+    ) -> None:
+        """Hold answers back, in real seconds; 0 for all types ends it."""
+        if not seconds and types is None:
+            self._delays = Rules([])
+        else:
+            self._delays.add(seconds, types, count)
+
+    def lose_answers(self, types: Types = None, count: int | None = 1) -> None:
+        """Obey, but do not answer."""
+        self._losses.add(True, types, count)
+
+    def refuse(self, message: str, types: Types = None, count: int | None = 1) -> None:
+        """Answer the next commands or requests with an error ``msg``."""
+        self._refusals.add(message, types, count)
+
+    def fail_http(
+        self,
+        status: int | None = 500,
+        count: int | None = 1,
+        *,
+        body: bytes = b"<html><body>Internal Server Error</body></html>",
+        headers: Mapping[str, str] | None = None,
+        paths: Types = None,
+    ) -> None:
+        """Answer the next requests with a status and a body; None cuts them instead."""
+        told = headers or {"Content-Type": "text/html"}
+        self._failures.add(Failure(status, body, told), paths, count)
+
+    def garbage(self, frame: bytes = b"\xff\x00{", *, link: int | None = None) -> None:
+        """Push a text frame that need not be JSON, nor even text."""
+        for one in self._chosen(link):
+            one.put(frame)
+
+    def push(self, content: Any, *, link: int | None = None) -> None:
+        """Push any frame: bytes as they are, everything else as JSON."""
+        self.garbage(
+            content if isinstance(content, bytes) else encode(content), link=link
+        )
+
+    def expire_key(self) -> None:
+        """Refuse the key from now on, with ``Key expired.``; open links stay open."""
+        self._key_expired = True
+
+    def renew_key(self) -> None:
+        """Take the key again."""
+        self._key_expired = False
+
+    async def blast(self, frames: Iterable[bytes], total: int) -> int:
+        """Push ready made JSON frames as fast as the sockets take them.
+
+        They go to every open link, over and over in the order given, ``total`` to
+        each. Gives the number of frames written; a link that dies gets fewer.
+        """
+        return await blast(list(self.links), frames, total)
+
+    async def suffer(self, fault: Scheduled) -> None:
+        """Wait for a scheduled fault's time, and let it happen."""
+        await asyncio.sleep(fault.after)
+        if isinstance(fault, Cut):
+            self.cut()
+        elif isinstance(fault, Close):
+            await self.close(fault.code, fault.reason)
+        else:
+            self.mute()
+            await asyncio.sleep(fault.lasting)
+            self.unmute()
+
+    def _chosen(self, link: int | None) -> list[Link]:
+        return [one for one in self.links if link is None or one.number == link]
+
+    def _deliver(self, link: Link, type: str, answer: bytes) -> None:
+        if self._losses.take(type):
+            return
+        delay = self._delays.take(type)
+        if delay:
+            link.put_later(answer, delay)
+        else:
+            link.put(answer)
+
+    async def _pause(self, path: str) -> None:
+        await asyncio.sleep(self._delays.take(path) or 0)
+        await self._audible.wait()
+        if self._losses.take(path):
+            await asyncio.Event().wait()  # Until the client gives up.

@@ -1,0 +1,62 @@
+"""What the simulator has seen and said: what tests look at."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any, NamedTuple
+
+from msgspec import Struct, field
+
+__all__ = ["Frame", "Log", "Request", "Watch"]
+
+
+class Watch(NamedTuple):
+    """A topic as the server knows it; equal to the plain tuple.
+
+    ``letter`` is ``S``, ``T``, ``D`` or ``K``; ``kt`` is None but for ``K``.
+    """
+
+    letter: str
+    symbol: str
+    kt: int | None = None
+
+
+class Frame(Struct, frozen=True):
+    """One frame a client sent.
+
+    Attributes:
+        at: When it arrived, in seconds of the loop's clock.
+        link: The number of the websocket, from 1 in the order of their opening.
+        type: The field ``type``; empty if it could not be read.
+        body: The decoded frame, or the bytes if it could not be read.
+    """
+
+    at: float
+    link: int
+    type: str
+    body: Any
+
+
+class Request(Struct, frozen=True):
+    """One HTTP request, or one attempt to open a websocket.
+
+    Attributes:
+        at: When it arrived, in seconds of the loop's clock.
+        path: Such as ``"/snapshot"`` or ``"/ws"``.
+        body: The decoded body, or its bytes if it could not be read.
+        key_in: ``"header"``, ``"url"``, or None without a key.
+    """
+
+    at: float
+    path: str
+    body: Any
+    key_in: str | None
+
+
+class Log(Struct):
+    """Everything that happened, in order."""
+
+    frames: list[Frame] = []
+    requests: list[Request] = []
+    violations: list[str] = []
+    pushed: Counter[str] = field(default_factory=Counter[str])

@@ -1,0 +1,32 @@
+"""JSON from a client, taken as it comes."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import msgspec
+
+from qos_async.sim.instruments import Row
+
+__all__ = ["as_list", "as_row", "read"]
+
+
+def read(raw: bytes) -> Any:
+    """Decode JSON; bytes that are none are given back as they are."""
+    try:
+        return msgspec.json.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return raw
+
+
+def as_row(value: Any) -> Row | None:
+    """Take a JSON object for what it is, and anything else for None."""
+    return cast("Row", value) if isinstance(value, dict) else None
+
+
+def as_list(value: Any) -> list[Any]:
+    """Take a JSON array for what it is, and anything else for an empty one."""
+    if not isinstance(value, list):
+        return []
+    items: list[Any] = value
+    return items

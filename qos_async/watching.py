@@ -1,0 +1,118 @@
+"""The verbs that stay live."""
+
+from __future__ import annotations
+
+from typing import Generic, TypeVar
+
+from qos_async._core.buffers import DropOldest, Latest, Policy
+from qos_async._core.topics import Push, Topic
+from qos_async._io.stream import Stream
+from qos_async._io.subscription import Subscription
+from qos_async.enums import Channel, Interval
+from qos_async.models import Depth, Kline, N, Snapshot, Tick, Trade
+from qos_async.symbols import Symbols, split
+
+__all__ = ["Watching"]
+
+T = TypeVar("T", bound=Tick)
+
+
+class Watching(Generic[N]):
+    """``watch_*``: a ``Subscription``, read with ``async for``.
+
+    Each takes ``buffer=``: what to do with ticks that a slow reader leaves behind. Two
+    subscriptions to one topic cost one on the wire. Called inside a running event loop;
+    each of these verbs raises, at the call:
+
+    - ``ValueError`` for a malformed symbol or an unknown interval;
+    - ``LimitError`` for more distinct symbols than ``limits.symbols``;
+    - ``AuthenticationError`` or ``LimitError`` if such an error has ended the stream;
+    - ``ClosedError`` after the client was closed.
+    """
+
+    def __init__(self, stream: Stream[N]) -> None:
+        self._stream = stream
+
+    def watch_snapshots(
+        self, *symbols: Symbols, buffer: Policy | None = None
+    ) -> Subscription[Snapshot[N]]:
+        """The state of the trading day, whenever it changes (section 5.2).
+
+        A slow reader gets the newest of each symbol, by default.
+        """
+        return self._watch(Channel.SNAPSHOT, symbols, buffer or Latest())
+
+    def watch_trades(
+        self, *symbols: Symbols, buffer: Policy | None = None
+    ) -> Subscription[Trade[N]]:
+        """Every trade (section 5.3). The newest 65 536 wait for a slow reader."""
+        return self._watch(Channel.TRADE, symbols, buffer or DropOldest())
+
+    def watch_depth(
+        self, *symbols: Symbols, buffer: Policy | None = None
+    ) -> Subscription[Depth[N]]:
+        """The whole order book, whenever it changes (section 5.4).
+
+        A slow reader gets the newest of each symbol, by default.
+        """
+        return self._watch(Channel.DEPTH, symbols, buffer or Latest())
+
+    def watch_klines(
+        self,
+        *symbols: Symbols,
+        interval: Interval | str,
+        final: bool = False,
+        buffer: Policy | None = None,
+    ) -> Subscription[Kline[N]]:
+        """Klines as they grow (section 5.5).
+
+        Args:
+            *symbols: What to watch.
+            interval: Such as ``"1m"`` or ``Interval.MIN_1``.
+            final: Yield each kline once, when it is over: that is, when the first tick
+                of the next one has come.
+            buffer: The newest 65 536 wait for a slow reader, by default.
+        """
+        return self._watch(
+            Channel.KLINE,
+            symbols,
+            buffer or DropOldest(),
+            interval=Interval.parse(interval),
+            final=final,
+        )
+
+    def watch(
+        self, *topics: Topic, buffer: Policy | None = None
+    ) -> Subscription[Push[N]]:
+        """Several channels in one loop, in the order of arrival.
+
+        >>> client.watch(Topic("trade", "US:AAPL"), Topic("kline", "CF:BTCUSDT", "1m"))
+        """
+        return self._stream.subscribe(_topics(*topics), buffer or DropOldest(), _topics)
+
+    def _watch(
+        self,
+        channel: Channel,
+        symbols: tuple[Symbols, ...],
+        buffer: Policy,
+        *,
+        interval: Interval | None = None,
+        final: bool = False,
+    ) -> Subscription[T]:
+        def topics_of(*symbols: Symbols) -> tuple[Topic, ...]:
+            return tuple(Topic(channel, name, interval) for name in split(*symbols))
+
+        return self._stream.subscribe(
+            topics_of(*symbols), buffer, topics_of, final=final
+        )
+
+
+def _topics(*topics: Topic) -> tuple[Topic, ...]:
+    if not topics:
+        raise ValueError('name at least one topic, such as Topic("trade", "US:AAPL")')
+    for topic in topics:
+        if not isinstance(topic, Topic):
+            raise TypeError(
+                f'expected a Topic, such as Topic("trade", "US:AAPL"), not {topic!r}'
+            )
+    return topics

@@ -1,0 +1,160 @@
+"""Paging back through klines."""
+
+from __future__ import annotations
+
+import itertools
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from qos_async._core.queries import Queries
+from qos_async._io.history import HistoryPages
+from qos_async.enums import Interval
+from qos_async.errors import TransportError
+from qos_async.models import Kline
+
+QUERIES = Queries(Decimal, chunk=10)
+ONE = Decimal(1)
+
+
+def bar(timestamp: int) -> Kline[Decimal]:
+    return Kline(
+        symbol="US:A",
+        timestamp=timestamp,
+        interval=Interval.MIN_1,
+        open=ONE,
+        high=ONE,
+        low=ONE,
+        close=ONE,
+    )
+
+
+class Server:
+    """A market with a bar each minute, that gives at most ``most`` of them."""
+
+    def __init__(
+        self, times: Any, *, most: int = 3, heeds: bool = True, includes: bool = True
+    ) -> None:
+        self.times = sorted(times)
+        self.most, self.heeds, self.includes = most, heeds, includes
+        self.asked: list[int] = []
+        self.failures = 0
+
+    async def ask(self, query: Any) -> dict[str, list[Kline[Decimal]]]:
+        [entry] = query.body["kline_reqs"]
+        assert (entry["c"], entry["co"], entry["kt"]) == ("US:A", 1000, 1)
+        self.asked.append(entry["e"])
+        if self.failures:
+            self.failures -= 1
+            raise TransportError("down")
+        end = entry["e"] + self.includes if self.heeds else 10**10
+        known = [at for at in self.times if at < end][-self.most :]
+        return {"US:A": [bar(at) for at in known]} if known else {}
+
+
+def paging(server: Server, **options: Any) -> HistoryPages[Decimal]:
+    known: dict[str, Any] = {"interval": "1m", "start": 0, "clock": lambda: 9999.5}
+    return HistoryPages(server.ask, QUERIES, "US:A", **(known | options))
+
+
+async def pages_of(server: Server, **options: Any) -> list[list[int]]:
+    pages = paging(server, **options)
+    return [[one.timestamp for one in page] async for page in pages]
+
+
+@pytest.mark.parametrize("includes", [True, False])
+async def test_the_newest_page_comes_first_and_no_bar_twice(includes):
+    server = Server(range(60, 481, 60), includes=includes)
+    found = await pages_of(server)
+    assert list(itertools.chain(*reversed(found))) == list(range(60, 481, 60))
+    assert found[0] == [360, 420, 480]
+    assert server.asked[:2] == [9999, 360]
+
+
+async def test_it_stops_at_the_start_without_another_question():
+    server = Server(range(60, 601, 60))
+    assert await pages_of(server, start=540) == [[540, 600]]
+    assert len(server.asked) == 1
+
+
+async def test_bars_outside_of_the_times_asked_for_are_dropped():
+    server = Server(range(60, 601, 60), heeds=False, most=100)
+    assert await pages_of(server, start=100, end=250) == [[120, 180, 240]]
+    start, end = (datetime.fromtimestamp(at, UTC) for at in (100, 250))
+    assert await pages_of(server, start=start, end=end) == [[120, 180, 240]]
+
+
+async def test_a_server_that_ignores_the_end_gives_its_page_once():
+    server = Server(range(60, 601, 60), heeds=False)
+    assert await pages_of(server) == [[480, 540, 600]]
+    assert server.asked == [9999, 480]
+
+
+async def test_a_page_without_a_bar_in_range_is_not_given():
+    server = Server(range(60, 601, 60), heeds=False)
+    assert await pages_of(server, end=300) == []
+
+
+async def test_no_bars_at_all_end_it():
+    assert await pages_of(Server([])) == []
+
+
+async def test_a_page_that_failed_is_asked_for_again():
+    server = Server(range(60, 301, 60))
+    pages = paging(server)
+    first = await anext(pages)
+    server.failures = 1
+    with pytest.raises(TransportError):
+        await anext(pages)
+    rest = [page async for page in pages]
+    times = [one.timestamp for page in [*reversed(rest), first] for one in page]
+    assert times == [60, 120, 180, 240, 300]
+
+
+async def test_it_can_be_closed_early():
+    server = Server(range(60, 601, 60))
+    async with paging(server) as pages:
+        async for _ in pages:
+            break
+    assert [page async for page in pages] == []
+    assert len(server.asked) == 1
+
+
+async def test_the_newest_bar_is_kept_though_our_clock_is_behind():
+    assert await pages_of(Server([9960, 10020], heeds=False)) == [[9960, 10020]]
+
+
+def test_what_cannot_be_asked_is_refused_before_anything_is():
+    server = Server([])
+    for options, words in (
+        ({"start": 200, "end": 100}, "after end"),
+        ({"start": 99999}, "after end"),
+        ({"interval": "7m"}, "7m"),
+        ({"adjust": 5}, "adjustment"),
+        ({"start": datetime(2025, 1, 1)}, "time zone"),  # noqa: DTZ001
+    ):
+        with pytest.raises(ValueError, match=words):
+            paging(server, **options)
+    with pytest.raises(ValueError, match="single symbol"):
+        HistoryPages(server.ask, QUERIES, "US:A,B", interval="1m", start=0)
+
+
+@settings(max_examples=60)
+@given(
+    times=st.sets(st.integers(1, 400)),
+    most=st.integers(2, 9),
+    includes=st.booleans(),
+    ends=st.tuples(st.integers(0, 400), st.integers(0, 400)).map(sorted),
+)
+async def test_what_comes_is_what_there_is(times, most, includes, ends):
+    start, end = ends
+    server = Server(times, most=most, includes=includes)
+    found = await pages_of(server, start=start, end=end)
+    whole = list(itertools.chain(*reversed(found)))
+    expected = [at for at in sorted(times) if start <= at <= end]
+    # The server that excludes its end is believed: it says the bar is not there.
+    assert whole == [at for at in expected if includes or at != end]

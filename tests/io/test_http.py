@@ -1,0 +1,459 @@
+"""The HTTP layer against real servers on the loopback."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import json
+import logging
+import resource
+import sys
+import zlib
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from qos_async._core.queries import Queries, merge
+from qos_async._io.http import HttpCounters
+from qos_async._io.retry import ATTEMPTS
+from qos_async.config import Limits, Timing
+from qos_async.errors import (
+    AuthenticationError,
+    ClosedError,
+    ConnectError,
+    DecodeError,
+    LimitError,
+    QosError,
+    RejectedError,
+    RequestTimeoutError,
+    TransportError,
+)
+from tests.canary import assert_absent
+from tests.io.servers import CANARY, Waits, asking, ok, serving
+
+QUERIES = Queries(Decimal, chunk=10)
+SAMPLES = Path(__file__).parent.parent / "samples"
+IMPATIENT = Timing(request_timeout=0.15, connect_timeout=5.0)
+[SNAPSHOTS] = QUERIES.snapshots(["US:AAPL", "US:TSLA"])
+[SINGLE] = QUERIES.snapshots(["US:NONE"])
+
+
+def saying(status: int = 200, body: str | bytes = b"", **headers: str) -> Any:
+    async def handle(request: web.Request) -> web.Response:
+        data = body.encode() if isinstance(body, str) else body
+        return web.Response(status=status, body=data, headers=headers)
+
+    return handle
+
+
+def refusing(msg: str, status: int = 200) -> Any:
+    return saying(status, json.dumps({"msg": msg}))
+
+
+async def test_a_question_is_a_post_with_the_key_in_a_header():
+    seen = []
+
+    async def handle(request: web.Request) -> web.Response:
+        seen.append((request.method, request.path_qs, request.headers.copy()))
+        assert await request.json() == {"codes": ["US:AAPL,TSLA"]}
+        return ok([{"c": "US:TSLA", "lp": "246.5"}])
+
+    async with serving(handle) as url, asking(url / "v1/") as http:
+        found = await http.ask(SNAPSHOTS)
+    assert found["US:TSLA"].last_price == Decimal("246.5")
+    assert merge([SNAPSHOTS], [found]).missing == ("US:AAPL",)
+    [(method, path, headers)] = seen
+    assert (method, path) == ("POST", "/v1/snapshot")
+    assert headers["Content-Type"] == "application/json"
+    assert headers["key"] == CANARY
+
+
+async def test_the_key_goes_into_the_url_where_that_is_asked_for():
+    seen = []
+
+    async def handle(request: web.Request) -> web.Response:
+        seen.append((request.path, request.query["key"], request.headers.get("key")))
+        return ok([])
+
+    async with serving(handle) as url, asking(url, key_in="url") as http:
+        await http.ask(SNAPSHOTS)
+    assert seen == [("/snapshot", CANARY, None)]
+
+
+async def test_a_key_that_changes_is_read_anew_for_each_attempt():
+    keys = iter(["old", "new"])
+    seen = []
+
+    async def handle(request: web.Request) -> web.Response:
+        seen.append(request.headers["key"])
+        return ok([]) if len(seen) == 2 else web.Response(status=500)
+
+    async with serving(handle) as url, asking(url, key=lambda: next(keys)) as http:
+        await http.ask(SNAPSHOTS)
+    assert seen == ["old", "new"]
+
+
+@pytest.mark.parametrize(
+    "name", [path.name for path in sorted(SAMPLES.glob("http-*.response.json"))]
+)
+async def test_a_recorded_answer_is_read_over_http(name):
+    body = (SAMPLES / name).read_bytes()
+    rows = json.loads(body)["data"]
+    names = [row["c"] for row in rows] if isinstance(rows, list) else []
+    asked: dict[str, Any] = {
+        "http-depth": lambda: QUERIES.depths(names)[0],
+        "http-history": lambda: QUERIES.history(names, interval="1d", end=0)[0],
+        "http-instrument-info": lambda: QUERIES.instruments(names)[0],
+        "http-kline": lambda: QUERIES.klines(names, interval="1d")[0],
+        "http-snapshot": lambda: QUERIES.snapshots(names)[0],
+        "http-trade": lambda: QUERIES.trades(names)[0],
+        "http-market-calendar": lambda: QUERIES.calendar(rows),
+        "http-product-list": lambda: QUERIES.products(rows),
+    }
+    query = asked[name.partition(".")[0]]()
+    async with serving(saying(200, body)) as url, asking(url) as http:
+        found = await http.ask(query)
+    assert set(found) == set(names or rows)
+
+
+async def refused(handler: Any, query: Any = SNAPSHOTS, **options: Any) -> QosError:
+    async with serving(handler) as url, asking(url, **options) as http:
+        with pytest.raises(QosError) as caught:
+            await http.ask(query)
+    assert caught.value.__cause__ is caught.value.__context__ is None
+    assert_absent(CANARY, caught.value)
+    return caught.value
+
+
+REFUSALS = {
+    "a refusal": (refusing("codes error"), RejectedError, "codes error"),
+    "an expired key": (refusing("Key expired."), AuthenticationError, "Key expired"),
+    "words of the plan": (refusing("rate limit"), LimitError, "rate limit"),
+    "400 with words": (refusing("bad codes", 400), RejectedError, "bad codes"),
+    "404 without": (saying(404, "<html>"), RejectedError, "HTTP 404"),
+    "401": (saying(401), AuthenticationError, "QOS_API_KEY"),
+    "403 with words": (refusing("go away", 403), AuthenticationError, "go away"),
+    "403, of the plan": (refusing("limit", 403), LimitError, "limit"),
+    "500, of the key": (refusing("Key expired.", 500), AuthenticationError, "expired"),
+    "400 saying OK": (refusing("OK", 400), RejectedError, "HTTP 400"),
+    "html": (saying(200, "<html>hi\x1b</html>"), DecodeError, r"<html>hi\\x1b"),
+    "nothing": (saying(204), DecodeError, "not what the document says"),
+    "other json": (saying(200, "[1]"), DecodeError, r"\[1\]"),
+    "deep json": (saying(200, "[" * 100_000), DecodeError, r"\[\[\["),
+    "other rows": (saying(200, '{"msg":"OK","data":[7]}'), DecodeError, r"\[7\]"),
+    "a redirect": (saying(307, Location="/x"), ConnectError, "set http_url"),
+    "not modified": (saying(304), ConnectError, "set http_url"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSALS)
+async def test_an_answer_that_asking_again_cannot_mend_is_raised_at_once(name):
+    handler, kind, words = REFUSALS[name]
+    counters = HttpCounters()
+    error = await refused(handler, counters=counters)
+    assert type(error) is kind
+    assert (counters.http_requests, counters.http_retries) == (1, 0)
+    with pytest.raises(kind, match=words):
+        raise error
+
+
+async def test_a_refusal_says_what_was_asked_and_which_symbol_if_it_was_one():
+    error = await refused(refusing("no such code"), SINGLE)
+    assert isinstance(error, RejectedError)
+    assert (error.operation, error.symbols) == ("/snapshot", ("US:NONE",))
+    error = await refused(refusing("no such code"))
+    assert isinstance(error, RejectedError)
+    assert error.symbols == ()
+
+
+FAILURES: dict[str, tuple[Any, type[QosError]]] = {
+    "503": (saying(503, "<html>busy"), TransportError),
+    "500 with words": (refusing("internal error", 500), RejectedError),
+    "429": (saying(429), LimitError),
+    "429 with words": (refusing("slow down", 429), LimitError),
+}
+
+
+@pytest.mark.parametrize("name", FAILURES)
+async def test_an_answer_that_may_pass_is_asked_for_again_and_then_raised(name):
+    handler, kind = FAILURES[name]
+    counters, waits = HttpCounters(), Waits()
+    options: dict[str, Any] = {"counters": counters, "sleep": waits}
+    error = await refused(handler, chance=lambda: 1.0, **options)
+    assert type(error) is kind
+    assert counters.http_requests == ATTEMPTS
+    assert counters.http_retries == ATTEMPTS - 1
+    assert waits.seconds == [0.5, 1.0, 2.0]
+
+
+async def test_text_of_the_server_is_escaped_cut_and_without_the_key():
+    error = await refused(refusing(f"codes \n\x1b[31m {CANARY} {'x' * 500}"))
+    assert isinstance(error, RejectedError)
+    assert r"\n\x1b[31m ***" in error.message
+    assert len(error.message) < 250
+
+
+@pytest.mark.parametrize("before", range(185, 205))
+async def test_a_key_in_an_unreadable_answer_is_gone_before_it_is_cut(before):
+    echo = "x" * before + CANARY
+    for body in (echo, json.dumps({"msg": "OK", "data": echo})):
+        async with serving(saying(200, body)) as url, asking(url) as http:
+            with pytest.raises(DecodeError) as caught:
+                await http.ask(SNAPSHOTS)
+        assert_absent("canar", caught.value)
+
+
+async def test_nothing_is_sent_anywhere_after_a_redirect():
+    seen = []
+
+    async def thief(request: web.Request) -> web.Response:
+        seen.append(request.headers.get("key"))
+        return ok([])
+
+    async with serving(thief) as elsewhere:
+        error = await refused(saying(308, Location=str(elsewhere)))
+    assert isinstance(error, ConnectError)
+    assert seen == []
+
+
+async def test_a_small_answer_that_unpacks_to_a_huge_one_is_refused_in_little_memory():
+    packer = zlib.compressobj(wbits=31)
+    block = bytes(1024 * 1024)
+    first = packer.compress(block) + packer.flush(zlib.Z_FULL_FLUSH)
+    again = packer.compress(block) + packer.flush(zlib.Z_FULL_FLUSH)
+    bomb = first + again * 999  # About 1 MB that would be 1 GB.
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    error = await refused(saying(200, bomb, **{"Content-Encoding": "gzip"}))
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    assert isinstance(error, DecodeError)
+    assert "too large" in str(error)
+    unit = 1024 if sys.platform == "linux" else 1
+    assert grown * unit < 150 * 1024 * 1024
+
+
+async def test_a_large_answer_that_is_compressed_is_read():
+    rows = [{"c": "US:AAPL", "lp": "1", "pad": "x" * 3_000_000}]
+    packed = gzip.compress(json.dumps({"msg": "OK", "data": rows}).encode())
+    handler = saying(200, packed, **{"Content-Encoding": "gzip"})
+    async with serving(handler) as url, asking(url) as http:
+        assert [*await http.ask(SNAPSHOTS)] == ["US:AAPL"]
+
+
+async def once(broken: Any) -> tuple[list[Any], Any]:
+    """Answer well, but the first time with ``broken``."""
+    seen: list[Any] = []
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        seen.append(request)
+        found: web.StreamResponse = (
+            await broken(request) if len(seen) == 1 else ok([{"c": "US:TSLA"}])
+        )
+        return found
+
+    return seen, handle
+
+
+async def cut(request: web.Request) -> web.StreamResponse:
+    response = web.StreamResponse(headers={"Content-Length": "1000"})
+    await response.prepare(request)
+    await response.write(b'{"msg":"OK","data":[')
+    assert request.transport is not None
+    request.transport.abort()
+    return response
+
+
+async def hang_up(request: web.Request) -> web.StreamResponse:
+    assert request.transport is not None
+    request.transport.abort()
+    return web.Response()
+
+
+async def stall(request: web.Request) -> web.StreamResponse:
+    await asyncio.sleep(5)
+    return web.Response()
+
+
+async def drip(request: web.Request) -> web.StreamResponse:
+    response = web.StreamResponse()
+    await response.prepare(request)
+    for _ in range(100):
+        await response.write(b" ")
+        await asyncio.sleep(0.02)
+    return response
+
+
+@pytest.mark.parametrize("broken", [cut, hang_up, stall, drip])
+async def test_a_connection_that_breaks_or_takes_too_long_is_asked_again(broken):
+    seen, handle = await once(broken)
+    counters = HttpCounters()
+    async with (
+        serving(handle) as url,
+        asking(url, timing=IMPATIENT, counters=counters) as http,
+        asyncio.timeout(2),
+    ):
+        assert [*await http.ask(SNAPSHOTS)] == ["US:TSLA"]
+    assert (len(seen), counters.http_retries) == (2, 1)
+
+
+async def test_an_answer_that_never_comes_is_a_timeout():
+    timing = Timing(request_timeout=0.05)
+    error = await refused(stall, timing=timing)
+    assert isinstance(error, RequestTimeoutError)
+    assert isinstance(error, TimeoutError)
+    assert "0.05 s" in str(error)
+
+
+async def test_nobody_listening_is_a_connect_error_and_costs_no_slot():
+    async with serving(saying()) as url:
+        pass
+    counters = HttpCounters()
+    limits = Limits(http_requests=1, http_period=60.0)
+    async with (
+        asking(url, counters=counters, limits=limits) as http,
+        asyncio.timeout(2),
+    ):
+        with pytest.raises(ConnectError, match="cannot be reached") as caught:
+            await http.ask(SNAPSHOTS)
+    assert counters.http_requests == ATTEMPTS
+    assert_absent(CANARY, caught.value)
+
+
+async def test_tls_that_fails_is_raised_at_once():
+    counters = HttpCounters()
+    async with (
+        serving(saying()) as url,
+        asking(url.with_scheme("https"), counters=counters) as http,
+    ):
+        with pytest.raises(ConnectError, match="TLS failed") as caught:
+            await http.ask(SNAPSHOTS)
+    assert counters.http_requests == 1
+    assert_absent(CANARY, caught.value)
+
+
+async def test_a_server_that_speaks_something_else_is_told_at_once():
+    async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"220 mail.example ESMTP\r\n")
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(greet, "127.0.0.1", 0) as server:
+        host, port = server.sockets[0].getsockname()
+        async with asking(f"http://{host}:{port}") as http:
+            with pytest.raises(ConnectError, match="does not speak HTTP") as caught:
+                await http.ask(SNAPSHOTS)
+    assert_absent(CANARY, caught.value)
+
+
+async def test_a_proxy_that_refuses_is_named_without_its_password():
+    asked: list[bytes] = []
+
+    async def proxy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(b"HTTP/1.1 407 No\r\nContent-Length: 0\r\n\r\n")
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(proxy, "127.0.0.1", 0) as server:
+        host, port = server.sockets[0].getsockname()
+        named = f"http://user:hunter2@{host}:{port}"
+        async with asking("https://api.qos.hk", proxy=named) as http:
+            with pytest.raises(ConnectError, match=r"proxy .* HTTP 407") as caught:
+                await http.ask(SNAPSHOTS)
+    assert_absent("hunter2", caught.value)
+    assert_absent(CANARY, caught.value, *asked)
+    assert len(asked) == 1
+
+
+async def test_a_borrowed_session_that_raises_for_statuses_makes_no_difference():
+    async with (
+        aiohttp.ClientSession(raise_for_status=True) as session,
+        serving(refusing("bad codes", 400)) as url,
+        asking(url, borrowed=session) as http,
+    ):
+        with pytest.raises(RejectedError, match="bad codes") as caught:
+            await http.ask(SNAPSHOTS)
+    assert_absent(CANARY, caught.value)
+
+
+async def test_after_the_lease_is_closed_asking_raises_closed_error():
+    async with asking("http://127.0.0.1:1") as http:
+        pass
+    with pytest.raises(ClosedError):
+        await http.ask(SNAPSHOTS)
+
+
+async def test_retries_are_logged_in_one_line_without_the_key(caplog):
+    caplog.set_level(logging.DEBUG)
+    await refused(refusing(f"busy\n{CANARY}", 503), key_in="url")
+    told = [one for one in caplog.records if one.name == "qos_async.http"]
+    assert len(told) == ATTEMPTS - 1
+    assert all("\n" not in one.getMessage() for one in told)
+    assert all(one.levelno == logging.INFO for one in told)
+    assert_absent(CANARY, *caplog.records)
+    assert_absent(CANARY, caplog.text)
+
+
+def gaps(times: list[float], requests: int) -> list[float]:
+    return [
+        later - first for first, later in zip(times, times[requests:], strict=False)
+    ]
+
+
+async def test_the_server_never_sees_more_than_the_plan_retries_included():
+    times: list[float] = []
+
+    async def handle(request: web.Request) -> web.Response:
+        times.append(asyncio.get_running_loop().time())
+        await asyncio.sleep(0.02 * (len(times) % 3))
+        return ok([]) if len(times) % 2 else web.Response(status=500)
+
+    limits = Limits(http_requests=3, http_period=0.15)
+    async with (
+        serving(handle) as url,
+        asking(url, limits=limits) as http,
+        asyncio.TaskGroup() as group,
+    ):
+        for _ in range(6):
+            group.create_task(http.ask(SNAPSHOTS))
+    assert len(times) > 8
+    assert min(gaps(times, 3)) >= 0.15
+
+
+async def test_those_who_wait_are_served_in_order_and_one_who_leaves_costs_nothing():
+    order: list[str] = []
+
+    async def handle(request: web.Request) -> web.Response:
+        order.append((await request.json())["codes"][0])
+        return ok([])
+
+    limits = Limits(http_requests=1, http_period=0.05)
+    async with serving(handle) as url, asking(url, limits=limits) as http:
+        asked = [QUERIES.snapshots([f"US:{name}"])[0] for name in "ABCD"]
+        tasks = [asyncio.create_task(http.ask(query)) for query in asked]
+        await asyncio.sleep(0.02)
+        tasks[1].cancel()
+        async with asyncio.timeout(1):
+            await asyncio.gather(*tasks, return_exceptions=True)
+    assert order == ["US:A", "US:C", "US:D"]
+    assert tasks[1].cancelled()
+
+
+async def test_a_question_that_is_cancelled_under_way_returns_its_slot():
+    arrived = asyncio.Event()
+
+    async def arrive(request: web.Request) -> web.StreamResponse:
+        arrived.set()
+        return await stall(request)
+
+    _, handle = await once(arrive)
+    limits = Limits(http_requests=1, http_period=0.05)
+    async with serving(handle) as url, asking(url, limits=limits) as http:
+        task = asyncio.create_task(http.ask(SNAPSHOTS))
+        await arrived.wait()
+        task.cancel()
+        async with asyncio.timeout(1):
+            assert [*await http.ask(SNAPSHOTS)] == ["US:TSLA"]
