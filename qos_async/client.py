@@ -163,7 +163,12 @@ class Client(Fetching[N], Watching[N]):
             **wire,
         )
         stream: Stream[N] = Stream(
-            dialler, numbers, limits=limits, timing=timing, stats=self._stats
+            dialler,
+            numbers,
+            limits=limits,
+            timing=timing,
+            stats=self._stats,
+            redact=secret.redact,
         )
         queries: Queries[N] = Queries(numbers, chunk=limits.symbols)
         Fetching.__init__(self, queries, http, stream)

@@ -11,7 +11,6 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from qos_async._core.text import printable
 from qos_async.errors import DecodeError
 
 __all__ = ["Decoder"]
@@ -48,7 +47,8 @@ class Decoder(Generic[T]):
         """Read one value.
 
         Raises:
-            DecodeError: With the reason and the first 200 characters.
+            DecodeError: With the reason. It is for the caller, who knows the key, to
+                show what came: that may echo it.
         """
         try:
             return self.fast(data)
@@ -61,7 +61,7 @@ class Decoder(Generic[T]):
             reason = str(exc)
         else:
             return value
-        raise DecodeError(f"cannot read an answer ({reason}): {printable(data)}")
+        raise DecodeError(f"cannot read an answer ({reason})")
 
 
 def _mend(value: Any, *, as_text: bool) -> Any:

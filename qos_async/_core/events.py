@@ -18,6 +18,7 @@ __all__ = [
     "Failed",
     "Lost",
     "Outcome",
+    "Remarked",
     "Replied",
     "Unconfirmed",
     "Unreadable",
@@ -69,6 +70,12 @@ class Unreadable(Struct, frozen=True):
     reason: str
 
 
+class Remarked(Struct, frozen=True):
+    """The server complained, and not about anything that we asked."""
+
+    message: str
+
+
 class Lost(Struct, frozen=True):
     """The link still looks open but must be given up."""
 
@@ -76,7 +83,15 @@ class Lost(Struct, frozen=True):
 
 
 Outcome: TypeAlias = (
-    Replied | Failed | Confirmed | Declined | Unconfirmed | Expelled | Unreadable | Lost
+    Replied
+    | Failed
+    | Confirmed
+    | Declined
+    | Unconfirmed
+    | Expelled
+    | Unreadable
+    | Remarked
+    | Lost
 )
 
 # A push is its own event: wrapping it would cost as much as decoding a trade.

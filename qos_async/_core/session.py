@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Callable
 from typing import Any, Generic
 
 import msgspec
@@ -17,6 +18,7 @@ from qos_async._core.events import (
     Failed,
     Lost,
     Outcome,
+    Remarked,
     Replied,
     Unconfirmed,
     Unreadable,
@@ -26,7 +28,7 @@ from qos_async._core.liveness import Liveness
 from qos_async._core.pacing import Pacer
 from qos_async._core.registry import Change, Registry
 from qos_async._core.requests import Request, Requests
-from qos_async._core.text import refusal
+from qos_async._core.text import excerpt, refusal
 from qos_async._core.topics import LETTERS
 from qos_async._core.wire import (
     HEARTBEAT,
@@ -40,6 +42,7 @@ from qos_async.config import Limits, Timing
 from qos_async.errors import (
     AuthenticationError,
     DecodeError,
+    QosError,
     RequestTimeoutError,
     TransportError,
 )
@@ -79,13 +82,20 @@ class Session(Generic[N]):
     """
 
     def __init__(
-        self, numbers: type[N], *, limits: Limits, timing: Timing, stats: Stats
+        self,
+        numbers: type[N],
+        *,
+        limits: Limits,
+        timing: Timing,
+        stats: Stats,
+        redact: Callable[[str], str] = str,
     ) -> None:
         self.stats = stats
         self.registry = Registry()
         self.outages = Outages()
         self.proven = False
         self._timing = timing
+        self._redact = redact
         self._frames = Frames(numbers)
         self._fast = self._frames.push
         self._reqids = itertools.count(1)
@@ -160,7 +170,8 @@ class Session(Generic[N]):
             message = self._frames.read(data)
         except DecodeError as exc:
             self.stats.unreadable += 1
-            return Unreadable(str(exc))
+            shown = excerpt(data, self._redact)
+            return Unreadable(f"{self._redact(str(exc))}: {shown}")
         if isinstance(message, Reply):
             return self._on_reply(message, now)
         if isinstance(message, Unknown):
@@ -175,7 +186,7 @@ class Session(Generic[N]):
         self._sent = None
         self._pacer.answered(now)
         if not reply.ok:
-            error = refusal(reply.msg, operation=sent.type)
+            error = self._refusal(reply, sent.type)
             if isinstance(error, AuthenticationError):
                 return Expelled(error)
         self.proven = True
@@ -186,17 +197,22 @@ class Session(Generic[N]):
     def _on_foreign(self, reply: Reply) -> Outcome | None:
         self.stats.unmatched += 1
         if not reply.ok:
-            error = refusal(reply.msg)
+            error = self._refusal(reply)
             if isinstance(error, AuthenticationError):
                 return Expelled(error)
+            return Remarked(str(error))
         return None
+
+    def _refusal(self, reply: Reply, operation: str = "") -> QosError:
+        return refusal(self._redact(reply.msg), operation=operation)
 
     def _on_ack(self, change: Change, reply: Reply) -> Outcome | None:
         if reply.ok:
             self.registry.confirm(change)
             return Confirmed(change.topics) if change.add else None
         final = self.registry.refuse(change)
-        return Declined(change.topics, reply.msg) if final else None
+        message = self._redact(reply.msg)
+        return Declined(change.topics, message) if final else None
 
     def _on_answer(self, sent: Sent, reply: Reply) -> Outcome | None:
         request = None if sent.reqid is None else self._requests.finish(sent.reqid)
@@ -204,7 +220,7 @@ class Session(Generic[N]):
             return None  # A heartbeat, or a caller that has given up.
         if reply.ok:
             return Replied(request.reqid, reply.data)
-        return Failed(request.reqid, refusal(reply.msg, operation=request.operation))
+        return Failed(request.reqid, self._refusal(reply, request.operation))
 
     # Time
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 from qos_async.errors import AuthenticationError, LimitError, QosError, RejectedError
 
-__all__ = ["printable", "refusal"]
+__all__ = ["excerpt", "printable", "refusal"]
 
 _LENGTH = 200
+_LOOKED_AT = 4096
 
 # The server has no error codes, only words; one text is public: "Key expired."
 _ABOUT_THE_KEY = re.compile(
@@ -34,6 +36,12 @@ def printable(data: bytes | str, length: int = _LENGTH) -> str:
         for char in text[:length]
     )
     return shown[:length] + ("…" if len(text) > length else "")
+
+
+def excerpt(data: bytes, redact: Callable[[str], str]) -> str:
+    """Show the beginning of what nobody could read, without the key."""
+    # Redacted before it is cut: half a key is still a secret.
+    return printable(redact(data[:_LOOKED_AT].decode("utf-8", "backslashreplace")))
 
 
 def refusal(

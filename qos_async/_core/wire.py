@@ -10,7 +10,6 @@ import msgspec
 from msgspec import Raw, Struct
 
 from qos_async._core.decoding import Decoder
-from qos_async._core.text import printable
 from qos_async._core.topics import LETTERS, Push
 from qos_async.enums import Channel, Interval
 from qos_async.errors import DecodeError
@@ -105,7 +104,7 @@ class Frames(Generic[N]):
             if tp is None:
                 return _replies.decode(data)
             return self._pushes.decode(data) if tp in _PUSHES else Unknown(tp)
-        raise DecodeError(f"cannot read a frame ({reason}): {printable(data)}")
+        raise DecodeError(f"cannot read a frame ({reason})")
 
 
 def change_frame(

@@ -8,11 +8,10 @@ import random
 import time
 from collections.abc import Awaitable, Callable
 from ssl import SSLContext
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
 import aiohttp
 import msgspec
-from msgspec import Struct
 from yarl import URL
 
 from qos_async._core.queries import Query
@@ -36,16 +35,16 @@ _CHUNK = 65_536
 _log = logging.getLogger("qos_async.http")
 
 
-class HttpCounters(Struct):
-    """What an ``HttpSession`` did so far.
+class HttpCounters(Protocol):
+    """What an ``HttpSession`` counts in.
 
     Attributes:
         http_requests: Attempts, the first ones and the retries.
         http_retries: Attempts that followed a failed one.
     """
 
-    http_requests: int = 0
-    http_retries: int = 0
+    http_requests: int
+    http_retries: int
 
 
 class HttpSession:
@@ -59,7 +58,7 @@ class HttpSession:
         url: URL,
         limits: Limits,
         timing: Timing,
-        counters: HttpCounters | None = None,
+        counters: HttpCounters,
         key_in: Literal["header", "url"] = "header",
         ssl: SSLContext | aiohttp.Fingerprint | bool = True,
         proxy: str | None = None,
@@ -87,7 +86,7 @@ class HttpSession:
         self._url = url
         self._key_in = key_in
         self._timing = timing
-        self._counters = HttpCounters() if counters is None else counters
+        self._counters = counters
         self._gate = Gate(limits)
         self._options: dict[str, Any] = {
             "ssl": ssl,

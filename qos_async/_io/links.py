@@ -13,7 +13,7 @@ import anyio
 from msgspec import Struct
 
 from qos_async._core.backoff import Backoff, Contention
-from qos_async._core.events import Lost, Outcome, Unreadable
+from qos_async._core.events import Lost, Outcome, Remarked, Unreadable
 from qos_async._core.link import LinkEvent
 from qos_async._core.session import Session
 from qos_async._core.topics import CHANNELS, Push
@@ -192,18 +192,20 @@ class Links(Generic[N]):
         elif type(event) in CHANNELS:
             self._listener.on_push(event)
         elif isinstance(event, Unreadable):
-            self._report(event)
+            self._report(event.reason)
+        elif isinstance(event, Remarked):
+            _log.warning("the server says: %s", event.message)
         else:
             self._listener.on_outcome(event)
             self.work.ring()
 
-    def _report(self, event: Unreadable) -> None:
+    def _report(self, reason: str) -> None:
         now = _now()
         if now >= self._quiet_until:
             self._quiet_until = now + _QUIET
             _log.warning(
                 "%s (skipped; %d such so far; told once a minute)",
-                event.reason,
+                reason,
                 self._session.stats.unreadable,
             )
 

@@ -110,7 +110,7 @@ def retry_after(header: str | None, now: float) -> float | None:
             seconds = (
                 date if date.tzinfo else date.replace(tzinfo=UTC)
             ).timestamp() - now
-        except (ValueError, TypeError, OverflowError, IndexError):
+        except (ValueError, OverflowError):
             return None
     least, most = _PATIENCE
     return min(max(seconds, least), most)

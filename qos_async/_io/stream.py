@@ -29,6 +29,7 @@ from qos_async._core.link import LinkEvent
 from qos_async._core.queries import Query
 from qos_async._core.routes import Routes
 from qos_async._core.session import Session
+from qos_async._core.text import excerpt
 from qos_async._core.topics import Push, Topic, topic_of
 from qos_async._io.inbox import Inbox
 from qos_async._io.links import Links
@@ -37,7 +38,13 @@ from qos_async._io.subscription import Subscription
 from qos_async._io.transport import Transport
 from qos_async.config import Limits, Timing
 from qos_async.enums import LinkState
-from qos_async.errors import ClosedError, ConnectError, LimitError, QosError
+from qos_async.errors import (
+    ClosedError,
+    ConnectError,
+    DecodeError,
+    LimitError,
+    QosError,
+)
 from qos_async.models import N, Tick
 from qos_async.stats import Stats
 
@@ -65,10 +72,14 @@ class Stream(Generic[N]):
         limits: Limits,
         timing: Timing,
         stats: Stats,
+        redact: Callable[[str], str] = str,
     ) -> None:
         self._limits = limits
         self._stats = stats
-        self._session = Session(numbers, limits=limits, timing=timing, stats=stats)
+        self._redact = redact
+        self._session = Session(
+            numbers, limits=limits, timing=timing, stats=stats, redact=redact
+        )
         self._links = Links(
             transport, self._session, self, limits=limits, timing=timing
         )
@@ -118,11 +129,14 @@ class Stream(Generic[N]):
             while inbox in self._inboxes and not inbox.finished:
                 await inbox.arrived.wait()
 
-    def _start(self) -> None:
+    def _check_open(self) -> None:
         if self._error is not None:
             raise copy(self._error)
         if self.states.state is LinkState.CLOSED:
             raise ClosedError("the client is closed")
+
+    def _start(self) -> None:
+        self._check_open()
         loop = asyncio.get_running_loop()
         if self._root is None:
             self._root = loop.create_task(self._run(), name="qos_async.stream")
@@ -167,10 +181,16 @@ class Stream(Generic[N]):
         answer = self._answers[reqid] = loop.create_future()
         self._links.work.ring()
         try:
-            return query.read(bytes(await answer))
+            data = bytes(await answer)
         finally:
             del self._answers[reqid]
             self._session.cancel(reqid)
+        try:
+            return query.read(data)
+        except DecodeError as exc:
+            reason = self._redact(str(exc))
+        shown = excerpt(data, self._redact)
+        raise DecodeError(f"{query.operation}: {reason}: {shown}")
 
     def _answer(self, reqid: int, outcome: Raw | BaseException) -> None:
         answer = self._answers.get(reqid)
@@ -196,14 +216,12 @@ class Stream(Generic[N]):
         Raises:
             LimitError: If the plan has no room for them.
         """
+        self._check_open()
+        self._check_room(topics)
         self._start()
         inbox = Inbox(policy, final=final)
         self._inboxes[inbox] = None
-        try:
-            self.extend(inbox, topics)
-        except LimitError:
-            del self._inboxes[inbox]
-            raise
+        self.extend(inbox, topics)
         return Subscription(self, inbox, topics_of)
 
     def extend(self, inbox: Inbox, topics: tuple[Topic, ...]) -> None:

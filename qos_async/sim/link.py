@@ -158,8 +158,8 @@ class Link:
     async def _say_goodbye(self, code: int, reason: str) -> None:
         with suppress(TimeoutError):
             async with asyncio.timeout(_GOODBYE):
-                while self._outbox or self._writer is None:
-                    await asyncio.sleep(0.001)  # noqa: ASYNC110 - half a second at most.
+                while self._outbox or self._writer is None:  # noqa: ASYNC110 - brief.
+                    await asyncio.sleep(0.001)
         with suppress(ConnectionError):
             await self.ws.close(code=code, message=reason.encode())
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any, TypeGuard, cast
 
 import msgspec
 
@@ -26,7 +26,8 @@ def as_row(value: Any) -> Row | None:
 
 def as_list(value: Any) -> list[Any]:
     """Take a JSON array for what it is, and anything else for an empty one."""
-    if not isinstance(value, list):
-        return []
-    items: list[Any] = value
-    return items
+    return value if _is_list(value) else []
+
+
+def _is_list(value: Any) -> TypeGuard[list[Any]]:
+    return isinstance(value, list)

@@ -214,8 +214,8 @@ class Simulator(Controls):
             TimeoutError: If it is not within ``timeout`` seconds.
         """
         async with asyncio.timeout(timeout):
-            while not condition():
-                await asyncio.sleep(_GLANCE)  # noqa: ASYNC110 - anything may be asked.
+            while not condition():  # noqa: ASYNC110 - anything may be asked.
+                await asyncio.sleep(_GLANCE)
 
     def _application(self) -> web.Application:
         asker = Asker(

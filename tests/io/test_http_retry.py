@@ -8,16 +8,16 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from email.utils import format_datetime
 from typing import Any
-from unittest.mock import Mock
 
 import aiohttp
 import pytest
+import yarl
 from aiohttp.client_reqrep import ConnectionKey
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from multidict import CIMultiDict, CIMultiDictProxy
 
 from qos_async._core.queries import Queries
-from qos_async._io.http import HttpCounters
 from qos_async._io.retry import ATTEMPTS, retry_after
 from qos_async.config import Timing
 from qos_async.errors import (
@@ -28,13 +28,14 @@ from qos_async.errors import (
 )
 from tests.aiohttp_compat import aioresponses
 from tests.canary import assert_absent
-from tests.io.servers import CANARY, Waits, asking
+from tests.io.servers import CANARY, Counters, Waits, asking
 
 URL = "https://api.qos.hk"
 [SNAPSHOTS] = Queries(Decimal, chunk=10).snapshots(["US:AAPL"])
 OK = {"msg": "OK", "data": [{"c": "US:AAPL", "lp": "1"}]}
 HOST = ConnectionKey("api.qos.hk", 443, True, True, None, None, None)
-INFO = Mock(real_url=URL, headers={"key": CANARY})
+HEADERS = CIMultiDictProxy(CIMultiDict({"key": CANARY, "Authorization": "hunter2"}))
+INFO = aiohttp.RequestInfo(yarl.URL(URL), "POST", HEADERS)
 
 
 @pytest.fixture
@@ -49,7 +50,7 @@ def waits():
 
 
 async def test_a_failure_is_followed_by_the_answer(server, waits):
-    counters = HttpCounters()
+    counters = Counters()
     server.post(f"{URL}/snapshot", status=503)
     server.post(f"{URL}/snapshot", payload=OK)
     async with asking(URL, sleep=waits, counters=counters) as http:
@@ -110,6 +111,7 @@ async def test_the_server_says_how_long_to_wait(server, waits):
         ("Thu, 01 Jan 1970 00:00:00 GMT", 1.0),
         ("Fri, 01 Jan 2100 00:00:00 GMT", 300.0),
         ("Fri, 99 Jan 2100 00:00:00 GMT", None),
+        ("Fri, 01 Jan 99999999999999999999 00:00:00 GMT", None),
     ],
 )
 def test_a_retry_after_header_is_read_with_care(header, seconds):
@@ -169,7 +171,7 @@ LASTING: dict[str, tuple[Exception, type[QosError]]] = {
 @pytest.mark.parametrize("name", [*MENDING, *LASTING])
 async def test_an_exception_of_aiohttp_ends_here(server, name):
     exc, kind = {**MENDING, **LASTING}[name]
-    counters = HttpCounters()
+    counters = Counters()
     server.post(f"{URL}/snapshot", exception=exc, repeat=True)
     async with asking(URL, counters=counters) as http:
         with pytest.raises(QosError) as caught:
@@ -178,10 +180,11 @@ async def test_an_exception_of_aiohttp_ends_here(server, name):
     assert counters.http_requests == (ATTEMPTS if name in MENDING else 1)
     assert caught.value.__cause__ is caught.value.__context__ is None
     assert_absent(CANARY, caught.value)
+    assert_absent("hunter2", caught.value)
 
 
 async def test_a_cancelled_question_is_not_asked_again(server):
-    counters = HttpCounters()
+    counters = Counters()
     server.post(f"{URL}/snapshot", exception=asyncio.CancelledError(), repeat=True)
     async with asking(URL, counters=counters) as http:
         with pytest.raises(asyncio.CancelledError):
@@ -191,7 +194,7 @@ async def test_a_cancelled_question_is_not_asked_again(server):
 
 async def test_questions_at_once_do_not_share_their_attempts(server):
     server.post(f"{URL}/snapshot", status=500, repeat=True)
-    counters = HttpCounters()
+    counters = Counters()
     async with asking(URL, counters=counters) as http:
         both = (http.ask(SNAPSHOTS), http.ask(SNAPSHOTS))
         found = await asyncio.gather(*both, return_exceptions=True)

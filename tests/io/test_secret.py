@@ -98,3 +98,25 @@ def test_a_request_that_carries_the_key_is_recognised(key):
     assert secret.carried_by({"key": key}, url)
     assert secret.carried_by({}, url.update_query(key=key))
     assert not secret.carried_by({"other": key + "x"}, url)
+
+
+def chained(*, hidden: bool) -> BaseException:
+    error = KeyError("hidden")
+    error.__cause__ = None if hidden else ValueError(CANARY)
+    error.__context__ = ValueError(CANARY)
+    error.__suppress_context__ = hidden
+    return error
+
+
+def attached() -> BaseException:
+    error = KeyError("hidden")
+    error.request = {"headers": [(b"key", CANARY.encode())]}  # type: ignore[attr-defined]
+    return error
+
+
+def test_the_canary_is_found_wherever_it_hides():
+    group = ExceptionGroup("several", [KeyError(CANARY)])
+    for hiding in (chained(hidden=False), chained(hidden=True), attached(), group):
+        with pytest.raises(AssertionError, match="the secret is in"):
+            assert_absent(CANARY, hiding)
+    assert_absent(CANARY, KeyError("hidden"))
