@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from functools import partial
-from types import SimpleNamespace
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -30,16 +30,19 @@ if TYPE_CHECKING:
 
 __all__ = ["pytest_configure"]
 
+_PYTEST_ASYNCIO = ("asyncio", "pytest_asyncio.plugin")  # Installed; by -p.
+
 
 def pytest_configure(config: pytest.Config) -> None:
     """Offer the fixture in the form that the run's asyncio plugin understands."""
     fixture: Any = pytest.fixture
-    if config.pluginmanager.hasplugin("asyncio"):
+    if any(config.pluginmanager.hasplugin(name) for name in _PYTEST_ASYNCIO):
         import pytest_asyncio  # noqa: PLC0415 - it is loaded already, or we are not here.
 
         fixture = partial(pytest_asyncio.fixture, loop_scope="function")
-    plugin = SimpleNamespace(qos_simulator=fixture(_simulator, name="qos_simulator"))
-    config.pluginmanager.register(plugin, "qos_async.testing.fixtures")
+    plugin = ModuleType("qos_async.testing.fixtures")  # pytest looks into modules.
+    plugin.__dict__["qos_simulator"] = fixture(_simulator, name="qos_simulator")
+    config.pluginmanager.register(plugin, plugin.__name__)
 
 
 async def _simulator() -> AsyncGenerator[Simulator, None]:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Callable
 from typing import Any, Generic
 
 import msgspec
-from msgspec import Struct
 
 from qos_async._core.events import (
     Confirmed,
@@ -25,19 +23,13 @@ from qos_async._core.events import (
 )
 from qos_async._core.gaps import Outage, Outages
 from qos_async._core.liveness import Liveness
-from qos_async._core.pacing import Pacer
+from qos_async._core.patience import Patience
 from qos_async._core.registry import Change, Registry
-from qos_async._core.requests import Request, Requests
+from qos_async._core.requests import Requests
+from qos_async._core.sent import Sent
+from qos_async._core.speaker import Speaker
 from qos_async._core.text import excerpt, refusal
-from qos_async._core.topics import LETTERS
-from qos_async._core.wire import (
-    HEARTBEAT,
-    OPERATIONS,
-    Frames,
-    Reply,
-    Unknown,
-    change_frame,
-)
+from qos_async._core.wire import Frames, Reply, Unknown
 from qos_async.config import Limits, Timing
 from qos_async.errors import (
     AuthenticationError,
@@ -50,20 +42,6 @@ from qos_async.models import N
 from qos_async.stats import Stats
 
 __all__ = ["Session"]
-
-# A deadline that we notice this late says something about us, not about the server:
-# what it sent may still wait in the socket. So look again after the grace.
-_LATE = 0.5
-_GRACE = 1.0
-
-
-class Sent(Struct, frozen=True):
-    """The newest frame that left, while its answer is awaited."""
-
-    type: str
-    due: float
-    reqid: int | None = None
-    change: Change | None = None
 
 
 class Session(Generic[N]):
@@ -98,14 +76,12 @@ class Session(Generic[N]):
         self._redact = redact
         self._frames = Frames(numbers)
         self._fast = self._frames.push
-        self._reqids = itertools.count(1)
         self._requests = Requests()
-        self._request_turn = False
-        self._pacer = Pacer(limits.command_interval, timing.request_timeout)
-        self._interval = limits.command_interval
+        self._speaker = Speaker(
+            self.registry, self._requests, limits=limits, timing=timing
+        )
         self._liveness: Liveness | None = None
-        self._sent: Sent | None = None
-        self._grace_until = -math.inf
+        self._patience = Patience()
 
     # What users want
 
@@ -115,9 +91,9 @@ class Session(Generic[N]):
         It is answered or failed within ``request_timeout`` of its turn: the pace
         makes those ahead of it take ``command_interval`` each.
         """
-        reqid = next(self._reqids)
-        wait = self._requests.queued * self._interval
-        due = now + wait + self._timing.request_timeout
+        reqid = self._speaker.new_reqid()
+        turn = now + self._requests.queued * self._speaker.interval
+        due = turn + self._timing.request_timeout
         self._requests.add(reqid, operation, body, due=due)
         return reqid
 
@@ -141,8 +117,7 @@ class Session(Generic[N]):
             outage = Outage(self._liveness.heard_at, reason)
             self.outages.begin(self.registry.held, outage)
         self._liveness = None
-        self._sent = None
-        self._pacer.link_lost(now)
+        self._speaker.link_lost(now)
         self.registry.forget()
         return [
             Failed(
@@ -180,11 +155,9 @@ class Session(Generic[N]):
         return message
 
     def _on_reply(self, reply: Reply, now: float) -> Outcome | None:
-        sent = self._sent
-        if sent is None or not _answers(reply, sent):
+        sent = self._speaker.match(reply, now)
+        if sent is None:
             return self._on_foreign(reply)
-        self._sent = None
-        self._pacer.answered(now)
         if not reply.ok:
             error = self._refusal(reply, sent.type)
             if isinstance(error, AuthenticationError):
@@ -226,11 +199,7 @@ class Session(Generic[N]):
 
     def tick(self, now: float) -> list[Outcome]:
         """Give up whatever has passed its deadline."""
-        due = self._due()
-        if now < max(due, self._grace_until):
-            return []
-        if now - due > _LATE and self._grace_until < due:
-            self._grace_until = now + _GRACE
+        if not self._patience.is_over(self._due(), now):
             return []
         live = self._liveness
         if live is not None and live.dead_at <= now:
@@ -251,114 +220,40 @@ class Session(Generic[N]):
         ]
 
     def _expire_sent(self, now: float) -> list[Outcome]:
-        sent = self._sent
-        if sent is None or now < sent.due:
-            return []
-        self._sent = None
-        if sent.change is None:
+        sent = self._speaker.expire(now)
+        if sent is None or sent.change is None:
             return []
         self.registry.expire(sent.change)
         return [Unconfirmed(sent.change.topics)] if sent.change.add else []
 
     def wake_at(self) -> float:
         """Tell when :meth:`tick` or :meth:`poll` will next have work."""
-        return min(max(self._due(), self._grace_until), self._speak_at())
+        live = self._liveness
+        speak_at = math.inf if live is None else self._speaker.speak_at(live)
+        return min(self._patience.ends_at(self._due()), speak_at)
 
     def _due(self) -> float:
-        live, sent = self._liveness, self._sent
+        live = self._liveness
         return min(
             self._requests.due,
+            self._speaker.due,
             math.inf if live is None else live.dead_at,
-            math.inf if sent is None else sent.due,
         )
-
-    def _speak_at(self) -> float:
-        if self._liveness is None:
-            return math.inf
-        if self._has_work:
-            return self._pacer.free_at
-        return max(self._liveness.beat_at, self._pacer.free_at)
 
     # Frames out
 
-    @property
-    def _has_work(self) -> bool:
-        return self._requests.has_work or self.registry.has_work
-
     def poll(self, now: float) -> bytes | None:
-        """Take the one frame that may leave at ``now``.
-
-        Heartbeats first when due, then requests and changes in fair turn. A link on
-        which nothing is to be said is greeted with a heartbeat, so that it is proven.
-        """
+        """Take the one frame that may leave at ``now``; see ``Speaker``."""
         live = self._liveness
-        if live is None or not self._pacer.is_free(now) or self._sent is not None:
-            return None
-        if now >= live.beat_at:
-            return self._beat(live, now)
-        turns = [self._next_change, self._next_request]
-        if self._request_turn:
-            turns.reverse()
-        for turn in turns:
-            if (frame := turn(now)) is not None:
-                return frame
-        return None
-
-    def greet(self) -> None:
-        """Make a heartbeat due at once if there is nothing else to say."""
-        if self._liveness is not None and not self._has_work:
-            self._liveness.beat_at = -math.inf
-
-    def _beat(self, live: Liveness, now: float) -> bytes:
-        live.beat(now)
-        return self._leave(HEARTBEAT, "H", now)
-
-    def _next_request(self, now: float) -> bytes | None:
-        request: Request | None = self._requests.next()
-        if request is None:
-            return None
-        self._request_turn = False
-        return self._leave(request.frame, request.operation, now, reqid=request.reqid)
-
-    def _next_change(self, now: float) -> bytes | None:
-        change = self.registry.next_change()
-        if change is None:
-            return None
-        self._request_turn = True
-        self.registry.sent(change)
-        reqid, head = next(self._reqids), change.head
-        frame = change_frame(
-            head.channel,
-            sorted(topic.symbol for topic in change.topics),
-            add=change.add,
-            reqid=reqid,
-            interval=head.interval,
-        )
-        letter = LETTERS[head.channel]
-        kind = letter if change.add else f"{letter}C"
-        return self._leave(frame, kind, now, reqid=reqid, change=change)
-
-    def _leave(
-        self,
-        frame: bytes,
-        kind: str,
-        now: float,
-        *,
-        reqid: int | None = None,
-        change: Change | None = None,
-    ) -> bytes:
-        due = now + self._timing.request_timeout
-        self._sent = Sent(kind, due, reqid, change)
-        self._pacer.sent(now)
-        self.stats.frames_sent += 1
+        frame = None if live is None else self._speaker.poll(live, now)
+        if frame is not None:
+            self.stats.frames_sent += 1
         return frame
 
+    def greet(self) -> None:
+        """Make a heartbeat due at once if there is nothing else to say.
 
-def _answers(reply: Reply, sent: Sent) -> bool:
-    # Whether errors carry type and reqid is unknown: what is there must fit.
-    if reply.type in OPERATIONS:
-        if reply.type != sent.type:
-            return False
-    elif reply.ok:
-        return False
-    return reply.reqid is None or reply.reqid == sent.reqid
+        A link is proven by an answer, so something must be said on it.
+        """
+        if self._liveness is not None and not self._speaker.has_work:
+            self._liveness.beat_at = -math.inf

@@ -12,7 +12,7 @@ from qos_async._core.klines import FinishedKlines
 from qos_async._core.text import refusal
 from qos_async._core.topics import LETTERS, Topic
 from qos_async._io.bell import Bell
-from qos_async.errors import LaggedError, RequestTimeoutError
+from qos_async.errors import RequestTimeoutError
 
 __all__ = ["Inbox"]
 
@@ -52,15 +52,16 @@ class Inbox:
         self._finished = FinishedKlines() if final else None
 
     def deliver(self, tick: Any) -> None:
-        """Take in one tick; never waits."""
+        """Take in one tick; never waits.
+
+        Raises:
+            LaggedError: If the buffer is full and may not lose anything.
+        """
         if self._finished is not None:
             tick = self._finished.put(tick)
             if tick is None:
                 return
-        try:
-            self.buffer.put(tick)
-        except LaggedError as exc:
-            self.end(exc)
+        self.buffer.put(tick)
         self.arrived.ring()
 
     def tell(self, gap: Gap) -> None:

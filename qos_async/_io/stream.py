@@ -11,7 +11,6 @@ from copy import copy
 from datetime import UTC, datetime
 from typing import Any, Generic, TypeVar
 
-from msgspec import Raw
 from msgspec.structs import force_setattr
 
 from qos_async._core.buffers import Policy
@@ -29,10 +28,10 @@ from qos_async._core.link import LinkEvent
 from qos_async._core.queries import Query
 from qos_async._core.routes import Routes
 from qos_async._core.session import Session
-from qos_async._core.text import excerpt
 from qos_async._core.topics import Push, Topic, topic_of
 from qos_async._io.inbox import Inbox
 from qos_async._io.links import Links
+from qos_async._io.questions import Questions
 from qos_async._io.states import LinkStates
 from qos_async._io.subscription import Subscription
 from qos_async._io.transport import Transport
@@ -41,7 +40,7 @@ from qos_async.enums import LinkState
 from qos_async.errors import (
     ClosedError,
     ConnectError,
-    DecodeError,
+    LaggedError,
     LimitError,
     QosError,
 )
@@ -76,16 +75,15 @@ class Stream(Generic[N]):
     ) -> None:
         self._limits = limits
         self._stats = stats
-        self._redact = redact
         self._session = Session(
             numbers, limits=limits, timing=timing, stats=stats, redact=redact
         )
         self._links = Links(
             transport, self._session, self, limits=limits, timing=timing
         )
+        self._questions = Questions(self._session, redact)
         self._routes: Routes[Inbox] = Routes()
         self._inboxes: dict[Inbox, None] = {}
-        self._answers: dict[int, asyncio.Future[Raw]] = {}
         self._root: asyncio.Task[None] | None = None
         self._error: BaseException | None = None
 
@@ -161,8 +159,7 @@ class Stream(Generic[N]):
         self.states.move(LinkEvent.STOP, reason)
         for inbox in self._inboxes:
             inbox.end(error)
-        for reqid in list(self._answers):
-            self._answer(reqid, error or ClosedError("the client was closed"))
+        self._questions.fail_all(error or ClosedError("the client was closed"))
 
     # One-off questions
 
@@ -176,30 +173,7 @@ class Stream(Generic[N]):
             DecodeError: The answer cannot be read.
         """
         self._start()
-        loop = asyncio.get_running_loop()
-        reqid = self._session.ask(query.operation, query.body, loop.time())
-        answer = self._answers[reqid] = loop.create_future()
-        self._links.work.ring()
-        try:
-            data = bytes(await answer)
-        finally:
-            del self._answers[reqid]
-            self._session.cancel(reqid)
-        try:
-            return query.read(data)
-        except DecodeError as exc:
-            reason = self._redact(str(exc))
-        shown = excerpt(data, self._redact)
-        raise DecodeError(f"{query.operation}: {reason}: {shown}")
-
-    def _answer(self, reqid: int, outcome: Raw | BaseException) -> None:
-        answer = self._answers.get(reqid)
-        if answer is None or answer.done():
-            return
-        if isinstance(outcome, BaseException):
-            answer.set_exception(copy(outcome))
-        else:
-            answer.set_result(outcome)
+        return await self._questions.ask(query, self._links.work.ring)
 
     # Subscriptions
 
@@ -286,15 +260,19 @@ class Stream(Generic[N]):
         if self._session.outages:
             self._resume([topic_of(push)])
         for inbox in inboxes:
-            inbox.deliver(push)
+            try:
+                inbox.deliver(push)
+            except LaggedError as exc:
+                inbox.end(exc)
+                self.close(inbox)
 
     def on_outcome(self, outcome: Outcome) -> None:
         """Tell those who wait for it."""
         match outcome:
             case Replied(reqid, data):
-                self._answer(reqid, data)
+                self._questions.settle(reqid, data)
             case Failed(reqid, error):
-                self._answer(reqid, error)
+                self._questions.settle(reqid, error)
             case Confirmed(topics):
                 self._resume(topics)
                 for inbox in self._watching(topics):
@@ -319,6 +297,8 @@ class Stream(Generic[N]):
         for topic in inbox.topics.intersection(topics):
             self._routes.remove(topic, inbox)
         inbox.decline(topics, message)
+        if not inbox.topics:
+            self.close(inbox)  # Nothing can ever come: a loop must not wait for it.
 
     def _resume(self, topics: Iterable[Topic]) -> None:
         """Tell of the outage that has just ended for each of ``topics``."""

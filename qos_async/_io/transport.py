@@ -38,6 +38,7 @@ MAX_FRAME = 16 * 1024 * 1024
 
 _DATA = (aiohttp.WSMsgType.TEXT, aiohttp.WSMsgType.BINARY)
 _REFUSED_KEY = frozenset([400, 401, 403])
+_BAD_REQUEST = 400
 _NO_STATUS = 1005
 
 
@@ -165,7 +166,7 @@ class AiohttpTransport:
                 return ws
         except RedirectRefusedError as exc:
             return self._moved(str(exc))
-        except aiohttp.WSServerHandshakeError as exc:
+        except aiohttp.ClientResponseError as exc:
             return self._refused(exc)
         except TimeoutError:
             seconds = self._timing.connect_timeout
@@ -189,8 +190,10 @@ class AiohttpTransport:
             final=True,
         )
 
-    def _refused(self, exc: aiohttp.WSServerHandshakeError) -> QosError:
-        if exc.status in _REFUSED_KEY:
+    def _refused(self, exc: aiohttp.ClientResponseError) -> QosError:
+        # aiohttp says 400 too where an answer is not HTTP at all.
+        garbled = not isinstance(exc, aiohttp.WSServerHandshakeError)
+        if exc.status in _REFUSED_KEY and not (garbled and exc.status == _BAD_REQUEST):
             return AuthenticationError(
                 f"the server refused the websocket (HTTP {exc.status}): the API key is "
                 "wrong or expired, or another connection holds the plan's only slot; "

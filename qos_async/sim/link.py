@@ -125,8 +125,7 @@ class Link:
             if message.type in (WSMsgType.TEXT, WSMsgType.BINARY):
                 hear(self, message.data)
             elif message.type is WSMsgType.PING:
-                await self.audible.wait()
-                await self.ws.pong(message.data)
+                self._own(asyncio.create_task(self._pong(message.data)))
             elif message.type is WSMsgType.CLOSE:
                 await self.audible.wait()
                 await self.ws.close(code=message.data or 1000)
@@ -150,6 +149,11 @@ class Link:
             said += 1
             if said % _FAIRNESS == 0:
                 await asyncio.sleep(0)
+
+    async def _pong(self, payload: bytes) -> None:
+        await self.audible.wait()
+        with suppress(ConnectionError):
+            await self.ws.pong(payload)
 
     async def _wait_and_put(self, frame: bytes, delay: float) -> None:
         await asyncio.sleep(delay)

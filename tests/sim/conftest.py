@@ -87,6 +87,7 @@ class Raw:
         self.sim = sim
         self.session = session
         self.headers = {"key": sim.key}
+        self.wires: list[Wire] = []
 
     async def post(self, path: str, **body: Any) -> Any:
         status, content = await self.ask(path, body)
@@ -101,7 +102,16 @@ class Raw:
     async def dial(self, **options: Any) -> Wire:
         options.setdefault("headers", self.headers)
         url = options.pop("url", self.sim.stream_url)
-        return Wire(await self.session.ws_connect(url, autoping=False, **options))
+        patience = aiohttp.ClientWSTimeout(ws_close=0.1)
+        ws = await self.session.ws_connect(
+            url, autoping=False, timeout=patience, **options
+        )
+        self.wires.append(Wire(ws))
+        return self.wires[-1]
+
+    async def close(self) -> None:
+        self.sim.unmute()
+        await asyncio.gather(*(wire.ws.close() for wire in self.wires))
 
 
 Enter = Callable[..., Awaitable[Raw]]
@@ -115,9 +125,12 @@ async def enter() -> AsyncGenerator[Enter, None]:
         async def start(**options: Any) -> Raw:
             options.setdefault("plan", FREE)
             options.setdefault("start", START)
+            options.setdefault("history", 120.0)
             sim = await stack.enter_async_context(Simulator(**options))
             session = await stack.enter_async_context(aiohttp.ClientSession())
-            return Raw(sim, session)
+            raw = Raw(sim, session)
+            stack.push_async_callback(raw.close)
+            return raw
 
         yield start
 

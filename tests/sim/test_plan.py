@@ -21,8 +21,7 @@ def test_the_meter_measures_between_frames_whoever_sent_them():
     assert meter.frame_gap(11.0) is None
     assert meter.frame_gap(11.9) == pytest.approx(0.9)
     assert meter.frame_gap(12.5) == pytest.approx(0.6)  # From the refused one.
-    assert meter.frame_gap(13.4995) == pytest.approx(0.9995) or True
-    assert meter.frame_gap(14.4995) is None
+    assert meter.frame_gap(13.4995) is None  # Clocks tick.
 
 
 def test_the_meter_counts_requests_in_any_period():
@@ -253,14 +252,14 @@ async def test_the_state_may_be_pushed_right_after_the_yes(enter):
     assert await wire.quiet()
 
 
-async def test_subscribing_twice_is_fine_or_an_error(enter):
-    for variant, fine in (("ok", True), ("error", False)):
-        raw = await enter(variants=Variants(subscribed_twice=variant))
-        wire = await raw.dial()
-        await wire.say("T", "US:AAPL")
-        answer = await wire.say("T", "US:AAPL,TSLA")
-        assert (answer["msg"] == "OK") is fine
-        assert (("T", "US:TSLA", None) in raw.sim.subscribed) is fine
+@pytest.mark.parametrize(("variant", "fine"), [("ok", True), ("error", False)])
+async def test_subscribing_twice_is_fine_or_an_error(enter, variant, fine):
+    raw = await enter(variants=Variants(subscribed_twice=variant))
+    wire = await raw.dial()
+    await wire.say("T", "US:AAPL")
+    answer = await wire.say("T", "US:AAPL,TSLA")
+    assert (answer["msg"] == "OK") is fine
+    assert (("T", "US:TSLA", None) in raw.sim.subscribed) is fine
 
 
 async def test_pushed_trades_may_carry_json_numbers(enter):

@@ -1,0 +1,40 @@
+"""A bot's skeleton: it knows what it missed, and stops cleanly on SIGTERM or Ctrl-C."""
+
+import asyncio
+import signal
+import sys
+
+from qos_async import AuthenticationError, Client, Dropped, Gap
+
+ENOUGH = 200
+
+
+async def trade(client: Client, stop: asyncio.Event) -> None:
+    async with client.watch_trades("CF:BTCUSDT,ETHUSDT") as trades:
+        async for event in trades.events():
+            if isinstance(event, Gap):
+                seconds = (event.until - event.since).total_seconds()
+                print(f"blind on {event.topic} for {seconds:.1f} s: {event.reason}")
+            elif isinstance(event, Dropped):
+                print(f"too slow: {event.count} trades lost")
+            else:
+                print(event.symbol, event.price, event.size)
+            if trades.stats.delivered >= ENOUGH:
+                stop.set()
+    print("every trade that was received has been seen")
+
+
+async def main() -> None:
+    stop, loop = asyncio.Event(), asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    try:
+        async with Client() as client, asyncio.TaskGroup() as tasks:
+            tasks.create_task(trade(client, stop))
+            await stop.wait()
+            await client.drain(timeout=5)
+    except* AuthenticationError as errors:
+        sys.exit(f"cannot go on: {errors.exceptions[0]}")
+
+
+asyncio.run(main())

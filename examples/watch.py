@@ -1,0 +1,24 @@
+"""Stay live: every trade of two contracts, until 20 have come or Ctrl-C is pressed.
+
+Needs QOS_API_KEY; QOS_STREAM_URL points it at another server, such as a simulator.
+"""
+
+import asyncio
+
+from qos_async import Client
+
+ENOUGH = 20
+
+
+async def main() -> None:
+    async with Client() as client, client.watch_trades("CF:BTCUSDT,ETHUSDT") as trades:
+        async for trade in trades:
+            print(trade.time, trade.symbol, trade.price, trade.size, trade.side.name)
+            if trades.stats.delivered >= ENOUGH:
+                break
+
+
+try:
+    asyncio.run(main())
+except KeyboardInterrupt:
+    print("stopped")

@@ -1,0 +1,130 @@
+"""What is said next, and when."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+from qos_async._core.liveness import Liveness
+from qos_async._core.pacing import Pacer
+from qos_async._core.registry import Change, Registry
+from qos_async._core.requests import Requests
+from qos_async._core.sent import Sent
+from qos_async._core.topics import LETTERS
+from qos_async._core.wire import HEARTBEAT, Reply, change_frame
+from qos_async.config import Limits, Timing
+
+__all__ = ["Speaker"]
+
+
+class Speaker:
+    """One voice for everything that is sent, and one answer awaited at most.
+
+    Heartbeats first when due, then requests and changes in fair turn. An answer that
+    never comes holds the rest up for ``timing.request_timeout`` and no longer.
+
+    Attributes:
+        interval: Seconds from an answer to the next frame.
+    """
+
+    def __init__(
+        self, registry: Registry, requests: Requests, *, limits: Limits, timing: Timing
+    ) -> None:
+        self.interval = limits.command_interval
+        self._registry = registry
+        self._requests = requests
+        self._patience = timing.request_timeout
+        self._pacer = Pacer(limits.command_interval, timing.request_timeout)
+        self._reqids = itertools.count(1)
+        self._awaited: Sent | None = None
+        self._request_turn = False
+
+    @property
+    def due(self) -> float:
+        """When we stop waiting for the awaited answer."""
+        return math.inf if self._awaited is None else self._awaited.due
+
+    @property
+    def has_work(self) -> bool:
+        """Whether anything but a heartbeat is to be said."""
+        return self._requests.has_work or self._registry.has_work
+
+    def new_reqid(self) -> int:
+        """Give a positive number that was never given before."""
+        return next(self._reqids)
+
+    def speak_at(self, live: Liveness) -> float:
+        """Tell when :meth:`poll` will next have something."""
+        due = -math.inf if self.has_work else live.beat_at
+        return max(due, self._pacer.free_at)
+
+    def poll(self, live: Liveness, now: float) -> bytes | None:
+        """Take the one frame that may leave at ``now``."""
+        if self._awaited is not None or not self._pacer.is_free(now):
+            return None
+        if now >= live.beat_at:
+            live.beat(now)
+            return self._leave(HEARTBEAT, "H", now)
+        turns = [self._next_change, self._next_request]
+        if self._request_turn:
+            turns.reverse()
+        return turns[0](now) or turns[1](now)
+
+    def match(self, reply: Reply, now: float) -> Sent | None:
+        """Find what ``reply`` answers; None if it answers nothing that is awaited."""
+        sent = self._awaited
+        if sent is None or not sent.answered_by(reply):
+            return None
+        self._awaited = None
+        self._pacer.answered(now)
+        return sent
+
+    def expire(self, now: float) -> Sent | None:
+        """Stop waiting for an answer that is overdue, and tell which."""
+        sent = self._awaited
+        if sent is None or now < sent.due:
+            return None
+        self._awaited = None
+        return sent
+
+    def link_lost(self, now: float) -> None:
+        """Stop waiting: nothing will be answered any more."""
+        self._awaited = None
+        self._pacer.link_lost(now)
+
+    def _next_request(self, now: float) -> bytes | None:
+        request = self._requests.next()
+        if request is None:
+            return None
+        self._request_turn = False
+        return self._leave(request.frame, request.operation, now, reqid=request.reqid)
+
+    def _next_change(self, now: float) -> bytes | None:
+        change = self._registry.next_change()
+        if change is None:
+            return None
+        self._request_turn = True
+        self._registry.sent(change)
+        reqid, head = self.new_reqid(), change.head
+        frame = change_frame(
+            head.channel,
+            sorted(topic.symbol for topic in change.topics),
+            add=change.add,
+            reqid=reqid,
+            interval=head.interval,
+        )
+        kind = LETTERS[head.channel] + ("" if change.add else "C")
+        return self._leave(frame, kind, now, reqid=reqid, change=change)
+
+    def _leave(
+        self,
+        frame: bytes,
+        kind: str,
+        now: float,
+        *,
+        reqid: int | None = None,
+        change: Change | None = None,
+    ) -> bytes:
+        self._awaited = Sent(kind, now + self._patience, reqid, change)
+        self._pacer.sent(now)
+        return frame

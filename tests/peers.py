@@ -1,0 +1,248 @@
+"""The far end of the stream, in memory: links that a test scripts."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections import deque
+from collections.abc import AsyncGenerator, Callable
+from typing import Any
+from unittest import mock
+
+from qos_async import Client, Limits, Timing
+from qos_async._io.transport import LinkClosed
+from qos_async.errors import TransportError
+
+__all__ = ["KEY", "Network", "Peer", "kline", "opened", "snapshot", "trade"]
+
+KEY = "canary-7d1f+KEY/0"
+"""The key of every test; it must not show up anywhere."""
+
+Frame = dict[str, Any]
+Rule = Callable[["Peer", Frame], "str | None"]
+
+_FREE = Limits(command_interval=0.0)
+
+
+def ok(peer: Peer, frame: Frame) -> str | None:
+    """Say yes to everything."""
+    return "OK"
+
+
+class Network:
+    """A ``Transport``: each dial gets the next outcome of the script, else a link.
+
+    Attributes:
+        rule: Decides what each frame is answered: ``"OK"``, words of refusal, or None
+            for silence.
+        script: Outcomes of the next dials: an exception to raise, None for a link, or
+            seconds that the dial takes before it gets a link.
+        latency: Seconds until an answer is on the way.
+        data: The ``data`` of answers to one-off questions.
+        peers: Every link so far.
+        dialled_at: When each dial came.
+    """
+
+    def __init__(self, *script: Any, rule: Rule = ok, latency: float = 0.0) -> None:
+        self.script = deque(script)
+        self.rule = rule
+        self.latency = latency
+        self.data: Any = []
+        self.peers: list[Peer] = []
+        self.dialled_at: list[float] = []
+        self.on_link: Callable[[Peer], None] | None = None
+        self._news = asyncio.Event()
+
+    async def dial(self) -> Peer:
+        self.dialled_at.append(asyncio.get_running_loop().time())
+        outcome = self.script.popleft() if self.script else None
+        if isinstance(outcome, BaseException):
+            raise outcome
+        await asyncio.sleep(outcome or 0)
+        peer = Peer(self, len(self.peers))
+        self.peers.append(peer)
+        if self.on_link is not None:
+            self.on_link(peer)
+        self.ring()
+        return peer
+
+    @property
+    def live(self) -> list[Peer]:
+        """The links that are open."""
+        return [peer for peer in self.peers if peer.politely is None]
+
+    @property
+    def frames(self) -> list[Frame]:
+        """Everything that was said, on whatever link."""
+        return [frame for peer in self.peers for frame in peer.said]
+
+    async def link(self, number: int = 0) -> Peer:
+        """Wait for a link, by number from 0."""
+        await self.until(lambda: len(self.peers) > number)
+        return self.peers[number]
+
+    async def until(self, condition: Callable[[], object]) -> None:
+        """Wait until something is true that changes only with a dial or a frame."""
+        while not condition():
+            self._news.clear()
+            await self._news.wait()
+
+    def ring(self) -> None:
+        self._news.set()
+
+
+class Peer:
+    """A ``Socket``, and what the server does with it.
+
+    Attributes:
+        said: The frames that the client sent.
+        topics: What is subscribed, as ``(letter, symbol, kt)``.
+        politely: How the client closed the link; None while it has not.
+        deaf: Set to let ``send`` block, as a server that stops reading does.
+        goodbye: Seconds until a polite close is answered.
+    """
+
+    def __init__(self, net: Network, number: int) -> None:
+        self.net = net
+        self.number = number
+        self.said: list[Frame] = []
+        self.topics: dict[tuple[str, str, int | None], None] = {}
+        self.politely: bool | None = None
+        self.deaf = False
+        self.goodbye = 0.0
+        self._heard = 0
+        self._inbound: deque[bytes | BaseException] = deque()
+        self._arrived = asyncio.Event()
+        self._gone = asyncio.Event()
+
+    # What the client does
+
+    async def receive(self) -> bytes:
+        while not self._inbound:
+            if self.politely is not None:
+                raise LinkClosed("closed by ourselves")
+            self._arrived.clear()
+            await self._arrived.wait()
+        item = self._inbound.popleft()  # Without suspending, as in aiohttp.
+        if isinstance(item, BaseException):
+            self._inbound.append(item)
+            raise item
+        return item
+
+    async def send(self, frame: bytes) -> None:
+        if self.deaf:
+            try:
+                async with asyncio.timeout(8.0):
+                    await self._gone.wait()
+            except TimeoutError:
+                raise TransportError("the server stopped reading") from None
+        if self.politely is not None:
+            raise TransportError("the connection broke while sending")
+        content: Frame = json.loads(frame)
+        self.said.append(content)
+        self.net.ring()
+        message = self.net.rule(self, content)
+        if message is not None:
+            self._later(lambda: self.answer(content, message))
+
+    async def close(self, *, polite: bool) -> None:
+        if self.politely is None:
+            self.politely = polite
+        self._gone.set()
+        self._arrived.set()
+        self.net.ring()
+        if polite and self.goodbye:
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.sleep(self.goodbye)
+
+    # What the server does
+
+    def push(self, *frames: Any) -> None:
+        """Send frames: bytes as they are, everything else as JSON."""
+        for frame in frames:
+            self._inbound.append(
+                frame if isinstance(frame, bytes) else json.dumps(frame).encode()
+            )
+        self._arrived.set()
+
+    def answer(self, frame: Frame, message: str = "OK", **more: Any) -> None:
+        """Answer a frame, and remember what that means for subscriptions."""
+        kind = frame["type"]
+        reply = {"type": kind, "msg": message, "time": 1, **more}
+        if "reqid" in frame:
+            reply["reqid"] = frame["reqid"]
+        if kind[0] == "R" and message == "OK":
+            reply.setdefault("data", self.net.data)
+        elif kind != "H" and message == "OK":
+            self._apply(kind, frame)
+        self.push(reply)
+
+    def end(self, code: int | None = None, text: str = "the link was cut") -> None:
+        """End the link: with a close code, or just like that."""
+        self._inbound.append(LinkClosed(text, code=code))
+        self._arrived.set()
+
+    async def hear(self, *types: str) -> Frame:
+        """Wait for the next frame of these types, passing over all others."""
+        while True:
+            await self.net.until(lambda: len(self.said) > self._heard)
+            frame = self.said[self._heard]
+            self._heard += 1
+            if frame["type"] in types:
+                return frame
+
+    def types(self, *passing: str) -> list[str]:
+        """Give the types of what was said, heartbeats and ``passing`` excepted."""
+        return [f["type"] for f in self.said if f["type"] not in ("H", *passing)]
+
+    def _apply(self, kind: str, frame: Frame) -> None:
+        for entry in frame["codes"]:
+            market, _, names = entry.partition(":")
+            for name in names.split(","):
+                topic = (kind[0], f"{market}:{name}", frame.get("kt"))
+                if kind.endswith("C"):
+                    self.topics.pop(topic, None)
+                else:
+                    self.topics[topic] = None
+
+    def _later(self, deed: Callable[[], None]) -> None:
+        if self.net.latency:
+            asyncio.get_running_loop().call_later(self.net.latency, deed)
+        else:
+            deed()
+
+
+@contextlib.asynccontextmanager
+async def opened(
+    net: Network,
+    *,
+    limits: Limits = _FREE,
+    timing: Timing | None = None,
+    chance: float = 1.0,
+    **options: Any,
+) -> AsyncGenerator[Client, None]:
+    """Open a real client on an in-memory network; its jitter is always ``chance``."""
+    with mock.patch("qos_async.client.AiohttpTransport", lambda *_, **__: net):
+        client = Client(KEY, limits=limits, timing=timing or Timing(), **options)
+    client._stream._links._chance = lambda: chance
+    async with client:
+        yield client
+
+
+
+def trade(price: object = 1, symbol: str = "US:AAPL", **more: Any) -> Frame:
+    """Write a trade as it is pushed."""
+    return {"tp": "T", "c": symbol, "p": str(price), "v": "1", "ts": 1, "d": 1} | more
+
+
+def snapshot(price: object = 1, symbol: str = "US:AAPL", **more: Any) -> Frame:
+    """Write a snapshot as it is pushed."""
+    return {"tp": "S", "c": symbol, "lp": str(price), "ts": 1, "s": 0} | more
+
+
+def kline(ts: int, close: object = 1, symbol: str = "US:AAPL", kt: int = 1) -> Frame:
+    """Write a kline as it is pushed."""
+    price = str(close)
+    bar = {"o": price, "h": price, "l": price, "cl": price, "v": "1"}
+    return {"tp": "K", "c": symbol, "ts": ts, "kt": kt, **bar}

@@ -1,0 +1,278 @@
+"""Everything that can be made to go wrong, seen from the client's side."""
+
+from __future__ import annotations
+
+import asyncio
+
+import aiohttp
+import pytest
+
+from qos_async.sim import Close, Cut, Mute
+from qos_async.sim.faults import Rules
+
+START = 1_741_958_430.0
+
+
+def test_rules_wait_for_their_type_and_count_down():
+    rules: Rules[str] = Rules([])
+    rules.add("a", ("T", "S"), 2)
+    rules.add("b", None, 1)
+    assert [rules.take(one) for one in ("D", "D", "T", "S", "T")] == [
+        "b",
+        None,
+        "a",
+        "a",
+        None,
+    ]
+
+
+def test_a_rule_without_a_count_lasts():
+    rules: Rules[str] = Rules([])
+    rules.add("a", "T", None)
+    assert [rules.take("T") for _ in range(5)] == ["a"] * 5
+
+
+async def test_a_cut_ends_the_link_without_a_goodbye(raw):
+    wire = await raw.dial()
+    await wire.say("T", "US:AAPL")
+    raw.sim.cut()
+    assert await wire.end() is None
+    assert wire.ws.close_code == 1006
+    await raw.sim.until(lambda: raw.sim.connections == 0)
+    assert raw.sim.subscribed == set()
+
+
+async def test_a_cut_may_mean_one_link_only(raw):
+    first, second = await raw.dial(), await raw.dial()
+    raw.sim.cut(2)
+    assert await second.end() is None
+    assert (await first.say("H"))["msg"] == "OK"
+
+
+async def test_the_market_goes_on_during_an_outage(enter):
+    raw = await enter(speed=20.0)
+    wire = await raw.dial()
+    await wire.say("T", "CF:BTCUSDT")
+    await wire.push()
+    raw.sim.cut()
+    await wire.end()
+    before = len(raw.sim.tape("CF:BTCUSDT"))
+    await raw.sim.until(lambda: len(raw.sim.tape("CF:BTCUSDT")) > before + 5)
+    missed = raw.sim.tape("CF:BTCUSDT")[before : before + 5]
+    wire = await raw.dial()
+    await wire.say("T", "CF:BTCUSDT")
+    push = await wire.push()
+    assert push["ts"] >= missed[-1]["ts"]
+    answer = await wire.say("RT", "CF:BTCUSDT", count=50)
+    assert all(one in answer["data"] for one in missed)
+
+
+@pytest.mark.parametrize("code", [1000, 1001, 1008, 1012, 4321])
+async def test_links_are_closed_with_a_code_and_a_reason(raw, code):
+    wire = await raw.dial()
+    closing = asyncio.create_task(raw.sim.close(code, "so long"))
+    message = await wire.receive()
+    assert message.type is aiohttp.WSMsgType.CLOSE
+    assert (message.data, message.extra) == (code, "so long")
+    await closing
+    await raw.sim.until(lambda: raw.sim.connections == 0)
+
+
+async def test_what_was_said_before_the_close_still_arrives(raw):
+    wire = await raw.dial()
+    raw.sim.push({"tp": "X"})
+    closing = asyncio.create_task(raw.sim.close())
+    assert await wire.next() == {"tp": "X"}
+    assert await wire.end() == 1001
+    await closing
+
+
+async def test_closing_does_not_wait_for_a_client_that_is_gone(raw):
+    wire = await raw.dial()
+    begun = asyncio.get_running_loop().time()
+    await raw.sim.close()  # Nobody reads at the other end.
+    assert asyncio.get_running_loop().time() - begun < 1.2
+    assert await wire.end() == 1001
+
+
+async def test_a_mute_server_holds_everything_even_pongs_and_newcomers(enter):
+    raw = await enter(speed=20.0)
+    wire = await raw.dial()
+    await wire.say("T", "CF:BTCUSDT")
+    raw.sim.mute()
+    while not await wire.quiet(0.05):  # What was on its way.
+        pass
+    await wire.ws.ping()
+    await wire.send("H")
+    asking = asyncio.create_task(raw.post("/snapshot", codes=["US:AAPL"]))
+    dialling = asyncio.create_task(raw.dial())
+    assert await wire.quiet(0.1)
+    assert not asking.done()
+    assert not dialling.done()
+    assert raw.sim.received("H")
+    raw.sim.unmute()
+    assert (await asking)["msg"] == "OK"
+    assert (await (await dialling).say("H"))["msg"] == "OK"
+    types = {(await wire.receive()).type for _ in range(20)}
+    assert types == {aiohttp.WSMsgType.TEXT, aiohttp.WSMsgType.PONG}
+
+
+async def test_only_the_old_links_may_go_mute(raw):
+    old = await raw.dial()
+    raw.sim.mute(newcomers=False)
+    await old.send("H")
+    assert await old.quiet(0.05)
+    new = await raw.dial()
+    assert (await new.say("H"))["msg"] == "OK"
+    await raw.post("/snapshot", codes=["US:AAPL"])
+
+
+async def test_a_mute_link_does_not_even_say_goodbye(raw):
+    wire = await raw.dial()
+    raw.sim.mute()
+    await wire.ws.close()  # Waits in vain, as long as the client is patient.
+    assert wire.ws.close_code == 1006
+
+
+@pytest.mark.parametrize("status", [302, 403, 429, 500, 503])
+async def test_upgrades_are_refused_as_often_as_ordered(raw, status):
+    raw.sim.refuse_upgrades(status, count=2, headers={"Retry-After": "7"})
+    for _ in range(2):
+        with pytest.raises(aiohttp.WSServerHandshakeError) as caught:
+            await raw.dial()
+        assert caught.value.status == status
+        assert caught.value.headers is not None
+        assert caught.value.headers["Retry-After"] == "7"
+    await raw.dial()
+
+
+async def test_upgrades_may_be_cut_until_allowed_again(raw):
+    raw.sim.refuse_upgrades(None, count=None)
+    for _ in range(3):
+        with pytest.raises(aiohttp.ClientError):
+            await raw.dial()
+    raw.sim.allow_upgrades()
+    await raw.dial()
+    assert {one.path for one in raw.sim.requests} == {"/ws"}
+
+
+async def test_answers_come_late(raw):
+    wire = await raw.dial()
+    raw.sim.answer_late(0.1, "RS")
+    raw.sim.answer_late(0.1, "/snapshot", count=1)
+    begun = asyncio.get_running_loop().time()
+    await wire.send("RS", "US:AAPL")
+    assert (await wire.say("H"))["type"] == "H"
+    assert (await wire.answer())["type"] == "RS"
+    assert asyncio.get_running_loop().time() - begun >= 0.1
+    begun = asyncio.get_running_loop().time()
+    await raw.post("/snapshot", codes=["US:AAPL"])
+    assert asyncio.get_running_loop().time() - begun >= 0.1
+    raw.sim.answer_late(0)
+    await wire.send("RS", "US:AAPL")
+    await wire.send("H")
+    assert (await wire.answer())["type"] == "RS"
+
+
+async def test_late_answers_die_with_their_link(raw):
+    wire = await raw.dial()
+    raw.sim.answer_late(30)
+    await wire.send("RS", "US:AAPL")
+    await raw.sim.until(lambda: raw.sim.frames)
+    raw.sim.cut()
+    await wire.end()
+    await raw.sim.until(lambda: raw.sim.connections == 0)
+
+
+async def test_answers_are_lost_but_commands_obeyed(raw):
+    wire = await raw.dial()
+    raw.sim.lose_answers("T", count=1)
+    await wire.send("T", "US:AAPL")
+    assert (await wire.say("D", "US:AAPL"))["type"] == "D"
+    assert ("T", "US:AAPL", None) in raw.sim.subscribed
+    assert (await wire.say("T", "US:TSLA"))["type"] == "T"
+
+
+async def test_a_lost_http_answer_never_comes(raw):
+    raw.sim.lose_answers("/depth")
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.1):
+            await raw.post("/depth", codes=["US:AAPL"])
+    await raw.post("/depth", codes=["US:AAPL"])
+
+
+async def test_commands_and_requests_are_refused_in_any_words(raw):
+    wire = await raw.dial()
+    raw.sim.refuse("Not today", ("T", "/snapshot"), count=2)
+    assert (await wire.say("T", "US:AAPL", reqid=9)) == {
+        "type": "T",
+        "msg": "Not today",
+        "time": int(raw.sim.now),
+        "reqid": 9,
+    }
+    assert raw.sim.subscribed == set()
+    assert await raw.ask("/snapshot", {}) == (400, {"msg": "Not today"})
+    await raw.post("/snapshot", codes=["US:AAPL"])
+
+
+@pytest.mark.parametrize("frame", [b"\xff\x00{", b"", b"[" * 1000, b"null"])
+async def test_garbage_arrives_as_it_is(raw, frame):
+    wire = await raw.dial(decode_text=False)
+    raw.sim.garbage(frame)
+    message = await wire.receive()
+    assert (message.type, message.data) == (aiohttp.WSMsgType.TEXT, frame)
+    assert (await wire.say("H"))["msg"] == "OK"
+
+
+async def test_any_frame_can_be_pushed_to_one_link(raw):
+    first, second = await raw.dial(), await raw.dial()
+    raw.sim.push({"tp": "T", "c": "US:AAPL"}, link=2)
+    raw.sim.push(b'{"tp":"Z"}', link=2)
+    assert await second.next() == {"tp": "T", "c": "US:AAPL"}
+    assert await second.next() == {"tp": "Z"}
+    assert await first.quiet(0.05)
+
+
+async def test_http_fails_with_any_answer(raw):
+    raw.sim.fail_http(502, count=2)
+    raw.sim.fail_http(302, headers={"Location": "https://example.com/"})
+    url = raw.sim.http_url + "/snapshot"
+    for status in (502, 502, 302):
+        async with raw.session.post(url, json={}, allow_redirects=False) as response:
+            assert response.status == status
+            assert b"<html>" in await response.read()
+    assert response.headers["Location"] == "https://example.com/"
+
+
+async def test_http_fails_for_one_path_only(raw):
+    raw.sim.fail_http(500, paths="/depth", body=b"{")
+    await raw.post("/snapshot", codes=["US:AAPL"])
+    url = raw.sim.http_url + "/depth"
+    async with raw.session.post(url, json={}) as response:
+        assert (response.status, await response.read()) == (500, b"{")
+
+
+async def test_http_connections_are_cut(raw):
+    raw.sim.fail_http(None)
+    with pytest.raises(aiohttp.ClientError):
+        await raw.post("/depth", codes=["US:AAPL"])
+    await raw.post("/depth", codes=["US:AAPL"])
+
+
+async def test_faults_happen_on_schedule(enter):
+    raw = await enter(
+        faults=[
+            Cut(after=0.05),
+            Close(after=0.15, code=1012, reason="restart"),
+            Mute(after=0.25, lasting=0.2),
+        ]
+    )
+    assert await (await raw.dial()).end() is None
+    assert await (await raw.dial()).end() == 1012
+    wire = await raw.dial()
+    await wire.send("H")
+    assert (await wire.answer())["msg"] == "OK"
+    await raw.sim.until(lambda: raw.sim.now > START + 0.28)
+    await wire.send("H")
+    assert await wire.quiet(0.05)
+    assert raw.sim.now < START + 0.45

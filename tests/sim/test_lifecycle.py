@@ -1,0 +1,137 @@
+"""Coming and going: addresses, clocks, and nothing left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from qos_async.sim import Simulator
+
+ROOT = Path(__file__).parents[2]
+
+
+async def test_it_listens_on_a_free_loopback_port_of_its_own():
+    async with Simulator() as one, Simulator() as two:
+        assert one.http_url.startswith("http://127.0.0.1:")
+        assert one.stream_url == one.http_url.replace("http", "ws") + "/ws"
+        assert one.http_url != two.http_url
+
+
+async def test_a_port_can_be_chosen_and_a_taken_one_is_an_error():
+    async with Simulator() as one:
+        port = int(one.http_url.rpartition(":")[2])
+        with pytest.raises(OSError, match="address already in use"):
+            async with Simulator(port=port):
+                pass
+    async with Simulator(port=port) as again:
+        assert again.http_url.endswith(f":{port}")
+
+
+async def test_the_market_starts_at_the_wall_clock_and_runs_at_its_speed():
+    async with Simulator(speed=100.0) as sim:
+        assert sim.now == pytest.approx(time.time(), abs=5)
+        begun = sim.now
+        await asyncio.sleep(0.1)
+        assert 9 < sim.now - begun < 60
+
+
+async def test_two_with_the_same_seed_and_start_have_the_same_tape():
+    async with Simulator(seed=3, start=1e9) as one, Simulator(seed=3, start=1e9) as two:
+        assert one.tape("US:AAPL")[:900] == two.tape("US:AAPL")[:900]
+
+
+async def test_leaving_is_quick_and_leaves_nothing_behind():
+    before = asyncio.all_tasks()
+    async with aiohttp.ClientSession() as session:
+        async with Simulator(speed=20.0) as sim:
+            wire = await session.ws_connect(sim.stream_url, headers={"key": sim.key})
+            await wire.send_json({"type": "T", "codes": ["CF:BTCUSDT"], "reqid": 1})
+            await wire.receive()
+            sim.answer_late(30)
+            await wire.send_json({"type": "H"})
+            lost = asyncio.create_task(
+                session.post(sim.http_url + "/depth", headers={"key": sim.key}, json={})
+            )
+            await sim.until(lambda: len(sim.requests) == 2)
+            begun = asyncio.get_running_loop().time()
+        assert asyncio.get_running_loop().time() - begun < 0.3
+        with pytest.raises(aiohttp.ClientError):
+            await lost
+        await wire.close()
+    assert asyncio.all_tasks() == before
+
+
+async def test_leaving_is_quick_when_mute_and_nobody_reads():
+    async with aiohttp.ClientSession() as session:
+        async with Simulator(speed=20.0) as sim:
+            wire = await session.ws_connect(
+                sim.stream_url,
+                headers={"key": sim.key},
+                timeout=aiohttp.ClientWSTimeout(ws_close=0.1),
+            )
+            sim.mute()
+            begun = asyncio.get_running_loop().time()
+        assert asyncio.get_running_loop().time() - begun < 0.3
+        await wire.close()
+
+
+async def test_a_fault_of_its_own_is_told_on_leaving(monkeypatch):
+    def boom(*_: object) -> None:
+        raise ZeroDivisionError
+
+    sim = await Simulator().__aenter__()
+    monkeypatch.setattr(sim._desk, "beat", boom)
+    await asyncio.sleep(0.05)
+    with pytest.raises(ZeroDivisionError):
+        await sim.__aexit__(None, None, None)
+
+
+async def test_waiting_for_something_that_never_happens_times_out():
+    async with Simulator() as sim:
+        with pytest.raises(TimeoutError):
+            await sim.until(lambda: sim.connections, timeout=0.05)
+
+
+async def test_it_serves_until_cancelled():
+    async with Simulator() as sim:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.05):
+                await sim.serve_forever()
+
+
+async def test_an_invented_universe_serves_any_symbol(enter):
+    raw = await enter(open_universe=True, history=30.0)
+    codes = [f"US:S{n}" for n in range(100)]
+    assert len((await raw.post("/snapshot", codes=codes))["data"]) == 100
+
+
+SCRIPT = """
+import asyncio, aiohttp
+from qos_async.sim import Simulator
+async def main():
+    async with Simulator() as sim, aiohttp.ClientSession() as session:
+        async with session.ws_connect(sim.stream_url, headers={"key": sim.key}) as ws:
+            await ws.send_json({"type": "H"})
+            print((await ws.receive_json())["msg"])
+            sim.cut()
+            await ws.receive()
+asyncio.run(main())
+"""
+
+
+def test_python_in_development_mode_has_nothing_to_say():
+    done = subprocess.run(
+        [sys.executable, "-X", "dev", "-W", "error", "-c", SCRIPT],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+        cwd=ROOT,
+    )
+    assert (done.stdout, done.stderr, done.returncode) == ("OK\n", "", 0)

@@ -1,0 +1,117 @@
+"""An event loop whose clock is a number: waiting costs nothing.
+
+A selector that is asked to wait moves the clock instead. To wait for nothing at all is
+a deadlock, and an error at once. Tests marked ``virtual_time`` run on it; ``run`` is
+for those that want many loops, such as sweeps.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import selectors
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+__all__ = ["Deadlock", "Horizon", "VirtualLoop", "block", "run"]
+
+T = TypeVar("T")
+
+
+class Deadlock(AssertionError):  # noqa: N818
+    """Nothing is ready and no timer runs: the code would hang for ever."""
+
+
+class Horizon(AssertionError):  # noqa: N818
+    """More time, or more steps, than any test needs: the code goes round in circles."""
+
+
+class _Selector(selectors.BaseSelector):
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.loop: VirtualLoop | None = None
+
+    def select(self, timeout: float | None = None) -> list[Any]:
+        if timeout is None:
+            tasks = [] if self.loop is None else asyncio.all_tasks(self.loop)
+            waiting = "\n".join(sorted(repr(task) for task in tasks))
+            raise Deadlock(f"everybody waits for ever at {self.now:g} s:\n{waiting}")
+        self.now += max(timeout, 0.0)
+        return []
+
+    def register(self, fileobj: Any, events: int, data: Any = None) -> Any:
+        raise AssertionError(f"a real file or socket in virtual time: {fileobj}")
+
+    def unregister(self, fileobj: Any) -> Any:
+        raise KeyError(fileobj)
+
+    def get_map(self) -> Any:
+        return {}
+
+
+class VirtualLoop(asyncio.SelectorEventLoop):
+    """Counts its steps, and calls ``on_step`` before each."""
+
+    def __init__(self, *, horizon: float = 10 * 86_400.0, most: int = 5_000_000):
+        self._virtual = _Selector()
+        super().__init__(self._virtual)
+        self._virtual.loop = self
+        self._clock_resolution = 1e-9
+        self.steps = 0
+        self.on_step: Callable[[int], None] | None = None
+        self._horizon, self._most = horizon, most
+
+    def time(self) -> float:
+        return self._virtual.now
+
+    def block(self, seconds: float) -> None:
+        """Let time pass as a blocking call does: nothing runs meanwhile."""
+        self._virtual.now += seconds
+
+    def _run_once(self) -> None:
+        self.steps += 1
+        if self._virtual.now > self._horizon or self.steps > self._most:
+            raise Horizon(f"{self.steps} steps, {self._virtual.now:g} s")
+        if self.on_step is not None:
+            self.on_step(self.steps)
+        super()._run_once()  # type: ignore[misc]
+
+    def _make_self_pipe(self) -> None:
+        self._ssock = self._csock = None  # Nobody writes from other threads.
+
+    def _close_self_pipe(self) -> None:
+        pass
+
+    def _write_to_self(self) -> None:
+        pass
+
+
+def block(seconds: float) -> None:
+    """Block the running virtual loop, as user code without an ``await`` would."""
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, VirtualLoop)
+    loop.block(seconds)
+
+
+def run(
+    main: Callable[[], Coroutine[Any, Any, T]],
+    *,
+    on_step: Callable[[int], None] | None = None,
+    horizon: float = 10_000.0,
+) -> T:
+    """Run ``main`` on a loop of its own; fail if it leaves a task or an error behind."""
+    unhandled: list[dict[str, Any]] = []
+    loop = VirtualLoop(horizon=horizon, most=200_000)
+    loop.set_exception_handler(lambda _, context: unhandled.append(context))
+    loop.on_step = on_step
+    try:
+        result = loop.run_until_complete(main())
+        left = asyncio.all_tasks(loop)
+        assert not left, f"tasks outlived the test: {left}"
+        assert not unhandled, unhandled
+        return result
+    finally:
+        loop.on_step = None
+        for task in asyncio.all_tasks(loop):
+            task.cancel()
+        loop.run_until_complete(asyncio.sleep(0))
+        loop.close()
