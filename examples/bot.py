@@ -6,7 +6,7 @@ import sys
 
 from qos_async import AuthenticationError, Client, Dropped, Gap
 
-ENOUGH = 200
+ENOUGH = 100
 
 
 async def trade(client: Client, stop: asyncio.Event) -> None:

@@ -13,7 +13,7 @@ TOPICS = (
     Topic("depth", "CF:BTCUSDT"),
     Topic("kline", "CF:ETHUSDT", "1m"),
 )
-ENOUGH = 60
+ENOUGH = 150
 
 
 async def main() -> None:

@@ -140,7 +140,7 @@ class Client(Fetching[N], Watching[N]):
             "ssl": ssl,
             "proxy": proxy,
         }
-        http = HttpSession(
+        self._http = HttpSession(
             self._lease,
             secret,
             url=check_url(
@@ -162,7 +162,7 @@ class Client(Fetching[N], Watching[N]):
             ),
             **wire,
         )
-        stream: Stream[N] = Stream(
+        self._stream = Stream(
             dialler,
             numbers,
             limits=limits,
@@ -170,9 +170,7 @@ class Client(Fetching[N], Watching[N]):
             stats=self._stats,
             redact=secret.redact,
         )
-        queries: Queries[N] = Queries(numbers, chunk=limits.symbols)
-        Fetching.__init__(self, queries, http, stream)
-        Watching.__init__(self, stream)
+        self._queries = Queries(numbers, chunk=limits.symbols)
 
     def __repr__(self) -> str:
         return f"<Client {self.state} key=***>"

@@ -48,12 +48,9 @@ class Fetching(Generic[N]):
     - ``ClosedError`` after the client was closed.
     """
 
-    def __init__(
-        self, queries: Queries[N], http: HttpSession, stream: Stream[N]
-    ) -> None:
-        self._queries = queries
-        self._http = http
-        self._stream = stream
+    _queries: Queries[N]
+    _http: HttpSession
+    _stream: Stream[N]
 
     async def fetch_instruments(
         self, *symbols: Symbols, via: Via = "http"

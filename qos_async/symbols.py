@@ -7,6 +7,7 @@ zeros: the server answers ``HK:700`` to a question about ``HK:00700``.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import cast
 
 __all__ = ["Symbols", "canonical", "market_of", "pack", "split"]
 
@@ -33,10 +34,11 @@ def split(*symbols: Symbols) -> tuple[str, ...]:
         ValueError: If an entry is malformed, or if there is none at all.
     """
     found: dict[str, None] = {}
-    for entry in symbols:
+    for entry in cast("tuple[object, ...]", symbols):
         if not isinstance(entry, Iterable):
             raise _malformed(entry, "expected text")
-        for text in (entry,) if isinstance(entry, str) else entry:
+        texts = (entry,) if isinstance(entry, str) else cast("Iterable[str]", entry)
+        for text in texts:
             market, codes = _parse(text)
             found.update((f"{market}:{code}", None) for code in codes)
     if not found:

@@ -19,36 +19,55 @@ it imports the simulator only when the fixture is asked for.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from functools import partial
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
 if TYPE_CHECKING:
     from qos_async.sim import Simulator
 
-__all__ = ["pytest_configure"]
+__all__ = ["qos_simulator"]
 
+_PLAIN, _MARKED = "_qos_simulator_plain", "_qos_simulator_asyncio"
 _PYTEST_ASYNCIO = ("asyncio", "pytest_asyncio.plugin")  # Installed; by -p.
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Offer the fixture in the form that the run's asyncio plugin understands."""
-    fixture: Any = pytest.fixture
+    """Offer the fixture in the forms that the run's asyncio plugins understand."""
+    plugin = ModuleType("qos_async.testing.fixtures")  # pytest looks into modules.
+    fixtures = plugin.__dict__
+    fixtures[_PLAIN] = pytest.fixture(_simulator, name=_PLAIN)
     if any(config.pluginmanager.hasplugin(name) for name in _PYTEST_ASYNCIO):
         import pytest_asyncio  # noqa: PLC0415 - it is loaded already, or we are not here.
 
-        fixture = partial(pytest_asyncio.fixture, loop_scope="function")
-    plugin = ModuleType("qos_async.testing.fixtures")  # pytest looks into modules.
-    plugin.__dict__["qos_simulator"] = fixture(_simulator, name="qos_simulator")
+        fixtures[_MARKED] = pytest_asyncio.fixture(
+            _copy_of_simulator, name=_MARKED, loop_scope="function"
+        )
     config.pluginmanager.register(plugin, plugin.__name__)
 
 
-async def _simulator() -> AsyncGenerator[Simulator, None]:
+@pytest.fixture
+def qos_simulator(request: pytest.FixtureRequest) -> Simulator:
     """Give a running ``Simulator`` with ``seed=1`` and a generous plan."""
+    # It has to run in the loop of the test, and every plugin has a loop of its own.
+    anyio = "anyio_backend" in request.fixturenames
+    marked = any(request.config.pluginmanager.hasplugin(one) for one in _PYTEST_ASYNCIO)
+    simulator: Simulator = request.getfixturevalue(
+        _MARKED if marked and not anyio else _PLAIN
+    )
+    return simulator
+
+
+async def _simulator() -> AsyncGenerator[Simulator, None]:
     from qos_async.sim import Limits, Simulator  # noqa: PLC0415 - see the module.
 
     plan = Limits(command_interval=0.0, http_requests=10_000)
     async with Simulator(seed=1, plan=plan) as simulator:
+        yield simulator
+
+
+async def _copy_of_simulator() -> AsyncGenerator[Simulator, None]:
+    # pytest-asyncio marks the function itself; anyio must not see that mark.
+    async for simulator in _simulator():
         yield simulator

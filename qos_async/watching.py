@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Generic, TypeVar
+from typing import Any, Generic
 
 from qos_async._core.buffers import DropOldest, Latest, Policy
 from qos_async._core.topics import Push, Topic
 from qos_async._io.stream import Stream
 from qos_async._io.subscription import Subscription
 from qos_async.enums import Channel, Interval
-from qos_async.models import Depth, Kline, N, Snapshot, Tick, Trade
+from qos_async.models import Depth, Kline, N, Snapshot, Trade
 from qos_async.symbols import Symbols, split
 
 __all__ = ["Watching"]
-
-T = TypeVar("T", bound=Tick)
 
 
 class Watching(Generic[N]):
@@ -30,8 +28,7 @@ class Watching(Generic[N]):
     - ``ClosedError`` after the client was closed.
     """
 
-    def __init__(self, stream: Stream[N]) -> None:
-        self._stream = stream
+    _stream: Stream[N]
 
     def watch_snapshots(
         self, *symbols: Symbols, buffer: Policy | None = None
@@ -98,7 +95,7 @@ class Watching(Generic[N]):
         *,
         interval: Interval | None = None,
         final: bool = False,
-    ) -> Subscription[T]:
+    ) -> Subscription[Any]:
         def topics_of(*symbols: Symbols) -> tuple[Topic, ...]:
             return tuple(Topic(channel, name, interval) for name in split(*symbols))
 
@@ -107,12 +104,14 @@ class Watching(Generic[N]):
         )
 
 
-def _topics(*topics: Topic) -> tuple[Topic, ...]:
+def _topics(*topics: object) -> tuple[Topic, ...]:
     if not topics:
         raise ValueError('name at least one topic, such as Topic("trade", "US:AAPL")')
+    found: list[Topic] = []
     for topic in topics:
         if not isinstance(topic, Topic):
             raise TypeError(
                 f'expected a Topic, such as Topic("trade", "US:AAPL"), not {topic!r}'
             )
-    return topics
+        found.append(topic)
+    return tuple(found)

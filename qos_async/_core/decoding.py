@@ -7,7 +7,7 @@ server varies, and tried again. So tolerance costs the usual frame nothing.
 
 from __future__ import annotations
 
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 import msgspec
 
@@ -66,13 +66,14 @@ class Decoder(Generic[T]):
 
 def _mend(value: Any, *, as_text: bool) -> Any:
     if isinstance(value, dict):
+        fields = cast("dict[str, Any]", value)
         return {
             name: _mend(item, as_text=as_text)
-            for name, item in value.items()
+            for name, item in fields.items()
             if item is not None and not (name in _CODES and not _is_number(item))
         }
     if isinstance(value, list):
-        return [_mend(item, as_text=as_text) for item in value]
+        return [_mend(item, as_text=as_text) for item in cast("Any", value)]
     if as_text and type(value) is int:
         return str(value)
     return value

@@ -91,7 +91,7 @@ class Registry:
         """Compute the next frame: removals first, since they free the plan's slots."""
         if self._in_flight is not None:
             return None
-        suspected = frozenset().union(*self._suspects)
+        suspected = {topic for half in self._suspects for topic in half}
         topics = self._group(lambda t: t not in self._wanted)
         if not topics:
             topics = self._group(lambda t: t in self._wanted and t not in suspected)

@@ -7,7 +7,7 @@ import logging
 import math
 import random
 from collections.abc import Callable
-from typing import Any, Generic, NoReturn, Protocol
+from typing import Any, Generic, NoReturn, Protocol, cast
 
 import anyio
 from msgspec import Struct
@@ -97,13 +97,14 @@ class Links(Generic[N]):
             LimitError: Somebody else uses the plan's only connection.
             ConnectError: The server redirects, or cannot be trusted.
         """
-        failure: Exception
+        failure: Exception | None = None
         try:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._speak)
                 await self._keep_linked()
         except* Exception as group:  # noqa: BLE001 - raised again below, ungrouped
             failure = _first(group)
+        assert failure is not None, "neither task ends by itself"
         raise failure
 
     async def _keep_linked(self) -> NoReturn:
@@ -255,5 +256,7 @@ def _now() -> float:
 
 
 def _first(group: ExceptionGroup[Exception]) -> Exception:
-    found = group.exceptions[0]
-    return _first(found) if isinstance(found, ExceptionGroup) else found
+    found: Any = group
+    while isinstance(found, ExceptionGroup):
+        found = cast("Any", found).exceptions[0]
+    return cast("Exception", found)

@@ -44,13 +44,12 @@ from qos_async.errors import (
     LimitError,
     QosError,
 )
-from qos_async.models import N, Tick
+from qos_async.models import N
 from qos_async.stats import Stats
 
 __all__ = ["Stream"]
 
 T = TypeVar("T")
-K = TypeVar("K", bound=Tick)
 
 _log = logging.getLogger("qos_async.stream")
 
@@ -184,7 +183,7 @@ class Stream(Generic[N]):
         topics_of: Callable[..., tuple[Topic, ...]],
         *,
         final: bool = False,
-    ) -> Subscription[K]:
+    ) -> Subscription[Any]:
         """Start wanting topics; ticks follow when the server agrees.
 
         Raises:

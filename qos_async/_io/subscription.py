@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import math
 import weakref
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from types import TracebackType
 from typing import Any, Generic, Protocol, Self, TypeVar
 
@@ -170,7 +172,7 @@ class Subscription(Generic[T]):
             raise ValueError(f"max_items must be at least 1, not {max_items!r}")
         if not max_wait >= 0:
             raise ValueError(f"max_wait must be 0 seconds or more, not {max_wait!r}")
-        return _Batches(self, max_items, max_wait)
+        return _Batches(self._inbox, self._wait, max_items=max_items, max_wait=max_wait)
 
     def events(self) -> AsyncIterator[T | Gap | Dropped]:
         """Iterate over ticks and notices, in order.
@@ -178,7 +180,7 @@ class Subscription(Generic[T]):
         A ``Gap`` comes before the first tick after it; a ``Dropped`` stands where a
         full buffer lost ticks.
         """
-        return _Events(self)
+        return _Events[T](self._inbox, self._wait)
 
     async def _wait(self) -> None:
         """Wait until something may have come, or raise why nothing ever will."""
@@ -204,52 +206,56 @@ class Subscription(Generic[T]):
 
 
 class _Events(Generic[T]):
-    def __init__(self, subscription: Subscription[T]) -> None:
-        self._subscription = subscription
-        self._buffer = subscription._inbox.buffer  # noqa: SLF001 - same room
+    def __init__(self, inbox: Inbox, wait: Callable[[], Awaitable[None]]) -> None:
+        self._buffer = inbox.buffer
+        self._wait = wait  # A method: it keeps the subscription from being garbage.
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> T | Gap | Dropped:
         while not self._buffer.has_event:
-            await self._subscription._wait()  # noqa: SLF001
+            await self._wait()
         event: T | Gap | Dropped = self._buffer.take_event()
         return event
 
 
 class _Batches(Generic[T]):
     def __init__(
-        self, subscription: Subscription[T], max_items: int, max_wait: float
+        self,
+        inbox: Inbox,
+        wait: Callable[[], Awaitable[None]],
+        *,
+        max_items: int,
+        max_wait: float,
     ) -> None:
-        self._subscription = subscription
-        self._buffer = subscription._inbox.buffer  # noqa: SLF001 - same room
+        self._inbox = inbox
+        self._wait = wait
         self._max_items = max_items
         self._max_wait = max_wait
         # When the buffer was last seen empty: what waits now came after that.
-        self._empty_at = -float("inf")
+        self._empty_at = -math.inf
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> list[T]:
-        buffer, clock = self._buffer, asyncio.get_running_loop().time
+        buffer, clock = self._inbox.buffer, asyncio.get_running_loop().time
         while not buffer:
-            await self._subscription._wait()  # noqa: SLF001
+            buffer.pass_gaps()
+            await self._wait()
             self._empty_at = clock()
         if len(buffer) < self._max_items:
             await self._fill(self._empty_at + self._max_wait)
         batch = [buffer.take() for _ in range(min(len(buffer), self._max_items))]
-        self._empty_at = -float("inf") if buffer else clock()
+        self._empty_at = -math.inf if buffer else clock()
         return batch
 
     async def _fill(self, until: float) -> None:
-        buffer, inbox = self._buffer, self._subscription._inbox  # noqa: SLF001
+        buffer, inbox = self._inbox.buffer, self._inbox
         if until <= asyncio.get_running_loop().time():
             return
-        try:
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout_at(until):
                 while len(buffer) < self._max_items and not inbox.ended:
                     await inbox.arrived.wait()
-        except TimeoutError:
-            pass

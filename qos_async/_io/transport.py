@@ -146,7 +146,10 @@ class AiohttpTransport:
             "proxy": proxy,
             "decode_text": False,  # msgspec reads bytes: spare a copy for each frame.
             "max_msg_size": MAX_FRAME,
-            "timeout": aiohttp.ClientWSTimeout(ws_close=timing.close_timeout),
+            # aiohttp's attrs class is opaque to pyright.
+            "timeout": aiohttp.ClientWSTimeout(
+                ws_close=timing.close_timeout  # pyright: ignore[reportCallIssue]
+            ),
         }
 
     async def dial(self) -> Socket:
@@ -160,10 +163,7 @@ class AiohttpTransport:
         session, (url, headers) = self._lease.session(), self._address()
         try:
             with anyio.fail_after(self._timing.connect_timeout):
-                ws: aiohttp.ClientWebSocketResponse[bool] = await session.ws_connect(
-                    url, headers=headers, **self._options
-                )
-                return ws
+                return await _connect(session, url, headers, self._options)
         except RedirectRefusedError as exc:
             return self._moved(str(exc))
         except aiohttp.ClientResponseError as exc:
@@ -206,6 +206,19 @@ class AiohttpTransport:
             f"{self._url.origin()} would not open a websocket (HTTP {exc.status})",
             retry_after=wait or 0.0,
         )
+
+
+async def _connect(
+    session: aiohttp.ClientSession,
+    url: URL,
+    headers: dict[str, str],
+    options: dict[str, Any],
+) -> aiohttp.ClientWebSocketResponse[bool]:
+    connect: Any = session.ws_connect  # Its overloads do not take a dict of options.
+    ws: aiohttp.ClientWebSocketResponse[bool] = await connect(
+        url, headers=headers, **options
+    )
+    return ws
 
 
 class _AiohttpSocket:

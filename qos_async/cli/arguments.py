@@ -68,7 +68,7 @@ examples:
 class Arguments(Namespace):
     """What was asked for; the options of the other command are at their defaults."""
 
-    command: str
+    command: str | None
     seconds: float = 15.0
     seed: int = 1
     speed: float = 1.0
@@ -85,7 +85,9 @@ def parse(argv: Sequence[str] | None = None) -> Arguments:
     """
     parser = _parser("qos", _ABOUT, _EXITS)
     parser.add_argument("--version", action="version", version=f"qos {__version__}")
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
+    commands = parser.add_subparsers(
+        dest="command", metavar="COMMAND", title="commands"
+    )
     _add_demo(commands)
     _add_sim(commands)
     arguments = parser.parse_args(argv, Arguments())

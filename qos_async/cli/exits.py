@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import signal
-from collections.abc import Iterator
+from collections.abc import Generator
 
 __all__ = ["FAILED", "INTERRUPTED", "OK", "TERMINATED", "USAGE", "ending_on_sigterm"]
 
@@ -16,7 +16,7 @@ TERMINATED = 128 + signal.SIGTERM
 
 
 @contextlib.contextmanager
-def ending_on_sigterm() -> Iterator[list[int]]:
+def ending_on_sigterm() -> Generator[list[int]]:
     """Let SIGTERM end a run as cleanly as Ctrl-C does: both as ``KeyboardInterrupt``.
 
     Gives a list that has ``TERMINATED`` in it once that has happened.

@@ -24,7 +24,6 @@ _INTERVAL = "1m"
 _FULL = 12.0
 """From this many seconds on, everything fits at the pace of the free plan."""
 _CUT = 0.4
-_HEALING = 8.0
 
 
 class Script(Struct, frozen=True, kw_only=True):
@@ -68,6 +67,5 @@ class Script(Struct, frozen=True, kw_only=True):
 
     @property
     def cut_at(self) -> float:
-        """When the link is cut: everything is live before, and again before the end."""
-        early, late = _CUT * self.seconds, self.seconds - _HEALING
-        return min(early, late) if self.seconds >= _HEALING + _FULL / 2 else early
+        """When the link is cut: all is live by then, and again well before the end."""
+        return _CUT * self.seconds

@@ -51,7 +51,21 @@ class Outage(Struct):
 
 
 class Tally:
-    """Counts ticks, and keeps track of what is live."""
+    """Counts ticks, and keeps track of what is live.
+
+    Attributes:
+        topics: What is watched.
+        ticks: By channel.
+        symbols: Those that ticked.
+        gaps: By status.
+        recovered: Ticks that were fetched after outages.
+        dropped: Ticks that this program was too slow for.
+        outages: In order.
+        live: The topics that are.
+        change: The newest move of the link.
+        frames_sent: By the client.
+        breaches: What the simulator has against the client, in words.
+    """
 
     def __init__(self, topics: Iterable[Topic]) -> None:
         self.topics = frozenset(topics)
@@ -63,12 +77,14 @@ class Tally:
         self.outages: list[Outage] = []
         self.live: set[Topic] = set()
         self.change = StateChange(LinkState.IDLE)
+        self.frames_sent = 0
+        self.breaches: list[str] = []
 
     def tick(self, tick: AnyTick, now: float) -> None:
         """Count a tick; its topic is live."""
         self.ticks[channel_of(tick)] += 1
         self.symbols.add(tick.symbol)
-        if self.change.state is LinkState.OPEN:
+        if self.change.state is LinkState.OPEN and len(self.live) < len(self.topics):
             self._enliven(topic_of(tick), now)
 
     def gap(self, gap: Gap, now: float) -> None:
@@ -95,13 +111,10 @@ class Tally:
     @property
     def progress(self) -> str:
         """The link in one phrase."""
-        state, change = self.change.state, self.change
+        state = self.change.state
         if state is LinkState.OPEN:
             return f"open, {len(self.live)} of {len(self.topics)} topics live"
-        if state is LinkState.BACKOFF:
-            wait = f"attempt {change.attempt + 1} in {change.retry_in:.1f} s"
-            return f"lost, {wait}: {change.reason}"
-        return str(state)
+        return "lost" if state is LinkState.BACKOFF else str(state)
 
     def _enliven(self, topic: Topic, now: float) -> None:
         self.live.add(topic)

@@ -31,6 +31,8 @@ def anyio_backend():
 def run(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-W", "error", "-m", "pytest", "-q"]
     command += ["-p", "qos_async.testing", "-p", "no:cacheprovider", *options]
+    if {"asyncio", "pytest_asyncio.plugin"} & set(options):
+        command += ["-o", "asyncio_default_fixture_loop_scope=function"]
     return subprocess.run(
         command,
         cwd=folder,
@@ -42,7 +44,7 @@ def run(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=15,
     )
 
 

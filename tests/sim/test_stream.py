@@ -14,7 +14,7 @@ from qos_async.sim import Variants, Watch
 
 SAMPLES = Path(__file__).parents[1] / "samples"
 LETTERS = ["S", "T", "D", "K"]
-FAST = 20.0
+FAST = 60.0
 
 
 def kt(letter: str) -> dict[str, int]:

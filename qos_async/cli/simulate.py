@@ -1,0 +1,61 @@
+"""``qos sim``: the simulator alone."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import sys
+
+from qos_async.cli import exits
+from qos_async.cli.arguments import Arguments
+from qos_async.sim import Simulator
+
+__all__ = ["run_sim"]
+
+_GLANCE = 0.2
+
+
+def run_sim(arguments: Arguments) -> int:
+    """Serve until somebody has enough; that is how this is meant to end."""
+    sim = Simulator(port=arguments.port, seed=arguments.seed, speed=arguments.speed)
+    with exits.ending_on_sigterm():
+        try:
+            asyncio.run(_serve(sim))
+        except KeyboardInterrupt:
+            pass
+        except OSError as error:
+            if isinstance(error, BrokenPipeError):
+                raise
+            print(f"qos sim: {_problem(error, arguments.port)}", file=sys.stderr)
+            return exits.FAILED
+    print(
+        f"\n{len(sim.frames)} frames and {len(sim.requests)} requests came in, "
+        f"{len(sim.violations)} breaches of the protocol",
+        file=sys.stderr,
+    )
+    return exits.OK
+
+
+async def _serve(sim: Simulator) -> None:
+    async with sim:
+        print("listening; Ctrl-C stops it. For the client:", file=sys.stderr)
+        print(f"export QOS_HTTP_URL={sim.http_url}")
+        print(f"export QOS_STREAM_URL={sim.stream_url}")
+        print(f"export QOS_API_KEY={sim.key}", flush=True)
+        told = 0
+        while True:
+            await asyncio.sleep(_GLANCE)
+            for breach in sim.violations[told:]:
+                print(f"breach: {breach}", file=sys.stderr)
+            told = len(sim.violations)
+
+
+def _problem(error: OSError, port: int) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return (
+            f"port {port} is in use: choose another with --port, "
+            "or let --port 0 find a free one"
+        )
+    if isinstance(error, PermissionError):
+        return f"port {port} is not yours to use: choose one above 1023 with --port"
+    return f"cannot listen on port {port}: {error.strerror or error}"

@@ -1,0 +1,129 @@
+"""Frames as a server writes them, and a session to read them."""
+
+from __future__ import annotations
+
+import json
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from qos_async._core.session import Session
+from qos_async._core.topics import Topic
+from qos_async.config import Limits, Timing
+from qos_async.stats import Stats
+
+__all__ = [
+    "PUSHES",
+    "SAMPLES",
+    "encoded",
+    "no",
+    "ok",
+    "said",
+    "sample",
+    "session",
+    "topics",
+    "trades",
+]
+
+SAMPLES = Path(__file__).parent.parent / "samples"
+
+PUSHES: dict[str, dict[str, Any]] = {
+    "S": {
+        "tp": "S",
+        "c": "US:AAPL",
+        "lp": "1.50",
+        "yp": "1.10",
+        "o": "1.20",
+        "h": "1.60",
+        "l": "1.00",
+        "v": "100",
+        "t": "147479220.1710000038",
+        "ts": 1741960243,
+        "s": 0,
+        "tt": 3,
+    },
+    "T": {
+        "tp": "T",
+        "c": "US:AAPL",
+        "p": "1.50",
+        "v": "100",
+        "ts": 1741960243,
+        "d": 1,
+    },
+    "D": {
+        "tp": "D",
+        "c": "US:AAPL",
+        "b": [{"p": "1.40", "v": "7"}],
+        "a": [{"p": "1.60", "v": "8"}],
+        "ts": 1741960243,
+    },
+    "K": {
+        "tp": "K",
+        "c": "US:AAPL",
+        "o": "1.20",
+        "h": "1.60",
+        "l": "1.00",
+        "cl": "1.50",
+        "v": "100",
+        "kt": 1001,
+        "ts": 1741960243,
+    },
+}
+
+
+def sample(name: str) -> Any:
+    """Read one of the document's examples."""
+    return json.loads((SAMPLES / f"{name}.json").read_text())
+
+
+def encoded(message: Any) -> bytes:
+    """Write a frame."""
+    return json.dumps(message, ensure_ascii=False).encode("utf-8", "surrogatepass")
+
+
+def said(frame: bytes | None) -> dict[str, Any]:
+    """Read a frame that the session sent."""
+    assert frame is not None, "the session says nothing"
+    message: dict[str, Any] = json.loads(frame)
+    return message
+
+
+def ok(frame: bytes | None, **more: Any) -> bytes:
+    """Answer a frame with yes."""
+    return _answer(said(frame), "OK", more)
+
+
+def no(frame: bytes | None, msg: str = "no such code", **more: Any) -> bytes:
+    """Answer a frame with no."""
+    return _answer(said(frame), msg, more)
+
+
+def _answer(asked: dict[str, Any], msg: str, more: dict[str, Any]) -> bytes:
+    answer = {"type": asked["type"], "msg": msg, "time": 1741960243}
+    if "reqid" in asked:
+        answer["reqid"] = asked["reqid"]
+    answer |= more
+    return encoded({k: v for k, v in answer.items() if v is not ...})
+
+
+def topics(channel: str, *symbols: str, interval: str | None = None) -> list[Topic]:
+    """Name topics of one channel."""
+    return [Topic(channel, symbol, interval) for symbol in symbols]
+
+
+def trades(*symbols: str) -> list[Topic]:
+    """Name trade topics."""
+    return topics("trade", *symbols)
+
+
+def session(*, up: bool = True, pace: float = 1.0, **timing: float) -> Session[Decimal]:
+    """Make a session, with a link that came up at 0."""
+    made = Session(
+        Decimal,
+        limits=Limits(command_interval=pace),
+        timing=Timing(**timing),
+        stats=Stats(),
+    )
+    if up:
+        made.link_up(0.0)
+    return made

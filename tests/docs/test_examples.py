@@ -1,0 +1,69 @@
+"""Every example runs, says what it promises, and leaves nothing open."""
+
+from __future__ import annotations
+
+import signal
+
+import pytest
+
+from qos_async.sim import Simulator
+from tests.docs.pages import ROOT
+from tests.docs.running import finish, start
+
+SAYS = {
+    "batches": ["trades, ", "first: {'at': ", "'symbol': 'CF:"],
+    "bot": ["CF:ETHUSDT ", "every trade that was received has been seen"],
+    "channels": ["trade  CF:BTCUSDT", "depth  CF:BTCUSDT mid", "kline  CF:ETHUSDT"],
+    "fetch": ["HK:700 ", "no data for: US:NOSUCH", "close "],
+    "session": ["US:AAPL ", "the session is still mine: True"],
+    "watch": ["CF:BTCUSDT", "BUY", "SELL"],
+}
+EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+async def test_example(path, simulator: Simulator, environment):
+    async with start(path, env=environment) as process:
+        shown = await finish(process)
+    assert process.returncode == 0
+    assert not [words for words in SAYS[path.stem] if words not in shown], shown
+    assert not simulator.violations
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_it_is_one_idea(path):
+    assert len(path.read_text("utf-8").splitlines()) <= 40
+
+
+@pytest.mark.parametrize("name", ["batches", "channels", "watch"])
+async def test_ctrl_c(name, environment, simulator: Simulator):
+    async with start(ROOT / "examples" / f"{name}.py", env=environment) as process:
+        assert process.stdout is not None
+        await process.stdout.readline()
+        shown = await finish(process, signal.SIGINT)
+    assert process.returncode == 0
+    assert shown.endswith("stopped\n")
+
+
+async def test_the_bot_tells_of_a_cut_and_stops_on_sigterm(
+    simulator: Simulator, environment
+):
+    async with start(ROOT / "examples" / "bot.py", env=environment) as process:
+        assert process.stdout is not None
+        await process.stdout.readline()
+        simulator.cut()
+        while not (line := await process.stdout.readline()).startswith(b"blind on"):
+            assert line
+        shown = await finish(process, signal.SIGTERM, warned="link lost")
+    assert process.returncode == 0
+    assert shown.endswith("every trade that was received has been seen\n")
+
+
+async def test_the_bot_gives_up_on_a_bad_key(environment):
+    bad = {**environment, "QOS_API_KEY": "wrong"}
+    async with start(ROOT / "examples" / "bot.py", env=bad) as process:
+        out, err = await process.communicate()
+    assert process.returncode == 1
+    assert not out
+    assert err.startswith(b"cannot go on: ")
+    assert b"Traceback" not in err

@@ -1,0 +1,155 @@
+"""What the README says in words and tables is what the code has."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+import subprocess
+
+import pytest
+
+import qos_async
+from qos_async import Client, DropOldest, Latest, Limits, Strict, Timing, errors
+from qos_async.sim.instruments import INSTRUMENTS
+from tests.docs.pages import ROOT, blocks, table
+
+PAGE = (ROOT / "README.md").read_text("utf-8")
+VERBS = {
+    name: verb
+    for name, verb in inspect.getmembers(Client, inspect.isfunction)
+    if name.startswith(("fetch_", "iter_", "watch"))
+}
+
+
+def calls() -> list[ast.Call]:
+    found = []
+    for head in ("ask once", "stay live"):
+        for row in table(head):
+            call = ast.parse(row[0].strip("`"), mode="eval").body
+            assert isinstance(call, ast.Call)
+            found.append(call)
+    return found
+
+
+def test_every_verb_is_in_the_tables():
+    assert sorted(VERBS) == sorted(ast.unparse(call.func) for call in calls())
+
+
+@pytest.mark.parametrize("call", calls(), ids=lambda call: ast.unparse(call.func))
+def test_a_verb_takes_what_the_table_says(call):
+    parameters = inspect.signature(VERBS[ast.unparse(call.func)]).parameters
+    for argument in call.args:
+        name = ast.unparse(argument)
+        assert name.lstrip("*") in parameters
+        assert name.startswith("*") == (
+            parameters[name.lstrip("*")].kind is inspect.Parameter.VAR_POSITIONAL
+        )
+    for keyword in call.keywords:
+        default = parameters[str(keyword.arg)].default
+        assert default == ast.literal_eval(keyword.value)
+
+
+def test_the_tree_of_errors():
+    [tree] = [block.text for block in blocks() if block.language == "text"]
+    above: list[type] = []
+    shown = set()
+    for line in tree.splitlines():
+        indent, name = re.fullmatch(r"([ │├└─]*)(\w+)", line).groups()
+        depth = len(indent) // 4
+        kind = getattr(qos_async, name)
+        del above[depth:]
+        if above:
+            assert kind.__bases__[0] is above[-1]
+        above.append(kind)
+        shown.add(name)
+    assert shown == set(errors.__all__)
+
+
+def test_every_error_has_an_advice():
+    advised = {row[0].strip("`") for row in table("error")}
+    families = {"QosError", "RequestError"}
+    assert advised == set(errors.__all__) - families
+
+
+def test_the_limits():
+    limits, shown = Limits(), {row[0]: row[1] for row in table("`Limits`")}
+    assert shown == {
+        "`symbols`": f"{limits.symbols}",
+        "`connections`": f"{limits.connections}",
+        "`command_interval`": f"{limits.command_interval} s",
+        "`http_requests` in `http_period`": (
+            f"{limits.http_requests} in {limits.http_period} s"
+        ),
+    }
+
+
+def test_the_timing():
+    timing = Timing()
+    for name in ("heartbeat", "silence", "request_timeout"):
+        assert f"{name}={getattr(timing, name)}" in PAGE
+    words = " ".join(PAGE.split())
+    for sentence in (
+        f"after {timing.silence:g} s without a single frame",
+        f"a heartbeat every {timing.heartbeat:g} s",
+        f"below {timing.backoff_initial:g} s, then dials",
+        f"up to {timing.backoff_max:g} s. A link that lived less than "
+        f"{timing.stable_after:g} s counts",
+        f"at most {timing.connect_timeout:g} s to connect and "
+        f"{timing.request_timeout:g} s to answer",
+    ):
+        assert sentence in words
+
+
+def test_the_buffers():
+    shown = [row[0].strip("`") for row in table("`buffer=`")]
+    sizes = DropOldest().size, Strict().size
+    assert shown == [
+        "Latest()",
+        *(
+            f"{kind}({size:_})"
+            for kind, size in zip(("DropOldest", "Strict"), sizes, strict=True)
+        ),
+    ]
+    assert Latest() == Latest()
+
+
+def test_the_depth_of_books_agrees_with_the_simulator():
+    for row in table("market"):
+        if row[2].isdecimal():
+            for market in re.findall(r"`(\w+)`", row[0]):
+                levels = {
+                    one.levels for one in INSTRUMENTS.values() if one.market == market
+                }
+                assert levels == {int(row[2])}
+
+
+def test_links_lead_somewhere():
+    for target in re.findall(r"\]\((?!https?:)([^)]+)\)", PAGE):
+        path, _, anchor = target.partition("#")
+        assert (ROOT / path).exists(), target
+        if anchor:
+            heads = re.findall(r"^#+ (.+)$", PAGE, re.MULTILINE)
+            assert anchor in {head.lower().replace(" ", "-") for head in heads}
+
+
+def test_the_gate_reads_the_commands_out_of_the_readme():
+    commands = [block.text for block in blocks() if block.language == "sh"]
+    shown = subprocess.run(
+        ["bash", ROOT / ".ci" / "run", "--commands"],
+        capture_output=True,
+        check=True,
+        text=True,
+    )
+    assert len(commands) == 2
+    assert shown.stdout == "".join(commands)
+
+
+def test_the_changelog_knows_this_version():
+    changes = (ROOT / "CHANGELOG.md").read_text("utf-8")
+    assert "## [Unreleased]" in changes
+    assert re.search(
+        rf"^## \[{re.escape(qos_async.__version__)}\] - \d{{4}}-\d\d-\d\d$",
+        changes,
+        re.MULTILINE,
+    )

@@ -1,0 +1,84 @@
+"""Who is told about the moves of the link."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+
+import pytest
+
+from qos_async import ConnectError, LinkState, StateChange
+from qos_async._core.link import LinkEvent
+from qos_async._io.states import LinkStates
+from tests.peers import Network, opened
+
+pytestmark = pytest.mark.virtual_time
+
+S = LinkState
+
+
+async def test_every_watcher_sees_every_move_from_its_beginning_on():
+    states = LinkStates()
+    early = states.watch()
+    states.move(LinkEvent.DIAL)
+    late = states.watch()
+    states.move(LinkEvent.OPENED)
+    states.move(LinkEvent.STOP, "enough")
+    assert [c.state async for c in early] == [S.CONNECTING, S.OPEN, S.CLOSED]
+    assert [c async for c in late] == [
+        StateChange(S.OPEN),
+        StateChange(S.CLOSED, "enough"),
+    ]
+
+
+async def test_watching_a_closed_link_ends_at_once():
+    states = LinkStates()
+    states.move(LinkEvent.STOP)
+    assert [change async for change in states.watch()] == []
+
+
+async def test_a_dropped_iterator_collects_nothing():
+    states = LinkStates()
+    states.watch()
+    gc.collect()
+    assert not states._watchers
+
+
+async def test_a_cancelled_wait_loses_no_move():
+    states = LinkStates()
+    changes = states.watch()
+    waiting = asyncio.create_task(anext(changes))
+    await asyncio.sleep(0)
+    states.move(LinkEvent.DIAL)
+    waiting.cancel()
+    await asyncio.wait([waiting])
+    assert (await anext(changes)).state is S.CONNECTING
+
+
+async def test_the_life_of_a_client_is_told_with_reasons_attempts_and_waits():
+    net = Network(ConnectError("nobody home"), None)
+    async with opened(net) as client:
+        told: list[StateChange] = []
+
+        async def listen() -> None:
+            async for change in client.states():
+                told.append(change)
+
+        listening = asyncio.create_task(listen())
+        await asyncio.sleep(0)
+        assert client.state is S.IDLE
+        with pytest.raises(ConnectError, match="nobody home"):
+            await client.connect()
+        await client.connect()
+        assert client.state is S.OPEN
+        await client.aclose()
+        await listening
+    assert [change.state for change in told] == [
+        S.CONNECTING,
+        S.BACKOFF,
+        S.CONNECTING,
+        S.OPEN,
+        S.CLOSED,
+    ]
+    assert told[1] == StateChange(S.BACKOFF, "nobody home", 1, 0.5)
+    assert told[-1].reason == "closed by the user"

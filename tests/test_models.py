@@ -1,0 +1,269 @@
+"""Records, as their users see them."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+import pytest
+
+from qos_async._core.decoding import Decoder
+from qos_async.enums import Interval, Session, Side, TradingStatus
+from qos_async.models import (
+    Depth,
+    Instrument,
+    Kline,
+    PriceLevel,
+    Product,
+    SessionQuote,
+    Snapshot,
+    Tick,
+    Trade,
+    TradingDay,
+)
+
+NUMBERS: list[type[Any]] = [Decimal, float, str]
+D = Decimal
+
+
+def book(bids: Any = (), asks: Any = (), numbers: type[Any] = Decimal) -> Any:
+    def side(levels: Any) -> tuple[PriceLevel[Any], ...]:
+        return tuple(PriceLevel(numbers(price), numbers(size)) for price, size in levels)
+
+    return Depth(symbol="US:A", bids=side(bids), asks=side(asks))
+
+
+@pytest.mark.parametrize("numbers", NUMBERS)
+def test_the_best_levels_of_a_book_are_the_first(numbers: type[Any]):
+    depth = book(
+        [("212.62", "110"), ("212.61", "5")], [("212.66", "338"), ("212.7", "1")], numbers
+    )
+    assert depth.best_bid == PriceLevel(numbers("212.62"), numbers("110"))
+    assert depth.best_ask == PriceLevel(numbers("212.66"), numbers("338"))
+    assert type(depth.mid) is type(depth.spread) is numbers
+    assert float(depth.mid) == pytest.approx(212.64)
+    assert float(depth.spread) == pytest.approx(0.04)
+
+
+@pytest.mark.parametrize("numbers", [Decimal, str])
+def test_middle_and_spread_are_exact(numbers: type[Any]):
+    depth = book([("0.1", "1")], [("0.4", "1")], numbers)
+    assert depth.mid == numbers("0.25")
+    assert depth.spread == numbers("0.3")
+
+
+@pytest.mark.parametrize("numbers", NUMBERS)
+@pytest.mark.parametrize("zero", ["0", "0.0", "0.000"])
+def test_nobody_can_trade_with_a_level_of_size_zero(numbers: type[Any], zero: str):
+    depth = book(
+        [("9", zero), ("8", "1")], [("8.5", zero), ("9.5", zero), ("10", "2")], numbers
+    )
+    assert depth.best_bid.price == numbers("8")
+    assert depth.best_ask.price == numbers("10")
+    assert float(depth.mid) == 9
+    assert float(depth.spread) == 2
+    assert len(depth.bids) == 2
+    assert len(depth.asks) == 3
+
+
+@pytest.mark.parametrize("numbers", NUMBERS)
+@pytest.mark.parametrize(
+    ("bids", "asks"),
+    [
+        ([], []),
+        ([("1", "1")], []),
+        ([], [("1", "1")]),
+        ([("1", "0")], [("2", "1")]),
+        ([("1", "1")], [("2", "0")]),
+    ],
+)
+def test_half_a_book_has_no_middle(bids: Any, asks: Any, numbers: type[Any]):
+    depth = book(bids, asks, numbers)
+    assert depth.mid is None
+    assert depth.spread is None
+    assert (depth.best_bid is None) or (depth.best_ask is None)
+
+
+@pytest.mark.parametrize("numbers", NUMBERS)
+def test_a_crossed_book_has_a_negative_spread(numbers: type[Any]):
+    assert float(book([("10", "1")], [("9", "1")], numbers).spread) == -1
+
+
+def kline(symbol: str, timestamp: int, interval: Interval) -> Kline[str]:
+    return Kline(
+        symbol=symbol,
+        timestamp=timestamp,
+        interval=interval,
+        open="1",
+        high="1",
+        low="1",
+        close="1",
+    )
+
+
+@pytest.mark.parametrize(
+    ("symbol", "start", "interval", "end"),
+    [
+        # New York: the clocks go forward on 2025-03-09, back on 2025-11-02.
+        ("US:A", "2025-03-09T05:00", Interval.DAY, "2025-03-10T04:00"),
+        ("US:A", "2025-11-02T04:00", Interval.DAY, "2025-11-03T05:00"),
+        ("US:A", "2025-03-03T05:00", Interval.WEEK, "2025-03-10T04:00"),
+        ("US:A", "2025-03-01T05:00", Interval.MONTH, "2025-04-01T04:00"),
+        ("US:A", "2025-01-01T05:00", Interval.YEAR, "2026-01-01T05:00"),
+        ("US:A", "2025-03-09T06:59", Interval.MIN_1, "2025-03-09T07:00"),
+        ("HK:1", "2025-03-13T16:00", Interval.DAY, "2025-03-14T16:00"),
+        ("CF:B", "2024-02-01T00:00", Interval.MONTH, "2024-03-01T00:00"),
+        ("CF:B", "2025-03-14T04:00", Interval.HOUR_4, "2025-03-14T08:00"),
+    ],
+)
+def test_a_bar_ends_when_its_markets_clocks_say(
+    symbol: str, start: str, interval: Interval, end: str
+):
+    begun = datetime.fromisoformat(start).replace(tzinfo=UTC)
+    over = datetime.fromisoformat(end).replace(tzinfo=UTC)
+    bar = kline(symbol, int(begun.timestamp()), interval)
+    assert bar.end == over
+    assert bar.end.tzinfo is UTC
+
+
+def test_a_bar_of_an_unknown_length_ends_somewhere():
+    assert kline("US:A", 60, Interval.UNKNOWN).end >= datetime.fromtimestamp(60, UTC)
+
+
+def test_the_time_of_a_tick_is_aware_and_utc():
+    for record in (
+        Trade(symbol="US:A", price=D(1), timestamp=1741960243),
+        SessionQuote[Decimal](timestamp=1741960243),
+    ):
+        assert record.time == datetime(2025, 3, 14, 13, 50, 43, tzinfo=UTC)
+        assert record.time.tzinfo is UTC
+
+
+def test_what_a_market_may_leave_out_is_none():
+    snapshot: Snapshot[Decimal] = Snapshot(symbol="US:A")
+    for name in "last_price prev_close open high low volume turnover".split():
+        assert getattr(snapshot, name) is None
+    assert snapshot.status is TradingStatus.UNKNOWN
+    assert snapshot.session is snapshot.pre_market is None
+    assert snapshot.post_market is snapshot.overnight is None
+    assert (snapshot.timestamp, snapshot.received_at, snapshot.recovered) == (
+        0,
+        0,
+        False,
+    )
+    trade = Trade(symbol="US:A", price=D(1))
+    assert trade.size is None
+    assert trade.side is Side.UNKNOWN
+    assert kline("US:A", 0, Interval.DAY).volume is None
+    for field in msgspec.structs.fields(Instrument):
+        if field.name != "symbol":
+            assert getattr(Instrument(symbol="US:A"), field.name) is None
+
+
+RECORDS: list[Any] = [
+    Snapshot(
+        symbol="US:A", last_price=D(1), session=Session.REGULAR, pre_market=SessionQuote()
+    ),
+    Trade(symbol="US:A", price=D(1), side=Side.BUY, received_at=5),
+    book([("1", "2")], [("3", "4")]),
+    kline("US:A", 0, Interval.DAY),
+    SessionQuote(last_price=D(1)),
+    PriceLevel(D(1), D(2)),
+    Instrument(symbol="US:A", eps=D(1)),
+    Product(symbol="US:A", name="A"),
+    TradingDay(date=date(2025, 6, 6), half_day=True),
+]
+
+
+@pytest.mark.parametrize("record", RECORDS, ids=lambda record: type(record).__name__)
+def test_records_are_frozen_and_can_be_keys(record: Any):
+    name = record.__struct_fields__[0]
+    with pytest.raises(AttributeError):
+        setattr(record, name, None)
+    assert {record: 1}[copy.copy(record)] == 1
+
+
+@pytest.mark.parametrize("record", RECORDS, ids=lambda record: type(record).__name__)
+def test_records_survive_copying_and_pickling(record: Any):
+    for twin in (
+        copy.copy(record),
+        copy.deepcopy(record),
+        pickle.loads(pickle.dumps(record)),
+    ):
+        assert twin == record
+        assert type(twin) is type(record)
+
+
+@pytest.mark.parametrize("record", RECORDS, ids=lambda record: type(record).__name__)
+@pytest.mark.parametrize("numbers", NUMBERS)
+def test_what_a_record_writes_it_can_read(record: Any, numbers: type[Any]):
+    kind: Any = type(record)
+    if kind not in {Product, TradingDay}:
+        kind = kind[numbers]
+    written = msgspec.json.encode(record)
+    read: Any = Decoder(kind, numbers).decode(written)
+    assert type(read) is type(record)
+    assert msgspec.json.encode(read) == written or numbers is float
+
+
+@pytest.mark.parametrize("kind", [Snapshot, Trade, Depth, Kline])
+def test_every_live_record_is_a_tick(kind: type[Any]):
+    assert issubclass(kind, Tick)
+
+
+def test_the_wires_letters_are_those_of_the_document():
+    def letters(kind: type[Any]) -> dict[str, str]:
+        return {f.name: f.encode_name for f in msgspec.structs.fields(kind)}
+
+    common = {"symbol": "c", "timestamp": "ts"}
+    own = {"received_at": "received_at", "recovered": "recovered"}
+    quote = {
+        "last_price": "lp",
+        "prev_close": "yp",
+        "high": "h",
+        "low": "l",
+        "volume": "v",
+        "turnover": "t",
+    }
+    assert letters(SessionQuote) == {**quote, "timestamp": "ts"}
+    assert letters(Snapshot) == {
+        **common,
+        **own,
+        **quote,
+        "open": "o",
+        "status": "s",
+        "session": "tt",
+        "pre_market": "pq",
+        "post_market": "aq",
+        "overnight": "nq",
+    }
+    assert letters(Trade) == {**common, **own, "price": "p", "size": "v", "side": "d"}
+    assert letters(Depth) == {**common, **own, "bids": "b", "asks": "a"}
+    assert letters(PriceLevel) == {"price": "p", "size": "v"}
+    assert letters(Kline) == {
+        **common,
+        **own,
+        "interval": "kt",
+        "open": "o",
+        "high": "h",
+        "low": "l",
+        "close": "cl",
+        "volume": "v",
+    }
+    assert letters(Instrument) == {
+        "symbol": "c",
+        "exchange": "e",
+        "currency": "tc",
+        "name_zh": "nc",
+        "name_en": "ne",
+        "lot_size": "ls",
+        "total_shares": "ts",
+        "circulating_shares": "os",
+        "eps": "ep",
+        "bps": "na",
+        "dividend": "dy",
+    }

@@ -1,0 +1,129 @@
+"""When klines start and end."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from qos_async import periods
+from qos_async.enums import Interval
+from qos_async.periods import bar_end, bar_start, market_zone
+
+REAL = [interval for interval in Interval if interval is not Interval.UNKNOWN]
+NEW_YORK = ZoneInfo("America/New_York")
+
+
+def local(market: str, *when: int) -> int:
+    return int(datetime(*when, tzinfo=market_zone(market)).timestamp())  # type: ignore[misc,arg-type]
+
+
+@pytest.mark.parametrize(
+    ("interval", "minutes"),
+    [(1, 1), (5, 5), (15, 15), (30, 30), (60, 60), (120, 120), (240, 240)],
+)
+def test_an_intraday_bar_has_a_fixed_length(interval: int, minutes: int):
+    assert bar_end(1741910400, Interval(interval), "CF") == 1741910400 + 60 * minutes
+
+
+@pytest.mark.parametrize(
+    ("day", "hours"),
+    [((2025, 3, 9), 23), ((2025, 3, 10), 24), ((2025, 11, 2), 25)],
+)
+def test_a_day_in_new_york_is_as_long_as_its_clocks_say(
+    day: tuple[int, int, int], hours: int
+):
+    start = local("US", *day)
+    assert bar_end(start, Interval.DAY, "US") - start == hours * 3600
+
+
+def test_the_samples_day_bars_start_where_their_markets_days_do():
+    for market, start in {"CF": 1741910400, "US": 1741924800, "HK": 1741881600}.items():
+        assert bar_start(start + 3600, Interval.DAY, market) == start
+        assert bar_end(start, Interval.DAY, market) == start + 86400
+
+
+@pytest.mark.parametrize(
+    ("interval", "start", "end"),
+    [
+        (Interval.WEEK, (2025, 3, 3), (2025, 3, 10)),
+        (Interval.WEEK, (2025, 10, 27), (2025, 11, 3)),
+        (Interval.MONTH, (2025, 3, 1), (2025, 4, 1)),
+        (Interval.MONTH, (2024, 2, 1), (2024, 3, 1)),
+        (Interval.MONTH, (2025, 12, 1), (2026, 1, 1)),
+        (Interval.MONTH, (2025, 1, 1), (2025, 2, 1)),
+        (Interval.YEAR, (2024, 1, 1), (2025, 1, 1)),
+        (Interval.YEAR, (2025, 1, 1), (2026, 1, 1)),
+    ],
+)
+@pytest.mark.parametrize("market", ["US", "HK", "SH", "SZ", "CF", "FX"])
+def test_weeks_months_and_years_end_at_local_midnight(
+    interval: Interval,
+    start: tuple[int, int, int],
+    end: tuple[int, int, int],
+    market: str,
+):
+    assert bar_end(local(market, *start), interval, market) == local(market, *end)
+
+
+def test_a_week_stamped_with_its_first_trading_day_ends_with_that_week():
+    wednesday = local("US", 2025, 1, 1)
+    assert bar_end(wednesday, Interval.WEEK, "US") == local("US", 2025, 1, 6)
+    assert bar_end(local("US", 2025, 1, 2), Interval.MONTH, "US") == local(
+        "US", 2025, 2, 1
+    )
+    assert bar_end(local("US", 2025, 1, 2), Interval.YEAR, "US") == local(
+        "US", 2026, 1, 1
+    )
+
+
+def test_the_new_year_of_shanghai_is_not_that_of_london():
+    start = local("SH", 2025, 1, 1)
+    assert datetime.fromtimestamp(start, UTC) == datetime(2024, 12, 31, 16, tzinfo=UTC)
+    assert bar_end(start, Interval.YEAR, "SH") == local("SH", 2026, 1, 1)
+
+
+@given(
+    st.integers(1_000_000_000, 2_000_000_000),
+    st.sampled_from(REAL),
+    st.sampled_from(["US", "HK", "SH", "CF", "ZZ"]),
+)
+def test_every_moment_is_inside_its_bar(moment: int, interval: Interval, market: str):
+    start = bar_start(moment, interval, market)
+    assert start <= moment < bar_end(start, interval, market)
+    assert bar_start(start, interval, market) == start
+
+
+@given(
+    st.integers(1_000_000_000, 2_000_000_000),
+    st.sampled_from([i for i in REAL if i >= Interval.DAY]),
+    st.sampled_from(["US", "HK", "CF"]),
+)
+def test_one_long_bar_ends_where_the_next_starts(
+    moment: int, interval: Interval, market: str
+):
+    end = bar_end(bar_start(moment, interval, market), interval, market)
+    assert bar_start(end, interval, market) == end
+
+
+def test_a_market_nobody_knows_lives_in_utc():
+    assert market_zone("ZZ").utcoffset(datetime(2025, 7, 1)).total_seconds() == 0  # type: ignore[union-attr]  # noqa: DTZ001
+
+
+def test_a_machine_without_time_zones_is_right_but_for_dst(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    def absent(name: str) -> ZoneInfo:
+        raise ZoneInfoNotFoundError(name)
+
+    monkeypatch.setattr(periods, "ZoneInfo", absent)
+    market_zone.cache_clear()
+    try:
+        start = int(datetime(2025, 1, 6, tzinfo=NEW_YORK).timestamp())
+        assert bar_start(start + 7200, Interval.DAY, "US") == start
+        assert market_zone("HK").utcoffset(None).total_seconds() == 8 * 3600  # type: ignore[union-attr]
+    finally:
+        market_zone.cache_clear()

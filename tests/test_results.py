@@ -1,0 +1,57 @@
+"""What a fetch gives."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+
+from qos_async.results import Result
+
+
+def result() -> Result[int]:
+    return Result(("US:A", "US:B", "HK:1"), {"HK:1": 3, "US:A": 1})
+
+
+def test_it_is_a_dict_in_the_order_asked():
+    found = result()
+    assert isinstance(found, dict)
+    assert list(found) == ["US:A", "HK:1"]
+    assert found["US:A"] == 1
+    assert found == {"US:A": 1, "HK:1": 3}
+
+
+def test_it_names_what_the_server_left_out():
+    assert result().missing == ("US:B",)
+    assert Result(("US:A",), {"US:A": 1}).missing == ()
+    assert Result((), {}).missing == ()
+
+
+def test_what_nobody_asked_for_stays_out():
+    assert Result(("US:A",), {"US:A": 1, "US:X": 2}) == {"US:A": 1}
+
+
+def test_an_answer_of_none_is_not_missing():
+    assert Result(("US:A",), {"US:A": None}).missing == ()
+
+
+def test_any_iterable_of_symbols_will_do():
+    asked = (symbol for symbol in ("US:B", "US:A"))
+    found = Result(asked, {"US:A": 1})
+    assert found == {"US:A": 1}
+    assert found.missing == ("US:B",)
+
+
+def test_its_text_shows_what_is_missing():
+    assert repr(Result(("US:A",), {"US:A": 1})) == "Result({'US:A': 1})"
+    assert repr(result()) == "Result({'US:A': 1, 'HK:1': 3}, missing=('US:B',))"
+
+
+def test_copies_and_pickles_keep_order_and_missing():
+    for twin in (
+        copy.copy(result()),
+        copy.deepcopy(result()),
+        pickle.loads(pickle.dumps(result())),
+    ):
+        assert type(twin) is Result
+        assert list(twin.items()) == [("US:A", 1), ("HK:1", 3)]
+        assert twin.missing == ("US:B",)

@@ -1,0 +1,152 @@
+"""Symbols: what is taken, what is refused, and what goes on the wire."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from qos_async import symbols
+from qos_async.symbols import canonical, market_of, pack, split
+
+markets = st.sampled_from(["US", "HK", "SH", "SZ", "CF", "FX"])
+codes = st.text("ABC0179.-^", min_size=1, max_size=6)
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        ("US:AAPL", "US:AAPL"),
+        ("us:AAPL", "US:AAPL"),
+        (" US : AAPL ", None),
+        (" US:AAPL ", "US:AAPL"),
+        ("US: AAPL", "US:AAPL"),
+        ("US:aapl", "US:aapl"),
+        ("US:BRK.B", "US:BRK.B"),
+        ("HK:00700", "HK:700"),
+        ("hk:09988", "HK:9988"),
+        ("HK:700", "HK:700"),
+        ("HK:00000", "HK:0"),
+        ("HK:00700A", "HK:00700A"),
+        ("SZ:000001", "SZ:000001"),
+        ("SH:600519", "SH:600519"),
+        ("CF:BTCUSDT", "CF:BTCUSDT"),
+        ("ZZ:NEW", "ZZ:NEW"),
+    ],
+)
+def test_the_market_is_in_capitals_and_hong_kong_has_no_leading_zeros(
+    written: str, expected: str | None
+):
+    if expected is None:
+        with pytest.raises(ValueError, match="malformed symbol"):
+            canonical(written)
+    else:
+        assert canonical(written) == expected
+
+
+MALFORMED: list[tuple[Any, str]] = [
+    ("AAPL", "the market is missing"),
+    ("", "the market is missing"),
+    (":AAPL", "a market is written in letters"),
+    ("U5:AAPL", "a market is written in letters"),
+    ("ÜS:AAPL", "a market is written in letters"),
+    ("US:", "a code is empty"),
+    ("US: ", "a code is empty"),
+    ("US:AAPL,", "a code is empty"),
+    ("US:,AAPL", "a code is empty"),
+    ("US:AAPL,,TSLA", "a code is empty"),
+    ("US:AAPL,HK:700", "one entry holds one market"),
+    ("US:A:B", "one entry holds one market"),
+    ("US:AA PL", "no spaces, quotes or control characters"),
+    ("US:AA\tPL", "no spaces, quotes or control characters"),
+    ("US:AA\x00", "no spaces, quotes or control characters"),
+    ("US:AA\u200b", "no spaces, quotes or control characters"),
+    ("US:\ud800", "no spaces, quotes or control characters"),
+    ('US:"A"', "no spaces, quotes or control characters"),
+    ("US:A'", "no spaces, quotes or control characters"),
+    ("US:A\\", "no spaces, quotes or control characters"),
+    (700, "expected text"),
+    (None, "expected text"),
+    (["US:AAPL"], "expected text"),
+]
+
+
+@pytest.mark.parametrize(("entry", "why"), MALFORMED)
+def test_a_malformed_symbol_is_named_with_the_reason_and_the_shape_expected(
+    entry: Any, why: str
+):
+    with pytest.raises(ValueError, match="malformed symbol") as caught:
+        canonical(entry)
+    text = str(caught.value)
+    assert repr(entry) in text
+    assert why in text
+    assert '"MARKET:CODE"' in text
+
+
+@pytest.mark.parametrize(
+    ("entry", "why"), [row for row in MALFORMED if not isinstance(row[0], list)]
+)
+def test_a_malformed_entry_among_good_ones_is_named(entry: Any, why: str):
+    with pytest.raises(ValueError, match="malformed symbol") as caught:
+        split(["US:AAPL", entry, "US:TSLA"])
+    assert repr(entry) in str(caught.value)
+    assert why in str(caught.value)
+
+
+def test_something_that_is_no_text_and_no_list_is_named():
+    with pytest.raises(ValueError, match="malformed symbol 700: expected text"):
+        split(700)  # type: ignore[arg-type]
+
+
+def test_one_symbol_is_expected_where_only_one_fits():
+    with pytest.raises(ValueError, match="expected a single symbol"):
+        canonical("US:AAPL,TSLA")
+
+
+@pytest.mark.parametrize("nothing", [(), ([],), ([], ())])
+def test_no_symbol_at_all_is_refused_with_an_example(nothing: Any):
+    with pytest.raises(ValueError, match='at least one symbol, such as "US:AAPL"'):
+        split(*nothing)
+
+
+def test_entries_of_every_shape_come_apart_in_order_and_each_once():
+    found = split("US:AAPL,TSLA", ["HK:00700", "us:AAPL"], ("CF:BTCUSDT",))
+    assert found == ("US:AAPL", "US:TSLA", "HK:700", "CF:BTCUSDT")
+    assert split(name for name in ("US:B", "US:A")) == ("US:B", "US:A")
+
+
+def test_symbols_fold_into_one_entry_a_market():
+    assert pack(["US:AAPL", "HK:00700", "US:TSLA", "HK:700"]) == [
+        "US:AAPL,TSLA",
+        "HK:700",
+    ]
+
+
+def test_the_market_is_what_stands_before_the_colon():
+    assert market_of("US:AAPL") == "US"
+
+
+@given(st.lists(st.tuples(markets, codes), min_size=1))
+def test_what_is_packed_comes_apart_to_the_same_symbols(pairs: list[tuple[str, str]]):
+    wanted = split(f"{market}:{code}" for market, code in pairs)
+    packed = pack(wanted)
+    assert sorted(split(packed)) == sorted(wanted)
+    entries = [market_of(entry) for entry in packed]
+    assert len(entries) == len(set(entries))
+
+
+@given(st.one_of(st.text(), st.builds("{}:{}".format, markets, st.text())))
+def test_any_text_is_refused_or_has_a_canonical_form_that_stays(text: str):
+    try:
+        found = split(text)
+    except ValueError as exc:
+        assert repr(text) in str(exc)  # noqa: PT017 - either outcome is right
+    else:
+        assert split(found) == found
+        assert [canonical(symbol) for symbol in found] == list(found)
+
+
+def test_the_public_names_are_there():
+    assert {"canonical", "split", "pack"} <= set(symbols.__all__)
