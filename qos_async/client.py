@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from collections.abc import AsyncIterator, Callable
 from decimal import Decimal
@@ -215,19 +216,19 @@ class Client(Fetching[N], Watching[N]):
 
         Args:
             timeout: Seconds to wait for the readers; None waits as long as they take.
+                A reader that is busy with its last tick is waited for, too, for 30 s.
 
         Returns:
-            Whether every reader came to its end in time.
+            Whether every reader has taken all that was buffered for it.
         """
         try:
             await self._stream.stop()
-            async with asyncio.timeout(timeout):
-                await self._stream.drained()
-        except TimeoutError:
-            return False
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(timeout):
+                    await self._stream.drained()
+            return self._stream.is_empty
         finally:
             await self.aclose()
-        return True
 
     # What is going on
 

@@ -106,16 +106,23 @@ def _at_least_one(values: Struct, *names: str) -> None:
 
 def _positive(values: Struct, *names: str) -> None:
     for name in names:
-        _not_negative(values, name)
-        if not getattr(values, name):
-            raise ValueError(f"{name} must be a number of seconds above 0")
+        value = getattr(values, name)
+        if not _is_duration(value) or value <= 0:
+            raise ValueError(
+                f"{name} must be a number of seconds above 0, not {value!r}"
+            )
 
 
 def _not_negative(values: Struct, *names: str) -> None:
     for name in names:
         value = getattr(values, name)
-        number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if not number or not math.isfinite(value) or value < 0:
+        if not _is_duration(value) or value < 0:
             raise ValueError(
                 f"{name} must be a number of seconds from 0, not {value!r}"
             )
+
+
+def _is_duration(value: object) -> bool:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    return math.isfinite(value)

@@ -94,7 +94,7 @@ class Interval(IntEnum):
             ValueError: For anything else; the message lists what is allowed.
         """
         try:
-            found = _INTERVALS.get(value)
+            found = None if value is True else _INTERVALS.get(value)
         except TypeError:  # Unhashable, so no interval either.
             found = None
         if found is None:

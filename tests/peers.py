@@ -51,7 +51,7 @@ class Network:
         self.data: Any = []
         self.peers: list[Peer] = []
         self.dialled_at: list[float] = []
-        self.on_link: Callable[[Peer], None] | None = None
+        self.on_link: Callable[[Peer], Any] | None = None
         self._news = asyncio.Event()
 
     async def dial(self) -> Peer:
@@ -223,12 +223,11 @@ async def opened(
     **options: Any,
 ) -> AsyncGenerator[Client, None]:
     """Open a real client on an in-memory network; its jitter is always ``chance``."""
-    with mock.patch("qos_async.client.AiohttpTransport", lambda *_, **__: net):
+    with mock.patch("qos_async.client.AiohttpTransport", return_value=net):
         client = Client(KEY, limits=limits, timing=timing or Timing(), **options)
     client._stream._links._chance = lambda: chance
     async with client:
         yield client
-
 
 
 def trade(price: object = 1, symbol: str = "US:AAPL", **more: Any) -> Frame:

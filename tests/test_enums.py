@@ -61,7 +61,7 @@ def test_any_other_interval_is_refused_with_the_list_of_what_is_allowed(wrong: A
 
 
 def test_a_truth_value_is_no_interval():
-    # BUG: True == 1, so it reads as MIN_1; counts and limits refuse it.
+
     with pytest.raises(ValueError, match="unknown interval True"):
         Interval.parse(True)
 

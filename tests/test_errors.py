@@ -38,9 +38,7 @@ TREE: list[tuple[type[Exception], type[Exception]]] = [
 
 
 @pytest.mark.parametrize(("child", "parent"), TREE)
-def test_the_tree_is_the_published_one(
-    child: type[Exception], parent: type[Exception]
-):
+def test_the_tree_is_the_published_one(child: type[Exception], parent: type[Exception]):
     assert issubclass(child, parent)
 
 

@@ -32,7 +32,9 @@ D = Decimal
 
 def book(bids: Any = (), asks: Any = (), numbers: type[Any] = Decimal) -> Any:
     def side(levels: Any) -> tuple[PriceLevel[Any], ...]:
-        return tuple(PriceLevel(numbers(price), numbers(size)) for price, size in levels)
+        return tuple(
+            PriceLevel(numbers(price), numbers(size)) for price, size in levels
+        )
 
     return Depth(symbol="US:A", bids=side(bids), asks=side(asks))
 
@@ -40,7 +42,9 @@ def book(bids: Any = (), asks: Any = (), numbers: type[Any] = Decimal) -> Any:
 @pytest.mark.parametrize("numbers", NUMBERS)
 def test_the_best_levels_of_a_book_are_the_first(numbers: type[Any]):
     depth = book(
-        [("212.62", "110"), ("212.61", "5")], [("212.66", "338"), ("212.7", "1")], numbers
+        [("212.62", "110"), ("212.61", "5")],
+        [("212.66", "338"), ("212.7", "1")],
+        numbers,
     )
     assert depth.best_bid == PriceLevel(numbers("212.62"), numbers("110"))
     assert depth.best_ask == PriceLevel(numbers("212.66"), numbers("338"))
@@ -166,7 +170,10 @@ def test_what_a_market_may_leave_out_is_none():
 
 RECORDS: list[Any] = [
     Snapshot(
-        symbol="US:A", last_price=D(1), session=Session.REGULAR, pre_market=SessionQuote()
+        symbol="US:A",
+        last_price=D(1),
+        session=Session.REGULAR,
+        pre_market=SessionQuote(),
     ),
     Trade(symbol="US:A", price=D(1), side=Side.BUY, received_at=5),
     book([("1", "2")], [("3", "4")]),

@@ -99,6 +99,7 @@ class _Ring(Generic[T]):
         self.received = 0
         self.dropped = 0
         self._untold = 0
+        self._untold_from = 0
         self._size = size
         self._ticks: deque[T] = deque()
         # Each with the count of ticks received before it, which is its place.
@@ -119,6 +120,8 @@ class _Ring(Generic[T]):
         self.received += 1
 
     def _make_room(self) -> None:
+        if not self._untold:
+            self._untold_from = self._place
         self._ticks.popleft()
         self.dropped += 1
         self._untold += 1
@@ -141,11 +144,12 @@ class _Ring(Generic[T]):
             self._gaps.popleft()
 
     def take_event(self) -> T | Gap | Dropped:
+        place = self._untold_from if self._untold else self._place
+        if self._gaps and self._gaps[0][0] <= place:
+            return self._gaps.popleft()[1]
         if self._untold:
             count, self._untold = self._untold, 0
             return Dropped(count)
-        if self._gaps and self._gaps[0][0] <= self._place:
-            return self._gaps.popleft()[1]
         return self._ticks.popleft()
 
     @property

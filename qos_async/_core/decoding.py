@@ -7,6 +7,7 @@ server varies, and tried again. So tolerance costs the usual frame nothing.
 
 from __future__ import annotations
 
+import re
 from typing import Any, Generic, TypeVar, cast
 
 import msgspec
@@ -24,6 +25,8 @@ _plain: msgspec.json.Decoder[Any] = msgspec.json.Decoder(float_hook=str)
 
 # Enumerations; a value that is no number at all reads as if it were missing.
 _CODES = ("d", "s", "tt")
+_CODE = re.compile(r"-?[0-9]{1,18}", re.ASCII)
+_HUGE = 2**63
 
 
 class Decoder(Generic[T]):
@@ -67,11 +70,11 @@ class Decoder(Generic[T]):
 def _mend(value: Any, *, as_text: bool) -> Any:
     if isinstance(value, dict):
         fields = cast("dict[str, Any]", value)
-        return {
-            name: _mend(item, as_text=as_text)
+        mended = {
+            name: _code(item) if name in _CODES else _mend(item, as_text=as_text)
             for name, item in fields.items()
-            if item is not None and not (name in _CODES and not _is_number(item))
         }
+        return {name: item for name, item in mended.items() if item is not None}
     if isinstance(value, list):
         return [_mend(item, as_text=as_text) for item in cast("Any", value)]
     if as_text and type(value) is int:
@@ -79,9 +82,7 @@ def _mend(value: Any, *, as_text: bool) -> Any:
     return value
 
 
-def _is_number(value: Any) -> bool:
-    return type(value) is int or (isinstance(value, str) and _digits(value))
-
-
-def _digits(text: str) -> bool:
-    return text.removeprefix("-").isdecimal()
+def _code(value: Any) -> int | None:
+    if isinstance(value, str) and _CODE.fullmatch(value):
+        value = int(value)
+    return value if type(value) is int and abs(value) < _HUGE else None

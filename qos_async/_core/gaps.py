@@ -15,6 +15,8 @@ __all__ = ["Dropped", "Gap", "GapStatus", "Outage", "Outages"]
 
 GapStatus = Literal["filled", "partial", "unverified", "unfilled"]
 
+_BEST_FIRST: tuple[GapStatus, ...] = ("filled", "partial", "unverified", "unfilled")
+
 
 class Gap(Struct, frozen=True, kw_only=True):
     """A time in which a topic may not have been live.
@@ -42,8 +44,13 @@ class Gap(Struct, frozen=True, kw_only=True):
     recovered: int = 0
 
     def widened(self, earlier: Gap) -> Gap:
-        """Join with an earlier gap of the same topic."""
-        return replace(self, since=min(self.since, earlier.since))
+        """Join with an earlier gap of the same topic; the worse status stands."""
+        return replace(
+            self,
+            since=min(self.since, earlier.since),
+            status=max(self.status, earlier.status, key=_BEST_FIRST.index),
+            recovered=self.recovered + earlier.recovered,
+        )
 
 
 class Dropped(Struct, frozen=True):
@@ -60,26 +67,31 @@ class Outage(Struct, frozen=True):
 
 
 class Outages:
-    """Remembers which topics were live when a link was lost, until they are again."""
+    """Remembers which topics were live when a link was lost, until they are again.
 
-    __slots__ = ("_open",)
+    Attributes:
+        open: The outages by topic. Always the same object, so that it may be looked at
+            for each tick.
+    """
+
+    __slots__ = ("open",)
 
     def __init__(self) -> None:
-        self._open: dict[Topic, Outage] = {}
+        self.open: dict[Topic, Outage] = {}
 
     def __bool__(self) -> bool:
-        return bool(self._open)
+        return bool(self.open)
 
     def begin(self, topics: Iterable[Topic], outage: Outage) -> None:
         """Open an outage; one that is already open keeps its beginning."""
         for topic in topics:
-            self._open.setdefault(topic, outage)
+            self.open.setdefault(topic, outage)
 
     def end(self, topic: Topic) -> Outage | None:
         """Close an outage and tell of it; None if there was none."""
-        return self._open.pop(topic, None)
+        return self.open.pop(topic, None)
 
     def drop(self, topics: Iterable[Topic]) -> None:
         """Forget topics that nobody watches any more."""
         for topic in topics:
-            self._open.pop(topic, None)
+            self.open.pop(topic, None)

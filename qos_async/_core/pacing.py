@@ -18,12 +18,13 @@ class Pacer:
         patience: Seconds after which a missing answer no longer holds up the rest.
     """
 
-    __slots__ = ("_interval", "_patience", "_waiting", "free_at")
+    __slots__ = ("_interval", "_overdue", "_patience", "_waiting", "free_at")
 
     def __init__(self, interval: float, patience: float) -> None:
         self._interval = interval
         self._patience = max(interval, patience)
         self._waiting = False
+        self._overdue = 0
         self.free_at = 0.0
 
     def is_free(self, now: float) -> bool:
@@ -41,6 +42,21 @@ class Pacer:
             self._waiting = False
             self.free_at = now + self._interval
 
+    def expired(self) -> None:
+        """Record that the newest frame's answer is no longer waited for."""
+        self._waiting = False
+        self._overdue += 1
+
+    def overheard(self, now: float) -> None:
+        """Record an answer that may belong to a frame whose patience had run out.
+
+        If so that frame has reached the server only now.
+        """
+        if self._overdue:
+            self._overdue -= 1
+            self.free_at = max(self.free_at, now + self._interval)
+
     def link_lost(self, now: float) -> None:
         """Record that no answer can come any more."""
+        self._overdue = 0
         self.answered(now)

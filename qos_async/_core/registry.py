@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 from msgspec import Struct
 
@@ -37,6 +37,10 @@ class Registry:
     is said again until it is known.
 
     One change is in flight at most.
+
+    Attributes:
+        dirty: The topics on which the two sides may differ, oldest first. Always the
+            same object, so that it may be looked at for each tick.
     """
 
     def __init__(self) -> None:
@@ -44,20 +48,19 @@ class Registry:
         self._held: set[Topic] = set()
         self._unsure: set[Topic] = set()
         self._in_flight: Change | None = None
-        # Insertion-ordered set of topics on which the two sides may differ.
-        self._dirty: dict[Topic, None] = {}
+        self.dirty: dict[Topic, None] = {}
         # Halves of refused batches, tried on their own to find who is guilty.
-        self._suspects: deque[frozenset[Topic]] = deque()
+        self._suspects: deque[Change] = deque()
 
     @property
     def settled(self) -> bool:
         """Whether the server holds exactly what the users want."""
-        return not self._dirty and self._in_flight is None
+        return not self.dirty and self._in_flight is None
 
     @property
     def has_work(self) -> bool:
         """Whether a change could be sent now."""
-        return self._in_flight is None and bool(self._dirty)
+        return self._in_flight is None and bool(self.dirty)
 
     @property
     def held(self) -> frozenset[Topic]:
@@ -65,8 +68,9 @@ class Registry:
         return frozenset(self._held - self._unsure)
 
     def holds(self, topic: Topic) -> bool:
-        """Whether the server surely has ``topic``."""
-        return topic in self._held and topic not in self._unsure
+        """Whether the server surely has ``topic``, and is not being told otherwise."""
+        leaving = self._in_flight is not None and topic in self._in_flight.topics
+        return topic in self._held and topic not in self._unsure and not leaving
 
     def wants(self, topic: Topic) -> bool:
         """Whether anybody wants ``topic``."""
@@ -91,19 +95,15 @@ class Registry:
         """Compute the next frame: removals first, since they free the plan's slots."""
         if self._in_flight is not None:
             return None
-        suspected = {topic for half in self._suspects for topic in half}
-        topics = self._group(lambda t: t not in self._wanted)
-        if not topics:
-            topics = self._group(lambda t: t in self._wanted and t not in suspected)
-        while not topics and self._suspects:
-            topics = frozenset(
-                t
-                for t in self._suspects.popleft()
-                if t in self._wanted and t in self._dirty
-            )
-        if not topics:
-            return None
-        return Change(next(iter(topics)) in self._wanted, topics)
+        for add in (False, True):
+            topics = self._group(add=add)
+            if topics:
+                return Change(add, topics)
+        while self._suspects:
+            half = self._suspects.popleft()
+            if rest := self._ready(half.topics, add=half.add):
+                return Change(half.add, frozenset(rest))
+        return None
 
     def sent(self, change: Change) -> None:
         """Record that the change left."""
@@ -122,26 +122,26 @@ class Registry:
         """Record that the server refused the change.
 
         Returns:
-            Whether that is final: a single topic is then no longer wanted. A larger
-            batch is retried in halves instead.
+            Whether a topic is now no longer wanted, because it was refused alone. A
+            larger batch is said again in halves instead.
         """
         self._land(change)
-        if change.add and len(change.topics) > 1:
+        final = len(change.topics) == 1
+        if final:
+            # Refusing to unsubscribe a topic means that it was not subscribed.
+            self._held -= change.topics
+            self._unsure -= change.topics
+            if change.add:
+                for topic in change.topics:
+                    del self._wanted[topic]
+        else:
             self._unsure |= change.topics
             ordered = sorted(change.topics)
             middle = len(ordered) // 2
-            self._suspects.appendleft(frozenset(ordered[middle:]))
-            self._suspects.appendleft(frozenset(ordered[:middle]))
-            self._mark_all(change)
-            return False
-        # Refusing to unsubscribe means that it was not subscribed.
-        self._held -= change.topics
-        self._unsure -= change.topics
-        if change.add:
-            for topic in change.topics:
-                del self._wanted[topic]
+            for half in (ordered[middle:], ordered[:middle]):
+                self._suspects.appendleft(Change(change.add, frozenset(half)))
         self._mark_all(change)
-        return change.add
+        return final and change.add
 
     def expire(self, change: Change) -> None:
         """Record that nobody answered: the server may or may not have heard."""
@@ -155,10 +155,17 @@ class Registry:
         self._unsure.clear()
         self._suspects.clear()
         self._in_flight = None
-        self._dirty = dict.fromkeys(self._wanted)
+        self.dirty.clear()
+        self.dirty.update(dict.fromkeys(self._wanted))
 
-    def _group(self, chosen: Callable[[Topic], bool]) -> frozenset[Topic]:
-        ready = [topic for topic in self._dirty if chosen(topic)]
+    def _ready(self, topics: Iterable[Topic], *, add: bool) -> list[Topic]:
+        return [t for t in topics if t in self.dirty and (t in self._wanted) is add]
+
+    def _group(self, *, add: bool) -> frozenset[Topic]:
+        suspected = {
+            t for half in self._suspects if half.add is add for t in half.topics
+        }
+        ready = [t for t in self._ready(self.dirty, add=add) if t not in suspected]
         return frozenset(
             topic
             for topic in ready
@@ -176,6 +183,6 @@ class Registry:
     def _mark(self, topic: Topic) -> None:
         agreed = (topic in self._wanted) is (topic in self._held)
         if agreed and topic not in self._unsure:
-            self._dirty.pop(topic, None)
+            self.dirty.pop(topic, None)
         else:
-            self._dirty[topic] = None
+            self.dirty[topic] = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import deque
+from collections.abc import Iterator
 from typing import Any
 
 from msgspec import Struct
@@ -14,20 +14,27 @@ __all__ = ["Request", "Requests"]
 
 
 class Request(Struct, frozen=True):
-    """A question that somebody waits for until ``due``."""
+    """A question that somebody waits for, put or sent at ``since``."""
 
     reqid: int
     operation: str
     frame: bytes
-    due: float
+    since: float
 
 
 class Requests:
-    """The only queue of what is to be said: each entry has a caller waiting."""
+    """The only queue of what is to be said: each entry has a caller waiting.
 
-    def __init__(self) -> None:
-        self._waiting: dict[int, Request] = {}
-        self._unsent: deque[int] = deque()
+    A request is given up ``timeout`` seconds after it was sent. One that waits for its
+    turn is given up as long after it was put, or after the last turn of anybody ended:
+    the plan's pace lets many wait long, but none waits for a turn that does not come.
+    """
+
+    def __init__(self, timeout: float) -> None:
+        self._timeout = timeout
+        self._unsent: dict[int, Request] = {}
+        self._sent: dict[int, Request] = {}
+        self._moved_at = -math.inf
 
     @property
     def has_work(self) -> bool:
@@ -37,41 +44,51 @@ class Requests:
     @property
     def due(self) -> float:
         """When the next caller must be answered."""
-        return min((r.due for r in self._waiting.values()), default=math.inf)
-
-    @property
-    def queued(self) -> int:
-        """How many requests wait for their turn."""
-        return len(self._unsent)
+        return min((due for due, _ in self._dues()), default=math.inf)
 
     def add(
-        self, reqid: int, operation: str, body: dict[str, Any], *, due: float
+        self, reqid: int, operation: str, body: dict[str, Any], *, now: float
     ) -> None:
         """Queue a question."""
         frame = request_frame(operation, body, reqid=reqid)
-        self._waiting[reqid] = Request(reqid, operation, frame, due)
-        self._unsent.append(reqid)
+        self._unsent[reqid] = Request(reqid, operation, frame, now)
 
-    def next(self) -> Request | None:
-        """Take the oldest unsent question."""
-        return self._waiting[self._unsent.popleft()] if self._unsent else None
+    def next(self, now: float) -> Request | None:
+        """Take the oldest unsent question, to be sent at ``now``."""
+        if not self._unsent:
+            return None
+        put = self._unsent.pop(next(iter(self._unsent)))
+        sent = Request(put.reqid, put.operation, put.frame, now)
+        self._sent[sent.reqid] = sent
+        return sent
+
+    def turn_begins(self) -> None:
+        """Record that a frame was sent, be it a request or not: the others wait."""
+        self._moved_at = math.inf
+
+    def turn_ends(self, now: float) -> None:
+        """Record that its answer came, or will not come."""
+        self._moved_at = now
 
     def finish(self, reqid: int) -> Request | None:
         """Forget a question; None if nobody waits for its answer any more."""
-        if reqid in self._unsent:
-            self._unsent.remove(reqid)
-        return self._waiting.pop(reqid, None)
+        return self._unsent.pop(reqid, None) or self._sent.pop(reqid, None)
 
     def overdue(self, now: float) -> list[Request]:
         """Take all whose time is up."""
-        late = [r for r in self._waiting.values() if r.due <= now]
+        late = [request for due, request in self._dues() if due <= now]
         for request in late:
             self.finish(request.reqid)
         return late
 
     def orphans(self) -> list[Request]:
         """Take all that were sent: on a new link nobody will answer them."""
-        sent = [r for r in self._waiting.values() if r.reqid not in self._unsent]
-        for request in sent:
-            self.finish(request.reqid)
+        sent = list(self._sent.values())
+        self._sent.clear()
         return sent
+
+    def _dues(self) -> Iterator[tuple[float, Request]]:
+        for request in self._sent.values():
+            yield request.since + self._timeout, request
+        for request in self._unsent.values():
+            yield max(request.since, self._moved_at) + self._timeout, request

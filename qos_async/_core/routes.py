@@ -36,7 +36,7 @@ class Routes(Generic[S]):
 
     def find(self, push: Any) -> tuple[S, ...]:
         """Tell who watches the topic of ``push``."""
-        kind: Any = type(push)
+        kind: Any = push.__class__
         key = push.symbol if kind is not Kline else (push.symbol, push.interval)
         found = self._tables[kind].get(key)
         return self._find_canonical(push) if found is None else found

@@ -29,6 +29,7 @@ from qos_async._core.requests import Requests
 from qos_async._core.sent import Sent
 from qos_async._core.speaker import Speaker
 from qos_async._core.text import excerpt, refusal
+from qos_async._core.topics import Topic
 from qos_async._core.wire import Frames, Reply, Unknown
 from qos_async.config import Limits, Timing
 from qos_async.errors import (
@@ -76,10 +77,11 @@ class Session(Generic[N]):
         self._redact = redact
         self._frames = Frames(numbers)
         self._fast = self._frames.push
-        self._requests = Requests()
+        self._requests = Requests(timing.request_timeout)
         self._speaker = Speaker(
             self.registry, self._requests, limits=limits, timing=timing
         )
+        self._early: set[Topic] = set()
         self._liveness: Liveness | None = None
         self._patience = Patience()
 
@@ -88,18 +90,23 @@ class Session(Generic[N]):
     def ask(self, operation: str, body: dict[str, Any], now: float) -> int:
         """Queue a one-off request and return its id.
 
-        It is answered or failed within ``request_timeout`` of its turn: the pace
-        makes those ahead of it take ``command_interval`` each.
+        It is answered or failed within ``request_timeout``; see ``Requests``.
         """
         reqid = self._speaker.new_reqid()
-        turn = now + self._requests.queued * self._speaker.interval
-        due = turn + self._timing.request_timeout
-        self._requests.add(reqid, operation, body, due=due)
+        self._requests.add(reqid, operation, body, now=now)
         return reqid
 
     def cancel(self, reqid: int) -> None:
         """Forget a request that nobody waits for any more."""
         self._requests.finish(reqid)
+
+    def ticked(self, topic: Topic) -> None:
+        """Record that a topic ticks before its subscription was confirmed.
+
+        It is live then: if the link is lost now, that is an outage.
+        """
+        if topic in self.registry.dirty:
+            self._early.add(topic)
 
     # The link: the shell reports, the core reacts
 
@@ -115,7 +122,10 @@ class Session(Generic[N]):
         """Record that the link is gone; what was asked on it will not be answered."""
         if self._liveness is not None:
             outage = Outage(self._liveness.heard_at, reason)
-            self.outages.begin(self.registry.held, outage)
+            live = self.registry.held | self._early
+            wanted = filter(self.registry.wants, live)
+            self.outages.begin(wanted, outage)
+        self._early.clear()
         self._liveness = None
         self._speaker.link_lost(now)
         self.registry.forget()

@@ -22,15 +22,11 @@ class Speaker:
 
     Heartbeats first when due, then requests and changes in fair turn. An answer that
     never comes holds the rest up for ``timing.request_timeout`` and no longer.
-
-    Attributes:
-        interval: Seconds from an answer to the next frame.
     """
 
     def __init__(
         self, registry: Registry, requests: Requests, *, limits: Limits, timing: Timing
     ) -> None:
-        self.interval = limits.command_interval
         self._registry = registry
         self._requests = requests
         self._patience = timing.request_timeout
@@ -55,6 +51,8 @@ class Speaker:
 
     def speak_at(self, live: Liveness) -> float:
         """Tell when :meth:`poll` will next have something."""
+        if self._awaited is not None:
+            return math.inf  # The answer comes, or its time runs out.
         due = -math.inf if self.has_work else live.beat_at
         return max(due, self._pacer.free_at)
 
@@ -74,8 +72,10 @@ class Speaker:
         """Find what ``reply`` answers; None if it answers nothing that is awaited."""
         sent = self._awaited
         if sent is None or not sent.answered_by(reply):
+            self._pacer.overheard(now)
             return None
         self._awaited = None
+        self._requests.turn_ends(now)
         self._pacer.answered(now)
         return sent
 
@@ -85,15 +85,19 @@ class Speaker:
         if sent is None or now < sent.due:
             return None
         self._awaited = None
+        self._requests.turn_ends(now)
+        self._pacer.expired()
         return sent
 
     def link_lost(self, now: float) -> None:
         """Stop waiting: nothing will be answered any more."""
-        self._awaited = None
+        if self._awaited is not None:
+            self._awaited = None
+            self._requests.turn_ends(now)
         self._pacer.link_lost(now)
 
     def _next_request(self, now: float) -> bytes | None:
-        request = self._requests.next()
+        request = self._requests.next(now)
         if request is None:
             return None
         self._request_turn = False
@@ -126,5 +130,6 @@ class Speaker:
         change: Change | None = None,
     ) -> bytes:
         self._awaited = Sent(kind, now + self._patience, reqid, change)
+        self._requests.turn_begins()
         self._pacer.sent(now)
         return frame

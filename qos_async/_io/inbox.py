@@ -31,6 +31,8 @@ class Inbox:
         arrived: Rings when there is something to read, or nothing more to come.
         decided: Rings when the server has decided on topics.
         ended: Whether nothing more will come.
+        alert: Whether a reader must look before it takes: there is a refusal to hear
+            of, or another reader.
         read_out: Whether the reader has seen that.
         gaps: Topics times outages.
         recovered: Ticks that were fetched after an outage.
@@ -44,9 +46,12 @@ class Inbox:
         self.arrived = Bell()
         self.decided = Bell()
         self.ended = False
+        self.alert = False
         self.read_out = False
         self.gaps = 0
         self.recovered = 0
+        self._waiting = False
+        self._refusal_untold = False
         self._refused: dict[Topic, str] = {}
         self._error: BaseException | None = None
         self._finished = FinishedKlines() if final else None
@@ -71,13 +76,27 @@ class Inbox:
         self.arrived.ring()
 
     @property
-    def finished(self) -> bool:
-        """Whether the reader has come to the end, or there never was anything to read.
+    def reading(self) -> bool:
+        """Whether a reader has taken something and has not come to the end."""
+        return self.buffer.received > self.buffer.dropped and not self.read_out
 
-        An empty buffer is not enough: the reader may still be busy with the last tick.
+    async def wait(self) -> None:
+        """Let the one reader sleep until something comes.
+
+        Raises:
+            RuntimeError: If there is another.
         """
-        never_read = self.buffer.received == self.buffer.dropped
-        return self.ended and not self.buffer and (self.read_out or never_read)
+        if self._waiting:
+            raise RuntimeError(
+                "a subscription feeds one reader at a time: make a second one, "
+                "it costs nothing on the wire"
+            )
+        self._waiting = self.alert = True
+        try:
+            await self.arrived.wait()
+        finally:
+            self._waiting = False
+            self.alert = self._refusal_untold
 
     def want(self, topics: Iterable[Topic]) -> None:
         """Have more topics; the server has not decided on them."""
@@ -123,7 +142,8 @@ class Inbox:
         """Nothing more will come; what waits can still be read."""
         if not self.ended:
             self.ended = True
-            self._error = error or self._error
+            if error is not None or isinstance(self._error, RequestTimeoutError):
+                self._error = error
             self.arrived.ring()
             self.decided.ring()
 
@@ -140,10 +160,11 @@ class Inbox:
         if error is None:
             return None
         self._error = None
+        self._refusal_untold = self.alert = False
         return None if patient and isinstance(error, RequestTimeoutError) else error
 
     def _settle(self) -> None:
-        if self.pending:
+        if self.pending or self.ended:
             return
         if isinstance(self._error, RequestTimeoutError):
             self._error = None  # The answer came after all.
@@ -156,5 +177,6 @@ class Inbox:
                 symbols=tuple(sorted({topic.symbol for topic in self._refused})),
             )
             self._refused.clear()
+            self._refusal_untold = self.alert = True
             self.arrived.ring()
         self.decided.ring()

@@ -87,7 +87,7 @@ class Links(Generic[N]):
         self._timing = timing
         self._chance = chance
         self._live: _Live | None = None
-        self._quiet_until = -math.inf
+        self._grumble, self._hearsay = _Hush(), _Hush()
 
     async def run(self) -> NoReturn:
         """Keep a link open until that is pointless.
@@ -139,7 +139,7 @@ class Links(Generic[N]):
             return _Ending(exc)
         born = _now()
         live = self._live = _Live(socket)
-        error = TransportError("the client gave the link up")
+        error: TransportError | None = None
         try:
             self._session.link_up(born)
             self._session.greet()
@@ -147,9 +147,12 @@ class Links(Generic[N]):
             error = await self._listen(live)
         finally:
             self._live = None
-            for failed in self._session.link_down(str(error), _now()):
-                self._listener.on_outcome(failed)
+            orphans = self._session.link_down(str(error), _now())
+            if error is not None:  # Else the end of all is near, and has its own error.
+                for failed in orphans:
+                    self._listener.on_outcome(failed)
             await socket.close(polite=not live.severed)
+        assert error is not None, "whatever else ended it has been raised"
         code = error.code if isinstance(error, LinkClosed) else None
         return _Ending(error, _now() - born, code)
 
@@ -193,22 +196,13 @@ class Links(Generic[N]):
         elif type(event) in CHANNELS:
             self._listener.on_push(event)
         elif isinstance(event, Unreadable):
-            self._report(event.reason)
+            count = self._session.stats.unreadable
+            self._grumble.say("%s (skipped; %d such so far)", event.reason, count)
         elif isinstance(event, Remarked):
-            _log.warning("the server says: %s", event.message)
+            self._hearsay.say("the server says: %s", event.message)
         else:
             self._listener.on_outcome(event)
             self.work.ring()
-
-    def _report(self, reason: str) -> None:
-        now = _now()
-        if now >= self._quiet_until:
-            self._quiet_until = now + _QUIET
-            _log.warning(
-                "%s (skipped; %d such so far; told once a minute)",
-                reason,
-                self._session.stats.unreadable,
-            )
 
     # Time, and frames out
 
@@ -249,6 +243,21 @@ class _Live:
         self.socket = socket
         self.scope = anyio.CancelScope()
         self.severed = ""
+
+
+class _Hush:
+    """Writes a warning, then none for a minute."""
+
+    __slots__ = ("_until",)
+
+    def __init__(self) -> None:
+        self._until = -math.inf
+
+    def say(self, text: str, *words: object) -> None:
+        now = _now()
+        if now >= self._until:
+            self._until = now + _QUIET
+            _log.warning(text, *words)
 
 
 def _now() -> float:

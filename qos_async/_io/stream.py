@@ -11,6 +11,7 @@ from copy import copy
 from datetime import UTC, datetime
 from typing import Any, Generic, TypeVar
 
+import anyio
 from msgspec.structs import force_setattr
 
 from qos_async._core.buffers import Policy
@@ -51,6 +52,9 @@ __all__ = ["Stream"]
 
 T = TypeVar("T")
 
+_GLANCE = 0.02
+_LAST_TICK = 30.0
+
 _log = logging.getLogger("qos_async.stream")
 
 
@@ -80,6 +84,8 @@ class Stream(Generic[N]):
         self._links = Links(
             transport, self._session, self, limits=limits, timing=timing
         )
+        self._open_outages = self._session.outages.open
+        self._dirty = self._session.registry.dirty
         self._questions = Questions(self._session, redact)
         self._routes: Routes[Inbox] = Routes()
         self._inboxes: dict[Inbox, None] = {}
@@ -119,12 +125,28 @@ class Stream(Generic[N]):
             return
         self._root.cancel()
         await asyncio.wait([self._root])
+        self._finish(None)  # A task that is cancelled before its first step runs none.
 
     async def drained(self) -> None:
-        """After ``stop``: wait until every reader has read to its end."""
-        for inbox in list(self._inboxes):
-            while inbox in self._inboxes and not inbox.finished:
-                await inbox.arrived.wait()
+        """After ``stop``: wait until every reader has taken what is buffered.
+
+        Whoever took the last tick may take ``_LAST_TICK`` seconds to come back for more,
+        and so to be done with it. Who has left its loop never comes back, and cannot be
+        told from one that is busy.
+        """
+        await self._until(_is_empty)
+        with anyio.move_on_after(_LAST_TICK):
+            await self._until(lambda inbox: not inbox.reading)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is buffered for any reader."""
+        return all(map(_is_empty, self._inboxes))
+
+    async def _until(self, done: Callable[[Inbox], bool]) -> None:
+        # Looked at now and then: a bell for this would cost each tick its ring.
+        while not all(map(done, self._inboxes)):  # noqa: ASYNC110
+            await asyncio.sleep(_GLANCE)
 
     def _check_open(self) -> None:
         if self._error is not None:
@@ -200,8 +222,8 @@ class Stream(Generic[N]):
     def extend(self, inbox: Inbox, topics: tuple[Topic, ...]) -> None:
         """Let ``inbox`` have more topics."""
         if inbox.ended:
-            raise ClosedError("the subscription is closed")
-        fresh = [topic for topic in topics if topic not in inbox.topics]
+            raise inbox.take_error() or ClosedError("the subscription is closed")
+        fresh = [t for t in dict.fromkeys(topics) if t not in inbox.topics]
         self._check_room(fresh)
         inbox.want(fresh)
         for topic in fresh:
@@ -256,14 +278,21 @@ class Stream(Generic[N]):
         if not inboxes:
             self._stats.unrouted += 1
             return
-        if self._session.outages:
-            self._resume([topic_of(push)])
+        if self._open_outages or self._dirty:
+            self._settle_early(topic_of(push), inboxes)
         for inbox in inboxes:
             try:
                 inbox.deliver(push)
             except LaggedError as exc:
                 inbox.end(exc)
                 self.close(inbox)
+
+    def _settle_early(self, topic: Topic, inboxes: tuple[Inbox, ...]) -> None:
+        """Look closer at a tick that comes before all is confirmed."""
+        self._resume([topic])
+        self._session.ticked(topic)
+        for inbox in inboxes:
+            inbox.live.add(topic)
 
     def on_outcome(self, outcome: Outcome) -> None:
         """Tell those who wait for it."""
@@ -321,3 +350,7 @@ def _wall(moment: float) -> datetime:
     """Turn the loop's time into the calendar's."""
     age = asyncio.get_running_loop().time() - moment
     return datetime.fromtimestamp(time.time() - age, UTC)
+
+
+def _is_empty(inbox: Inbox) -> bool:
+    return not inbox.buffer

@@ -64,7 +64,6 @@ class Subscription(Generic[T]):
         self._source = source
         self._inbox = inbox
         self._topics_of = topics_of
-        self._reading = False
         self._finalizer = weakref.finalize(self, source.abandon, inbox)
         self._finalizer.atexit = False
 
@@ -149,8 +148,8 @@ class Subscription(Generic[T]):
         return self
 
     async def __anext__(self) -> T:
-        buffer = self._inbox.buffer
-        while not buffer:
+        inbox, buffer = self._inbox, self._inbox.buffer
+        while not buffer or inbox.alert:
             buffer.pass_gaps()
             await self._wait()
         tick: T = buffer.take()
@@ -172,7 +171,9 @@ class Subscription(Generic[T]):
             raise ValueError(f"max_items must be at least 1, not {max_items!r}")
         if not max_wait >= 0:
             raise ValueError(f"max_wait must be 0 seconds or more, not {max_wait!r}")
-        return _Batches(self._inbox, self._wait, max_items=max_items, max_wait=max_wait)
+        return _Batches[T](
+            self._inbox, self._wait, max_items=max_items, max_wait=max_wait
+        )
 
     def events(self) -> AsyncIterator[T | Gap | Dropped]:
         """Iterate over ticks and notices, in order.
@@ -193,30 +194,21 @@ class Subscription(Generic[T]):
             raise error
         if inbox.ended:
             raise StopAsyncIteration
-        if self._reading:
-            raise RuntimeError(
-                "a subscription feeds one reader at a time: make a second one, "
-                "it costs nothing on the wire"
-            )
-        self._reading = True
-        try:
-            await inbox.arrived.wait()
-        finally:
-            self._reading = False
+        await inbox.wait()
 
 
 class _Events(Generic[T]):
     def __init__(self, inbox: Inbox, wait: Callable[[], Awaitable[None]]) -> None:
-        self._buffer = inbox.buffer
+        self._inbox = inbox
         self._wait = wait  # A method: it keeps the subscription from being garbage.
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> T | Gap | Dropped:
-        while not self._buffer.has_event:
+        while not self._inbox.buffer.has_event or self._inbox.alert:
             await self._wait()
-        event: T | Gap | Dropped = self._buffer.take_event()
+        event: T | Gap | Dropped = self._inbox.buffer.take_event()
         return event
 
 
@@ -241,7 +233,7 @@ class _Batches(Generic[T]):
 
     async def __anext__(self) -> list[T]:
         buffer, clock = self._inbox.buffer, asyncio.get_running_loop().time
-        while not buffer:
+        while not buffer or self._inbox.alert:
             buffer.pass_gaps()
             await self._wait()
             self._empty_at = clock()
@@ -258,4 +250,4 @@ class _Batches(Generic[T]):
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout_at(until):
                 while len(buffer) < self._max_items and not inbox.ended:
-                    await inbox.arrived.wait()
+                    await inbox.wait()

@@ -11,7 +11,8 @@ from collections.abc import AsyncIterator
 from qos_async import Client, Dropped, Gap, QosError, StateChange, Subscription
 from qos_async.cli import exits
 from qos_async.cli.arguments import Arguments
-from qos_async.cli.script import Script
+from qos_async.cli.ending import end_on_sigterm
+from qos_async.cli.script import SYMBOLS, Script
 from qos_async.cli.tally import AnyTick, Tally
 from qos_async.cli.views import View, choose
 from qos_async.sim import Simulator
@@ -31,13 +32,14 @@ def run_demo(arguments: Arguments) -> int:
     tally = Tally(script.topics)
     view = choose(arguments, script, tally)
     started_at, code = time.monotonic(), exits.OK
-    with exits.ending_on_sigterm() as terminated:
-        try:
-            asyncio.run(play(script, tally, view))
-        except KeyboardInterrupt:
-            code = next(iter(terminated), exits.INTERRUPTED)
-        except BaseExceptionGroup as group:
-            code = _failed(group)
+    try:
+        asyncio.run(play(script, tally, view))
+    except KeyboardInterrupt:
+        code = exits.INTERRUPTED
+    except asyncio.CancelledError:
+        code = exits.TERMINATED
+    except BaseExceptionGroup as group:
+        code = _failed(group)
     view.sum_up(time.monotonic() - started_at)
     return code or (exits.FAILED if tally.breaches else exits.OK)
 
@@ -53,9 +55,12 @@ def _failed(group: BaseExceptionGroup[BaseException]) -> int:
 
 async def play(script: Script, tally: Tally, view: View) -> None:
     """Run the script once, and note in ``tally`` what happens."""
+    end_on_sigterm()
     async with Simulator(
         seed=script.seed, speed=script.speed, plan=script.limits
     ) as sim:
+        for symbol in SYMBOLS:  # Their past is made up now, not in the demo's time.
+            sim.market.tape(symbol, sim.now)
         client = Client(
             sim.key,
             http_url=sim.http_url,
@@ -81,8 +86,8 @@ async def _watch(
         async with asyncio.timeout(script.seconds), asyncio.TaskGroup() as tasks:
             tasks.create_task(_read(subscription, tally, view))
             tasks.create_task(_follow(states, tally, view))
-            tasks.create_task(_cut(sim, script, view))
             tasks.create_task(_refresh(view))
+            tasks.create_task(_cut(subscription, sim, script, view))
     except TimeoutError:
         pass
 
@@ -107,8 +112,12 @@ async def _follow(states: AsyncIterator[StateChange], tally: Tally, view: View) 
         view.move(change)
 
 
-async def _cut(sim: Simulator, script: Script, view: View) -> None:
-    await asyncio.sleep(script.cut_at)
+async def _cut(
+    subscription: Subscription[AnyTick], sim: Simulator, script: Script, view: View
+) -> None:
+    async with asyncio.TaskGroup() as tasks:  # When it is time and all is live.
+        tasks.create_task(asyncio.sleep(script.cut_at))
+        tasks.create_task(subscription.__aenter__())
     view.note("cutting the link, to see it heal")
     sim.cut()
 

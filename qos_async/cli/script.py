@@ -53,7 +53,7 @@ class Script(Struct, frozen=True, kw_only=True):
     @property
     def hurry(self) -> float:
         """By how much the waits are shortened; 1 where everything fits as it is."""
-        return min(self.seconds / _FULL, 1.0)
+        return 1.0 if self.seconds >= _FULL else self.seconds / _FULL / 2
 
     @property
     def limits(self) -> Limits:

@@ -8,6 +8,7 @@ import sys
 
 from qos_async.cli import exits
 from qos_async.cli.arguments import Arguments
+from qos_async.cli.ending import end_on_sigterm
 from qos_async.sim import Simulator
 
 __all__ = ["run_sim"]
@@ -18,16 +19,15 @@ _GLANCE = 0.2
 def run_sim(arguments: Arguments) -> int:
     """Serve until somebody has enough; that is how this is meant to end."""
     sim = Simulator(port=arguments.port, seed=arguments.seed, speed=arguments.speed)
-    with exits.ending_on_sigterm():
-        try:
-            asyncio.run(_serve(sim))
-        except KeyboardInterrupt:
-            pass
-        except OSError as error:
-            if isinstance(error, BrokenPipeError):
-                raise
-            print(f"qos sim: {_problem(error, arguments.port)}", file=sys.stderr)
-            return exits.FAILED
+    try:
+        asyncio.run(_serve(sim))
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        pass
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        print(f"qos sim: {_problem(error, arguments.port)}", file=sys.stderr)
+        return exits.FAILED
     print(
         f"\n{len(sim.frames)} frames and {len(sim.requests)} requests came in, "
         f"{len(sim.violations)} breaches of the protocol",
@@ -37,6 +37,7 @@ def run_sim(arguments: Arguments) -> int:
 
 
 async def _serve(sim: Simulator) -> None:
+    end_on_sigterm()
     async with sim:
         print("listening; Ctrl-C stops it. For the client:", file=sys.stderr)
         print(f"export QOS_HTTP_URL={sim.http_url}")

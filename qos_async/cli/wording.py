@@ -57,7 +57,7 @@ def share(value: Decimal | None, of: Decimal | None) -> Decimal | None:
 
 def percent(value: Decimal | None) -> str:
     """Write a change, with its sign."""
-    return "-" if value is None else f"{value:+.2f}%"
+    return "-" if value is None else f"{value:+z.2f}%"
 
 
 def tick_line(tick: AnyTick) -> str:

@@ -255,22 +255,8 @@ def _rungs(
 
 
 def _block(tape: Tape, session: Session, now: float) -> Row:
-    """Sum up one US session: drawn before the tape began, added up after it."""
     start, end = session_span(session, now)
-    seen_from = max(start, tape.begins_at)
-    minutes = tape.series(Interval.MIN_1).bars
-    parts = (
-        [tape.path.bar(start, min(end, tape.begins_at))] if start < seen_from else []
-    )
-    parts += [
-        minutes[minute]
-        for minute in range(seen_from, min(end, int(now) + 1), _MINUTE)
-        if minute in minutes
-    ]
-    opened = parts[0].open if parts else tape.path.price_at(start)
-    total = Bar(opened, opened, opened, opened)
-    for part in parts:
-        total.absorb(part)
+    total = _sum_up(tape, start, min(end, int(now) + 1))
     price = tape.instrument.prices.text
     return {
         "lp": price(total.close),
@@ -278,8 +264,22 @@ def _block(tape: Tape, session: Session, now: float) -> Row:
         **_amounts(tape.instrument, total),
         "h": price(total.high),
         "l": price(total.low),
-        "yp": price(opened),
+        "yp": price(total.open),
     }
+
+
+def _sum_up(tape: Tape, start: int, end: int) -> Bar:
+    """Sum up a time: drawn before the tape began, added up from minutes after that."""
+    minutes = tape.series(Interval.MIN_1).bars
+    seen_from = max(start, tape.begins_at)
+    parts = [minutes[at] for at in range(seen_from, end, _MINUTE) if at in minutes]
+    if start < seen_from:
+        parts.insert(0, tape.path.bar(start, min(end, tape.begins_at)))
+    opened = parts[0].open if parts else tape.path.price_at(start)
+    total = Bar(opened, opened, opened, opened)
+    for part in parts:
+        total.absorb(part)
+    return total
 
 
 def _padded(symbol: str) -> str:

@@ -218,21 +218,36 @@ class Simulator(Controls):
                 await asyncio.sleep(_GLANCE)
 
     def _application(self) -> web.Application:
-        asker = Asker(
-            self.market, self.plan, self.variants, self._seed, self._log.violations
-        )
+        log, market, variants = self._log, self.market, self.variants
+        asker = Asker(market, self.plan, variants, self._seed, log.violations)
         desk = self._desk = Desk(
-            self.market,
+            market,
             asker,
             self.plan,
-            self.variants,
-            self._log,
+            variants,
+            log,
             now=lambda: self.now,
             refusal=self._refusal,
             deliver=self._deliver,
         )
         app = web.Application()
-        HttpSide(
+        app.router.add_get("/ws", self._door(desk).open)
+        self._http_side(asker, desk).add_to(app)
+        return app
+
+    def _door(self, desk: Desk) -> Door:
+        return Door(
+            desk,
+            self.plan,
+            self.variants,
+            self._log,
+            key_problem=self._key_problem,
+            closed=lambda: self._closed_doors.take("/ws"),
+            audible=self._audible,
+        )
+
+    def _http_side(self, asker: Asker, desk: Desk) -> HttpSide:
+        return HttpSide(
             asker,
             self.variants,
             self._log,
@@ -242,18 +257,7 @@ class Simulator(Controls):
             failure=self._failures.take,
             refusal=self._refusals.take,
             pause=self._pause,
-        ).add_to(app)
-        door = Door(
-            desk,
-            self.plan,
-            self.variants,
-            self._log,
-            key_problem=self._key_problem,
-            closed=lambda: self._closed_doors.take("/ws"),
-            audible=self._audible,
         )
-        app.router.add_get("/ws", door.open)
-        return app
 
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()

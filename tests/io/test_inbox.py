@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-
 from qos_async import DropOldest, LimitError, RejectedError, Strict, Topic
 from qos_async._io.inbox import Inbox
 from qos_async.errors import AuthenticationError, RequestTimeoutError

@@ -5,16 +5,17 @@ from __future__ import annotations
 import asyncio
 import logging
 from itertools import pairwise
+from typing import Any
 
 import pytest
 
 from qos_async import (
     AuthenticationError,
     ConnectError,
+    DropOldest,
     LimitError,
     Limits,
     LinkState,
-    Timing,
 )
 from qos_async._io.transport import DialError
 from tests.peers import Network, Peer, opened, trade
@@ -25,7 +26,6 @@ pytestmark = pytest.mark.virtual_time
 
 def waits(net: Network) -> list[float]:
     return [later - earlier for earlier, later in pairwise(net.dialled_at)]
-
 
 
 # Backing off
@@ -54,7 +54,9 @@ async def test_links_that_die_young_back_off_further_and_further():
     net = Network()
     net.on_link = lambda peer: peer.end()
     async with opened(net) as client:
-        asyncio.get_running_loop().call_later(3600, lambda: setattr(net, "on_link", None))
+        asyncio.get_running_loop().call_later(
+            3600, lambda: setattr(net, "on_link", None)
+        )
         with pytest.raises(ConnectError):
             await client.connect()
         await asyncio.sleep(3700)
@@ -252,7 +254,7 @@ async def test_there_is_never_more_than_one_link_at_a_time():
 async def test_frames_keep_the_plans_pace_over_reconnects():
     sent: list[float] = []
 
-    def rule(peer: Peer, frame: dict) -> str:
+    def rule(peer: Peer, frame: dict[str, Any]) -> str:
         sent.append(asyncio.get_running_loop().time())
         return "OK"
 
@@ -302,9 +304,7 @@ async def test_complaints_of_the_server_do_not_flood_the_log(caplog):
 
 async def test_an_idle_reader_is_not_starved_by_a_burst_of_buffered_frames():
     net = Network()
-    async with opened(net) as client:
-        from qos_async import DropOldest
-
+    async with opened(net) as client:  # noqa: SIM117
         async with client.watch_trades("US:AAPL", buffer=DropOldest(200)) as trades:
             net.peers[0].push(*[trade(i) for i in range(20_000)])
             async for tick in trades:

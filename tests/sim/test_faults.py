@@ -80,9 +80,11 @@ async def test_links_are_closed_with_a_code_and_a_reason(raw, code):
 
 async def test_what_was_said_before_the_close_still_arrives(raw):
     wire = await raw.dial()
-    raw.sim.push({"tp": "X"})
+    for number in range(1000):
+        raw.sim.push({"tp": "X", "n": number})
     closing = asyncio.create_task(raw.sim.close())
-    assert await wire.next() == {"tp": "X"}
+    for number in range(1000):
+        assert await wire.next() == {"tp": "X", "n": number}
     assert await wire.end() == 1001
     await closing
 

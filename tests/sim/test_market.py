@@ -14,7 +14,7 @@ from qos_async.sim.instruments import INSTRUMENTS, Grid, Row
 from qos_async.symbols import market_of
 
 START = 1_741_958_400.0
-LATER = START + 1300.5
+LATER = START + 640.5
 ALL = sorted(INSTRUMENTS)
 SOME = ["US:AAPL", "HK:700", "SH:600519", "SZ:000001", "CF:BTCUSDT", "IX:HSI"]
 INTERVALS = [one for one in Interval if one is not Interval.UNKNOWN]
@@ -102,7 +102,7 @@ def test_klines_over_the_tape_add_up_from_its_trades(market, symbol, interval):
     trades = rows(market, symbol)
     where = market_of(symbol)
     whole = 0
-    for bar in market.klines(symbol, interval, 100, LATER):
+    for bar in market.klines(symbol, interval, 30, LATER):
         end = bar_end(bar["ts"], interval, where)
         inside = [one for one in trades if bar["ts"] <= one["ts"] < end]
         assert bar["ts"] == bar_start(bar["ts"], interval, where)
@@ -153,6 +153,15 @@ def test_a_bar_before_the_tape_is_the_same_whenever_it_is_asked_for(market):
     assert older == page[:5]
 
 
+@pytest.mark.parametrize("start", [START - 120, START - 86_400])
+def test_the_end_of_a_page_is_the_bar_that_it_falls_into_even_at_its_start(
+    market, start
+):
+    for end in (start, start + 59):
+        page = market.klines("US:AAPL", Interval.MIN_1, 2, LATER, end=end)
+        assert [bar["ts"] for bar in page] == [start - 60, start]
+
+
 def test_history_has_a_first_bar():
     market = Market(1, START, oldest_bars=20)
     bars = market.klines("US:AAPL", Interval.HOUR_1, 1000, LATER)
@@ -164,7 +173,7 @@ def test_history_has_a_first_bar():
 @pytest.mark.parametrize("symbol", SOME)
 def test_the_snapshot_is_the_kline_of_the_day_and_ends_in_the_last_trade(symbol):
     market = Market(1, START)
-    for now in (START, START + 600, START + 1200):
+    for now in (START, START + 300, START + 600):
         row = market.snapshot(symbol, now)
         before, day = market.klines(symbol, Interval.DAY, 2, now)
         last = market.trades(symbol, now, 1)[0]
@@ -196,7 +205,7 @@ def test_the_book_closes_in_on_the_last_price(symbol):
         book = market.depth(symbol, now)
         bids, asks = ([Decimal(one["p"]) for one in book[side]] for side in "ba")
         last = Decimal(market.trades(symbol, now, 1)[0]["p"])
-        assert bids[0] <= last <= asks[0]
+        assert last in (bids[0], asks[0])
         assert bids[0] < asks[0]
         assert bids == sorted(set(bids), reverse=True)
         assert asks == sorted(set(asks))
@@ -231,6 +240,8 @@ def test_the_us_sessions_add_up_from_the_tape():
     block = market.snapshot("US:AAPL", now)["pq"]
     assert block["lp"] == early[-1]["p"]
     assert block["ts"] <= opening
+    first = market.klines("US:AAPL", Interval.MIN_1, 1, now, end=opening - 5.5 * 3600)
+    assert block["yp"] == first[0]["o"]
     later = market.snapshot("US:AAPL", now + 600)
     assert later["pq"]["v"] == block["v"]
     assert set(later) >= {"pq", "aq", "nq", "tt"}
@@ -247,7 +258,7 @@ def test_an_open_universe_knows_every_symbol_and_always_the_same():
 
 
 def test_the_rate_can_be_set():
-    quick, slow = Market(1, START, rate=10.0), Market(1, START, rate=0.01)
-    assert quick.count("US:AAPL", LATER) / 2200 == pytest.approx(10, rel=0.1)
+    quick, slow = Market(1, START, rate=8.0), Market(1, START, rate=0.01)
+    assert quick.count("US:AAPL", LATER) / 1540 == pytest.approx(8, rel=0.1)
     assert slow.count("US:AAPL", LATER) < 150
     assert slow.snapshot("US:AAPL", START)["lp"]  # There always is a last price.

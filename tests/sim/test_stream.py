@@ -133,6 +133,26 @@ async def test_asking_for_trades_never_swallows_a_push(enter):
     assert [{**one, "tp": "T"} for one in rest[1 : len(pushed)]] == pushed[1:]
 
 
+async def test_no_trade_is_lost_between_the_yes_and_the_next_beat(enter):
+    raw = await enter(speed=FAST, beat=0.2)
+    wire = await raw.dial()
+    before = len(raw.sim.tape("CF:BTCUSDT"))
+    await wire.say("T", "CF:BTCUSDT")
+    push = await wire.push()
+    del push["tp"]
+    assert raw.sim.tape("CF:BTCUSDT").index(push, before - 1) - before < 10
+
+
+async def test_an_answer_comes_after_the_pushes_of_everything_it_knows(enter):
+    raw = await enter(speed=FAST, beat=0.2)
+    wire = await raw.dial()
+    await wire.say("T", "CF:BTCUSDT")
+    await wire.push()
+    await asyncio.sleep(0.1)  # In the middle of two beats.
+    answer = await wire.say("RT", "CF:BTCUSDT", count=1)
+    assert {"tp": "T", **answer["data"][0]} == wire.pushes[-1]
+
+
 async def test_klines_are_pushed_by_interval_and_once_more_when_they_end(enter):
     raw = await enter(speed=120.0, rate=5.0)
     wire = await raw.dial()

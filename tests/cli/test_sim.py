@@ -1,0 +1,41 @@
+"""``qos sim``, as a process."""
+
+from __future__ import annotations
+
+import signal
+
+from qos_async import Client
+from tests.cli.running import finish, run, start
+
+
+async def test_a_client_can_use_what_it_prints():
+    """The lines are for a shell, and Ctrl-C is how it is meant to end: exit code 0."""
+    process = start("sim", "--seed", "3")
+    told = dict(
+        process.stdout.readline().removeprefix("export ").strip().split("=", 1)
+        for _ in range(3)
+    )
+    async with Client(
+        told["QOS_API_KEY"],
+        http_url=told["QOS_HTTP_URL"],
+        stream_url=told["QOS_STREAM_URL"],
+    ) as client:
+        assert await client.fetch_snapshots("US:AAPL")
+    process.send_signal(signal.SIGINT)
+    ran = finish(process)
+    assert ran.code == 0
+    assert "0 frames and 1 requests came in, 0 breaches of the protocol" in ran.err
+
+
+def test_a_port_in_use_is_told():
+    """Exit code 1 and what to do; the first one is not disturbed, and ends on kill."""
+    process = start("sim")
+    port = process.stdout.readline().rpartition(":")[2].strip()
+    ran = run("sim", "--port", port)
+    assert ran.code == 1
+    assert ran.err.splitlines()[-1] == (
+        f"qos sim: port {port} is in use: choose another with --port, "
+        "or let --port 0 find a free one"
+    )
+    process.send_signal(signal.SIGTERM)
+    assert finish(process).code == 0

@@ -1,0 +1,205 @@
+"""Bounded places where ticks wait for their reader."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from qos_async._core.buffers import DropOldest, Latest, Policy, Strict
+from qos_async._core.gaps import Dropped, Gap
+from qos_async._core.topics import Topic
+from qos_async.enums import Interval
+from qos_async.errors import LaggedError
+from qos_async.models import Kline, Snapshot, Trade
+
+A, B = Topic("snapshot", "US:A"), Topic("snapshot", "US:B")
+POLICIES: list[Policy] = [Latest(), DropOldest(3), Strict(50)]
+
+
+def tick(second: int, symbol: str = "US:A") -> Snapshot[str]:
+    return Snapshot(symbol=symbol, timestamp=second)
+
+
+def gap(since: int, topic: Topic = A) -> Gap:
+    return Gap(
+        topic=topic,
+        since=datetime.fromtimestamp(since, UTC),
+        until=datetime.fromtimestamp(since + 1, UTC),
+        reason="cut",
+    )
+
+
+def events(buffer: Any) -> list[Any]:
+    found = []
+    while buffer.has_event:
+        found.append(buffer.take_event())
+    return found
+
+
+@pytest.mark.parametrize("kind", [DropOldest, Strict])
+@pytest.mark.parametrize("wrong", [0, -1, 1.5, "9", True, None], ids=repr)
+def test_a_size_that_is_none_is_named_with_what_is_allowed(kind: Any, wrong: Any):
+    with pytest.raises(ValueError, match="must be a whole number from 1") as caught:
+        kind(wrong)
+    assert repr(wrong) in str(caught.value)
+
+
+def test_the_default_size_is_that_of_the_documentation():
+    assert DropOldest().size == Strict().size == 65_536
+
+
+@pytest.mark.parametrize("policy", POLICIES, ids=repr)
+def test_what_is_put_comes_out_in_order(policy: Policy):
+    buffer = policy.open()
+    for second, symbol in enumerate(["US:A", "US:B", "US:C"]):
+        buffer.put(tick(second, symbol))
+    assert len(buffer) == 3
+    assert [buffer.take().timestamp for _ in range(3)] == [0, 1, 2]
+    assert len(buffer) == 0
+    assert (buffer.received, buffer.dropped) == (3, 0)
+
+
+@pytest.mark.parametrize("policy", POLICIES, ids=repr)
+def test_each_opening_is_a_buffer_of_its_own(policy: Policy):
+    one, other = policy.open(), policy.open()
+    one.put(tick(1))
+    assert len(other) == 0
+
+
+def test_the_oldest_go_first_and_are_told_where_they_were():
+    buffer = DropOldest(2).open()
+    for second in range(5):
+        buffer.put(tick(second))
+    assert (buffer.received, buffer.dropped, len(buffer)) == (5, 3, 2)
+    assert events(buffer) == [Dropped(3), tick(3), tick(4)]
+    assert not buffer.has_event
+
+
+def test_a_notice_before_what_was_dropped_is_told_before_it():
+    # BUG: Dropped is always told first, even if the gap came first.
+    buffer = DropOldest(2).open()
+    buffer.mark(gap(0))
+    for second in (1, 2, 3):
+        buffer.put(tick(second))
+    assert events(buffer) == [gap(0), Dropped(1), tick(2), tick(3)]
+
+
+def test_a_strict_reader_is_ended_instead_of_losing_anything():
+    buffer = Strict(2).open()
+    buffer.put(tick(1))
+    buffer.put(tick(2))
+    with pytest.raises(LaggedError, match="more than 2 ticks behind"):
+        buffer.put(tick(3))
+    assert [buffer.take().timestamp, buffer.take().timestamp] == [1, 2]
+    assert buffer.dropped == 0
+
+
+def test_the_newest_of_each_topic_stays():
+    buffer = Latest().open()
+    for second in range(3):
+        buffer.put(tick(second, "US:A"))
+        buffer.put(tick(second, "US:B"))
+    assert (buffer.received, buffer.dropped, len(buffer)) == (6, 4, 2)
+    assert events(buffer) == [tick(2, "US:A"), tick(2, "US:B")]
+
+
+def test_channels_and_intervals_do_not_replace_each_other():
+    buffer = Latest().open()
+
+    def bar(interval: int) -> Kline[str]:
+        return Kline(
+            symbol="US:A",
+            interval=Interval(interval),
+            open="1",
+            high="1",
+            low="1",
+            close="1",
+        )
+
+    mixed = [tick(1), Trade(symbol="US:A", price="1"), bar(1), bar(5)]
+    for item in mixed:
+        buffer.put(item)
+    assert events(buffer) == mixed
+
+
+@pytest.mark.parametrize("policy", POLICIES, ids=repr)
+def test_a_notice_keeps_its_place_among_the_ticks(policy: Policy):
+    buffer = policy.open()
+    buffer.put(tick(1, "US:B"))
+    buffer.mark(gap(2))
+    buffer.put(tick(3, "US:A"))
+    assert len(buffer) == 2
+    assert events(buffer) == [tick(1, "US:B"), gap(2), tick(3, "US:A")]
+
+
+def test_a_newer_tick_of_a_slow_reader_stays_behind_the_notice():
+    buffer = Latest().open()
+    buffer.put(tick(1))
+    buffer.mark(gap(2))
+    buffer.put(tick(3))
+    assert events(buffer) == [gap(2), tick(3)]
+
+
+@pytest.mark.parametrize("policy", POLICIES, ids=repr)
+def test_readers_of_ticks_alone_pass_over_notices(policy: Policy):
+    buffer = policy.open()
+    buffer.mark(gap(0))
+    buffer.put(tick(1, "US:A"))
+    buffer.mark(gap(2))
+    buffer.put(tick(3, "US:B"))
+    assert buffer.take() == tick(1, "US:A")
+    assert buffer.take() == tick(3, "US:B")
+    assert len(buffer) == 0
+    buffer.mark(gap(4))
+    buffer.pass_gaps()
+    assert not buffer.has_event
+
+
+@pytest.mark.parametrize("policy", POLICIES, ids=repr)
+def test_an_idle_reader_does_not_collect_notices_for_ever(policy: Policy):
+    buffer = policy.open()
+    for second in range(1000):
+        buffer.mark(gap(second, A))
+        buffer.mark(gap(second, B))
+    found = events(buffer)
+    assert sorted(g.topic for g in found) == [A, B]
+    assert {g.since.timestamp() for g in found} == {0}
+    assert {g.until.timestamp() for g in found} == {1000}
+
+
+@pytest.mark.parametrize("policy", POLICIES, ids=repr)
+@given(
+    moves=st.lists(
+        st.sampled_from(["put A", "put B", "gap A", "gap B", "event", "take"])
+    )
+)
+def test_every_tick_is_delivered_dropped_or_waiting(policy: Policy, moves: list[str]):
+    buffer = policy.open()
+    delivered = told = 0
+    for second, move in enumerate(moves):
+        topic = B if move.endswith("B") else A
+        if move.startswith("put"):
+            buffer.put(tick(second, topic.symbol))
+        elif move.startswith("gap"):
+            buffer.mark(gap(second, topic))
+        elif move == "take" and len(buffer):
+            assert isinstance(buffer.take(), Snapshot)
+            delivered += 1
+        elif move == "event" and buffer.has_event:
+            item = buffer.take_event()
+            delivered += isinstance(item, Snapshot)
+            told += item.count if isinstance(item, Dropped) else 0
+        assert buffer.received == delivered + buffer.dropped + len(buffer)
+    rest = events(buffer)
+    assert len(buffer) == 0
+    told += sum(item.count for item in rest if isinstance(item, Dropped))
+    if isinstance(policy, DropOldest):
+        assert told == buffer.dropped
+    stamps = [
+        i.timestamp for i in rest if isinstance(i, Snapshot) and i.symbol == "US:A"
+    ]
+    assert stamps == sorted(stamps)

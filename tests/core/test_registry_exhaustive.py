@@ -1,0 +1,196 @@
+"""Every state that the registry and a faulty server can reach, up to a bound.
+
+A tiny alphabet (two channels, two symbols, one of which the server refuses), every
+interleaving: change of mind, refused batches applied in part, lost and late answers,
+cuts. From each state the network falls quiet, and the server must end up with exactly
+what is wanted, minus what it refused.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Iterator
+
+import pytest
+
+from qos_async._core.registry import Change, Registry
+from qos_async._core.topics import Topic
+
+GOOD, BAD = "US:A", "US:BAD"
+TOPICS = [
+    Topic(channel, code) for channel in ("trade", "depth") for code in (GOOD, BAD)
+]
+GUILTY = frozenset(topic for topic in TOPICS if topic.symbol == BAD)
+BOUND = 9_000
+
+
+class World:
+    """A registry, a server, and the wire between them."""
+
+    __slots__ = ("asked", "late", "registry", "server", "strict", "verdict")
+
+    def __init__(self, *, strict: bool = False) -> None:
+        self.registry = Registry()
+        self.server: frozenset[Topic] = frozenset()
+        self.asked: Change | None = None  # On its way to the server.
+        self.late: tuple[Change, ...] = ()  # The same, but given up by the client.
+        self.verdict: bool | None = None  # On its way back.
+        self.strict = strict
+
+    def copy(self) -> World:
+        twin = World(strict=self.strict)
+        old, new = self.registry, twin.registry
+        new._wanted = Counter(old._wanted)
+        new._held = set(old._held)
+        new._unsure = set(old._unsure)
+        new._in_flight = old._in_flight
+        new.dirty = dict(old.dirty)
+        new._suspects = deque(old._suspects)
+        twin.server, twin.asked, twin.late = self.server, self.asked, self.late
+        twin.verdict = self.verdict
+        return twin
+
+    def key(self) -> object:
+        r = self.registry
+        flight = r._in_flight
+        return (
+            frozenset(r._wanted.items()),
+            frozenset(r._held),
+            frozenset(r._unsure),
+            flight and (flight.add, flight.topics),
+            tuple(r.dirty),
+            tuple(r._suspects),
+            self.server,
+            self.asked is not None,
+            tuple((c.add, c.topics) for c in self.late),
+            self.verdict,
+        )
+
+    # What may happen
+
+    def send(self) -> bool:
+        change = self.registry.next_change()
+        if change is None:
+            return False
+        self.registry.sent(change)
+        self.asked = change
+        return True
+
+    def serve(self, change: Change, *, half: bool) -> bool:
+        if change.add:
+            refused = bool(change.topics & GUILTY)
+            taken = change.topics - GUILTY
+            self.server |= taken if half or not refused else frozenset()
+            return not refused
+        if self.strict and not change.topics <= self.server:
+            return False
+        self.server -= change.topics
+        return True
+
+    def answer(self) -> None:
+        change, verdict = self.registry._in_flight, self.verdict
+        assert change is not None
+        self.verdict = None
+        (self.registry.confirm if verdict else self.registry.refuse)(change)
+
+    def steps(self) -> Iterator[tuple[str, World]]:
+        for topic in TOPICS:
+            new = self.copy()
+            if self.registry.wants(topic):
+                new.registry.release([topic])
+                yield f"leave {topic}", new
+            else:
+                new.registry.want([topic])
+                yield f"watch {topic}", new
+        if self.registry._in_flight is None:
+            new = self.copy()
+            if new.send():
+                yield "send", new
+        yield from self._server_steps()
+        yield from self._client_steps()
+
+    def _server_steps(self) -> Iterator[tuple[str, World]]:
+        for half in (False, True):
+            if self.late:
+                new = self.copy()
+                new.late = self.late[1:]
+                new.serve(self.late[0], half=half)
+                yield "server reads what was given up", new
+            elif self.asked is not None:
+                new = self.copy()
+                new.asked = None
+                new.verdict = new.serve(self.asked, half=half)
+                yield f"server reads (half: {half})", new
+
+    def _client_steps(self) -> Iterator[tuple[str, World]]:
+        if self.verdict is not None:
+            new = self.copy()
+            new.answer()
+            yield "client reads", new
+        if self.registry._in_flight is not None and len(self.late) < 1:
+            new = self.copy()
+            flight = new.registry._in_flight
+            assert flight is not None
+            new.registry.expire(flight)
+            if new.asked is not None:
+                new.late, new.asked = (*new.late, new.asked), None
+            new.verdict = None
+            yield "no answer in time", new
+        if self.registry._held or self.registry._in_flight or self.late:
+            new = self.copy()
+            new.registry.forget()
+            new.asked = new.verdict = None
+            new.late, new.server = (), frozenset()
+            yield "cut", new
+
+    # What must come of it
+
+    def quarrel(self) -> str:
+        """Let the network fall quiet, and tell what is wrong then."""
+        end = self.copy()
+        wanted = {topic for topic in TOPICS if self.registry.wants(topic)}
+        for _ in range(40):
+            for change in end.late:
+                end.serve(change, half=False)
+            end.late = ()
+            if end.asked is not None:
+                change, end.asked = end.asked, None
+                end.verdict = end.serve(change, half=False)
+            if end.verdict is not None:
+                end.answer()
+            if not end.send():
+                break
+        else:
+            return "it never comes to rest"
+        if end.server != wanted - GUILTY:
+            return f"the server has {end.server}, wanted is {wanted - GUILTY}"
+        if end.registry.held != end.server:
+            return f"the server has {end.server}, believed is {end.registry.held}"
+        return "" if end.registry.settled else "it is not settled"
+
+
+def explore(start: World, bound: int) -> int:
+    seen = {start.key()}
+    queue: deque[tuple[World, tuple[str, ...]]] = deque([(start, ())])
+    while queue and len(seen) < bound:
+        world, path = queue.popleft()
+        for name, new in world.steps():
+            if (key := new.key()) in seen:
+                continue
+            seen.add(key)
+            story = (*path, name)
+            quarrel = new.quarrel()
+            assert not quarrel, f"{quarrel}, after: {' | '.join(story)}"
+            queue.append((new, story))
+    return len(seen)
+
+
+def test_from_every_state_a_quiet_network_leads_to_what_is_wanted():
+    assert explore(World(), BOUND) >= BOUND
+
+
+@pytest.mark.parametrize("bound", [BOUND // 3])
+def test_a_server_that_refuses_to_remove_what_it_does_not_have_is_no_exception(
+    bound: int,
+):
+    explore(World(strict=True), bound)

@@ -1,0 +1,74 @@
+"""One-off requests."""
+
+from __future__ import annotations
+
+import json
+import math
+
+from qos_async._core.requests import Requests
+
+
+def queue(*puts: float) -> Requests:
+    requests = Requests(8.0)
+    for reqid, put in enumerate(puts, 1):
+        requests.add(reqid, "RS", {"codes": ["US:A"]}, now=put)
+    return requests
+
+
+def test_questions_leave_in_the_order_asked_and_each_once():
+    requests = queue(0.0, 0.0)
+    assert requests.has_work
+    first, second = requests.next(1.0), requests.next(2.0)
+    assert first
+    assert second
+    assert [first.reqid, second.reqid] == [1, 2]
+    assert requests.next(3.0) is None
+    assert not requests.has_work
+    assert json.loads(first.frame) == {"type": "RS", "codes": ["US:A"], "reqid": 1}
+
+
+def test_one_that_does_not_get_its_turn_is_given_up_after_the_timeout():
+    requests = queue(1.0, 2.0)
+    assert requests.due == 9.0
+    assert requests.overdue(8.9) == []
+    assert [r.reqid for r in requests.overdue(9.0)] == [1]
+    assert requests.overdue(9.0) == []
+    assert requests.due == 10.0
+
+
+def test_one_that_was_sent_has_the_timeout_from_then_on():
+    requests = queue(1.0)
+    requests.next(7.0)
+    assert requests.due == 15.0
+    assert requests.overdue(14.9) == []
+    assert [r.reqid for r in requests.overdue(15.0)] == [1]
+    assert requests.due == math.inf
+
+
+def test_those_in_a_queue_that_moves_keep_waiting():
+    requests = queue(0.0, 0.0)
+    requests.next(7.0)
+    requests.finish(1)
+    assert requests.overdue(8.0) == []
+    assert requests.due == 15.0
+
+
+def test_a_question_that_is_finished_is_gone_sent_or_not():
+    requests = queue(9.0, 9.0)
+    requests.next(9.0)
+    assert requests.finish(1)
+    assert requests.finish(1) is None
+    assert requests.finish(2)
+    assert not requests.has_work
+    assert requests.finish(77) is None
+    assert requests.due == math.inf
+
+
+def test_orphans_are_those_that_were_sent():
+    requests = queue(9.0, 9.0)
+    requests.next(9.0)
+    assert [r.reqid for r in requests.orphans()] == [1]
+    assert requests.orphans() == []
+    left = requests.next(10.0)
+    assert left
+    assert left.reqid == 2

@@ -1,0 +1,556 @@
+"""The user's end of the stream, in virtual time."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from qos_async import (
+    ClosedError,
+    DropOldest,
+    Dropped,
+    Gap,
+    LaggedError,
+    Latest,
+    RejectedError,
+    RequestTimeoutError,
+    Strict,
+    Subscription,
+)
+from tests.peers import Frame, Network, Peer, kline, opened, snapshot, trade
+
+pytestmark = pytest.mark.virtual_time
+
+Read = AsyncIterator[Any]
+
+
+def prices(ticks: list[Any]) -> list[int]:
+    return [int(tick.price) for tick in ticks]
+
+
+def refusing(*symbols: str, message: str = "no such code"):
+    """Refuse frames that name any of ``symbols``."""
+
+    def rule(peer: Peer, frame: Frame) -> str:
+        named = ",".join(frame.get("codes", []))
+        guilty = any(one.partition(":")[2] in named for one in symbols)
+        return message if guilty and not frame["type"].endswith("C") else "OK"
+
+    return rule
+
+
+async def soon(awaitable: Any, seconds: float = 30) -> Any:
+    async with asyncio.timeout(seconds):
+        return await awaitable
+
+
+# Entering and leaving
+
+
+async def test_entering_waits_for_the_servers_yes():
+    net = Network(latency=3.0)
+    async with opened(net) as client, client.watch_trades("US:AAPL"):
+        assert asyncio.get_running_loop().time() == pytest.approx(3)
+        assert ("T", "US:AAPL", None) in net.peers[0].topics
+
+
+async def test_leaving_unsubscribes():
+    net = Network()
+    async with opened(net) as client:
+        async with client.watch_klines("US:AAPL", interval="5m"):
+            pass
+        await asyncio.sleep(1)
+        assert net.peers[0].said[-1]["type"] == "KC"
+        assert net.peers[0].said[-1]["kt"] == 5
+
+
+async def test_a_refused_symbol_is_named_and_the_others_are_given_up():
+    net = Network(rule=refusing("US:NONE"))
+    async with opened(net) as client:
+        with pytest.raises(RejectedError, match="no such code") as caught:
+            async with client.watch_trades("US:AAPL,NONE,TSLA,IBM", "HK:700"):
+                pass
+        assert caught.value.symbols == ("US:NONE",)
+        await asyncio.sleep(5)
+        assert net.peers[0].topics == {}
+
+
+async def test_a_loop_is_told_of_a_refusal_once_and_goes_on_with_the_rest():
+    net = Network(rule=refusing("US:NONE"))
+    async with opened(net) as client:
+        trades = client.watch_trades("US:AAPL,NONE")
+        with pytest.raises(RejectedError) as caught:
+            await anext(trades)
+        assert caught.value.symbols == ("US:NONE",)
+        net.peers[0].push(trade(1))
+        assert (await anext(trades)).price == 1
+        net.peers[0].end()
+        await asyncio.sleep(5)
+        net.peers[1].push(trade(2))
+        assert (await anext(trades)).price == 2
+        assert "NONE" not in str(net.peers[1].said)
+
+
+async def test_a_loop_that_never_runs_dry_is_told_of_a_refusal_too():
+    net = Network(rule=refusing("US:NONE"))
+    async with opened(net) as client:
+        trades = client.watch_trades("US:AAPL,NONE")
+        peer = await net.link()
+        await asyncio.sleep(1)
+        with pytest.raises(RejectedError):  # noqa: PT012
+            for number in range(100):
+                peer.push(trade(number), trade(number))
+                await asyncio.sleep(0.1)
+                await anext(trades)
+
+
+async def test_a_loop_over_nothing_but_refused_symbols_ends_with_the_refusal():
+    net = Network(rule=refusing("US:AAPL"))
+    async with opened(net) as client:
+        trades = client.watch_trades("US:AAPL")
+        for _ in range(2):
+            with pytest.raises(RejectedError):
+                await soon(anext(trades))
+
+
+async def test_entering_without_an_answer_times_out_and_leaves_nothing_behind():
+    net = Network(rule=lambda _, f: None if f["type"] == "T" else "OK")
+    async with opened(net) as client:
+        with pytest.raises(RequestTimeoutError, match="trade US:AAPL"):
+            async with client.watch_trades("US:AAPL"):
+                pass
+        await asyncio.sleep(10)
+        assert net.peers[0].types()[-1] == "TC"  # The first may have been obeyed.
+
+
+async def test_a_loop_waits_for_an_answer_as_long_as_it_takes():
+    net = Network(rule=lambda _, f: None if f["type"] == "T" else "OK")
+    async with opened(net) as client:
+        trades = client.watch_trades("US:AAPL")
+        reading = asyncio.create_task(_one(trades))
+        await asyncio.sleep(60)
+        net.rule = lambda *_: "OK"
+        await asyncio.sleep(10)
+        net.peers[-1].push(trade(1))
+        assert (await reading).price == 1
+
+
+async def _one(trades: Any) -> Any:
+    return await anext(trades)
+
+
+async def test_a_closed_subscription_gives_what_it_has_and_ends():
+    net = Network()
+    async with opened(net) as client:
+        async with client.watch_trades("US:AAPL") as trades:
+            net.peers[0].push(trade(1), trade(2))
+            await asyncio.sleep(1)
+        assert prices([tick async for tick in trades]) == [1, 2]
+        assert [tick async for tick in trades] == []
+        with pytest.raises(ClosedError):
+            await trades.add("US:TSLA")
+        with pytest.raises(ClosedError):
+            async with trades:
+                pass
+        await trades.remove("US:AAPL")
+        await trades.aclose()
+
+
+async def test_closing_ends_a_loop_that_waits():
+    net = Network()
+    async with opened(net) as client, client.watch_trades("US:AAPL") as trades:
+        reading = asyncio.create_task(_all(trades))
+        await asyncio.sleep(1)
+        await trades.aclose()
+        assert await reading == []
+
+
+async def _all(trades: Any) -> list[Any]:
+    return [tick async for tick in trades]
+
+
+async def test_an_error_in_the_body_passes_through_and_unsubscribes():
+    net = Network()
+    async with opened(net) as client:
+        with pytest.raises(ZeroDivisionError):
+            async with client.watch_trades("US:AAPL"):
+                _ = 1 // 0
+        await asyncio.sleep(1)
+        assert net.peers[0].topics == {}
+
+
+async def test_dropping_the_last_reference_unsubscribes():
+    net = Network()
+    async with opened(net) as client:
+        trades = client.watch_trades("US:AAPL")
+        (await net.link()).push(trade(1))
+        async for _ in trades:
+            break
+        batches = trades.batches()
+        del trades, _
+        gc.collect()
+        await asyncio.sleep(1)
+        assert net.peers[0].types() == ["T"]  # The batches still need it.
+        del batches
+        gc.collect()
+        await asyncio.sleep(1)
+        assert net.peers[0].types() == ["T", "TC"]
+        assert not client._stream._inboxes
+
+
+async def test_a_reader_that_breaks_does_not_collect_ticks_for_ever():
+    net = Network()
+    async with opened(net) as client:
+
+        async def look() -> None:
+            async for _ in client.watch_trades("US:AAPL"):
+                break
+
+        looking = asyncio.create_task(look())
+        (await net.link()).push(trade(1))
+        await looking
+        net.peers[0].push(*[trade(i) for i in range(100)])
+        await asyncio.sleep(1)
+        assert client.stats.unrouted == 100
+
+
+# More and fewer
+
+
+async def test_symbols_are_added_and_removed_while_it_lives():
+    net = Network()
+    async with opened(net) as client, client.watch_trades("US:AAPL") as trades:
+        await trades.add("HK:00700", ["US:TSLA"])
+        assert [str(t) for t in trades.topics] == [
+            "trade HK:700",
+            "trade US:AAPL",
+            "trade US:TSLA",
+        ]
+        assert net.peers[0].said[-1]["codes"] == ["HK:700", "US:TSLA"]
+        net.peers[0].push(trade(1, "HK:700"))
+        await asyncio.sleep(1)
+        await trades.remove("HK:700", "US:AAPL")
+        await asyncio.sleep(1)
+        assert list(net.peers[0].topics) == [("T", "US:TSLA", None)]
+        assert (await anext(trades)).symbol == "HK:700"  # It was there before.
+
+
+async def test_adding_a_refused_symbol_raises_and_the_rest_lives():
+    net = Network(rule=refusing("US:NONE"))
+    async with opened(net) as client, client.watch_trades("US:AAPL") as trades:
+        with pytest.raises(RejectedError) as caught:
+            await trades.add("US:NONE", "US:TSLA")
+        assert caught.value.symbols == ("US:NONE",)
+        net.peers[0].push(trade(1, "US:TSLA"))
+        assert (await anext(trades)).price == 1
+        assert [topic.symbol for topic in trades.topics] == ["US:AAPL", "US:TSLA"]
+
+
+async def test_adding_what_is_there_and_removing_what_is_not_says_nothing():
+    net = Network()
+    async with opened(net) as client, client.watch_trades("US:AAPL") as trades:
+        await trades.add("US:AAPL")
+        await trades.remove("US:TSLA")
+        await asyncio.sleep(1)
+        assert net.peers[0].types() == ["T"]
+
+
+async def test_a_refused_symbol_may_be_asked_for_again():
+    net = Network(rule=refusing("US:TSLA", message="not yet listed"))
+    async with opened(net) as client, client.watch_trades("US:AAPL") as trades:
+        with pytest.raises(RejectedError):
+            await trades.add("US:TSLA")
+        net.rule = lambda *_: "OK"
+        await trades.add("US:TSLA")
+        net.peers[0].push(trade(1, "US:TSLA"))
+        assert (await anext(trades)).price == 1
+
+
+# Reading
+
+
+async def test_two_readers_of_one_subscription_are_told():
+    net = Network()
+    async with opened(net) as client, client.watch_trades("US:AAPL") as trades:
+        first = asyncio.create_task(_one(trades))
+        await asyncio.sleep(1)
+        for second in (trades, trades.events(), trades.batches()):
+            with pytest.raises(RuntimeError, match="one reader"):
+                await soon(anext(second))
+        net.peers[0].push(trade(1))
+        assert (await first).price == 1
+
+
+async def test_a_batch_being_filled_is_a_reader_too():
+    net = Network()
+    async with opened(net) as client, client.watch_trades("US:AAPL") as trades:
+        filling = asyncio.create_task(_one(trades.batches(max_wait=10)))
+        await asyncio.sleep(1)
+        net.peers[0].push(trade(1))
+        await asyncio.sleep(1)
+        with pytest.raises(RuntimeError, match="one reader"):
+            await soon(anext(trades), 1)
+        assert prices(await filling) == [1]
+
+
+async def test_after_a_cancelled_reader_another_may_read():
+    net = Network()
+    async with opened(net) as client, client.watch_trades("US:AAPL") as trades:
+        first = asyncio.create_task(_one(trades))
+        await asyncio.sleep(1)
+        first.cancel()
+        await asyncio.wait([first])
+        net.peers[0].push(trade(1))
+        assert (await anext(trades)).price == 1
+
+
+async def test_ticks_carry_when_they_were_received_and_that_they_are_live():
+    net = Network()
+    async with opened(net) as client, client.watch_trades("HK:00700") as trades:
+        net.peers[0].push(trade(1, "HK:00700"))  # As the vendor's examples write it.
+        tick = await anext(trades)
+        assert tick.symbol == "HK:700"
+        assert tick.received_at > 1_700_000_000 * 10**9
+        assert tick.recovered is False
+
+
+@pytest.mark.parametrize("how", ["one by one", "batches", "events"])
+@pytest.mark.parametrize("steps", range(8))
+async def test_cancelling_a_reader_just_as_a_tick_comes_loses_nothing(how, steps):
+    net = Network()
+    async with opened(net) as client, client.watch_trades("US:AAPL") as trades:
+        got: list[Any] = []
+        cancelled = 0
+        for number in range(20):
+            task = asyncio.create_task(_one(_source(trades, how)))
+            await asyncio.sleep(1)
+            net.peers[0].push(trade(number))
+            for _ in range(steps):
+                await asyncio.sleep(0)
+            task.cancel()
+            await asyncio.wait([task])
+            if task.cancelled():
+                cancelled += 1
+            else:
+                found = task.result()
+                got.extend(found if isinstance(found, list) else [found])
+        await asyncio.sleep(1)
+        got.extend([await anext(trades) for _ in range(trades.stats.backlog)])
+        assert prices(got) == list(range(20))
+        assert cancelled or steps >= 2
+        stats = trades.stats
+        assert stats.received == stats.delivered == 20
+
+
+def _source(trades: Subscription[Any], how: str) -> Any:
+    match how:
+        case "batches":
+            return trades.batches(max_items=3, max_wait=0.5)
+        case "events":
+            return trades.events()
+        case _:
+            return trades
+
+
+# Batches
+
+
+async def test_batches_are_never_empty_never_too_long_and_lose_nothing():
+    net = Network()
+    async with opened(net) as client, client.watch_trades("US:AAPL") as trades:
+        batches = trades.batches(max_items=10, max_wait=0.5)
+        net.peers[0].push(*[trade(i) for i in range(25)])
+        got = [await anext(batches) for _ in range(3)]
+        assert [len(batch) for batch in got] == [10, 10, 5]
+        assert prices([tick for batch in got for tick in batch]) == list(range(25))
+
+
+async def test_a_batch_is_given_max_wait_after_its_first_tick():
+    net = Network()
+    async with opened(net) as client, client.watch_trades("US:AAPL") as trades:
+        clock = asyncio.get_running_loop().time
+        batches = trades.batches(max_wait=2.0)
+        asyncio.get_running_loop().call_later(10, net.peers[0].push, trade(1))
+        asyncio.get_running_loop().call_later(11, net.peers[0].push, trade(2))
+        asyncio.get_running_loop().call_later(13, net.peers[0].push, trade(3))
+        start = clock()
+        assert prices(await anext(batches)) == [1, 2]
+        assert clock() - start == pytest.approx(12)
+        assert prices(await anext(batches)) == [3]
+        assert clock() - start <= 15
+
+
+async def test_what_waited_while_the_reader_was_busy_is_given_at_once():
+    net = Network()
+    async with opened(net) as client, client.watch_trades("US:AAPL") as trades:
+        clock = asyncio.get_running_loop().time
+        batches = trades.batches(max_wait=2.0)
+        net.peers[0].push(trade(1))
+        await anext(batches)
+        net.peers[0].push(trade(2))
+        await asyncio.sleep(5)
+        start = clock()
+        assert prices(await anext(batches)) == [2]
+        assert clock() == start
+
+
+async def test_the_end_of_the_subscription_ends_a_batch_early_and_then_the_loop():
+    net = Network()
+    async with opened(net) as client, client.watch_trades("US:AAPL") as trades:
+        reading = asyncio.create_task(_all(trades.batches(max_wait=1000)))
+        await asyncio.sleep(1)
+        net.peers[0].push(trade(1))
+        await asyncio.sleep(1)
+        await trades.aclose()
+        [batch] = await soon(reading, 1)
+        assert prices(batch) == [1]
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"max_items": 0}, {"max_wait": -1}, {"max_wait": float("nan")}]
+)
+async def test_batches_refuse_what_cannot_be(wrong):
+    async with opened(Network()) as client:
+        with pytest.raises(ValueError, match=next(iter(wrong))):
+            client.watch_trades("US:AAPL").batches(**wrong)
+
+
+# Buffers
+
+
+async def test_a_strict_reader_gets_what_is_buffered_and_then_the_truth():
+    net = Network()
+    async with opened(net) as client:  # noqa: SIM117
+        async with client.watch_trades("US:AAPL", buffer=Strict(2)) as trades:
+            net.peers[0].push(*[trade(i) for i in range(5)])
+            await asyncio.sleep(1)
+            got = [await anext(trades)]
+            net.peers[0].push(trade(9))  # There is room again, but also a hole.
+            await asyncio.sleep(1)
+            with pytest.raises(LaggedError):  # noqa: PT012
+                while True:
+                    got.append(await anext(trades))
+            assert prices(got) == [0, 1]
+            with pytest.raises(LaggedError):
+                await anext(trades)
+            with pytest.raises(LaggedError):
+                await anext(trades.events())
+
+
+async def test_one_lagging_reader_does_not_rob_its_neighbour():
+    net = Network()
+    async with opened(net) as client:
+        strict = client.watch_trades("US:AAPL", buffer=Strict(1))
+        async with client.watch_trades("US:AAPL") as fine:
+            net.peers[0].push(*[trade(i) for i in range(4)])
+            assert prices([await anext(fine) for _ in range(4)]) == [0, 1, 2, 3]
+            assert (await anext(strict)).price == 0
+            with pytest.raises(LaggedError):
+                await anext(strict)
+
+
+async def test_dropped_stands_where_ticks_were_lost_and_the_counters_agree():
+    net = Network()
+    async with opened(net) as client:  # noqa: SIM117
+        async with client.watch_trades("US:AAPL", buffer=DropOldest(3)) as trades:
+            events = trades.events()
+            net.peers[0].push(trade(0))
+            assert (await anext(events)).price == 0  # type: ignore[union-attr]
+            net.peers[0].push(*[trade(i) for i in range(1, 8)])
+            await asyncio.sleep(1)
+            assert await anext(events) == Dropped(4)
+            assert prices([await anext(events) for _ in range(2)]) == [5, 6]
+            stats = trades.stats
+            assert (stats.received, stats.delivered, stats.dropped) == (8, 3, 4)
+            assert stats.backlog == 1
+
+
+async def test_latest_keeps_the_newest_of_each_topic():
+    net = Network()
+    async with opened(net) as client:  # noqa: SIM117
+        async with client.watch_snapshots("US:AAPL,TSLA") as quotes:
+            for number in range(10):
+                net.peers[0].push(snapshot(number), snapshot(number, "US:TSLA"))
+            await asyncio.sleep(1)
+            two = [await anext(quotes) for _ in range(2)]
+            assert {(q.symbol, int(q.last_price or 0)) for q in two} == {
+                ("US:AAPL", 9),
+                ("US:TSLA", 9),
+            }
+            stats = quotes.stats
+            assert stats.received == 20 == stats.delivered + stats.dropped
+
+
+@pytest.mark.parametrize("buffer", [Latest(), DropOldest(2), DropOldest(), Strict()])
+async def test_a_gap_is_kept_by_every_buffer(buffer):
+    net = Network()
+    async with opened(net) as client:  # noqa: SIM117
+        async with client.watch_trades("US:AAPL", buffer=buffer) as trades:
+            net.peers[0].push(trade(1))
+            await asyncio.sleep(1)
+            net.peers[0].end()
+            peer = await net.link(1)
+            await peer.hear("T")
+            peer.push(*[trade(i) for i in range(2, 9)])
+            await asyncio.sleep(1)
+            events = trades.events()
+            told = [await anext(events) for _ in range(trades.stats.backlog + 1)]
+            assert sum(isinstance(one, Gap) for one in told) == 1
+            stats = trades.stats
+            assert (
+                stats.received == 8 == stats.delivered + stats.dropped + stats.backlog
+            )
+
+
+async def test_an_idle_reader_does_not_collect_gaps_for_ever():
+    net = Network()
+    net.on_link = lambda peer: asyncio.get_running_loop().call_later(100, peer.end)
+    async with opened(net, chance=0.0) as client:  # noqa: SIM117
+        async with client.watch_trades("US:AAPL") as trades:
+            await asyncio.sleep(5_000)
+            assert trades.stats.gaps > 40
+            assert len(trades._inbox.buffer._gaps) == 1  # type: ignore[attr-defined]
+
+
+# Klines
+
+
+async def test_final_klines_come_once_each_when_the_next_one_begins():
+    net = Network()
+    async with opened(net) as client:
+        sub = client.watch_klines("US:AAPL", interval="1m", final=True)
+        async with sub as klines:
+            for frame in (
+                kline(60, 1),
+                kline(60, 2),
+                kline(120, 3),
+                kline(60, 9),  # A straggler.
+                kline(120, 4),
+                kline(180, 5),
+                kline(180, 6),
+            ):
+                net.peers[0].push(frame)
+            await asyncio.sleep(1)
+            got = [await anext(klines) for _ in range(klines.stats.backlog)]
+            assert [(k.timestamp, int(k.close)) for k in got] == [(60, 2), (120, 4)]
+
+
+async def test_klines_of_another_interval_are_not_ours():
+    net = Network()
+    async with opened(net) as client:  # noqa: SIM117
+        async with client.watch_klines("US:AAPL", interval="1m") as klines:
+            net.peers[0].push(kline(60, kt=5), kline(60, 7, kt=1))
+            assert (await anext(klines)).close == 7
+            assert client.stats.unrouted == 1
+
+
+async def test_a_subscription_shows_what_it_is_about():
+    async with opened(Network()) as client:
+        trades = client.watch_trades("US:AAPL")
+        assert repr(trades) == "<Subscription trade US:AAPL backlog=0>"
+        await trades.aclose()
+        assert repr(trades) == "<Subscription of nothing closed>"

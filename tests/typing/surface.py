@@ -1,0 +1,101 @@
+"""Read by type checkers, never run: what users' code is told about types."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from decimal import Decimal
+from typing import assert_type
+
+from qos_async import (
+    Client,
+    Depth,
+    Dropped,
+    Gap,
+    Instrument,
+    Kline,
+    LinkState,
+    Market,
+    PriceLevel,
+    Product,
+    Result,
+    Snapshot,
+    StateChange,
+    Stats,
+    Subscription,
+    SubscriptionStats,
+    Topic,
+    Trade,
+    TradingDay,
+)
+
+assert_type(Client(), Client[Decimal])
+assert_type(Client("key", key_in="url"), Client[Decimal])
+assert_type(Client(lambda: "key"), Client[Decimal])
+assert_type(Client(numbers=Decimal), Client[Decimal])
+assert_type(Client(numbers=float), Client[float])
+assert_type(Client("key", numbers=str, recover=False), Client[str])
+
+
+async def questions(client: Client[float]) -> None:
+    instruments = await client.fetch_instruments("US:AAPL")
+    assert_type(instruments, Result[Instrument[float]])
+    snapshots = await client.fetch_snapshots("US:AAPL,TSLA", ["HK:700"], via="stream")
+    assert_type(snapshots, Result[Snapshot[float]])
+    assert_type(snapshots["US:AAPL"], Snapshot[float])
+    assert_type(snapshots["US:AAPL"].last_price, float | None)
+    assert_type(snapshots.missing, tuple[str, ...])
+    assert_type(await client.fetch_depth("US:AAPL"), Result[Depth[float]])
+    trades = await client.fetch_trades("US:AAPL", count=5)
+    assert_type(trades, Result[list[Trade[float]]])
+    klines = await client.fetch_klines("US:AAPL", interval="1m")
+    assert_type(klines, Result[list[Kline[float]]])
+    history = await client.fetch_history("US:AAPL", interval="1d", end=0)
+    assert_type(history, Result[list[Kline[float]]])
+    async for page in client.iter_history("US:AAPL", interval="1d", start=0):
+        assert_type(page, list[Kline[float]])
+    assert_type(await client.fetch_calendar("US"), dict[Market, list[TradingDay]])
+    assert_type(await client.fetch_products("US"), dict[Market, list[Product]])
+
+
+async def live(client: Client[float]) -> None:
+    assert_type(client.watch_snapshots("US:AAPL"), Subscription[Snapshot[float]])
+    assert_type(client.watch_depth("US:AAPL"), Subscription[Depth[float]])
+    klines = client.watch_klines("US:AAPL", interval="1m", final=True)
+    assert_type(klines, Subscription[Kline[float]])
+    async with client.watch_trades("US:AAPL") as trades:
+        assert_type(trades, Subscription[Trade[float]])
+        async for trade in trades:
+            assert_type(trade, Trade[float])
+            assert_type(trade.price, float)
+            assert_type(trade.size, float | None)
+        async for batch in trades.batches(max_items=10):
+            assert_type(batch, list[Trade[float]])
+        assert_type(trades.events(), AsyncIterator[Trade[float] | Gap | Dropped])
+        assert_type(trades.stats, SubscriptionStats)
+    async for tick in client.watch(Topic("trade", "US:AAPL")):
+        assert_type(tick, Snapshot[float] | Trade[float] | Depth[float] | Kline[float])
+
+
+async def the_rest() -> None:
+    async with Client() as client:
+        assert_type(client, Client[Decimal])
+        assert_type(client.state, LinkState)
+        assert_type(client.stats, Stats)
+        assert_type(await client.drain(1.0), bool)
+        async for change in client.states():
+            assert_type(change, StateChange)
+        depth = (await client.fetch_depth("US:AAPL"))["US:AAPL"]
+        assert_type(depth.best_bid, PriceLevel[Decimal] | None)
+        assert_type(depth.mid, Decimal | None)
+
+
+def a_user_writes_no_parameters(client: Client, trade: Trade) -> None:
+    assert_type(client, Client[Decimal])
+    assert_type(trade.price, Decimal)
+
+
+async def mistakes(client: Client[Decimal]) -> None:
+    Client(key_in="cookie")  # type: ignore[call-overload] # pyright: ignore[reportArgumentType, reportCallIssue]
+    Client(unknown=1)  # type: ignore[call-overload] # pyright: ignore[reportCallIssue]
+    await client.fetch_klines("US:AAPL")  # type: ignore[call-arg] # pyright: ignore[reportCallIssue]
+    await client.fetch_depth("US:AAPL", via="pigeon")  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
