@@ -206,6 +206,7 @@ class Client(Fetching[N], Watching[N]):
         No task or socket outlives this. It may be called again, and while anything
         else is going on. It takes up to ``timing.close_timeout``.
         """
+        self._http.close()
         try:
             await self._stream.stop()
         finally:

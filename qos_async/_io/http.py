@@ -11,6 +11,7 @@ from ssl import SSLContext
 from typing import Any, Literal, Protocol, TypeVar
 
 import aiohttp
+import anyio
 import msgspec
 from yarl import URL
 
@@ -22,6 +23,7 @@ from qos_async._io.secret import Secret
 from qos_async._io.sessions import SessionLease, on_connected
 from qos_async._io.verdicts import Reply, verdict
 from qos_async.config import Limits, Timing
+from qos_async.errors import ClosedError
 
 __all__ = ["BODY_MAX", "HttpCounters", "HttpSession"]
 
@@ -97,6 +99,7 @@ class HttpSession:
                 total=None, connect=timing.connect_timeout
             ),
         }
+        self._asking: set[anyio.CancelScope] = set()
         self._retrying = retrying(timing, note=self._note, chance=chance, sleep=sleep)
 
     async def ask(self, query: Query[T]) -> T:
@@ -116,8 +119,19 @@ class HttpSession:
         """
         # A copy: tenacity keeps the state of a call in the object.
         retry = self._retrying.copy()
-        outcome: Outcome[T] = await retry(self._attempt, query)
+        outcome: Outcome[T] = Outcome(error=ClosedError("the client was closed"))
+        with anyio.CancelScope() as scope:
+            self._asking.add(scope)
+            try:
+                outcome = await retry(self._attempt, query)
+            finally:
+                self._asking.discard(scope)
         return outcome.unwrap()
+
+    def close(self) -> None:
+        """Fail all who ask, also those who wait for their turn or to ask again."""
+        for scope in self._asking:
+            scope.cancel()
 
     async def _attempt(self, query: Query[T]) -> Outcome[T]:
         async with self._gate.slot() as slot:

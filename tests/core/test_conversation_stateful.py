@@ -204,13 +204,12 @@ class Conversation(RuleBasedStateMachine):
     def fall_quiet(self) -> None:
         """Let nothing go wrong any more: all comes to what is wanted."""
         self.change_habits(CALM)
-        if not self.up:
-            self.connect()
-        self._pass_time(self.now + 40.0)
-        for _ in range(40):
-            if self.session.registry.settled:
+        for _ in range(6):  # What went wrong before may still cost us the link.
+            if not self.up:
+                self.connect()
+            self._pass_time(self.now + 30.0)
+            if self.up and self.session.registry.settled and not self.waiting:
                 break
-            self._pass_time(self.now + 2.5)
         assert self.session.registry.settled
         assert self.server.held == set(self.wanted)
         assert self.session.registry.held == set(self.wanted)
@@ -261,10 +260,12 @@ class Conversation(RuleBasedStateMachine):
     def _on_frame(self, frame: bytes) -> None:
         assert self.up
         if self.awaited is not None:
-            assert self.now - self.awaited[0] >= TIMEOUT, "two frames await an answer"
+            waited = self.now - self.awaited[0]
+            assert waited >= TIMEOUT - SLACK, f"no answer for {waited} s only"
         self.awaited = (self.now, frame)
+        self.moved_at = self.now
         if (message := said(frame))["type"] == "RS":
-            self.moved_at = self.leaving[message["reqid"]] = self.now
+            self.leaving[message["reqid"]] = self.now
         held_up = self.there[-1][0] if self.there else 0.0
         self.there.append((max(self.now + self.habit["there"], held_up), frame))
 
@@ -298,9 +299,7 @@ class Conversation(RuleBasedStateMachine):
             before = self.session.stats.unmatched
             event = self.session.receive(arrived[2], self.now)
             matched = self.session.stats.unmatched == before
-            if matched and b'"type": ' in arrived[2]:
-                self.awaited = None
-            elif matched and b'"msg": ' in arrived[2]:
+            if matched and b'"msg": ' in arrived[2]:
                 self.awaited = None
             if event is not None:
                 self._on_outcome(event)
@@ -331,8 +330,8 @@ class Conversation(RuleBasedStateMachine):
     def _check_deadline(self, reqid: int) -> None:
         if reqid in self.leaving:
             due = self.leaving[reqid] + TIMEOUT
-        else:  # Those ahead of it may move on; if they do not, one of them timed out.
-            due = max(self.waiting[reqid], self.moved_at) + 2 * TIMEOUT + PACE
+        else:  # The turn of another may last this long, and then it is ours.
+            due = max(self.waiting[reqid], self.moved_at + TIMEOUT) + TIMEOUT
         assert self.now <= due + SLACK, f"{self.now - due} s after its deadline"
 
     def _check_deadlines(self) -> None:
@@ -354,7 +353,7 @@ class Conversation(RuleBasedStateMachine):
 more = int(os.environ.get("QOS_TEST_EFFORT", "1"))
 TestConversation = pytest.mark.slow(Conversation.TestCase)
 TestConversation.settings = settings(
-    max_examples=120 * more,
+    max_examples=500 * more,
     stateful_step_count=40,
     deadline=None,
     derandomize=more == 1,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
@@ -22,6 +23,7 @@ from qos_async import (
     QosError,
     RejectedError,
     RequestTimeoutError,
+    Timing,
     Topic,
     Trade,
     TransportError,
@@ -336,6 +338,21 @@ async def test_closing_before_anything_ran_ends_everything():
             await client.connect()
 
 
+@pytest.mark.parametrize("seconds", [0, 0.5, 5])
+async def test_a_close_that_is_cut_short_still_ends_those_who_wait(seconds):
+    net = Network(0.5)
+    net.on_link = lambda peer: setattr(peer, "goodbye", 2.0)
+    async with opened(net) as client:
+        trades = client.watch_trades("US:AAPL")
+        if seconds:
+            await asyncio.sleep(seconds)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(0):
+                await client.aclose()
+        assert await within(10, _drain(trades)) == []
+        assert client.state is LinkState.CLOSED
+
+
 async def test_a_server_that_does_not_answer_the_goodbye_cannot_hold_up_closing():
     net = Network(None)
     async with opened(net) as client:
@@ -509,6 +526,16 @@ async def test_many_questions_at_once_are_all_answered_at_the_plans_pace():
         questions = [client.fetch_depth("US:AAPL", via="stream") for _ in range(60)]
         answers = await asyncio.gather(*questions, return_exceptions=True)
         assert [answer for answer in answers if answer != {}] == []
+
+
+async def test_a_pace_slower_than_our_patience_is_not_the_servers_fault():
+    net = Network(latency=0.1)
+    limits = Limits(command_interval=5.0)
+    timing = Timing(request_timeout=4.0)
+    async with opened(net, limits=limits, timing=timing) as client:
+        questions = [client.fetch_depth("US:AAPL", via="stream") for _ in range(4)]
+        answers = await asyncio.gather(*questions, return_exceptions=True)
+        assert answers == [{}] * 4
 
 
 async def test_a_refused_question_harms_nobody_else():

@@ -10,12 +10,14 @@ from typing import Any
 import pytest
 
 from qos_async import (
+    AuthenticationError,
     ClosedError,
     DropOldest,
     Dropped,
     Gap,
     LaggedError,
     Latest,
+    QosError,
     RejectedError,
     RequestTimeoutError,
     Strict,
@@ -106,6 +108,44 @@ async def test_a_loop_that_never_runs_dry_is_told_of_a_refusal_too():
                 peer.push(trade(number), trade(number))
                 await asyncio.sleep(0.1)
                 await anext(trades)
+
+
+async def test_closing_gives_what_is_buffered_although_a_refusal_was_never_heard():
+    net = Network(rule=refusing("US:NONE"))
+    async with opened(net) as client:
+        trades = client.watch_trades("US:AAPL,NONE")
+        peer = await net.link()
+        await asyncio.sleep(1)
+        peer.push(trade(1), trade(2))
+        await asyncio.sleep(1)
+        await trades.aclose()
+        got: list[Any] = []
+        told = 0
+        for _ in range(2):
+            try:
+                got.extend([tick async for tick in trades])
+            except RejectedError:
+                told += 1
+        assert (prices(got), told) == ([1, 2], 1)
+
+
+async def test_a_terminal_error_comes_after_what_is_buffered_even_behind_a_refusal():
+    net = Network(rule=refusing("US:NONE"))
+    async with opened(net) as client:
+        trades = client.watch_trades("US:AAPL,NONE")
+        peer = await net.link()
+        await asyncio.sleep(1)
+        peer.push(trade(1), trade(2), {"msg": "Key expired."})
+        await asyncio.sleep(1)
+        got: list[Any] = []
+        told: list[type[BaseException]] = []
+        for _ in range(5):
+            try:
+                got.append(await anext(trades))
+            except QosError as exc:
+                told.append(type(exc))
+        assert prices(got) == [1, 2]
+        assert told[-1] is AuthenticationError
 
 
 async def test_a_loop_over_nothing_but_refused_symbols_ends_with_the_refusal():
