@@ -69,6 +69,8 @@ async def nothing_left() -> AsyncGenerator[None]:
     gc.collect()  # Unclosed sockets and errors never retrieved complain now.
     await asyncio.sleep(0)
     left = asyncio.all_tasks() - before - {asyncio.current_task()}
+    # A test's own server may hang in a handler; that is what it is for.
+    left = {task for task in left if "RequestHandler" not in repr(task.get_coro())}
     assert not left, f"tasks outlived the test: {left}"
     assert not unhandled, unhandled
 

@@ -47,7 +47,24 @@ def test_an_interval_reads_from_its_short_form_its_number_and_itself(
 
 @pytest.mark.parametrize(
     "wrong",
-    ["1H", "1D", "1min", "3m", "", " 1m", "60", 2, 0, -1, 1002, None, [], {}, 1.5, Interval.UNKNOWN],
+    [
+        "1H",
+        "1D",
+        "1min",
+        "3m",
+        "",
+        " 1m",
+        "60",
+        2,
+        0,
+        -1,
+        1002,
+        None,
+        [],
+        {},
+        1.5,
+        Interval.UNKNOWN,
+    ],
     ids=repr,
 )
 def test_any_other_interval_is_refused_with_the_list_of_what_is_allowed(wrong: Any):

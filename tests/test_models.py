@@ -149,10 +149,19 @@ def test_the_time_of_a_tick_is_aware_and_utc():
 
 def test_what_a_market_may_leave_out_is_none():
     snapshot: Snapshot[Decimal] = Snapshot(symbol="US:A")
-    for name in "last_price prev_close open high low volume turnover".split():
+    for name in [
+        "last_price",
+        "prev_close",
+        "open",
+        "high",
+        "low",
+        "volume",
+        "turnover",
+    ]:
         assert getattr(snapshot, name) is None
     assert snapshot.status is TradingStatus.UNKNOWN
-    assert snapshot.session is snapshot.pre_market is None
+    assert snapshot.session is None
+    assert snapshot.pre_market is None
     assert snapshot.post_market is snapshot.overnight is None
     assert (snapshot.timestamp, snapshot.received_at, snapshot.recovered) == (
         0,

@@ -18,9 +18,16 @@ PURE = sorted(
         *(SOURCE / "_core").glob("*.py"),
         *(
             SOURCE / f"{name}.py"
-            for name in (
-                "symbols enums models periods results config errors stats"
-            ).split()
+            for name in [
+                "symbols",
+                "enums",
+                "models",
+                "periods",
+                "results",
+                "config",
+                "errors",
+                "stats",
+            ]
         ),
     ]
 )

@@ -26,7 +26,7 @@ class Requests:
     """The only queue of what is to be said: each entry has a caller waiting.
 
     A request is given up ``timeout`` seconds after it was sent. One that waits for its
-    turn is given up as long after it was put, or after the last turn of anybody ended:
+    turn is given up as long after it was put, or after it could have had a turn:
     the plan's pace lets many wait long, but none waits for a turn that does not come.
     """
 
@@ -66,9 +66,9 @@ class Requests:
         """Record that a frame was sent, be it a request or not: the others wait."""
         self._moved_at = math.inf
 
-    def turn_ends(self, now: float) -> None:
-        """Record that its answer came, or will not come."""
-        self._moved_at = now
+    def turn_ends(self, free_at: float) -> None:
+        """Record that its answer came, or will not come: the next turn is then."""
+        self._moved_at = free_at
 
     def finish(self, reqid: int) -> Request | None:
         """Forget a question; None if nobody waits for its answer any more."""

@@ -75,8 +75,8 @@ class Speaker:
             self._pacer.overheard(now)
             return None
         self._awaited = None
-        self._requests.turn_ends(now)
         self._pacer.answered(now)
+        self._requests.turn_ends(self._pacer.free_at)
         return sent
 
     def expire(self, now: float) -> Sent | None:
@@ -85,16 +85,15 @@ class Speaker:
         if sent is None or now < sent.due:
             return None
         self._awaited = None
-        self._requests.turn_ends(now)
         self._pacer.expired()
+        self._requests.turn_ends(self._pacer.free_at)
         return sent
 
     def link_lost(self, now: float) -> None:
         """Stop waiting: nothing will be answered any more."""
-        if self._awaited is not None:
-            self._awaited = None
-            self._requests.turn_ends(now)
+        self._awaited = None
         self._pacer.link_lost(now)
+        self._requests.turn_ends(self._pacer.free_at)
 
     def _next_request(self, now: float) -> bytes | None:
         request = self._requests.next(now)

@@ -12,7 +12,7 @@ from qos_async._core.klines import FinishedKlines
 from qos_async._core.text import refusal
 from qos_async._core.topics import LETTERS, Topic
 from qos_async._io.bell import Bell
-from qos_async.errors import RequestTimeoutError
+from qos_async.errors import QosError, RequestTimeoutError
 
 __all__ = ["Inbox"]
 
@@ -51,7 +51,8 @@ class Inbox:
         self.gaps = 0
         self.recovered = 0
         self._waiting = False
-        self._refusal_untold = False
+        self._refusal: QosError | None = None
+        self._late: QosError | None = None
         self._refused: dict[Topic, str] = {}
         self._error: BaseException | None = None
         self._finished = FinishedKlines() if final else None
@@ -96,7 +97,7 @@ class Inbox:
             await self.arrived.wait()
         finally:
             self._waiting = False
-            self.alert = self._refusal_untold
+            self.alert = self._refusal is not None
 
     def want(self, topics: Iterable[Topic]) -> None:
         """Have more topics; the server has not decided on them."""
@@ -131,9 +132,9 @@ class Inbox:
     def unanswered(self, topics: Iterable[Topic]) -> None:
         """Nobody answered in time about ``topics``; they will be asked for again."""
         silent = self.pending.intersection(topics)
-        if silent and self._error is None:
+        if silent:
             names = ", ".join(sorted(str(topic) for topic in silent))
-            self._error = RequestTimeoutError(
+            self._late = RequestTimeoutError(
                 f"no answer to the subscription of {names}"
             )
             self.decided.ring()
@@ -142,41 +143,49 @@ class Inbox:
         """Nothing more will come; what waits can still be read."""
         if not self.ended:
             self.ended = True
-            if error is not None or isinstance(self._error, RequestTimeoutError):
-                self._error = error
+            self._error = error
             self.arrived.ring()
             self.decided.ring()
 
-    def take_error(self, *, patient: bool = False) -> BaseException | None:
+    def take_late(self) -> BaseException | None:
+        """Give the error of a subscription that was not answered in time, once.
+
+        It is for whoever waits for the answer; a loop goes on waiting for ticks.
+        """
+        late, self._late = self._late, None
+        return late
+
+    def take_error(self) -> BaseException | None:
         """Give the error that the reader must hear.
 
         A refusal is told once: the topics that were not refused live on. What ended
-        the subscription is told for ever. With ``patient`` an unanswered
-        subscription is none: a loop simply goes on waiting for it.
+        the subscription is told for ever.
         """
-        error = self._error
-        if self.ended and error is not None:
-            return copy(error)
-        if error is None:
-            return None
-        self._error = None
-        self._refusal_untold = self.alert = False
-        return None if patient and isinstance(error, RequestTimeoutError) else error
+        refusal, self._refusal = self._refusal, None
+        self.alert = self._waiting
+        return refusal or copy(self._error)
 
     def _settle(self) -> None:
         if self.pending or self.ended:
             return
-        if isinstance(self._error, RequestTimeoutError):
-            self._error = None  # The answer came after all.
+        self._late = None  # The answer came after all.
         if self._refused:
-            message = next(iter(self._refused.values()))
-            channels = {topic.channel for topic in self._refused}
-            self._error = refusal(
-                message,
-                operation="/".join(LETTERS[channel] for channel in sorted(channels)),
-                symbols=tuple(sorted({topic.symbol for topic in self._refused})),
-            )
-            self._refused.clear()
-            self._refusal_untold = self.alert = True
+            error = self._sum_up()
+            if self.topics:
+                self._refusal = error
+                self.alert = True
+            else:
+                self.end(error)
             self.arrived.ring()
         self.decided.ring()
+
+    def _sum_up(self) -> QosError:
+        message = next(iter(self._refused.values()))
+        channels = sorted({topic.channel for topic in self._refused})
+        symbols = sorted({topic.symbol for topic in self._refused})
+        self._refused.clear()
+        return refusal(
+            message,
+            operation="/".join(LETTERS[channel] for channel in channels),
+            symbols=tuple(symbols),
+        )

@@ -124,8 +124,10 @@ class Stream(Generic[N]):
             self._finish(None)
             return
         self._root.cancel()
-        await asyncio.wait([self._root])
-        self._finish(None)  # A task that is cancelled before its first step runs none.
+        try:
+            await asyncio.wait([self._root])
+        finally:  # A task that is cancelled before its first step does not even this.
+            self._finish(None)
 
     async def drained(self) -> None:
         """After ``stop``: wait until every reader has taken what is buffered.

@@ -134,7 +134,7 @@ class Subscription(Generic[T]):
     async def _decided(self) -> None:
         inbox = self._inbox
         while True:
-            if (error := inbox.take_error()) is not None:
+            if (error := inbox.take_error() or inbox.take_late()) is not None:
                 raise error
             if inbox.ended:
                 raise ClosedError("the subscription was closed")
@@ -186,7 +186,7 @@ class Subscription(Generic[T]):
     async def _wait(self) -> None:
         """Wait until something may have come, or raise why nothing ever will."""
         inbox = self._inbox
-        error = inbox.take_error(patient=True)
+        error = inbox.take_error()
         if inbox.ended:
             inbox.read_out = True
             inbox.arrived.ring()

@@ -687,6 +687,17 @@ async def test_closing_ends_questions_that_wait_to_be_asked_again(sim, dial):
             asking.cancel()
 
 
+async def test_a_client_belongs_to_one_loop(sim, dial):
+    async with dial(sim) as client:
+        await client.connect()
+
+        async def use() -> None:
+            with pytest.raises(RuntimeError, match="another event loop"):
+                client.watch_trades("US:AAPL")
+
+        await asyncio.to_thread(asyncio.run, use())
+
+
 async def test_draining_over_real_sockets(sim, dial):
     async with dial(sim) as client, client.watch_trades("US:AAPL") as trades:
         reading = asyncio.create_task(_all(trades))

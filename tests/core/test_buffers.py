@@ -80,7 +80,6 @@ def test_the_oldest_go_first_and_are_told_where_they_were():
 
 
 def test_a_notice_before_what_was_dropped_is_told_before_it():
-    # BUG: Dropped is always told first, even if the gap came first.
     buffer = DropOldest(2).open()
     buffer.mark(gap(0))
     for second in (1, 2, 3):

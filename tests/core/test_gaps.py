@@ -65,7 +65,6 @@ def test_joined_gaps_reach_from_the_first_to_the_last():
 
 @pytest.mark.parametrize("worse", ["partial", "unverified", "unfilled"])
 def test_a_joined_gap_never_claims_more_than_its_worse_half(worse: Any):
-    # BUG: the newer status stands for both, so an unfilled hole reads as filled.
     joined = gap(20, 25, status="filled", recovered=3).widened(gap(1, 5, status=worse))
     assert joined.status != "filled"
 

@@ -45,12 +45,22 @@ def test_one_that_was_sent_has_the_timeout_from_then_on():
     assert requests.due == math.inf
 
 
-def test_those_in_a_queue_that_moves_keep_waiting():
+def test_nobody_is_given_up_while_another_has_its_turn():
     requests = queue(0.0, 0.0)
     requests.next(7.0)
-    requests.finish(1)
-    assert requests.overdue(8.0) == []
+    requests.turn_begins()
     assert requests.due == 15.0
+    assert [r.reqid for r in requests.overdue(15.0)] == [1]
+    requests.turn_ends(15.0)
+    assert requests.due == 23.0
+    assert requests.overdue(22.9) == []
+    assert [r.reqid for r in requests.overdue(23.0)] == [2]
+
+
+def test_what_is_due_is_overdue_then_whatever_the_floats():
+    for put in (1e-16, 0.1, 12345.678, 1e6 + 0.1):
+        requests = queue(put)
+        assert [r.reqid for r in requests.overdue(requests.due)] == [1]
 
 
 def test_a_question_that_is_finished_is_gone_sent_or_not():

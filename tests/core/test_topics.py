@@ -75,7 +75,7 @@ def test_topics_are_frozen_sort_and_survive_pickling():
     topic = Topic("kline", "US:A", "1m")
     with pytest.raises(AttributeError):
         topic.symbol = "US:B"  # type: ignore[misc]
-    assert sorted([Topic("trade", "US:B"), Topic("trade", "US:A")])[0].symbol == "US:A"
+    assert min([Topic("trade", "US:B"), Topic("trade", "US:A")]).symbol == "US:A"
     for twin in (pickle.loads(pickle.dumps(topic)), copy.deepcopy(topic)):
         assert twin == topic
         assert type(twin.channel) is Channel

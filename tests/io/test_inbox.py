@@ -42,15 +42,15 @@ def test_an_answer_after_all_makes_a_timeout_undone():
     one = inbox(AAPL)
     one.unanswered([AAPL])
     one.confirm([AAPL])
-    assert one.take_error() is None
+    assert one.take_late() is None
 
 
 def test_a_loop_is_patient_where_entering_is_not():
     one = inbox(AAPL)
     one.unanswered([AAPL])
-    assert one.take_error(patient=True) is None
-    one.unanswered([AAPL])
-    assert isinstance(one.take_error(), RequestTimeoutError)
+    assert one.take_error() is None
+    assert isinstance(one.take_late(), RequestTimeoutError)
+    assert one.take_late() is None
 
 
 def test_what_ended_it_is_told_for_ever_and_each_time_anew():

@@ -175,6 +175,18 @@ async def test_whoever_comes_during_an_outage_is_not_told_of_it():
             assert isinstance(await anext(fresh.events()), Trade)
 
 
+async def test_old_topics_are_told_although_new_ones_are_confirmed_with_them():
+    net = Network(None, 5.0)
+    async with opened(net) as client, client.watch_trades("US:A,B,C,D,E") as old:
+        net.peers[0].end()
+        await asyncio.sleep(1)
+        async with client.watch_trades("HK:1,2,3,4,5"):
+            assert net.peers[1].types() == ["T"]
+            events = old.events()
+            told = [await within(1, anext(events)) for _ in range(5)]
+            assert {gap.topic.symbol[-1] for gap in told} == set("ABCDE")
+
+
 async def test_a_topic_given_up_during_an_outage_leaves_nothing_behind():
     net = Network()
     async with opened(net) as client:
@@ -389,21 +401,6 @@ async def test_a_client_never_opened_closes_without_a_trace():
     async with opened(net):
         pass
     assert net.dialled_at == []
-
-
-async def test_a_client_belongs_to_one_loop():
-    net = Network()
-    async with opened(net) as client:
-        await client.connect()
-
-        def elsewhere() -> None:
-            async def use() -> None:
-                with pytest.raises(RuntimeError, match="another event loop"):
-                    client.watch_trades("US:AAPL")
-
-            asyncio.new_event_loop().run_until_complete(use())
-
-        del elsewhere  # Running a loop inside of another one is not for this test.
 
 
 async def test_a_bug_of_ours_reaches_those_who_wait_instead_of_hanging(caplog):
