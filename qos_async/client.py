@@ -23,6 +23,7 @@ from typing import (
 from msgspec.structs import replace
 
 from qos_async._core.queries import Queries
+from qos_async._core.recovery import Recovery
 from qos_async._io.http import HttpSession
 from qos_async._io.secret import Secret
 from qos_async._io.sessions import SessionLease, check_url
@@ -163,6 +164,7 @@ class Client(Fetching[N], Watching[N]):
             ),
             **wire,
         )
+        queries = Queries(numbers, chunk=limits.symbols)
         self._stream = Stream(
             dialler,
             numbers,
@@ -170,8 +172,9 @@ class Client(Fetching[N], Watching[N]):
             timing=timing,
             stats=self._stats,
             redact=secret.redact,
+            recovery=Recovery(queries) if recover else None,
         )
-        self._queries = Queries(numbers, chunk=limits.symbols)
+        self._queries = queries
 
     def __repr__(self) -> str:
         return f"<Client {self.state} key=***>"

@@ -6,6 +6,7 @@ from typing import TypeAlias
 
 from msgspec import Raw, Struct
 
+from qos_async._core.cases import Healing
 from qos_async._core.topics import Push, Topic
 from qos_async.errors import QosError
 from qos_async.models import N
@@ -16,6 +17,7 @@ __all__ = [
     "Event",
     "Expelled",
     "Failed",
+    "Healed",
     "Lost",
     "Outcome",
     "Remarked",
@@ -40,9 +42,10 @@ class Failed(Struct, frozen=True):
 
 
 class Confirmed(Struct, frozen=True):
-    """The server took these subscriptions."""
+    """The server took these subscriptions, at ``second`` by its own clock."""
 
     topics: frozenset[Topic]
+    second: int | None = None
 
 
 class Declined(Struct, frozen=True):
@@ -62,6 +65,12 @@ class Expelled(Struct, frozen=True):
     """The server refused the key."""
 
     error: QosError
+
+
+class Healed(Struct, frozen=True):
+    """What topics missed in an outage is decided."""
+
+    healings: tuple[Healing, ...]
 
 
 class Unreadable(Struct, frozen=True):
@@ -89,6 +98,7 @@ Outcome: TypeAlias = (
     | Declined
     | Unconfirmed
     | Expelled
+    | Healed
     | Unreadable
     | Remarked
     | Lost

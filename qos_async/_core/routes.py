@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Hashable
 from typing import Any, Generic, TypeVar
 
@@ -12,7 +13,7 @@ from qos_async.enums import Channel
 from qos_async.models import Depth, Kline, Snapshot, Tick, Trade
 from qos_async.symbols import canonical
 
-__all__ = ["Routes"]
+__all__ = ["Route", "Routes"]
 
 S = TypeVar("S")
 
@@ -22,54 +23,76 @@ _TYPES: dict[str, type[Tick]] = {
     Channel.DEPTH: Depth,
     Channel.KLINE: Kline,
 }
+# Twice what the server remembers: the last of what it may tell again.
+_TAILS = {Channel.TRADE: 128}
 assert set(_TYPES.values()) == set(CHANNELS)
+
+
+class Route(Generic[S]):
+    """Where the pushes of one topic go.
+
+    Attributes:
+        watchers: Who watches it. A tuple, replaced on change: a push may be handed
+            round while readers leave.
+        tail: The last pushes that were delivered, by which an outage is bridged.
+    """
+
+    __slots__ = ("tail", "watchers")
+
+    def __init__(self, tail: int = 0) -> None:
+        self.watchers: tuple[S, ...] = ()
+        self.tail: deque[Any] = deque(maxlen=tail)
 
 
 class Routes(Generic[S]):
     """From topics to those who watch them, by one look-up a push."""
 
     def __init__(self) -> None:
-        # Tuples, replaced on change: a push may be handed round while readers leave.
-        self._tables: dict[type[Any], dict[Hashable, tuple[S, ...]]] = {
+        self._tables: dict[type[Any], dict[Hashable, Route[S]]] = {
             kind: {} for kind in _TYPES.values()
         }
+        self._nowhere: Route[S] = Route()
 
-    def find(self, push: Any) -> tuple[S, ...]:
-        """Tell who watches the topic of ``push``."""
+    def find(self, push: Any) -> Route[S]:
+        """Tell where ``push`` goes; a route without watchers if nowhere."""
         kind: Any = push.__class__
         key = push.symbol if kind is not Kline else (push.symbol, push.interval)
         found = self._tables[kind].get(key)
         return self._find_canonical(push) if found is None else found
 
-    def watchers(self, topic: Topic) -> tuple[S, ...]:
-        """Tell who watches ``topic``."""
-        return self._table(topic).get(_key(topic), ())
+    def of(self, topic: Topic) -> Route[S]:
+        """Tell where the pushes of ``topic`` go."""
+        return self._table(topic).get(_key(topic), self._nowhere)
 
     def add(self, topic: Topic, watcher: S) -> None:
         """Let ``watcher`` have the pushes of ``topic``."""
         table, key = self._table(topic), _key(topic)
-        table[key] = (*table.get(key, ()), watcher)
+        route = table.get(key)
+        if route is None:
+            route = table[key] = Route(_TAILS.get(topic.channel, 1))
+        route.watchers = (*route.watchers, watcher)
 
     def remove(self, topic: Topic, watcher: S) -> None:
         """Take ``topic`` away from ``watcher``."""
         table, key = self._table(topic), _key(topic)
-        rest = tuple(other for other in table.get(key, ()) if other is not watcher)
-        if rest:
-            table[key] = rest
-        else:
+        route = self.of(topic)
+        route.watchers = tuple(
+            other for other in route.watchers if other is not watcher
+        )
+        if not route.watchers:
             table.pop(key, None)
 
-    def _table(self, topic: Topic) -> dict[Hashable, tuple[S, ...]]:
+    def _table(self, topic: Topic) -> dict[Hashable, Route[S]]:
         return self._tables[_TYPES[topic.channel]]
 
-    def _find_canonical(self, push: Any) -> tuple[S, ...]:
+    def _find_canonical(self, push: Any) -> Route[S]:
         # The server answers HK:00700 with HK:700; should a push not, mend it here.
         try:
             symbol = canonical(push.symbol)
         except ValueError:
-            return ()
+            return self._nowhere
         if symbol == push.symbol:
-            return ()
+            return self._nowhere
         force_setattr(push, "symbol", symbol)
         return self.find(push)
 

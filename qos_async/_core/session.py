@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Generic
 
 import msgspec
@@ -14,6 +14,7 @@ from qos_async._core.events import (
     Event,
     Expelled,
     Failed,
+    Healed,
     Lost,
     Outcome,
     Remarked,
@@ -24,6 +25,7 @@ from qos_async._core.events import (
 from qos_async._core.gaps import Outage, Outages
 from qos_async._core.liveness import Liveness
 from qos_async._core.patience import Patience
+from qos_async._core.recovery import Recovery
 from qos_async._core.registry import Change, Registry
 from qos_async._core.requests import Requests
 from qos_async._core.sent import Sent
@@ -68,10 +70,12 @@ class Session(Generic[N]):
         timing: Timing,
         stats: Stats,
         redact: Callable[[str], str] = str,
+        recovery: Recovery[N] | None = None,
     ) -> None:
         self.stats = stats
         self.registry = Registry()
         self.outages = Outages()
+        self.recovery = recovery
         self.proven = False
         self._timing = timing
         self._redact = redact
@@ -100,6 +104,13 @@ class Session(Generic[N]):
         """Forget a request that nobody waits for any more."""
         self._requests.finish(reqid)
 
+    def abandon(self, topics: Iterable[Topic]) -> None:
+        """Forget the outages of topics that nobody watches any more."""
+        for topic in topics:
+            self.outages.end(topic)
+            if self.recovery is not None:
+                self.recovery.drop([topic])
+
     def ticked(self, topic: Topic) -> None:
         """Record that a topic ticks before its subscription was confirmed.
 
@@ -125,10 +136,13 @@ class Session(Generic[N]):
             live = self.registry.held | self._early
             wanted = filter(self.registry.wants, live)
             self.outages.begin(wanted, outage)
+        if self.recovery is not None:
+            self.recovery.link_lost()
         self._early.clear()
         self._liveness = None
         self._speaker.link_lost(now)
         self.registry.forget()
+        orphans = self._requests.orphans()
         return [
             Failed(
                 request.reqid,
@@ -136,7 +150,7 @@ class Session(Generic[N]):
                     f"{request.operation}: the link was lost before the answer ({reason})"
                 ),
             )
-            for request in self._requests.orphans()
+            for request in orphans
         ]
 
     # Frames in
@@ -192,7 +206,7 @@ class Session(Generic[N]):
     def _on_ack(self, change: Change, reply: Reply) -> Outcome | None:
         if reply.ok:
             self.registry.confirm(change)
-            return Confirmed(change.topics) if change.add else None
+            return Confirmed(change.topics, reply.time) if change.add else None
         final = self.registry.refuse(change)
         message = self._redact(reply.msg)
         return Declined(change.topics, message) if final else None
@@ -201,6 +215,8 @@ class Session(Generic[N]):
         request = None if sent.reqid is None else self._requests.finish(sent.reqid)
         if request is None:
             return None  # A heartbeat, or a caller that has given up.
+        if self._is_ours(request.reqid):
+            return self._healed(request.reqid, bytes(reply.data) if reply.ok else None)
         if reply.ok:
             return Replied(request.reqid, reply.data)
         return Failed(request.reqid, self._refusal(reply, request.operation))
@@ -209,25 +225,26 @@ class Session(Generic[N]):
 
     def tick(self, now: float) -> list[Outcome]:
         """Give up whatever has passed its deadline."""
+        healed = self._decide(now)
         if not self._patience.is_over(self._due(), now):
-            return []
+            return healed
         live = self._liveness
         if live is not None and live.dead_at <= now:
-            return [Lost(f"nothing was received for {self._timing.silence:g} s")]
-        return [*self._expire_requests(now), *self._expire_sent(now)]
+            return [
+                *healed,
+                Lost(f"nothing was received for {self._timing.silence:g} s"),
+            ]
+        return [*healed, *self._expire_requests(now), *self._expire_sent(now)]
 
-    def _expire_requests(self, now: float) -> list[Outcome]:
+    def _expire_requests(self, now: float) -> Iterator[Outcome]:
         state = "no answer" if self._liveness is not None else "no link"
-        return [
-            Failed(
-                request.reqid,
-                RequestTimeoutError(
-                    f"{request.operation}: {state} "
-                    f"within {self._timing.request_timeout:g} s"
-                ),
-            )
-            for request in self._requests.overdue(now)
-        ]
+        for request in self._requests.overdue(now):
+            if not self._is_ours(request.reqid):
+                text = f"{state} within {self._timing.request_timeout:g} s"
+                error = RequestTimeoutError(f"{request.operation}: {text}")
+                yield Failed(request.reqid, error)
+            elif (healed := self._healed(request.reqid, None)) is not None:
+                yield healed
 
     def _expire_sent(self, now: float) -> list[Outcome]:
         sent = self._speaker.expire(now)
@@ -240,7 +257,7 @@ class Session(Generic[N]):
         """Tell when :meth:`tick` or :meth:`poll` will next have work."""
         live = self._liveness
         speak_at = math.inf if live is None else self._speaker.speak_at(live)
-        return min(self._patience.ends_at(self._due()), speak_at)
+        return min(self._patience.ends_at(self._due()), speak_at, self._heal_at())
 
     def _due(self) -> float:
         live = self._liveness
@@ -250,10 +267,42 @@ class Session(Generic[N]):
             math.inf if live is None else live.dead_at,
         )
 
+    # Recovery
+
+    def _is_ours(self, reqid: int) -> bool:
+        return self.recovery is not None and self.recovery.is_ours(reqid)
+
+    def _healed(self, reqid: int, data: bytes | None) -> Healed | None:
+        assert self.recovery is not None, "see _is_ours"
+        healings = self.recovery.answered(reqid, data)
+        return Healed(tuple(healings)) if healings else None
+
+    def _decide(self, now: float) -> list[Outcome]:
+        healings = [] if self.recovery is None else self.recovery.tick(now)
+        return [Healed(tuple(healings))] if healings else []
+
+    def _heal_at(self) -> float:
+        if self.recovery is None:
+            return math.inf
+        restored = self._liveness is not None and self.registry.settled
+        ask_at = self.recovery.ask_at() if restored else math.inf
+        return min(self.recovery.due, ask_at)
+
+    def _recover(self, now: float) -> None:
+        """Ask for what was missed, once all subscriptions are restored."""
+        restored = self._liveness is not None and self.registry.settled
+        if self.recovery is not None and restored:
+            self.recovery.settled(now)
+            for question in self.recovery.questions(now):
+                query = question.query
+                reqid = self.ask(query.operation, query.body, now)
+                self.recovery.asked(reqid, question)
+
     # Frames out
 
     def poll(self, now: float) -> bytes | None:
         """Take the one frame that may leave at ``now``; see ``Speaker``."""
+        self._recover(now)
         live = self._liveness
         frame = None if live is None else self._speaker.poll(live, now)
         if frame is not None:

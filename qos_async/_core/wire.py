@@ -44,6 +44,7 @@ class Reply(Struct, frozen=True):
     type: str = ""
     msg: str = ""
     reqid: int | None = None
+    time: int | None = None
     data: Raw = Raw(b"null")
 
     @property
@@ -66,6 +67,7 @@ class _Reply(Struct):
     type: Any = None
     msg: Any = None
     reqid: Any = None
+    time: Any = None
     data: Raw = Raw(b"null")
 
 
@@ -120,6 +122,7 @@ def _read_reply(data: bytes) -> Reply:
         type=raw.type if isinstance(raw.type, str) else "",
         msg=raw.msg if isinstance(raw.msg, str) else "",
         reqid=_reqid(raw.reqid),
+        time=raw.time if type(raw.time) is int else None,
         data=raw.data,
     )
 

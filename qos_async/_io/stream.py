@@ -15,11 +15,13 @@ import anyio
 from msgspec.structs import force_setattr
 
 from qos_async._core.buffers import Policy
+from qos_async._core.cases import Healing
 from qos_async._core.events import (
     Confirmed,
     Declined,
     Expelled,
     Failed,
+    Healed,
     Outcome,
     Replied,
     Unconfirmed,
@@ -27,7 +29,8 @@ from qos_async._core.events import (
 from qos_async._core.gaps import Gap
 from qos_async._core.link import LinkEvent
 from qos_async._core.queries import Query
-from qos_async._core.routes import Routes
+from qos_async._core.recovery import Recovery
+from qos_async._core.routes import Route, Routes
 from qos_async._core.session import Session
 from qos_async._core.topics import Push, Topic, topic_of
 from qos_async._io.inbox import Inbox
@@ -75,11 +78,17 @@ class Stream(Generic[N]):
         timing: Timing,
         stats: Stats,
         redact: Callable[[str], str] = str,
+        recovery: Recovery[N] | None = None,
     ) -> None:
         self._limits = limits
         self._stats = stats
         self._session = Session(
-            numbers, limits=limits, timing=timing, stats=stats, redact=redact
+            numbers,
+            limits=limits,
+            timing=timing,
+            stats=stats,
+            redact=redact,
+            recovery=recovery,
         )
         self._links = Links(
             transport, self._session, self, limits=limits, timing=timing
@@ -254,7 +263,7 @@ class Stream(Generic[N]):
             self._routes.remove(topic, inbox)
         registry = self._session.registry
         registry.release(gone)
-        self._session.outages.drop(t for t in gone if not registry.wants(t))
+        self._session.abandon(t for t in gone if not registry.wants(t))
         self._links.work.ring()
 
     def close(self, inbox: Inbox) -> None:
@@ -276,35 +285,50 @@ class Stream(Generic[N]):
         """Hand a tick to everyone who watches its topic."""
         force_setattr(push, "received_at", time.time_ns())
         self._stats.ticks += 1
-        inboxes = self._routes.find(push)
-        if not inboxes:
+        route = self._routes.find(push)
+        if not route.watchers:
             self._stats.unrouted += 1
             return
-        if self._open_outages or self._dirty:
-            self._settle_early(topic_of(push), inboxes)
-        for inbox in inboxes:
+        if (self._open_outages or self._dirty) and self._look_closer(push, route):
+            return
+        self._deliver(push, route)
+
+    def _deliver(self, tick: Any, route: Route[Inbox]) -> None:
+        route.tail.append(tick)
+        for inbox in route.watchers:
             try:
-                inbox.deliver(push)
+                inbox.deliver(tick)
             except LaggedError as exc:
                 inbox.end(exc)
                 self.close(inbox)
 
-    def _settle_early(self, topic: Topic, inboxes: tuple[Inbox, ...]) -> None:
-        """Look closer at a tick that comes before all is confirmed."""
-        self._resume([topic])
+    def _look_closer(self, push: Push[Any], route: Route[Inbox]) -> bool:
+        """Look at a tick that comes before all is confirmed and made good.
+
+        Returns:
+            Whether it is held back.
+        """
+        topic = topic_of(push)
         self._session.ticked(topic)
-        for inbox in inboxes:
+        for inbox in route.watchers:
             inbox.live.add(topic)
+        self._restored([topic], None)
+        recovery = self._session.recovery
+        if recovery is None or topic not in recovery.cases:
+            return False
+        healing = recovery.hold(topic, push)
+        self._links.work.ring()
+        if healing is not None:
+            self._heal(healing)
+        return True
 
     def on_outcome(self, outcome: Outcome) -> None:
         """Tell those who wait for it."""
         match outcome:
-            case Replied(reqid, data):
-                self._questions.settle(reqid, data)
-            case Failed(reqid, error):
-                self._questions.settle(reqid, error)
-            case Confirmed(topics):
-                self._resume(topics)
+            case Replied(reqid, answer) | Failed(reqid, answer):
+                self._questions.settle(reqid, answer)
+            case Confirmed(topics, second):
+                self._restored(topics, second)
                 for inbox in self._watching(topics):
                     inbox.confirm(topics)
             case Declined(topics, message):
@@ -313,6 +337,9 @@ class Stream(Generic[N]):
             case Unconfirmed(topics):
                 for inbox in self._watching(topics):
                     inbox.unanswered(topics)
+            case Healed(healings):
+                for healing in healings:
+                    self._heal(healing)
             case Expelled(error):
                 raise error
             case _:
@@ -320,7 +347,7 @@ class Stream(Generic[N]):
 
     def _watching(self, topics: Iterable[Topic]) -> dict[Inbox, None]:
         return dict.fromkeys(
-            inbox for topic in topics for inbox in self._routes.watchers(topic)
+            inbox for topic in topics for inbox in self._routes.of(topic).watchers
         )
 
     def _refuse(self, inbox: Inbox, topics: Iterable[Topic], message: str) -> None:
@@ -330,22 +357,40 @@ class Stream(Generic[N]):
         if not inbox.topics:
             self.close(inbox)  # Nothing can ever come: a loop must not wait for it.
 
-    def _resume(self, topics: Iterable[Topic]) -> None:
-        """Tell of the outage that has just ended for each of ``topics``."""
+    def _restored(self, topics: Iterable[Topic], second: int | None) -> None:
+        """Make good, or at least tell of, what ``topics`` missed: they are live again."""
+        now, recovery = asyncio.get_running_loop().time(), self._session.recovery
         for topic in topics:
-            outage = self._session.outages.end(topic)
+            outage = self._open_outages.get(topic)
             if outage is None:
                 continue
-            gap = Gap(
-                topic=topic,
-                since=_wall(outage.since),
-                until=datetime.now(UTC),
-                reason=outage.reason,
-            )
-            for inbox in self._routes.watchers(topic):
-                if topic in inbox.live:
-                    self._stats.gaps += 1
-                    inbox.tell(gap)
+            if recovery is None:
+                self._heal(Healing(topic, outage, now, "unfilled"))
+            else:
+                recovery.begin(topic, outage, self._routes.of(topic).tail, now)
+                recovery.acknowledged(topic, second)
+
+    def _heal(self, healing: Healing) -> None:
+        """Tell of a gap, then of what it hid, then of what came since."""
+        topic, route = healing.topic, self._routes.of(healing.topic)
+        self._session.outages.end(topic)
+        gap = Gap(
+            topic=topic,
+            since=_wall(healing.outage.since),
+            until=_wall(healing.until),
+            reason=healing.outage.reason,
+            status=healing.status,
+            recovered=len(healing.recovered),
+        )
+        for inbox in route.watchers:
+            if topic in inbox.live:
+                self._stats.gaps += 1
+                inbox.tell(gap)
+        for tick in healing.recovered:
+            force_setattr(tick, "recovered", True)
+            self._deliver(tick, route)
+        for tick in healing.held:
+            self._deliver(tick, route)
 
 
 def _wall(moment: float) -> datetime:

@@ -1,0 +1,192 @@
+"""Getting back what an outage missed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Generic
+
+from msgspec import Struct
+
+from qos_async._core.cases import ASKED_TRADES, Case, Healing, bars_since, case_of
+from qos_async._core.gaps import Outage
+from qos_async._core.queries import KLINES_MAX, Queries, Query
+from qos_async._core.topics import Topic
+from qos_async.enums import Channel
+from qos_async.errors import DecodeError
+from qos_async.models import N
+
+__all__ = ["Question", "Recovery"]
+
+_PATIENCE = 5.0
+_UNSETTLED = 15.0  # Should the subscriptions never be all restored.
+
+# The server's memory is shortest for trades: they are asked for first.
+_ORDER = (Channel.TRADE, Channel.KLINE, Channel.SNAPSHOT, Channel.DEPTH)
+
+
+class Question(Struct, frozen=True):
+    """What to ask the server about some topics."""
+
+    query: Query[dict[str, Any]]
+    topics: tuple[Topic, ...]
+
+
+class Recovery(Generic[N]):
+    """Asks for what topics missed, and holds their live ticks back until it is decided.
+
+    Nothing is asked before all subscriptions are restored; then one question for each
+    channel and interval. Five seconds after that, whatever is known decides.
+
+    Attributes:
+        cases: The topics that are live again and not decided.
+    """
+
+    def __init__(self, queries: Queries[N]) -> None:
+        self.cases: dict[Topic, Case[Any]] = {}
+        self._queries = queries
+        self._asked: dict[int, Question] = {}
+        self._settled_at = math.inf
+
+    # Topics
+
+    def begin(
+        self, topic: Topic, outage: Outage, tail: Sequence[Any], now: float
+    ) -> None:
+        """Open a case for a topic that is live again, or take up the one there is."""
+        case = self.cases.get(topic)
+        if case is None:
+            self.cases[topic] = case_of(topic, outage, tail, now=now)
+        elif not case.live:
+            case.live = True
+            case.restored_at = now
+
+    def acknowledged(self, topic: Topic, second: int | None) -> None:
+        """Record the server's time in the acknowledgement of a topic."""
+        if (case := self.cases.get(topic)) is not None:
+            case.acked_at = second
+
+    def hold(self, topic: Topic, tick: Any) -> Healing | None:
+        """Hold a live tick back; gives the decision if that one brings it."""
+        return self._decided(self.cases[topic].hold(tick))
+
+    def drop(self, topics: Iterable[Topic]) -> None:
+        """Forget topics that nobody watches any more."""
+        for topic in topics:
+            self.cases.pop(topic, None)
+
+    def link_lost(self) -> None:
+        """Keep the cases for the next link."""
+        self._asked.clear()
+        self._settled_at = math.inf
+        for case in self.cases.values():
+            case.link_lost()
+
+    # Questions and answers
+
+    def settled(self, now: float) -> None:
+        """Record that all subscriptions are restored at ``now`` or were before."""
+        self._settled_at = min(self._settled_at, now) if self.cases else math.inf
+
+    def ask_at(self) -> float:
+        """Tell when :meth:`questions` will next have one, if all is restored."""
+        return min((case.ready_at for case in self._open()), default=math.inf)
+
+    def questions(self, now: float) -> list[Question]:
+        """Give what is to be asked now, channel by channel."""
+        groups: dict[tuple[int, int], list[Case[Any]]] = {}
+        for case in self._open():
+            if case.ready_at <= now:
+                topic = case.topic
+                key = (_ORDER.index(topic.channel), topic.interval or 0)
+                groups.setdefault(key, []).append(case)
+        return [
+            question
+            for key in sorted(groups)
+            for question in self._put(groups[key], now)
+        ]
+
+    def asked(self, reqid: int, question: Question) -> None:
+        """Record under which id a question was asked."""
+        self._asked[reqid] = question
+
+    def is_ours(self, reqid: int) -> bool:
+        """Whether a request asked a question of ours."""
+        return reqid in self._asked
+
+    def answered(self, reqid: int, data: bytes | None) -> list[Healing]:
+        """Take an answer in; None if there was none."""
+        question = self._asked.pop(reqid)
+        rows = None if data is None else _read(question.query, data)
+        decided: list[Healing | None] = []
+        for topic in question.topics:
+            if (case := self.cases.get(topic)) is not None:
+                found = None if rows is None else rows.get(topic.symbol)
+                decided.append(self._decided(case.answer(found)))
+        return [healing for healing in decided if healing is not None]
+
+    # Time
+
+    @property
+    def due(self) -> float:
+        """When whatever is known decides the next case."""
+        return min(map(self._due, self._live()), default=math.inf)
+
+    def tick(self, now: float) -> list[Healing]:
+        """Decide what has waited too long."""
+        late = [case for case in self._live() if self._due(case) <= now]
+        healings = [case.close() for case in late]
+        for healing in healings:
+            self._decided(healing)
+        return healings
+
+    def _due(self, case: Case[Any]) -> float:
+        return min(self._settled_at + _PATIENCE, case.restored_at + _UNSETTLED)
+
+    def _live(self) -> Iterable[Case[Any]]:
+        return (case for case in self.cases.values() if case.live)
+
+    def _open(self) -> Iterable[Case[Any]]:
+        return (case for case in self._live() if case.asks)
+
+    def _put(self, cases: list[Case[Any]], now: float) -> list[Question]:
+        found: list[Question] = []
+        by_symbol = {case.topic.symbol: case.topic for case in cases}
+        for query in self._query(cases, now)(by_symbol):
+            topics = tuple(by_symbol[symbol] for symbol in query.symbols)
+            found.append(Question(query, topics))
+        for case in cases:
+            case.asks = False
+        return found
+
+    def _query(
+        self, cases: list[Case[Any]], now: float
+    ) -> Callable[[Iterable[str]], list[Query[dict[str, Any]]]]:
+        queries, head = self._queries, cases[0].topic
+        match head.channel:
+            case Channel.TRADE:
+                return lambda symbols: queries.trades(symbols, count=ASKED_TRADES)
+            case Channel.KLINE:
+                interval = head.interval
+                assert interval is not None, "a kline topic has one"
+                count = max(bars_since(case.outage, interval, now) for case in cases)
+                count = min(count, KLINES_MAX)
+                return lambda symbols: queries.klines(
+                    symbols, interval=interval, count=count
+                )
+            case Channel.SNAPSHOT:
+                return queries.snapshots
+            case Channel.DEPTH:
+                return queries.depths
+
+    def _decided(self, healing: Healing | None) -> Healing | None:
+        if healing is not None:
+            del self.cases[healing.topic]
+        return healing
+
+
+def _read(query: Query[dict[str, Any]], data: bytes) -> dict[str, Any] | None:
+    try:
+        return query.read(data)
+    except DecodeError:
+        return None  # As good as no answer; the gap says so.
