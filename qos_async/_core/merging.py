@@ -1,0 +1,317 @@
+"""What was traded in an outage, from what both sides of it tell.
+
+Trades carry no id and whole seconds, and alike ones are common: they are told apart
+by (timestamp, price, size) alone and compared as multisets. The side is no part of it,
+because the server tells one trade with a side here and without it there.
+
+Four things are taken on trust; "filled" is exact where they hold:
+
+* C1: while a topic is live its pushes are complete, and no stamp is older than the
+  one before it.
+* C2: the answer lists the newest ``asked`` trades of the tape that the pushes come
+  from, or all of them if there are fewer, in its order or in the reverse.
+* C3: no trade from before the acknowledgement is stamped later than ``acked_at``.
+* C4: ``tail`` is the end of what was delivered, without a hole: at least the last
+  ``asked`` trades, or all since the topic was live (or since the last hole).
+
+Each is checked as far as it can be seen; what cannot be seen is a trade of the hole
+that the server itself has forgotten.
+
+Let *last* be the second of the last trade of ``tail``, and *cut* one after which all
+trades are live: ``acked_at`` (by C3), or the second of the first live push (by C1).
+
+* Left anchor: the answer begins in a second before *last*. Stamps do not fall, so all
+  of second *last* and of the hole comes later than its first trade: it is listed.
+* Right anchor: a trade newer than *cut* was pushed, and one is listed. So all live
+  trades up to *cut* are here, and the answer has got past the hole: it does not lag.
+
+With both, whatever is listed from *last* to *cut*, less ``tail``, less ``live``, is the
+hole. Why delivered trades at the start of an answer are no anchor within second *last*,
+however long their run and however well the order agrees: an outage in which that same
+run was traded once more leaves the same tail, the same answer and the same pushes, with
+another hole. Nobody can tell the two apart.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+from typing import Any, Generic, Literal, TypeAlias
+
+from msgspec import Struct
+
+from qos_async._core.gaps import GapStatus
+from qos_async.models import N, Trade
+
+__all__ = ["Echoes", "Identity", "Merged", "identity", "merge"]
+
+Identity: TypeAlias = tuple[int, object, object]
+
+_NOTHING: Counter[Identity] = Counter()
+_NEVER = -1  # Older than any stamp.
+_LATE = 5
+_RANKS: tuple[GapStatus, ...] = ("filled", "partial", "unverified", "unfilled")
+
+
+def identity(trade: Trade[Any]) -> Identity:
+    """Give all that tells one trade of a symbol from another."""
+    return trade.timestamp, trade.price, trade.size
+
+
+class Merged(Struct, Generic[N], frozen=True):
+    """What an outage's hole can be filled with, and what may be said of it.
+
+    Attributes:
+        status: ``"filled"``: delivered, ``recovered`` and ``live`` are together the
+            tape, in its order. ``"partial"``: the same from where the answer begins,
+            and it does not reach back. ``"unverified"``: the sides disagree, an anchor
+            is missing, or some of what is left may be older than the subscription.
+            ``"unfilled"``: nothing was answered.
+        recovered: To be delivered after the gap and before ``live``, oldest first.
+            None of them can be pushed any more, by C1; if ``live`` is empty, as long
+            as no stamp is older than the acknowledgement (see ``Echoes``).
+        waits_for: What may yet turn ``"unverified"`` into ``"filled"``. ``"push"``:
+            another push; merge again with the same answer. ``"answer"``: a later
+            answer; ask again once a push newer than ``acked_at`` has come. None: this
+            is the last word.
+    """
+
+    status: GapStatus
+    recovered: tuple[Trade[N], ...] = ()
+    waits_for: Literal["push", "answer"] | None = None
+
+    @property
+    def waiting(self) -> bool:
+        """Whether waiting may still lead to ``"filled"``."""
+        return self.waits_for is not None
+
+
+def merge(
+    *,
+    tail: Sequence[Trade[N]],
+    window: Sequence[Trade[N]] | None,
+    live: Sequence[Trade[N]],
+    acked_at: int | None,
+    asked: int = 50,
+) -> Merged[N]:
+    """Find the trades of an outage of one symbol.
+
+    In every verdict, whatever is wrong with the input, no identity is told more often
+    (in ``tail``, ``recovered`` and ``live``) than either the answer lists it or the
+    pushes had brought it. Where the sides disagree, only seconds strictly between
+    those of ``tail`` and those of ``live`` are recovered.
+
+    Without a tail nothing is recovered and nothing is claimed: what the answer lists
+    may all be older than the subscription.
+
+    Args:
+        tail: What was delivered before the outage, as in C4, in that order.
+        window: What the server answered; None if it did not answer.
+        live: All pushes since the acknowledgement, in order.
+        acked_at: The server's second in the acknowledgement, if it told.
+        asked: How many trades the server was asked for.
+    """
+    if not window:
+        return Merged("unfilled")
+    if not tail:
+        return Merged("unverified")
+    sides = _Sides(tail, window, live, asked)
+    # Each cut is sound. The first decides a quiet topic at its first push; the second
+    # copes with a server's clock that runs before or behind the stamps.
+    cuts = [acked_at, live[0].timestamp if live else None]
+    usable = [cut for cut in cuts if cut is not None and cut >= sides.last]
+    verdicts = [_judge(sides, cut) for cut in usable or [sides.last]]
+    return min(verdicts, key=_rank)
+
+
+def _rank(merged: Merged[Any]) -> tuple[int, bool]:
+    return _RANKS.index(merged.status), not merged.waiting
+
+
+class Echoes:
+    """Recovered trades that are pushed after all.
+
+    Under C1 and C3 there are none. Where pushes overtake each other, or stamps lag far
+    behind the server's clock, a push may come that equals a recovered trade. It is
+    taken for the same one, as often as that was recovered: so no identity is ever told
+    more often than it was traded. False as soon as none is expected any more: a push
+    came whose stamp is more than 5 seconds newer than the newest recovered one.
+    """
+
+    __slots__ = ("_left", "_until")
+
+    def __init__(self, recovered: Iterable[Trade[Any]]) -> None:
+        self._left = Counter(map(identity, recovered))
+        self._until = max((second for second, *_ in self._left), default=0) + _LATE
+
+    def __bool__(self) -> bool:
+        return bool(self._left)
+
+    def take(self, push: Trade[Any]) -> bool:
+        """Say whether this push was delivered already, as a recovered trade."""
+        if push.timestamp > self._until:
+            self._left.clear()
+        known = identity(push)
+        echoed = self._left[known] > 0
+        self._left -= Counter([known])  # Drops what falls to zero.
+        return echoed
+
+
+class _Sides(Generic[N]):
+    """What we heard and what the server lists, second by second.
+
+    Attributes:
+        first: The second of our first trade. We may have missed its beginning.
+        last: The second of our last trade before the outage, cut short by it.
+        begins: The second of the first listed trade; older ones of it may be missing.
+        ends: The second of the last listed trade; younger ones of it may be missing.
+        whole: Whether the server lists all it ever had. It says so by listing less
+            than was asked, and is believed unless we heard older trades.
+        rest: What is listed less what we heard.
+    """
+
+    def __init__(
+        self,
+        tail: Sequence[Trade[N]],
+        window: Sequence[Trade[N]],
+        live: Sequence[Trade[N]],
+        asked: int,
+    ) -> None:
+        listed = _oldest_first(window)
+        heard = [*tail[-asked:], *live]
+        self.in_order = _in_order(listed) and _in_order(heard)
+        self.live = live
+        self.listed = sorted(listed, key=_second)
+        self.ours, self.theirs = _by_second([*tail, *live]), _by_second(listed)
+        self.first, self.last = min(map(_second, tail)), max(map(_second, tail))
+        self.begins, self.ends = self.listed[0].timestamp, self.listed[-1].timestamp
+        self.whole = len(listed) < asked and self.begins <= self.first
+        self.rest = _rest(tail, self.listed, live)
+
+    @property
+    def newest(self) -> int:
+        """The second of the newest push; it may still grow."""
+        return max(map(_second, self.live), default=_NEVER)
+
+    @property
+    def reaches_back(self) -> bool:
+        """Whether the left anchor stands."""
+        return self.whole or self.begins < self.last
+
+    @property
+    def mixed(self) -> bool:
+        """Whether some of the rest may be older than the subscription.
+
+        All we heard before the outage was in one second. What else is listed in it may
+        have been traded before we listened.
+        """
+        rest = map(_second, self.rest)
+        return self.first == self.last and any(at == self.last for at in rest)
+
+    def agree(self, cut: int) -> bool:
+        """Whether nothing that can be seen speaks against C1 to C4."""
+        seconds = self.ours.keys() | self.theirs.keys()
+        return self.in_order and not any(self._differ(at, cut) for at in seconds)
+
+    def _differ(self, at: int, cut: int) -> bool:
+        # A second that they know whole holds all of ours, and the other way round. One
+        # that both know in part was cut at the same side, so one part holds the other;
+        # only in the hole may each know what the other does not.
+        ours, theirs = self.ours.get(at, _NOTHING), self.theirs.get(at, _NOTHING)
+        missing, extra = ours - theirs, theirs - ours
+        they_know = self.begins + (not self.whole) <= at < self.ends
+        we_know = self.first < at < self.last or cut < at < self.newest
+        if (missing and they_know) or (extra and we_know):
+            return True
+        return bool(missing and extra) and not self.last <= at <= cut
+
+    def lacks(self, cut: int) -> Literal["push", "answer"] | None:
+        """Say what is missing for the right anchor, if the sides agree.
+
+        If both told of trades after the cut and agree, they told of a common one: the
+        oldest second in which either knows one is whole to one of them, or held by the
+        other's part.
+        """
+        if self.ends <= cut:
+            return "answer"
+        if self.newest <= cut or not self._in_step():
+            return "push"
+        return None
+
+    def _in_step(self) -> bool:
+        # In the newest second the answer may be ahead of the pushes: by what comes
+        # after them. What it lists *before* one of them should have been pushed before
+        # it, unless the answer has an order of its own. The next second will tell.
+        at = self.newest
+        ours = [identity(trade) for trade in self.live if trade.timestamp == at]
+        theirs = [identity(trade) for trade in self.listed if trade.timestamp == at]
+        return at > self.ends or all(a == b for a, b in zip(ours, theirs, strict=False))
+
+    def recovered(self, cut: int, *, agreed: bool) -> tuple[Trade[N], ...]:
+        """Give what of the rest is of the hole and cannot be pushed any more.
+
+        After a push none is older (C1); before the first one, none is expected from
+        before the cut. If the sides disagree, only seconds of silence are taken.
+        """
+        since, until = self.last, self.newest if self.live else cut
+        if not agreed:
+            since, until = since + 1, min(map(_second, self.live), default=cut)
+        since = max(since, self.first + 1)
+        rest = (trade for trade in self.rest if since <= trade.timestamp <= cut)
+        return tuple(trade for trade in rest if trade.timestamp < until)
+
+
+def _judge(sides: _Sides[N], cut: int) -> Merged[N]:
+    agreed = sides.agree(cut)
+    recovered = sides.recovered(cut, agreed=agreed)
+    if not agreed:
+        return Merged("unverified", recovered)
+    possible = sides.reaches_back and not sides.mixed
+    lacking = sides.lacks(cut)
+    if lacking:  # A later answer reaches back even less.
+        return Merged("unverified", recovered, lacking if possible else None)
+    if not sides.reaches_back:
+        return Merged("partial", recovered)
+    return Merged("filled" if possible else "unverified", recovered)
+
+
+def _second(trade: Trade[Any]) -> int:
+    return trade.timestamp
+
+
+def _oldest_first(window: Sequence[Trade[N]]) -> list[Trade[N]]:
+    newest_first = window[0].timestamp > window[-1].timestamp
+    return list(reversed(window)) if newest_first else list(window)
+
+
+def _in_order(trades: Sequence[Trade[Any]]) -> bool:
+    return all(a.timestamp <= b.timestamp for a, b in pairwise(trades))
+
+
+def _by_second(trades: Iterable[Trade[Any]]) -> dict[int, Counter[Identity]]:
+    seconds: dict[int, Counter[Identity]] = {}
+    for trade in trades:
+        seconds.setdefault(trade.timestamp, Counter())[identity(trade)] += 1
+    return seconds
+
+
+def _rest(
+    tail: Iterable[Trade[Any]], listed: list[Trade[N]], live: Iterable[Trade[Any]]
+) -> list[Trade[N]]:
+    # Of copies alike, the delivered ones are the oldest and the live ones the newest:
+    # with those gone, what is left stands in the order of the tape.
+    undelivered = _without(listed, tail)
+    return _without(undelivered[::-1], live)[::-1]
+
+
+def _without(trades: Iterable[Trade[N]], told: Iterable[Trade[Any]]) -> list[Trade[N]]:
+    # Leaves out the first copies.
+    left, kept = Counter(map(identity, told)), list[Trade[N]]()
+    for trade in trades:
+        known = identity(trade)
+        if left[known]:
+            left[known] -= 1
+        else:
+            kept.append(trade)
+    return kept
