@@ -6,6 +6,7 @@ An oracle knows the whole tape. The worlds draw from it what a client gets to se
 from __future__ import annotations
 
 import os
+import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -23,7 +24,7 @@ from qos_async.enums import Side
 from qos_async.models import Trade
 
 ASKED = 6  # Stands for 50: the same logic in a smaller space.
-WORLDS = int(os.environ.get("MERGING_WORLDS", "1500"))
+WORLDS = int(os.environ.get("MERGING_WORLDS", "1000"))
 
 Tape = Sequence[Trade[str]]
 
@@ -88,8 +89,8 @@ def test_an_answer_that_begins_after_the_last_trade_is_partial():
 
 
 def test_an_answer_that_begins_within_the_last_second_is_partial():
-    merged = fill("5a 6bcd", "6cd 7e 9f", "9f", acked_at=8, asked=4)
-    assert outcome(merged) == ("partial", "7e", None)
+    merged = fill("5a 6bcd", "6cdx 7e 9f", "9f", acked_at=8, asked=5)
+    assert outcome(merged) == ("partial", "6x 7e", None)
 
 
 def test_an_answer_from_after_the_outage_recovers_nothing():
@@ -130,7 +131,7 @@ def test_where_the_sides_disagree_only_silent_seconds_are_recovered(
     ("tail", "window", "live"),
     [
         ("5a 6b", "5a 7d 6b 9e", "9e"),  # The answer is in no order.
-        ("5a 6b 5x", "5ax 6b 7d 9e", "9e"),  # Late prints: more may hide.
+        ("5a 6b 5x", "5ax 6bz 7d 9e", "9e"),  # Late prints: more may hide.
         ("5a 6b", "5a 6b 7d 9xe", "9e 9x 8y"),
     ],
 )
@@ -139,6 +140,17 @@ def test_whatever_is_out_of_time_order_is_not_trusted(
 ):
     merged = fill(tail, window, live, acked_at=9, asked=len(tape(window)))
     assert outcome(merged) == ("unverified", "7d", None)
+
+
+def test_a_late_print_long_before_the_outage_does_not_matter():
+    merged = fill("3a 2x 4a 5a 6b", "5a 6b 7d 9e", "9e", acked_at=8, asked=4)
+    assert outcome(merged) == ("filled", "7d", None)
+
+
+def test_an_answer_that_lags_is_compared_with_all_that_was_delivered():
+    tail = "1a 2b 3c 4d 5e 6f"
+    assert outcome(fill(tail, "2b 3c 4d", "9e", 8, 3)) == ("unverified", "", "answer")
+    assert outcome(fill(tail, "2b 3cx 4d", "9e", 8, 4)) == ("unverified", "", None)
 
 
 def test_a_push_older_than_the_last_trade_is_not_trusted():
@@ -198,7 +210,7 @@ def test_a_listed_trade_after_the_acknowledgement_that_was_not_pushed_is_doubtfu
 ):
     """Either the push was lost, or the server's clock is behind the stamps."""
     merged = fill("5a 6b", window, live, acked_at=8, asked=len(tape(window)))
-    assert merged.status == "unverified"
+    assert (merged.status, merged.waiting) == ("unverified", True)
 
 
 def test_a_push_lost_after_the_first_second_is_a_disagreement():
@@ -237,6 +249,8 @@ def test_a_feed_that_lags_behind_the_clock_is_filled_by_its_own_stamps():
 def test_an_acknowledgement_older_than_the_last_trade_counts_as_unknown():
     merged = fill("5a 6b", "5a 6bx 7d 9e", "7d 9e", acked_at=4, asked=5)
     assert outcome(merged) == ("filled", "6x", None)
+    merged = fill("5a 6b", "5a 6bxb", "6b", acked_at=4, asked=4)
+    assert outcome(merged) == ("unverified", "", "answer")
 
 
 # -- Short memories, short tails
@@ -269,6 +283,18 @@ def test_the_newest_may_come_first():
         tail=tape("5a 6b"), window=window, live=tape("9f"), acked_at=8, asked=6
     )
     assert outcome(merged) == ("filled", "6c 7de", None)
+
+
+def test_the_size_is_part_of_a_trade():
+    bigger = trade(6, size="2")
+    merged = merge(
+        tail=[trade(5), trade(6)],
+        window=[trade(5), bigger, trade(6), trade(9)],
+        live=[trade(9)],
+        acked_at=8,
+        asked=4,
+    )
+    assert (merged.status, merged.recovered) == ("filled", (bigger,))
 
 
 def test_the_side_is_no_part_of_a_trade():
@@ -493,7 +519,7 @@ def assert_sound(world: World) -> Merged[str]:
     return merged
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(random=st.randoms(use_true_random=False), shuffled=st.booleans())
 def test_filled_is_the_tape_and_nothing_comes_twice(*, random: Random, shuffled: bool):
     event(assert_sound(make_world(random, shuffled=shuffled)).status)
@@ -520,7 +546,7 @@ def any_trades(draw: st.DrawFn) -> Tape:
     return sorted(trades, key=lambda t: t.timestamp) if draw(st.booleans()) else trades
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(any_trades(), any_trades(), any_trades(), st.none() | st.integers(0, 5))
 def test_nothing_is_told_more_often_than_one_source_tells_it(
     tail: Tape, window: Tape, live: Tape, acked_at: int | None
@@ -633,8 +659,10 @@ def outages(rate: float, outage: float, runs: int, **trouble: Any):
 def test_most_outages_of_a_calm_symbol_are_filled(
     rate: float, outage: float, floor: float
 ):
-    runs = 60
+    runs = 40
     seen = outages(rate, outage, runs)
+    share = seen["filled"] / runs  # Shown by -s.
+    sys.stdout.write(f"\n{rate} trades/s, {outage} s: {share:.0%} filled\n")
     assert seen["filled"] >= floor * runs, seen
     assert seen["wrong"] == seen["twice"] == 0, seen
 
@@ -657,7 +685,7 @@ def test_most_outages_of_a_calm_symbol_are_filled(
 def test_misplaced_trust_is_mostly_seen_and_tells_nothing_twice(
     trouble: dict[str, float],
 ):
-    runs = 40
+    runs = 20
     seen = outages(1, 8, runs, **trouble)
     assert seen["twice"] == 0, seen
     assert seen["wrong"] <= 0.1 * runs, seen
