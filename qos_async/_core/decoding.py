@@ -74,7 +74,8 @@ def _mend(value: Any, *, as_text: bool) -> Any:
             name: _code(item) if name in _CODES else _mend(item, as_text=as_text)
             for name, item in fields.items()
         }
-        return {name: item for name, item in mended.items() if item is not None}
+        # An empty text is no number; it says as little as null.
+        return {name: item for name, item in mended.items() if item not in (None, "")}
     if isinstance(value, list):
         return [_mend(item, as_text=as_text) for item in cast("Any", value)]
     if as_text and type(value) is int:

@@ -64,10 +64,10 @@ class Merged(Struct, Generic[N], frozen=True):
 
     Attributes:
         status: ``"filled"``: delivered, ``recovered`` and ``live`` are together the
-            tape, in its order. ``"partial"``: the same from where the answer begins,
-            and it does not reach back. ``"unverified"``: the sides disagree, an anchor
-            is missing, or some of what is left may be older than the subscription.
-            ``"unfilled"``: nothing was answered.
+            tape, in its order. ``"partial"``: the answer does not reach back; they are
+            the tape after the second it begins in. ``"unverified"``: the sides
+            disagree, an anchor is missing, or some of what is left may be older than
+            the subscription. ``"unfilled"``: nothing was answered.
         recovered: To be delivered after the gap and before ``live``, oldest first.
             None of them can be pushed any more, by C1; if ``live`` is empty, as long
             as no stamp is older than the acknowledgement (see ``Echoes``).
@@ -97,13 +97,10 @@ def merge(
 ) -> Merged[N]:
     """Find the trades of an outage of one symbol.
 
-    In every verdict, whatever is wrong with the input, no identity is told more often
-    (in ``tail``, ``recovered`` and ``live``) than either the answer lists it or the
-    pushes had brought it. Where the sides disagree, only seconds strictly between
-    those of ``tail`` and those of ``live`` are recovered.
-
-    Without a tail nothing is recovered and nothing is claimed: what the answer lists
-    may all be older than the subscription.
+    In every verdict, and whatever is wrong with the input, nothing is told more often
+    (in ``tail``, ``recovered`` and ``live``) than the answer or the pushes have it.
+    Where the sides disagree, only the seconds between ``tail`` and ``live`` are
+    recovered; without a tail nothing, as all may be older than the subscription.
 
     Args:
         tail: What was delivered before the outage, as in C4, in that order.
@@ -132,11 +129,10 @@ def _rank(merged: Merged[Any]) -> tuple[int, bool]:
 class Echoes:
     """Recovered trades that are pushed after all.
 
-    Under C1 and C3 there are none. Where pushes overtake each other, or stamps lag far
-    behind the server's clock, a push may come that equals a recovered trade. It is
-    taken for the same one, as often as that was recovered: so no identity is ever told
-    more often than it was traded. False as soon as none is expected any more: a push
-    came whose stamp is more than 5 seconds newer than the newest recovered one.
+    There should be none (see ``Merged.recovered``). Where pushes overtake each other, or
+    stamps lag behind the clock, a push that equals a recovered trade is taken for it,
+    as often as that was recovered. Then nothing is told more often than it was traded.
+    False when no more are expected: once a push is more than 5 seconds newer.
     """
 
     __slots__ = ("_left", "_until")
@@ -161,14 +157,10 @@ class Echoes:
 class _Sides(Generic[N]):
     """What we heard and what the server lists, second by second.
 
-    Attributes:
-        first: The second of our first trade. We may have missed its beginning.
-        last: The second of our last trade before the outage, cut short by it.
-        begins: The second of the first listed trade; older ones of it may be missing.
-        ends: The second of the last listed trade; younger ones of it may be missing.
-        whole: Whether the server lists all it ever had. It says so by listing less
-            than was asked, and is believed unless we heard older trades.
-        rest: What is listed less what we heard.
+    ``first`` and ``last`` are the seconds of the ends of the tail; we may have missed
+    the beginning of the one and the end of the other. The same goes for the answer's
+    ``begins`` and ``ends``, unless it is the ``whole`` tape: it says so by listing less
+    than was asked, and is believed unless we heard older trades.
     """
 
     def __init__(
@@ -185,13 +177,22 @@ class _Sides(Generic[N]):
         self.listed = sorted(listed, key=_second)
         self.ours, self.theirs = _by_second([*tail, *live]), _by_second(listed)
         self.first, self.last = min(map(_second, tail)), max(map(_second, tail))
-        self.begins, self.ends = self.listed[0].timestamp, self.listed[-1].timestamp
         self.whole = len(listed) < asked and self.begins <= self.first
-        self.rest = _rest(tail, self.listed, live)
+        # Of copies alike, the delivered ones are the oldest and the live ones the
+        # newest: with those gone, what is left stands in the order of the tape.
+        undelivered = _without(self.listed, tail)
+        self.rest = _without(undelivered[::-1], live)[::-1]
+
+    @property
+    def begins(self) -> int:
+        return self.listed[0].timestamp
+
+    @property
+    def ends(self) -> int:
+        return self.listed[-1].timestamp
 
     @property
     def newest(self) -> int:
-        """The second of the newest push; it may still grow."""
         return max(map(_second, self.live), default=_NEVER)
 
     @property
@@ -203,11 +204,9 @@ class _Sides(Generic[N]):
     def mixed(self) -> bool:
         """Whether some of the rest may be older than the subscription.
 
-        All we heard before the outage was in one second. What else is listed in it may
-        have been traded before we listened.
+        If all of the tail is of one second, that second began before we listened.
         """
-        rest = map(_second, self.rest)
-        return self.first == self.last and any(at == self.last for at in rest)
+        return self.first == self.last in map(_second, self.rest)
 
     def agree(self, cut: int) -> bool:
         """Whether nothing that can be seen speaks against C1 to C4."""
@@ -229,9 +228,8 @@ class _Sides(Generic[N]):
     def lacks(self, cut: int) -> Literal["push", "answer"] | None:
         """Say what is missing for the right anchor, if the sides agree.
 
-        If both told of trades after the cut and agree, they told of a common one: the
-        oldest second in which either knows one is whole to one of them, or held by the
-        other's part.
+        If both know trades after the cut and agree, they know a common one: in the
+        oldest second of these, one side holds all that the other does.
         """
         if self.ends <= cut:
             return "answer"
@@ -246,7 +244,7 @@ class _Sides(Generic[N]):
         at = self.newest
         ours = [identity(trade) for trade in self.live if trade.timestamp == at]
         theirs = [identity(trade) for trade in self.listed if trade.timestamp == at]
-        return at > self.ends or all(a == b for a, b in zip(ours, theirs, strict=False))
+        return all(a == b for a, b in zip(ours, theirs, strict=False))
 
     def recovered(self, cut: int, *, agreed: bool) -> tuple[Trade[N], ...]:
         """Give what of the rest is of the hole and cannot be pushed any more.
@@ -258,8 +256,7 @@ class _Sides(Generic[N]):
         if not agreed:
             since, until = since + 1, min(map(_second, self.live), default=cut)
         since = max(since, self.first + 1)
-        rest = (trade for trade in self.rest if since <= trade.timestamp <= cut)
-        return tuple(trade for trade in rest if trade.timestamp < until)
+        return tuple(one for one in self.rest if since <= one.timestamp < until)
 
 
 def _judge(sides: _Sides[N], cut: int) -> Merged[N]:
@@ -294,15 +291,6 @@ def _by_second(trades: Iterable[Trade[Any]]) -> dict[int, Counter[Identity]]:
     for trade in trades:
         seconds.setdefault(trade.timestamp, Counter())[identity(trade)] += 1
     return seconds
-
-
-def _rest(
-    tail: Iterable[Trade[Any]], listed: list[Trade[N]], live: Iterable[Trade[Any]]
-) -> list[Trade[N]]:
-    # Of copies alike, the delivered ones are the oldest and the live ones the newest:
-    # with those gone, what is left stands in the order of the tape.
-    undelivered = _without(listed, tail)
-    return _without(undelivered[::-1], live)[::-1]
 
 
 def _without(trades: Iterable[Trade[N]], told: Iterable[Trade[Any]]) -> list[Trade[N]]:

@@ -310,9 +310,9 @@ class Session(Generic[N]):
         return frame
 
     def greet(self) -> None:
-        """Make a heartbeat due at once if there is nothing else to say.
+        """Make a heartbeat due at once if nothing else is said or to be said.
 
         A link is proven by an answer, so something must be said on it.
         """
-        if self._liveness is not None and not self._speaker.has_work:
+        if self._liveness is not None and self._speaker.is_idle:
             self._liveness.beat_at = -math.inf

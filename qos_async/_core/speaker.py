@@ -45,6 +45,11 @@ class Speaker:
         """Whether anything but a heartbeat is to be said."""
         return self._requests.has_work or self._registry.has_work
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is to be said, and no answer is awaited."""
+        return self._awaited is None and not self.has_work
+
     def new_reqid(self) -> int:
         """Give a positive number that was never given before."""
         return next(self._reqids)

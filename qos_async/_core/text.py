@@ -13,12 +13,18 @@ _LENGTH = 200
 _LOOKED_AT = 4096
 
 # The server has no error codes, only words; one text is public: "Key expired."
+# What it says of a "key" may also be about a field of ours: a bad key ends all, so only
+# what is plainly said of the API key counts.
+_FAULTY = (
+    r"expired?|invalid|incorrect|wrong|unknown|missing|required|empty|illegal|disabled"
+    r"|denied|refused|rejected|banned|过期|无效|错误"
+    r"|not (?:found|exist|valid|recogni|active|authori)"
+)
 _ABOUT_THE_KEY = re.compile(
-    r"\bkey\b.{0,20}(?:expire|invalid|incorrect|wrong|unknown|missing|required|empty"
-    r"|error|illegal|disabled|denied|refused|banned|过期|无效|错误"
-    r"|not (?:found|exist|valid|recogni|active|authori))"
-    r"|(?:expired|invalid|incorrect|wrong|unknown|missing|bad|no)\W+(?:api[ _-]?)?key\b"
-    r"|unauthori[sz]ed\W*$|authenticat|密钥",
+    rf"\bkey\W+(?:\*\*\*\W+)?(?:(?:has|have|is|was|does|been)\W+)*(?:{_FAULTY})"
+    r"|\b(?:expired|invalid|incorrect|wrong|unknown|missing|bad|no)\W+(?:api[ _-]?)?key"
+    r"(?: (?:provided|supplied|given))?\W*$"
+    r"|key ?(?:已|不)?(?:过期|无效|错误|存在)|unauthori[sz]ed\W*$|authentication (?:failed|error|required)|密钥",
     re.IGNORECASE,
 )
 _ABOUT_THE_PLAN = re.compile(

@@ -76,7 +76,7 @@ Message: TypeAlias = Push[N] | Reply | Unknown
 _encoder = msgspec.json.Encoder()
 _headers = msgspec.json.Decoder(_Header)
 _replies = msgspec.json.Decoder(_Reply)
-_NO_REQID = 0  # One that we never send: what carries junk answers nothing.
+_NO_REQID = -1  # One that we never send: what carries junk answers nothing.
 
 
 class Frames(Generic[N]):
@@ -128,7 +128,9 @@ def _read_reply(data: bytes) -> Reply:
 
 
 def _reqid(value: Any) -> int | None:
-    if value is None or type(value) is int:
+    if value is None or value == 0:
+        return None  # Nothing, or the zero of a server that fills in what it lacks.
+    if type(value) is int:
         return value
     try:
         return int(value) if isinstance(value, (str, float)) else _NO_REQID

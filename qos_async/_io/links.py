@@ -142,7 +142,6 @@ class Links(Generic[N]):
         error: TransportError | None = None
         try:
             self._session.link_up(born)
-            self._session.greet()
             self.work.ring()
             error = await self._listen(live)
         finally:
@@ -215,6 +214,8 @@ class Links(Generic[N]):
                 else:
                     self._listener.on_outcome(outcome)
             live = self._live
+            if live is not None and not self._session.proven:
+                self._session.greet()
             if live is not None and (frame := self._session.poll(now)) is not None:
                 await self._send(live, frame)
             else:

@@ -72,6 +72,7 @@ class World:
         change = self.registry.next_change()
         if change is None:
             return False
+        assert change.topics <= self.registry.dirty.keys(), "it repeats itself"
         self.registry.sent(change)
         self.asked = change
         return True

@@ -405,7 +405,12 @@ def test_a_reqid_may_be_text(reqid: Any):
     assert read({"type": "S", "msg": "OK", "reqid": reqid}).reqid == 1
 
 
-@pytest.mark.parametrize("reqid", [-1, 0, 2**62, 10**25])
+def test_a_reqid_of_zero_is_none():
+    # The zero value of a server in Go: a heartbeat's answer would prove nothing.
+    assert read({"type": "H", "msg": "OK", "reqid": 0}).reqid is None
+
+
+@pytest.mark.parametrize("reqid", [-1, 2**62, 10**25])
 def test_any_number_may_be_a_reqid(reqid: int):
     assert read({"type": "S", "msg": "OK", "reqid": reqid}).reqid == reqid
 

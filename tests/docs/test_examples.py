@@ -53,7 +53,7 @@ async def test_the_bot_tells_of_a_cut_and_stops_on_sigterm(
         simulator.cut()
         while not (line := await process.stdout.readline()).startswith(b"blind on"):
             assert line
-        shown = await finish(process, signal.SIGTERM, warned="link lost")
+        shown = await finish(process, signal.SIGTERM)
     assert process.returncode == 0
     assert shown.endswith("every trade that was received has been seen\n")
 
