@@ -52,14 +52,21 @@ class Recovery(Generic[N]):
 
     def begin(
         self, topic: Topic, outage: Outage, tail: Sequence[Any], now: float
-    ) -> None:
-        """Open a case for a topic that is live again, or take up the one there is."""
+    ) -> bool:
+        """Open a case for a topic that is live again, or take up the one there is.
+
+        Returns:
+            Whether that is news: it may be told twice, by a tick and by the server's yes.
+        """
         case = self.cases.get(topic)
         if case is None:
             self.cases[topic] = case_of(topic, outage, tail, now=now)
-        elif not case.live:
-            case.live = True
-            case.restored_at = now
+            return True
+        if case.live:
+            return False
+        case.live = True
+        case.restored_at = now
+        return True
 
     def acknowledged(self, topic: Topic, second: int | None) -> None:
         """Record the server's time in the acknowledgement of a topic."""

@@ -28,6 +28,7 @@ class Inbox:
         topics: What is subscribed, refused topics excepted.
         pending: Those of ``topics`` that the server has not decided yet.
         live: Those of ``topics`` that have been live, so that an outage is a gap.
+        interrupted: Those that were live before an outage that was not told of yet.
         arrived: Rings when there is something to read, or nothing more to come.
         decided: Rings when the server has decided on topics.
         ended: Whether nothing more will come.
@@ -43,6 +44,7 @@ class Inbox:
         self.topics: set[Topic] = set()
         self.pending: set[Topic] = set()
         self.live: set[Topic] = set()
+        self.interrupted: set[Topic] = set()
         self.arrived = Bell()
         self.decided = Bell()
         self.ended = False
@@ -73,8 +75,14 @@ class Inbox:
     def tell(self, gap: Gap) -> None:
         """Take in a notice."""
         self.gaps += 1
+        self.interrupted.discard(gap.topic)
         self.buffer.mark(gap)
         self.arrived.ring()
+
+    def interrupt(self, topic: Topic) -> None:
+        """There was an outage; it concerns the reader if the topic was live before."""
+        if topic in self.live:
+            self.interrupted.add(topic)
 
     @property
     def reading(self) -> bool:
@@ -111,6 +119,7 @@ class Inbox:
         self.topics -= gone
         self.pending -= gone
         self.live -= gone
+        self.interrupted -= gone
         self._settle()
         return gone
 
@@ -126,6 +135,7 @@ class Inbox:
             self.topics.discard(topic)
             self.pending.discard(topic)
             self.live.discard(topic)
+            self.interrupted.discard(topic)
             self._refused[topic] = message
         self._settle()
 

@@ -310,9 +310,9 @@ class Stream(Generic[N]):
         """
         topic = topic_of(push)
         self._session.ticked(topic)
+        self._restored([topic], None)
         for inbox in route.watchers:
             inbox.live.add(topic)
-        self._restored([topic], None)
         recovery = self._session.recovery
         if recovery is None or topic not in recovery.cases:
             return False
@@ -327,16 +327,8 @@ class Stream(Generic[N]):
         match outcome:
             case Replied(reqid, answer) | Failed(reqid, answer):
                 self._questions.settle(reqid, answer)
-            case Confirmed(topics, second):
-                self._restored(topics, second)
-                for inbox in self._watching(topics):
-                    inbox.confirm(topics)
-            case Declined(topics, message):
-                for inbox in self._watching(topics):
-                    self._refuse(inbox, topics, message)
-            case Unconfirmed(topics):
-                for inbox in self._watching(topics):
-                    inbox.unanswered(topics)
+            case Confirmed() | Declined() | Unconfirmed():
+                self._on_decision(outcome)
             case Healed(healings):
                 for healing in healings:
                     self._heal(healing)
@@ -344,6 +336,19 @@ class Stream(Generic[N]):
                 raise error
             case _:
                 raise AssertionError(f"{outcome} is none of the stream's business")
+
+    def _on_decision(self, outcome: Confirmed | Declined | Unconfirmed) -> None:
+        topics = outcome.topics
+        if isinstance(outcome, Confirmed):
+            self._restored(topics, outcome.second)
+        for inbox in self._watching(topics):
+            match outcome:
+                case Confirmed():
+                    inbox.confirm(topics)
+                case Declined(_, message):
+                    self._refuse(inbox, topics, message)
+                case Unconfirmed():
+                    inbox.unanswered(topics)
 
     def _watching(self, topics: Iterable[Topic]) -> dict[Inbox, None]:
         return dict.fromkeys(
@@ -364,10 +369,13 @@ class Stream(Generic[N]):
             outage = self._open_outages.get(topic)
             if outage is None:
                 continue
+            route = self._routes.of(topic)
+            if recovery is None or recovery.begin(topic, outage, route.tail, now):
+                for inbox in route.watchers:
+                    inbox.interrupt(topic)
             if recovery is None:
                 self._heal(Healing(topic, outage, now, "unfilled"))
             else:
-                recovery.begin(topic, outage, self._routes.of(topic).tail, now)
                 recovery.acknowledged(topic, second)
 
     def _heal(self, healing: Healing) -> None:
@@ -383,7 +391,7 @@ class Stream(Generic[N]):
             recovered=len(healing.recovered),
         )
         for inbox in route.watchers:
-            if topic in inbox.live:
+            if topic in inbox.interrupted:
                 self._stats.gaps += 1
                 inbox.tell(gap)
         for tick in healing.recovered:

@@ -36,7 +36,7 @@ def test_a_push_finds_those_who_watch_its_topic_and_nobody_else(topic: Topic):
     routes.add(topic, "me")
     for other, push in PUSHES.items():
         expected = ("me",) if other == topic else ()
-        assert routes.find(push) == routes.watchers(other) == expected
+        assert routes.find(push).watchers == routes.of(other).watchers == expected
 
 
 def test_several_may_watch_one_topic_and_leave_one_by_one():
@@ -45,13 +45,13 @@ def test_several_may_watch_one_topic_and_leave_one_by_one():
     push = PUSHES[topic]
     routes.add(topic, "one")
     routes.add(topic, "two")
-    handed_round = routes.find(push)
+    handed_round = routes.find(push).watchers
     routes.remove(topic, "one")
     assert handed_round == ("one", "two")
-    assert routes.find(push) == ("two",)
+    assert routes.find(push).watchers == ("two",)
     routes.remove(topic, "two")
     routes.remove(topic, "two")
-    assert routes.find(push) == routes.watchers(topic) == ()
+    assert routes.find(push).watchers == routes.of(topic).watchers == ()
 
 
 def test_a_symbol_in_another_spelling_finds_its_way_and_is_mended():
@@ -59,10 +59,10 @@ def test_a_symbol_in_another_spelling_finds_its_way_and_is_mended():
     routes.add(Topic("trade", "HK:700"), "me")
     routes.add(Topic("kline", "HK:700", "1m"), "you")
     push = Trade(symbol="hk:00700", price="1")
-    assert routes.find(push) == ("me",)
+    assert routes.find(push).watchers == ("me",)
     assert push.symbol == "HK:700"
     bar = kline("HK:0700", 1)
-    assert routes.find(bar) == ("you",)
+    assert routes.find(bar).watchers == ("you",)
     assert bar.symbol == "HK:700"
 
 
@@ -70,10 +70,10 @@ def test_a_symbol_in_another_spelling_finds_its_way_and_is_mended():
 def test_a_symbol_nobody_watches_or_understands_finds_nobody(symbol: str):
     routes: Routes[str] = Routes()
     routes.add(Topic("trade", "US:A"), "me")
-    assert routes.find(Trade(symbol=symbol, price="1")) == ()
+    assert routes.find(Trade(symbol=symbol, price="1")).watchers == ()
 
 
 def test_a_kline_of_an_unknown_interval_finds_nobody():
     routes: Routes[str] = Routes()
     routes.add(Topic("kline", "US:A", "1m"), "me")
-    assert routes.find(kline("US:A", 7)) == ()
+    assert routes.find(kline("US:A", 7)).watchers == ()

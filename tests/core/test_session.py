@@ -36,7 +36,17 @@ from qos_async.errors import (
 )
 from qos_async.models import Trade
 from qos_async.stats import Stats
-from tests.core.wires import PUSHES, encoded, no, ok, said, session, topics, trades
+from tests.core.wires import (
+    ACKED_AT,
+    PUSHES,
+    encoded,
+    no,
+    ok,
+    said,
+    session,
+    topics,
+    trades,
+)
 
 A, B = trades("US:A", "US:B")
 (DEPTH,) = topics("depth", "US:A")
@@ -335,7 +345,7 @@ def test_an_acknowledgement_confirms_with_or_without_an_id(more: dict[str, Any])
     alive = session()
     alive.registry.want([A, B])
     event = alive.receive(ok(alive.poll(0.0), **more), 0.5)
-    assert event == Confirmed(frozenset([A, B]))
+    assert event == Confirmed(frozenset([A, B]), ACKED_AT)
     assert alive.registry.held == {A, B}
     assert alive.stats.unmatched == 0
 
@@ -351,7 +361,7 @@ def test_an_answer_that_does_not_fit_is_counted_and_ignored(more: dict[str, Any]
     assert alive.stats.unmatched == 1
     assert not alive.registry.holds(A)
     assert not alive.proven
-    assert alive.receive(ok(frame), 1.0) == Confirmed(frozenset([A]))
+    assert alive.receive(ok(frame), 1.0) == Confirmed(frozenset([A]), ACKED_AT)
 
 
 def test_a_second_answer_is_counted_and_ignored():
@@ -390,7 +400,7 @@ def test_a_late_no_is_not_taken_for_a_fresh_one():
     event = alive.receive(no(late), 8.5)
     assert not isinstance(event, Declined)
     assert alive.registry.wants(A)
-    assert alive.receive(ok(again), 9.0) == Confirmed(frozenset([A]))
+    assert alive.receive(ok(again), 9.0) == Confirmed(frozenset([A]), ACKED_AT)
 
 
 def test_the_answer_to_a_frame_of_the_old_link_means_nothing_on_the_new_one():
@@ -476,7 +486,7 @@ def test_an_unanswered_change_is_told_and_asked_for_again():
     assert alive.tick(8.0) == []
     again = alive.poll(8.0)
     assert said(again)["codes"] == said(first)["codes"]
-    assert alive.receive(ok(again), 8.5) == Confirmed(frozenset([A, B]))
+    assert alive.receive(ok(again), 8.5) == Confirmed(frozenset([A, B]), ACKED_AT)
 
 
 def test_an_unanswered_removal_is_asked_for_again_and_told_to_nobody():
@@ -688,7 +698,7 @@ def test_our_own_stall_gives_the_socket_a_chance_first():
     reqid = alive.ask("RS", BODY, 0.0)
     frame = alive.poll(0.0)
     assert alive.tick(60.0) == []
-    assert alive.receive(ok(frame), 60.0) == Confirmed(frozenset([A]))
+    assert alive.receive(ok(frame), 60.0) == Confirmed(frozenset([A]), ACKED_AT)
     assert alive.tick(60.5) == []
     outcomes = alive.tick(61.0)
     assert not any(isinstance(o, Lost) for o in outcomes)
@@ -716,7 +726,7 @@ def test_an_answer_in_the_nick_of_time_counts():
     alive = session()
     alive.registry.want([A])
     frame = alive.poll(0.0)
-    assert alive.receive(ok(frame), 7.999) == Confirmed(frozenset([A]))
+    assert alive.receive(ok(frame), 7.999) == Confirmed(frozenset([A]), ACKED_AT)
     assert alive.tick(8.0) == []
 
 

@@ -88,6 +88,9 @@ def said(frame: bytes | None) -> dict[str, Any]:
     return message
 
 
+ACKED_AT = 1741960243
+
+
 def ok(frame: bytes | None, **more: Any) -> bytes:
     """Answer a frame with yes."""
     return _answer(said(frame), "OK", more)
@@ -99,7 +102,7 @@ def no(frame: bytes | None, msg: str = "no such code", **more: Any) -> bytes:
 
 
 def _answer(asked: dict[str, Any], msg: str, more: dict[str, Any]) -> bytes:
-    answer = {"type": asked["type"], "msg": msg, "time": 1741960243}
+    answer = {"type": asked["type"], "msg": msg, "time": ACKED_AT}
     if "reqid" in asked:
         answer["reqid"] = asked["reqid"]
     answer |= more

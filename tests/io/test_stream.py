@@ -183,7 +183,7 @@ async def test_old_topics_are_told_although_new_ones_are_confirmed_with_them():
         async with client.watch_trades("HK:1,2,3,4,5"):
             assert net.peers[1].types() == ["T"]
             events = old.events()
-            told = [await within(1, anext(events)) for _ in range(5)]
+            told = [await within(10, anext(events)) for _ in range(5)]
             assert {gap.topic.symbol[-1] for gap in told} == set("ABCDE")
 
 
