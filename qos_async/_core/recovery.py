@@ -10,6 +10,7 @@ from msgspec import Struct
 
 from qos_async._core.cases import ASKED_TRADES, Case, Healing, bars_since, case_of
 from qos_async._core.gaps import Outage
+from qos_async._core.merging import Echoes
 from qos_async._core.queries import KLINES_MAX, Queries, Query
 from qos_async._core.topics import Topic
 from qos_async.enums import Channel
@@ -40,10 +41,13 @@ class Recovery(Generic[N]):
 
     Attributes:
         cases: The topics that are live again and not decided.
+        echoes: Recovered trades that may be pushed after all, by topic. Always the same
+            object, so that it may be looked at for each tick.
     """
 
     def __init__(self, queries: Queries[N]) -> None:
         self.cases: dict[Topic, Case[Any]] = {}
+        self.echoes: dict[Topic, Echoes] = {}
         self._queries = queries
         self._asked: dict[int, Question] = {}
         self._settled_at = math.inf
@@ -77,10 +81,21 @@ class Recovery(Generic[N]):
         """Hold a live tick back; gives the decision if that one brings it."""
         return self._decided(self.cases[topic].hold(tick))
 
+    def is_echo(self, topic: Topic, tick: Any) -> bool:
+        """Whether a push was delivered already, as a recovered trade."""
+        echoes = self.echoes.get(topic)
+        if echoes is None:
+            return False
+        echoed = echoes.take(tick)
+        if not echoes:
+            del self.echoes[topic]
+        return echoed
+
     def drop(self, topics: Iterable[Topic]) -> None:
         """Forget topics that nobody watches any more."""
         for topic in topics:
             self.cases.pop(topic, None)
+            self.echoes.pop(topic, None)
 
     def link_lost(self) -> None:
         """Keep the cases for the next link."""
@@ -189,6 +204,8 @@ class Recovery(Generic[N]):
     def _decided(self, healing: Healing | None) -> Healing | None:
         if healing is not None:
             del self.cases[healing.topic]
+            if healing.recovered and healing.topic.channel is Channel.TRADE:
+                self.echoes[healing.topic] = Echoes(healing.recovered)
         return healing
 
 

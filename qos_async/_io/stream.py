@@ -95,6 +95,7 @@ class Stream(Generic[N]):
         )
         self._open_outages = self._session.outages.open
         self._dirty = self._session.registry.dirty
+        self._echoes: dict[Topic, Any] = {} if recovery is None else recovery.echoes
         self._questions = Questions(self._session, redact)
         self._routes: Routes[Inbox] = Routes()
         self._inboxes: dict[Inbox, None] = {}
@@ -289,7 +290,8 @@ class Stream(Generic[N]):
         if not route.watchers:
             self._stats.unrouted += 1
             return
-        if (self._open_outages or self._dirty) and self._look_closer(push, route):
+        unusual = self._open_outages or self._dirty or self._echoes
+        if unusual and self._look_closer(push, route):
             return
         self._deliver(push, route)
 
@@ -306,7 +308,7 @@ class Stream(Generic[N]):
         """Look at a tick that comes before all is confirmed and made good.
 
         Returns:
-            Whether it is held back.
+            Whether it is held back, or was delivered already.
         """
         topic = topic_of(push)
         self._session.ticked(topic)
@@ -314,8 +316,10 @@ class Stream(Generic[N]):
         for inbox in route.watchers:
             inbox.live.add(topic)
         recovery = self._session.recovery
-        if recovery is None or topic not in recovery.cases:
+        if recovery is None:
             return False
+        if topic not in recovery.cases:
+            return recovery.is_echo(topic, push)
         healing = recovery.hold(topic, push)
         self._links.work.ring()
         if healing is not None:
