@@ -119,11 +119,7 @@ def merge(
     cuts = [acked_at, live[0].timestamp if live else None]
     usable = [cut for cut in cuts if cut is not None and cut >= sides.last]
     verdicts = [_judge(sides, cut) for cut in usable or [sides.last]]
-    return min(verdicts, key=_rank)
-
-
-def _rank(merged: Merged[Any]) -> tuple[int, bool]:
-    return _RANKS.index(merged.status), not merged.waiting
+    return min(verdicts, key=lambda it: (_RANKS.index(it.status), not it.waiting))
 
 
 class Echoes:
@@ -210,8 +206,8 @@ class _Sides(Generic[N]):
 
     def agree(self, cut: int) -> bool:
         """Whether nothing that can be seen speaks against C1 to C4."""
-        seconds = self.ours.keys() | self.theirs.keys()
-        return self.in_order and not any(self._differ(at, cut) for at in seconds)
+        known = self.ours.keys() | self.theirs.keys()
+        return self.in_order and not any(self._differ(at, cut) for at in known)
 
     def _differ(self, at: int, cut: int) -> bool:
         # A second that they know whole holds all of ours, and the other way round. One
@@ -241,9 +237,8 @@ class _Sides(Generic[N]):
         # In the newest second the answer may be ahead of the pushes: by what comes
         # after them. What it lists *before* one of them should have been pushed before
         # it, unless the answer has an order of its own. The next second will tell.
-        at = self.newest
-        ours = [identity(trade) for trade in self.live if trade.timestamp == at]
-        theirs = [identity(trade) for trade in self.listed if trade.timestamp == at]
+        ours = [identity(one) for one in self.live if one.timestamp == self.newest]
+        theirs = [identity(one) for one in self.listed if one.timestamp == self.newest]
         return all(a == b for a, b in zip(ours, theirs, strict=False))
 
     def recovered(self, cut: int, *, agreed: bool) -> tuple[Trade[N], ...]:
@@ -297,9 +292,7 @@ def _without(trades: Iterable[Trade[N]], told: Iterable[Trade[Any]]) -> list[Tra
     # Leaves out the first copies.
     left, kept = Counter(map(identity, told)), list[Trade[N]]()
     for trade in trades:
-        known = identity(trade)
-        if left[known]:
-            left[known] -= 1
-        else:
+        left[identity(trade)] -= 1
+        if left[identity(trade)] < 0:
             kept.append(trade)
     return kept
