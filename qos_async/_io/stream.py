@@ -398,9 +398,13 @@ class Stream(Generic[N]):
             if topic in inbox.interrupted:
                 self._stats.gaps += 1
                 inbox.tell(gap)
+        if healing.status == "partial":
+            route.tail.clear()  # It bridges the next outage, so it must have no hole.
         for tick in healing.recovered:
             force_setattr(tick, "recovered", True)
             self._deliver(tick, route)
+        if healing.status in ("unverified", "unfilled"):
+            route.tail.clear()
         for tick in healing.held:
             self._deliver(tick, route)
 
