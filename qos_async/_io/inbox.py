@@ -73,8 +73,9 @@ class Inbox:
         self.arrived.ring()
 
     def tell(self, gap: Gap) -> None:
-        """Take in a notice."""
+        """Take in a notice; the ticks that it promises follow."""
         self.gaps += 1
+        self.recovered += gap.recovered
         self.interrupted.discard(gap.topic)
         self.buffer.mark(gap)
         self.arrived.ring()

@@ -5,17 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import time
 from collections.abc import Callable, Iterable
 from copy import copy
-from datetime import UTC, datetime
 from typing import Any, Generic, TypeVar
 
 import anyio
-from msgspec.structs import force_setattr
 
 from qos_async._core.buffers import Policy
-from qos_async._core.cases import Healing
 from qos_async._core.events import (
     Confirmed,
     Declined,
@@ -26,13 +22,13 @@ from qos_async._core.events import (
     Replied,
     Unconfirmed,
 )
-from qos_async._core.gaps import Gap
 from qos_async._core.link import LinkEvent
 from qos_async._core.queries import Query
 from qos_async._core.recovery import Recovery
-from qos_async._core.routes import Route, Routes
+from qos_async._core.routes import Routes
 from qos_async._core.session import Session
-from qos_async._core.topics import Push, Topic, topic_of
+from qos_async._core.topics import Topic
+from qos_async._io.delivery import Delivery
 from qos_async._io.inbox import Inbox
 from qos_async._io.links import Links
 from qos_async._io.questions import Questions
@@ -44,7 +40,6 @@ from qos_async.enums import LinkState
 from qos_async.errors import (
     ClosedError,
     ConnectError,
-    LaggedError,
     LimitError,
     QosError,
 )
@@ -93,11 +88,15 @@ class Stream(Generic[N]):
         self._links = Links(
             transport, self._session, self, limits=limits, timing=timing
         )
-        self._open_outages = self._session.outages.open
-        self._dirty = self._session.registry.dirty
-        self._echoes: dict[Topic, Any] = {} if recovery is None else recovery.echoes
         self._questions = Questions(self._session, redact)
         self._routes: Routes[Inbox] = Routes()
+        self._delivery = Delivery(
+            self._session,
+            self._routes,
+            close=self.close,
+            ring=self._links.work.ring,
+        )
+        self.on_push = self._delivery.on_push  # Without a detour: it is called a lot.
         self._inboxes: dict[Inbox, None] = {}
         self._root: asyncio.Task[None] | None = None
         self._error: BaseException | None = None
@@ -282,50 +281,6 @@ class Stream(Generic[N]):
 
     # What comes over the links
 
-    def on_push(self, push: Push[Any]) -> None:
-        """Hand a tick to everyone who watches its topic."""
-        force_setattr(push, "received_at", time.time_ns())
-        self._stats.ticks += 1
-        route = self._routes.find(push)
-        if not route.watchers:
-            self._stats.unrouted += 1
-            return
-        unusual = self._open_outages or self._dirty or self._echoes
-        if unusual and self._look_closer(push, route):
-            return
-        self._deliver(push, route)
-
-    def _deliver(self, tick: Any, route: Route[Inbox]) -> None:
-        route.tail.append(tick)
-        for inbox in route.watchers:
-            try:
-                inbox.deliver(tick)
-            except LaggedError as exc:
-                inbox.end(exc)
-                self.close(inbox)
-
-    def _look_closer(self, push: Push[Any], route: Route[Inbox]) -> bool:
-        """Look at a tick that comes before all is confirmed and made good.
-
-        Returns:
-            Whether it is held back, or was delivered already.
-        """
-        topic = topic_of(push)
-        self._session.ticked(topic)
-        self._restored([topic], None)
-        for inbox in route.watchers:
-            inbox.live.add(topic)
-        recovery = self._session.recovery
-        if recovery is None:
-            return False
-        if topic not in recovery.cases:
-            return recovery.is_echo(topic, push)
-        healing = recovery.hold(topic, push)
-        self._links.work.ring()
-        if healing is not None:
-            self._heal(healing)
-        return True
-
     def on_outcome(self, outcome: Outcome) -> None:
         """Tell those who wait for it."""
         match outcome:
@@ -335,7 +290,7 @@ class Stream(Generic[N]):
                 self._on_decision(outcome)
             case Healed(healings):
                 for healing in healings:
-                    self._heal(healing)
+                    self._delivery.heal(healing)
             case Expelled(error):
                 raise error
             case _:
@@ -344,7 +299,7 @@ class Stream(Generic[N]):
     def _on_decision(self, outcome: Confirmed | Declined | Unconfirmed) -> None:
         topics = outcome.topics
         if isinstance(outcome, Confirmed):
-            self._restored(topics, outcome.second)
+            self._delivery.restored(topics, outcome.second)
         for inbox in self._watching(topics):
             match outcome:
                 case Confirmed():
@@ -365,54 +320,6 @@ class Stream(Generic[N]):
         inbox.decline(topics, message)
         if not inbox.topics:
             self.close(inbox)  # Nothing can ever come: a loop must not wait for it.
-
-    def _restored(self, topics: Iterable[Topic], second: int | None) -> None:
-        """Make good, or at least tell of, what ``topics`` missed: they are live again."""
-        now, recovery = asyncio.get_running_loop().time(), self._session.recovery
-        for topic in topics:
-            outage = self._open_outages.get(topic)
-            if outage is None:
-                continue
-            route = self._routes.of(topic)
-            if recovery is None or recovery.begin(topic, outage, route.tail, now):
-                for inbox in route.watchers:
-                    inbox.interrupt(topic)
-            if recovery is None:
-                self._heal(Healing(topic, outage, now, "unfilled"))
-            else:
-                recovery.acknowledged(topic, second)
-
-    def _heal(self, healing: Healing) -> None:
-        """Tell of a gap, then of what it hid, then of what came since."""
-        topic, route = healing.topic, self._routes.of(healing.topic)
-        self._session.outages.end(topic)
-        gap = Gap(
-            topic=topic,
-            since=_wall(healing.outage.since),
-            until=_wall(healing.until),
-            reason=healing.outage.reason,
-            status=healing.status,
-            recovered=len(healing.recovered),
-        )
-        for inbox in route.watchers:
-            if topic in inbox.interrupted:
-                self._stats.gaps += 1
-                inbox.tell(gap)
-        if healing.status == "partial":
-            route.tail.clear()  # It bridges the next outage, so it must have no hole.
-        for tick in healing.recovered:
-            force_setattr(tick, "recovered", True)
-            self._deliver(tick, route)
-        if healing.status in ("unverified", "unfilled"):
-            route.tail.clear()
-        for tick in healing.held:
-            self._deliver(tick, route)
-
-
-def _wall(moment: float) -> datetime:
-    """Turn the loop's time into the calendar's."""
-    age = asyncio.get_running_loop().time() - moment
-    return datetime.fromtimestamp(time.time() - age, UTC)
 
 
 def _is_empty(inbox: Inbox) -> bool:
