@@ -5,28 +5,30 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import warnings
 from collections.abc import AsyncIterator, Callable
 from decimal import Decimal
 from ssl import SSLContext
 from types import TracebackType
 from typing import (
-    TYPE_CHECKING,
     Any,
     Literal,
     Self,
     TypeAlias,
     TypedDict,
+    TypeVar,
     Unpack,
     overload,
 )
 
+import aiohttp
 from msgspec.structs import replace
 
 from qos_async._core.queries import Queries
 from qos_async._core.recovery import Recovery
 from qos_async._io.http import HttpSession
 from qos_async._io.secret import Secret
-from qos_async._io.sessions import SessionLease, check_url
+from qos_async._io.sessions import SessionLease, check_proxy, check_url
 from qos_async._io.states import StateChange
 from qos_async._io.stream import Stream
 from qos_async._io.transport import AiohttpTransport
@@ -38,10 +40,9 @@ from qos_async.models import N
 from qos_async.stats import Stats
 from qos_async.watching import Watching
 
-if TYPE_CHECKING:
-    import aiohttp
-
 __all__ = ["Client", "ClientOptions", "Key"]
+
+T = TypeVar("T")
 
 Key: TypeAlias = str | Callable[[], str]
 """An API key, or a callable that returns one and is asked anew at each connect."""
@@ -80,18 +81,21 @@ class Client(Fetching[N], Watching[N]):
         key_in: Where the key goes: ``"header"``, or ``"url"`` as ``?key=``.
         limits: What the plan allows.
         timing: How patient to be.
-        session: An ``aiohttp.ClientSession`` to borrow; it is not closed.
+        session: An open ``aiohttp.ClientSession`` to borrow; it is not closed.
         ssl: As in aiohttp: an ``SSLContext``, a ``Fingerprint``, or True.
-        proxy: As in aiohttp: the address of an HTTP proxy.
+        proxy: The address of an HTTP proxy, such as ``"http://host:3128"``.
         allow_insecure: Take plain ``http`` and ``ws`` for hosts other than loopback.
-        recover: Whether to fetch what an outage missed. Version 0.1 tells every gap
-            and fetches nothing yet.
+        recover: Whether to fetch what an outage missed: the trades and klines that the
+            server still has, and the newest snapshots and books. Live trades and klines
+            are held back meanwhile, for a few seconds. False tells gaps, fetches nothing
+            and holds nothing back.
         transport: ``"aiohttp"``, or ``"fast"`` for the fastest that is installed. In
             version 0.1 they are the same.
 
     Raises:
         AuthenticationError: There is no key; the message says how to set it.
-        ValueError: For options that cannot work; the message names the value.
+        ValueError: For options that cannot work, wrong types included; the message
+            names the option and, unless it may be secret, the value.
     """
 
     @overload
@@ -127,12 +131,18 @@ class Client(Fetching[N], Watching[N]):
         recover: bool = True,
         transport: Literal["aiohttp", "fast"] = "aiohttp",
     ) -> None:
-        limits, timing = limits or Limits(), timing or Timing()
+        limits = Limits() if limits is None else _a("limits", limits, Limits)
+        timing = Timing() if timing is None else _a("timing", timing, Timing)
         timing.check(limits)
         _one_of("numbers", numbers, (Decimal, float, str))
         _one_of("key_in", key_in, ("header", "url"))
         _one_of("transport", transport, ("aiohttp", "fast"))
         _check_ssl(ssl)
+        _check_session(session)
+        _check_proxy(proxy)
+        _check_key(key)
+        _a("allow_insecure", allow_insecure, bool)
+        _a("recover", recover, bool)
         self._stats = Stats()
         secret = Secret(key if key is not None else os.environ.get("QOS_API_KEY"))
         self._lease = SessionLease(secret, borrowed=session)
@@ -146,7 +156,7 @@ class Client(Fetching[N], Watching[N]):
             self._lease,
             secret,
             url=check_url(
-                http_url or os.environ.get("QOS_HTTP_URL") or HTTP_URL,
+                _address("http_url", http_url, HTTP_URL),
                 schemes=("https", "http"),
                 allow_insecure=allow_insecure,
             ),
@@ -158,7 +168,7 @@ class Client(Fetching[N], Watching[N]):
             self._lease,
             secret,
             url=check_url(
-                stream_url or os.environ.get("QOS_STREAM_URL") or STREAM_URL,
+                _address("stream_url", stream_url, STREAM_URL),
                 schemes=("wss", "ws"),
                 allow_insecure=allow_insecure,
             ),
@@ -178,6 +188,16 @@ class Client(Fetching[N], Watching[N]):
 
     def __repr__(self) -> str:
         return f"<Client {self.state} key=***>"
+
+    def __del__(self) -> None:
+        lease: SessionLease | None = getattr(self, "_lease", None)
+        if lease is not None and lease.in_use:
+            warnings.warn(
+                "Unclosed client: leave its async with, or await its aclose()",
+                ResourceWarning,
+                source=self,
+                stacklevel=2,
+            )
 
     # Lifetime
 
@@ -200,7 +220,9 @@ class Client(Fetching[N], Watching[N]):
         Raises:
             AuthenticationError: The key was refused.
             ConnectError: The first attempt failed; the client keeps trying.
+            RuntimeError: In another event loop than that of the client's first use.
         """
+        self._lease.claim()
         await self._stream.connect()
 
     async def aclose(self) -> None:
@@ -257,9 +279,55 @@ def _one_of(name: str, value: object, allowed: tuple[object, ...]) -> None:
         raise ValueError(f"{name} must be one of {names}, not {value!r}")
 
 
+def _a(name: str, value: Any, kind: type[T]) -> T:
+    if not isinstance(value, kind):
+        raise ValueError(f"{name} must be {kind.__name__}, not {value!r}")  # noqa: TRY004 - as documented
+    return value
+
+
+def _address(name: str, value: object, default: str) -> str:
+    if value is None:
+        return os.environ.get(f"QOS_{name.upper()}") or default
+    if not isinstance(value, str):
+        raise ValueError(f"{name} must be a str or None, not {type(value).__name__}")  # noqa: TRY004 - as documented
+    return value
+
+
 def _check_ssl(ssl: object) -> None:
     if ssl is False or ssl is None:
         raise ValueError(
             f"ssl={ssl!r} would turn certificate checks off and show the API key to "
             "anybody: pass an ssl.SSLContext that trusts your certificate instead"
+        )
+    if ssl is not True and not isinstance(ssl, (SSLContext, aiohttp.Fingerprint)):
+        raise ValueError(
+            f"ssl must be an ssl.SSLContext, an aiohttp.Fingerprint or True, not {ssl!r}"
+        )
+
+
+def _check_session(session: object) -> None:
+    if session is None:
+        return
+    if not isinstance(session, aiohttp.ClientSession):
+        raise ValueError(  # noqa: TRY004 - as documented
+            f"session must be an aiohttp.ClientSession or None, not {session!r}"
+        )
+    if session.closed:
+        raise ValueError(
+            f"session must be an open aiohttp.ClientSession: {session!r} is closed"
+        )
+
+
+def _check_proxy(proxy: object) -> None:
+    # Another object's repr may show a password.
+    if isinstance(proxy, str):
+        check_proxy(proxy)
+    elif proxy is not None:
+        raise ValueError(f"proxy must be a str or None, not {type(proxy).__name__}")
+
+
+def _check_key(key: object) -> None:
+    if not (key is None or isinstance(key, str) or callable(key)):
+        raise ValueError(
+            f"key must be a str, a callable or None, not {type(key).__name__}"
         )

@@ -9,6 +9,7 @@ from typing import Generic, Literal, TypeAlias, TypeVar
 from qos_async._core.queries import Queries, Query, merge
 from qos_async._io.history import HistoryPages
 from qos_async._io.http import HttpSession
+from qos_async._io.sessions import SessionLease
 from qos_async._io.stream import Stream
 from qos_async.enums import Adjustment, Interval, Market
 from qos_async.models import (
@@ -45,12 +46,14 @@ class Fetching(Generic[N]):
     - ``RequestTimeoutError`` or another ``TransportError`` if the network fails: over
       HTTP after several attempts, over the stream at once;
     - ``DecodeError`` for an answer that cannot be read;
-    - ``ClosedError`` after the client was closed.
+    - ``ClosedError`` after the client was closed;
+    - ``RuntimeError`` in another event loop than that of the client's first use.
     """
 
     _queries: Queries[N]
     _http: HttpSession
     _stream: Stream[N]
+    _lease: SessionLease
 
     async def fetch_instruments(
         self, *symbols: Symbols, via: Via = "http"
@@ -138,6 +141,11 @@ class Fetching(Generic[N]):
         Yields ``list[Kline]``: the newest page first, each ascending, no bar twice, none
         outside ``start`` to ``end`` (both included). It ends when the server has nothing
         older.
+
+        The server was seen to ignore the end it was asked for. Then only its newest
+        page can be had, at most 1000 bars: the iteration ends after it, although older
+        bars may exist, and a warning in the log ``qos_async.http`` says so. Compare the
+        first bar of the last page with ``start``.
         """
         return HistoryPages(
             self._http.ask,
@@ -163,5 +171,7 @@ class Fetching(Generic[N]):
     async def _fetch(self, queries: list[Query[dict[str, T]]], via: Via) -> Result[T]:
         if via not in ("http", "stream"):
             raise ValueError(f'via must be "http" or "stream", not {via!r}')
+        if via == "stream":
+            self._lease.claim()
         ask = self._http.ask if via == "http" else self._stream.ask
         return merge(queries, [await ask(query) for query in queries])

@@ -29,5 +29,9 @@ class Result(dict[str, T]):
         missing = f", missing={self.missing!r}" if self.missing else ""
         return f"Result({super().__repr__()}{missing})"
 
+    def copy(self) -> Result[T]:
+        """Make a shallow copy, ``missing`` included."""
+        return Result((*self, *self.missing), self)
+
     def __reduce__(self) -> tuple[object, ...]:
         return (Result, ((*self, *self.missing), dict(self)))

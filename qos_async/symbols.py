@@ -35,7 +35,7 @@ def split(*symbols: Symbols) -> tuple[str, ...]:
     """
     found: dict[str, None] = {}
     for entry in cast("tuple[object, ...]", symbols):
-        if not isinstance(entry, Iterable):
+        if not isinstance(entry, Iterable) or isinstance(entry, (bytes, bytearray)):
             raise _malformed(entry, "expected text")
         texts = (entry,) if isinstance(entry, str) else cast("Iterable[str]", entry)
         for text in texts:

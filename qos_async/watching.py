@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Generic
 
-from qos_async._core.buffers import DropOldest, Latest, Policy
+from qos_async._core.buffers import DropOldest, Latest, Policy, Strict
 from qos_async._core.topics import Push, Topic
+from qos_async._io.sessions import SessionLease
 from qos_async._io.stream import Stream
 from qos_async._io.subscription import Subscription
 from qos_async.enums import Channel, Interval
@@ -22,13 +24,15 @@ class Watching(Generic[N]):
     subscriptions to one topic cost one on the wire. Called inside a running event loop;
     each of these verbs raises, at the call:
 
-    - ``ValueError`` for a malformed symbol or an unknown interval;
+    - ``ValueError`` for a malformed symbol, an unknown interval or another ``buffer``;
+    - ``RuntimeError`` outside of the event loop that the client was first used in;
     - ``LimitError`` for more distinct symbols than ``limits.symbols``;
     - ``AuthenticationError`` or ``LimitError`` if such an error has ended the stream;
     - ``ClosedError`` after the client was closed.
     """
 
     _stream: Stream[N]
+    _lease: SessionLease
 
     def watch_snapshots(
         self, *symbols: Symbols, buffer: Policy | None = None
@@ -37,13 +41,13 @@ class Watching(Generic[N]):
 
         A slow reader gets the newest of each symbol, by default.
         """
-        return self._watch(Channel.SNAPSHOT, symbols, buffer or Latest())
+        return self._watch(Channel.SNAPSHOT, symbols, _policy(buffer, Latest()))
 
     def watch_trades(
         self, *symbols: Symbols, buffer: Policy | None = None
     ) -> Subscription[Trade[N]]:
         """Every trade (section 5.3). The newest 65 536 wait for a slow reader."""
-        return self._watch(Channel.TRADE, symbols, buffer or DropOldest())
+        return self._watch(Channel.TRADE, symbols, _policy(buffer, DropOldest()))
 
     def watch_depth(
         self, *symbols: Symbols, buffer: Policy | None = None
@@ -52,7 +56,7 @@ class Watching(Generic[N]):
 
         A slow reader gets the newest of each symbol, by default.
         """
-        return self._watch(Channel.DEPTH, symbols, buffer or Latest())
+        return self._watch(Channel.DEPTH, symbols, _policy(buffer, Latest()))
 
     def watch_klines(
         self,
@@ -73,7 +77,7 @@ class Watching(Generic[N]):
         return self._watch(
             Channel.KLINE,
             symbols,
-            buffer or DropOldest(),
+            _policy(buffer, DropOldest()),
             interval=Interval.parse(interval),
             final=final,
         )
@@ -85,7 +89,7 @@ class Watching(Generic[N]):
 
         >>> client.watch(Topic("trade", "US:AAPL"), Topic("kline", "CF:BTCUSDT", "1m"))
         """
-        return self._stream.subscribe(_topics(*topics), buffer or DropOldest(), _topics)
+        return self._subscribe(_topics(*topics), _policy(buffer, DropOldest()), _topics)
 
     def _watch(
         self,
@@ -99,9 +103,31 @@ class Watching(Generic[N]):
         def topics_of(*symbols: Symbols) -> tuple[Topic, ...]:
             return tuple(Topic(channel, name, interval) for name in split(*symbols))
 
-        return self._stream.subscribe(
-            topics_of(*symbols), buffer, topics_of, final=final
-        )
+        return self._subscribe(topics_of(*symbols), buffer, topics_of, final=final)
+
+    def _subscribe(
+        self,
+        topics: tuple[Topic, ...],
+        buffer: Policy,
+        topics_of: Callable[..., tuple[Topic, ...]],
+        *,
+        final: bool = False,
+    ) -> Subscription[Any]:
+        self._lease.claim()
+        return self._stream.subscribe(topics, buffer, topics_of, final=final)
+
+
+def _policy(buffer: object, default: Policy) -> Policy:
+    if buffer is None:
+        return default
+    if isinstance(buffer, (Latest, DropOldest, Strict)):
+        return buffer
+    found = repr(buffer)
+    if isinstance(buffer, type) and issubclass(buffer, (Latest, DropOldest, Strict)):
+        found = f"the class: call it, {buffer.__name__}()"
+    raise ValueError(
+        f"buffer must be Latest(), DropOldest(n), Strict(n) or None, not {found}"
+    )
 
 
 def _topics(*topics: object) -> tuple[Topic, ...]:
@@ -110,7 +136,7 @@ def _topics(*topics: object) -> tuple[Topic, ...]:
     found: list[Topic] = []
     for topic in topics:
         if not isinstance(topic, Topic):
-            raise TypeError(
+            raise ValueError(  # noqa: TRY004 - as for every wrong argument
                 f'expected a Topic, such as Topic("trade", "US:AAPL"), not {topic!r}'
             )
         found.append(topic)

@@ -55,3 +55,13 @@ def test_copies_and_pickles_keep_order_and_missing():
         assert type(twin) is Result
         assert list(twin.items()) == [("US:A", 1), ("HK:1", 3)]
         assert twin.missing == ("US:B",)
+
+
+def test_the_method_copy_keeps_missing_too():
+    found = result()
+    twin = found.copy()
+    assert type(twin) is Result
+    assert list(twin.items()) == [("US:A", 1), ("HK:1", 3)]
+    assert twin.missing == ("US:B",)
+    twin["US:A"] = 5
+    assert found["US:A"] == 1

@@ -150,3 +150,10 @@ def test_any_text_is_refused_or_has_a_canonical_form_that_stays(text: str):
 
 def test_the_public_names_are_there():
     assert {"canonical", "split", "pack"} <= set(symbols.__all__)
+
+
+@pytest.mark.parametrize("wrong", [b"US:AAPL", bytearray(b"US:AAPL")])
+def test_bytes_are_named_whole(wrong):
+    for entry in (wrong, [wrong]):
+        with pytest.raises(ValueError, match=r"US:AAPL.*expected text"):
+            split(entry)

@@ -45,8 +45,11 @@ class Contention:
 
     TRIES = 5
     SOON = 30.0
-    # Going away, internal error, restart, try again later: the server's own troubles.
-    INNOCENT = frozenset([1001, 1002, 1003, 1006, 1007, 1009, 1011, 1012, 1013])
+    # Going away, no code at all, internal error, restart, try again later, bad gateway:
+    # the server's own troubles.
+    INNOCENT = frozenset(
+        [1001, 1002, 1003, *range(1005, 1008), 1009, *range(1011, 1016)]
+    )
 
     def __init__(self) -> None:
         self._row = 0

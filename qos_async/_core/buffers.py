@@ -8,11 +8,13 @@ with nothing between them become one, or an idle reader would collect them for e
 from __future__ import annotations
 
 from collections import deque
+from itertools import islice
 from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
 from msgspec import Struct
 
 from qos_async._core.gaps import Dropped, Gap
+from qos_async._core.topics import Topic
 from qos_async.errors import LaggedError
 from qos_async.models import Tick
 
@@ -102,8 +104,8 @@ class _Ring(Generic[T]):
         self._untold_from = 0
         self._size = size
         self._ticks: deque[T] = deque()
-        # Each with the count of ticks received before it, which is its place.
-        self._gaps: deque[tuple[int, Gap]] = deque()
+        # By the count of ticks received before them, which is their place.
+        self._gaps: dict[int, dict[Topic, Gap]] = {}
 
     def __len__(self) -> int:
         return len(self._ticks)
@@ -125,13 +127,23 @@ class _Ring(Generic[T]):
         self._ticks.popleft()
         self.dropped += 1
         self._untold += 1
+        if len(self._gaps) > 1:
+            self._fold_gaps()
+
+    def _fold_gaps(self) -> None:
+        # With nothing left between them, two gaps of one topic are one.
+        first, second = islice(self._gaps, 2)
+        if second <= self._place:
+            for gap in self._gaps.pop(second).values():
+                self._add(first, gap)
+
+    def _add(self, place: int, gap: Gap) -> None:
+        here = self._gaps.setdefault(place, {})
+        earlier = here.get(gap.topic)
+        here[gap.topic] = gap if earlier is None else gap.widened(earlier)
 
     def mark(self, gap: Gap) -> None:
-        for index, (place, earlier) in enumerate(self._gaps):
-            if place == self.received and earlier.topic == gap.topic:
-                self._gaps[index] = (place, gap.widened(earlier))
-                return
-        self._gaps.append((self.received, gap))
+        self._add(self.received, gap)
 
     def take(self) -> T:
         tick = self._ticks.popleft()
@@ -140,17 +152,26 @@ class _Ring(Generic[T]):
         return tick
 
     def pass_gaps(self) -> None:
-        while self._gaps and self._gaps[0][0] <= self._place:
-            self._gaps.popleft()
+        while self._gap_before(self._place):
+            self._gaps.pop(next(iter(self._gaps)))
 
     def take_event(self) -> T | Gap | Dropped:
-        place = self._untold_from if self._untold else self._place
-        if self._gaps and self._gaps[0][0] <= place:
-            return self._gaps.popleft()[1]
+        if self._gap_before(self._untold_from if self._untold else self._place):
+            return self._take_gap()
         if self._untold:
             count, self._untold = self._untold, 0
             return Dropped(count)
         return self._ticks.popleft()
+
+    def _gap_before(self, place: int) -> bool:
+        return bool(self._gaps) and next(iter(self._gaps)) <= place
+
+    def _take_gap(self) -> Gap:
+        place, here = next(iter(self._gaps.items()))
+        gap = here.pop(next(iter(here)))
+        if not here:
+            del self._gaps[place]
+        return gap
 
     @property
     def _place(self) -> int:

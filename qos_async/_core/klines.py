@@ -15,6 +15,10 @@ class FinishedKlines:
     def __init__(self) -> None:
         self._growing: dict[tuple[str, int], Kline[Any]] = {}
 
+    def forget(self, symbol: str, interval: int) -> None:
+        """Drop a growing kline: what it became was not seen, so it is never given."""
+        self._growing.pop((symbol, interval), None)
+
     def put(self, kline: Kline[Any]) -> Kline[Any] | None:
         """Take a kline in; give the one before it back when that is over.
 

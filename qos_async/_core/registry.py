@@ -39,12 +39,14 @@ class Registry:
     One change is in flight at most.
 
     Attributes:
+        symbols: How many wanted topics each symbol has.
         dirty: The topics on which the two sides may differ, oldest first. Always the
             same object, so that it may be looked at for each tick.
     """
 
     def __init__(self) -> None:
         self._wanted: Counter[Topic] = Counter()
+        self.symbols: Counter[str] = Counter()
         self._held: set[Topic] = set()
         self._unsure: set[Topic] = set()
         self._in_flight: Change | None = None
@@ -69,8 +71,8 @@ class Registry:
 
     def holds(self, topic: Topic) -> bool:
         """Whether the server surely has ``topic``, and is not being told otherwise."""
-        leaving = self._in_flight is not None and topic in self._in_flight.topics
-        return topic in self._held and topic not in self._unsure and not leaving
+        known = topic in self._held and topic not in self._unsure
+        return known and not self._is_leaving(topic)
 
     def wants(self, topic: Topic) -> bool:
         """Whether anybody wants ``topic``."""
@@ -79,6 +81,8 @@ class Registry:
     def want(self, topics: Iterable[Topic]) -> None:
         """Ask for topics; asking twice needs releasing twice."""
         for topic in topics:
+            if topic not in self._wanted:
+                self.symbols[topic.symbol] += 1
             self._wanted[topic] += 1
             self._mark(topic)
 
@@ -88,7 +92,7 @@ class Registry:
             if self._wanted[topic] > 1:
                 self._wanted[topic] -= 1
             else:
-                del self._wanted[topic]
+                self._unwant(topic)
             self._mark(topic)
 
     def next_change(self) -> Change | None:
@@ -133,7 +137,7 @@ class Registry:
             self._unsure -= change.topics
             if change.add:
                 for topic in change.topics:
-                    del self._wanted[topic]
+                    self._unwant(topic)
         else:
             self._unsure |= change.topics
             ordered = sorted(change.topics)
@@ -180,8 +184,18 @@ class Registry:
         for topic in change.topics:
             self._mark(topic)
 
+    def _unwant(self, topic: Topic) -> None:
+        if self._wanted.pop(topic, 0):
+            self.symbols[topic.symbol] -= 1
+            if not self.symbols[topic.symbol]:
+                del self.symbols[topic.symbol]
+
+    def _is_leaving(self, topic: Topic) -> bool:
+        change = self._in_flight
+        return change is not None and not change.add and topic in change.topics
+
     def _mark(self, topic: Topic) -> None:
-        agreed = (topic in self._wanted) is (topic in self._held)
+        agreed = (topic in self._wanted) is self.holds(topic)
         if agreed and topic not in self._unsure:
             self.dirty.pop(topic, None)
         else:

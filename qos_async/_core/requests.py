@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from msgspec import Struct
+from msgspec.structs import replace
 
-from qos_async._core.wire import request_frame
+from qos_async._core.wire import request_frame, symbols_in
 
 __all__ = ["Request", "Requests"]
 
@@ -20,6 +21,7 @@ class Request(Struct, frozen=True):
     operation: str
     frame: bytes
     since: float
+    symbols: tuple[str, ...] = ()
 
 
 class Requests:
@@ -51,14 +53,15 @@ class Requests:
     ) -> None:
         """Queue a question."""
         frame = request_frame(operation, body, reqid=reqid)
-        self._unsent[reqid] = Request(reqid, operation, frame, now)
+        symbols = symbols_in(body)
+        self._unsent[reqid] = Request(reqid, operation, frame, now, symbols)
 
     def next(self, now: float) -> Request | None:
         """Take the oldest unsent question, to be sent at ``now``."""
         if not self._unsent:
             return None
         put = self._unsent.pop(next(iter(self._unsent)))
-        sent = Request(put.reqid, put.operation, put.frame, now)
+        sent = replace(put, since=now)
         self._sent[sent.reqid] = sent
         return sent
 

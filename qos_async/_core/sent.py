@@ -18,12 +18,14 @@ class Sent(Struct, frozen=True):
         due: When we stop waiting for its answer.
         reqid: None for heartbeats.
         change: What it subscribes or unsubscribes, if anything.
+        symbols: What it is about.
     """
 
     type: str
     due: float
     reqid: int | None = None
     change: Change | None = None
+    symbols: tuple[str, ...] = ()
 
     def answered_by(self, reply: Reply) -> bool:
         """Whether ``reply`` is the answer.

@@ -22,7 +22,8 @@ from qos_async._core.events import (
     Unconfirmed,
     Unreadable,
 )
-from qos_async._core.gaps import Outage, Outages
+from qos_async._core.gaps import Outage
+from qos_async._core.interruptions import Interruptions
 from qos_async._core.liveness import Liveness
 from qos_async._core.patience import Patience
 from qos_async._core.recovery import Recovery
@@ -74,7 +75,8 @@ class Session(Generic[N]):
     ) -> None:
         self.stats = stats
         self.registry = Registry()
-        self.outages = Outages()
+        self._interruptions = Interruptions(self.registry)
+        self.outages = self._interruptions.outages
         self.recovery = recovery
         self.proven = False
         self._timing = timing
@@ -85,7 +87,6 @@ class Session(Generic[N]):
         self._speaker = Speaker(
             self.registry, self._requests, limits=limits, timing=timing
         )
-        self._early: set[Topic] = set()
         self._liveness: Liveness | None = None
         self._patience = Patience()
 
@@ -107,7 +108,7 @@ class Session(Generic[N]):
     def abandon(self, topics: Iterable[Topic]) -> None:
         """Forget the outages of topics that nobody watches any more."""
         for topic in topics:
-            self.outages.end(topic)
+            self._interruptions.forget([topic])
             if self.recovery is not None:
                 self.recovery.drop([topic])
 
@@ -116,8 +117,7 @@ class Session(Generic[N]):
 
         It is live then: if the link is lost now, that is an outage.
         """
-        if topic in self.registry.dirty:
-            self._early.add(topic)
+        self._interruptions.ticked(topic)
 
     # The link: the shell reports, the core reacts
 
@@ -133,12 +133,9 @@ class Session(Generic[N]):
         """Record that the link is gone; what was asked on it will not be answered."""
         if self._liveness is not None:
             outage = Outage(self._liveness.heard_at, reason)
-            live = self.registry.held | self._early
-            wanted = filter(self.registry.wants, live)
-            self.outages.begin(wanted, outage)
+            self._interruptions.link_lost(outage)
         if self.recovery is not None:
             self.recovery.link_lost()
-        self._early.clear()
         self._liveness = None
         self._speaker.link_lost(now)
         self.registry.forget()
@@ -183,12 +180,12 @@ class Session(Generic[N]):
         if sent is None:
             return self._on_foreign(reply)
         if not reply.ok:
-            error = self._refusal(reply, sent.type)
+            error = self._refusal(reply, sent.type, sent.symbols)
             if isinstance(error, AuthenticationError):
                 return Expelled(error)
         self.proven = True
         if sent.change is not None:
-            return self._on_ack(sent.change, reply)
+            return self._on_ack(sent.change, reply, now)
         return self._on_answer(sent, reply)
 
     def _on_foreign(self, reply: Reply) -> Outcome | None:
@@ -200,13 +197,22 @@ class Session(Generic[N]):
             return Remarked(str(error))
         return None
 
-    def _refusal(self, reply: Reply, operation: str = "") -> QosError:
-        return refusal(self._redact(reply.msg), operation=operation)
+    def _refusal(
+        self, reply: Reply, operation: str = "", asked: tuple[str, ...] = ()
+    ) -> QosError:
+        return refusal(self._redact(reply.msg), operation=operation, asked=asked)
 
-    def _on_ack(self, change: Change, reply: Reply) -> Outcome | None:
+    def _on_ack(self, change: Change, reply: Reply, now: float) -> Outcome | None:
         if reply.ok:
             self.registry.confirm(change)
-            return Confirmed(change.topics, reply.time) if change.add else None
+            if change.add:
+                self._interruptions.confirmed(change.topics)
+                return Confirmed(change.topics, reply.time)
+            self._interruptions.removed(change, Outage(now, "subscribed again"))
+            return None
+        if self._interruptions.pardons(change):
+            self.registry.expire(change)
+            return None
         final = self.registry.refuse(change)
         message = self._redact(reply.msg)
         return Declined(change.topics, message) if final else None
@@ -219,7 +225,8 @@ class Session(Generic[N]):
             return self._healed(request.reqid, bytes(reply.data) if reply.ok else None)
         if reply.ok:
             return Replied(request.reqid, reply.data)
-        return Failed(request.reqid, self._refusal(reply, request.operation))
+        error = self._refusal(reply, request.operation, request.symbols)
+        return Failed(request.reqid, error)
 
     # Time
 

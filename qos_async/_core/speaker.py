@@ -7,7 +7,7 @@ import math
 
 from qos_async._core.liveness import Liveness
 from qos_async._core.pacing import Pacer
-from qos_async._core.registry import Change, Registry
+from qos_async._core.registry import Registry
 from qos_async._core.requests import Requests
 from qos_async._core.sent import Sent
 from qos_async._core.topics import LETTERS
@@ -67,7 +67,7 @@ class Speaker:
             return None
         if now >= live.beat_at:
             live.beat(now)
-            return self._leave(HEARTBEAT, "H", now)
+            return self._leave(HEARTBEAT, Sent("H", now + self._patience), now)
         turns = [self._next_change, self._next_request]
         if self._request_turn:
             turns.reverse()
@@ -105,7 +105,13 @@ class Speaker:
         if request is None:
             return None
         self._request_turn = False
-        return self._leave(request.frame, request.operation, now, reqid=request.reqid)
+        sent = Sent(
+            request.operation,
+            now + self._patience,
+            request.reqid,
+            symbols=request.symbols,
+        )
+        return self._leave(request.frame, sent, now)
 
     def _next_change(self, now: float) -> bytes | None:
         change = self._registry.next_change()
@@ -114,26 +120,20 @@ class Speaker:
         self._request_turn = True
         self._registry.sent(change)
         reqid, head = self.new_reqid(), change.head
+        symbols = tuple(sorted(topic.symbol for topic in change.topics))
         frame = change_frame(
             head.channel,
-            sorted(topic.symbol for topic in change.topics),
+            symbols,
             add=change.add,
             reqid=reqid,
             interval=head.interval,
         )
         kind = LETTERS[head.channel] + ("" if change.add else "C")
-        return self._leave(frame, kind, now, reqid=reqid, change=change)
+        sent = Sent(kind, now + self._patience, reqid, change, symbols)
+        return self._leave(frame, sent, now)
 
-    def _leave(
-        self,
-        frame: bytes,
-        kind: str,
-        now: float,
-        *,
-        reqid: int | None = None,
-        change: Change | None = None,
-    ) -> bytes:
-        self._awaited = Sent(kind, now + self._patience, reqid, change)
+    def _leave(self, frame: bytes, sent: Sent, now: float) -> bytes:
+        self._awaited = sent
         self._requests.turn_begins()
         self._pacer.sent(now)
         return frame

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from qos_async.errors import AuthenticationError, LimitError, QosError, RejectedError
 
@@ -21,7 +21,7 @@ _FAULTY = (
     r"|not (?:found|exist|valid|recogni|active|authori)"
 )
 _ABOUT_THE_KEY = re.compile(
-    rf"\bkey\W+(?:\*\*\*\W+)?(?:(?:has|have|is|was|does|been)\W+)*(?:{_FAULTY})"
+    rf"(?<![:,\w])key\W+(?:\*\*\*\W+)?(?:(?:has|have|is|was|does|been)\W+)*(?:{_FAULTY})"
     r"|\b(?:expired|invalid|incorrect|wrong|unknown|missing|bad|no)\W+(?:api[ _-]?)?key"
     r"(?: (?:provided|supplied|given))?\W*$"
     r"|key ?(?:已|不)?(?:过期|无效|错误|存在)|unauthori[sz]ed\W*$|authentication (?:failed|error|required)|密钥",
@@ -51,14 +51,32 @@ def excerpt(data: bytes, redact: Callable[[str], str]) -> str:
 
 
 def refusal(
-    message: str, *, operation: str = "", symbols: tuple[str, ...] = ()
+    message: str,
+    *,
+    operation: str = "",
+    symbols: tuple[str, ...] = (),
+    asked: Iterable[str] = (),
 ) -> QosError:
-    """Turn the server's words into the error that says what can be done about it."""
+    """Turn the server's words into the error that says what can be done about it.
+
+    Args:
+        message: The words.
+        operation: What was asked.
+        symbols: What was refused, if that is known.
+        asked: What it was about. A symbol may be called KEY.
+    """
     message = printable(message) or "refused without a reason"
-    if _ABOUT_THE_KEY.search(message):
+    if _ABOUT_THE_KEY.search(_without(message, (*asked, *symbols))):
         return AuthenticationError(
             f"the server refused the API key: {message} "
             "(see QOS_API_KEY, or the key argument of Client)"
         )
     kind = LimitError if _ABOUT_THE_PLAN.search(message) else RejectedError
     return kind(message, operation=operation, symbols=symbols)
+
+
+def _without(text: str, symbols: Iterable[str]) -> str:
+    for symbol in symbols:
+        code = re.escape(symbol.partition(":")[2])
+        text = re.sub(rf"(?:\b[A-Z]+:)?(?<!\w){code}(?!\w)", "", text)
+    return text

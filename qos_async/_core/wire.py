@@ -13,7 +13,7 @@ from qos_async._core.topics import LETTERS, Push
 from qos_async.enums import Channel, Interval
 from qos_async.errors import DecodeError
 from qos_async.models import Depth, Kline, N, Snapshot, Trade
-from qos_async.symbols import pack
+from qos_async.symbols import pack, split
 
 __all__ = [
     "HEARTBEAT",
@@ -23,6 +23,7 @@ __all__ = [
     "Unknown",
     "change_frame",
     "request_frame",
+    "symbols_in",
 ]
 
 HEARTBEAT = b'{"type":"H"}'
@@ -113,6 +114,13 @@ class Frames(Generic[N]):
         else:
             return self._pushes.decode(data) if tp in _PUSHES else Unknown(tp)
         raise DecodeError(f"cannot read a frame ({reason})")
+
+
+def symbols_in(body: dict[str, Any]) -> tuple[str, ...]:
+    """Tell which symbols a request is about."""
+    rows = [row["c"] for row in body.get("kline_reqs", ())]
+    entries = [*body.get("codes", ()), *rows]
+    return split(entries) if entries else ()
 
 
 def _read_reply(data: bytes) -> Reply:

@@ -56,6 +56,8 @@ class Delivery:
     def on_push(self, push: Push[Any]) -> None:
         """Hand a tick to everyone who watches its topic."""
         force_setattr(push, "received_at", time.time_ns())
+        if push.recovered:  # Not the server's to say.
+            force_setattr(push, "recovered", False)
         self._stats.ticks += 1
         route = self._routes.find(push)
         if not route.watchers:

@@ -27,17 +27,25 @@ UNSENT = (
 )
 """With these, no byte of the request has left."""
 
+_DISTRUST = (
+    aiohttp.ClientConnectorCertificateError,
+    aiohttp.ServerFingerprintMismatch,
+)
 _SERVER_ERROR = 500
 
 
 def fault(
-    exc: aiohttp.ClientError | OSError,
+    exc: Exception,
     path: str,
     url: URL,
     timing: Timing,
     secret: Secret,
 ) -> Outcome[Any]:
-    """Say what an exception of aiohttp means for the one who asked."""
+    """Say what an exception of aiohttp means for the one who asked.
+
+    Whatever is neither aiohttp's nor the operating system's is a question that could
+    not even be put; another try would not change that.
+    """
     where = f"{path}: {url.origin()}"
     words = printable(secret.redact(_words(exc)))
     unreached = _unreached(exc, words, timing)
@@ -47,6 +55,8 @@ def fault(
     if isinstance(exc, TimeoutError):
         late = f"{path}: no answer within {timing.request_timeout:g} s"
         return Outcome(error=RequestTimeoutError(late), transient=True)
+    if not isinstance(exc, (aiohttp.ClientError, OSError)):
+        return Outcome(error=ConnectError(f"{where} cannot be asked: {words}"))
     broken = f"{path}: the connection broke: {words}"
     return Outcome(error=TransportError(broken), transient=True)
 
@@ -55,8 +65,11 @@ def _unreached(exc: Exception, words: str, timing: Timing) -> tuple[str, bool] |
     """Say why the service was not reached, and whether it may be in a while."""
     match exc:
         case aiohttp.ClientSSLError() | aiohttp.ServerFingerprintMismatch():
-            # OSErrors too, but no network will mend them: so these come first.
-            return f"cannot be trusted, TLS failed: {words}", False
+            # OSErrors too: so these come first. An alert, or plain text, may be a load
+            # balancer that restarts; a wrong certificate stays wrong.
+            wrong = isinstance(exc, _DISTRUST)
+            verb = "trusted" if wrong else "reached"
+            return f"cannot be {verb}, TLS failed: {words}", not wrong
         case aiohttp.ClientHttpProxyError():
             return f"is behind a proxy that answered HTTP {exc.status}", _mends(exc)
         case aiohttp.ConnectionTimeoutError():

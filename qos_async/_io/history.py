@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Awaitable, Callable
@@ -15,6 +16,8 @@ from qos_async.symbols import canonical
 
 __all__ = ["HistoryPages"]
 
+_log = logging.getLogger("qos_async.http")
+
 Bars: TypeAlias = dict[str, list[Kline[N]]]
 
 
@@ -26,7 +29,8 @@ class HistoryPages(Generic[N]):
     time may step.
 
     It ends at ``start``, or when the server has nothing older: it was seen to ignore
-    the end it was asked for, and then gives the same page for ever (section 4.7).
+    the end it was asked for, and then gives the same page for ever (section 4.7). That
+    is told by a warning in the log ``qos_async.http``.
     """
 
     def __init__(
@@ -107,7 +111,18 @@ class HistoryPages(Generic[N]):
         }
         if not older:
             self._done = True
+            if any(bar.timestamp > self._ask_until for bar in bars):
+                self._warn()
             return []
         self._oldest = self._ask_until = min(older)
         self._done = self._done or self._oldest <= self._start
         return [bar for at, bar in older.items() if self._start <= at <= self._end]
+
+    def _warn(self) -> None:
+        _log.warning(
+            "/history: the server ignored the end time %d for %s %s: bars older than "
+            "that cannot be reached",
+            self._ask_until,
+            self._symbol,
+            self._interval.short,
+        )

@@ -100,6 +100,7 @@ class HttpSession:
             ),
         }
         self._asking: set[anyio.CancelScope] = set()
+        self._closed = False
         self._retrying = retrying(timing, note=self._note, chance=chance, sleep=sleep)
 
     async def ask(self, query: Query[T]) -> T:
@@ -115,8 +116,12 @@ class HttpSession:
             TransportError: The network or the server failed in all attempts;
                 ``ConnectError`` if the service was not reached.
             DecodeError: The answer cannot be read.
-            ClosedError: After the lease was closed.
+            ClosedError: After this or the lease was closed.
+            RuntimeError: In another event loop than that of the first use.
         """
+        if self._closed:
+            raise ClosedError("the client is closed")
+        self._lease.session()  # Raises at once what would be raised after the wait.
         # A copy: tenacity keeps the state of a call in the object.
         retry = self._retrying.copy()
         outcome: Outcome[T] = Outcome(error=ClosedError("the client was closed"))
@@ -129,7 +134,8 @@ class HttpSession:
         return outcome.unwrap()
 
     def close(self) -> None:
-        """Fail all who ask, also those who wait for their turn or to ask again."""
+        """Fail all who ask or will, also those who wait for their turn."""
+        self._closed = True
         for scope in self._asking:
             scope.cancel()
 
@@ -143,7 +149,7 @@ class HttpSession:
             reply: Reply | Outcome[T]
             try:
                 reply = await self._exchange(session, url, headers, query)
-            except (aiohttp.ClientError, OSError) as exc:
+            except Exception as exc:  # noqa: BLE001 - its frames hold the key
                 slot.sent = not isinstance(exc, UNSENT)
                 reply = fault(exc, query.path, self._url, self._timing, self._secret)
         if isinstance(reply, Reply):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
+from contextlib import contextmanager
 from copy import copy
 from typing import Any
 
@@ -53,6 +54,7 @@ class Inbox:
         self.gaps = 0
         self.recovered = 0
         self._waiting = False
+        self._askers = 0
         self._refusal: QosError | None = None
         self._late: QosError | None = None
         self._refused: dict[Topic, str] = {}
@@ -74,11 +76,18 @@ class Inbox:
 
     def tell(self, gap: Gap) -> None:
         """Take in a notice; the ticks that it promises follow."""
+        if gap.status != "filled":
+            self._drop_growing([gap.topic])
         self.gaps += 1
         self.recovered += gap.recovered
         self.interrupted.discard(gap.topic)
         self.buffer.mark(gap)
         self.arrived.ring()
+
+    def _drop_growing(self, topics: Iterable[Topic]) -> None:
+        if self._finished is not None:
+            for topic in topics:
+                self._finished.forget(topic.symbol, topic.interval or 0)
 
     def interrupt(self, topic: Topic) -> None:
         """There was an outage; it concerns the reader if the topic was live before."""
@@ -106,7 +115,22 @@ class Inbox:
             await self.arrived.wait()
         finally:
             self._waiting = False
-            self.alert = self._refusal is not None
+            self.alert = self._refusal is not None and not self._askers
+
+    @contextmanager
+    def asking(self) -> Generator[None]:
+        """While somebody waits for the server's decision, refusals are for them."""
+        self._askers += 1
+        try:
+            yield
+        finally:
+            self._askers -= 1
+            self._alarm()
+
+    def _alarm(self) -> None:
+        if self._refusal is not None and not self._askers:
+            self.alert = True
+            self.arrived.ring()
 
     def want(self, topics: Iterable[Topic]) -> None:
         """Have more topics; the server has not decided on them."""
@@ -117,6 +141,7 @@ class Inbox:
     def forget(self, topics: Iterable[Topic]) -> set[Topic]:
         """Have fewer topics; tells which of ``topics`` there were."""
         gone = self.topics.intersection(topics)
+        self._drop_growing(gone)
         self.topics -= gone
         self.pending -= gone
         self.live -= gone
@@ -184,10 +209,9 @@ class Inbox:
             error = self._sum_up()
             if self.topics:
                 self._refusal = error
-                self.alert = True
+                self._alarm()
             else:
                 self.end(error)
-            self.arrived.ring()
         self.decided.ring()
 
     def _sum_up(self) -> QosError:

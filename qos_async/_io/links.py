@@ -21,7 +21,7 @@ from qos_async._io.bell import Bell
 from qos_async._io.states import LinkStates
 from qos_async._io.transport import DialError, LinkClosed, Socket, Transport
 from qos_async.config import Limits, Timing
-from qos_async.errors import ConnectError, LimitError, TransportError
+from qos_async.errors import AuthenticationError, LimitError, TransportError
 from qos_async.models import N
 
 __all__ = ["Links", "Listener"]
@@ -31,6 +31,7 @@ _log = logging.getLogger("qos_async.stream")
 # aiohttp hands out buffered frames without suspending; let readers run too.
 _FAIRNESS = 64
 _QUIET = 60.0
+_SLOT_LINGERS = 120.0
 
 
 class Listener(Protocol):
@@ -66,6 +67,7 @@ class Links(Generic[N]):
     Attributes:
         states: Where the link is, and who wants to know.
         work: Rings when there may be something to say.
+        hurry: Ring it to dial now instead of after the back-off.
     """
 
     def __init__(
@@ -80,6 +82,7 @@ class Links(Generic[N]):
     ) -> None:
         self.states = LinkStates()
         self.work = Bell()
+        self.hurry = Bell()
         self._transport = transport
         self._session = session
         self._listener = listener
@@ -87,6 +90,7 @@ class Links(Generic[N]):
         self._timing = timing
         self._chance = chance
         self._live: _Live | None = None
+        self._refused_since = math.inf
         self._grumble, self._hearsay = _Hush(), _Hush()
 
     async def run(self) -> NoReturn:
@@ -120,8 +124,6 @@ class Links(Generic[N]):
                 )
             wait = self._chance() * backoff.failed(ending.lived)
             if isinstance(ending.error, DialError):
-                if ending.error.final:
-                    raise ConnectError(str(ending.error))
                 wait = max(wait, ending.error.retry_after)
             self.states.move(
                 LinkEvent.LOST,
@@ -129,14 +131,36 @@ class Links(Generic[N]):
                 attempt=backoff.attempt,
                 retry_in=wait,
             )
-            await asyncio.sleep(wait)
+            with anyio.move_on_after(wait):
+                await self.hurry.wait()
 
     async def _spend_one(self) -> _Ending:
         self.states.move(LinkEvent.DIAL)
         try:
             socket = await self._transport.dial()
-        except TransportError as exc:
-            return _Ending(exc)
+        except (TransportError, AuthenticationError) as exc:
+            return self._refused(exc)
+        self._refused_since = math.inf
+        return await self._spend(socket)
+
+    def _refused(self, error: TransportError | AuthenticationError) -> _Ending:
+        """Judge why a link could not be opened: raise if that is final.
+
+        A server that has let us in before may refuse us only because the dead link
+        still holds the plan's only slot, or send us elsewhere during maintenance. So
+        that is final only when it has lasted.
+        """
+        passing = isinstance(error, TransportError)
+        if isinstance(error, DialError):
+            passing = not error.final
+        if not passing:
+            self._refused_since = min(self._refused_since, _now())
+            lasted = _now() - self._refused_since
+            if not self._session.stats.links or lasted >= _SLOT_LINGERS:
+                raise error
+        return _Ending(error if isinstance(error, TransportError) else _again(error))
+
+    async def _spend(self, socket: Socket) -> _Ending:
         born = _now()
         live = self._live = _Live(socket)
         error: TransportError | None = None
@@ -259,6 +283,10 @@ class _Hush:
         if now >= self._until:
             self._until = now + _QUIET
             _log.warning(text, *words)
+
+
+def _again(refusal: AuthenticationError) -> DialError:
+    return DialError(str(refusal))
 
 
 def _now() -> float:

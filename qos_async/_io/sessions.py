@@ -7,6 +7,7 @@ refuses each redirect before it is followed.
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 from collections.abc import Callable, Collection, Generator
 from contextlib import contextmanager
@@ -19,9 +20,17 @@ from qos_async._core.text import printable
 from qos_async._io.secret import Secret
 from qos_async.errors import ClosedError
 
-__all__ = ["RedirectRefusedError", "SessionLease", "check_url", "on_connected"]
+__all__ = [
+    "RedirectRefusedError",
+    "SessionLease",
+    "check_proxy",
+    "check_url",
+    "on_connected",
+]
 
 _SECURE = frozenset({"https", "wss"})
+
+_PROXIES = frozenset({"http", "https"})
 
 _connected: ContextVar[Callable[[], None] | None] = ContextVar(
     "qos_async_connected", default=None
@@ -51,16 +60,38 @@ class SessionLease:
         self._borrowed = borrowed
         self._guard = self._make_guard()
         self._session: aiohttp.ClientSession | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
+
+    @property
+    def in_use(self) -> bool:
+        """Whether it was used and not closed."""
+        return self._loop is not None and not self._closed
+
+    def claim(self) -> None:
+        """Belong to the running event loop from now on.
+
+        Raises:
+            RuntimeError: If it belongs to another, or none is running.
+        """
+        if self._closed:
+            return  # Which is said elsewhere.
+        loop = asyncio.get_running_loop()
+        if self._loop is None:
+            self._loop = loop
+        if self._loop is not loop:
+            raise RuntimeError("this client belongs to another event loop")
 
     def session(self) -> aiohttp.ClientSession:
         """Give the session; call it anew for each request.
 
         Raises:
             ClosedError: After ``aclose``, or if the borrowed session was closed.
+            RuntimeError: In another event loop than that of the first use.
         """
         if self._closed:
             raise ClosedError("the client is closed")
+        self.claim()
         if self._session is None:
             self._session = self._open()
         if self._session.closed:
@@ -140,6 +171,8 @@ def check_url(
     if found.scheme not in schemes or not found.host:
         allowed = " or ".join(f"{scheme}://" for scheme in schemes)
         raise ValueError(f"{shown} is not an address that starts with {allowed}")
+    if not _is_host(found.host):
+        raise ValueError(f"{shown} has a host name that cannot be looked up")
     if found.raw_user is not None or found.raw_password is not None:
         raise ValueError(f"{shown} has a user name or password in it: leave them out")
     if found.raw_fragment:
@@ -150,6 +183,24 @@ def check_url(
         f"{shown} would send the API key unencrypted: use {_tls(found.scheme)}://, or "
         "pass allow_insecure=True if you are sure"
     )
+
+
+def check_proxy(proxy: str) -> None:
+    """Accept the address of an HTTP proxy, which may have a password in it.
+
+    Raises:
+        ValueError: Naming the address, without that password.
+    """
+    try:
+        found = URL(proxy)
+        fits = found.scheme in _PROXIES and _is_host(found.host)
+    except ValueError:
+        fits = False
+    if not fits:
+        raise ValueError(
+            'proxy must be an address such as "http://host:3128", which starts with '
+            f"http:// or https://, not {_bare(proxy)}"
+        )
 
 
 async def _tell_connected(
@@ -167,6 +218,16 @@ def _without_secrets(url: URL) -> str:
 def _bare(text: str) -> str:
     # Unreadable, and still no place for what stands before an @ or after a ?.
     return repr(text.rpartition("@")[2].partition("?")[0])
+
+
+def _is_host(host: str | None) -> bool:
+    if not host or not host.isprintable() or " " in host:
+        return False
+    try:
+        host.encode("idna")  # The resolver does that, too, with the key at hand.
+    except UnicodeError:
+        return False
+    return True
 
 
 def _tls(scheme: str) -> str:

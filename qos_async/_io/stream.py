@@ -116,6 +116,7 @@ class Stream(Generic[N]):
             ConnectError: The attempt failed; others follow in the background.
         """
         self._start()
+        self._links.hurry.ring()
         changes = self.states.watch()
         try:
             while self.states.state is not LinkState.OPEN:
@@ -245,9 +246,8 @@ class Stream(Generic[N]):
         self._links.work.ring()
 
     def _check_room(self, topics: Iterable[Topic]) -> None:
-        most = self._limits.symbols
-        watched = {topic.symbol for inbox in self._inboxes for topic in inbox.topics}
-        fresh = {topic.symbol for topic in topics} - watched
+        most, watched = self._limits.symbols, self._session.registry.symbols
+        fresh = {topic.symbol for topic in topics}.difference(watched)
         if len(watched) + len(fresh) > most:
             raise LimitError(
                 f"the plan allows {most} symbols on one connection: {len(watched)} are "
@@ -308,6 +308,9 @@ class Stream(Generic[N]):
                     self._refuse(inbox, topics, message)
                 case Unconfirmed():
                     inbox.unanswered(topics)
+        if isinstance(outcome, Unconfirmed):
+            names = ", ".join(sorted(map(str, topics)))
+            _log.warning("no answer to the subscription of %s; asking again", names)
 
     def _watching(self, topics: Iterable[Topic]) -> dict[Inbox, None]:
         return dict.fromkeys(

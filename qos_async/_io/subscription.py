@@ -133,14 +133,15 @@ class Subscription(Generic[T]):
 
     async def _decided(self) -> None:
         inbox = self._inbox
-        while True:
-            if (error := inbox.take_error() or inbox.take_late()) is not None:
-                raise error
-            if inbox.ended:
-                raise ClosedError("the subscription was closed")
-            if not inbox.pending:
-                return
-            await inbox.decided.wait()
+        with inbox.asking():
+            while True:
+                if (error := inbox.take_error() or inbox.take_late()) is not None:
+                    raise error
+                if inbox.ended:
+                    raise ClosedError("the subscription was closed")
+                if not inbox.pending:
+                    return
+                await inbox.decided.wait()
 
     # Reading
 

@@ -105,7 +105,7 @@ def _refused(query: Query[Any], status: int, words: str | None) -> QosError:
     symbols = query.symbols if len(query.symbols) == 1 else ()
     if words is None:
         return _by_status(path, status, symbols)
-    error = refusal(words, operation=path, symbols=symbols)
+    error = refusal(words, operation=path, symbols=symbols, asked=query.symbols)
     if type(error) is not RejectedError:
         return error
     if status in _KEY_REFUSED:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from functools import partial
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeGuard
 
 from aiohttp import web
 
@@ -39,7 +40,7 @@ class Simulator(Controls):
 
     Args:
         seed: Of everything random.
-        speed: Market seconds in a real second.
+        speed: Market seconds in a real second; 0: time stands still.
         plan: What the key may do; breaking it is noted in ``violations``.
         faults: What goes wrong by itself, and when.
         variants: How the unknowns of the protocol are played.
@@ -54,6 +55,10 @@ class Simulator(Controls):
         heartbeat_limit: Real seconds that a link may go without ``H``.
         open_universe: Whether unlisted symbols are made up instead of unknown.
         oldest_bars: Bars of each interval before the trades; none before 1970.
+
+    Raises:
+        ValueError: For a plan that is no ``Limits``, or numbers that cannot be; the
+            message names the option and the value.
     """
 
     def __init__(
@@ -76,6 +81,7 @@ class Simulator(Controls):
         oldest_bars: int = 3000,
     ) -> None:
         super().__init__()
+        _check(plan, speed=speed, history=history, rate=rate)
         self.key = key
         self.plan = Limits() if plan is None else plan
         self.variants = Variants() if variants is None else variants
@@ -90,6 +96,7 @@ class Simulator(Controls):
         self._seed, self._speed, self._start = seed, speed, start
         self._faults = tuple(faults)
         self._address: tuple[str, int] = host, port
+        self._entered = False
         self._beat, self._heartbeat_limit = beat, heartbeat_limit
         self._log = Log()
         self._tasks: list[asyncio.Task[None]] = []
@@ -113,6 +120,7 @@ class Simulator(Controls):
             await runner.cleanup()
             raise
         self._address = runner.addresses[0][:2]
+        self._entered = True
         work = [self._run(), *(self.suffer(fault) for fault in self._faults)]
         self._tasks = [asyncio.create_task(one) for one in work]
         return self
@@ -139,15 +147,13 @@ class Simulator(Controls):
 
     @property
     def http_url(self) -> str:
-        """``http://HOST:PORT``."""
-        host, port = self._address
-        return f"http://{host}:{port}"
+        """``http://HOST:PORT``, once entered."""
+        return f"http://{self._netloc()}"
 
     @property
     def stream_url(self) -> str:
-        """``ws://HOST:PORT/ws``."""
-        host, port = self._address
-        return f"ws://{host}:{port}/ws"
+        """``ws://HOST:PORT/ws``, once entered."""
+        return f"ws://{self._netloc()}/ws"
 
     @property
     def now(self) -> float:
@@ -217,6 +223,15 @@ class Simulator(Controls):
             while not condition():  # noqa: ASYNC110 - anything may be asked.
                 await asyncio.sleep(_GLANCE)
 
+    def _netloc(self) -> str:
+        if not self._entered:
+            raise RuntimeError(
+                "the simulator has no address yet: enter it first, with "
+                "async with Simulator() as simulator"
+            )
+        host, port = self._address
+        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
     def _application(self) -> web.Application:
         log, market, variants = self._log, self.market, self.variants
         asker = Asker(market, self.plan, variants, self._seed, log.violations)
@@ -275,3 +290,21 @@ class Simulator(Controls):
         if self._key_expired:
             return "Key expired."
         return self._refusals.take(type)
+
+
+def _check(
+    plan: object, *, speed: object, history: object, rate: object | None
+) -> None:
+    if plan is not None and not isinstance(plan, Limits):
+        raise ValueError(f"plan must be Limits or None, not {plan!r}")
+    for name, value in (("speed", speed), ("history", history)):
+        if not _is_number(value) or value < 0:
+            raise ValueError(f"{name} must be a number from 0, not {value!r}")
+    if rate is not None and not (_is_number(rate) and rate > 0):
+        raise ValueError(f"rate must be a number above 0 or None, not {rate!r}")
+
+
+def _is_number(value: object) -> TypeGuard[float]:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    return math.isfinite(value)

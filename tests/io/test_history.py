@@ -158,3 +158,30 @@ async def test_what_comes_is_what_there_is(times, most, includes, ends):
     expected = [at for at in sorted(times) if start <= at <= end]
     # The server that excludes its end is believed: it says the bar is not there.
     assert whole == [at for at in expected if includes or at != end]
+
+
+def told(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [
+        record.getMessage()
+        for record in caplog.records
+        if (record.name, record.levelname) == ("qos_async.http", "WARNING")
+    ]
+
+
+@pytest.mark.parametrize("options", [{}, {"end": 300}])
+async def test_a_server_that_ignores_the_end_is_told_of_once(options, caplog):
+    server = Server(range(60, 601, 60), heeds=False)
+    pages = paging(server, **options)
+    for _ in range(2):
+        assert len([page async for page in pages]) <= 1
+    [words] = told(caplog)
+    assert "ignored the end time 480 for US:A 1m" in words
+
+
+@pytest.mark.parametrize("includes", [True, False])
+async def test_a_server_that_heeds_the_end_is_not_told_of(includes, caplog):
+    server = Server(range(60, 601, 60), includes=includes)
+    assert len(await pages_of(server)) >= 3
+    assert await pages_of(Server([9960, 10020])) == [[9960]]
+    assert await pages_of(Server([])) == []
+    assert told(caplog) == []

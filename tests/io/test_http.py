@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gzip
 import json
 import logging
 import resource
+import shutil
+import socket
+import ssl
+import subprocess
 import sys
 import zlib
 from decimal import Decimal
@@ -335,15 +340,126 @@ async def test_nobody_listening_is_a_connect_error_and_costs_no_slot():
     assert_absent(CANARY, caught.value)
 
 
-async def test_tls_that_fails_is_raised_at_once():
+NOWHERE: Any = None
+
+
+async def plain_text(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+) -> None:
+    writer.write(b"HTTP/1.1 503 Service Unavailable\r\n\r\n")
+    await writer.drain()
+    writer.close()
+
+
+async def alert(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await reader.read(10)
+    writer.write(b"\x15\x03\x03\x00\x02\x02\x50")  # internal_error
+    await writer.drain()
+    writer.close()
+
+
+async def fin(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await reader.read(10)
+    writer.close()
+
+
+@pytest.mark.parametrize("greet", [plain_text, alert, fin])
+async def test_a_handshake_that_breaks_is_tried_again(greet):
     counters = Counters()
-    async with (
-        serving(saying()) as url,
-        asking(url.with_scheme("https"), counters=counters) as http,
-    ):
-        with pytest.raises(ConnectError, match="TLS failed") as caught:
+    async with await asyncio.start_server(greet, "127.0.0.1", 0) as server:
+        host, port = server.sockets[0].getsockname()
+        async with asking(f"https://{host}:{port}", counters=counters) as http:
+            with pytest.raises(TransportError) as caught:
+                await http.ask(SNAPSHOTS)
+    assert "cannot be trusted" not in str(caught.value)
+    assert counters.http_requests == ATTEMPTS
+    assert_absent(CANARY, caught.value)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        aiohttp.ClientConnectorCertificateError(NOWHERE, ssl.CertificateError("x")),
+        aiohttp.ServerFingerprintMismatch(b"a", b"b", "api.qos.hk", 443),
+    ],
+)
+async def test_a_wrong_certificate_is_raised_at_once(error, monkeypatch):
+    counters = Counters()
+    async with asking("https://api.qos.hk", counters=counters) as http:
+
+        async def exchange(*_: Any) -> Any:
+            raise error
+
+        monkeypatch.setattr(http, "_exchange", exchange)
+        with pytest.raises(ConnectError, match="cannot be trusted") as caught:
             await http.ask(SNAPSHOTS)
     assert counters.http_requests == 1
+    assert_absent(CANARY, caught.value)
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> Path:
+    """Make a certificate that nobody trusts."""
+    if (openssl := shutil.which("openssl")) is None:
+        pytest.skip("needs openssl")
+    made = tmp_path / "both.pem"
+    words = f"req -x509 -nodes -newkey rsa:2048 -keyout {made} -subj /CN=x"
+    done = subprocess.run(
+        [openssl, *words.split()], capture_output=True, check=True, text=True
+    )
+    with made.open("a") as file:
+        file.write(done.stdout)
+    return made
+
+
+def distrusted(listener: socket.socket, certificate: Path) -> None:
+    """Shake hands twice, and see it fail, where asyncio has nothing to complain of."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificate)
+    for _ in range(2):
+        with listener.accept()[0] as peer, contextlib.suppress(OSError):
+            context.wrap_socket(peer, server_side=True).recv(1)
+
+
+async def test_a_server_that_is_not_trusted_is_raised_at_once(certificate):
+    counters = Counters()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(5)
+        server = asyncio.create_task(
+            asyncio.to_thread(distrusted, listener, certificate)
+        )
+        url = f"https://127.0.0.1:{listener.getsockname()[1]}"
+        for trust in (True, aiohttp.Fingerprint(b"x" * 32)):
+            async with asking(url, counters=counters, ssl=trust) as http:
+                with pytest.raises(ConnectError, match="cannot be trusted") as caught:
+                    await http.ask(SNAPSHOTS)
+            assert_absent(CANARY, caught.value)
+        await server
+    assert counters.http_requests == 2
+
+
+@pytest.mark.parametrize("broken", ["https://a..b", f"https://{'a' * 64}.hk"])
+async def test_a_host_that_cannot_be_looked_up_is_a_connect_error(broken):
+    counters = Counters()
+    async with asking(broken, counters=counters) as http:
+        with pytest.raises(ConnectError, match="cannot be") as caught:
+            await http.ask(SNAPSHOTS)
+    assert caught.value.__cause__ is caught.value.__context__ is None
+    assert counters.http_requests == 1
+    assert_absent(CANARY, caught.value)
+
+
+@pytest.mark.parametrize("kind", [ValueError, TypeError, UnicodeError, KeyError])
+async def test_whatever_else_aiohttp_raises_is_a_connect_error(kind, monkeypatch):
+    async with asking("https://api.qos.hk") as http:
+
+        async def exchange(*_: Any) -> Any:
+            raise kind(CANARY)
+
+        monkeypatch.setattr(http, "_exchange", exchange)
+        with pytest.raises(ConnectError, match=f"asked: {kind.__name__}") as caught:
+            await http.ask(SNAPSHOTS)
+    assert caught.value.__cause__ is caught.value.__context__ is None
     assert_absent(CANARY, caught.value)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from qos_async.sim import Simulator
+from qos_async.sim import Limits, Simulator
 
 ROOT = Path(__file__).parents[2]
 
@@ -113,7 +113,7 @@ async def test_an_invented_universe_serves_any_symbol(enter):
 
 SCRIPT = """
 import asyncio, aiohttp
-from qos_async.sim import Simulator
+from qos_async.sim import Limits, Simulator
 async def main():
     async with Simulator() as sim, aiohttp.ClientSession() as session:
         async with session.ws_connect(sim.stream_url, headers={"key": sim.key}) as ws:
@@ -135,3 +135,39 @@ def test_python_in_development_mode_has_nothing_to_say():
         cwd=ROOT,
     )
     assert (done.stdout, done.stderr, done.returncode) == ("OK\n", "", 0)
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        *(("rate", wrong) for wrong in (0, 0.0, -1, float("nan"), True, "1")),
+        *(("speed", wrong) for wrong in (-1.0, float("inf"), None, "1")),
+        *(("history", wrong) for wrong in (-1, float("nan"), None, "1")),
+        *(("plan", wrong) for wrong in (3, {"symbols": 3}, Limits)),
+    ],
+)
+def test_options_that_cannot_be_are_named(option, value):
+    with pytest.raises(ValueError, match=f"{option} must be .*, not "):
+        Simulator(**{option: value})
+
+
+def test_without_entering_there_is_no_address():
+    for sim in (Simulator(), Simulator(port=8765)):
+        for name in ("http_url", "stream_url"):
+            with pytest.raises(RuntimeError, match="enter it first"):
+                getattr(sim, name)
+
+
+async def test_an_ipv6_address_stands_in_brackets():
+    try:
+        async with Simulator(host="::1") as sim:
+            assert sim.http_url.startswith("http://[::1]:")
+            assert sim.stream_url == sim.http_url.replace("http", "ws") + "/ws"
+            async with aiohttp.ClientSession() as session:
+                headers = {"key": sim.key}
+                async with session.post(
+                    sim.http_url + "/snapshot", headers=headers, json={}
+                ) as answer:
+                    assert await answer.json()
+    except OSError:
+        pytest.skip("no IPv6 here")

@@ -1,0 +1,76 @@
+"""What was live when it stopped."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+
+from qos_async._core.gaps import Outage, Outages
+from qos_async._core.registry import Change, Registry
+from qos_async._core.topics import Topic
+
+__all__ = ["Interruptions"]
+
+_REFUSALS = 4
+"""How often a topic that was live may be refused before it is given up."""
+
+
+class Interruptions:
+    """Knows which topics were live, so that an end of their ticks is an outage.
+
+    A topic is live from the server's yes on, or from its first tick, whichever is first.
+
+    Attributes:
+        outages: The topics that were live and are not, or are not made good yet.
+    """
+
+    def __init__(self, registry: Registry) -> None:
+        self.outages = Outages()
+        self._registry = registry
+        self._early: set[Topic] = set()
+        self._refusals: Counter[Topic] = Counter()
+
+    def ticked(self, topic: Topic) -> None:
+        """Record that a topic ticks while the server and we may not agree on it."""
+        if topic in self._registry.dirty:
+            self._early.add(topic)
+
+    def link_lost(self, outage: Outage) -> None:
+        """Open an outage of all that was live and is still wanted."""
+        self._begin(self._registry.held | self._early, outage)
+        self._early.clear()
+
+    def removed(self, removal: Change, outage: Outage) -> None:
+        """Open an outage of topics that are wanted again since they were given up.
+
+        Their ticks came on while the removal was on its way, and now they stop.
+        """
+        ticking = self._early.intersection(removal.topics)
+        self._early -= ticking
+        self._begin(ticking, outage)
+
+    def confirmed(self, topics: Iterable[Topic]) -> None:
+        """Record the server's yes."""
+        for topic in topics:
+            self._refusals.pop(topic, None)
+
+    def pardons(self, change: Change) -> bool:
+        """Whether to ask again for a topic that was refused, because it was live.
+
+        After an outage a server may say no for a passing reason.
+        """
+        was_live = change.add and change.head in self.outages.open
+        if not was_live or len(change.topics) > 1:
+            return False
+        self._refusals[change.head] += 1
+        return self._refusals[change.head] < _REFUSALS
+
+    def forget(self, topics: Iterable[Topic]) -> None:
+        """Forget topics that nobody watches any more."""
+        for topic in topics:
+            self.outages.end(topic)
+            self._refusals.pop(topic, None)
+            self._early.discard(topic)
+
+    def _begin(self, topics: Iterable[Topic], outage: Outage) -> None:
+        self.outages.begin(filter(self._registry.wants, topics), outage)

@@ -1,0 +1,190 @@
+"""What an outage did to one topic, without a link."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from qos_async._core.cases import ASKED_TRADES, Case, Healing, bars_since, case_of
+from qos_async._core.gaps import Outage
+from qos_async._core.topics import Topic
+from qos_async.enums import Interval
+from qos_async.models import Kline, Snapshot, Trade
+
+TRADE = Topic("trade", "US:A")
+KLINE = Topic("kline", "US:A", "1m")
+SNAPSHOT = Topic("snapshot", "US:A")
+OUTAGE = Outage(100.0, "cut")
+
+
+def trade(second: int, price: int = 1) -> Trade[Any]:
+    return Trade(symbol="US:A", timestamp=second, price=Decimal(price), size=Decimal(1))
+
+
+def bar(start: int, close: int = 1) -> Kline[Any]:
+    value = Decimal(close)
+    return Kline(
+        symbol="US:A",
+        timestamp=start,
+        interval=Interval.MIN_1,
+        open=value,
+        high=value,
+        low=value,
+        close=value,
+        volume=Decimal(1),
+    )
+
+
+def opened(topic: Topic, *tail: Any, acked_at: int | None = None) -> Case[Any]:
+    case = case_of(topic, OUTAGE, tail, now=110.0)
+    case.acked_at = acked_at
+    return case
+
+
+def seconds(ticks: Any) -> list[int]:
+    return [tick.timestamp for tick in ticks]
+
+
+def test_trades_are_decided_when_both_sides_agree():
+    tail = [trade(second) for second in range(1, 6)]
+    case = opened(TRADE, *tail, acked_at=8)
+    assert case.answer([trade(second) for second in range(1, 10)]) is None
+    healing = case.hold(trade(9))
+    assert isinstance(healing, Healing)
+    assert healing.status == "filled"
+    assert seconds(healing.recovered) == [6, 7, 8]
+    assert seconds(healing.held) == [9]
+
+
+def test_a_question_is_not_repeated_while_one_is_under_way():
+    tail = [trade(second) for second in range(1, 6)]
+    case = opened(TRADE, *tail, acked_at=8)
+    case.asks = False  # It was asked.
+    case.answer(tail)  # The server lags.
+    case.hold(trade(9))
+    assert case.asks
+    case.asks = False  # It was asked again.
+    case.hold(trade(9, 2))
+    assert not case.asks
+
+
+def test_a_question_is_not_repeated_before_anything_new_was_heard():
+    tail = [trade(second) for second in range(1, 6)]
+    case = opened(TRADE, *tail, acked_at=8)
+    case.hold(trade(9))
+    case.answer(tail)
+    assert case.asks
+    case.asks = False
+    case.answer(tail)
+    assert not case.asks
+
+
+def test_trades_that_an_earlier_link_brought_are_told_once():
+    tail = [trade(second) for second in range(1, 6)]
+    case = opened(TRADE, *tail, acked_at=8)
+    case.hold(trade(9))
+    case.link_lost()
+    case.live, case.acked_at = True, 12
+    case.hold(trade(13))
+    healing = case.answer([trade(second) for second in range(1, 14)])
+    assert healing is not None
+    assert healing.status == "filled"
+    assert seconds(healing.recovered) == [6, 7, 8, 9, 10, 11, 12]
+
+
+def test_trades_of_an_earlier_link_that_the_server_denies_are_not_filled():
+    tail = [trade(second) for second in range(1, 6)]
+    case = opened(TRADE, *tail, acked_at=8)
+    case.hold(trade(9, 77))
+    case.link_lost()
+    case.live, case.acked_at = True, 12
+    case.hold(trade(13))
+    healing = case.answer([trade(second) for second in range(1, 14)]) or case.close()
+    assert trade(9, 77) in healing.recovered
+    assert healing.status == "unverified"
+
+
+@pytest.mark.parametrize("links", [1, 3])
+def test_what_is_held_is_bounded_over_all_links(links):
+    case = opened(TRADE, trade(1))
+    decided = None
+    for _ in range(links):
+        for _ in range(9_000 if links > 1 else 10_000):
+            decided = decided or case.hold(trade(2))
+        if decided is None:
+            case.link_lost()
+            case.live = True
+    assert decided is not None
+    assert len(decided.held) + len(decided.recovered) <= 10_000
+
+
+def test_an_answer_with_older_figures_of_the_last_bar_is_not_told():
+    live = bar(60, 5)
+    case = opened(KLINE, live)
+    stale = Kline(
+        symbol="US:A",
+        timestamp=60,
+        interval=Interval.MIN_1,
+        open=live.open,
+        high=live.high,
+        low=live.low,
+        close=Decimal(4),
+        volume=Decimal("0.5"),
+    )
+    healing = case.answer([stale])
+    assert healing is not None
+    assert healing.recovered == ()
+
+
+def test_klines_without_one_from_before_are_not_verified():
+    healing = opened(KLINE).answer([bar(60), bar(120)])
+    assert healing is not None
+    assert healing.status == "unverified"
+
+
+def test_klines_that_do_not_reach_back_fill_in_part():
+    healing = opened(KLINE, bar(60)).answer([bar(180), bar(240)])
+    assert healing is not None
+    assert (healing.status, seconds(healing.recovered)) == ("partial", [180, 240])
+
+
+def test_a_push_decides_a_state_and_an_answer_comes_too_late():
+    push = Snapshot(symbol="US:A", timestamp=5)
+    healing = opened(SNAPSHOT).hold(push)
+    assert healing is not None
+    assert (healing.status, healing.recovered, healing.held) == ("filled", (), (push,))
+
+
+@pytest.mark.parametrize("topic", [TRADE, KLINE, SNAPSHOT], ids=str)
+def test_without_an_answer_nothing_is_filled(topic):
+    healing = opened(topic).answer(None)
+    assert healing == Healing(topic, OUTAGE, 110.0, "unfilled")
+
+
+@pytest.mark.parametrize("status", ["held", "stash"])
+def test_every_verdict_tells_what_was_received_once(status):
+    tail = [trade(second) for second in range(1, 6)]
+    for rows in (None, [], tail, [trade(s) for s in range(3, 14)], [trade(50)]):
+        case = opened(TRADE, *tail, acked_at=8)
+        case.hold(trade(9))
+        if status == "stash":
+            case.link_lost()
+            case.live = True
+        healing = case.answer(rows) or case.close()
+        told = [*healing.recovered, *healing.held]
+        assert told.count(trade(9)) == 1
+
+
+@pytest.mark.parametrize(
+    ("interval", "lasting", "bars"),
+    [("1m", 0.1, 3), ("1m", 60, 3), ("1m", 61, 4), ("1d", 10, 3), ("1y", 10, 3)],
+)
+def test_the_bars_of_an_outage_and_two_more_are_asked_for(interval, lasting, bars):
+    found = bars_since(Outage(0.0, "cut"), Interval.parse(interval), lasting)
+    assert found == bars
+
+
+def test_the_servers_whole_memory_is_asked_for():
+    assert ASKED_TRADES == 50

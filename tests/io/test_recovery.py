@@ -1,0 +1,1080 @@
+"""The recovery after an outage, over in-memory links, in virtual time."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import itertools
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from qos_async import (
+    Client,
+    Gap,
+    LaggedError,
+    Latest,
+    Limits,
+    Strict,
+    Subscription,
+    Topic,
+)
+from qos_async.models import Tick
+from tests.peers import Frame, Network, Peer, kline, opened, snapshot
+from tests.virtual_time import VirtualLoop, block
+
+pytestmark = pytest.mark.virtual_time
+
+AAPL, TSLA = "US:AAPL", "US:TSLA"
+_EPOCH = 1000
+
+
+class Exchange:
+    """A server with a tape; no two of its trades are alike unless told to be.
+
+    Attributes:
+        silent: Types of frames that get no answer.
+        words: What frames of a type are refused with.
+        data: What frames of a type are answered with, instead of the truth.
+        delay: Seconds that the answers to a type take.
+        omits: Symbols that are left out of answers.
+        states: Rows for RS, RD and RK, by symbol.
+    """
+
+    def __init__(self) -> None:
+        self.net = Network(rule=self._hear)
+        self.tape: list[Frame] = []
+        self.silent: set[str] = set()
+        self.words: dict[str, str] = {}
+        self.data: dict[str, Any] = {}
+        self.delay: dict[str, float] = {}
+        self.omits: set[str] = set()
+        self.states: dict[tuple[str, str], Any] = {}
+        self.said_at: list[tuple[float, str]] = []
+        self._prices = itertools.count(1)
+
+    @property
+    def second(self) -> int:
+        return _EPOCH + int(asyncio.get_running_loop().time())
+
+    @property
+    def peer(self) -> Peer:
+        return self.net.live[-1]
+
+    def trade(self, symbol: str = AAPL, **more: Any) -> None:
+        row = {"c": symbol, "p": str(next(self._prices)), "v": "1", "ts": self.second}
+        row |= {"d": 1} | more
+        self.tape.append(row)
+        self.push("T", row)
+
+    def push(self, letter: str, row: Frame) -> None:
+        for peer in self.net.live:
+            if (letter, row["c"], row.get("kt")) in peer.topics:
+                peer.push({"tp": letter, **row})
+
+    async def trades(self, count: int, every: float = 0.5, symbol: str = AAPL) -> None:
+        for _ in range(count):
+            self.trade(symbol)
+            await asyncio.sleep(every)
+
+    async def outage(self, lasting: float = 5.0, every: float = 0.5) -> Peer:
+        """Cut the link, trade on, and come back when the client has said all."""
+        number = len(self.net.peers)
+        self.net.script.append(lasting)
+        self.peer.end()
+        await self.trades(int(lasting / every), every)
+        return await self.net.link(number)
+
+    def prices(self, symbol: str = AAPL) -> list[int]:
+        return [int(row["p"]) for row in self.tape if row["c"] == symbol]
+
+    def _hear(self, peer: Peer, frame: Frame) -> str | None:
+        kind = frame["type"]
+        self.said_at.append((asyncio.get_running_loop().time(), kind))
+        if kind in self.silent:
+            return None
+        message, more = self.words.get(kind, "OK"), {"time": self.second}
+        if kind[0] == "R":
+            more["data"] = self.data.get(kind, self._data(kind, frame))
+        deed = (peer.answer, frame, message)
+        asyncio.get_running_loop().call_later(
+            self.delay.get(kind, 0.01), lambda: deed[0](*deed[1:], **more)
+        )
+        return None
+
+    def _data(self, kind: str, frame: Frame) -> Any:
+        codes = frame.get("codes") or [one["c"] for one in frame["kline_reqs"]]
+        symbols = [
+            f"{market}:{name}"
+            for market, _, names in (code.partition(":") for code in codes)
+            for name in names.split(",")
+        ]
+        symbols = [symbol for symbol in symbols if symbol not in self.omits]
+        if kind == "RT":
+            return [
+                row
+                for symbol in symbols
+                for row in [r for r in self.tape if r["c"] == symbol][-frame["count"] :]
+            ]
+        found = [self.states.get((kind, symbol)) for symbol in symbols]
+        return [row for row in found if row is not None]
+
+
+@pytest.fixture
+def exchange() -> Exchange:
+    return Exchange()
+
+
+@asynccontextmanager
+async def connected(exchange: Exchange, **options: Any) -> AsyncGenerator[Client]:
+    options.setdefault("limits", Limits(command_interval=0.05))
+    async with opened(exchange.net, chance=0.0, **options) as client:
+        yield client
+
+
+def drain(sub: Subscription[Any]) -> list[Any]:
+    """Take whatever waits, notices included."""
+    buffer, events = sub._inbox.buffer, list[Any]()
+    while buffer.has_event:
+        events.append(buffer.take_event())
+    return events
+
+
+def gaps(events: list[Any]) -> list[Gap]:
+    return [event for event in events if isinstance(event, Gap)]
+
+
+def prices(events: list[Any]) -> list[int]:
+    return [int(event.price) for event in events if isinstance(event, Tick)]
+
+
+def kinds(events: list[Any]) -> str:
+    """Write events as letters: gap, recovered, live; runs of one are one."""
+    names = ["G" if isinstance(e, Gap) else "r" if e.recovered else "l" for e in events]
+    return "".join(name for name, _ in itertools.groupby(names))
+
+
+def left(client: Client) -> dict[str, Any]:
+    session = client._stream._session
+    assert session.recovery is not None
+    return {
+        "cases": dict(session.recovery.cases),
+        "echoes": dict(session.recovery.echoes),
+        "outages": dict(session.outages.open),
+    }
+
+
+NOTHING: dict[str, Any] = {"cases": {}, "echoes": {}, "outages": {}}
+
+
+# Verdicts
+
+
+async def test_what_was_traded_in_an_outage_comes_between_the_gap_and_new_ticks(
+    exchange,
+):
+    async with connected(exchange) as client, client.watch_trades(AAPL) as sub:
+        await exchange.trades(20)
+        await exchange.outage(5.0)
+        await exchange.trades(20)
+        told = drain(sub)
+        assert kinds(told) == "lGrl"
+        assert prices(told) == exchange.prices()
+        [gap] = gaps(told)
+        assert (gap.status, gap.topic) == ("filled", Topic("trade", AAPL))
+        assert gap.recovered == sum(e.recovered for e in told if isinstance(e, Tick))
+        assert (gap.until - gap.since).total_seconds() == pytest.approx(5.5, abs=0.6)
+        assert exchange.net.peers[1].types() == ["T", "RT"]
+        asked = next(f for f in exchange.net.peers[1].said if f["type"] == "RT")
+        assert asked["count"] == 50
+
+
+async def test_a_subscription_counts_what_was_recovered_for_it(exchange):
+    async with connected(exchange) as client, client.watch_trades(AAPL) as sub:
+        await exchange.trades(20)
+        await exchange.outage(5.0)
+        await exchange.trades(20)
+        [gap] = gaps(drain(sub))
+        assert gap.recovered > 0
+        assert sub.stats.recovered == gap.recovered
+        assert sub.stats.gaps == client.stats.gaps == 1
+
+
+async def test_a_plain_loop_gets_everything_once_and_in_order(exchange):
+    async with connected(exchange) as client, client.watch_trades(AAPL) as sub:
+        seen: list[int] = []
+
+        async def read() -> None:
+            async for tick in sub:
+                seen.append(int(tick.price))
+
+        reader = asyncio.create_task(read())
+        for _ in range(3):
+            await exchange.trades(20)
+            await exchange.outage(5.0)
+        await exchange.trades(30)
+        await sub.aclose()
+        await reader
+        assert seen == exchange.prices()
+
+
+async def test_an_outage_longer_than_the_servers_memory_is_filled_in_part(exchange):
+    async with connected(exchange) as client, client.watch_trades(AAPL) as sub:
+        await exchange.trades(20)
+        await exchange.outage(60.0)
+        await exchange.trades(20)
+        told = drain(sub)
+        assert kinds(told) == "lGrl"
+        [gap] = gaps(told)
+        assert gap.status == "partial"
+        assert 40 < gap.recovered <= 50
+        assert prices(told)[20:] == exchange.prices()[-len(prices(told)) + 20 :]
+
+
+async def test_sides_that_disagree_leave_the_gap_unverified(exchange):
+    async with connected(exchange) as client, client.watch_trades(AAPL) as sub:
+        await exchange.trades(20)
+        exchange.tape[12]["v"] = "77"  # Somebody rewrote history.
+        await exchange.outage(5.0)
+        await exchange.trades(20)
+        told = drain(sub)
+        assert [gap.status for gap in gaps(told)] == ["unverified"]
+        assert prices(told) == sorted(set(prices(told)))
+
+
+async def test_without_a_trade_before_the_outage_nothing_is_verified(exchange):
+    async with connected(exchange) as client, client.watch_trades(AAPL) as sub:
+        await asyncio.sleep(5)
+        await exchange.outage(5.0)
+        await exchange.trades(20)
+        told = drain(sub)
+        assert kinds(told) == "Gl"
+        assert [gap.status for gap in gaps(told)] == ["unverified"]
+
+
+FAILURES: dict[str, Any] = {
+    "lost": lambda exchange: exchange.silent.add("RT"),
+    "late": lambda exchange: exchange.delay.update(RT=6.0),
+    "refused": lambda exchange: exchange.words.update(RT="Rate limit."),
+    "nothing": lambda exchange: exchange.data.update(RT=[]),
+    "null": lambda exchange: exchange.data.update(RT=None),
+    "no list": lambda exchange: exchange.data.update(RT={"a": 1}),
+    "rows of null": lambda exchange: exchange.data.update(RT=[None]),
+    "a trade without a price": lambda exchange: exchange.data.update(RT=[{"c": AAPL}]),
+    "a second in words": lambda exchange: exchange.data.update(
+        RT=[{"c": AAPL, "p": "1", "v": "1", "ts": "soon"}]
+    ),
+    "symbol left out": lambda exchange: exchange.omits.add(AAPL),
+    "another symbol": lambda exchange: exchange.data.update(
+        RT=[{"c": TSLA, "p": "1", "v": "1", "ts": 1}]
+    ),
+}
+
+
+@pytest.mark.parametrize("how", FAILURES)
+async def test_without_an_answer_the_gap_is_unfilled_and_the_held_ticks_come(
+    how, exchange
+):
+    async with connected(exchange) as client, client.watch_trades(AAPL) as sub:
+        await exchange.trades(20)
+        FAILURES[how](exchange)
+        await exchange.outage(5.0)
+        await exchange.trades(30)
+        told = drain(sub)
+        assert kinds(told) == "lGl"
+        assert [gap.status for gap in gaps(told)] == ["unfilled"]
+        # One more is lost: it is traded before the client has asked again.
+        assert prices(told) == [p for p in exchange.prices() if not 20 < p <= 31]
+        assert left(client) == NOTHING
+
+
+async def test_junk_in_the_answer_ends_nothing(exchange):
+    junk = [
+        [],
+        [[]],
+        {"c": 1},
+        [{"c": AAPL, "p": "x", "ts": 1}],
+        [{"c": AAPL, "p": "1", "v": None, "ts": None}],
+        [{"c": AAPL, "p": "1", "ts": -5}],
+        [{"c": AAPL, "p": "1", "ts": 10**17}],
+        [{"c": AAPL, "p": "1", "v": "1", "ts": 1e9}],
+        "text",
+        7,
+    ]
+    async with connected(exchange) as client, client.watch_trades(AAPL) as sub:
+        for data in junk:
+            await exchange.trades(3)
+            exchange.data["RT"] = data
+            await exchange.outage(2.0)
+            await exchange.trades(16)
+        told = drain(sub)
+        assert "filled" not in {gap.status for gap in gaps(told)}
+        assert len(gaps(told)) == len(junk)
+        live = [e for e in told if isinstance(e, Tick) and not e.recovered]
+        assert prices(live) == sorted(set(prices(live)))
+        assert left(client)["cases"] == {}
+
+
+async def test_live_ticks_are_held_five_seconds_at_most(exchange):
+    async with connected(exchange) as client, client.watch_trades(AAPL) as sub:
+        await exchange.trades(20)
+        exchange.silent.add("RT")
+        peer = await exchange.outage(5.0)
+        await peer.hear("T")
+        drain(sub)
+        await exchange.trades(8)  # Four seconds.
+        assert drain(sub) == []
+        await exchange.trades(4)
+        assert kinds(drain(sub)) == "Gl"
+
+
+async def test_ten_thousand_ticks_are_held_and_no_more(exchange):
+    async with connected(exchange) as client, client.watch_trades(AAPL) as sub:
+        await exchange.trades(20)
+        exchange.silent.add("RT")
+        peer = await exchange.outage(5.0)
+        await peer.hear("T")
+        await asyncio.sleep(0.1)
+        drain(sub)
+        for _ in range(9_999):
+            exchange.trade()
+        await asyncio.sleep(0.1)
+        assert drain(sub) == []
+        exchange.trade()
+        await asyncio.sleep(0.1)
+        told = drain(sub)
+        assert (kinds(told), len(told)) == ("Gl", 10_001)
+        exchange.trade()
+        await asyncio.sleep(0.1)
+        assert len(drain(sub)) == 1
+
+
+async def test_a_quiet_topic_is_decided_by_its_first_push_after_the_yes(exchange):
+    async with connected(exchange) as client, client.watch_trades(AAPL) as sub:
+        await exchange.trades(20)
+        peer = await exchange.outage(5.0)
+        await peer.hear("T")
+        await asyncio.sleep(0.5)
+        assert exchange.second > exchange.tape[-1]["ts"]
+        exchange.delay["RT"] = 2.0
+        await asyncio.sleep(1.5 - 0.4)  # The one push comes before the answer.
+        exchange.trade()
+        exchange.delay.clear()
+        await asyncio.sleep(10)
+        [gap] = gaps(drain(sub))
+        assert gap.status == "filled"
+
+
+async def test_a_push_while_a_topic_is_held_does_not_unsay_the_yes(exchange):
+    exchange.silent.add("RT")
+    async with connected(exchange) as client, client.watch_trades(AAPL) as sub:
+        await exchange.trades(20)
+        await exchange.outage(5.0)
+        await asyncio.sleep(0.1)
+        [case] = left(client)["cases"].values()
+        acked_at = case.acked_at
+        assert acked_at is not None
+        exchange.trade()
+        await asyncio.sleep(0.1)
+        assert case.acked_at == acked_at
+        assert len(case.held) == 1
+        assert sub.stats.gaps == 0
+
+
+async def test_a_hole_that_stays_open_does_not_spoil_the_next_one(exchange):
+    async with connected(exchange) as client, client.watch_trades(AAPL) as sub:
+        await exchange.trades(20)
+        exchange.words["RT"] = "Rate limit."
+        await exchange.outage(3.0)
+        await exchange.trades(10)
+        assert [gap.status for gap in gaps(drain(sub))] == ["unfilled"]
+        exchange.words.clear()
+        await exchange.outage(3.0)  # The answer reaches back before the first hole.
+        await exchange.trades(14)
+        told = drain(sub)
+        assert prices(told) == exchange.prices()[-len(prices(told)) :]
+        assert [gap.status for gap in gaps(told)] == ["filled"]
+
+
+# Frames
+
+
+ALL = (
+    Topic("trade", AAPL),
+    Topic("kline", AAPL, "1m"),
+    Topic("kline", AAPL, "5m"),
+    Topic("snapshot", AAPL),
+    Topic("depth", AAPL),
+    Topic("trade", TSLA),
+    Topic("snapshot", TSLA),
+)
+
+
+async def test_subscriptions_come_first_and_then_one_question_a_kind(exchange):
+    async with connected(exchange) as client, client.watch(*ALL):
+        await asyncio.sleep(5)
+        exchange.peer.end()
+        peer = await exchange.net.link(1)
+        await asyncio.sleep(10)
+        types = peer.types()
+        assert set(types[:5]) == {"T", "K", "S", "D"}
+        assert sorted(types[5:]) == ["RD", "RK", "RK", "RS", "RT"]
+        codes = {f["type"]: f.get("codes") for f in peer.said}
+        assert sorted(codes["RT"][0][3:].split(",")) == ["AAPL", "TSLA"]
+        assert sorted(codes["RS"][0][3:].split(",")) == ["AAPL", "TSLA"]
+        asked = [f["kline_reqs"][0] for f in peer.said if f["type"] == "RK"]
+        assert all(2 <= one["co"] <= 5 for one in asked)
+
+
+async def test_the_plans_pace_is_kept_in_recovery(exchange):
+    limits = Limits(command_interval=1.0)
+    async with connected(exchange, limits=limits) as client, client.watch(*ALL):
+        exchange.peer.end()
+        await exchange.net.link(1)
+        await asyncio.sleep(30)
+        times = [at for at, _ in exchange.said_at]
+        assert all(b - a >= 1.0 for a, b in itertools.pairwise(times))
+
+
+async def test_one_question_even_if_pushes_overtake_the_yes(exchange):
+    exchange.net.rule = lambda peer, frame: None if frame["type"] == "T" else "OK"
+    async with opened(exchange.net) as client:
+        sub = client.watch_trades(AAPL, TSLA)
+        first = await exchange.net.link(0)
+        first.answer(await first.hear("T"))
+        await asyncio.sleep(5)
+        first.end()
+        peer = await exchange.net.link(1)
+        frame = await peer.hear("T")
+        peer.push({"tp": "T", "c": AAPL, "p": "1", "v": "1", "ts": 1000})
+        await asyncio.sleep(0.2)
+        peer.answer(frame)
+        await asyncio.sleep(10)
+        assert peer.types() == ["T", "RT"]
+        await sub.aclose()
+
+
+async def test_nobody_asks_again_and_again(exchange):
+    # The answer lags: it knows nothing from after the yes.
+    async with connected(exchange) as client, client.watch_trades(AAPL) as sub:
+        await exchange.trades(20)
+        peer = await exchange.outage(5.0)
+        exchange.data["RT"] = list(exchange.tape)
+        exchange.delay["RT"] = 0.5
+        await exchange.trades(100, 0.1)
+        assert len(gaps(drain(sub))) == 1
+        questions = peer.types("T")
+        assert len(questions) <= 8
+        await asyncio.sleep(10)
+        assert peer.types("T") == questions
+
+
+async def test_no_question_is_put_while_one_is_under_way(exchange):
+    limits = Limits(command_interval=1.0)
+    async with connected(exchange, limits=limits) as client:
+        async with client.watch_trades(AAPL) as sub:
+            await exchange.trades(20)
+            peer = await exchange.outage(5.0)
+            exchange.data["RT"] = list(exchange.tape)  # The server lags behind.
+            await exchange.trades(100, 0.1)
+            assert len(gaps(drain(sub))) == 1
+            before = len(peer.types("T"))
+            await asyncio.sleep(30)
+            assert len(peer.types("T")) == before
+            assert before <= 5
+
+
+async def test_questions_left_over_from_a_lost_link_are_not_asked_on_the_next(exchange):
+    limits = Limits(command_interval=1.0)
+    async with connected(exchange, limits=limits) as client, client.watch(*ALL):
+        await asyncio.sleep(20)
+        exchange.peer.end()
+        peer = await exchange.net.link(1)
+        await exchange.net.until(lambda: len(peer.types()) >= 6)
+        peer.end()  # In the middle of the questions.
+        peer = await exchange.net.link(2)
+        await asyncio.sleep(40)
+        types = peer.types()
+        assert set(types[:5]) == {"T", "K", "S", "D"}
+        assert sorted(types[5:]) == ["RD", "RK", "RK", "RS", "RT"]
+
+
+async def test_questions_whose_topic_is_given_up_are_not_asked(exchange):
+    limits = Limits(command_interval=1.0)
+    async with connected(exchange, limits=limits) as client:
+        keep = client.watch_trades(AAPL)
+        async with client.watch(*ALL[1:]):
+            await asyncio.sleep(20)
+            exchange.peer.end()
+            peer = await exchange.net.link(1)
+            await exchange.net.until(lambda: len(peer.types()) == 6)
+        await asyncio.sleep(40)
+        assert len([kind for kind in peer.types() if kind[0] == "R"]) <= 2
+        assert left(client)["cases"] == {}
+        await keep.aclose()
+
+
+async def test_trades_are_asked_for_before_all_else(exchange):
+    limits = Limits(command_interval=1.0)
+    topics = [Topic("kline", AAPL, f"{n}m") for n in (1, 5, 15, 30)]
+    topics += [Topic("snapshot", AAPL), Topic("depth", AAPL), Topic("trade", AAPL)]
+    async with connected(exchange, limits=limits) as client:
+        async with client.watch(*topics) as sub:
+            await asyncio.sleep(20)
+            await exchange.trades(20)
+            peer = await exchange.outage(5.0)
+            await exchange.trades(60)
+            questions = [kind for kind in peer.types() if kind[0] == "R"]
+            verdicts = {gap.topic: gap.status for gap in gaps(drain(sub))}
+            assert questions[0] == "RT", questions
+            assert verdicts[topics[-1]] == "filled"
+
+
+async def test_requests_of_users_are_served_during_a_recovery(exchange):
+    exchange.silent.add("RT")
+    async with connected(exchange) as client, client.watch(*ALL):
+        await asyncio.sleep(5)
+        exchange.peer.end()
+        peer = await exchange.net.link(1)
+        await peer.hear("T")
+        exchange.silent.clear()
+        exchange.delay["RT"] = 3.0
+        async with asyncio.timeout(8):
+            await client.fetch_snapshots("US:MSFT", via="stream")
+
+
+async def test_a_recovery_that_waits_costs_no_steps(exchange):
+    exchange.silent.add("RT")
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, VirtualLoop)
+    async with connected(exchange) as client, client.watch(*ALL):
+        await asyncio.sleep(5)
+        exchange.peer.end()
+        await exchange.net.link(1)
+        steps = loop.steps
+        await asyncio.sleep(100)
+        assert loop.steps - steps < 200
+
+
+async def test_subscriptions_that_are_never_all_restored_hold_nothing_up(exchange):
+    async with connected(exchange) as client:
+        sub = client.watch(Topic("trade", AAPL), Topic("snapshot", AAPL))
+        await asyncio.sleep(2)
+        await exchange.trades(20)
+        exchange.silent.add("S")
+        await exchange.outage(5.0)
+        drain(sub)
+        await exchange.trades(60)
+        told = drain(sub)
+        assert kinds([e for e in told if "trade" in str(e)]) in ("G", "Gl", "Grl")
+        assert prices([e for e in told if isinstance(e, Tick)])
+        await sub.aclose()
+
+
+# Second outages
+
+
+async def test_a_second_outage_while_ticks_are_held_widens_the_gap(exchange):
+    async with connected(exchange) as client, client.watch_trades(AAPL) as sub:
+        await exchange.trades(20)
+        exchange.silent.add("RT")
+        await exchange.outage(3.0)
+        await exchange.trades(5)
+        assert len(drain(sub)) == 20
+        exchange.silent.clear()
+        await exchange.outage(3.0)
+        await exchange.trades(20)
+        told = drain(sub)
+        assert kinds(told) == "Grl"
+        [gap] = gaps(told)
+        assert prices(told) == exchange.prices()[20:]
+        assert gap.status == "filled"
+        assert (gap.until - gap.since).total_seconds() == pytest.approx(9, abs=0.7)
+        assert sub.stats.gaps == client.stats.gaps == 1
+
+
+@pytest.mark.parametrize("held", [0.05, 0.5, 0.95, 1.05, 1.5, 2.5])
+async def test_wherever_the_second_cut_comes_the_tape_is_told(held, exchange):
+    async with connected(exchange) as client, client.watch_trades(AAPL) as sub:
+        await exchange.trades(20)
+        exchange.delay["RT"] = 0.4
+        await exchange.outage(2.0)
+        await exchange.trades(int(held * 20), 0.05)
+        await exchange.outage(2.0)
+        await exchange.trades(20)
+        told = drain(sub)
+        ticks = prices(told)
+        assert ticks == sorted(set(ticks))
+        if {gap.status for gap in gaps(told)} == {"filled"}:
+            assert ticks == exchange.prices()
+
+
+async def test_what_was_held_on_a_lost_link_is_told_even_if_nothing_is_answered(
+    exchange,
+):
+    async with connected(exchange) as client, client.watch_trades(AAPL) as sub:
+        await exchange.trades(20)
+        exchange.silent.add("RT")
+        await exchange.outage(3.0)
+        await exchange.trades(5)
+        held = exchange.prices()[-4:]
+        await exchange.outage(3.0)
+        await exchange.trades(30)
+        told = drain(sub)
+        assert set(held) <= set(prices(told))
+        assert prices(told) == sorted(set(prices(told)))
+        assert len(gaps(told)) == 1
+
+
+async def test_a_second_outage_after_the_first_was_told_is_another_gap(exchange):
+    async with connected(exchange) as client, client.watch_trades(AAPL) as sub:
+        for _ in range(2):
+            await exchange.trades(20)
+            await exchange.outage(3.0)
+        await exchange.trades(20)
+        told = drain(sub)
+        assert kinds(told) == "lGrlGrl"
+        assert prices(told) == exchange.prices()
+        assert [gap.status for gap in gaps(told)] == ["filled", "filled"]
+
+
+async def test_a_loop_blocked_during_the_hold_does_not_lose_the_answer(exchange):
+    exchange.delay["RT"] = 0.2
+    async with connected(exchange) as client, client.watch_trades(AAPL) as sub:
+        await exchange.trades(20)
+        peer = await exchange.outage(5.0)
+        await peer.hear("RT")
+        exchange.trade()
+        block(6)  # The answer waits in the socket meanwhile.
+        await exchange.trades(20)
+        assert [gap.status for gap in gaps(drain(sub))] == ["filled"]
+
+
+# Watchers
+
+
+async def test_two_watchers_each_get_the_gap_and_what_it_hid(exchange):
+    async with connected(exchange) as client:
+        subs = [client.watch_trades(AAPL) for _ in range(2)]
+        await asyncio.sleep(1)
+        await exchange.trades(20)
+        await exchange.outage(5.0)
+        await exchange.trades(20)
+        for sub in subs:
+            told = drain(sub)
+            assert kinds(told) == "lGrl"
+            assert prices(told) == exchange.prices()
+            await sub.aclose()
+        assert left(client) == NOTHING
+
+
+@pytest.mark.parametrize("when", ["outage", "hold"])
+async def test_a_newcomer_gets_neither_the_gap_nor_what_is_older_than_it(
+    when, exchange
+):
+    exchange.delay["RT"] = 1.0
+    async with connected(exchange) as client, client.watch_trades(AAPL) as old:
+        await exchange.trades(20)
+        exchange.net.script.append(5.0)
+        exchange.peer.end()
+        await exchange.trades(8)
+        if when == "hold":
+            await exchange.net.link(1)
+            await exchange.trades(2)
+        before = len(exchange.tape)
+        fresh = client.watch_trades(AAPL)
+        await exchange.trades(30)
+        assert prices(drain(old)) == exchange.prices()
+        told = drain(fresh)
+        assert gaps(told) == []
+        assert prices(told) == sorted(set(prices(told)))
+        assert set(exchange.prices()[-20:]) <= set(prices(told))
+        assert min(prices(told)) >= before  # That one was under way.
+        await fresh.aclose()
+
+
+async def test_a_newcomer_in_the_hold_is_told_of_the_next_cut(exchange):
+    async with connected(exchange) as client, client.watch_trades(AAPL) as old:
+        await exchange.trades(20)
+        exchange.silent.add("RT")
+        await exchange.outage(3.0)
+        await exchange.trades(2)
+        fresh = client.watch_trades(AAPL)
+        await asyncio.sleep(0.1)
+        exchange.silent.clear()
+        await exchange.outage(3.0)
+        await exchange.trades(20)
+        assert len(gaps(drain(old))) == 1
+        assert len(gaps(drain(fresh))) == 1
+        await fresh.aclose()
+
+
+async def test_one_that_leaves_during_the_hold_takes_nothing_from_the_other(exchange):
+    async with connected(exchange) as client, client.watch_trades(AAPL) as stays:
+        leaves = client.watch_trades(AAPL)
+        await asyncio.sleep(1)
+        await exchange.trades(20)
+        await exchange.outage(5.0)
+        exchange.trade()
+        await asyncio.sleep(0.1)
+        await leaves.aclose()
+        await exchange.trades(20)
+        assert prices(drain(stays)) == exchange.prices()
+
+
+# Leaving
+
+
+async def test_unsubscribing_during_the_hold_leaves_nothing_behind(exchange):
+    exchange.silent.add("RT")
+    async with connected(exchange) as client:
+        async with client.watch_trades(AAPL, TSLA) as sub:
+            await exchange.trades(20)
+            await exchange.outage(5.0)
+            exchange.trade()
+            await asyncio.sleep(0.1)
+            await sub.remove(AAPL)
+            assert AAPL not in str(left(client)["cases"].keys())
+        await asyncio.sleep(20)
+        assert left(client) == NOTHING
+
+
+async def test_dropping_the_reference_during_the_hold_leaves_nothing_behind(exchange):
+    exchange.silent.add("RT")
+    async with connected(exchange) as client:
+        sub = client.watch_trades(AAPL)
+        await asyncio.sleep(1)
+        await exchange.trades(20)
+        await exchange.outage(5.0)
+        exchange.trade()
+        await asyncio.sleep(0.1)
+        assert left(client)["cases"]
+        del sub
+        gc.collect()
+        await asyncio.sleep(1)
+        assert left(client) == NOTHING
+        await asyncio.sleep(20)
+        assert exchange.peer.topics == {}
+
+
+async def test_a_topic_that_is_refused_after_an_outage_leaves_nothing_behind(exchange):
+    async with connected(exchange) as client, client.watch_trades(AAPL) as sub:
+        await exchange.trades(20)
+        exchange.words["T"] = "No permission for this symbol."
+        await exchange.outage(5.0)
+        await asyncio.sleep(30)
+        assert sub.topics == ()
+        assert left(client) == NOTHING
+
+
+async def test_who_comes_after_a_refusal_hears_nothing_of_the_old_outage(exchange):
+    async with connected(exchange) as client, client.watch_trades(AAPL) as sub:
+        await exchange.trades(20)
+        exchange.words["T"] = "No permission for this symbol."
+        await exchange.outage(5.0)
+        await asyncio.sleep(30)
+        exchange.words.clear()
+        assert sub.topics == ()
+        fresh = client.watch_trades(AAPL)
+        await asyncio.sleep(1)
+        await exchange.trades(1)
+        assert kinds(drain(fresh)) == "l"
+        assert exchange.peer.types("T") == []
+        await fresh.aclose()
+
+
+async def test_closing_the_client_during_the_hold_ends_the_loop(exchange):
+    exchange.silent.add("RT")
+    async with connected(exchange) as client:
+        sub = client.watch_trades(AAPL)
+        await asyncio.sleep(1)
+        await exchange.trades(20)
+        await exchange.outage(5.0)
+        exchange.trade()
+        await asyncio.sleep(0.1)
+    seen = [int(tick.price) async for tick in sub]
+    assert seen[:20] == exchange.prices()[:20]
+
+
+async def test_after_all_is_decided_and_unsubscribed_nothing_is_left(exchange):
+    async with connected(exchange) as client:
+        async with client.watch(*ALL):
+            await exchange.trades(20)
+            await exchange.outage(5.0)
+            await exchange.trades(30)
+            assert left(client)["cases"] == left(client)["outages"] == {}
+            assert left(client)["echoes"] == {}
+        assert left(client) == NOTHING
+
+
+# Buffers
+
+
+async def test_recovered_ticks_may_overflow_a_strict_buffer(exchange):
+    async with connected(exchange) as client:
+        strict = client.watch_trades(AAPL, TSLA, buffer=Strict(25))
+        other = client.watch_trades(AAPL)
+        await asyncio.sleep(1)
+        await exchange.trades(20)
+        await exchange.outage(5.0)
+        await exchange.trades(20)
+        assert prices(drain(other)) == exchange.prices()
+        seen: list[int] = []
+        with pytest.raises(LaggedError):
+            async for tick in strict:
+                seen.append(int(tick.price))
+        assert seen == exchange.prices()[:25]
+        assert client.state == "open"
+        await other.aclose()
+        assert left(client) == NOTHING
+
+
+async def test_a_strict_buffer_of_two_topics_overflows_once(exchange):
+    async with connected(exchange) as client:
+        strict = client.watch_trades(AAPL, TSLA, buffer=Strict(11))
+        await asyncio.sleep(1)
+        for _ in range(5):
+            exchange.trade(AAPL)
+            exchange.trade(TSLA)
+            await asyncio.sleep(1)
+        exchange.net.script.append(4.5)
+        exchange.peer.end()
+        for _ in range(14):
+            exchange.trade(AAPL)
+            exchange.trade(TSLA)
+            await asyncio.sleep(0.5)
+        assert strict.topics == ()
+        assert left(client) == NOTHING
+        assert client.state == "open"
+
+
+async def test_a_latest_buffer_shows_the_newest_tick_behind_the_gap(exchange):
+    async with connected(exchange) as client:
+        sub = client.watch_trades(AAPL, buffer=Latest())
+        await asyncio.sleep(1)
+        await exchange.trades(20)
+        await exchange.outage(5.0)
+        await exchange.trades(20)
+        told = drain(sub)
+        assert kinds(told) == "Gl"
+        assert prices(told) == exchange.prices()[-1:]
+        await sub.aclose()
+
+
+# Klines
+
+
+def bar(ts: int, close: object = 1, kt: int = 1, symbol: str = AAPL) -> Frame:
+    row = kline(ts, close, symbol, kt)
+    del row["tp"]
+    return row
+
+
+def closes(events: list[Any]) -> list[tuple[int, int, bool]]:
+    return [
+        (e.timestamp, int(e.close), e.recovered)
+        for e in events
+        if not isinstance(e, Gap)
+    ]
+
+
+async def test_bars_missed_are_delivered_once_and_in_order(exchange):
+    async with connected(exchange) as client:
+        async with client.watch_klines(AAPL, interval="1m") as sub:
+            exchange.push("K", bar(60, 1))
+            exchange.push("K", bar(120, 2))
+            await asyncio.sleep(1)
+            rows = [bar(60, 1), bar(120, 3), bar(180, 4), bar(240, 5)]
+            exchange.states["RK", AAPL] = [{"c": AAPL, "k": rows}]
+            exchange.data["RK"] = [{"c": AAPL, "k": rows}]
+            exchange.net.script.append(130.0)
+            exchange.peer.end()
+            peer = await exchange.net.link(1)
+            await asyncio.sleep(5)
+            exchange.push("K", bar(240, 6))
+            await asyncio.sleep(5)
+            told = drain(sub)
+            assert closes(told) == [
+                (60, 1, False),
+                (120, 2, False),
+                (120, 3, True),
+                (180, 4, True),
+                (240, 5, True),
+                (240, 6, False),
+            ]
+            assert [(g.status, g.recovered) for g in gaps(told)] == [("filled", 3)]
+            [asked] = [f for f in peer.said if f["type"] == "RK"]
+            assert asked["kline_reqs"][0]["co"] == 5  # 131 s: three bars, and two.
+
+
+async def test_finished_bars_of_an_outage_come_once_each(exchange):
+    async with connected(exchange) as client:
+        async with client.watch_klines(AAPL, interval="1m", final=True) as sub:
+            exchange.push("K", bar(60, 1))
+            exchange.push("K", bar(120, 2))
+            await asyncio.sleep(1)
+            rows = [bar(60, 1), bar(120, 3), bar(180, 4), bar(240, 5)]
+            exchange.data["RK"] = [{"c": AAPL, "k": rows}]
+            exchange.net.script.append(130.0)
+            exchange.peer.end()
+            await exchange.net.link(1)
+            await asyncio.sleep(1)
+            exchange.push("K", bar(240, 6))
+            await asyncio.sleep(5)
+            exchange.push("K", bar(300, 7))
+            await asyncio.sleep(5)
+            told = drain(sub)
+            assert [one[:2] for one in closes(told)] == [
+                (60, 1),
+                (120, 3),
+                (180, 4),
+                (240, 6),
+            ]
+
+
+async def test_a_bar_that_did_not_change_is_not_told_again(exchange):
+    async with connected(exchange) as client:
+        async with client.watch_klines(AAPL, interval="1m") as sub:
+            exchange.push("K", bar(120, 2))
+            await asyncio.sleep(1)
+            exchange.data["RK"] = [{"c": AAPL, "k": [bar(60, 1), bar(120, 2)]}]
+            exchange.peer.end()
+            await exchange.net.link(1)
+            await asyncio.sleep(8)
+            told = drain(sub)
+            assert closes(told) == [(120, 2, False)]
+            assert [gap.status for gap in gaps(told)] == ["filled"]
+
+
+async def test_live_bars_are_held_until_the_missed_ones_came(exchange):
+    exchange.delay["RK"] = 2.0
+    async with connected(exchange) as client:
+        async with client.watch_klines(AAPL, interval="1m") as sub:
+            exchange.push("K", bar(60, 1))
+            await asyncio.sleep(1)
+            rows = [bar(60, 2), bar(120, 3), bar(180, 4)]
+            exchange.data["RK"] = [{"c": AAPL, "k": rows}]
+            exchange.net.script.append(90.0)
+            exchange.peer.end()
+            await exchange.net.link(1)
+            await asyncio.sleep(1)
+            exchange.push("K", bar(180, 5))
+            await asyncio.sleep(5)
+            assert [one[:2] for one in closes(drain(sub))] == [
+                (60, 1),
+                (60, 2),
+                (120, 3),
+                (180, 5),
+            ]
+
+
+async def test_a_newcomer_gets_no_bars_from_before_it_came(exchange):
+    async with connected(exchange) as client:
+        async with client.watch_klines(AAPL, interval="1m"):
+            exchange.push("K", bar(60, 1))
+            await asyncio.sleep(1)
+            exchange.net.script.append(130.0)
+            exchange.peer.end()
+            await asyncio.sleep(120)
+            fresh = client.watch_klines(AAPL, interval="1m")
+            rows = [bar(60, 1), bar(120, 3), bar(180, 4)]
+            exchange.data["RK"] = [{"c": AAPL, "k": rows}]
+            await asyncio.sleep(20)
+            assert [one for one in closes(drain(fresh)) if one[0] < 180] == []
+            await fresh.aclose()
+
+
+# State
+
+
+def quote(price: int, ts: int = 0) -> Frame:
+    row = snapshot(price, ts=ts)
+    del row["tp"]
+    return row
+
+
+def last(events: list[Any]) -> list[tuple[int, bool]]:
+    return [(int(e.last_price), e.recovered) for e in events if not isinstance(e, Gap)]
+
+
+async def test_state_is_fresh_at_once(exchange):
+    async with (
+        connected(exchange) as client,
+        client.watch_snapshots(AAPL, buffer=Strict()) as sub,
+    ):
+        exchange.push("S", quote(1, 100))
+        await asyncio.sleep(1)
+        exchange.states["RS", AAPL] = quote(2, 110)
+        exchange.peer.end()
+        peer = await exchange.net.link(1)
+        await asyncio.sleep(0.5)
+        assert peer.types() == ["S", "RS"]
+        told = drain(sub)
+        assert last(told) == [(1, False), (2, True)]
+        assert kinds(told) == "lGr"
+        assert [(gap.status, gap.recovered) for gap in gaps(told)] == [("filled", 1)]
+
+
+async def test_an_answer_does_not_overwrite_a_newer_push(exchange):
+    async with (
+        connected(exchange) as client,
+        client.watch_snapshots(AAPL, buffer=Strict()) as sub,
+    ):
+        exchange.push("S", quote(1, 100))
+        await asyncio.sleep(1)
+        exchange.states["RS", AAPL] = quote(2, 110)
+        exchange.delay["RS"] = 1.0
+        exchange.peer.end()
+        peer = await exchange.net.link(1)
+        await peer.hear("RS")
+        exchange.push("S", quote(3, 120))
+        await asyncio.sleep(10)
+        assert last(drain(sub)) == [(1, False), (3, False)]
+        assert left(client) == NOTHING
+
+
+async def test_an_answer_does_not_overwrite_a_newer_push_from_before_the_outage(
+    exchange,
+):
+    async with (
+        connected(exchange) as client,
+        client.watch_snapshots(AAPL, buffer=Strict()) as sub,
+    ):
+        exchange.push("S", quote(1, 100))
+        await asyncio.sleep(1)
+        exchange.states["RS", AAPL] = quote(2, 90)  # From a cache that lags.
+        exchange.peer.end()
+        await exchange.net.link(1)
+        await asyncio.sleep(10)
+        assert last(drain(sub)) == [(1, False)]
+
+
+async def test_depth_is_asked_for_as_well(exchange):
+    async with connected(exchange) as client, client.watch_depth(AAPL) as sub:
+        exchange.states["RD", AAPL] = {"c": AAPL, "b": [], "a": [], "ts": 5}
+        exchange.peer.end()
+        peer = await exchange.net.link(1)
+        await asyncio.sleep(1)
+        assert peer.types() == ["D", "RD"]
+        assert kinds(drain(sub)) == "Gr"
+
+
+# Without
+
+
+async def test_without_recovery_gaps_are_told_at_once_and_nothing_is_asked(exchange):
+    async with opened(exchange.net, chance=0.0, recover=False) as client:
+        async with client.watch_trades(AAPL) as sub:
+            await exchange.trades(20)
+            peer = await exchange.outage(5.0)
+            await asyncio.sleep(0.1)
+            exchange.trade()
+            await asyncio.sleep(0.1)
+            told = drain(sub)
+            assert kinds(told) == "lGl"
+            assert [gap.status for gap in gaps(told)] == ["unfilled"]
+            await asyncio.sleep(20)
+            assert peer.types() == ["T"]
+            assert sub.stats.recovered == 0
