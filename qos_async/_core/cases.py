@@ -76,16 +76,25 @@ class Case(Generic[T]):
         self.stash: list[T] = []
         self.asks = True
         self.live = True
+        self._under_way = False
+        self._heard = -1
 
     @property
     def ready_at(self) -> float:
         """When it makes sense to ask."""
         return self.restored_at
 
+    def asked(self) -> None:
+        """Record that the question was put: not again before something new is heard."""
+        self.asks = False
+        self._under_way = True
+        self._heard = len(self.held)
+
     def hold(self, tick: T) -> Healing | None:
         """Hold a live tick back; gives the decision if that one brings it."""
         self.held.append(tick)
-        return self.close() if len(self.held) >= _HELD else None
+        full = len(self.held) + len(self.stash) >= _HELD
+        return self.close() if full else None
 
     def answer(self, rows: Any) -> Healing | None:
         """Take the server's answer in; None if it had none. May decide."""
@@ -102,6 +111,8 @@ class Case(Generic[T]):
         self.asks = True
         self.live = False
         self.acked_at = None
+        self._under_way = False
+        self._heard = -1
 
     def _healing(self, status: GapStatus, recovered: Sequence[T] = ()) -> Healing:
         return Healing(
@@ -129,7 +140,7 @@ class _Trades(Case[Trade[Any]]):
         return self._decide()
 
     def answer(self, rows: list[Trade[Any]] | None) -> Healing | None:
-        self.asks = False
+        self.asks = self._under_way = False
         if rows is None:
             return self.close()
         self.window = rows
@@ -140,7 +151,8 @@ class _Trades(Case[Trade[Any]]):
         newer = self.acked_at is None or any(
             tick.timestamp > self.acked_at for tick in self.held
         )
-        self.asks = merged.waits_for == "answer" and newer
+        news = newer and len(self.held) > self._heard and not self._under_way
+        self.asks = merged.waits_for == "answer" and news
         return None if merged.waiting else self.close()
 
     def _merged(self) -> Any:
@@ -163,7 +175,8 @@ class _Trades(Case[Trade[Any]]):
             else:
                 left.append(trade)
         both = sorted([*left, *merged.recovered], key=lambda trade: trade.timestamp)
-        return self._healing(merged.status, both)
+        denied = merged.status == "filled" and left
+        return self._healing("unverified" if denied else merged.status, both)
 
     def link_lost(self) -> None:
         super().link_lost()
@@ -209,6 +222,8 @@ class _State(Case[Any]):
         self.asks = False
         if rows is None:
             return self.close()
+        if self.tail and rows.timestamp < self.tail[-1].timestamp:
+            return self._healing("unverified")  # Older than what was told before.
         return self._healing("filled", (rows,))
 
     def close(self) -> Healing:
@@ -234,7 +249,8 @@ def bars_since(outage: Outage, interval: Interval, now: float) -> int:
 def _goes_on(bar: Kline[Any], last: Kline[Any]) -> bool:
     """Whether ``bar`` tells more than the last one that was delivered."""
     if bar.timestamp == last.timestamp:
-        return _figures(bar) != _figures(last)
+        older = (bar.volume or 0) < (last.volume or 0)
+        return not older and _figures(bar) != _figures(last)
     return bar.timestamp > last.timestamp
 
 

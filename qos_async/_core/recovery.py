@@ -20,6 +20,7 @@ from qos_async.models import N
 __all__ = ["Question", "Recovery"]
 
 _PATIENCE = 5.0
+_TOGETHER = 1.0
 _UNSETTLED = 15.0  # Should the subscriptions never be all restored.
 
 # The server's memory is shortest for trades: they are asked for first.
@@ -74,7 +75,8 @@ class Recovery(Generic[N]):
 
     def acknowledged(self, topic: Topic, second: int | None) -> None:
         """Record the server's time in the acknowledgement of a topic."""
-        if (case := self.cases.get(topic)) is not None:
+        case = self.cases.get(topic)
+        if case is not None and second is not None:
             case.acked_at = second
 
     def hold(self, topic: Topic, tick: Any) -> Healing | None:
@@ -91,18 +93,36 @@ class Recovery(Generic[N]):
             del self.echoes[topic]
         return echoed
 
-    def drop(self, topics: Iterable[Topic]) -> None:
-        """Forget topics that nobody watches any more."""
+    def drop(self, topics: Iterable[Topic]) -> list[int]:
+        """Forget topics that nobody watches any more.
+
+        Returns:
+            The ids of questions that nobody is interested in any more.
+        """
         for topic in topics:
             self.cases.pop(topic, None)
             self.echoes.pop(topic, None)
+        idle = [
+            reqid
+            for reqid, question in self._asked.items()
+            if self.cases.keys().isdisjoint(question.topics)
+        ]
+        for reqid in idle:
+            del self._asked[reqid]
+        return idle
 
-    def link_lost(self) -> None:
-        """Keep the cases for the next link."""
+    def link_lost(self) -> list[int]:
+        """Keep the cases for the next link.
+
+        Returns:
+            The ids of all questions: they are put anew on the next link.
+        """
+        asked = list(self._asked)
         self._asked.clear()
         self._settled_at = math.inf
         for case in self.cases.values():
             case.link_lost()
+        return asked
 
     # Questions and answers
 
@@ -112,21 +132,15 @@ class Recovery(Generic[N]):
 
     def ask_at(self) -> float:
         """Tell when :meth:`questions` will next have one, if all is restored."""
-        return min((case.ready_at for case in self._open()), default=math.inf)
+        groups = self._groups()
+        return _ready_at(groups[0]) if groups else math.inf
 
     def questions(self, now: float) -> list[Question]:
-        """Give what is to be asked now, channel by channel."""
-        groups: dict[tuple[int, int], list[Case[Any]]] = {}
-        for case in self._open():
-            if case.ready_at <= now:
-                topic = case.topic
-                key = (_ORDER.index(topic.channel), topic.interval or 0)
-                groups.setdefault(key, []).append(case)
-        return [
-            question
-            for key in sorted(groups)
-            for question in self._put(groups[key], now)
-        ]
+        """Give what is to be asked now, channel by channel, trades first."""
+        groups = self._groups()
+        if not groups or _ready_at(groups[0]) > now:
+            return []
+        return [question for cases in groups for question in self._put(cases, now)]
 
     def asked(self, reqid: int, question: Question) -> None:
         """Record under which id a question was asked."""
@@ -168,8 +182,15 @@ class Recovery(Generic[N]):
     def _live(self) -> Iterable[Case[Any]]:
         return (case for case in self.cases.values() if case.live)
 
-    def _open(self) -> Iterable[Case[Any]]:
-        return (case for case in self._live() if case.asks)
+    def _groups(self) -> list[list[Case[Any]]]:
+        """Group the cases that have a question by what one question can be about."""
+        groups: dict[tuple[int, int], list[Case[Any]]] = {}
+        for case in self._live():
+            if case.asks:
+                topic = case.topic
+                key = (_ORDER.index(topic.channel), topic.interval or 0)
+                groups.setdefault(key, []).append(case)
+        return [groups[key] for key in sorted(groups)]
 
     def _put(self, cases: list[Case[Any]], now: float) -> list[Question]:
         found: list[Question] = []
@@ -178,7 +199,7 @@ class Recovery(Generic[N]):
             topics = tuple(by_symbol[symbol] for symbol in query.symbols)
             found.append(Question(query, topics))
         for case in cases:
-            case.asks = False
+            case.asked()
         return found
 
     def _query(
@@ -214,3 +235,9 @@ def _read(query: Query[dict[str, Any]], data: bytes) -> dict[str, Any] | None:
         return query.read(data)
     except DecodeError:
         return None  # As good as no answer; the gap says so.
+
+
+def _ready_at(cases: list[Case[Any]]) -> float:
+    # Topics that came back almost together share a question.
+    first = min(case.ready_at for case in cases)
+    return min(max(case.ready_at for case in cases), first + _TOGETHER)

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from msgspec import Struct
 
 from qos_async._core.topics import Topic
+from qos_async.enums import Channel
 
 __all__ = ["Change", "Registry"]
 
@@ -160,7 +161,8 @@ class Registry:
         self._suspects.clear()
         self._in_flight = None
         self.dirty.clear()
-        self.dirty.update(dict.fromkeys(self._wanted))
+        # Trades first: of them the server remembers least.
+        self.dirty.update(dict.fromkeys(sorted(self._wanted, key=_urgency)))
 
     def _ready(self, topics: Iterable[Topic], *, add: bool) -> list[Topic]:
         return [t for t in topics if t in self.dirty and (t in self._wanted) is add]
@@ -200,3 +202,7 @@ class Registry:
             self.dirty.pop(topic, None)
         else:
             self.dirty[topic] = None
+
+
+def _urgency(topic: Topic) -> int:
+    return 0 if topic.channel is Channel.TRADE else 1

@@ -89,6 +89,7 @@ class Session(Generic[N]):
         )
         self._liveness: Liveness | None = None
         self._patience = Patience()
+        self._hold_patience = Patience()
 
     # What users want
 
@@ -107,10 +108,11 @@ class Session(Generic[N]):
 
     def abandon(self, topics: Iterable[Topic]) -> None:
         """Forget the outages of topics that nobody watches any more."""
-        for topic in topics:
-            self._interruptions.forget([topic])
-            if self.recovery is not None:
-                self.recovery.drop([topic])
+        gone = frozenset(topics)
+        self._interruptions.forget(gone)
+        if self.recovery is not None:
+            for reqid in self.recovery.drop(gone):
+                self.cancel(reqid)
 
     def ticked(self, topic: Topic) -> None:
         """Record that a topic ticks before its subscription was confirmed.
@@ -135,7 +137,8 @@ class Session(Generic[N]):
             outage = Outage(self._liveness.heard_at, reason)
             self._interruptions.link_lost(outage)
         if self.recovery is not None:
-            self.recovery.link_lost()
+            for reqid in self.recovery.link_lost():
+                self.cancel(reqid)
         self._liveness = None
         self._speaker.link_lost(now)
         self.registry.forget()
@@ -214,6 +217,8 @@ class Session(Generic[N]):
             self.registry.expire(change)
             return None
         final = self.registry.refuse(change)
+        if final:
+            self.abandon(change.topics)
         message = self._redact(reply.msg)
         return Declined(change.topics, message) if final else None
 
@@ -285,7 +290,10 @@ class Session(Generic[N]):
         return Healed(tuple(healings)) if healings else None
 
     def _decide(self, now: float) -> list[Outcome]:
-        healings = [] if self.recovery is None else self.recovery.tick(now)
+        recovery = self.recovery
+        if recovery is None or not self._hold_patience.is_over(recovery.due, now):
+            return []
+        healings = recovery.tick(now)
         return [Healed(tuple(healings))] if healings else []
 
     def _heal_at(self) -> float:
@@ -293,7 +301,7 @@ class Session(Generic[N]):
             return math.inf
         restored = self._liveness is not None and self.registry.settled
         ask_at = self.recovery.ask_at() if restored else math.inf
-        return min(self.recovery.due, ask_at)
+        return min(self._hold_patience.ends_at(self.recovery.due), ask_at)
 
     def _recover(self, now: float) -> None:
         """Ask for what was missed, once all subscriptions are restored."""

@@ -61,11 +61,11 @@ def test_trades_are_decided_when_both_sides_agree():
 def test_a_question_is_not_repeated_while_one_is_under_way():
     tail = [trade(second) for second in range(1, 6)]
     case = opened(TRADE, *tail, acked_at=8)
-    case.asks = False  # It was asked.
+    case.asked()  # It was asked.
     case.answer(tail)  # The server lags.
     case.hold(trade(9))
     assert case.asks
-    case.asks = False  # It was asked again.
+    case.asked()  # It was asked again.
     case.hold(trade(9, 2))
     assert not case.asks
 
@@ -76,7 +76,7 @@ def test_a_question_is_not_repeated_before_anything_new_was_heard():
     case.hold(trade(9))
     case.answer(tail)
     assert case.asks
-    case.asks = False
+    case.asked()
     case.answer(tail)
     assert not case.asks
 

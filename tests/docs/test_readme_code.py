@@ -81,7 +81,13 @@ async def test_fragment(
 
 def _enough(block: Block):
     if block.how == "cut":
-        return lambda lines: len(lines) > 5 and any("no trade" in one for one in lines)
+        return lambda lines: (
+            len(lines) > 5
+            and (
+                any("no trade" in one for one in lines)
+                and any("trades fetched" in one for one in lines)
+            )
+        )
     if block.how == "connect and cut":
         return lambda lines: any(one.startswith("backoff: ") for one in lines)
     return lambda lines: len(lines) >= 3

@@ -6,11 +6,17 @@ import ast
 import inspect
 import re
 import subprocess
+from typing import get_args
 
 import pytest
 
 import qos_async
 from qos_async import Client, DropOldest, Latest, Limits, Strict, Timing, errors
+from qos_async._core import recovery
+from qos_async._core.cases import ASKED_TRADES
+from qos_async._core.gaps import GapStatus
+from qos_async._core.queries import KLINES_MAX
+from qos_async._io import links
 from qos_async.sim.instruments import INSTRUMENTS
 from tests.docs.pages import ROOT, blocks, table
 
@@ -97,6 +103,24 @@ def test_the_timing():
         f"lived less than {timing.stable_after:g} s counts",
         f"at most {timing.connect_timeout:g} s to connect",
         f"and {timing.request_timeout:g} s to answer",
+    ):
+        assert sentence in words
+
+
+def test_the_statuses_of_a_gap():
+    shown = [row[0].strip('`"') for row in table("`status`")]
+    assert tuple(shown) == get_args(GapStatus)
+
+
+def test_the_reach_of_recovery():
+    words = " ".join(PAGE.split())
+    for sentence in (
+        f"tried again for {links._SLOT_LINGERS:g} s before it is final",
+        f"only counts after {links._SLOT_LINGERS:g} s",
+        f"the last {ASKED_TRADES} trades",
+        f"the last {ASKED_TRADES} of each symbol",
+        f"up to {KLINES_MAX}",
+        f"at most {recovery._PATIENCE:g} s after all subscriptions are restored",
     ):
         assert sentence in words
 

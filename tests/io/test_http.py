@@ -417,8 +417,12 @@ def distrusted(listener: socket.socket, certificate: Path) -> None:
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(certificate)
     for _ in range(2):
-        with listener.accept()[0] as peer, contextlib.suppress(OSError):
-            context.wrap_socket(peer, server_side=True).recv(1)
+        with (
+            contextlib.suppress(OSError),
+            listener.accept()[0] as peer,
+            context.wrap_socket(peer, server_side=True) as wrapped,
+        ):
+            wrapped.recv(1)
 
 
 async def test_a_server_that_is_not_trusted_is_raised_at_once(certificate):
