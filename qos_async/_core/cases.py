@@ -39,7 +39,8 @@ class Healing(Struct, frozen=True):
         outage: Since when, and why.
         until: When it was live again, in the caller's time.
         status: What may be said of the hole.
-        recovered: Ticks fetched, to be told after the gap.
+        recovered: Ticks to be told after the gap: fetched ones, and those that were
+            held back on a link that was lost before it was decided.
         held: Live ticks held back, to be told after those.
     """
 

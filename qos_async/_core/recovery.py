@@ -163,6 +163,13 @@ class Recovery(Generic[N]):
 
     # Time
 
+    def give_up(self) -> list[Healing]:
+        """Decide everything with what there is: no more will come."""
+        healings = [case.close() for case in self.cases.values()]
+        for healing in healings:
+            self._decided(healing)
+        return healings
+
     @property
     def due(self) -> float:
         """When whatever is known decides the next case."""

@@ -90,6 +90,12 @@ class Delivery:
             else:
                 recovery.acknowledged(topic, second)
 
+    def finish(self) -> None:
+        """Hand out what is still held back: no more will come."""
+        if self._recovery is not None:
+            for healing in self._recovery.give_up():
+                self.heal(healing)
+
     def heal(self, healing: Healing) -> None:
         """Tell of a gap, then of what it hid, then of what came since."""
         topic, route = healing.topic, self._routes.of(healing.topic)
@@ -100,7 +106,8 @@ class Delivery:
             self._stats.gaps += 1
             inbox.tell(gap)
         for tick in healing.recovered:
-            force_setattr(tick, "recovered", True)
+            if not tick.received_at:  # Else a link brought it that did not last.
+                force_setattr(tick, "recovered", True)
             self._hand_out(tick, missed)
         # The tail bridges the next outage, so it must not have a hole itself.
         whole = {
@@ -151,7 +158,7 @@ def _gap(healing: Healing) -> Gap:
         until=_wall(healing.until),
         reason=healing.outage.reason,
         status=healing.status,
-        recovered=len(healing.recovered),
+        recovered=sum(not tick.received_at for tick in healing.recovered),
     )
 
 

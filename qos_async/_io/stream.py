@@ -190,6 +190,7 @@ class Stream(Generic[N]):
         self._error = self._error or error
         reason = "closed by the user" if error is None else str(error)
         self.states.move(LinkEvent.STOP, reason)
+        self._delivery.finish()
         for inbox in self._inboxes:
             inbox.end(error)
         self._questions.fail_all(error or ClosedError("the client was closed"))

@@ -65,7 +65,7 @@ async def test_filled_means_that_the_tape_was_delivered(
     variants = Variants(trades_newest_first=newest_first)
     sim = await start(rate=rate, plan=FAST, variants=variants, seed=int(rate))
     async with dial(sim) as client, client.watch_trades(BTC, ETH) as sub:
-        await asyncio.sleep(1.1)
+        await asyncio.sleep(2.2)
         sim.refuse_upgrades(503, 3)
         sim.cut()
         await told(sim, sub, 2)
@@ -164,7 +164,10 @@ async def test_all_channels_are_made_good_in_few_frames(start, dial):
         await asyncio.sleep(0.1)
         frames = [f.type for f in sim.frames if f.link == 2 and f.type != "H"]
         assert set(frames[:5]) == {"T", "S", "D", "K"}
-        assert sorted(frames[5:]) == ["RD", "RK", "RK", "RS", "RT"]
+        # A snapshot or book that is pushed first need not be asked for.
+        questions = [kind for kind in frames[5:] if kind not in ("RS", "RD")]
+        assert sorted(questions) == ["RK", "RK", "RT"]
+        assert frames.count("RS") <= 1 >= frames.count("RD")
         assert len(gaps(drain(sub))) == len(topics)
         assert sim.violations == []
 
@@ -206,8 +209,8 @@ async def test_requests_are_served_and_nothing_is_left(start, dial):
         async with client.watch_trades(BTC) as sub, client.watch_depth(BTC):
             await asyncio.sleep(0.3)
             sim.cut()
-            await sim.until(lambda: ("T", BTC, None) in sim.subscribed)
-            assert client._stream._session.recovery.cases
+            recovery = client._stream._session.recovery
+            await sim.until(lambda: recovery.cases)
             async with asyncio.timeout(1):
                 assert await client.fetch_depth(BTC, via="stream")
             assert sub.stats.gaps == 0

@@ -150,14 +150,14 @@ MENDING: dict[str, tuple[Exception, type[QosError]]] = {
     "slow": (TimeoutError(CANARY), RequestTimeoutError),
     "slow read": (aiohttp.SocketTimeoutError(CANARY), RequestTimeoutError),
     "slow connect": (aiohttp.ConnectionTimeoutError(CANARY), ConnectError),
-    "proxy down": (response_error(aiohttp.ClientHttpProxyError, 502), ConnectError),
-}
-LASTING: dict[str, tuple[Exception, type[QosError]]] = {
-    "certificate": (certificate(), ConnectError),
     "tls": (
         aiohttp.ClientConnectorSSLError(HOST, ssl.SSLError(1, "wrong version")),
         ConnectError,
     ),
+    "proxy down": (response_error(aiohttp.ClientHttpProxyError, 502), ConnectError),
+}
+LASTING: dict[str, tuple[Exception, type[QosError]]] = {
+    "certificate": (certificate(), ConnectError),
     "fingerprint": (
         aiohttp.ServerFingerprintMismatch(b"a", b"b", "api.qos.hk", 443),
         ConnectError,

@@ -191,8 +191,9 @@ async def test_connecting_does_not_wait_for_the_back_off():
     async with opened(net, chance=1.0) as client:
         await client.connect()
         net.peers[0].end()
-        while client.state is not LinkState.BACKOFF or len(net.dialled_at) < 4:
-            await asyncio.sleep(0.1)
+        async for change in client.states():
+            if change.state is LinkState.BACKOFF and len(net.dialled_at) == 4:
+                break
         start = asyncio.get_running_loop().time()
         await client.connect()
         assert asyncio.get_running_loop().time() - start < 0.5
