@@ -166,8 +166,8 @@ class Recovery(Generic[N]):
     def give_up(self) -> list[Healing]:
         """Decide everything with what there is: no more will come."""
         healings = [case.close() for case in self.cases.values()]
-        for healing in healings:
-            self._decided(healing)
+        self.cases.clear()
+        self.echoes.clear()
         return healings
 
     @property
