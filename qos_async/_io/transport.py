@@ -173,7 +173,7 @@ class AiohttpTransport:
             return DialError(
                 f"{self._url.origin()} did not connect within {seconds:g} s"
             )
-        except (aiohttp.ClientError, OSError) as exc:
+        except Exception as exc:  # noqa: BLE001 - unusual hosts make yarl raise others
             outcome = fault(exc, self._url.path, self._url, self._timing, self._secret)
             return DialError(str(outcome.error), final=not outcome.transient)
 

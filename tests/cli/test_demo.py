@@ -77,7 +77,7 @@ def test_the_link_is_seen_to_break_and_to_heal(plain):
         "link connecting",
         "link open",
     ]
-    assert story[6:] == [f"gap {channel}" for channel in CHANNELS]
+    assert set(story[6:]) == {f"gap {channel}" for channel in CHANNELS}
 
 
 def test_the_summary_adds_up(plain):
@@ -90,7 +90,10 @@ def test_the_summary_adds_up(plain):
         assert summary[channel] == f"{len(lines)} ticks"
     assert summary["outages"] == "1"
     assert summary["gaps"].startswith("40 ")
-    assert summary["sent"] == "8 frames, 0 breaches of the protocol"
+    # Four channels twice, and a question each for trades and klines at least.
+    frames, _, breaches = summary["sent"].partition(" frames, ")
+    assert 10 <= int(frames) <= 12
+    assert breaches == "0 breaches of the protocol"
     assert "all live again after" in plain.out
 
 

@@ -38,7 +38,7 @@ BEAT = Sent("H", 8.0)
         (BEAT, Reply("T", "OK"), False),
         (BEAT, Reply("H", "OK", 3), False),
     ],
-    ids=str,
+    ids=lambda value: repr(value).partition(", data")[0],
 )
 def test_what_a_reply_carries_must_fit_and_what_it_leaves_out_does_not_matter(
     sent: Sent,

@@ -194,7 +194,10 @@ def test_the_server_never_sees_two_frames_within_the_interval(
     now, held_up, seen = 0.0, 0.0, list[float]()
     for there, back, fate in fortune:
         alive.ask("RS", BODY, now)
-        now, frame = next_frame(alive, now)
+        lost_at = list[float]()
+        now, frame = next_frame(alive, now, lost_at)
+        if lost_at:  # What was still on its way went down with the link.
+            seen, held_up = [at for at in seen if at <= lost_at[0]], 0.0
         arrival = held_up = max(now + there, held_up)
         if fate == "cut before":  # It never arrives; the client learns of it later.
             now = arrival
@@ -217,11 +220,15 @@ def reconnect(alive: Session[Any], now: float) -> None:
     alive.link_up(now)
 
 
-def next_frame(alive: Session[Any], now: float) -> tuple[float, bytes]:
+def next_frame(
+    alive: Session[Any], now: float, lost_at: list[float] | None = None
+) -> tuple[float, bytes]:
     for _ in range(50):
         for outcome in alive.tick(now):
             if isinstance(outcome, Lost):
                 reconnect(alive, now)
+                if lost_at is not None:
+                    lost_at.append(now)
         if (frame := alive.poll(now)) is not None:
             return now, frame
         assert alive.wake_at() < math.inf
