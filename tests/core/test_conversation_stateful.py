@@ -354,7 +354,7 @@ class Conversation(RuleBasedStateMachine):
 more = int(os.environ.get("QOS_TEST_EFFORT", "1"))
 TestConversation = pytest.mark.slow(Conversation.TestCase)
 TestConversation.settings = settings(
-    max_examples=350 * more,
+    max_examples=200 * more,
     stateful_step_count=40,
     deadline=None,
     derandomize=more == 1,

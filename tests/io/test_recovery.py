@@ -22,8 +22,8 @@ from qos_async import (
     Strict,
     Subscription,
     Topic,
+    Trade,
 )
-from qos_async.models import Tick
 from tests.peers import Frame, Network, Peer, kline, opened, snapshot
 from tests.virtual_time import VirtualLoop, block
 
@@ -97,7 +97,8 @@ class Exchange:
         self.said_at.append((asyncio.get_running_loop().time(), kind))
         if kind in self.silent:
             return None
-        message, more = self.words.get(kind, "OK"), {"time": self.second}
+        message = self.words.get(kind, "OK")
+        more: dict[str, Any] = {"time": self.second}
         if kind[0] == "R":
             more["data"] = self.data.get(kind, self._data(kind, frame))
         deed = (peer.answer, frame, message)
@@ -149,7 +150,7 @@ def gaps(events: list[Any]) -> list[Gap]:
 
 
 def prices(events: list[Any]) -> list[int]:
-    return [int(event.price) for event in events if isinstance(event, Tick)]
+    return [int(event.price) for event in events if isinstance(event, Trade)]
 
 
 def kinds(events: list[Any]) -> str:
