@@ -15,7 +15,7 @@ BTC, ETH = "CF:BTCUSDT", "CF:ETHUSDT"
 FAST = Limits(command_interval=0.02, symbols=40)
 
 
-def key(trade: Trade[Any]) -> tuple[int, Decimal, Decimal]:
+def key(trade: Trade[Any]) -> tuple[int, Decimal, Decimal | None]:
     return trade.timestamp, trade.price, trade.size
 
 

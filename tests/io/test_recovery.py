@@ -21,6 +21,7 @@ from qos_async import (
     Limits,
     Strict,
     Subscription,
+    Tick,
     Topic,
     Trade,
 )
