@@ -19,7 +19,9 @@ def key(trade: Trade[Any]) -> tuple[int, Decimal, Decimal | None]:
     return trade.timestamp, trade.price, trade.size
 
 
-def taped(sim: Simulator, symbol: str = BTC) -> list[tuple[int, Decimal, Decimal]]:
+def taped(
+    sim: Simulator, symbol: str = BTC
+) -> list[tuple[int, Decimal, Decimal | None]]:
     return [
         (row["ts"], Decimal(str(row["p"])), Decimal(str(row["v"])))
         for row in sim.tape(symbol)
