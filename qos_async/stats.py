@@ -19,7 +19,7 @@ class Stats(Struct, kw_only=True):
         unknown: Pushes of a kind that this version does not know; skipped.
         unmatched: Answers to nothing that is pending: late, doubled or foreign.
         unrouted: Pushes for topics that nobody watches (any more).
-        gaps: Topics times outages.
+        gaps: Gaps told: topics times outages, for each subscription.
         http_requests: HTTP requests that left, repeats included.
         http_retries: HTTP requests that were repeated.
     """

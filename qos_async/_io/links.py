@@ -21,7 +21,12 @@ from qos_async._io.bell import Bell
 from qos_async._io.states import LinkStates
 from qos_async._io.transport import DialError, LinkClosed, Socket, Transport
 from qos_async.config import Limits, Timing
-from qos_async.errors import AuthenticationError, LimitError, TransportError
+from qos_async.errors import (
+    AuthenticationError,
+    ConnectError,
+    LimitError,
+    TransportError,
+)
 from qos_async.models import N
 
 __all__ = ["Links", "Listener"]
@@ -157,7 +162,9 @@ class Links(Generic[N]):
             self._refused_since = min(self._refused_since, _now())
             lasted = _now() - self._refused_since
             if not self._session.stats.links or lasted >= _SLOT_LINGERS:
-                raise error
+                raise (
+                    ConnectError(str(error)) if isinstance(error, DialError) else error
+                )
         return _Ending(error if isinstance(error, TransportError) else _again(error))
 
     async def _spend(self, socket: Socket) -> _Ending:
