@@ -13,8 +13,14 @@ PLAN = Limits(symbols=100, connections=50, command_interval=0.0, http_requests=1
 
 
 @pytest.fixture
-async def simulator() -> AsyncGenerator[Simulator]:
-    async with Simulator(seed=1, rate=20.0, plan=PLAN) as running:
+def rate() -> float:
+    """Trades of each symbol in a second; a test that interrupts a program wants few."""
+    return 20.0
+
+
+@pytest.fixture
+async def simulator(rate: float) -> AsyncGenerator[Simulator]:
+    async with Simulator(seed=1, rate=rate, plan=PLAN) as running:
         yield running
 
 

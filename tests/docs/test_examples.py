@@ -35,6 +35,7 @@ def test_it_is_one_idea(path):
     assert len(path.read_text("utf-8").splitlines()) <= 40
 
 
+@pytest.mark.parametrize("rate", [2.0])  # Else it may be done before it is stopped.
 async def test_ctrl_c(environment):
     async with start(ROOT / "examples" / "watch.py", env=environment) as process:
         assert process.stdout is not None
@@ -44,6 +45,7 @@ async def test_ctrl_c(environment):
     assert shown.endswith("stopped\n")
 
 
+@pytest.mark.parametrize("rate", [4.0])
 async def test_the_bot_tells_of_a_cut_and_stops_on_sigterm(
     simulator: Simulator, environment
 ):
