@@ -47,8 +47,9 @@ class Subscription(Generic[T]):
 
     Reconnects are invisible in the loop: it waits. It ends when the subscription or
     the client is closed, after what is buffered, and raises when waiting is pointless:
-    ``AuthenticationError``, ``LimitError``, ``LaggedError``, or ``RejectedError``
-    naming the refused symbols (iterate again to go on with the others).
+    ``AuthenticationError``, ``LimitError``, ``ConnectError`` (a redirect, or a server
+    that cannot be trusted), ``LaggedError``, or ``RejectedError`` naming the refused
+    symbols (iterate again to go on with the others).
 
     Every method may be cancelled without losing a tick. One reader at a time: two
     loops over one subscription raise ``RuntimeError``; make two subscriptions, they
