@@ -188,7 +188,6 @@ class _Klines(Case[Kline[Any]]):
     rows: list[Kline[Any]] | None = None
 
     def answer(self, rows: list[Kline[Any]] | None) -> Healing | None:
-        self.asks = False
         self.rows = rows
         return self.close()
 
@@ -220,7 +219,6 @@ class _State(Case[Any]):
         return self.close()
 
     def answer(self, rows: Any | None) -> Healing | None:
-        self.asks = False
         if rows is None:
             return self.close()
         if self.tail and rows.timestamp < self.tail[-1].timestamp:

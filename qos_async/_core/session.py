@@ -281,6 +281,10 @@ class Session(Generic[N]):
 
     # Recovery
 
+    @property
+    def _is_restored(self) -> bool:
+        return self._liveness is not None and self.registry.settled
+
     def _is_ours(self, reqid: int) -> bool:
         return self.recovery is not None and self.recovery.is_ours(reqid)
 
@@ -299,14 +303,12 @@ class Session(Generic[N]):
     def _heal_at(self) -> float:
         if self.recovery is None:
             return math.inf
-        restored = self._liveness is not None and self.registry.settled
-        ask_at = self.recovery.ask_at() if restored else math.inf
+        ask_at = self.recovery.ask_at() if self._is_restored else math.inf
         return min(self._hold_patience.ends_at(self.recovery.due), ask_at)
 
     def _recover(self, now: float) -> None:
         """Ask for what was missed, once all subscriptions are restored."""
-        restored = self._liveness is not None and self.registry.settled
-        if self.recovery is not None and restored:
+        if self.recovery is not None and self._is_restored:
             self.recovery.settled(now)
             for question in self.recovery.questions(now):
                 query = question.query

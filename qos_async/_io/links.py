@@ -155,17 +155,14 @@ class Links(Generic[N]):
         still holds the plan's only slot, or send us elsewhere during maintenance. So
         that is final only when it has lasted.
         """
-        passing = isinstance(error, TransportError)
-        if isinstance(error, DialError):
-            passing = not error.final
-        if not passing:
-            self._refused_since = min(self._refused_since, _now())
-            lasted = _now() - self._refused_since
-            if not self._session.stats.links or lasted >= _SLOT_LINGERS:
-                raise (
-                    ConnectError(str(error)) if isinstance(error, DialError) else error
-                )
-        return _Ending(error if isinstance(error, TransportError) else _again(error))
+        final = isinstance(error, DialError) and error.final
+        if isinstance(error, TransportError) and not final:
+            return _Ending(error)
+        self._refused_since = min(self._refused_since, _now())
+        lasted = _now() - self._refused_since
+        if not self._session.stats.links or lasted >= _SLOT_LINGERS:
+            raise ConnectError(str(error)) if isinstance(error, DialError) else error
+        return _Ending(DialError(str(error)))
 
     async def _spend(self, socket: Socket) -> _Ending:
         born = _now()
@@ -290,10 +287,6 @@ class _Hush:
         if now >= self._until:
             self._until = now + _QUIET
             _log.warning(text, *words)
-
-
-def _again(refusal: AuthenticationError) -> DialError:
-    return DialError(str(refusal))
 
 
 def _now() -> float:
