@@ -10,6 +10,8 @@ from collections.abc import AsyncGenerator, Callable, Generator, Mapping
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis.strategies import none
 
 from qos_async import Limits, Timing
 from tests.canary import assert_absent
@@ -32,6 +34,9 @@ def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> L
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
+    # Hypothesis makes its random generator at its first test, and warns if nobody
+    # seems to hold it. It asks gc, which does not look into what is frozen.
+    given(none())(lambda _: None)()
     # What was imported is not garbage: looking at it each time would take seconds.
     gc.collect()
     gc.freeze()
