@@ -22,8 +22,8 @@ from typing import (
 )
 
 import aiohttp
-from msgspec.structs import replace
 
+from qos_async._core.counters import Counters
 from qos_async._core.queries import Queries
 from qos_async._core.recovery import Recovery
 from qos_async._io.http import HttpSession
@@ -84,7 +84,8 @@ class Client(Fetching[N], Watching[N]):
         session: An open ``aiohttp.ClientSession`` to borrow; it is not closed.
         ssl: As in aiohttp: an ``SSLContext``, a ``Fingerprint``, or True.
         proxy: The address of an HTTP proxy, such as ``"http://host:3128"``.
-        allow_insecure: Take plain ``http`` and ``ws`` for hosts other than loopback.
+        allow_insecure: Take plain ``http`` and ``ws`` for hosts other than loopback, and
+            through a proxy on such a host.
         recover: Whether to fetch what an outage missed: the trades and klines that the
             server still has, and the newest snapshots and books. Live trades and klines
             are held back meanwhile, for a few seconds. False tells gaps, fetches nothing
@@ -143,7 +144,7 @@ class Client(Fetching[N], Watching[N]):
         _check_key(key)
         _a("allow_insecure", allow_insecure, bool)
         _a("recover", recover, bool)
-        self._stats = Stats()
+        counters = Counters()
         secret = Secret(key if key is not None else os.environ.get("QOS_API_KEY"))
         self._lease = SessionLease(secret, borrowed=session)
         wire: dict[str, Any] = {
@@ -159,9 +160,10 @@ class Client(Fetching[N], Watching[N]):
                 _address("http_url", http_url, HTTP_URL),
                 schemes=("https", "http"),
                 allow_insecure=allow_insecure,
+                proxy=proxy,
             ),
             limits=limits,
-            counters=self._stats,
+            counters=counters,
             **wire,
         )
         dialler = AiohttpTransport(
@@ -171,7 +173,9 @@ class Client(Fetching[N], Watching[N]):
                 _address("stream_url", stream_url, STREAM_URL),
                 schemes=("wss", "ws"),
                 allow_insecure=allow_insecure,
+                proxy=proxy,
             ),
+            interval=limits.command_interval,
             **wire,
         )
         queries = Queries(numbers, chunk=limits.symbols)
@@ -180,7 +184,8 @@ class Client(Fetching[N], Watching[N]):
             numbers,
             limits=limits,
             timing=timing,
-            stats=self._stats,
+            stats=counters,
+            home=self._lease.home,
             redact=secret.redact,
             recovery=Recovery(queries) if recover else None,
         )
@@ -220,7 +225,7 @@ class Client(Fetching[N], Watching[N]):
         Raises:
             AuthenticationError: The key was refused.
             ConnectError: The first attempt failed; the client keeps trying.
-            RuntimeError: In another event loop than that of the client's first use.
+            RuntimeError: In another event loop or process than that of the first use.
         """
         self._lease.claim()
         await self._stream.connect()
@@ -229,8 +234,18 @@ class Client(Fetching[N], Watching[N]):
         """Close everything; loops end after what is buffered.
 
         No task or socket outlives this. It may be called again, and while anything
-        else is going on. It takes up to ``timing.close_timeout``.
+        else is going on. It takes up to ``timing.close_timeout``. In a forked process
+        it leaves all as it is: the connections are the parent's.
+
+        Raises:
+            RuntimeError: In another event loop than that of the client's first use,
+                unless that one has been closed.
         """
+        home = self._lease.home
+        if home.is_foreign:
+            return
+        if not home.is_gone:
+            home.check()
         self._http.close()
         try:
             await self._stream.stop()
@@ -240,13 +255,20 @@ class Client(Fetching[N], Watching[N]):
     async def drain(self, timeout: float | None = None) -> bool:  # noqa: ASYNC109 - the settled name
         """Take nothing more in, let readers finish what is buffered, then close.
 
+        A loop over ticks may call this in its own body: it is not waited for, and goes
+        on with what is buffered.
+
         Args:
             timeout: Seconds to wait for the readers; None waits as long as they take.
                 A reader that is busy with its last tick is waited for, too, for 30 s.
 
         Returns:
             Whether every reader has taken all that was buffered for it.
+
+        Raises:
+            RuntimeError: In another event loop or process than that of the first use.
         """
+        self._lease.home.check()
         try:
             await self._stream.stop()
             with contextlib.suppress(TimeoutError):
@@ -265,12 +287,16 @@ class Client(Fetching[N], Watching[N]):
 
     @property
     def stats(self) -> Stats:
-        """A copy of the counters."""
-        return replace(self._stats)
+        """How everything stands now: a picture, to be taken as often as you like."""
+        return self._stream.observer.stats()
+
+    def report(self) -> str:
+        """Tell how everything stands on a page of plain text, for a person."""
+        return self._stream.observer.report()
 
     def states(self) -> AsyncIterator[StateChange]:
         """Iterate over the moves of the link from now on, until it is closed."""
-        return self._stream.states.watch()
+        return self._stream.states.watch(self._lease.home)
 
 
 def _one_of(name: str, value: object, allowed: tuple[object, ...]) -> None:

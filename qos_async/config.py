@@ -48,7 +48,8 @@ class Timing(Struct, frozen=True, kw_only=True):
         connect_timeout: For name resolution, TCP, TLS and the upgrade together.
         backoff_initial: Upper bound of the first wait before dialling again; each
             failed attempt doubles the bound, and the wait is drawn below it.
-        backoff_max: Where the doubling stops.
+        backoff_max: Where the doubling stops; only a server that names a time itself
+            makes a wait longer.
         stable_after: A link that lived shorter counts as a failed attempt.
         close_timeout: For a polite goodbye, before the socket is cut.
     """

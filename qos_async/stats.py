@@ -1,40 +1,141 @@
-"""Counters: what happened so far."""
+"""Counters and measures: what happened so far, and how it stands."""
 
 from __future__ import annotations
 
-from msgspec import Struct
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+from msgspec import Struct, field
+
+from qos_async.enums import Channel, LinkState
 
 __all__ = ["Stats", "SubscriptionStats"]
 
 
-class Stats(Struct, kw_only=True):
-    """Counters of one client, from its first use on.
+def _no_ticks() -> dict[str, int]:
+    return dict.fromkeys(map(str, Channel), 0)
+
+
+def _no_gaps() -> dict[str, int]:
+    return dict.fromkeys(("filled", "partial", "unverified", "unfilled"), 0)
+
+
+class Stats(Struct, frozen=True, kw_only=True):
+    """Counters and measures of one client, from its first use on: a picture, not live.
+
+    Every frame is accounted for: ``frames_received`` is ``ticks + answers + unreadable +
+    unknown``. Each of the ``ticks`` went to the subscriptions that watch its topic, or
+    is one of ``unrouted``, ``repeated`` or ``held``.
+
+    Times are in seconds, sizes in bytes.
 
     Attributes:
+        state: Where the websocket is.
         links: Websocket connections on which the server said something.
+        reconnects_by_reason: Links that ended and attempts that failed, each followed
+            by another attempt, by a few fixed words: ``"silence"`` (see
+            ``Timing.silence``), ``"close 1001"`` (the server's close code; ``"close
+            3xxx"``, ``"close 4xxx"`` and ``"close other"`` for those above 1015),
+            ``"broken"`` (without a close frame), ``"protocol"`` (not websocket),
+            ``"send"`` (it stopped reading), ``"unreachable"``, ``"timeout"`` (of an
+            attempt), ``"http 503"`` (that status instead of a websocket),
+            ``"redirect"``, ``"key refused"`` (after it had been accepted), ``"other"``.
         frames_received: Whole frames, of any kind.
         frames_sent: Whole frames, heartbeats included.
-        ticks: Pushes that could be read.
-        unreadable: Frames that nobody can read; skipped.
+        bytes_received: Payload of those received.
+        bytes_sent: Payload of those sent.
+        ticks_by_channel: Pushes that could be read, by the name of their channel.
+        answers: Answers to anything, heartbeats included.
+        unmatched: Those of ``answers`` to nothing that is pending: late, doubled or
+            foreign.
+        unreadable: Frames that nobody can read; skipped, and a ``Gap`` tells of them.
         unknown: Pushes of a kind that this version does not know; skipped.
-        unmatched: Answers to nothing that is pending: late, doubled or foreign.
-        unrouted: Pushes for topics that nobody watches (any more).
-        gaps: Gaps told: topics times outages, for each subscription.
+        unrouted: Ticks for topics that nobody watches (any more).
+        repeated: Ticks that came while an outage was made good, and were not delivered
+            since what was fetched is the same or newer.
+        held: Ticks that are held back now until an outage is made good.
+        gaps_by_status: Gaps told, by status: topics times outages, for each
+            subscription.
+        recovered: Ticks fetched after outages, for each subscription.
+        dropped: Ticks that buffers lost or replaced because their reader was slow;
+            closed subscriptions included.
+        subscriptions: Subscriptions that are open.
+        backlog: Ticks that wait for the readers of those now.
+        consumer_lag: How long ago the oldest of these was received; 0 if none waits.
+        commands: Subscriptions, their ends, and questions that left on the websocket.
+        command_wait_last: How long the newest of them waited for its turn, at the
+            plan's pace, since it was wanted (or since there was a link, if later).
+        command_wait_max: How long any of them waited at most.
+        command_wait_total: How long they waited together.
+        heartbeat_round_trip: From the last heartbeat that was answered to its answer,
+            as this process saw it; None before the first.
+        clock_offset: How far the server's clock is ahead of this machine's; None as
+            long as the server has not told its time. It tells whole seconds: each
+            answer bounds the offset to one second and a round trip, and the estimate is
+            the middle of what all of them leave.
+        clock_error: How far ``clock_offset`` may be off, either way.
         http_requests: HTTP requests that left, repeats included.
         http_retries: HTTP requests that were repeated.
+        http_bytes_received: Bodies of whole HTTP answers, decompressed.
+        http_bytes_sent: Bodies of HTTP requests.
     """
 
+    state: LinkState = LinkState.IDLE
     links: int = 0
+    reconnects_by_reason: dict[str, int] = {}
     frames_received: int = 0
     frames_sent: int = 0
-    ticks: int = 0
+    bytes_received: int = 0
+    bytes_sent: int = 0
+    ticks_by_channel: dict[str, int] = field(default_factory=_no_ticks)
+    answers: int = 0
+    unmatched: int = 0
     unreadable: int = 0
     unknown: int = 0
-    unmatched: int = 0
     unrouted: int = 0
-    gaps: int = 0
+    repeated: int = 0
+    held: int = 0
+    gaps_by_status: dict[str, int] = field(default_factory=_no_gaps)
+    recovered: int = 0
+    dropped: int = 0
+    subscriptions: int = 0
+    backlog: int = 0
+    consumer_lag: float = 0.0
+    commands: int = 0
+    command_wait_last: float = 0.0
+    command_wait_max: float = 0.0
+    command_wait_total: float = 0.0
+    heartbeat_round_trip: float | None = None
+    clock_offset: float | None = None
+    clock_error: float | None = None
     http_requests: int = 0
     http_retries: int = 0
+    http_bytes_received: int = 0
+    http_bytes_sent: int = 0
+
+    @property
+    def reconnects(self) -> int:
+        """Links that ended and attempts that failed, for whatever reason."""
+        return sum(self.reconnects_by_reason.values())
+
+    @property
+    def ticks(self) -> int:
+        """Pushes that could be read, on all channels."""
+        return sum(self.ticks_by_channel.values())
+
+    @property
+    def gaps(self) -> int:
+        """Gaps told, whatever became of them."""
+        return sum(self.gaps_by_status.values())
+
+    def to_openmetrics(self) -> str:
+        """Write all of this as OpenMetrics text, for Prometheus and its kin.
+
+        Serve it as ``application/openmetrics-text; version=1.0.0; charset=utf-8``. Names
+        begin with ``qos_``. What is None is left out.
+        """
+        lines = [line for family in _FAMILIES for line in _lines(family, self)]
+        return "\n".join([*lines, "# EOF", ""])
 
 
 class SubscriptionStats(Struct, frozen=True, kw_only=True):
@@ -45,13 +146,155 @@ class SubscriptionStats(Struct, frozen=True, kw_only=True):
         delivered: Ticks that its reader took.
         dropped: Ticks that its buffer lost or replaced because the reader was slow.
         recovered: Ticks among ``received`` that were fetched after an outage.
+        unfinished: Klines that were still growing, and so not among ``received``;
+            always 0 without ``final=True``.
         gaps: Topics times outages.
         backlog: Ticks that wait for the reader now.
+        lag: How many seconds ago the oldest of these was received; 0 if none waits.
     """
 
     received: int
     delivered: int
     dropped: int
     recovered: int
+    unfinished: int = 0
     gaps: int
     backlog: int
+    lag: float = 0.0
+
+
+class _Family(NamedTuple):
+    """One metric: its name without prefix, type, source, help, and label if any."""
+
+    name: str
+    type: str
+    attribute: str
+    help: str
+    label: str = ""
+
+
+_FAMILIES = (
+    _Family("link_state", "stateset", "state", "Where the websocket is."),
+    _Family(
+        "links", "counter", "links", "Connections on which the server said something."
+    ),
+    _Family(
+        "reconnects",
+        "counter",
+        "reconnects_by_reason",
+        "Links that ended and attempts that failed.",
+        "reason",
+    ),
+    _Family("frames_received", "counter", "frames_received", "Websocket frames."),
+    _Family(
+        "frames_sent",
+        "counter",
+        "frames_sent",
+        "Websocket frames, heartbeats included.",
+    ),
+    _Family(
+        "received_bytes", "counter", "bytes_received", "Payload of those received."
+    ),
+    _Family("sent_bytes", "counter", "bytes_sent", "Payload of those sent."),
+    _Family(
+        "ticks", "counter", "ticks_by_channel", "Pushes that were read.", "channel"
+    ),
+    _Family("answers", "counter", "answers", "Answers to anything."),
+    _Family("unmatched", "counter", "unmatched", "Answers to nothing that is pending."),
+    _Family("unreadable", "counter", "unreadable", "Frames that nobody can read."),
+    _Family("unknown", "counter", "unknown", "Pushes of an unknown kind."),
+    _Family("unrouted", "counter", "unrouted", "Ticks that nobody watches."),
+    _Family("repeated", "counter", "repeated", "Ticks that recovery made superfluous."),
+    _Family("held", "gauge", "held", "Ticks held back until an outage is made good."),
+    _Family(
+        "gaps",
+        "counter",
+        "gaps_by_status",
+        "Gaps told, by what became of them.",
+        "status",
+    ),
+    _Family("recovered", "counter", "recovered", "Ticks fetched after outages."),
+    _Family("dropped", "counter", "dropped", "Ticks that slow readers lost."),
+    _Family("subscriptions", "gauge", "subscriptions", "Subscriptions that are open."),
+    _Family("backlog", "gauge", "backlog", "Ticks that wait for their readers."),
+    _Family(
+        "consumer_lag_seconds", "gauge", "consumer_lag", "Age of the oldest of these."
+    ),
+    _Family("commands", "counter", "commands", "Commands and questions that left."),
+    _Family(
+        "command_wait_seconds",
+        "counter",
+        "command_wait_total",
+        "How long they waited for their turn.",
+    ),
+    _Family(
+        "command_wait_last_seconds",
+        "gauge",
+        "command_wait_last",
+        "How long the newest waited for its turn.",
+    ),
+    _Family(
+        "command_wait_max_seconds",
+        "gauge",
+        "command_wait_max",
+        "How long any of them waited at most.",
+    ),
+    _Family(
+        "heartbeat_round_trip_seconds",
+        "gauge",
+        "heartbeat_round_trip",
+        "From the last heartbeat to its answer.",
+    ),
+    _Family(
+        "clock_offset_seconds",
+        "gauge",
+        "clock_offset",
+        "How far the server's clock is ahead of this machine's.",
+    ),
+    _Family(
+        "clock_error_seconds",
+        "gauge",
+        "clock_error",
+        "How far the clock offset may be off, either way.",
+    ),
+    _Family("http_requests", "counter", "http_requests", "HTTP requests that left."),
+    _Family("http_retries", "counter", "http_retries", "HTTP requests repeated."),
+    _Family(
+        "http_received_bytes",
+        "counter",
+        "http_bytes_received",
+        "Bodies of HTTP answers, decompressed.",
+    ),
+    _Family(
+        "http_sent_bytes", "counter", "http_bytes_sent", "Bodies of HTTP requests."
+    ),
+)
+_UNITS = ("seconds", "bytes")
+
+
+def _lines(family: _Family, stats: Stats) -> Iterator[str]:
+    name = f"qos_{family.name}"
+    yield f"# TYPE {name} {family.type}"
+    unit = name.rpartition("_")[2]
+    if unit in _UNITS:
+        yield f"# UNIT {name} {unit}"
+    yield f"# HELP {name} {_escaped(family.help)}"
+    sample = f"{name}_total" if family.type == "counter" else name
+    value: Any = getattr(stats, family.attribute)
+    if isinstance(value, LinkState):
+        states = {state.value: int(state is value) for state in LinkState}
+        yield from _samples(sample, name, states)
+    elif family.label:
+        yield from _samples(sample, family.label, value)
+    elif value is not None:
+        yield f"{sample} {value}"
+
+
+def _samples(name: str, label: str, values: Mapping[str, int]) -> Iterator[str]:
+    for word, value in values.items():
+        yield f'{name}{{{label}="{_escaped(word)}"}} {value}'
+
+
+def _escaped(text: str) -> str:
+    """Escape what would end a label's value, or a line."""
+    return text.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import inspect
-import logging
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping
 from typing import Any
 
@@ -14,17 +13,44 @@ from hypothesis import given
 from hypothesis.strategies import none
 
 from qos_async import Limits, Timing
-from tests.canary import assert_absent
-from tests.peers import KEY
 from tests.virtual_time import VirtualLoop
+from tests.watchdog import Watchdog
 
 Loops = Mapping[str, Callable[[], asyncio.AbstractEventLoop]]
+
+_watchdog = Watchdog()
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
+        "markers", "soak: takes minutes; run with -m soak, and never without"
+    )
+    config.option.log_level = config.option.log_level or "DEBUG"
+    patch = pytest.MonkeyPatch()
+    config.add_cleanup(patch.undo)
+    _watchdog.guard(patch)
+    config.addinivalue_line(
         "markers", "virtual_time: runs on a loop whose clock is a number"
     )
+    config.addinivalue_line(
+        "markers", "fault(*rows): shows what happens in rows of tests/FAULTS.md"
+    )
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    if "soak" in config.option.markexpr:
+        config.option.numprocesses = 0  # They measure the process that they run in.
+
+
+def pytest_collection_modifyitems(
+    config: pytest.Config, items: list[pytest.Item]
+) -> None:
+    if "soak" in config.option.markexpr:
+        return
+    long = [item for item in items if item.get_closest_marker("soak")]
+    config.hook.pytest_deselected(items=long)
+    items[:] = [item for item in items if item not in long]
 
 
 def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> Loops:
@@ -42,23 +68,24 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     gc.freeze()
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[
+    None, pytest.TestReport, pytest.TestReport
+]:
+    """Fail a test in which a key showed: in the log, in print, or in an error."""
+    report = yield
+    for name, text in report.sections:
+        _watchdog.look(name, text)
+    findings = _watchdog.take()
+    if findings and report.passed:
+        report.outcome, report.longrepr = "failed", "\n".join(findings)
+    return report
+
+
 @pytest.fixture(autouse=True)
-def no_trace_of_the_key(
-    request: pytest.FixtureRequest, caplog: pytest.LogCaptureFixture
-) -> Generator[None]:
-    """Fail if the key is logged, at whatever level, or printed."""
-    if not inspect.iscoroutinefunction(getattr(request, "function", None)):
-        yield
-        return
-    caplog.set_level(logging.DEBUG)
-    request.getfixturevalue("nothing_left")
-    wanted = {"capfd", "capfdbinary", "capsysbinary"} & set(request.fixturenames)
-    capture = None if wanted else request.getfixturevalue("capsys")
-    yield
-    assert_absent(KEY, list(caplog.records), caplog.text)
-    if capture is not None:
-        printed = capture.readouterr()
-        assert_absent(KEY, printed.out, printed.err)
+def _nothing_left_of_coroutines(request: pytest.FixtureRequest) -> None:
+    if inspect.iscoroutinefunction(getattr(request, "function", None)):
+        request.getfixturevalue("nothing_left")
 
 
 @pytest.fixture

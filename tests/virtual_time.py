@@ -13,7 +13,7 @@ import selectors
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
-__all__ = ["Deadlock", "Horizon", "VirtualLoop", "block", "run"]
+__all__ = ["Deadlock", "Horizon", "Selector", "VirtualLoop", "block", "run"]
 
 T = TypeVar("T")
 
@@ -26,7 +26,9 @@ class Horizon(AssertionError):  # noqa: N818
     """More time, or more steps, than any test needs: the code goes round in circles."""
 
 
-class _Selector(selectors.BaseSelector):
+class Selector(selectors.BaseSelector):
+    """Moves its clock instead of waiting; a loop may bring its own."""
+
     def __init__(self) -> None:
         self.now = 0.0
         self.loop: VirtualLoop | None = None
@@ -52,8 +54,14 @@ class _Selector(selectors.BaseSelector):
 class VirtualLoop(asyncio.SelectorEventLoop):
     """Counts its steps, and calls ``on_step`` before each."""
 
-    def __init__(self, *, horizon: float = 20_000.0, most: float = 500_000):
-        self._virtual = _Selector()
+    def __init__(
+        self,
+        *,
+        horizon: float = 20_000.0,
+        most: float = 500_000,
+        selector: Selector | None = None,
+    ):
+        self._virtual = Selector() if selector is None else selector
         super().__init__(self._virtual)
         self._virtual.loop = self
         self._clock_resolution = 1e-9

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 from qos_async.config import Timing
 
-__all__ = ["Backoff", "Contention"]
+__all__ = ["Backoff", "Contention", "Reproof"]
+
+_POLICY = 1008
+_TRY_LATER = 1013
+_UNREGISTERED = range(3000, 5000)
+"""Close codes that a service may give any meaning it likes."""
 
 
 class Backoff:
     """Counts failed attempts; each doubles the bound below which a wait is drawn.
 
     A link that lived shorter than ``timing.stable_after`` is a failed attempt too, or
-    a server that accepts and closes would be dialled in a tight loop.
+    a server that accepts and closes would be dialled in a tight loop. A server that
+    gives as its reason that it is busy, a breach of its rules, or something nobody
+    knows is dialled more slowly from the first time on.
     """
 
     __slots__ = ("_timing", "attempt")
@@ -20,17 +27,50 @@ class Backoff:
         self._timing = timing
         self.attempt = 0
 
-    def failed(self, lived: float) -> float:
-        """Count an attempt whose link lived ``lived`` seconds.
+    def failed(self, lived: float, code: int | None = None) -> tuple[float, float]:
+        """Count an attempt.
+
+        Args:
+            lived: Seconds that its link lived.
+            code: The server's close code; None if it did not close the link itself.
 
         Returns:
-            The upper bound of the wait, in seconds; full jitter draws below it.
+            The bounds of the wait, in seconds; jitter draws between them.
         """
         if lived >= self._timing.stable_after:
             self.attempt = 0
         self.attempt += 1
         doubled = self._timing.backoff_initial * 2.0 ** min(self.attempt - 1, 63)
-        return min(doubled, self._timing.backoff_max)
+        # Half of the largest wait at most, or there would be no room for jitter.
+        least = min(_least(code), self._timing.backoff_max / 2.0)
+        return least, min(max(doubled, 2.0 * least), self._timing.backoff_max)
+
+
+class Reproof:
+    """Notices that the server means it: one link after another closed with 1008.
+
+    That code says that we broke a rule. To try a third time to get away with it would
+    help nobody.
+    """
+
+    __slots__ = ("_row", "_timing")
+
+    TRIES = 3
+
+    def __init__(self, timing: Timing) -> None:
+        self._timing = timing
+        self._row = 0
+
+    def link_ended(self, lived: float, code: int | None) -> bool:
+        """Record how a link ended, as ``Contention.link_ended`` does.
+
+        Returns:
+            Whether it is time to give up.
+        """
+        if lived >= self._timing.stable_after:
+            self._row = 0
+        self._row = self._row + 1 if code == _POLICY else 0
+        return self._row >= self.TRIES
 
 
 class Contention:
@@ -67,3 +107,9 @@ class Contention:
         kicked = lived < self.SOON and code is not None and code not in self.INNOCENT
         self._row = self._row + 1 if kicked else 0
         return self._row >= self.TRIES
+
+
+def _least(code: int | None) -> float:
+    if code == _POLICY or code in _UNREGISTERED:
+        return 30.0
+    return 10.0 if code == _TRY_LATER else 0.0

@@ -56,6 +56,11 @@ class Buffer(Protocol[T]):
         """Whether :meth:`take_event` has something."""
         ...
 
+    @property
+    def since(self) -> int:
+        """When the oldest tick that waits was received, ns since the epoch; else 0."""
+        ...
+
     def __len__(self) -> int: ...
 
 
@@ -113,6 +118,10 @@ class _Ring(Generic[T]):
     @property
     def has_event(self) -> bool:
         return bool(self._ticks or self._gaps or self._untold)
+
+    @property
+    def since(self) -> int:
+        return next((t.received_at for t in self._ticks if t.received_at), 0)
 
     def put(self, tick: T) -> None:
         ticks = self._ticks
@@ -199,6 +208,11 @@ class _Conflating(Generic[T]):
     @property
     def has_event(self) -> bool:
         return bool(self._waiting)
+
+    @property
+    def since(self) -> int:
+        ticks = (t for t in self._waiting.values() if not isinstance(t, Gap))
+        return min((t.received_at for t in ticks if t.received_at), default=0)
 
     def put(self, tick: T) -> None:
         key = (type(tick), tick.symbol, getattr(tick, "interval", None))

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Generic, TypeVar
 
 from msgspec import Struct
 
 from qos_async._core.gaps import GapStatus, Outage
-from qos_async._core.merging import identity, merge
+from qos_async._core.merging import Identity, identity, merge
 from qos_async._core.topics import Topic
 from qos_async.enums import Channel, Interval
 from qos_async.models import Kline, Tick, Trade
@@ -51,6 +50,22 @@ class Healing(Struct, frozen=True):
     recovered: tuple[Any, ...] = ()
     held: tuple[Any, ...] = ()
 
+    @property
+    def fetched(self) -> int:
+        """How many of ``recovered`` no link brought."""
+        return sum(not tick.received_at for tick in self.recovered)
+
+    @property
+    def received(self) -> int:
+        """How many ticks a link brought."""
+        return len(self.recovered) + len(self.held) - self.fetched
+
+    @property
+    def late(self) -> int:
+        """How many of ``recovered`` were fetched, or stand before one that was."""
+        fetched = [not tick.received_at for tick in self.recovered]
+        return len(fetched) - fetched[::-1].index(True) if any(fetched) else 0
+
 
 class Case(Generic[T]):
     """One topic that is live again, while what it missed is not decided.
@@ -63,6 +78,7 @@ class Case(Generic[T]):
         stash: Ticks held back on an earlier link that was lost before a decision.
         asks: Whether an answer of the server could help now.
         live: Whether its link still stands.
+        held_since: Since when ticks are held back on this link.
     """
 
     def __init__(
@@ -71,7 +87,7 @@ class Case(Generic[T]):
         self.topic = topic
         self.outage = outage
         self.tail = tuple(tail)
-        self.restored_at = now
+        self.restored_at = self.held_since = now
         self.acked_at: int | None = None
         self.held: list[T] = []
         self.stash: list[T] = []
@@ -105,12 +121,11 @@ class Case(Generic[T]):
         """Decide with what there is."""
         raise NotImplementedError
 
-    def link_lost(self) -> None:
-        """The next link will restore the topic again: one gap, all the wider."""
+    def set_back(self) -> None:
+        """There is another hole: one gap, all the wider, and all is asked anew."""
         self.stash += self.held
         self.held = []
         self.asks = True
-        self.live = False
         self.acked_at = None
         self._under_way = False
         self._heard = -1
@@ -167,20 +182,23 @@ class _Trades(Case[Trade[Any]]):
 
     def close(self) -> Healing:
         merged = self._merged()
-        # What an earlier link brought was received: told in any case, and once.
-        known = Counter(map(identity, merged.recovered))
-        left: list[Trade[Any]] = []
+        # What came before the last hole was received: told in any case, and once.
+        # An answer that begins in the middle of a second lacks the oldest of that.
+        own: dict[Identity, list[Trade[Any]]] = {}
         for trade in self.stash:
-            if known[identity(trade)]:
-                known[identity(trade)] -= 1
-            else:
-                left.append(trade)
-        both = sorted([*left, *merged.recovered], key=lambda trade: trade.timestamp)
+            own.setdefault(identity(trade), []).append(trade)
+        fetched = [
+            mine.pop() if (mine := own.get(identity(trade))) else trade
+            for trade in reversed(merged.recovered)
+        ]
+        known = set(map(id, fetched))
+        left = [trade for trade in self.stash if id(trade) not in known]
+        both = sorted([*left, *reversed(fetched)], key=lambda trade: trade.timestamp)
         denied = merged.status == "filled" and left
         return self._healing("unverified" if denied else merged.status, both)
 
-    def link_lost(self) -> None:
-        super().link_lost()
+    def set_back(self) -> None:
+        super().set_back()
         self.window = None
 
 

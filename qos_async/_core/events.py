@@ -22,6 +22,7 @@ __all__ = [
     "Outcome",
     "Remarked",
     "Replied",
+    "Resumed",
     "Unconfirmed",
     "Unreadable",
 ]
@@ -57,6 +58,12 @@ class Declined(Struct, frozen=True):
 
 class Unconfirmed(Struct, frozen=True):
     """Nobody answered these subscriptions in time; they will be asked for again."""
+
+    topics: frozenset[Topic]
+
+
+class Resumed(Struct, frozen=True):
+    """These topics are live, after a time in which they may have missed something."""
 
     topics: frozenset[Topic]
 
@@ -97,6 +104,7 @@ Outcome: TypeAlias = (
     | Confirmed
     | Declined
     | Unconfirmed
+    | Resumed
     | Expelled
     | Healed
     | Unreadable

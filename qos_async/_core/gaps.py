@@ -19,7 +19,7 @@ _BEST_FIRST: tuple[GapStatus, ...] = ("filled", "partial", "unverified", "unfill
 
 
 class Gap(Struct, frozen=True, kw_only=True):
-    """A time in which a topic may not have been live.
+    """A time in which ticks of a topic may be missing.
 
     Told once for each topic and outage, before the first tick after it.
 
@@ -28,12 +28,14 @@ class Gap(Struct, frozen=True, kw_only=True):
         since: When something was last received (not when the loss was noticed);
             aware, UTC.
         until: When the topic was live again; aware, UTC.
-        reason: Why the link ended.
+        reason: Why the link ended, or what else may have cost ticks: a loop that stood
+            still, a machine that slept, a frame that nobody could read.
         status: ``"filled"``: what was fetched agrees with everything observable on
             both sides of the hole. ``"partial"``: the server's memory does not reach
             back. ``"unverified"``: the sides disagree, or one is missing.
             ``"unfilled"``: nothing was fetched.
-        recovered: How many ticks were fetched; they follow with ``recovered=True``.
+        recovered: How many ticks follow with ``recovered=True``: those that were fetched,
+            and what was received between them on a link that did not last.
     """
 
     topic: Topic
@@ -65,9 +67,13 @@ class Outage(Struct, frozen=True):
     since: float
     reason: str
 
+    def older(self, seconds: float) -> Outage:
+        """Give the same outage, begun earlier."""
+        return replace(self, since=self.since - seconds)
+
 
 class Outages:
-    """Remembers which topics were live when a link was lost, until they are again.
+    """Remembers which topics were interrupted, until they are made good.
 
     Attributes:
         open: The outages by topic. Always the same object, so that it may be looked at

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from qos_async._core.gaps import Outage, Outages
 from qos_async._core.registry import Change, Registry
@@ -48,6 +48,23 @@ class Interruptions:
         ticking = self._early.intersection(removal.topics)
         self._early -= ticking
         self._begin(ticking, outage)
+
+    def slept(self, seconds: float) -> None:
+        """Record that all outages are that much older than the clock says."""
+        for topic, outage in self.outages.open.items():
+            self.outages.open[topic] = outage.older(seconds)
+
+    def doubted(
+        self, outage: Outage, *, among: Callable[[Topic], bool]
+    ) -> frozenset[Topic]:
+        """Open an outage of what is live and may have missed something nonetheless.
+
+        Returns:
+            The topics: they are live on.
+        """
+        live = frozenset(filter(among, self._registry.held | self._early))
+        self._begin(live, outage)
+        return live
 
     def confirmed(self, topics: Iterable[Topic]) -> None:
         """Record the server's yes."""

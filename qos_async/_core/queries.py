@@ -21,7 +21,7 @@ from qos_async._core.answers import (
     products_by_market,
     trades_by_symbol,
 )
-from qos_async._core.decoding import Decoder
+from qos_async._core.decoding import Decoder, finite
 from qos_async.enums import Adjustment, Interval, Market
 from qos_async.models import (
     Depth,
@@ -94,11 +94,12 @@ class Queries(Generic[N]):
             chunk: The most symbols one question may name.
         """
         self._chunk = chunk
+        number: Any = finite(numbers)
 
         def rows(
             record: Any, shape: Callable[[Any], dict[str, T]]
         ) -> _Reader[dict[str, T]]:
-            read = _reader(list[record[numbers]] | None, numbers)
+            read = _reader(list[record[number]] | None, numbers)
             return lambda data: shape(read(data))
 
         self._instruments: _Reader[dict[str, Instrument[N]]] = rows(

@@ -53,6 +53,11 @@ class Recovery(Generic[N]):
         self._asked: dict[int, Question] = {}
         self._settled_at = math.inf
 
+    @property
+    def held(self) -> int:
+        """How many ticks are held back now."""
+        return sum(len(c.held) + len(c.stash) for c in tuple(self.cases.values()))
+
     # Topics
 
     def begin(
@@ -71,6 +76,7 @@ class Recovery(Generic[N]):
             return False
         case.live = True
         case.restored_at = now
+        case.held_since = min(case.held_since, now)
         return True
 
     def acknowledged(self, topic: Topic, second: int | None) -> None:
@@ -121,8 +127,31 @@ class Recovery(Generic[N]):
         self._asked.clear()
         self._settled_at = math.inf
         for case in self.cases.values():
-            case.link_lost()
+            case.set_back()
+            case.live = False
+            case.held_since = math.inf
         return asked
+
+    def slept(self, seconds: float) -> None:
+        """Record that all outages are that much older than the clock says."""
+        for case in self.cases.values():
+            case.outage = case.outage.older(seconds)
+
+    def doubt(self, topics: Iterable[Topic], now: float) -> None:
+        """Record that topics may have missed something again, on the same link.
+
+        What was asked about them before does not count: the hole may be after it.
+        """
+        doubted = self.cases.keys() & topics
+        for topic in doubted:
+            case = self.cases[topic]
+            case.set_back()
+            case.live = False  # To be begun anew: for those, too, who joined since.
+            case.restored_at = now
+        if doubted:
+            for reqid, question in self._asked.items():
+                left = tuple(t for t in question.topics if t not in doubted)
+                self._asked[reqid] = Question(question.query, left)
 
     # Questions and answers
 
@@ -184,7 +213,8 @@ class Recovery(Generic[N]):
         return healings
 
     def _due(self, case: Case[Any]) -> float:
-        return min(self._settled_at + _PATIENCE, case.restored_at + _UNSETTLED)
+        asked_at = max(self._settled_at, case.restored_at)
+        return min(asked_at + _PATIENCE, case.held_since + _UNSETTLED)
 
     def _live(self) -> Iterable[Case[Any]]:
         return (case for case in self.cases.values() if case.live)

@@ -35,7 +35,8 @@ class Registry:
 
     What the server has is known (``held``), or open after an answer that never came
     or a refused batch, which may have been applied in part (``unsure``). What is open
-    is said again until it is known.
+    is said again until it is known. A server may refuse to add what it has already: then
+    it must be taken away first.
 
     One change is in flight at most.
 
@@ -50,6 +51,10 @@ class Registry:
         self.symbols: Counter[str] = Counter()
         self._held: set[Topic] = set()
         self._unsure: set[Topic] = set()
+        # Additions that nobody answered: refused now, they may be there already. Those
+        # are removed though they are wanted, and then added anew.
+        self._unheard: set[Topic] = set()
+        self._doubled: set[Topic] = set()
         self._in_flight: Change | None = None
         self.dirty: dict[Topic, None] = {}
         # Halves of refused batches, tried on their own to find who is guilty.
@@ -121,6 +126,7 @@ class Registry:
             change.topics
         )
         self._unsure -= change.topics
+        self._clear_doubt(change)
         self._mark_all(change)
 
     def refuse(self, change: Change) -> bool:
@@ -132,10 +138,14 @@ class Registry:
         """
         self._land(change)
         final = len(change.topics) == 1
-        if final:
+        if final and change.add and change.topics <= self._unheard:
+            final = False
+            self._doubled |= change.topics
+        elif final:
             # Refusing to unsubscribe a topic means that it was not subscribed.
             self._held -= change.topics
             self._unsure -= change.topics
+            self._clear_doubt(change)
             if change.add:
                 for topic in change.topics:
                     self._unwant(topic)
@@ -148,8 +158,13 @@ class Registry:
         self._mark_all(change)
         return final and change.add
 
+    def unanswered(self, change: Change) -> None:
+        """Record that nobody answers: what is to be added may be there when it expires."""
+        if change.add:
+            self._unheard |= change.topics
+
     def expire(self, change: Change) -> None:
-        """Record that nobody answered: the server may or may not have heard."""
+        """Record that the change may or may not have been applied."""
         self._land(change)
         self._unsure |= change.topics
         self._mark_all(change)
@@ -158,6 +173,8 @@ class Registry:
         """Record that the link is gone, and all that the server held with it."""
         self._held.clear()
         self._unsure.clear()
+        self._unheard.clear()
+        self._doubled.clear()
         self._suspects.clear()
         self._in_flight = None
         self.dirty.clear()
@@ -165,7 +182,14 @@ class Registry:
         self.dirty.update(dict.fromkeys(sorted(self._wanted, key=_urgency)))
 
     def _ready(self, topics: Iterable[Topic], *, add: bool) -> list[Topic]:
-        return [t for t in topics if t in self.dirty and (t in self._wanted) is add]
+        return [t for t in topics if t in self.dirty and self._is_to_be(t) is add]
+
+    def _is_to_be(self, topic: Topic) -> bool:
+        return topic in self._wanted and topic not in self._doubled
+
+    def _clear_doubt(self, change: Change) -> None:
+        self._unheard -= change.topics
+        self._doubled -= change.topics
 
     def _group(self, *, add: bool) -> frozenset[Topic]:
         suspected = {

@@ -15,13 +15,18 @@ __all__ = ["Request", "Requests"]
 
 
 class Request(Struct, frozen=True):
-    """A question that somebody waits for, put or sent at ``since``."""
+    """A question that somebody waits for, put or sent at ``since``.
+
+    Attributes:
+        waited: How long it waited for its turn, once it was sent.
+    """
 
     reqid: int
     operation: str
     frame: bytes
     since: float
     symbols: tuple[str, ...] = ()
+    waited: float = 0.0
 
 
 class Requests:
@@ -61,7 +66,7 @@ class Requests:
         if not self._unsent:
             return None
         put = self._unsent.pop(next(iter(self._unsent)))
-        sent = replace(put, since=now)
+        sent = replace(put, since=now, waited=now - put.since)
         self._sent[sent.reqid] = sent
         return sent
 

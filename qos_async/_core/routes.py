@@ -35,13 +35,15 @@ class Route(Generic[S]):
         watchers: Who watches it. A tuple, replaced on change: a push may be handed
             round while readers leave.
         tail: The last pushes that were delivered, by which an outage is bridged.
+        ticks: How many pushes came; whoever looks the route up counts.
     """
 
-    __slots__ = ("tail", "watchers")
+    __slots__ = ("tail", "ticks", "watchers")
 
     def __init__(self, tail: int = 0) -> None:
         self.watchers: tuple[S, ...] = ()
         self.tail: deque[Any] = deque(maxlen=tail)
+        self.ticks = 0
 
 
 class Routes(Generic[S]):
@@ -51,7 +53,8 @@ class Routes(Generic[S]):
         self._tables: dict[type[Any], dict[Hashable, Route[S]]] = {
             kind: {} for kind in _TYPES.values()
         }
-        self._nowhere: Route[S] = Route()
+        self._nowhere: dict[type[Any], Route[S]] = {kind: Route() for kind in CHANNELS}
+        self._gone = dict.fromkeys(CHANNELS, 0)  # The ticks of routes that are closed.
 
     def find(self, push: Any) -> Route[S]:
         """Tell where ``push`` goes; a route without watchers if nowhere."""
@@ -62,7 +65,21 @@ class Routes(Generic[S]):
 
     def of(self, topic: Topic) -> Route[S]:
         """Tell where the pushes of ``topic`` go."""
-        return self._table(topic).get(_key(topic), self._nowhere)
+        found = self._table(topic).get(_key(topic))
+        return self._nowhere[_TYPES[topic.channel]] if found is None else found
+
+    def ticks(self) -> dict[str, int]:
+        """Count the pushes that came on each channel, by its name."""
+        return {
+            channel.value: self._gone[kind]
+            + self._nowhere[kind].ticks
+            + sum(route.ticks for route in self._tables[kind].values())
+            for kind, channel in CHANNELS.items()
+        }
+
+    def unrouted(self) -> int:
+        """Count the pushes that came for topics that nobody watched."""
+        return sum(route.ticks for route in self._nowhere.values())
 
     def add(self, topic: Topic, watcher: S) -> None:
         """Let ``watcher`` have the pushes of ``topic``."""
@@ -79,8 +96,8 @@ class Routes(Generic[S]):
         route.watchers = tuple(
             other for other in route.watchers if other is not watcher
         )
-        if not route.watchers:
-            table.pop(key, None)
+        if not route.watchers and table.pop(key, None) is not None:
+            self._gone[_TYPES[topic.channel]] += route.ticks
 
     def _table(self, topic: Topic) -> dict[Hashable, Route[S]]:
         return self._tables[_TYPES[topic.channel]]
@@ -90,9 +107,9 @@ class Routes(Generic[S]):
         try:
             symbol = canonical(push.symbol)
         except ValueError:
-            return self._nowhere
+            symbol = push.symbol
         if symbol == push.symbol:
-            return self._nowhere
+            return self._nowhere[push.__class__]
         force_setattr(push, "symbol", symbol)
         return self.find(push)
 

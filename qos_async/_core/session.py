@@ -8,6 +8,7 @@ from typing import Any, Generic
 
 import msgspec
 
+from qos_async._core.counters import Counters
 from qos_async._core.events import (
     Confirmed,
     Declined,
@@ -19,6 +20,7 @@ from qos_async._core.events import (
     Outcome,
     Remarked,
     Replied,
+    Resumed,
     Unconfirmed,
     Unreadable,
 )
@@ -33,7 +35,7 @@ from qos_async._core.sent import Sent
 from qos_async._core.speaker import Speaker
 from qos_async._core.text import excerpt, refusal
 from qos_async._core.topics import Topic
-from qos_async._core.wire import Frames, Reply, Unknown
+from qos_async._core.wire import Frames, Reply, Unknown, whose
 from qos_async.config import Limits, Timing
 from qos_async.errors import (
     AuthenticationError,
@@ -43,7 +45,6 @@ from qos_async.errors import (
     TransportError,
 )
 from qos_async.models import N
-from qos_async.stats import Stats
 
 __all__ = ["Session"]
 
@@ -57,7 +58,8 @@ class Session(Generic[N]):
     One frame at most awaits its answer: the pace starts at the answer (see ``Pacer``).
 
     Attributes:
-        stats: Counters, shared with the shell.
+        stats: Counts, shared with the shell.
+        pulse: What is measured of the conversation.
         registry: What is wanted, and what the server has.
         outages: The topics that were live when a link was lost, until they are again.
         proven: Whether the server has said something sensible on this link.
@@ -69,7 +71,7 @@ class Session(Generic[N]):
         *,
         limits: Limits,
         timing: Timing,
-        stats: Stats,
+        stats: Counters,
         redact: Callable[[str], str] = str,
         recovery: Recovery[N] | None = None,
     ) -> None:
@@ -87,7 +89,10 @@ class Session(Generic[N]):
         self._speaker = Speaker(
             self.registry, self._requests, limits=limits, timing=timing
         )
+        self.pulse = self._speaker.pulse
         self._liveness: Liveness | None = None
+        self._silence = timing.silence
+        self._resumed: set[Topic] = set()
         self._patience = Patience()
         self._hold_patience = Patience()
 
@@ -139,6 +144,7 @@ class Session(Generic[N]):
         if self.recovery is not None:
             for reqid in self.recovery.link_lost():
                 self.cancel(reqid)
+        self._resumed.clear()
         self._liveness = None
         self._speaker.link_lost(now)
         self.registry.forget()
@@ -153,12 +159,41 @@ class Session(Generic[N]):
             for request in orphans
         ]
 
+    def slept(self, seconds: float, now: float) -> None:
+        """Record that the machine was suspended, in which time its clock stood still."""
+        self._interruptions.slept(seconds)
+        if self.recovery is not None:
+            self.recovery.slept(seconds)
+        if self._liveness is not None:
+            self._liveness.beat_at = -math.inf  # Is anybody still there?
+            self.pulse.clock.forget()
+            since = self._liveness.heard_at - seconds
+            self._doubt(Outage(since, f"the machine slept for {seconds:.0f} s"), now)
+
+    def _doubt(
+        self,
+        outage: Outage,
+        now: float,
+        among: Callable[[Topic], bool] = lambda _: True,
+    ) -> None:
+        """Open an outage of topics that may have missed something on this link."""
+        topics = self._interruptions.doubted(outage, among=among)
+        self._resumed |= topics
+        if self.recovery is not None:
+            self.recovery.doubt(topics, now)
+
     # Frames in
 
     def receive(self, data: bytes, now: float) -> Event[N] | None:
         """Turn one inbound frame into at most one event."""
-        assert self._liveness is not None, "receive() without a link"
-        self._liveness.heard_at = now
+        live = self._liveness
+        assert live is not None, "receive() without a link"
+        if now - live.heard_at > self._silence:
+            # Silence alone would have ended the link: nobody was there to end it.
+            lull = now - live.heard_at
+            reason = f"nothing was read for {lull:.0f} s: the event loop stood still"
+            self._doubt(Outage(live.heard_at, reason), now)
+        live.heard_at = now
         try:
             return self._fast(data)
         except (msgspec.MsgspecError, RecursionError, ValueError):
@@ -169,6 +204,7 @@ class Session(Generic[N]):
             message = self._frames.read(data)
         except DecodeError as exc:
             self.stats.unreadable += 1
+            self._doubt(Outage(now, "a frame could not be read"), now, whose(data))
             shown = excerpt(data, self._redact)
             return Unreadable(f"{self._redact(str(exc))}: {shown}")
         if isinstance(message, Reply):
@@ -179,6 +215,7 @@ class Session(Generic[N]):
         return message
 
     def _on_reply(self, reply: Reply, now: float) -> Outcome | None:
+        self.stats.answers += 1
         sent = self._speaker.match(reply, now)
         if sent is None:
             return self._on_foreign(reply)
@@ -224,6 +261,8 @@ class Session(Generic[N]):
 
     def _on_answer(self, sent: Sent, reply: Reply) -> Outcome | None:
         request = None if sent.reqid is None else self._requests.finish(sent.reqid)
+        if sent.reqid is None and not reply.ok:
+            return Remarked(str(self._refusal(reply, sent.type)))
         if request is None:
             return None  # A heartbeat, or a caller that has given up.
         if self._is_ours(request.reqid):
@@ -237,7 +276,7 @@ class Session(Generic[N]):
 
     def tick(self, now: float) -> list[Outcome]:
         """Give up whatever has passed its deadline."""
-        healed = self._decide(now)
+        healed = [*self._resume(), *self._decide(now)]
         if not self._patience.is_over(self._due(), now):
             return healed
         live = self._liveness
@@ -247,6 +286,11 @@ class Session(Generic[N]):
                 Lost(f"nothing was received for {self._timing.silence:g} s"),
             ]
         return [*healed, *self._expire_requests(now), *self._expire_sent(now)]
+
+    def _resume(self) -> list[Outcome]:
+        topics = frozenset(self._resumed)
+        self._resumed.clear()
+        return [Resumed(topics)] if topics else []
 
     def _expire_requests(self, now: float) -> Iterator[Outcome]:
         state = "no answer" if self._liveness is not None else "no link"
@@ -324,6 +368,7 @@ class Session(Generic[N]):
         frame = None if live is None else self._speaker.poll(live, now)
         if frame is not None:
             self.stats.frames_sent += 1
+            self.stats.bytes_sent += len(frame)
         return frame
 
     def greet(self) -> None:

@@ -7,10 +7,11 @@ import math
 
 from qos_async._core.liveness import Liveness
 from qos_async._core.pacing import Pacer
+from qos_async._core.pulse import Pulse
 from qos_async._core.registry import Registry
 from qos_async._core.requests import Requests
 from qos_async._core.sent import Sent
-from qos_async._core.topics import LETTERS
+from qos_async._core.topics import LETTERS, Topic
 from qos_async._core.wire import HEARTBEAT, Reply, change_frame
 from qos_async.config import Limits, Timing
 
@@ -22,6 +23,9 @@ class Speaker:
 
     Heartbeats first when due, then requests and changes in fair turn. An answer that
     never comes holds the rest up for ``timing.request_timeout`` and no longer.
+
+    Attributes:
+        pulse: What is measured of the conversation.
     """
 
     def __init__(
@@ -34,6 +38,10 @@ class Speaker:
         self._reqids = itertools.count(1)
         self._awaited: Sent | None = None
         self._request_turn = False
+        self.pulse = Pulse()
+        # Since when each change could have been sent, were it not for the others.
+        self._waiting: dict[Topic, float] = {}
+        self._linked_at = math.inf
 
     @property
     def due(self) -> float:
@@ -63,6 +71,7 @@ class Speaker:
 
     def poll(self, live: Liveness, now: float) -> bytes | None:
         """Take the one frame that may leave at ``now``."""
+        self._note(now)
         if self._awaited is not None or not self._pacer.is_free(now):
             return None
         if now >= live.beat_at:
@@ -81,6 +90,7 @@ class Speaker:
             return None
         self._awaited = None
         self._pacer.answered(now)
+        self._measure(sent, reply, now)
         self._requests.turn_ends(self._pacer.free_at)
         return sent
 
@@ -90,6 +100,8 @@ class Speaker:
         if sent is None or now < sent.due:
             return None
         self._awaited = None
+        if sent.change is not None:
+            self._registry.unanswered(sent.change)
         self._pacer.expired()
         self._requests.turn_ends(self._pacer.free_at)
         return sent
@@ -99,12 +111,33 @@ class Speaker:
         self._awaited = None
         self._pacer.link_lost(now)
         self._requests.turn_ends(self._pacer.free_at)
+        self._waiting.clear()
+        self._linked_at = math.inf
+
+    def _note(self, now: float) -> None:
+        self._linked_at = min(self._linked_at, now)
+        change = None if self._awaited is None else self._awaited.change
+        said = () if change is None else change.topics
+        self._waiting = {
+            topic: self._waiting.get(topic, now)
+            for topic in self._registry.dirty
+            if topic not in said
+        }
+
+    def _measure(self, sent: Sent, reply: Reply, now: float) -> None:
+        sent_at = sent.due - self._patience
+        if sent.type == "H":
+            self.pulse.round_trip = now - sent_at
+        if reply.time is not None:
+            self.pulse.clock.heard(reply.time, sent_at, now)
 
     def _next_request(self, now: float) -> bytes | None:
         request = self._requests.next(now)
         if request is None:
             return None
         self._request_turn = False
+        # It may have been put long before there was a link.
+        self.pulse.waits.add(min(request.waited, now - self._linked_at))
         sent = Sent(
             request.operation,
             now + self._patience,
@@ -119,6 +152,7 @@ class Speaker:
             return None
         self._request_turn = True
         self._registry.sent(change)
+        self.pulse.waits.add(now - min(self._waiting[t] for t in change.topics))
         reqid, head = self.new_reqid(), change.head
         symbols = tuple(sorted(topic.symbol for topic in change.topics))
         frame = change_frame(

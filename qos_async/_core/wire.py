@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Generic, TypeAlias
 
 import msgspec
 from msgspec import Raw, Struct
 
-from qos_async._core.decoding import Decoder
-from qos_async._core.topics import LETTERS, Push
+from qos_async._core.decoding import Decoder, finite
+from qos_async._core.topics import LETTERS, Push, Topic
 from qos_async.enums import Channel, Interval
 from qos_async.errors import DecodeError
 from qos_async.models import Depth, Kline, N, Snapshot, Trade
-from qos_async.symbols import pack, split
+from qos_async.symbols import canonical, pack, split
 
 __all__ = [
     "HEARTBEAT",
@@ -24,6 +24,7 @@ __all__ = [
     "change_frame",
     "request_frame",
     "symbols_in",
+    "whose",
 ]
 
 HEARTBEAT = b'{"type":"H"}'
@@ -36,7 +37,7 @@ OPERATIONS = frozenset(
     ]
 )
 
-_PUSHES = frozenset(LETTERS.values())
+_CHANNELS = {letter: channel for channel, letter in LETTERS.items()}
 
 
 class Reply(Struct, frozen=True):
@@ -64,6 +65,12 @@ class _Header(Struct):
     tp: str | None = None
 
 
+class _Label(Struct):
+    tp: Any = None
+    c: Any = None
+    kt: Any = None
+
+
 class _Reply(Struct):
     type: Any = None
     msg: Any = None
@@ -76,7 +83,9 @@ Message: TypeAlias = Push[N] | Reply | Unknown
 
 _encoder = msgspec.json.Encoder()
 _headers = msgspec.json.Decoder(_Header)
+_labels = msgspec.json.Decoder(_Label)
 _replies = msgspec.json.Decoder(_Reply)
+_FAR_FUTURE = 100_000_000_000  # In seconds the year 5138; in milliseconds, 1973.
 _NO_REQID = -1  # One that we never send: what carries junk answers nothing.
 
 
@@ -89,12 +98,8 @@ class Frames(Generic[N]):
     """
 
     def __init__(self, numbers: type[N]) -> None:
-        kinds: Any = (
-            Snapshot[numbers]  # type: ignore[valid-type]
-            | Trade[numbers]  # type: ignore[valid-type]
-            | Depth[numbers]  # type: ignore[valid-type]
-            | Kline[numbers]  # type: ignore[valid-type]
-        )
+        number: Any = finite(numbers)
+        kinds: Any = Snapshot[number] | Trade[number] | Depth[number] | Kline[number]
         self._pushes: Decoder[Push[N]] = Decoder(kinds, numbers)
         self.push = self._pushes.fast
 
@@ -112,8 +117,27 @@ class Frames(Generic[N]):
         except (msgspec.MsgspecError, RecursionError, ValueError) as exc:
             reason = str(exc)
         else:
-            return self._pushes.decode(data) if tp in _PUSHES else Unknown(tp)
+            return self._pushes.decode(data) if tp in _CHANNELS else Unknown(tp)
         raise DecodeError(f"cannot read a frame ({reason})")
+
+
+def whose(data: bytes) -> Callable[[Topic], bool]:
+    """Tell which topics a frame that cannot be read may be a push of.
+
+    As exactly as it can be made out: what is no JSON may be of any.
+    """
+    try:
+        label = _labels.decode(data)
+        channel = _CHANNELS.get(label.tp)
+        symbol = canonical(label.c) if isinstance(label.c, str) else None
+    except (msgspec.MsgspecError, RecursionError, ValueError, TypeError):
+        return lambda _: True
+    interval = label.kt if type(label.kt) is int and label.kt in set(Interval) else None
+    return lambda topic: (
+        channel in (None, topic.channel)
+        and symbol in (None, topic.symbol)
+        and (topic.interval is None or interval in (None, topic.interval))
+    )
 
 
 def symbols_in(body: dict[str, Any]) -> tuple[str, ...]:
@@ -130,9 +154,13 @@ def _read_reply(data: bytes) -> Reply:
         type=raw.type if isinstance(raw.type, str) else "",
         msg=raw.msg if isinstance(raw.msg, str) else "",
         reqid=_reqid(raw.reqid),
-        time=raw.time if type(raw.time) is int else None,
+        time=_second(raw.time),
         data=raw.data,
     )
+
+
+def _second(value: Any) -> int | None:
+    return value if type(value) is int and 0 <= value < _FAR_FUTURE else None
 
 
 def _reqid(value: Any) -> int | None:

@@ -16,9 +16,13 @@ from qos_async._core.routes import Route, Routes
 from qos_async._core.session import Session
 from qos_async._core.topics import Push, Topic, topic_of
 from qos_async._io.inbox import Inbox
+from qos_async._io.slumber import Slumber
+from qos_async.enums import Channel
 from qos_async.errors import LaggedError
 
 __all__ = ["Delivery"]
+
+_LOOK = 5_000_000_000  # Nanoseconds between two looks at how long the machine slept.
 
 
 class Delivery:
@@ -30,6 +34,7 @@ class Delivery:
     Args:
         session: The core.
         routes: Who watches what.
+        silence: How many seconds the machine may sleep without having missed anything.
         close: Closes the inbox of a reader that may not lose anything, and did.
         ring: Called when the core may have something to say.
     """
@@ -39,11 +44,15 @@ class Delivery:
         session: Session[Any],
         routes: Routes[Inbox],
         *,
+        silence: float,
         close: Callable[[Inbox], None],
         ring: Callable[[], None],
     ) -> None:
         self._session = session
         self._routes = routes
+        self._slumber = Slumber()
+        self._silence = silence
+        self._look_at = 0
         self._close = close
         self._ring = ring
         self._stats = session.stats
@@ -55,19 +64,29 @@ class Delivery:
 
     def on_push(self, push: Push[Any]) -> None:
         """Hand a tick to everyone who watches its topic."""
-        force_setattr(push, "received_at", time.time_ns())
+        now = time.time_ns()
+        if now > self._look_at:
+            self.on_time()
+        force_setattr(push, "received_at", now)
         if push.recovered:  # Not the server's to say.
             force_setattr(push, "recovered", False)
-        self._stats.ticks += 1
         route = self._routes.find(push)
+        route.ticks += 1
         if not route.watchers:
-            self._stats.unrouted += 1
             return
         unusual = self._outages or self._dirty or self._echoes
         if unusual and self._look_closer(push, route):
             return
         route.tail.append(push)
         self._hand_out(push, route.watchers)
+
+    def on_time(self) -> None:
+        """Look whether the machine slept: then all may have missed something."""
+        self._look_at = time.time_ns() + _LOOK
+        slept = self._slumber.ended()
+        if slept > self._silence:
+            self._session.slept(slept, asyncio.get_running_loop().time())
+            self._ring()
 
     def restored(self, topics: Iterable[Topic], second: int | None) -> None:
         """Make good, or at least tell, what ``topics`` missed: they are live again.
@@ -90,35 +109,66 @@ class Delivery:
             else:
                 recovery.acknowledged(topic, second)
 
+    def part(self, inbox: Inbox, topics: Iterable[Topic]) -> None:
+        """Give one reader what is held back of topics that it is about to leave."""
+        if self._recovery is None or inbox.ended:
+            return
+        for topic in inbox.topics.intersection(topics) & self._recovery.cases.keys():
+            case = self._recovery.cases[topic]
+            if not case.live:
+                inbox.interrupt(topic)
+            healing = case.close()
+            if self._routes.of(topic).watchers == (inbox,):
+                self._stats.released += healing.received
+            if topic in inbox.interrupted:
+                self._make_good(healing, (inbox,))
+            for tick in healing.held:
+                self._hand_out(tick, (inbox,))
+
     def finish(self) -> None:
         """Hand out what is still held back: no more will come."""
-        if self._recovery is not None:
-            for healing in self._recovery.give_up():
-                self.heal(healing)
+        if self._recovery is None:
+            return
+        for topic, case in self._recovery.cases.items():
+            if (
+                not case.live
+            ):  # Who came since it was begun has a share in the next gap.
+                for inbox in self._routes.of(topic).watchers:
+                    inbox.interrupt(topic)
+        for healing in self._recovery.give_up():
+            self.heal(healing)
 
     def heal(self, healing: Healing) -> None:
         """Tell of a gap, then of what it hid, then of what came since."""
         topic, route = healing.topic, self._routes.of(healing.topic)
         self._session.outages.end(topic)
+        self._stats.released += healing.received
         missed = tuple(w for w in route.watchers if topic in w.interrupted)
-        gap = _gap(healing)
-        for inbox in missed:
-            self._stats.gaps += 1
-            inbox.tell(gap)
-        for tick in healing.recovered:
-            if not tick.received_at:  # Else a link brought it that did not last.
-                force_setattr(tick, "recovered", True)
-            self._hand_out(tick, missed)
-        # The tail bridges the next outage, so it must not have a hole itself.
-        whole = {
-            "filled": (*route.tail, *healing.recovered),
-            "partial": healing.recovered,
-        }
-        route.tail.clear()
-        route.tail.extend(whole.get(healing.status, ()))
+        self._make_good(healing, missed)
+        trades, status = topic.channel is Channel.TRADE, healing.status
+        if trades and status != "filled":
+            # They bridge the next outage only if there is no hole among them.
+            route.tail.clear()
+        if not trades or status in ("filled", "partial"):
+            route.tail.extend(healing.recovered)
         for tick in healing.held:
             route.tail.append(tick)
             self._hand_out(tick, route.watchers)
+
+    def _make_good(self, healing: Healing, missed: tuple[Inbox, ...]) -> None:
+        gap, torn = _gap(healing), healing.status == "unfilled"
+        for inbox in missed:
+            self._stats.gaps[gap.status] += 1
+            self._stats.recovered += healing.fetched
+            inbox.tell(gap, healing.fetched)
+        for place, tick in enumerate(healing.recovered):
+            if place < gap.recovered:
+                force_setattr(tick, "recovered", True)
+            if torn:  # Links that did not last brought these.
+                _tear(missed, gap.topic)
+            self._hand_out(tick, missed)
+        if torn:
+            _tear(missed, gap.topic)
 
     def _look_closer(self, push: Push[Any], route: Route[Inbox]) -> bool:
         """Look at a tick that comes before all is confirmed and made good.
@@ -127,6 +177,7 @@ class Delivery:
             Whether it is held back, or was delivered already.
         """
         topic = topic_of(push)
+        self._ring()
         self._session.ticked(topic)
         self.restored([topic], None)
         for inbox in route.watchers:
@@ -135,9 +186,11 @@ class Delivery:
         if recovery is None:
             return False
         if topic not in recovery.cases:
-            return recovery.is_echo(topic, push)
+            echoed = recovery.is_echo(topic, push)
+            self._stats.echoes += echoed
+            return echoed
+        self._stats.held += 1
         healing = recovery.hold(topic, push)
-        self._ring()
         if healing is not None:
             self.heal(healing)
         return True
@@ -151,6 +204,12 @@ class Delivery:
                 self._close(inbox)
 
 
+def _tear(inboxes: Iterable[Inbox], topic: Topic) -> None:
+    """Let nobody take the bar that grew before a hole for a finished one."""
+    for inbox in inboxes:
+        inbox.drop_growing([topic])
+
+
 def _gap(healing: Healing) -> Gap:
     return Gap(
         topic=healing.topic,
@@ -158,7 +217,7 @@ def _gap(healing: Healing) -> Gap:
         until=_wall(healing.until),
         reason=healing.outage.reason,
         status=healing.status,
-        recovered=sum(not tick.received_at for tick in healing.recovered),
+        recovered=healing.late,
     )
 
 

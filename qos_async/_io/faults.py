@@ -17,7 +17,7 @@ from qos_async._io.secret import Secret
 from qos_async.config import Timing
 from qos_async.errors import ConnectError, RequestTimeoutError, TransportError
 
-__all__ = ["UNSENT", "fault"]
+__all__ = ["DISTRUST", "UNSENT", "fault"]
 
 UNSENT = (
     aiohttp.ClientConnectorError,
@@ -27,9 +27,21 @@ UNSENT = (
 )
 """With these, no byte of the request has left."""
 
-_DISTRUST = (
+DISTRUST = (
     aiohttp.ClientConnectorCertificateError,
     aiohttp.ServerFingerprintMismatch,
+)
+"""With these, the server could not prove who it is."""
+
+# As OpenSSL names them: plain text on the port, or nothing newer than TLS 1.1.
+_NO_TLS = frozenset(
+    [
+        "WRONG_VERSION_NUMBER",
+        "RECORD_LAYER_FAILURE",
+        "UNSUPPORTED_PROTOCOL",
+        "WRONG_SSL_VERSION",
+        "TLSV1_ALERT_PROTOCOL_VERSION",
+    ]
 )
 _SERVER_ERROR = 500
 
@@ -65,11 +77,7 @@ def _unreached(exc: Exception, words: str, timing: Timing) -> tuple[str, bool] |
     """Say why the service was not reached, and whether it may be in a while."""
     match exc:
         case aiohttp.ClientSSLError() | aiohttp.ServerFingerprintMismatch():
-            # OSErrors too: so these come first. An alert, or plain text, may be a load
-            # balancer that restarts; a wrong certificate stays wrong.
-            wrong = isinstance(exc, _DISTRUST)
-            verb = "trusted" if wrong else "reached"
-            return f"cannot be {verb}, TLS failed: {words}", not wrong
+            return _insecure(exc, words)  # OSErrors too: so these come first.
         case aiohttp.ClientHttpProxyError():
             return f"is behind a proxy that answered HTTP {exc.status}", _mends(exc)
         case aiohttp.ConnectionTimeoutError():
@@ -80,6 +88,21 @@ def _unreached(exc: Exception, words: str, timing: Timing) -> tuple[str, bool] |
             return f"does not speak HTTP: {words}", False
         case _:
             return None
+
+
+def _insecure(exc: Exception, words: str) -> tuple[str, bool]:
+    if isinstance(exc, DISTRUST):
+        advice = (
+            "see that the address and this machine's clock are right, or pass as ssl "
+            "an SSLContext or a Fingerprint for its certificate"
+        )
+        return f"cannot be trusted, TLS failed: {words}; {advice}", False
+    cause = getattr(exc, "os_error", None)
+    if getattr(cause, "reason", None) in _NO_TLS:
+        advice = "see that the address and its port are right"
+        return f"does not speak TLS 1.2 or later: {words}; {advice}", False
+    # An alert may come from a load balancer that restarts.
+    return f"cannot be reached, TLS failed: {words}", True
 
 
 def _mends(exc: aiohttp.ClientHttpProxyError) -> bool:

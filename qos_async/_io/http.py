@@ -43,10 +43,14 @@ class HttpCounters(Protocol):
     Attributes:
         http_requests: Attempts, the first ones and the retries.
         http_retries: Attempts that followed a failed one.
+        http_bytes_sent: Bytes of questions, without headers.
+        http_bytes_received: Bytes of whole answers, decompressed, without headers.
     """
 
     http_requests: int
     http_retries: int
+    http_bytes_sent: int
+    http_bytes_received: int
 
 
 class HttpSession:
@@ -129,6 +133,9 @@ class HttpSession:
             self._asking.add(scope)
             try:
                 outcome = await retry(self._attempt, query)
+            except asyncio.CancelledError as cancelled:
+                # It came through aiohttp's frames, whose variables hold the key.
+                raise cancelled.with_traceback(None)  # noqa: B904
             finally:
                 self._asking.discard(scope)
         return outcome.unwrap()
@@ -165,6 +172,7 @@ class HttpSession:
     ) -> Reply:
         loop, timing = asyncio.get_running_loop(), self._timing
         body = msgspec.json.encode(query.body)
+        self._counters.http_bytes_sent += len(body)
         async with asyncio.timeout(
             timing.connect_timeout + timing.request_timeout
         ) as deadline:
@@ -175,7 +183,9 @@ class HttpSession:
                 async with session.post(
                     url, data=body, headers=headers, **self._options
                 ) as response:
-                    return await _receive(response)
+                    reply = await _receive(response)
+                    self._counters.http_bytes_received += len(reply.body or b"")
+                    return reply
 
     def _address(self, path: str) -> tuple[URL, dict[str, str]]:
         url = self._url.joinpath(path.lstrip("/")).with_query(self._url.query)

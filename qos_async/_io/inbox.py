@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from copy import copy
 from typing import Any
+from weakref import ReferenceType, ref
 
 from qos_async._core.buffers import Buffer, Policy
 from qos_async._core.gaps import Gap
@@ -14,6 +17,7 @@ from qos_async._core.text import refusal
 from qos_async._core.topics import LETTERS, Topic
 from qos_async._io.bell import Bell
 from qos_async.errors import QosError, RequestTimeoutError
+from qos_async.stats import SubscriptionStats
 
 __all__ = ["Inbox"]
 
@@ -38,6 +42,7 @@ class Inbox:
         read_out: Whether the reader has seen that.
         gaps: Topics times outages.
         recovered: Ticks that were fetched after an outage.
+        unfinished: Klines that were not for the reader, who wants finished ones.
     """
 
     def __init__(self, policy: Policy, *, final: bool) -> None:
@@ -53,6 +58,8 @@ class Inbox:
         self.read_out = False
         self.gaps = 0
         self.recovered = 0
+        self.unfinished = 0
+        self._reader: ReferenceType[asyncio.Task[Any]] | None = None
         self._waiting = False
         self._askers = 0
         self._refusal: QosError | None = None
@@ -70,24 +77,49 @@ class Inbox:
         if self._finished is not None:
             tick = self._finished.put(tick)
             if tick is None:
+                self.unfinished += 1
                 return
         self.buffer.put(tick)
         self.arrived.ring()
 
-    def tell(self, gap: Gap) -> None:
+    def tell(self, gap: Gap, fetched: int) -> None:
         """Take in a notice; the ticks that it promises follow."""
         if gap.status != "filled":
-            self._drop_growing([gap.topic])
+            self.drop_growing([gap.topic])
         self.gaps += 1
-        self.recovered += gap.recovered
+        self.recovered += fetched
         self.interrupted.discard(gap.topic)
         self.buffer.mark(gap)
         self.arrived.ring()
 
-    def _drop_growing(self, topics: Iterable[Topic]) -> None:
+    def drop_growing(self, topics: Iterable[Topic]) -> None:
+        """Forget the klines that nobody saw to their end."""
         if self._finished is not None:
             for topic in topics:
                 self._finished.forget(topic.symbol, topic.interval or 0)
+
+    @property
+    def title(self) -> str:
+        """What it is of, in a few words."""
+        topics = sorted(str(topic) for topic in self.topics)
+        shown = ", ".join(topics[:3]) + (", …" if len(topics) > 3 else "")  # noqa: PLR2004
+        return shown or "of nothing"
+
+    @property
+    def stats(self) -> SubscriptionStats:
+        """Counters up to now."""
+        buffer, backlog = self.buffer, len(self.buffer)
+        waits = (time.time_ns() - buffer.since) / 1e9 if buffer.since else 0.0
+        return SubscriptionStats(
+            received=buffer.received,
+            delivered=buffer.received - buffer.dropped - backlog,
+            dropped=buffer.dropped,
+            recovered=self.recovered,
+            unfinished=self.unfinished,
+            gaps=self.gaps,
+            backlog=backlog,
+            lag=max(waits, 0.0),  # The calendar may be set back meanwhile.
+        )
 
     def interrupt(self, topic: Topic) -> None:
         """There was an outage; it concerns the reader if the topic was live before."""
@@ -98,6 +130,15 @@ class Inbox:
     def reading(self) -> bool:
         """Whether a reader has taken something and has not come to the end."""
         return self.buffer.received > self.buffer.dropped and not self.read_out
+
+    def begin_reading(self) -> None:
+        """Note who reads: the running task."""
+        task = asyncio.current_task()
+        self._reader = None if task is None else ref(task)
+
+    def is_read_by(self, task: asyncio.Task[Any] | None) -> bool:
+        """Whether ``task`` was the last that began to read, or to wait."""
+        return self._reader is not None and self._reader() is task
 
     async def wait(self) -> None:
         """Let the one reader sleep until something comes.
@@ -111,6 +152,7 @@ class Inbox:
                 "it costs nothing on the wire"
             )
         self._waiting = self.alert = True
+        self.begin_reading()
         try:
             await self.arrived.wait()
         finally:
@@ -141,7 +183,7 @@ class Inbox:
     def forget(self, topics: Iterable[Topic]) -> set[Topic]:
         """Have fewer topics; tells which of ``topics`` there were."""
         gone = self.topics.intersection(topics)
-        self._drop_growing(gone)
+        self.drop_growing(gone)
         self.topics -= gone
         self.pending -= gone
         self.live -= gone

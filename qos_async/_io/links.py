@@ -12,11 +12,13 @@ from typing import Any, Generic, NoReturn, Protocol, cast
 import anyio
 from msgspec import Struct
 
-from qos_async._core.backoff import Backoff, Contention
+from qos_async._core.backoff import Backoff, Contention, Reproof
 from qos_async._core.events import Lost, Outcome, Remarked, Unreadable
 from qos_async._core.link import LinkEvent
 from qos_async._core.session import Session
+from qos_async._core.text import refusal
 from qos_async._core.topics import CHANNELS, Push
+from qos_async._io import causes
 from qos_async._io.bell import Bell
 from qos_async._io.states import LinkStates
 from qos_async._io.transport import DialError, LinkClosed, Socket, Transport
@@ -25,6 +27,7 @@ from qos_async.errors import (
     AuthenticationError,
     ConnectError,
     LimitError,
+    QosError,
     TransportError,
 )
 from qos_async.models import N
@@ -46,6 +49,10 @@ class Listener(Protocol):
         """A tick came."""
         ...
 
+    def on_time(self) -> None:
+        """Time passed: called before anything is decided by the clock."""
+        ...
+
     def on_outcome(self, outcome: Outcome) -> None:
         """Something that was said was decided.
 
@@ -61,6 +68,12 @@ class _Ending(Struct, frozen=True):
     error: TransportError
     lived: float = 0.0
     code: int | None = None
+
+    @property
+    def cause(self) -> str:
+        if isinstance(self.error, (DialError, LinkClosed)):
+            return self.error.cause
+        return causes.OTHER
 
 
 class Links(Generic[N]):
@@ -103,13 +116,14 @@ class Links(Generic[N]):
 
         Raises:
             AuthenticationError: The server refused the key.
-            LimitError: Somebody else uses the plan's only connection.
+            LimitError: Somebody else uses the plan's only connection, or the server
+                says again and again that we break its rules.
             ConnectError: The server redirects, or cannot be trusted.
         """
         failure: Exception | None = None
         try:
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(self._speak)
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._speak())
                 await self._keep_linked()
         except* Exception as group:  # noqa: BLE001 - raised again below, ungrouped
             failure = _first(group)
@@ -118,8 +132,11 @@ class Links(Generic[N]):
 
     async def _keep_linked(self) -> NoReturn:
         backoff, contention = Backoff(self._timing), Contention()
+        reproof = Reproof(self._timing)
         while True:
             ending = await self._spend_one()
+            if reproof.link_ended(ending.lived, ending.code):
+                raise _reproved(str(ending.error))
             only_one = self._limits.connections == 1
             if contention.link_ended(ending.lived, ending.code) and only_one:
                 raise LimitError(
@@ -127,9 +144,11 @@ class Links(Generic[N]):
                     "client seems to use this plan's only connection; stop that one, "
                     "or use another key"
                 )
-            wait = self._chance() * backoff.failed(ending.lived)
+            least, most = backoff.failed(ending.lived, ending.code)
+            wait = least + self._chance() * (most - least)
             if isinstance(ending.error, DialError):
                 wait = max(wait, ending.error.retry_after)
+            self._session.stats.reconnects[ending.cause] += 1
             self.states.move(
                 LinkEvent.LOST,
                 str(ending.error),
@@ -153,16 +172,19 @@ class Links(Generic[N]):
 
         A server that has let us in before may refuse us only because the dead link
         still holds the plan's only slot, or send us elsewhere during maintenance. So
-        that is final only when it has lasted.
+        that is final only when it has lasted; whom we cannot trust has no such credit.
         """
         final = isinstance(error, DialError) and error.final
         if isinstance(error, TransportError) and not final:
             return _Ending(error)
         self._refused_since = min(self._refused_since, _now())
         lasted = _now() - self._refused_since
-        if not self._session.stats.links or lasted >= _SLOT_LINGERS:
+        distrusted = isinstance(error, DialError) and error.distrusted
+        if distrusted or not self._session.stats.links or lasted >= _SLOT_LINGERS:
             raise ConnectError(str(error)) if isinstance(error, DialError) else error
-        return _Ending(DialError(str(error)))
+        if isinstance(error, DialError):
+            return _Ending(error)
+        return _Ending(DialError(str(error), cause=causes.KEY))
 
     async def _spend(self, socket: Socket) -> _Ending:
         born = _now()
@@ -190,17 +212,19 @@ class Links(Generic[N]):
                 await self._read(live.socket)
         except TransportError as exc:
             return exc
-        return TransportError(live.severed)
+        return LinkClosed(live.severed, cause=live.cause)
 
     # Frames in
 
     async def _prove(self, socket: Socket) -> None:
         """Read until the server has said something sensible: only then it is open."""
         while not self._session.proven:
-            event = self._session.receive(await socket.receive(), _now())
-            self._session.stats.frames_received += 1
+            data = await socket.receive()
+            self._count(data)
+            event = self._session.receive(data, _now())
             self._session.proven |= type(event) in CHANNELS
             self._take(event)
+            await asyncio.sleep(0)
         self._session.stats.links += 1
         self.states.move(LinkEvent.OPENED)
 
@@ -209,13 +233,19 @@ class Links(Generic[N]):
         on_push, clock = self._listener.on_push, asyncio.get_running_loop().time
         while True:
             for _ in range(_FAIRNESS):
-                event: Any = session.receive(await receive(), clock())
+                data = await receive()
                 stats.frames_received += 1
+                stats.bytes_received += len(data)
+                event: Any = session.receive(data, clock())
                 if type(event) in CHANNELS:
                     on_push(event)
                 else:
                     self._take(event)
             await asyncio.sleep(0)
+
+    def _count(self, data: bytes) -> None:
+        self._session.stats.frames_received += 1
+        self._session.stats.bytes_received += len(data)
 
     def _take(self, event: Any) -> None:
         if event is None:
@@ -225,6 +255,7 @@ class Links(Generic[N]):
         elif isinstance(event, Unreadable):
             count = self._session.stats.unreadable
             self._grumble.say("%s (skipped; %d such so far)", event.reason, count)
+            self.work.ring()
         elif isinstance(event, Remarked):
             self._hearsay.say("the server says: %s", event.message)
         else:
@@ -236,9 +267,10 @@ class Links(Generic[N]):
     async def _speak(self) -> NoReturn:
         while True:
             now = _now()
+            self._listener.on_time()
             for outcome in self._session.tick(now):
                 if isinstance(outcome, Lost):
-                    self._sever(outcome.reason)
+                    self._sever(outcome.reason, causes.SILENCE)
                 else:
                     self._listener.on_outcome(outcome)
             live = self._live
@@ -255,23 +287,23 @@ class Links(Generic[N]):
             await live.socket.send(frame)
         except TransportError as exc:
             if self._live is live:
-                self._sever(str(exc))
+                self._sever(str(exc), causes.SEND)
 
-    def _sever(self, reason: str) -> None:
+    def _sever(self, reason: str, cause: str) -> None:
         if self._live is not None:
-            self._live.severed = reason
+            self._live.severed, self._live.cause = reason, cause
             self._live.scope.cancel()
 
 
 class _Live:
     """The link of this moment: its socket, and the means to stop reading from it."""
 
-    __slots__ = ("scope", "severed", "socket")
+    __slots__ = ("cause", "scope", "severed", "socket")
 
     def __init__(self, socket: Socket) -> None:
         self.socket = socket
         self.scope = anyio.CancelScope()
-        self.severed = ""
+        self.severed = self.cause = ""
 
 
 class _Hush:
@@ -291,6 +323,16 @@ class _Hush:
 
 def _now() -> float:
     return asyncio.get_running_loop().time()
+
+
+def _reproved(words: str) -> QosError:
+    error = refusal(words)
+    if isinstance(error, AuthenticationError):
+        return error
+    return LimitError(
+        f"the server closes each link for a breach of its rules ({words}): see what it "
+        "says there, and that Limits describes your plan"
+    )
 
 
 def _first(group: ExceptionGroup[Exception]) -> Exception:

@@ -7,16 +7,16 @@ refuses each redirect before it is followed.
 
 from __future__ import annotations
 
-import asyncio
 import ipaddress
 from collections.abc import Callable, Collection, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 
 import aiohttp
 from yarl import URL
 
 from qos_async._core.text import printable
+from qos_async._io.home import Home
 from qos_async._io.secret import Secret
 from qos_async.errors import ClosedError
 
@@ -32,9 +32,14 @@ _SECURE = frozenset({"https", "wss"})
 
 _PROXIES = frozenset({"http", "https"})
 
-_connected: ContextVar[Callable[[], None] | None] = ContextVar(
+# Contexts live on in connections that are kept, and with them whatever they lead to.
+_connected: ContextVar[list[Callable[[], None]] | None] = ContextVar(
     "qos_async_connected", default=None
 )
+
+# What a forked child throws away. To close it would deafen the parent: their event
+# loops share what the system knows of their sockets.
+_inherited: list[aiohttp.ClientSession] = []
 
 
 class RedirectRefusedError(Exception):
@@ -51,6 +56,9 @@ class SessionLease:
     Our own is made at first use, inside the running loop, without cookies and
     without a look at the environment; closing the lease closes it. A borrowed one
     stays open, and keeps following the redirects of requests that are not ours.
+
+    Attributes:
+        home: Where it may be used.
     """
 
     def __init__(
@@ -60,34 +68,46 @@ class SessionLease:
         self._borrowed = borrowed
         self._guard = self._make_guard()
         self._session: aiohttp.ClientSession | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self.home = Home()
         self._closed = False
+
+    def __del__(self) -> None:
+        session: aiohttp.ClientSession | None = getattr(self, "_session", None)
+        if session is None or session is self._borrowed:
+            return
+        if self.home.is_foreign:
+            _inherited.append(session)
+            return
+        # The client has complained: aiohttp need not, at length.
+        connector = session.connector
+        session.detach()
+        if connector is not None:
+            closing = connector.close().__await__()
+            with suppress(StopIteration, RuntimeError):
+                next(closing)  # All that it does by itself; nobody can wait for more.
 
     @property
     def in_use(self) -> bool:
-        """Whether it was used and not closed."""
-        return self._loop is not None and not self._closed
+        """Whether it was used in this process, and not closed."""
+        used = self.home.is_claimed and not self.home.is_foreign
+        return used and not self._closed
 
     def claim(self) -> None:
         """Belong to the running event loop from now on.
 
         Raises:
-            RuntimeError: If it belongs to another, or none is running.
+            RuntimeError: In another process or event loop than that of the first use,
+                or if no event loop is running.
         """
-        if self._closed:
-            return  # Which is said elsewhere.
-        loop = asyncio.get_running_loop()
-        if self._loop is None:
-            self._loop = loop
-        if self._loop is not loop:
-            raise RuntimeError("this client belongs to another event loop")
+        if not self._closed:  # Which is said elsewhere.
+            self.home.claim()
 
     def session(self) -> aiohttp.ClientSession:
         """Give the session; call it anew for each request.
 
         Raises:
             ClosedError: After ``aclose``, or if the borrowed session was closed.
-            RuntimeError: In another event loop than that of the first use.
+            RuntimeError: In another event loop or process than that of the first use.
         """
         if self._closed:
             raise ClosedError("the client is closed")
@@ -112,6 +132,8 @@ class SessionLease:
     def _open(self) -> aiohttp.ClientSession:
         if self._borrowed is None:
             return aiohttp.ClientSession(
+                # A service that moves is found at its new place by the next attempt.
+                connector=aiohttp.TCPConnector(use_dns_cache=False),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 trust_env=False,
                 trace_configs=[self._guard],
@@ -142,15 +164,21 @@ class SessionLease:
 @contextmanager
 def on_connected(call: Callable[[], None]) -> Generator[None]:
     """Call when a request of this task, inside the block, has got its connection."""
-    token = _connected.set(call)
+    calls = [call]
+    token = _connected.set(calls)
     try:
         yield
     finally:
+        calls.clear()
         _connected.reset(token)
 
 
 def check_url(
-    url: str | URL, *, schemes: Collection[str], allow_insecure: bool = False
+    url: str | URL,
+    *,
+    schemes: Collection[str],
+    allow_insecure: bool = False,
+    proxy: str | None = None,
 ) -> URL:
     """Accept an address that the key may be sent to.
 
@@ -159,6 +187,8 @@ def check_url(
         schemes: Such as ``("https", "http")``; those without TLS are taken for
             loopback hosts only.
         allow_insecure: Take them for any host.
+        proxy: What stands in between, as ``check_proxy`` accepted it: without TLS it
+            sees the key, so it has to be on a loopback host, too.
 
     Raises:
         ValueError: Naming the address, without any password in it.
@@ -177,8 +207,11 @@ def check_url(
         raise ValueError(f"{shown} has a user name or password in it: leave them out")
     if found.raw_fragment:
         raise ValueError(f"{shown} has a #fragment in it: leave it out")
-    if found.scheme in _SECURE or allow_insecure or _is_loopback(found.host):
+    near = _is_loopback(found.host) and _is_loopback(URL(proxy or found).host or "")
+    if found.scheme in _SECURE or allow_insecure or near:
         return found
+    if _is_loopback(found.host):
+        shown += " through a proxy"
     raise ValueError(
         f"{shown} would send the API key unencrypted: use {_tls(found.scheme)}://, or "
         "pass allow_insecure=True if you are sure"
@@ -206,8 +239,7 @@ def check_proxy(proxy: str) -> None:
 async def _tell_connected(
     session: aiohttp.ClientSession, context: object, params: object
 ) -> None:
-    call = _connected.get()
-    if call is not None:
+    for call in _connected.get() or ():
         call()
 
 

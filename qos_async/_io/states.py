@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections import deque
 from typing import Self
 from weakref import WeakSet
@@ -11,6 +12,7 @@ from msgspec import Struct
 
 from qos_async._core.link import Link, LinkEvent
 from qos_async._io.bell import Bell
+from qos_async._io.home import Home
 from qos_async.enums import LinkState
 
 __all__ = ["LinkStates", "StateChange", "StateChanges"]
@@ -37,9 +39,16 @@ class StateChange(Struct, frozen=True):
 
 
 class LinkStates:
-    """The link's state machine, with those who watch it."""
+    """The link's state machine, with those who watch it.
+
+    Attributes:
+        moved_at: When it moved last, in epoch seconds.
+        reason: The last one that was told.
+    """
 
     def __init__(self) -> None:
+        self.moved_at = time.time()
+        self.reason = ""
         self._link = Link()
         # Weakly: an iterator that was dropped must not collect moves for ever.
         self._watchers: WeakSet[StateChanges] = WeakSet()
@@ -56,18 +65,31 @@ class LinkStates:
         *,
         attempt: int = 0,
         retry_in: float = 0.0,
+        failed: bool = False,
     ) -> None:
-        """Move, write one line to the log, and tell everybody."""
+        """Move, write one line to the log, and tell everybody.
+
+        Args:
+            event: What happened.
+            reason: Why, in words.
+            attempt: As in ``StateChange``.
+            retry_in: As in ``StateChange``.
+            failed: Whether this is an end that nobody wished for.
+        """
         if self.state is LinkState.CLOSED:
             return
+        was = self.state
         change = StateChange(self._link.fire(event), reason, attempt, retry_in)
-        _write(change)
+        self.moved_at = time.time()
+        self.reason = reason or self.reason
+        _write(change, was, failed=failed)
         for watcher in tuple(self._watchers):
             watcher.put(change)
 
-    def watch(self) -> StateChanges:
-        """Watch all moves from now on."""
-        watcher = StateChanges(self._watchers, ended=self.state is LinkState.CLOSED)
+    def watch(self, home: Home | None = None) -> StateChanges:
+        """Watch all moves from now on; only at ``home`` they can be waited for."""
+        ended = self.state is LinkState.CLOSED
+        watcher = StateChanges(self._watchers, home or Home(), ended=ended)
         self._watchers.add(watcher)
         return watcher
 
@@ -75,8 +97,11 @@ class LinkStates:
 class StateChanges:
     """An iterator over the moves of a link; it ends after ``CLOSED``."""
 
-    def __init__(self, watchers: WeakSet[StateChanges], *, ended: bool) -> None:
+    def __init__(
+        self, watchers: WeakSet[StateChanges], home: Home, *, ended: bool
+    ) -> None:
         self._watchers = watchers
+        self._home = home
         self._changes: deque[StateChange] = deque(maxlen=_REMEMBERED)
         self._bell = Bell()
         self._ended = ended
@@ -93,6 +118,7 @@ class StateChanges:
         while not self._changes:
             if self._ended:
                 raise StopAsyncIteration
+            self._home.check()
             await self._bell.wait()
         change = self._changes.popleft()
         if change.state is LinkState.CLOSED:
@@ -106,14 +132,12 @@ class StateChanges:
         self._bell.ring()
 
 
-def _write(change: StateChange) -> None:
+def _write(change: StateChange, was: LinkState, *, failed: bool) -> None:
     reason = f": {change.reason}" if change.reason else ""
     if change.state is LinkState.BACKOFF:
-        _log.warning(
-            "link lost%s; attempt %d in %.1f s",
-            reason,
-            change.attempt + 1,
-            change.retry_in,
-        )
+        what = "lost" if was is LinkState.OPEN else "not opened"
+        number, wait = change.attempt + 1, change.retry_in
+        _log.warning("link %s%s; attempt %d in %.1f s", what, reason, number, wait)
     else:
-        _log.info("link %s%s", change.state, reason)
+        level = logging.WARNING if failed else logging.INFO
+        _log.log(level, "link %s%s", change.state, reason)

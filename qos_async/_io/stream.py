@@ -12,6 +12,7 @@ from typing import Any, Generic, TypeVar
 import anyio
 
 from qos_async._core.buffers import Policy
+from qos_async._core.counters import Counters
 from qos_async._core.events import (
     Confirmed,
     Declined,
@@ -20,6 +21,7 @@ from qos_async._core.events import (
     Healed,
     Outcome,
     Replied,
+    Resumed,
     Unconfirmed,
 )
 from qos_async._core.link import LinkEvent
@@ -29,8 +31,10 @@ from qos_async._core.routes import Routes
 from qos_async._core.session import Session
 from qos_async._core.topics import Topic
 from qos_async._io.delivery import Delivery
+from qos_async._io.home import Home
 from qos_async._io.inbox import Inbox
 from qos_async._io.links import Links
+from qos_async._io.observer import Observer
 from qos_async._io.questions import Questions
 from qos_async._io.states import LinkStates
 from qos_async._io.subscription import Subscription
@@ -44,7 +48,6 @@ from qos_async.errors import (
     QosError,
 )
 from qos_async.models import N
-from qos_async.stats import Stats
 
 __all__ = ["Stream"]
 
@@ -62,6 +65,10 @@ class Stream(Generic[N]):
     Nothing runs before the first subscription, request or ``connect``. What ends the
     stream for good (a refused key, say) is raised by everyone who waits, and by every
     later call.
+
+    Attributes:
+        home: Where it may be used.
+        observer: Tells how all of this stands.
     """
 
     def __init__(
@@ -71,12 +78,13 @@ class Stream(Generic[N]):
         *,
         limits: Limits,
         timing: Timing,
-        stats: Stats,
+        stats: Counters,
+        home: Home,
         redact: Callable[[str], str] = str,
         recovery: Recovery[N] | None = None,
     ) -> None:
+        self.home = home
         self._limits = limits
-        self._stats = stats
         self._session = Session(
             numbers,
             limits=limits,
@@ -93,12 +101,18 @@ class Stream(Generic[N]):
         self._delivery = Delivery(
             self._session,
             self._routes,
+            silence=timing.silence,
             close=self.close,
             ring=self._links.work.ring,
         )
-        self.on_push = self._delivery.on_push  # Without a detour: it is called a lot.
+        # Without a detour: they are called a lot.
+        self.on_push = self._delivery.on_push
+        self.on_time = self._delivery.on_time
         self._inboxes: dict[Inbox, None] = {}
         self._root: asyncio.Task[None] | None = None
+        self.observer = Observer(
+            self._session, self._routes, self._inboxes, self.states, clock=self._time
+        )
         self._error: BaseException | None = None
 
     @property
@@ -133,6 +147,10 @@ class Stream(Generic[N]):
         if self._root is None:
             self._finish(None)
             return
+        if self.home.is_gone:
+            with contextlib.suppress(RuntimeError):  # Its loop cannot be rung.
+                self._finish(None)
+            return
         self._root.cancel()
         try:
             await asyncio.wait([self._root])
@@ -144,11 +162,13 @@ class Stream(Generic[N]):
 
         Whoever took the last tick may take ``_LAST_TICK`` seconds to come back for more,
         and so to be done with it. Who has left its loop never comes back, and cannot be
-        told from one that is busy.
+        told from one that is busy. The running task is not waited for: it cannot read
+        while it waits here.
         """
-        await self._until(_is_empty)
+        me = asyncio.current_task()
+        await self._until(lambda inbox: inbox.is_read_by(me) or _is_empty(inbox))
         with anyio.move_on_after(_LAST_TICK):
-            await self._until(lambda inbox: not inbox.reading)
+            await self._until(lambda inbox: inbox.is_read_by(me) or not inbox.reading)
 
     @property
     def is_empty(self) -> bool:
@@ -166,13 +186,16 @@ class Stream(Generic[N]):
         if self.states.state is LinkState.CLOSED:
             raise ClosedError("the client is closed")
 
+    def _time(self) -> float:
+        assert self._root is not None, "nothing was heard before it started"
+        return self._root.get_loop().time()
+
     def _start(self) -> None:
         self._check_open()
-        loop = asyncio.get_running_loop()
+        self.home.claim()
         if self._root is None:
+            loop = asyncio.get_running_loop()
             self._root = loop.create_task(self._run(), name="qos_async.stream")
-        elif self._root.get_loop() is not loop:
-            raise RuntimeError("this client belongs to another event loop")
 
     async def _run(self) -> None:
         error: BaseException | None = None
@@ -189,7 +212,7 @@ class Stream(Generic[N]):
     def _finish(self, error: BaseException | None) -> None:
         self._error = self._error or error
         reason = "closed by the user" if error is None else str(error)
-        self.states.move(LinkEvent.STOP, reason)
+        self.states.move(LinkEvent.STOP, reason, failed=error is not None)
         self._delivery.finish()
         for inbox in self._inboxes:
             inbox.end(error)
@@ -259,6 +282,7 @@ class Stream(Generic[N]):
 
     def withdraw(self, inbox: Inbox, topics: tuple[Topic, ...]) -> None:
         """Take topics away from ``inbox``."""
+        self._delivery.part(inbox, topics)
         gone = inbox.forget(topics)
         for topic in gone:
             self._routes.remove(topic, inbox)
@@ -270,7 +294,9 @@ class Stream(Generic[N]):
     def close(self, inbox: Inbox) -> None:
         """Take everything away from ``inbox``; what waits in it stays."""
         self.withdraw(inbox, tuple(inbox.topics))
-        self._inboxes.pop(inbox, None)
+        if inbox in self._inboxes:
+            del self._inboxes[inbox]
+            self._session.stats.dropped += inbox.buffer.dropped
         inbox.end()
         inbox.arrived.ring()
 
@@ -289,6 +315,8 @@ class Stream(Generic[N]):
                 self._questions.settle(reqid, answer)
             case Confirmed() | Declined() | Unconfirmed():
                 self._on_decision(outcome)
+            case Resumed(topics):
+                self._delivery.restored(sorted(topics), None)
             case Healed(healings):
                 for healing in healings:
                     self._delivery.heal(healing)
@@ -300,7 +328,7 @@ class Stream(Generic[N]):
     def _on_decision(self, outcome: Confirmed | Declined | Unconfirmed) -> None:
         topics = outcome.topics
         if isinstance(outcome, Confirmed):
-            self._delivery.restored(topics, outcome.second)
+            self._delivery.restored(sorted(topics), outcome.second)
         for inbox in self._watching(topics):
             match outcome:
                 case Confirmed():
@@ -315,7 +343,9 @@ class Stream(Generic[N]):
 
     def _watching(self, topics: Iterable[Topic]) -> dict[Inbox, None]:
         return dict.fromkeys(
-            inbox for topic in topics for inbox in self._routes.of(topic).watchers
+            inbox
+            for topic in sorted(topics)
+            for inbox in self._routes.of(topic).watchers
         )
 
     def _refuse(self, inbox: Inbox, topics: Iterable[Topic], message: str) -> None:

@@ -12,6 +12,7 @@ from typing import Any, Generic, Protocol, Self, TypeVar
 
 from qos_async._core.gaps import Dropped, Gap
 from qos_async._core.topics import Topic
+from qos_async._io.home import Home
 from qos_async._io.inbox import Inbox
 from qos_async.errors import ClosedError
 from qos_async.models import Tick
@@ -24,6 +25,11 @@ T = TypeVar("T", bound=Tick)
 
 class Source(Protocol):
     """What a subscription needs from the stream."""
+
+    @property
+    def home(self) -> Home:
+        """Where a subscription may be used."""
+        ...
 
     def extend(self, inbox: Inbox, topics: tuple[Topic, ...]) -> None:
         """Let ``inbox`` have more topics."""
@@ -53,7 +59,8 @@ class Subscription(Generic[T]):
 
     Every method may be cancelled without losing a tick. One reader at a time: two
     loops over one subscription raise ``RuntimeError``; make two subscriptions, they
-    cost one on the wire. Dropping the last reference unsubscribes.
+    cost one on the wire. Dropping the last reference unsubscribes. Used in another
+    event loop, or in a forked process, it raises ``RuntimeError``.
     """
 
     def __init__(
@@ -69,10 +76,8 @@ class Subscription(Generic[T]):
         self._finalizer.atexit = False
 
     def __repr__(self) -> str:
-        topics = sorted(str(topic) for topic in self._inbox.topics)
-        shown = ", ".join(topics[:3]) + (", …" if len(topics) > 3 else "")  # noqa: PLR2004
         state = "closed" if self._inbox.ended else f"backlog={len(self._inbox.buffer)}"
-        return f"<Subscription {shown or 'of nothing'} {state}>"
+        return f"<Subscription {self._inbox.title} {state}>"
 
     @property
     def topics(self) -> tuple[Topic, ...]:
@@ -82,19 +87,12 @@ class Subscription(Generic[T]):
     @property
     def stats(self) -> SubscriptionStats:
         """Counters up to now."""
-        buffer, backlog = self._inbox.buffer, len(self._inbox.buffer)
-        return SubscriptionStats(
-            received=buffer.received,
-            delivered=buffer.received - buffer.dropped - backlog,
-            dropped=buffer.dropped,
-            recovered=self._inbox.recovered,
-            gaps=self._inbox.gaps,
-            backlog=backlog,
-        )
+        return self._inbox.stats
 
     # Lifetime
 
     async def __aenter__(self) -> Self:
+        self._source.home.check()
         try:
             await self._decided()
         except BaseException:
@@ -111,7 +109,15 @@ class Subscription(Generic[T]):
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Unsubscribe what nobody else watches; what is buffered can still be read."""
+        """Unsubscribe what nobody else watches; what is buffered can still be read.
+
+        Raises:
+            RuntimeError: In another event loop than the client's.
+        """
+        home = self._source.home
+        if home.is_foreign or home.is_gone:
+            return  # The parent's, or nobody's any more.
+        home.check()
         self._finalizer.detach()
         self._source.close(self._inbox)
 
@@ -125,11 +131,13 @@ class Subscription(Generic[T]):
             RejectedError: Naming the symbols that were refused; the rest live.
             LimitError: If the plan has no room for them.
         """
+        self._source.home.check()
         self._source.extend(self._inbox, self._topics_of(*symbols))
         await self._decided()
 
     async def remove(self, *symbols: Any) -> None:
         """Unsubscribe; what is already buffered can still be read."""
+        self._source.home.check()
         self._source.withdraw(self._inbox, self._topics_of(*symbols))
 
     async def _decided(self) -> None:
@@ -147,6 +155,7 @@ class Subscription(Generic[T]):
     # Reading
 
     def __aiter__(self) -> Self:
+        self._inbox.begin_reading()
         return self
 
     async def __anext__(self) -> T:
@@ -196,6 +205,7 @@ class Subscription(Generic[T]):
             raise error
         if inbox.ended:
             raise StopAsyncIteration
+        self._source.home.check()
         await inbox.wait()
 
 
@@ -205,6 +215,7 @@ class _Events(Generic[T]):
         self._wait = wait  # A method: it keeps the subscription from being garbage.
 
     def __aiter__(self) -> Self:
+        self._inbox.begin_reading()
         return self
 
     async def __anext__(self) -> T | Gap | Dropped:
@@ -231,6 +242,7 @@ class _Batches(Generic[T]):
         self._empty_at = -math.inf
 
     def __aiter__(self) -> Self:
+        self._inbox.begin_reading()
         return self
 
     async def __anext__(self) -> list[T]:

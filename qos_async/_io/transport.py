@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import time
 from ssl import SSLContext
@@ -12,7 +13,9 @@ import anyio
 from yarl import URL
 
 from qos_async._core.text import printable
-from qos_async._io.faults import fault
+from qos_async._io import causes
+from qos_async._io.faults import DISTRUST, fault
+from qos_async._io.pace import Pace
 from qos_async._io.retry import retry_after
 from qos_async._io.secret import Secret
 from qos_async._io.sessions import RedirectRefusedError, SessionLease
@@ -48,14 +51,24 @@ class DialError(ConnectError):
     Attributes:
         retry_after: Seconds the server asked to wait.
         final: Whether trying again is pointless or unsafe.
+        distrusted: Whether that is because the server could not prove who it is.
+        cause: Why, in a word of ``causes``.
     """
 
     def __init__(
-        self, message: str, *, retry_after: float = 0.0, final: bool = False
+        self,
+        message: str,
+        *,
+        retry_after: float = 0.0,
+        final: bool = False,
+        distrusted: bool = False,
+        cause: str = causes.UNREACHABLE,
     ) -> None:
         super().__init__(message)
         self.retry_after = retry_after
         self.final = final
+        self.distrusted = distrusted
+        self.cause = cause
 
 
 class LinkClosed(TransportError):  # noqa: N818 - an ending, not always a fault
@@ -63,11 +76,15 @@ class LinkClosed(TransportError):  # noqa: N818 - an ending, not always a fault
 
     Attributes:
         code: The server's close code; None if the connection just ended.
+        cause: Why, in a word of ``causes``; by default as the code says.
     """
 
-    def __init__(self, message: str, *, code: int | None = None) -> None:
+    def __init__(
+        self, message: str, *, code: int | None = None, cause: str | None = None
+    ) -> None:
         super().__init__(message)
         self.code = code
+        self.cause = causes.closed(code) if cause is None else cause
 
 
 class Socket(Protocol):
@@ -123,6 +140,8 @@ class AiohttpTransport:
         key_in: Where the key goes.
         ssl: As in aiohttp.
         proxy: As in aiohttp.
+        interval: Seconds from the last frame of a link until another one with the same
+            key is opened, be it another client's.
     """
 
     def __init__(
@@ -132,6 +151,7 @@ class AiohttpTransport:
         *,
         url: URL,
         timing: Timing,
+        interval: float = 0.0,
         key_in: Literal["header", "url"] = "header",
         ssl: SSLContext | aiohttp.Fingerprint | bool = True,
         proxy: str | None = None,
@@ -140,6 +160,7 @@ class AiohttpTransport:
         self._secret = secret
         self._url = url
         self._timing = timing
+        self._interval = interval
         self._key_in = key_in
         self._options: dict[str, Any] = {
             "ssl": ssl,
@@ -157,30 +178,44 @@ class AiohttpTransport:
         opened = await self._open()
         if isinstance(opened, QosError):
             raise opened
-        return _AiohttpSocket(opened, self._timing, self._secret)
+        return opened
 
-    async def _open(self) -> aiohttp.ClientWebSocketResponse[bool] | QosError:
-        session, (url, headers) = self._lease.session(), self._address()
+    async def _open(self) -> Socket | QosError:
+        session, (url, headers, pace) = self._lease.session(), self._address()
+        await pace.turn()
         try:
             with anyio.fail_after(self._timing.connect_timeout):
-                return await _connect(session, url, headers, self._options)
+                ws = await _connect(session, url, headers, self._options)
+            return _AiohttpSocket(ws, self._timing, self._secret, pace)
         except RedirectRefusedError as exc:
             return self._moved(str(exc))
+        except aiohttp.ClientHttpProxyError as exc:  # Says nothing about our key.
+            return self._failed(exc)
         except aiohttp.ClientResponseError as exc:
             return self._refused(exc)
         except TimeoutError:
             seconds = self._timing.connect_timeout
             return DialError(
-                f"{self._url.origin()} did not connect within {seconds:g} s"
+                f"{self._url.origin()} did not connect within {seconds:g} s",
+                cause=causes.TIMEOUT,
             )
         except Exception as exc:  # noqa: BLE001 - unusual hosts make yarl raise others
-            outcome = fault(exc, self._url.path, self._url, self._timing, self._secret)
-            return DialError(str(outcome.error), final=not outcome.transient)
+            return self._failed(exc)
 
-    def _address(self) -> tuple[URL, dict[str, str]]:
+    def _address(self) -> tuple[URL, dict[str, str], Pace]:
+        key = self._secret.read()
+        pace = Pace(self._url, key, self._interval)
         if self._key_in == "url":
-            return self._url.update_query(key=self._secret.read()), {}
-        return self._url, {"key": self._secret.read()}
+            return self._url.update_query(key=key), {}, pace
+        return self._url, {"key": key}, pace
+
+    def _failed(self, exc: Exception) -> DialError:
+        outcome = fault(exc, self._url.path, self._url, self._timing, self._secret)
+        return DialError(
+            str(outcome.error),
+            final=not outcome.transient,
+            distrusted=isinstance(exc, DISTRUST),
+        )
 
     def _moved(self, status: str) -> DialError:
         return DialError(
@@ -188,6 +223,7 @@ class AiohttpTransport:
             "followed, so that the API key stays where it was sent: set stream_url to "
             "the new address",
             final=True,
+            cause=causes.REDIRECT,
         )
 
     def _refused(self, exc: aiohttp.ClientResponseError) -> QosError:
@@ -205,6 +241,7 @@ class AiohttpTransport:
         return DialError(
             f"{self._url.origin()} would not open a websocket (HTTP {exc.status})",
             retry_after=wait or 0.0,
+            cause=causes.refused(exc.status),
         )
 
 
@@ -227,10 +264,13 @@ class _AiohttpSocket:
         ws: aiohttp.ClientWebSocketResponse[bool],
         timing: Timing,
         secret: Secret,
+        pace: Pace,
     ) -> None:
         self._ws = ws
+        self._transport = _transport(ws)
         self._timing = timing
         self._secret = secret
+        self._pace = pace
 
     async def receive(self) -> bytes:
         message = await self._ws.receive()
@@ -250,10 +290,14 @@ class _AiohttpSocket:
             )
         if message.type is aiohttp.WSMsgType.ERROR:
             fault = type(message.data).__name__
-            return LinkClosed(f"the server broke the websocket protocol ({fault})")
+            return LinkClosed(
+                f"the server broke the websocket protocol ({fault})",
+                cause=causes.PROTOCOL,
+            )
         return LinkClosed("the connection broke without a goodbye")
 
     async def send(self, frame: bytes) -> None:
+        self._pace.said()
         late = False
         try:
             # Blocks for ever if the server stops reading: hence our own deadline.
@@ -273,8 +317,22 @@ class _AiohttpSocket:
 
     async def close(self, *, polite: bool) -> None:
         # aiohttp's close waits for an answer after each message that comes, so on a
-        # busy link for ever. Cancelling it cuts the socket.
+        # busy link for ever. Cancelling it lets go of the socket; which stays open for
+        # as long as the other side does not take what is unsent, and in TLS for half a
+        # minute more, for a goodbye: hence the abort.
         seconds = self._timing.close_timeout if polite else 0.0
         with anyio.move_on_after(seconds, shield=True):
             with contextlib.suppress(aiohttp.ClientError, OSError):
                 await self._ws.close()
+        if self._transport is not None:
+            self._transport.abort()
+
+
+def _transport(
+    ws: aiohttp.ClientWebSocketResponse[bool],
+) -> asyncio.WriteTransport | None:
+    # aiohttp keeps it to itself, and forgets it when either side says goodbye.
+    response: Any = getattr(ws, "_response", None)
+    connection: Any = getattr(response, "connection", None)
+    transport: asyncio.WriteTransport | None = getattr(connection, "transport", None)
+    return transport

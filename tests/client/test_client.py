@@ -98,6 +98,7 @@ async def test_history_is_paged_over_http(start, dial):
         assert times[0] >= begin
 
 
+@pytest.mark.fault("P11")
 async def test_unknown_symbols_are_missing(sim, dial):
     async with dial(sim) as client:
         for via in ("http", "stream"):
@@ -119,6 +120,7 @@ async def test_more_symbols_than_the_plan_allows_go_in_several_questions(
         )
 
 
+@pytest.mark.fault("P25")
 async def test_the_plans_http_pace_is_kept(start, dial):
     plan = Limits(http_requests=3, http_period=0.3, command_interval=0.02)
     sim = await start(plan=plan)
@@ -230,6 +232,7 @@ async def test_two_clients_do_not_disturb_each_other(start, dial):
 # Keys
 
 
+@pytest.mark.fault("T14")
 @pytest.mark.parametrize("bad_key", ["400", "401", "403", "message"])
 @pytest.mark.parametrize("key_in", ["header", "url"])
 async def test_a_bad_key_ends_everything_however_it_is_refused(
@@ -258,6 +261,7 @@ async def _one(source: Any) -> Any:
     return await anext(source)
 
 
+@pytest.mark.fault("P24")
 async def test_a_key_that_expires_ends_loops_and_questions(sim, dial):
     async with dial(sim) as client, client.watch_trades("US:AAPL") as trades:
         sim.expire_key()
@@ -334,6 +338,7 @@ async def test_options_that_cannot_work_are_refused_at_once(wrong):
         Client(KEY, **wrong)
 
 
+@pytest.mark.fault("T18")
 @pytest.mark.parametrize("key_in", ["header", "url"])
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 async def test_no_redirect_gets_the_key(status, key_in, fast_timing):
@@ -448,6 +453,7 @@ async def test_a_loop_outlives(fault, sim, dial):
         assert client.state is LinkState.OPEN
 
 
+@pytest.mark.fault("T6", "T7", "T8", "T9", "T11")
 @pytest.mark.parametrize("code", [1000, 1001, 1006, 1008, 1011, 1012, 1013, 3000, 4999])
 async def test_a_loop_outlives_a_close_with_any_code(code, sim, dial):
     async with dial(sim) as client, client.watch_trades("US:AAPL") as trades:
@@ -488,6 +494,7 @@ VARIANTS = [
 ]
 
 
+@pytest.mark.fault("P6", "P8", "P22")
 @pytest.mark.parametrize("variants", VARIANTS)
 async def test_whatever_the_server_is_like_the_client_works(variants, start, dial):
     sim = await start(variants=variants)
@@ -504,6 +511,7 @@ async def test_whatever_the_server_is_like_the_client_works(variants, start, dia
                 assert times == sorted(times)
 
 
+@pytest.mark.fault("P8")
 @pytest.mark.parametrize("reqid_on_errors", [True, False])
 async def test_an_unknown_symbol_is_found_among_the_innocent(
     reqid_on_errors, start, dial
@@ -526,6 +534,7 @@ async def test_an_unknown_symbol_is_found_among_the_innocent(
         )
 
 
+@pytest.mark.fault("P23")
 async def test_a_second_connection_that_is_refused_keeps_trying(start, dial):
     sim = await start()
     async with dial(sim) as one, dial(sim) as other:
@@ -539,6 +548,7 @@ async def test_a_second_connection_that_is_refused_keeps_trying(start, dial):
     sim.violations.clear()  # That there were two was the point.
 
 
+@pytest.mark.fault("P23")
 async def test_a_kick_war_ends_with_a_limit_error(start, dial):
     sim = await start(variants=Variants(second_connection="close_oldest"))
     async with dial(sim) as one, dial(sim) as other:
@@ -568,6 +578,7 @@ async def test_heartbeats_keep_a_link_alive_that_the_server_would_close(
         assert len(sim.received("H")) >= 2
 
 
+@pytest.mark.fault("P25")
 async def test_http_failures_are_asked_again(sim, dial):
     async with dial(sim) as client:
         sim.fail_http(500)
@@ -687,6 +698,7 @@ async def test_closing_ends_questions_that_wait_to_be_asked_again(sim, dial):
             asking.cancel()
 
 
+@pytest.mark.fault("U14")
 async def test_a_client_belongs_to_one_loop(sim, dial):
     async with dial(sim) as client:
         await client.connect()

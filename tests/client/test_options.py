@@ -161,6 +161,7 @@ def elsewhere(work: Any) -> BaseException | None:
     return None
 
 
+@pytest.mark.fault("U14")
 def test_a_second_event_loop_is_refused_in_words():
     async def begin() -> Client:
         async with Simulator(key=KEY) as sim:
@@ -185,6 +186,7 @@ def test_a_second_event_loop_is_refused_in_words():
     assert type(elsewhere(watch())) is ClosedError
 
 
+@pytest.mark.fault("U3", "U13")
 async def test_a_client_that_is_forgotten_complains(sim, dial):
     async with aiohttp.ClientSession() as session:
         client = dial(sim, session=session)
@@ -195,6 +197,7 @@ async def test_a_client_that_is_forgotten_complains(sim, dial):
             open_ones.clear()
 
 
+@pytest.mark.fault("U13")
 async def test_only_a_client_that_was_used_and_not_closed_complains(
     sim, dial, recwarn: pytest.WarningsRecorder
 ):

@@ -46,6 +46,7 @@ def test_nothing_at_all_is_an_answer_without_rows():
     assert bars_by_symbol([Bars("US:A", None), Bars("US:B", [])]) == {}
 
 
+@pytest.mark.fault("P11")
 def test_rows_are_found_under_their_canonical_symbol_and_carry_it():
     found = by_symbol([Snapshot(symbol="HK:00700"), Snapshot(symbol="odd one")])
     assert list(found) == ["HK:700", "odd one"]

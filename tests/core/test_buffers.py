@@ -170,6 +170,7 @@ def test_an_idle_reader_does_not_collect_notices_for_ever(policy: Policy):
     assert {g.until.timestamp() for g in found} == {1000}
 
 
+@pytest.mark.fault("U4", "I7")
 @pytest.mark.parametrize("policy", POLICIES, ids=repr)
 @given(
     moves=st.lists(

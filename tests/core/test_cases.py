@@ -85,7 +85,7 @@ def test_trades_that_an_earlier_link_brought_are_told_once():
     tail = [trade(second) for second in range(1, 6)]
     case = opened(TRADE, *tail, acked_at=8)
     case.hold(trade(9))
-    case.link_lost()
+    case.set_back()
     case.live, case.acked_at = True, 12
     case.hold(trade(13))
     healing = case.answer([trade(second) for second in range(1, 14)])
@@ -98,12 +98,28 @@ def test_trades_of_an_earlier_link_that_the_server_denies_are_not_filled():
     tail = [trade(second) for second in range(1, 6)]
     case = opened(TRADE, *tail, acked_at=8)
     case.hold(trade(9, 77))
-    case.link_lost()
+    case.set_back()
     case.live, case.acked_at = True, 12
     case.hold(trade(13))
     healing = case.answer([trade(second) for second in range(1, 14)]) or case.close()
     assert trade(9, 77) in healing.recovered
     assert healing.status == "unverified"
+
+
+@pytest.mark.fault("I9")
+@pytest.mark.parametrize("answered", [False, True])
+def test_trades_of_an_earlier_link_keep_their_order_within_a_second(answered):
+    case = opened(TRADE, *(trade(second) for second in range(1, 6)), acked_at=8)
+    brought = [trade(9, 2), trade(9, 3), trade(9, 2)]
+    for one in brought:
+        case.hold(one)
+    case.set_back()
+    case.live, case.acked_at = True, 12
+    # The answer may begin in the middle of that second.
+    late = [trade(9, 2), *(trade(second) for second in range(10, 14))]
+    case.answer(late if answered else None)
+    told = [tick for tick in case.close().recovered if tick.timestamp == 9]
+    assert [id(tick) for tick in told] == [id(tick) for tick in brought]
 
 
 @pytest.mark.parametrize("links", [1, 3])
@@ -114,7 +130,7 @@ def test_what_is_held_is_bounded_over_all_links(links):
         for _ in range(9_000 if links > 1 else 10_000):
             decided = decided or case.hold(trade(2))
         if decided is None:
-            case.link_lost()
+            case.set_back()
             case.live = True
     assert decided is not None
     assert len(decided.held) + len(decided.recovered) <= 10_000
@@ -170,7 +186,7 @@ def test_every_verdict_tells_what_was_received_once(status):
         case = opened(TRADE, *tail, acked_at=8)
         case.hold(trade(9))
         if status == "stash":
-            case.link_lost()
+            case.set_back()
             case.live = True
         healing = case.answer(rows) or case.close()
         told = [*healing.recovered, *healing.held]

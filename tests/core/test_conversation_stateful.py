@@ -24,6 +24,7 @@ from qos_async._core.events import (
     Lost,
     Remarked,
     Replied,
+    Resumed,
     Unconfirmed,
     Unreadable,
 )
@@ -314,6 +315,10 @@ class Conversation(RuleBasedStateMachine):
             case Confirmed(confirmed):
                 assert confirmed <= self.server.held
                 for topic in confirmed:
+                    self.session.outages.end(topic)
+            case Resumed(resumed):
+                assert resumed <= self.server.held
+                for topic in resumed:
                     self.session.outages.end(topic)
             case Replied(reqid) | Failed(reqid):
                 self._end(reqid)

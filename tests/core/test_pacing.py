@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import itertools
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from qos_async._core.pacing import Pacer
 
 
+@pytest.mark.fault("P22")
 def test_the_wait_starts_at_the_answer():
     pacer = Pacer(1.0, 8.0)
     assert pacer.is_free(0.0)
@@ -35,6 +37,25 @@ def test_a_second_answer_changes_nothing():
     pacer.answered(0.5)
     pacer.answered(1.4)
     assert pacer.free_at == 1.5
+
+
+def test_an_answer_to_nothing_sets_no_pace():
+    # Else a server that talks to itself could keep us silent for ever.
+    pacer = Pacer(1.0, 8.0)
+    pacer.sent(0.0)
+    pacer.answered(0.5)
+    pacer.overheard(1.4)
+    assert pacer.free_at == 1.5
+
+
+def test_an_answer_that_was_given_up_sets_the_pace_once():
+    pacer = Pacer(1.0, 8.0)
+    pacer.sent(0.0)
+    pacer.expired()
+    pacer.overheard(9.0)
+    assert pacer.free_at == 10.0
+    pacer.overheard(9.5)
+    assert pacer.free_at == 10.0
 
 
 def test_patience_is_never_shorter_than_the_pace():
@@ -63,6 +84,7 @@ def test_a_link_lost_after_the_answer_changes_nothing():
 delays = st.floats(0.0, 7.0)
 
 
+@pytest.mark.fault("P22", "I2")
 @given(st.lists(st.tuples(delays, delays, st.sampled_from(["ok", "cut"]))))
 def test_the_server_never_sees_two_frames_within_the_interval(
     frames: list[tuple[float, float, str]],

@@ -112,6 +112,18 @@ def test_a_lost_link_keeps_the_cases_and_nothing_is_due():
     assert not made.begin(topic, OUTAGE, [], 201.0)
 
 
+def test_another_link_has_all_the_time_to_restore_what_another_doubt_has_not():
+    [topic] = trades("A")
+    made = recovery(topic)
+    for now in (113.0, 116.0, 119.0):
+        made.doubt([topic], now)
+        assert made.begin(topic, OUTAGE, [], now)
+    assert made.due == 110.0 + 15.0
+    made.link_lost()
+    assert made.begin(topic, OUTAGE, [], 200.0)
+    assert made.due == 200.0 + 15.0
+
+
 def test_topics_that_were_given_up_leave_nothing():
     topics = trades("A", "B")
     made = recovery(*topics)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from qos_async._core.registry import Change, Registry
 from qos_async._core.topics import Topic
 from tests.core.wires import topics, trades
@@ -53,6 +55,7 @@ def test_a_burst_folds_into_one_change_a_channel_and_interval():
     assert registry.settled
 
 
+@pytest.mark.fault("U9")
 def test_what_is_taken_back_in_time_says_nothing():
     registry = Registry()
     registry.want([A, B])
@@ -62,6 +65,7 @@ def test_what_is_taken_back_in_time_says_nothing():
     assert registry.settled
 
 
+@pytest.mark.fault("U5")
 def test_two_watchers_cost_one_subscription_and_the_last_to_leave_ends_it():
     registry = Registry()
     registry.want([A])
@@ -83,6 +87,7 @@ def test_releasing_what_nobody_wants_says_nothing():
     assert frames(registry) == [(True, {A})]
 
 
+@pytest.mark.fault("P9")
 def test_removals_go_before_additions():
     registry = holding(A, DEPTH)
     registry.want([B])
@@ -138,6 +143,7 @@ def test_a_topic_whose_removal_is_on_its_way_is_not_held():
     assert not registry.holds(A)
 
 
+@pytest.mark.fault("P3")
 def test_an_unanswered_addition_is_unknown_and_said_again():
     registry = Registry()
     registry.want([A, B])
@@ -150,6 +156,7 @@ def test_an_unanswered_addition_is_unknown_and_said_again():
     assert registry.settled
 
 
+@pytest.mark.fault("P3")
 def test_an_unanswered_removal_is_unknown_and_said_again():
     registry = holding(A, B)
     registry.release([A])
@@ -180,6 +187,7 @@ def refusing(registry: Registry, guilty: set[Topic]) -> tuple[list[int], set[Top
     return sizes, named
 
 
+@pytest.mark.fault("P8", "P9")
 def test_a_refused_batch_is_halved_until_the_guilty_are_named_and_innocents_live():
     everybody = trades(*(f"US:{letter}" for letter in "ABCDEFGHIJ"))
     for guilty in ({everybody[0]}, {everybody[4], everybody[9]}, set(everybody)):
@@ -204,6 +212,7 @@ def test_a_refused_topic_is_no_longer_wanted_by_anybody():
     assert frames(registry) == [(True, {A})]
 
 
+@pytest.mark.fault("P8")
 def test_a_refused_batch_may_have_been_applied_in_part():
     registry = Registry()
     registry.want([A, B])

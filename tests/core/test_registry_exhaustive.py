@@ -27,22 +27,25 @@ BOUND = 9_000
 class World:
     """A registry, a server, and the wire between them."""
 
-    __slots__ = ("asked", "late", "registry", "server", "strict", "verdict")
+    __slots__ = ("asked", "late", "registry", "server", "strict", "touchy", "verdict")
 
-    def __init__(self, *, strict: bool = False) -> None:
+    def __init__(self, *, strict: bool = False, touchy: bool = False) -> None:
         self.registry = Registry()
         self.server: frozenset[Topic] = frozenset()
         self.asked: Change | None = None  # On its way to the server.
         self.late: tuple[Change, ...] = ()  # The same, but given up by the client.
         self.verdict: bool | None = None  # On its way back.
-        self.strict = strict
+        self.strict = strict  # It refuses to remove what it does not have.
+        self.touchy = touchy  # It refuses to add what it has, and batches as a whole.
 
     def copy(self) -> World:
-        twin = World(strict=self.strict)
+        twin = World(strict=self.strict, touchy=self.touchy)
         old, new = self.registry, twin.registry
         new._wanted = Counter(old._wanted)
         new._held = set(old._held)
         new._unsure = set(old._unsure)
+        new._unheard = set(old._unheard)
+        new._doubled = set(old._doubled)
         new._in_flight = old._in_flight
         new.dirty = dict(old.dirty)
         new._suspects = deque(old._suspects)
@@ -57,6 +60,8 @@ class World:
             frozenset(r._wanted.items()),
             frozenset(r._held),
             frozenset(r._unsure),
+            frozenset(r._unheard),
+            frozenset(r._doubled),
             flight and (flight.add, flight.topics),
             tuple(r.dirty),
             tuple(r._suspects),
@@ -79,8 +84,11 @@ class World:
 
     def serve(self, change: Change, *, half: bool) -> bool:
         if change.add:
+            if self.touchy and change.topics & self.server:
+                return False
             refused = bool(change.topics & GUILTY)
             taken = change.topics - GUILTY
+            half = half and not self.touchy
             self.server |= taken if half or not refused else frozenset()
             return not refused
         if self.strict and not change.topics <= self.server:
@@ -132,6 +140,7 @@ class World:
             new = self.copy()
             flight = new.registry._in_flight
             assert flight is not None
+            new.registry.unanswered(flight)
             new.registry.expire(flight)
             if new.asked is not None:
                 new.late, new.asked = (*new.late, new.asked), None
@@ -186,12 +195,22 @@ def explore(start: World, bound: int) -> int:
     return len(seen)
 
 
+@pytest.mark.fault("P3", "P4", "P8", "U8", "I1", "U9")
 def test_from_every_state_a_quiet_network_leads_to_what_is_wanted():
     assert explore(World(), BOUND) >= BOUND
 
 
+@pytest.mark.fault("P8", "I1")
 @pytest.mark.parametrize("bound", [BOUND // 3])
 def test_a_server_that_refuses_to_remove_what_it_does_not_have_is_no_exception(
     bound: int,
 ):
     explore(World(strict=True), bound)
+
+
+@pytest.mark.fault("P3", "P8", "I1")
+@pytest.mark.parametrize("strict", [False, True])
+def test_a_server_that_refuses_to_add_what_it_has_takes_nothing_from_us(
+    strict: bool,  # noqa: FBT001
+):
+    explore(World(strict=strict, touchy=True), BOUND // 3)

@@ -11,6 +11,7 @@ FRAME = Sent("T", 8.0, 5)
 BEAT = Sent("H", 8.0)
 
 
+@pytest.mark.fault("P5", "P6", "P7")
 @pytest.mark.parametrize(
     ("sent", "reply", "fits"),
     [

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from qos_async._core.counters import Counters
 from qos_async._core.events import (
     Confirmed,
     Declined,
@@ -35,7 +36,6 @@ from qos_async.errors import (
     TransportError,
 )
 from qos_async.models import Trade
-from qos_async.stats import Stats
 from tests.core.wires import (
     ACKED_AT,
     PUSHES,
@@ -147,6 +147,7 @@ def test_an_answer_that_never_comes_stalls_nothing_beyond_its_timeout():
     assert alive.poll(8.0)
 
 
+@pytest.mark.fault("P22")
 def test_the_pace_outlives_the_link():
     alive = session()
     alive.registry.want([A])
@@ -158,6 +159,7 @@ def test_the_pace_outlives_the_link():
     assert alive.poll(1.2)
 
 
+@pytest.mark.fault("P22", "P4")
 def test_a_late_answer_sets_the_pace_as_well():
     # The server has only just seen that frame; the next must not arrive at its heels.
     alive = session()
@@ -184,6 +186,7 @@ delays = st.floats(0.0, 3.5)
 fates = st.sampled_from(["ok", "ok", "ok", "ok", "lost", "cut", "cut before"])
 
 
+@pytest.mark.fault("P22", "I2")
 @settings(max_examples=150, deadline=None)
 @given(st.lists(st.tuples(delays, delays, fates), max_size=25))
 def test_the_server_never_sees_two_frames_within_the_interval(
@@ -357,6 +360,7 @@ def test_an_acknowledgement_confirms_with_or_without_an_id(more: dict[str, Any])
     assert alive.stats.unmatched == 0
 
 
+@pytest.mark.fault("P5", "P7")
 @pytest.mark.parametrize(
     "more", [{"reqid": 77}, {"reqid": -1}, {"type": "S"}, {"type": "TC"}, {"type": "H"}]
 )
@@ -371,6 +375,7 @@ def test_an_answer_that_does_not_fit_is_counted_and_ignored(more: dict[str, Any]
     assert alive.receive(ok(frame), 1.0) == Confirmed(frozenset([A]), ACKED_AT)
 
 
+@pytest.mark.fault("P5")
 def test_a_second_answer_is_counted_and_ignored():
     alive = session()
     alive.registry.want([A])
@@ -384,6 +389,7 @@ def test_a_second_answer_is_counted_and_ignored():
     assert alive.registry.holds(A)
 
 
+@pytest.mark.fault("P4")
 def test_a_late_yes_is_not_taken_for_a_fresh_one():
     alive = session()
     alive.registry.want([A])
@@ -398,6 +404,7 @@ def test_a_late_yes_is_not_taken_for_a_fresh_one():
     assert alive.registry.held == frozenset()
 
 
+@pytest.mark.fault("P4")
 def test_a_late_no_is_not_taken_for_a_fresh_one():
     alive = session()
     alive.registry.want([A])
@@ -410,6 +417,7 @@ def test_a_late_no_is_not_taken_for_a_fresh_one():
     assert alive.receive(ok(again), 9.0) == Confirmed(frozenset([A]), ACKED_AT)
 
 
+@pytest.mark.fault("P4")
 def test_the_answer_to_a_frame_of_the_old_link_means_nothing_on_the_new_one():
     alive = session()
     alive.registry.want([A])
@@ -419,6 +427,7 @@ def test_the_answer_to_a_frame_of_the_old_link_means_nothing_on_the_new_one():
     assert not alive.registry.holds(A)
 
 
+@pytest.mark.fault("P6")
 def test_a_complaint_about_nothing_is_passed_on():
     alive = session()
     event = alive.receive(encoded({"msg": "maintenance\nat 5"}), 1.0)
@@ -428,10 +437,13 @@ def test_a_complaint_about_nothing_is_passed_on():
     assert alive.stats.unmatched == 1
 
 
+@pytest.mark.fault("P2")
 def test_a_refused_heartbeat_is_an_answer_all_the_same():
     alive = session()
     frame = alive.poll(15.0)
-    assert alive.receive(no(frame, "busy"), 15.5) is None
+    said = alive.receive(no(frame, "busy"), 15.5)
+    assert isinstance(said, Remarked)
+    assert said.message == "H: busy"
     assert alive.stats.unmatched == 0
     alive.registry.want([A])
     assert alive.poll(16.5)
@@ -440,6 +452,7 @@ def test_a_refused_heartbeat_is_an_answer_all_the_same():
 # Refusals
 
 
+@pytest.mark.fault("P8")
 def test_a_refused_batch_is_halved_until_the_guilty_are_named():
     alive = session()
     wanted = trades(*(f"US:{letter}" for letter in "ABCDEFGH"))
@@ -463,6 +476,7 @@ def test_a_refused_batch_is_halved_until_the_guilty_are_named():
     assert sorted(confirmed) == sorted(set(wanted) - guilty)
 
 
+@pytest.mark.fault("P6")
 @pytest.mark.parametrize(
     "more",
     [{}, {"reqid": ...}, {"type": ...}, {"type": ..., "reqid": ...}, {"type": "E"}],
@@ -484,6 +498,7 @@ def test_a_refusal_of_an_unsubscription_is_nobodys_business():
     assert alive.registry.held == frozenset()
 
 
+@pytest.mark.fault("P3")
 def test_an_unanswered_change_is_told_and_asked_for_again():
     alive = session()
     alive.registry.want([A, B])
@@ -517,6 +532,7 @@ REFUSALS: list[dict[str, Any]] = [
 ]
 
 
+@pytest.mark.fault("P2", "P6")
 @pytest.mark.parametrize("more", REFUSALS)
 @pytest.mark.parametrize("to", ["change", "request", "heartbeat"])
 def test_a_refused_key_ends_it_whatever_it_answers(to: str, more: dict[str, Any]):
@@ -571,6 +587,7 @@ def test_a_refused_request_fails_with_the_servers_words(
     assert str(event.error) == f"RS: {msg}"
 
 
+@pytest.mark.fault("P3", "P4", "I5")
 def test_an_unanswered_request_times_out_and_the_answer_then_means_nothing():
     alive = session()
     reqid = alive.ask("RS", BODY, 0.0)
@@ -678,6 +695,7 @@ def test_a_lost_link_orphans_what_was_sent_and_keeps_what_was_not():
 # Silence, and our own stalls
 
 
+@pytest.mark.fault("P1")
 def test_silence_is_a_loss():
     alive = session()
     alive.receive(ok(alive.poll(15.0)), 15.1)
@@ -689,6 +707,7 @@ def test_silence_is_a_loss():
     assert lost == Lost("nothing was received for 25 s")
 
 
+@pytest.mark.fault("P1")
 @pytest.mark.parametrize(
     "data", [encoded(PUSHES["T"]), b"junk", b'{"tp":"new"}', b"{}"]
 )
@@ -853,6 +872,7 @@ def test_a_push_is_its_own_event():
     assert event.symbol == "US:AAPL"
 
 
+@pytest.mark.fault("P12")
 def test_what_nobody_can_read_is_counted_shown_and_skipped():
     alive = session()
     event = alive.receive(b"\x1b[2J junk", 1.0)
@@ -862,6 +882,7 @@ def test_what_nobody_can_read_is_counted_shown_and_skipped():
     assert alive.stats.unreadable == 1
 
 
+@pytest.mark.fault("P19")
 def test_a_push_of_a_new_kind_is_counted_and_skipped():
     alive = session()
     assert alive.receive(b'{"tp":"X","c":"US:A"}', 1.0) is None
@@ -892,7 +913,7 @@ def test_the_key_in_a_servers_words_is_hidden():
         Decimal,
         limits=Limits(),
         timing=Timing(),
-        stats=Stats(),
+        stats=Counters(),
         redact=lambda text: text.replace("s3cr3t", "***"),
     )
     alive.link_up(0.0)

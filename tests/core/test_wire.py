@@ -66,6 +66,7 @@ def test_all_samples_are_here():
     assert len(names) == 50
 
 
+@pytest.mark.fault("P19")
 @pytest.mark.parametrize("numbers", NUMBERS)
 @pytest.mark.parametrize(
     "path", sorted(SAMPLES.glob("ws-*.json")), ids=lambda path: path.stem
@@ -208,6 +209,7 @@ def test_a_timestamp_may_be_text(kind: str, numbers: type[Any]):
 # What is missing, null, new, or in another order
 
 
+@pytest.mark.fault("P19")
 @pytest.mark.parametrize("numbers", NUMBERS)
 @pytest.mark.parametrize(
     ("kind", "letter"),
@@ -233,6 +235,7 @@ def test_a_field_that_is_missing_or_null_reads_as_its_default(
         assert getattr(absent, name) == getattr(whole, name)
 
 
+@pytest.mark.fault("P19")
 @pytest.mark.parametrize(
     ("kind", "letter"),
     [(kind, letter) for kind, letters in REQUIRED.items() for letter in letters],
@@ -250,6 +253,7 @@ def test_a_push_without_what_it_is_about_is_unreadable(
         read(push)
 
 
+@pytest.mark.fault("P19")
 @pytest.mark.parametrize("numbers", NUMBERS)
 @pytest.mark.parametrize("kind", PUSHES)
 def test_fields_that_the_server_invents_are_skipped(kind: str, numbers: type[Any]):
@@ -283,6 +287,7 @@ ENUMS = [
 ]
 
 
+@pytest.mark.fault("P19")
 @pytest.mark.parametrize(("kind", "letter", "name", "unknown"), ENUMS)
 @pytest.mark.parametrize("value", [7, -7, 99999, "7"], ids=repr)
 def test_a_number_that_no_vocabulary_knows_reads_as_unknown(
@@ -327,6 +332,7 @@ def test_the_status_reads_from_text_too(value: Any, status: int):
 # Which of the two it is
 
 
+@pytest.mark.fault("P20")
 @pytest.mark.parametrize("kind", PUSHES)
 def test_tp_decides_over_type(kind: str):
     for push in (
@@ -336,12 +342,14 @@ def test_tp_decides_over_type(kind: str):
         assert type(read(push)) is KINDS[kind]
 
 
+@pytest.mark.fault("P20")
 @pytest.mark.parametrize("extra", [{}, {"tp": None}])
 def test_without_tp_it_is_a_reply(extra: Any):
     reply = read({"type": "S", "msg": "OK", "reqid": 5} | extra)
     assert (reply.type, reply.ok, reply.reqid) == ("S", True, 5)
 
 
+@pytest.mark.fault("P19")
 @pytest.mark.parametrize("tp", ["X", "", "s", "KK", "H"])
 def test_a_push_of_a_new_kind_is_known_as_such(tp: str):
     assert read(PUSHES["S"] | {"tp": tp}) == Unknown(tp)
@@ -391,6 +399,7 @@ def test_the_time_of_a_reply_is_not_worth_losing_it(time: Any):
     assert read({"type": "S", "msg": "OK", "reqid": 1, "time": time}).ok
 
 
+@pytest.mark.fault("P5")
 @pytest.mark.parametrize("reqid", ["junk", "1.5", True, {}, [], ""], ids=repr)
 def test_a_reqid_that_is_junk_answers_nothing(reqid: Any):
     alive = session()
@@ -405,6 +414,7 @@ def test_a_reqid_may_be_text(reqid: Any):
     assert read({"type": "S", "msg": "OK", "reqid": reqid}).reqid == 1
 
 
+@pytest.mark.fault("P5")
 def test_a_reqid_of_zero_is_none():
     # The zero value of a server in Go: a heartbeat's answer would prove nothing.
     assert read({"type": "H", "msg": "OK", "reqid": 0}).reqid is None
@@ -479,6 +489,7 @@ def torn(draw: st.DrawFn) -> bytes:
     )
 
 
+@pytest.mark.fault("P12", "P13", "P17", "P18")
 @given(st.one_of(st.binary(), torn(), mutations, replies, plain.map(encoded)))
 @example(b"")
 @example(b"null")

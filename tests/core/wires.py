@@ -7,10 +7,10 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+from qos_async._core.counters import Counters
 from qos_async._core.session import Session
 from qos_async._core.topics import Topic
 from qos_async.config import Limits, Timing
-from qos_async.stats import Stats
 
 __all__ = [
     "PUSHES",
@@ -125,7 +125,7 @@ def session(*, up: bool = True, pace: float = 1.0, **timing: float) -> Session[D
         Decimal,
         limits=Limits(command_interval=pace),
         timing=Timing(**timing),
-        stats=Stats(),
+        stats=Counters(),
     )
     if up:
         made.link_up(0.0)

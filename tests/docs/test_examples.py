@@ -5,6 +5,9 @@ from __future__ import annotations
 import signal
 
 import pytest
+from aiohttp import ClientSession
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
+from yarl import URL
 
 from qos_async.sim import Simulator
 from tests.docs.pages import ROOT
@@ -15,6 +18,7 @@ SAYS = {
     "bot": ["CF:ETHUSDT ", "every trade that was received has been seen"],
     "channels": ["trade  CF:BTCUSDT", "depth  CF:BTCUSDT mid", "kline  CF:ETHUSDT"],
     "fetch": ["HK:700 ", "no data for: US:NOSUCH", "close "],
+    "metrics": ["scrape http://127.0.0.1:", "QOS client at ", "trade CF:BTCUSDT"],
     "session": ["US:AAPL ", "the session is still mine: True"],
     "watch": ["CF:BTCUSDT", "BUY", "SELL"],
 }
@@ -58,6 +62,23 @@ async def test_the_bot_tells_of_a_cut_and_stops_on_sigterm(
         shown = await finish(process, signal.SIGTERM)
     assert process.returncode == 0
     assert shown.endswith("every trade that was received has been seen\n")
+
+
+@pytest.mark.parametrize("rate", [2.0])  # Else it may be done before it is asked.
+async def test_what_prometheus_scrapes_can_be_read(environment):
+    path = ROOT / "examples" / "metrics.py"
+    async with start(path, env=environment) as process, ClientSession() as session:
+        assert process.stdout is not None
+        address = (await process.stdout.readline()).decode().split()[1]
+        async with session.get(address) as answer:
+            kind, text = answer.headers["Content-Type"], await answer.text()
+        async with session.get(URL(address).with_path("/")) as answer:
+            page = await answer.text()
+        await finish(process, signal.SIGINT)
+    assert kind.startswith("application/openmetrics-text; version=1.0.0")
+    families = {family.name for family in text_string_to_metric_families(text)}
+    assert "qos_frames_received" in families
+    assert page.startswith("QOS client at ")
 
 
 async def test_the_bot_gives_up_on_a_bad_key(environment):

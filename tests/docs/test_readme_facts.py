@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import json
 import re
 import subprocess
 from typing import get_args
@@ -21,6 +22,7 @@ from qos_async.sim.instruments import INSTRUMENTS
 from tests.docs.pages import ROOT, blocks, table
 
 PAGE = (ROOT / "README.md").read_text("utf-8")
+LOADS = ("reconnects", "readers", "days", "ticks")
 VERBS = {
     name: verb
     for name, verb in inspect.getmembers(Client, inspect.isfunction)
@@ -177,3 +179,25 @@ def test_the_changelog_knows_this_version():
         changes,
         re.MULTILINE,
     )
+
+
+def test_every_promise_names_a_test_that_exists():
+    named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", PAGE)
+    assert len(named) >= 5
+    for path, name in named:
+        assert f"def {name}(" in (ROOT / path).read_text("utf-8"), f"{path}::{name}"
+
+
+def test_the_soak_figures_are_those_that_were_measured():
+    results = json.loads((ROOT / "benchmarks/results/soak.json").read_text("utf-8"))
+    days, told = results["days"]["more"], table("soak")
+    growths = [f"+{results[name]['rss_growth_mib']} MiB" for name in LOADS]
+    assert [row[2] for row in told] == growths
+    assert f"{results['reconnects']['count']:,} reconnects" in told[0][0]
+    assert f"{results['reconnects']['more']['gaps']:,} gaps" in told[0][1]
+    assert f"{results['readers']['count']:,} readers" in told[1][0]
+    assert f"{days['outages']} outages, {days['trades']:,} trades" in told[2][0]
+    assert told[2][1].startswith(f"{days['trades_missing_in_gaps_told']} trades")
+    assert days["trades_missing_without_a_word"] == days["trades_told_twice"] == 0
+    assert f"{results['ticks']['count']:,} ticks" in told[3][0]
+    assert f"on {results['date']} with Python {results['python']}" in PAGE

@@ -43,6 +43,7 @@ class Counters:
     def __init__(self) -> None:
         self.http_requests = 0
         self.http_retries = 0
+        self.http_bytes_sent = self.http_bytes_received = 0
 
 
 class Waits:

@@ -168,6 +168,7 @@ REFUSALS = {
 }
 
 
+@pytest.mark.fault("P26", "T17")
 @pytest.mark.parametrize("name", REFUSALS)
 async def test_an_answer_that_asking_again_cannot_mend_is_raised_at_once(name):
     handler, kind, words = REFUSALS[name]
@@ -196,6 +197,7 @@ FAILURES: dict[str, tuple[Any, type[QosError]]] = {
 }
 
 
+@pytest.mark.fault("P25", "T16")
 @pytest.mark.parametrize("name", FAILURES)
 async def test_an_answer_that_may_pass_is_asked_for_again_and_then_raised(name):
     handler, kind = FAILURES[name]
@@ -208,6 +210,7 @@ async def test_an_answer_that_may_pass_is_asked_for_again_and_then_raised(name):
     assert waits.seconds == [0.5, 1.0, 2.0]
 
 
+@pytest.mark.fault("P26", "U19")
 async def test_text_of_the_server_is_escaped_cut_and_without_the_key():
     error = await refused(refusing(f"codes \n\x1b[31m {CANARY} {'x' * 500}"))
     assert isinstance(error, RejectedError)
@@ -225,6 +228,7 @@ async def test_a_key_in_an_unreadable_answer_is_gone_before_it_is_cut(before):
         assert_absent("canar", caught.value)
 
 
+@pytest.mark.fault("T18")
 async def test_nothing_is_sent_anywhere_after_a_redirect():
     seen = []
 
@@ -238,6 +242,7 @@ async def test_nothing_is_sent_anywhere_after_a_redirect():
     assert seen == []
 
 
+@pytest.mark.fault("P26")
 async def test_a_small_answer_that_unpacks_to_a_huge_one_is_refused_in_little_memory():
     packer = zlib.compressobj(wbits=31)
     block = bytes(1024 * 1024)
@@ -304,6 +309,7 @@ async def drip(request: web.Request) -> web.StreamResponse:
     return response
 
 
+@pytest.mark.fault("P26")
 @pytest.mark.parametrize("broken", [cut, hang_up, stall, drip])
 async def test_a_connection_that_breaks_or_takes_too_long_is_asked_again(broken):
     seen, handle = await once(broken)
@@ -340,14 +346,6 @@ async def test_nobody_listening_is_a_connect_error_and_costs_no_slot():
     assert_absent(CANARY, caught.value)
 
 
-async def plain_text(
-    reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-) -> None:
-    writer.write(b"HTTP/1.1 503 Service Unavailable\r\n\r\n")
-    await writer.drain()
-    writer.close()
-
-
 async def alert(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     await reader.read(10)
     writer.write(b"\x15\x03\x03\x00\x02\x02\x50")  # internal_error
@@ -360,7 +358,8 @@ async def fin(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Non
     writer.close()
 
 
-@pytest.mark.parametrize("greet", [plain_text, alert, fin])
+@pytest.mark.fault("T21")
+@pytest.mark.parametrize("greet", [alert, fin])
 async def test_a_handshake_that_breaks_is_tried_again(greet):
     counters = Counters()
     async with await asyncio.start_server(greet, "127.0.0.1", 0) as server:
@@ -401,6 +400,7 @@ def distrusted(listener: socket.socket, certificate: Path) -> None:
             wrapped.recv(1)
 
 
+@pytest.mark.fault("T20")
 async def test_a_server_that_is_not_trusted_is_raised_at_once(certificate):
     counters = Counters()
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -418,6 +418,7 @@ async def test_a_server_that_is_not_trusted_is_raised_at_once(certificate):
     assert counters.http_requests == 2
 
 
+@pytest.mark.fault("T19")
 @pytest.mark.parametrize("broken", ["https://a..b", f"https://{'a' * 64}.hk"])
 async def test_a_host_that_cannot_be_looked_up_is_a_connect_error(broken):
     counters = Counters()
@@ -457,6 +458,7 @@ async def test_a_server_that_speaks_something_else_is_told_at_once():
     assert_absent(CANARY, caught.value)
 
 
+@pytest.mark.fault("T22")
 async def test_a_proxy_that_refuses_is_named_without_its_password():
     asked: list[bytes] = []
 
@@ -526,6 +528,7 @@ def gaps(times: list[float], requests: int) -> list[float]:
     ]
 
 
+@pytest.mark.fault("P25")
 async def test_the_server_never_sees_more_than_the_plan_retries_included():
     times: list[float] = []
 
@@ -546,6 +549,7 @@ async def test_the_server_never_sees_more_than_the_plan_retries_included():
     assert min(gaps(times, 3)) >= 0.15
 
 
+@pytest.mark.fault("P25")
 async def test_those_who_wait_are_served_in_order_and_one_who_leaves_costs_nothing():
     order: list[str] = []
 

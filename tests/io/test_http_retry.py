@@ -82,6 +82,7 @@ async def test_the_wait_is_drawn_below_a_bound_that_doubles_up_to_the_largest(
     assert waits.seconds == [2.0, 2.0, 5.0]
 
 
+@pytest.mark.fault("T15", "P25")
 async def test_the_server_says_how_long_to_wait(server, waits):
     later = format_datetime(datetime.now(UTC) + timedelta(seconds=100), usegmt=True)
     for header in ("7", later, "soon"):
@@ -94,6 +95,7 @@ async def test_the_server_says_how_long_to_wait(server, waits):
     assert waits.seconds[2] == 0.25 * 2.0
 
 
+@pytest.mark.fault("T15")
 @pytest.mark.parametrize(
     ("header", "seconds"),
     [
@@ -118,6 +120,7 @@ def test_a_retry_after_header_is_read_with_care(header, seconds):
     assert retry_after(header, 100.0) == seconds
 
 
+@pytest.mark.fault("T15")
 @settings(max_examples=50)
 @given(st.text(max_size=40))
 def test_no_retry_after_header_does_harm(header):
@@ -168,6 +171,7 @@ LASTING: dict[str, tuple[Exception, type[QosError]]] = {
 }
 
 
+@pytest.mark.fault("T19", "T20", "T21", "T22", "U19")
 @pytest.mark.parametrize("name", [*MENDING, *LASTING])
 async def test_an_exception_of_aiohttp_ends_here(server, name):
     exc, kind = {**MENDING, **LASTING}[name]

@@ -50,6 +50,7 @@ async def test_each_wait_is_drawn_between_nothing_and_its_bound(chance):
     assert waits(net) == pytest.approx([chance * b for b in (0.5, 1, 2, 4, 8)])
 
 
+@pytest.mark.fault("T12", "I14")
 async def test_links_that_die_young_back_off_further_and_further():
     net = Network()
     net.on_link = lambda peer: peer.end()
@@ -64,6 +65,7 @@ async def test_links_that_die_young_back_off_further_and_further():
     assert len(net.peers) < 75  # An hour at 60 s each, and a few quick ones before.
 
 
+@pytest.mark.fault("T12")
 async def test_a_link_that_opens_and_dies_young_is_a_failed_attempt_too():
     net = Network()
     net.on_link = lambda peer: asyncio.get_running_loop().call_later(10, peer.end)
@@ -73,6 +75,7 @@ async def test_a_link_that_opens_and_dies_young_is_a_failed_attempt_too():
     assert waits(net) == [10.5, 11, 12, 14]
 
 
+@pytest.mark.fault("T12")
 async def test_a_link_that_lived_long_enough_starts_over_from_the_shortest_wait():
     net = Network()
     lives = iter([10, 10, 60, 10])
@@ -85,6 +88,7 @@ async def test_a_link_that_lived_long_enough_starts_over_from_the_shortest_wait(
     assert waits(net) == [10.5, 11, 60.5, 11]
 
 
+@pytest.mark.fault("T15", "T16")
 async def test_the_server_may_ask_for_a_longer_wait():
     net = Network(DialError("busy", retry_after=30.0))
     async with opened(net) as client:
@@ -97,6 +101,7 @@ async def test_the_server_may_ask_for_a_longer_wait():
 # Giving up
 
 
+@pytest.mark.fault("T14")
 async def test_a_refused_key_is_never_tried_again():
     net = Network(AuthenticationError("refused"))
     async with opened(net) as client:
@@ -106,6 +111,7 @@ async def test_a_refused_key_is_never_tried_again():
     assert len(net.dialled_at) == 1
 
 
+@pytest.mark.fault("T18")
 async def test_a_redirect_is_never_tried_again():
     net = Network(DialError("moved", final=True))
     async with opened(net) as client:
@@ -123,6 +129,7 @@ def kicking(code: int | None):
     return on_link
 
 
+@pytest.mark.fault("P23")
 async def test_two_clients_that_close_each_others_links_end_with_a_limit_error():
     net = Network()
     net.on_link = kicking(1000)
@@ -134,6 +141,7 @@ async def test_two_clients_that_close_each_others_links_end_with_a_limit_error()
     assert len(net.peers) == 5
 
 
+@pytest.mark.fault("P23", "T6", "T7", "T9")
 @pytest.mark.parametrize("code", [None, 1001, 1006, 1011, 1012, 1013])
 async def test_endings_that_are_nobodys_doing_are_no_kicks(code):
     net = Network()
@@ -143,6 +151,7 @@ async def test_endings_that_are_nobodys_doing_are_no_kicks(code):
         await net.link(20)
 
 
+@pytest.mark.fault("P23")
 async def test_kicks_are_no_matter_where_the_plan_has_more_connections():
     net = Network()
     net.on_link = kicking(1000)
@@ -152,6 +161,7 @@ async def test_kicks_are_no_matter_where_the_plan_has_more_connections():
         await net.link(20)
 
 
+@pytest.mark.fault("P23")
 async def test_kicks_far_apart_are_no_war():
     net = Network()
     net.on_link = lambda peer: asyncio.get_running_loop().call_later(40, peer.end, 1000)
@@ -163,6 +173,7 @@ async def test_kicks_far_apart_are_no_war():
 # Living and dying
 
 
+@pytest.mark.fault("I3")
 async def test_an_idle_link_is_kept_alive_by_heartbeats_for_hours():
     net = Network(latency=0.05)
     async with opened(net, limits=Limits()) as client:
@@ -174,6 +185,7 @@ async def test_an_idle_link_is_kept_alive_by_heartbeats_for_hours():
     assert 3600 / 30 < len(beats) <= 3600 / 10
 
 
+@pytest.mark.fault("P1", "T3")
 async def test_silence_is_noticed_within_thirty_seconds_and_cut_without_a_goodbye():
     net = Network()
     async with opened(net) as client, client.watch_trades("US:AAPL"):
@@ -237,6 +249,7 @@ async def test_our_own_stall_is_not_blamed_on_the_server():
     assert len(net.peers) == 1
 
 
+@pytest.mark.fault("I4")
 async def test_there_is_never_more_than_one_link_at_a_time():
     net = Network()
 
@@ -251,6 +264,7 @@ async def test_there_is_never_more_than_one_link_at_a_time():
         await net.link(10)
 
 
+@pytest.mark.fault("P22", "I2")
 async def test_frames_keep_the_plans_pace_over_reconnects():
     sent: list[float] = []
 
@@ -290,6 +304,7 @@ async def test_garbage_is_skipped_counted_and_logged_once_a_minute(caplog):
     assert len(net.peers) == 1
 
 
+@pytest.mark.fault("P6")
 async def test_complaints_of_the_server_do_not_flood_the_log(caplog):
     net = Network()
     async with opened(net) as client:
@@ -302,6 +317,7 @@ async def test_complaints_of_the_server_do_not_flood_the_log(caplog):
     assert len(told) == 1
 
 
+@pytest.mark.fault("P16", "I17")
 async def test_an_idle_reader_is_not_starved_by_a_burst_of_buffered_frames():
     net = Network()
     async with opened(net) as client:  # noqa: SIM117

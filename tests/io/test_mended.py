@@ -105,6 +105,7 @@ async def test_a_symbol_called_key_harms_nobody():
         assert (await anext(trades)).price == 1
 
 
+@pytest.mark.fault("T14")
 async def test_a_refusal_at_the_door_passes_while_a_dead_link_may_hold_the_slot():
     no = AuthenticationError("refused the websocket (HTTP 403)")
     net = Network(None, no, no, no)
@@ -114,6 +115,7 @@ async def test_a_refusal_at_the_door_passes_while_a_dead_link_may_hold_the_slot(
         assert (await anext(trades)).price == 1
 
 
+@pytest.mark.fault("T14", "P24", "T18")
 @pytest.mark.parametrize(
     ("refusal", "told"),
     [
@@ -158,6 +160,7 @@ async def test_a_refusal_whose_asker_has_gone_is_told_to_the_loop():
             await anext(trades)
 
 
+@pytest.mark.fault("P8")
 async def test_a_topic_that_was_live_is_asked_for_again_when_refused_in_passing():
     net = Network(rule=refused(3, "system busy"))
     async with opened(net) as client, client.watch_trades("US:AAPL") as trades:
@@ -168,6 +171,7 @@ async def test_a_topic_that_was_live_is_asked_for_again_when_refused_in_passing(
         assert (await anext(trades)).price == 1
 
 
+@pytest.mark.fault("P8")
 async def test_a_topic_that_was_live_is_given_up_when_refused_for_good():
     net = Network(rule=refused(100, "exceeded the limit"))
     async with opened(net) as client, client.watch_trades("US:AAPL") as trades:
@@ -177,6 +181,7 @@ async def test_a_topic_that_was_live_is_given_up_when_refused_for_good():
         assert net.peers[1].types() == ["T"] * 4
 
 
+@pytest.mark.fault("P3")
 async def test_a_subscription_that_nobody_answers_is_told_to_the_log(caplog):
     net = Network(rule=lambda _, f: "OK" if f["type"] == "H" else None)
     async with opened(net) as client:
@@ -206,6 +211,7 @@ async def test_the_server_cannot_call_a_tick_recovered():
         assert (await anext(trades)).recovered is False
 
 
+@pytest.mark.fault("T6", "P23")
 async def test_maintenance_without_a_code_is_no_contention(caplog):
     caplog.set_level(logging.ERROR)
     net = Network()

@@ -7,8 +7,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import itertools
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -25,117 +23,18 @@ from qos_async import (
     Topic,
     Trade,
 )
-from tests.peers import Frame, Network, Peer, kline, opened, snapshot
+from tests.exchange import AAPL, Exchange, connected
+from tests.peers import Frame, kline, opened, snapshot
 from tests.virtual_time import VirtualLoop, block
 
 pytestmark = pytest.mark.virtual_time
 
-AAPL, TSLA = "US:AAPL", "US:TSLA"
-_EPOCH = 1000
-
-
-class Exchange:
-    """A server with a tape; no two of its trades are alike unless told to be.
-
-    Attributes:
-        silent: Types of frames that get no answer.
-        words: What frames of a type are refused with.
-        data: What frames of a type are answered with, instead of the truth.
-        delay: Seconds that the answers to a type take.
-        omits: Symbols that are left out of answers.
-        states: Rows for RS, RD and RK, by symbol.
-    """
-
-    def __init__(self) -> None:
-        self.net = Network(rule=self._hear)
-        self.tape: list[Frame] = []
-        self.silent: set[str] = set()
-        self.words: dict[str, str] = {}
-        self.data: dict[str, Any] = {}
-        self.delay: dict[str, float] = {}
-        self.omits: set[str] = set()
-        self.states: dict[tuple[str, str], Any] = {}
-        self.said_at: list[tuple[float, str]] = []
-        self._prices = itertools.count(1)
-
-    @property
-    def second(self) -> int:
-        return _EPOCH + int(asyncio.get_running_loop().time())
-
-    @property
-    def peer(self) -> Peer:
-        return self.net.live[-1]
-
-    def trade(self, symbol: str = AAPL, **more: Any) -> None:
-        row = {"c": symbol, "p": str(next(self._prices)), "v": "1", "ts": self.second}
-        row |= {"d": 1} | more
-        self.tape.append(row)
-        self.push("T", row)
-
-    def push(self, letter: str, row: Frame) -> None:
-        for peer in self.net.live:
-            if (letter, row["c"], row.get("kt")) in peer.topics:
-                peer.push({"tp": letter, **row})
-
-    async def trades(self, count: int, every: float = 0.5, symbol: str = AAPL) -> None:
-        for _ in range(count):
-            self.trade(symbol)
-            await asyncio.sleep(every)
-
-    async def outage(self, lasting: float = 5.0, every: float = 0.5) -> Peer:
-        """Cut the link, trade on, and come back when the client has said all."""
-        number = len(self.net.peers)
-        self.net.script.append(lasting)
-        self.peer.end()
-        await self.trades(int(lasting / every), every)
-        return await self.net.link(number)
-
-    def prices(self, symbol: str = AAPL) -> list[int]:
-        return [int(row["p"]) for row in self.tape if row["c"] == symbol]
-
-    def _hear(self, peer: Peer, frame: Frame) -> str | None:
-        kind = frame["type"]
-        self.said_at.append((asyncio.get_running_loop().time(), kind))
-        if kind in self.silent:
-            return None
-        message = self.words.get(kind, "OK")
-        more: dict[str, Any] = {"time": self.second}
-        if kind[0] == "R":
-            more["data"] = self.data.get(kind, self._data(kind, frame))
-        deed = (peer.answer, frame, message)
-        asyncio.get_running_loop().call_later(
-            self.delay.get(kind, 0.01), lambda: deed[0](*deed[1:], **more)
-        )
-        return None
-
-    def _data(self, kind: str, frame: Frame) -> Any:
-        codes = frame.get("codes") or [one["c"] for one in frame["kline_reqs"]]
-        symbols = [
-            f"{market}:{name}"
-            for market, _, names in (code.partition(":") for code in codes)
-            for name in names.split(",")
-        ]
-        symbols = [symbol for symbol in symbols if symbol not in self.omits]
-        if kind == "RT":
-            return [
-                row
-                for symbol in symbols
-                for row in [r for r in self.tape if r["c"] == symbol][-frame["count"] :]
-            ]
-        found = [self.states.get((kind, symbol)) for symbol in symbols]
-        return [row for row in found if row is not None]
+TSLA = "US:TSLA"
 
 
 @pytest.fixture
 def exchange() -> Exchange:
     return Exchange()
-
-
-@asynccontextmanager
-async def connected(exchange: Exchange, **options: Any) -> AsyncGenerator[Client]:
-    options.setdefault("limits", Limits(command_interval=0.05))
-    async with opened(exchange.net, chance=0.0, **options) as client:
-        yield client
 
 
 def drain(sub: Subscription[Any]) -> list[Any]:
@@ -1094,3 +993,142 @@ async def test_without_recovery_gaps_are_told_at_once_and_nothing_is_asked(excha
             await asyncio.sleep(20)
             assert peer.types() == ["T"]
             assert sub.stats.recovered == 0
+
+
+async def test_bars_told_before_a_gap_that_stayed_empty_are_not_told_again(exchange):
+    async with connected(exchange) as client:
+        async with client.watch_klines(AAPL, interval="1m") as sub:
+            exchange.push("K", bar(960))
+            exchange.push("K", bar(1020))
+            exchange.silent.add("RK")
+            await exchange.outage(5.0)
+            await asyncio.sleep(20)
+            exchange.silent.clear()
+            rows = [bar(960), bar(1020), bar(1080)]
+            exchange.data["RK"] = [{"c": AAPL, "k": rows}]
+            await exchange.outage(5.0)
+            await asyncio.sleep(20)
+            bars = [e.timestamp for e in drain(sub) if isinstance(e, Tick)]
+            assert bars == [960, 1020, 1080]
+
+
+async def test_a_bar_that_grew_on_a_link_that_was_lost_is_not_taken_for_finished(
+    exchange,
+):
+    exchange.silent.add("RK")
+    async with connected(exchange) as client:
+        async with client.watch_klines(AAPL, interval="1m", final=True) as sub:
+            exchange.push("K", bar(960))
+            for start in (1020, 1080):
+                await exchange.outage(1.0)
+                await asyncio.sleep(1.0)
+                exchange.push("K", bar(start))  # Held back, and then the link is lost.
+                await asyncio.sleep(0.1)
+            await exchange.outage(1.0)
+            await asyncio.sleep(1.0)
+            exchange.push("K", bar(1140))
+            await asyncio.sleep(20.0)
+            exchange.push("K", bar(1200))
+            await asyncio.sleep(0.1)
+            told = drain(sub)
+            assert [gap.status for gap in gaps(told)] == ["unfilled"]
+            bars = [e.timestamp for e in told if isinstance(e, Tick)]
+            assert bars == [1140], "nobody saw how the others ended"
+
+
+async def test_bars_held_on_a_link_that_was_lost_are_told_once(exchange):
+    exchange.silent.add("RK")
+    async with connected(exchange) as client:
+        async with client.watch_klines(AAPL, interval="1m") as sub:
+            exchange.push("K", bar(960))
+            await exchange.outage(1.0)
+            await asyncio.sleep(1.0)
+            exchange.push("K", bar(1020))  # Held back, and then the link is lost.
+            await exchange.outage(1.0)
+            await asyncio.sleep(20.0)
+            exchange.silent.clear()
+            rows = [bar(960), bar(1020), bar(1080)]
+            exchange.data["RK"] = [{"c": AAPL, "k": rows}]
+            await exchange.outage(1.0)
+            await asyncio.sleep(20.0)
+            bars = [e.timestamp for e in drain(sub) if isinstance(e, Tick)]
+            assert bars == [960, 1020, 1080]
+
+
+@pytest.mark.parametrize("leave", ["aclose", "remove"])
+async def test_who_leaves_while_ticks_are_held_back_gets_them_with_the_gap(
+    exchange, leave
+):
+    exchange.silent.add("RT")
+    async with connected(exchange) as client:
+        async with client.watch_trades(AAPL) as sub, client.watch_trades(AAPL) as stays:
+            await exchange.trades(5)
+            await exchange.outage(1.0)
+            await exchange.trades(4)
+            await (sub.aclose() if leave == "aclose" else sub.remove(AAPL))
+            assert kinds(drain(sub)) == "lGl"
+            assert sub.stats.received == 8
+            await exchange.trades(30)
+            assert kinds(drain(stays)) == "lGl"
+            assert stays.stats.received == 38
+            stats = client.stats
+            assert stats.held == stats.repeated == 0
+            assert stats.gaps == 2
+
+
+async def test_what_is_held_back_for_the_last_who_leaves_is_accounted_for(exchange):
+    exchange.silent.add("RT")
+    async with connected(exchange) as client:
+        async with client.watch_trades(AAPL) as sub:
+            await exchange.trades(5)
+            await exchange.outage(1.0)
+            await exchange.trades(4)
+        assert kinds(drain(sub)) == "lGl"
+        stats = client.stats
+        assert (stats.ticks, stats.held, stats.repeated) == (8, 0, 0)
+
+
+async def test_who_lags_too_far_behind_gets_nothing_that_was_held_back(exchange):
+    exchange.silent.add("RT")
+    async with connected(exchange) as client:
+        async with client.watch_trades(AAPL, buffer=Strict(6)) as sub:
+            await exchange.trades(5)
+            await exchange.outage(1.0)
+            await exchange.trades(30)
+            assert prices(drain(sub)) == [1, 2, 3, 4, 5, 9]
+            with pytest.raises(LaggedError):
+                await anext(sub)
+
+
+async def test_who_lags_on_one_topic_while_another_is_held_back_ends_there(exchange):
+    exchange.silent.add("RT")
+    topics = Topic("trade", AAPL), Topic("snapshot", TSLA)
+    async with connected(exchange) as client:
+        async with client.watch(*topics, buffer=Strict(4)) as sub:
+            await exchange.trades(2)
+            await exchange.outage(1.0)
+            await exchange.trades(2)
+            for second in range(5):
+                exchange.push("S", {"c": TSLA, "lp": "1", "ts": second, "s": 0})
+            await asyncio.sleep(0.1)
+            assert len(drain(sub)) == 5, "two trades, the gap and two snapshots"
+            with pytest.raises(LaggedError):
+                await anext(sub)
+
+
+@pytest.mark.parametrize("ending", ["the client closes", "the reader leaves"])
+async def test_who_came_while_ticks_were_held_back_gets_them_when_all_ends(
+    exchange, ending
+):
+    exchange.silent.add("RT")
+    async with connected(exchange) as client, client.watch_trades(AAPL):
+        await exchange.trades(3)
+        await exchange.outage(1.0)
+        await exchange.trades(2)
+        async with client.watch_trades(AAPL) as later:
+            await exchange.trades(3)  # Held back, and then the link is lost.
+            exchange.net.script.append(60.0)
+            exchange.peer.end()
+            await asyncio.sleep(1.0)
+            await (client if ending == "the client closes" else later).aclose()
+            assert set(exchange.prices()[-3:]) <= set(prices(drain(later)))

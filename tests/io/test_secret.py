@@ -39,6 +39,7 @@ def test_no_key_says_how_to_set_one(key):
 BAD: list[Any] = ["CANARY key", "CANARY\n", "kéyCANARY", "CANARY" * 50, b"CANARY", 5]
 
 
+@pytest.mark.fault("U19", "D2")
 @pytest.mark.parametrize("key", BAD)
 def test_a_key_that_fits_no_header_is_refused_without_showing_it(key):
     for make in (lambda: Secret(key), Secret(lambda: key).read):
@@ -66,6 +67,7 @@ def test_a_coroutine_function_is_refused_and_leaves_no_warning():
         secret(later).read()
 
 
+@pytest.mark.fault("U19", "D2")
 def test_a_secret_shows_nothing_and_cannot_be_saved():
     secret = Secret(CANARY)
     assert repr(secret) == str(secret) == "Secret(***)"
@@ -74,6 +76,7 @@ def test_a_secret_shows_nothing_and_cannot_be_saved():
             save(secret)
 
 
+@pytest.mark.fault("U19")
 @pytest.mark.parametrize(
     "text",
     [

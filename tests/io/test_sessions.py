@@ -41,6 +41,7 @@ async def go(session: aiohttp.ClientSession, how: str, url: URL, key_in: str) ->
         await session.ws_connect(url, headers=headers)
 
 
+@pytest.mark.fault("T18")
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 @pytest.mark.parametrize("how", ["post", "ws"])
 @pytest.mark.parametrize("key_in", ["header", "url"])
@@ -89,6 +90,7 @@ async def test_a_borrowed_session_comes_back_open_and_as_it_was():
         assert not session.closed
 
 
+@pytest.mark.fault("U19", "D3")
 async def test_our_own_session_is_made_once_and_closed_with_the_lease():
     lease = SessionLease(Secret(CANARY))
     session = lease.session()
@@ -127,6 +129,7 @@ def test_an_address_that_keeps_the_key_safe_is_taken(url):
     assert check_url(url, schemes=("https", "http")) == URL(url)
 
 
+@pytest.mark.fault("D1")
 @pytest.mark.parametrize(
     ("url", "why"),
     [

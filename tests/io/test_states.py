@@ -37,6 +37,7 @@ async def test_watching_a_closed_link_ends_at_once():
     assert [change async for change in states.watch()] == []
 
 
+@pytest.mark.fault("U3")
 async def test_a_dropped_iterator_collects_nothing():
     states = LinkStates()
     states.watch()

@@ -164,6 +164,7 @@ async def test_an_outage_between_the_first_tick_and_the_yes_is_a_gap_too():
         assert told == [Trade, Gap, Trade]
 
 
+@pytest.mark.fault("U5")
 async def test_whoever_comes_during_an_outage_is_not_told_of_it():
     net = Network(None, 5.0)
     async with opened(net) as client, client.watch_trades("US:AAPL") as old:
@@ -187,6 +188,7 @@ async def test_old_topics_are_told_although_new_ones_are_confirmed_with_them():
             assert {gap.topic.symbol[-1] for gap in told} == set("ABCDE")
 
 
+@pytest.mark.fault("U8", "I16")
 async def test_a_topic_given_up_during_an_outage_leaves_nothing_behind():
     net = Network()
     async with opened(net) as client:
@@ -199,6 +201,7 @@ async def test_a_topic_given_up_during_an_outage_leaves_nothing_behind():
         assert not client._stream._session.outages
 
 
+@pytest.mark.fault("U8", "U9")
 async def test_what_changed_during_an_outage_is_said_as_one_difference():
     net = Network(None, ConnectError("no"))
     async with opened(net) as client, client.watch_trades("US:AAPL", "HK:700") as sub:
@@ -365,6 +368,7 @@ async def test_a_close_that_is_cut_short_still_ends_those_who_wait(seconds):
         assert client.state is LinkState.CLOSED
 
 
+@pytest.mark.fault("U7", "U15")
 async def test_a_server_that_does_not_answer_the_goodbye_cannot_hold_up_closing():
     net = Network(None)
     async with opened(net) as client:
@@ -575,6 +579,7 @@ async def test_the_same_topic_named_twice_is_delivered_once_and_given_up_once():
         assert net.peers[0].types() == ["T", "TC"]
 
 
+@pytest.mark.fault("U5")
 async def test_two_subscriptions_to_one_topic_cost_one_on_the_wire():
     net = Network()
     async with opened(net) as client:

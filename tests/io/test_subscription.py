@@ -213,6 +213,7 @@ async def _all(trades: Any) -> list[Any]:
     return [tick async for tick in trades]
 
 
+@pytest.mark.fault("U6")
 async def test_an_error_in_the_body_passes_through_and_unsubscribes():
     net = Network()
     async with opened(net) as client:
@@ -223,6 +224,7 @@ async def test_an_error_in_the_body_passes_through_and_unsubscribes():
         assert net.peers[0].topics == {}
 
 
+@pytest.mark.fault("U3")
 async def test_dropping_the_last_reference_unsubscribes():
     net = Network()
     async with opened(net) as client:
@@ -242,6 +244,7 @@ async def test_dropping_the_last_reference_unsubscribes():
         assert not client._stream._inboxes
 
 
+@pytest.mark.fault("U3")
 async def test_a_reader_that_breaks_does_not_collect_ticks_for_ever():
     net = Network()
     async with opened(net) as client:
@@ -358,6 +361,7 @@ async def test_ticks_carry_when_they_were_received_and_that_they_are_live():
         assert tick.recovered is False
 
 
+@pytest.mark.fault("U2")
 @pytest.mark.parametrize("how", ["one by one", "batches", "events"])
 @pytest.mark.parametrize("steps", range(8))
 async def test_cancelling_a_reader_just_as_a_tick_comes_loses_nothing(how, steps):
@@ -462,6 +466,7 @@ async def test_batches_refuse_what_cannot_be(wrong):
 # Buffers
 
 
+@pytest.mark.fault("U4")
 async def test_a_strict_reader_gets_what_is_buffered_and_then_the_truth():
     net = Network()
     async with opened(net) as client:  # noqa: SIM117
@@ -481,6 +486,7 @@ async def test_a_strict_reader_gets_what_is_buffered_and_then_the_truth():
                 await anext(trades.events())
 
 
+@pytest.mark.fault("U4", "U5")
 async def test_one_lagging_reader_does_not_rob_its_neighbour():
     net = Network()
     async with opened(net) as client:
@@ -493,6 +499,7 @@ async def test_one_lagging_reader_does_not_rob_its_neighbour():
                 await anext(strict)
 
 
+@pytest.mark.fault("U4", "I7")
 async def test_dropped_stands_where_ticks_were_lost_and_the_counters_agree():
     net = Network()
     async with opened(net) as client:  # noqa: SIM117
@@ -509,6 +516,7 @@ async def test_dropped_stands_where_ticks_were_lost_and_the_counters_agree():
             assert stats.backlog == 1
 
 
+@pytest.mark.fault("U4")
 async def test_latest_keeps_the_newest_of_each_topic():
     net = Network()
     async with opened(net) as client:  # noqa: SIM117
@@ -525,6 +533,7 @@ async def test_latest_keeps_the_newest_of_each_topic():
             assert stats.received == 20 == stats.delivered + stats.dropped
 
 
+@pytest.mark.fault("U4", "I8")
 @pytest.mark.parametrize("buffer", [Latest(), DropOldest(2), DropOldest(), Strict()])
 async def test_a_gap_is_kept_by_every_buffer(buffer):
     net = Network()
@@ -546,6 +555,7 @@ async def test_a_gap_is_kept_by_every_buffer(buffer):
             )
 
 
+@pytest.mark.fault("U4", "I16")
 async def test_an_idle_reader_does_not_collect_gaps_for_ever():
     net = Network()
     net.on_link = lambda peer: asyncio.get_running_loop().call_later(100, peer.end)

@@ -75,6 +75,7 @@ async def test_the_key_goes_where_it_was_told_to(key_in):
     assert seen == [(KEY, None) if key_in == "header" else (None, KEY)]
 
 
+@pytest.mark.fault("P13", "P14")
 async def test_text_and_binary_frames_come_as_bytes():
     async def talk(ws: web.WebSocketResponse) -> None:
         await ws.send_str("text")
@@ -88,6 +89,7 @@ async def test_text_and_binary_frames_come_as_bytes():
         await socket.close(polite=True)
 
 
+@pytest.mark.fault("T6", "T11")
 @pytest.mark.parametrize(("sent", "seen"), [(1000, 1000), (4999, 4999), (0, 1005)])
 async def test_a_close_is_told_with_its_code_and_reason(sent, seen):
     async def talk(ws: web.WebSocketResponse) -> None:
@@ -108,6 +110,7 @@ async def test_a_close_is_told_with_its_code_and_reason(sent, seen):
         await socket.close(polite=True)
 
 
+@pytest.mark.fault("T2", "T7")
 async def test_a_connection_that_just_ends_has_no_code():
     async def talk(ws: web.WebSocketResponse) -> None:
         ws._req.transport.abort()  # type: ignore[union-attr]
@@ -122,6 +125,7 @@ async def test_a_connection_that_just_ends_has_no_code():
         await socket.close(polite=True)
 
 
+@pytest.mark.fault("T10")
 async def test_a_broken_protocol_ends_the_link():
     async def talk(ws: web.WebSocketResponse) -> None:
         ws._req.transport.write(b"\xff\xff\xff\xff")  # type: ignore[union-attr]
@@ -134,6 +138,7 @@ async def test_a_broken_protocol_ends_the_link():
         await socket.close(polite=False)
 
 
+@pytest.mark.fault("T5")
 async def test_a_send_that_nobody_reads_fails_in_time():
     async def talk(ws: web.WebSocketResponse) -> None:
         ws._req.transport.pause_reading()  # type: ignore[union-attr]
@@ -172,6 +177,7 @@ async def test_a_cut_takes_no_time_at_all():
         assert asyncio.get_running_loop().time() - start < 0.1
 
 
+@pytest.mark.fault("T14", "T15", "T16", "T17")
 @pytest.mark.parametrize(
     ("status", "kind"),
     [
@@ -212,6 +218,7 @@ async def answering(raw: bytes | None) -> tuple[asyncio.Server, str]:
     return server, f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
 
 
+@pytest.mark.fault("T17")
 @pytest.mark.parametrize(
     "raw",
     [
@@ -235,6 +242,7 @@ async def test_whoever_is_no_websocket_server_is_a_dial_error(raw):
         assert_absent(KEY, caught.value)
 
 
+@pytest.mark.fault("T13")
 async def test_a_server_that_never_answers_is_given_up_in_time():
     server, url = await answering(None)
     async with server, dialling(url) as transport:

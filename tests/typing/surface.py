@@ -81,6 +81,10 @@ async def the_rest() -> None:
         assert_type(client, Client[Decimal])
         assert_type(client.state, LinkState)
         assert_type(client.stats, Stats)
+        assert_type(client.stats.ticks_by_channel, dict[str, int])
+        assert_type(client.stats.clock_offset, float | None)
+        assert_type(client.stats.to_openmetrics(), str)
+        assert_type(client.report(), str)
         assert_type(await client.drain(1.0), bool)
         async for change in client.states():
             assert_type(change, StateChange)

@@ -1,0 +1,116 @@
+"""A server with a memory, over in-memory links: what an outage hid can be asked."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from qos_async import Client, Limits
+from tests.peers import Frame, Network, Peer, opened
+
+__all__ = ["AAPL", "Exchange", "connected"]
+
+AAPL = "US:AAPL"
+_EPOCH = 1000
+
+
+class Exchange:
+    """A server with a tape; no two of its trades are alike unless told to be.
+
+    Attributes:
+        silent: Types of frames that get no answer.
+        words: What frames of a type are refused with.
+        data: What frames of a type are answered with, instead of the truth.
+        delay: Seconds that the answers to a type take.
+        omits: Symbols that are left out of answers.
+        states: Rows for RS, RD and RK, by symbol.
+    """
+
+    def __init__(self) -> None:
+        self.net = Network(rule=self._hear)
+        self.tape: list[Frame] = []
+        self.silent: set[str] = set()
+        self.words: dict[str, str] = {}
+        self.data: dict[str, Any] = {}
+        self.delay: dict[str, float] = {}
+        self.omits: set[str] = set()
+        self.states: dict[tuple[str, str], Any] = {}
+        self.said_at: list[tuple[float, str]] = []
+        self._prices = itertools.count(1)
+
+    @property
+    def second(self) -> int:
+        return _EPOCH + int(asyncio.get_running_loop().time())
+
+    @property
+    def peer(self) -> Peer:
+        return self.net.live[-1]
+
+    def trade(self, symbol: str = AAPL, **more: Any) -> None:
+        row = {"c": symbol, "p": str(next(self._prices)), "v": "1", "ts": self.second}
+        row |= {"d": 1} | more
+        self.tape.append(row)
+        self.push("T", row)
+
+    def push(self, letter: str, row: Frame) -> None:
+        for peer in self.net.live:
+            if (letter, row["c"], row.get("kt")) in peer.topics:
+                peer.push({"tp": letter, **row})
+
+    async def trades(self, count: int, every: float = 0.5, symbol: str = AAPL) -> None:
+        for _ in range(count):
+            self.trade(symbol)
+            await asyncio.sleep(every)
+
+    async def outage(self, lasting: float = 5.0, every: float = 0.5) -> Peer:
+        """Cut the link, trade on, and come back when the client has said all."""
+        number = len(self.net.peers)
+        self.net.script.append(lasting)
+        self.peer.end()
+        await self.trades(int(lasting / every), every)
+        return await self.net.link(number)
+
+    def prices(self, symbol: str = AAPL) -> list[int]:
+        return [int(row["p"]) for row in self.tape if row["c"] == symbol]
+
+    def _hear(self, peer: Peer, frame: Frame) -> str | None:
+        kind = frame["type"]
+        self.said_at.append((asyncio.get_running_loop().time(), kind))
+        if kind in self.silent:
+            return None
+        message = self.words.get(kind, "OK")
+        more: dict[str, Any] = {"time": self.second}
+        if kind[0] == "R":
+            more["data"] = self.data.get(kind, self._data(kind, frame))
+        deed = (peer.answer, frame, message)
+        asyncio.get_running_loop().call_later(
+            self.delay.get(kind, 0.01), lambda: deed[0](*deed[1:], **more)
+        )
+        return None
+
+    def _data(self, kind: str, frame: Frame) -> Any:
+        codes = frame.get("codes") or [one["c"] for one in frame["kline_reqs"]]
+        symbols = [
+            f"{market}:{name}"
+            for market, _, names in (code.partition(":") for code in codes)
+            for name in names.split(",")
+        ]
+        symbols = [symbol for symbol in symbols if symbol not in self.omits]
+        if kind == "RT":
+            return [
+                row
+                for symbol in symbols
+                for row in [r for r in self.tape if r["c"] == symbol][-frame["count"] :]
+            ]
+        found = [self.states.get((kind, symbol)) for symbol in symbols]
+        return [row for row in found if row is not None]
+
+
+@asynccontextmanager
+async def connected(exchange: Exchange, **options: Any) -> AsyncGenerator[Client]:
+    options.setdefault("limits", Limits(command_interval=0.05))
+    async with opened(exchange.net, chance=0.0, **options) as client:
+        yield client

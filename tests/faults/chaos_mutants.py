@@ -1,0 +1,173 @@
+"""Ways to break the client, each of which chaos must notice; see ``MUTANTS``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import pytest
+from msgspec.structs import replace
+
+from qos_async._core.backoff import Backoff
+from qos_async._core.cases import Case, _Trades
+from qos_async._core.liveness import Liveness
+from qos_async._core.merging import Merged
+from qos_async._core.pacing import Pacer
+from qos_async._core.registry import Registry
+from qos_async._core.requests import Requests
+from qos_async._core.speaker import Speaker
+from qos_async._io import links
+from qos_async._io.inbox import Inbox
+from qos_async._io.stream import Stream
+from qos_async.config import Timing
+
+__all__ = ["MUTANTS", "Mutant"]
+
+
+class Mutant(NamedTuple):
+    """A way to break the client.
+
+    Attributes:
+        owner: The class or module in which something is replaced.
+        part: Its name.
+        make: Makes what replaces it, from what was there.
+        caught_by: What the complaint must match.
+        seeds: Some of these must complain.
+    """
+
+    name: str
+    owner: Any
+    part: str
+    make: Callable[[Any], Any]
+    caught_by: str
+    seeds: range = range(10)
+
+    def apply(self, patch: pytest.MonkeyPatch) -> None:
+        """Break it."""
+        patch.setattr(self.owner, self.part, self.make(getattr(self.owner, self.part)))
+
+
+def _nothing(*_: Any, **__: Any) -> None:
+    return None
+
+
+def _forgets_half(forget: Any) -> Any:
+    def broken(self: Registry) -> None:
+        forget(self)
+        for topic in list(self.dirty)[:1]:
+            del self.dirty[topic]
+
+    return broken
+
+
+def _tells_no_gap(tell: Any) -> Any:
+    def broken(self: Inbox, gap: Any, *more: Any) -> None:
+        self.interrupted.discard(gap.topic)
+
+    return broken
+
+
+def _delivers_some_twice(deliver: Any) -> Any:
+    def broken(self: Inbox, tick: Any) -> None:
+        deliver(self, tick)
+        if self.buffer.received % 50 == 1:
+            deliver(self, tick)
+
+    return broken
+
+
+def _loses_some(deliver: Any) -> Any:
+    def broken(self: Inbox, tick: Any) -> None:
+        if tick.timestamp % 60 != 7:
+            deliver(self, tick)
+
+    return broken
+
+
+def _is_always_free(is_free: Any) -> Any:
+    return lambda self, now: True
+
+
+def _beats_late(beat: Any) -> Any:
+    def broken(self: Liveness, now: float) -> None:
+        self.beat_at = now + 40.0
+
+    return broken
+
+
+def _waits_less(init: Any) -> Any:
+    def broken(self: Speaker, *asked: Any, timing: Timing, **more: Any) -> None:
+        init(self, *asked, timing=replace(timing, request_timeout=2.0), **more)
+
+    return broken
+
+
+def _claims_filled(merged: Any) -> Any:
+    def broken(self: Any) -> Any:
+        found = merged(self)
+        return Merged("filled", found.recovered)
+
+    return broken
+
+
+def _tells_all(merged: Any) -> Any:
+    def broken(self: Any) -> Any:
+        return Merged("unverified", tuple(self.window or ()))
+
+    return broken
+
+
+def _holds_nothing(hold: Any) -> Any:
+    def broken(self: Case[Any], tick: Any) -> Any:
+        return self.close()
+
+    return broken
+
+
+def _resets(failed: Any) -> Any:
+    def broken(self: Backoff, lived: float, *more: Any) -> Any:
+        return failed(self, 60.0 if lived else 0.0, *more)
+
+    return broken
+
+
+def _stays(close: Any) -> Any:
+    def broken(self: Stream[Any], inbox: Any) -> None:
+        self._inboxes.pop(inbox, None)
+        inbox.end()
+
+    return broken
+
+
+MUTANTS = [
+    Mutant(
+        "a topic is not subscribed again", Registry, "forget", _forgets_half, "I[18] "
+    ),
+    Mutant("gaps are not told", Inbox, "tell", _tells_no_gap, "I[78] "),
+    Mutant("ticks come twice", Inbox, "deliver", _delivers_some_twice, "I(7|9|10) "),
+    Mutant("ticks are lost", Inbox, "deliver", _loses_some, "I(7|10) "),
+    Mutant("the pace is ignored", Pacer, "is_free", _is_always_free, "I2 "),
+    Mutant("heartbeats are late", Liveness, "beat", _beats_late, "I3 "),
+    Mutant("answers are not awaited", Speaker, "__init__", _waits_less, "I6 "),
+    Mutant(
+        "requests outlive their link",
+        Requests,
+        "orphans",
+        lambda _: _orphans,
+        "I5 ",
+        range(9, 10),
+    ),
+    Mutant("all is called filled", _Trades, "_merged", _claims_filled, "I10 "),
+    Mutant("all that was asked is told", _Trades, "_merged", _tells_all, "I(9|10) "),
+    Mutant("held ticks are dropped", Case, "hold", _holds_nothing, "I(7|10) "),
+    Mutant("the backoff starts anew", Backoff, "failed", _resets, "I14 "),
+    Mutant("a reader's topics stay", Stream, "close", _stays, "I(1|16) "),
+    Mutant(
+        "the loop is held", links, "_FAIRNESS", lambda _: 10**9, "I17 ", range(4, 5)
+    ),
+]
+
+
+def _orphans(self: Requests) -> list[Any]:
+    self._sent.clear()
+    return []

@@ -1,0 +1,164 @@
+"""What comes a moment before, at, or a moment after the end of our patience."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from qos_async import LinkState
+from qos_async.errors import ConnectError, RequestTimeoutError
+from tests.simnet import simulate
+from tests.sweeping import (
+    OTHER,
+    SYMBOL,
+    TIMING,
+    connect,
+    judge,
+    legal,
+    serve,
+    the_loop,
+    until,
+)
+
+MOMENT = 1e-3
+moments = pytest.mark.parametrize("epsilon", [-MOMENT, 0.0, MOMENT])
+
+# One way, so that the seconds of an answer's delay are known.
+LATENCY = 0.25
+LATE = TIMING.request_timeout - 2 * LATENCY
+
+
+@pytest.mark.fault("P3", "P4", "I5", "I6")
+@pytest.mark.parametrize("epsilon", [-MOMENT, 0.0, MOMENT, 0.4])
+def test_an_answer_around_the_deadline_settles_one_question_and_no_other(
+    epsilon: float,
+) -> None:
+    async def main() -> None:
+        net = the_loop().net
+        net.latency = (LATENCY, LATENCY)
+        async with serve(speed=0.0) as sim, connect(sim) as client:
+            expected = await client.fetch_snapshots(OTHER, via="stream")
+            await asyncio.sleep(1.0)
+            sim.answer_late(LATE + epsilon, "RS", 1)
+            began = the_loop().time()
+            asked = asyncio.create_task(client.fetch_snapshots(SYMBOL, via="stream"))
+            await asyncio.wait([asked])
+            in_time = asked.exception() is None
+            assert isinstance(asked.exception(), RequestTimeoutError | None)
+            assert the_loop().time() - began <= TIMING.request_timeout + MOMENT
+            assert await client.fetch_snapshots(OTHER, via="stream") == expected
+            assert in_time or epsilon >= 0
+            assert not in_time or epsilon <= 0
+            assert client.stats.unmatched == (not in_time)
+            assert len(net.connections) == 1
+            legal(sim)
+
+    simulate(main)
+
+
+@pytest.mark.fault("P3", "P4", "I1")
+@moments
+def test_a_yes_around_the_deadline_leaves_client_and_server_agreed(
+    epsilon: float,
+) -> None:
+    async def main() -> None:
+        net = the_loop().net
+        net.latency = (LATENCY, LATENCY)
+        async with (
+            serve() as sim,
+            connect(sim) as client,
+            client.watch_trades(SYMBOL) as trades,
+        ):
+            events = [await anext(trades)]
+            sim.answer_late(LATE + epsilon, "D", 1)
+            books = client.watch_depth(OTHER)
+            adding = asyncio.create_task(books.add(OTHER))
+            await asyncio.wait([adding])
+            in_time = adding.exception() is None
+            assert isinstance(adding.exception(), RequestTimeoutError | None)
+            assert in_time or epsilon >= 0
+            assert not in_time or epsilon <= 0
+            assert (await anext(books)).symbol == OTHER
+            await books.add(OTHER)
+            await books.aclose()
+            await until(lambda: sim.subscribed == {("T", SYMBOL, None)})
+            async with client.watch_depth(OTHER) as books:
+                assert (await anext(books)).symbol == OTHER
+            events += [await anext(trades) for _ in range(trades.stats.backlog)]
+            judge(events, sim)
+            assert len(net.connections) == 1
+            legal(sim)
+
+    simulate(main)
+
+
+@pytest.mark.fault("P1", "I2", "I3")
+@moments
+def test_a_heartbeat_answered_around_the_deadline_keeps_the_link(
+    epsilon: float,
+) -> None:
+    async def main() -> None:
+        net = the_loop().net
+        net.latency = (LATENCY, LATENCY)
+        async with (
+            serve() as sim,
+            connect(sim) as client,
+            client.watch_trades(SYMBOL) as trades,
+        ):
+            sim.answer_late(LATE + epsilon, "H", None)
+            events = [await anext(trades) for _ in range(60)]
+            judge(events, sim)
+            assert len(sim.received("H")) > 5
+            assert len(net.connections) == 1
+            legal(sim)
+
+    simulate(main)
+
+
+@pytest.mark.fault("T13", "U7", "I4", "I11")
+@moments
+def test_a_dial_around_its_deadline_is_a_link_or_none(epsilon: float) -> None:
+    async def main() -> None:
+        net = the_loop().net
+        # A round trip for TCP and one for the upgrade.
+        late = (TIMING.connect_timeout + epsilon) / 4
+        async with serve() as sim, connect(sim, stream_url=sim.stream_url) as client:
+            net.latency = (late, late)
+            dialling = asyncio.create_task(client.connect())
+            await asyncio.wait([dialling])
+            assert isinstance(dialling.exception(), ConnectError | None)
+            in_time = dialling.exception() is None
+            assert in_time or epsilon >= 0
+            assert not in_time or epsilon <= 0
+            net.latency = (0.01, 0.02)
+            # The server may not know yet that the late one is nobody's.
+            await until(lambda: client.state is LinkState.OPEN)
+            assert await client.fetch_snapshots(SYMBOL, via="stream")
+            await asyncio.sleep(10.0)
+            assert len(net.open_clients) == sim.connections == 1
+
+    simulate(main)
+
+
+@pytest.mark.fault("I5")
+@moments
+def test_an_http_answer_around_the_deadline_is_taken_or_asked_for_again(
+    epsilon: float,
+) -> None:
+    async def main() -> None:
+        net = the_loop().net
+        late = (TIMING.request_timeout + epsilon) / 2
+        async with serve(speed=0.0) as sim, connect(sim) as client:
+            expected = await client.fetch_snapshots(SYMBOL)
+            net.latency = (late, late)
+            asking = asyncio.create_task(client.fetch_snapshots(SYMBOL))
+            await asyncio.sleep(TIMING.request_timeout + 2 * MOMENT)
+            net.latency = (0.01, 0.02)
+            assert await asking == expected
+            asked = len(sim.requests) - 1
+            assert asked == 1 or epsilon >= 0
+            assert asked == 2 or epsilon <= 0
+            assert len(net.open_clients) == 1
+
+    simulate(main)

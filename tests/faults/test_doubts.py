@@ -1,0 +1,456 @@
+"""Ticks that may be missing although the link stands."""
+
+# ruff: noqa: SIM117 - one client, then what is watched with it.
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from qos_async import Gap, Limits, Subscription, Topic, Trade
+from qos_async._io import slumber
+from tests.exchange import AAPL, Exchange, connected
+from tests.virtual_time import block
+
+pytestmark = pytest.mark.virtual_time
+
+TSLA = "US:TSLA"
+BAR = {"c": AAPL, "ts": 960, "kt": 1, "v": "1"} | dict.fromkeys(
+    ["o", "h", "l", "cl"], "1"
+)
+_GARBAGE = b"\xff not JSON at all"
+_BROKEN = b'{"tp":"T","c":"US:AAPL","p":[],"v":"1","ts":1007,"d":1}'
+
+
+@pytest.fixture
+def exchange() -> Exchange:
+    return Exchange()
+
+
+def drain(sub: Subscription[Any]) -> list[Any]:
+    """Take whatever waits, notices included."""
+    buffer, events = sub._inbox.buffer, list[Any]()
+    while buffer.has_event:
+        events.append(buffer.take_event())
+    return events
+
+
+def gaps(events: list[Any]) -> list[Gap]:
+    return [event for event in events if isinstance(event, Gap)]
+
+
+def prices(events: list[Any]) -> list[int]:
+    return [int(event.price) for event in events if isinstance(event, Trade)]
+
+
+@pytest.mark.fault("P10")
+async def test_a_topic_that_never_ticks_is_left_alone(exchange):
+    async with connected(exchange) as client, client.watch_trades(AAPL) as sub:
+        await asyncio.sleep(3600.0)
+        assert drain(sub) == []
+        assert len(exchange.net.peers) == 1
+        assert set(exchange.peer.types()) == {"T"}
+
+
+# The loop stood still
+
+
+@pytest.mark.fault("U10", "I8")
+async def test_a_loop_that_stood_still_is_a_gap_even_if_nothing_was_missed(exchange):
+    async with connected(exchange) as client, client.watch_trades(AAPL) as sub:
+        await exchange.trades(20)
+        await asyncio.sleep(0.1)
+        block(61.0)
+        exchange.trade(ts=exchange.second - 40)  # They waited in the socket.
+        exchange.trade(ts=exchange.second - 20)
+        await exchange.trades(10)
+        told = drain(sub)
+        [gap] = gaps(told)
+        assert prices(told) == exchange.prices()
+        assert told.index(gap) == 20
+        assert gap.status == "filled"
+        assert gap.recovered == 0
+        assert gap.reason == "nothing was read for 62 s: the event loop stood still"
+        assert gap.until - gap.since > timedelta(seconds=61)
+        assert len(exchange.net.peers) == 1, "a link that stands is kept"
+
+
+@pytest.mark.fault("U10")
+async def test_what_a_server_dropped_while_the_loop_stood_still_is_fetched(exchange):
+    async with connected(exchange) as client, client.watch_trades(AAPL) as sub:
+        await exchange.trades(20)
+        held_back = exchange.push
+        exchange.push = lambda *_: None
+        block(30.0)
+        for age in (25, 15, 5):
+            exchange.trade(ts=exchange.second - age)
+        exchange.push = held_back
+        await exchange.trades(10)
+        told = drain(sub)
+        [gap] = gaps(told)
+        assert (gap.status, gap.recovered) == ("filled", 3)
+        assert prices(told) == exchange.prices()
+        assert [t.recovered for t in told[21:25]] == [True, True, True, False]
+
+
+@pytest.mark.fault("U10")
+async def test_a_quiet_topic_hears_of_a_loop_that_stood_still_from_the_heartbeat(
+    exchange,
+):
+    async with connected(exchange, recover=False) as client:
+        async with client.watch_snapshots(AAPL) as sub:
+            await asyncio.sleep(1.0)
+            block(61.0)
+            await asyncio.sleep(1.0)
+            [gap] = gaps(drain(sub))
+            assert (gap.status, gap.topic) == ("unfilled", Topic("snapshot", AAPL))
+
+
+@pytest.mark.fault("U10")
+async def test_a_loop_that_stood_still_for_less_than_silence_is_no_gap(exchange):
+    async with connected(exchange) as client, client.watch_trades(AAPL) as sub:
+        await exchange.trades(5)
+        block(20.0)
+        await exchange.trades(20)
+        assert gaps(drain(sub)) == []
+
+
+@pytest.mark.fault("U10", "T3")
+async def test_a_link_that_died_while_the_loop_stood_still_is_one_gap(exchange):
+    async with connected(exchange) as client, client.watch_trades(AAPL) as sub:
+        await exchange.trades(20)
+        block(61.0)
+        exchange.trade()
+        exchange.peer.end(1006)
+        await asyncio.sleep(5.0)
+        await exchange.trades(10)
+        told = drain(sub)
+        [gap] = gaps(told)
+        assert gap.reason == "nothing was read for 62 s: the event loop stood still"
+        assert prices(told) == exchange.prices()
+
+
+# The machine slept
+
+
+class Clock:
+    """The clocks of a machine that may sleep."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self.asleep = 0.0
+        patch.setattr(slumber, "_asleep", lambda: self.asleep)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    return Clock(monkeypatch)
+
+
+@pytest.mark.fault("U11", "I8")
+async def test_a_machine_that_slept_is_a_gap_from_before_its_sleep(exchange, clock):
+    async with connected(exchange) as client, client.watch_trades(AAPL) as sub:
+        await exchange.trades(20)
+        clock.asleep += 3600.0
+        said = len(exchange.said_at)
+        await asyncio.sleep(30.0)
+        assert [kind for _, kind in exchange.said_at[said:]][:2] == ["H", "RT"]
+        await exchange.trades(10)
+        told = drain(sub)
+        [gap] = gaps(told)
+        assert gap.reason == "the machine slept for 3600 s"
+        assert timedelta(seconds=3600) < gap.until - gap.since < timedelta(seconds=3660)
+        assert abs(datetime.now(UTC) - gap.until) < timedelta(seconds=60)
+        assert prices(told) == exchange.prices()
+
+
+@pytest.mark.fault("U11")
+async def test_a_sleep_in_an_outage_is_part_of_the_gap(exchange, clock):
+    async with connected(exchange) as client:
+        async with client.watch_trades(AAPL) as sub:
+            async with client.watch_klines(AAPL, interval="1m") as bars:
+                await exchange.trades(20)
+                exchange.push("K", BAR)
+                exchange.net.script.append(40.0)
+                exchange.peer.end()
+                await asyncio.sleep(1.0)
+                clock.asleep += 7200.0
+                await asyncio.sleep(60.0)
+                for events in (drain(sub), drain(bars)):
+                    [gap] = gaps(events)
+                    assert gap.until - gap.since > timedelta(seconds=7240)
+                said = exchange.net.peers[-1].said
+                [asked] = [frame for frame in said if frame["type"] == "RK"]
+                assert asked["kline_reqs"][0]["co"] >= 120, "the bars of two hours"
+
+
+@pytest.mark.fault("U11")
+async def test_a_sleep_while_the_gap_is_made_good_is_part_of_it(exchange, clock):
+    exchange.delay["RT"] = 20.0
+    async with connected(exchange) as client, client.watch_trades(AAPL) as sub:
+        await exchange.trades(20)
+        await exchange.outage(1.0)
+        await asyncio.sleep(2.0)
+        clock.asleep += 7200.0
+        await asyncio.sleep(30.0)
+        [gap] = gaps(drain(sub))
+        assert gap.until - gap.since > timedelta(seconds=7200)
+
+
+@pytest.mark.fault("U11")
+async def test_the_first_tick_after_a_sleep_comes_after_its_gap(
+    exchange, clock, monkeypatch
+):
+    now = [1_000_000_000_000]
+    monkeypatch.setattr("qos_async._io.delivery.time.time_ns", lambda: now[0])
+    async with connected(exchange, recover=False) as client:
+        async with client.watch_trades(AAPL) as sub:
+            await exchange.trades(5, every=0.01)
+            clock.asleep += 30.0
+            now[0] += 30_000_000_000
+            said = len(exchange.said_at)
+            exchange.trade()  # Before any timer of ours is due.
+            await asyncio.sleep(0.1)
+            assert [kind for _, kind in exchange.said_at[said:]] == ["H"]
+            told = drain(sub)
+            assert isinstance(told[5], Gap)
+            assert prices(told) == exchange.prices()
+
+
+@pytest.mark.fault("U11")
+async def test_a_short_sleep_is_no_gap(exchange, clock):
+    async with connected(exchange) as client, client.watch_trades(AAPL) as sub:
+        await exchange.trades(5)
+        clock.asleep += 10.0
+        await asyncio.sleep(30.0)
+        await exchange.trades(5)
+        assert gaps(drain(sub)) == []
+
+
+@pytest.mark.fault("U11")
+def test_sleep_is_the_boot_clock_less_the_loops(monkeypatch):
+    boot, running = [100.0], [40.0]
+    monkeypatch.setattr(slumber, "_boot_time", lambda: boot[0])
+    monkeypatch.setattr("qos_async._io.slumber.time.monotonic", lambda: running[0])
+    watch = slumber.Slumber()
+    boot[0], running[0] = 107.0, 47.0
+    assert watch.ended() == 0.0
+    boot[0], running[0] = 167.0, 50.0
+    assert watch.ended() == 57.0
+    assert watch.ended() == 0.0
+
+
+@pytest.mark.fault("U11")
+def test_a_system_without_a_boot_clock_goes_by_the_calendar(monkeypatch):
+    monkeypatch.delattr("qos_async._io.slumber.time.CLOCK_BOOTTIME", raising=False)
+    monkeypatch.setattr("qos_async._io.slumber.time.time", lambda: 1234.5)
+    assert slumber._boot_time() == 1234.5
+
+
+# A frame that nobody can read
+
+
+@pytest.mark.fault("P12", "P19")
+async def test_a_trade_that_nobody_can_read_is_a_gap_of_its_topic_alone(exchange):
+    async with connected(exchange) as client:
+        async with client.watch_trades(AAPL, TSLA) as sub:
+            for _ in range(10):
+                exchange.trade(TSLA)
+                await exchange.trades(1)
+            exchange.tape.append(
+                {"c": AAPL, "p": "7007", "v": "1", "ts": exchange.second, "d": 1}
+            )
+            exchange.peer.push(_BROKEN)
+            for _ in range(10):
+                exchange.trade(TSLA)
+                await exchange.trades(1)
+            told = drain(sub)
+            [gap] = gaps(told)
+            assert gap.topic == Topic("trade", AAPL)
+            assert gap.reason == "a frame could not be read"
+            assert (gap.status, gap.recovered) == ("filled", 1)
+            ours = [e for e in told if isinstance(e, Trade) and e.symbol == AAPL]
+            assert prices(ours) == exchange.prices()
+            assert client.stats.unreadable == 1
+
+
+@pytest.mark.fault("P12", "P13", "P14")
+@pytest.mark.parametrize(
+    "noise",
+    [_GARBAGE, b"", b"null", b"[]", b"5", b'{"tp":5}', b'{"tp":"T","c":5}'],
+    ids=repr,
+)
+async def test_what_may_be_of_any_topic_is_a_gap_of_all(exchange, noise):
+    async with connected(exchange) as client:
+        async with client.watch_trades(AAPL, TSLA) as sub:
+            await asyncio.sleep(2.0)
+            exchange.peer.push(noise)
+            await asyncio.sleep(10.0)
+            topics = [gap.topic.symbol for gap in gaps(drain(sub))]
+            assert sorted(topics) == [AAPL, TSLA]
+            assert len(exchange.net.peers) == 1, "the link is none the worse"
+
+
+@pytest.mark.fault("P12")
+@pytest.mark.parametrize(
+    "noise",
+    [
+        b'{"tp":"T","c":"US:MSFT","p":[]}',
+        b'{"tp":"D","c":"US:AAPL","b":5}',
+        b'{"tp":"K","c":"US:AAPL","kt":5,"o":[]}',
+        b'{"type":"RT","reqid":[],"msg":5}',
+        b'{"tp":"Z","c":"US:AAPL"}',
+    ],
+    ids=["another symbol", "another channel", "another interval", "answer", "unknown"],
+)
+async def test_what_is_none_of_our_topics_is_no_gap(exchange, noise):
+    async with connected(exchange) as client:
+        async with client.watch_trades(AAPL) as sub:
+            async with client.watch_klines(AAPL, interval="1m") as bars:
+                await exchange.trades(3)
+                exchange.peer.push(noise)
+                await exchange.trades(20)
+                assert gaps(drain(sub)) == []
+                assert gaps(drain(bars)) == []
+
+
+@pytest.mark.fault("P12", "P19")
+async def test_a_kline_that_nobody_can_read_is_a_gap_of_its_interval(exchange):
+    async with connected(exchange) as client:
+        async with client.watch_klines(AAPL, interval="1m") as minutes:
+            async with client.watch_klines(AAPL, interval="5m") as fives:
+                await asyncio.sleep(1)
+                exchange.peer.push(b'{"tp":"K","c":"US:AAPL","kt":5,"o":[]}')
+                await asyncio.sleep(10)
+                assert gaps(drain(minutes)) == []
+                [gap] = gaps(drain(fives))
+                assert gap.topic == Topic("kline", AAPL, "5m")
+
+
+@pytest.mark.fault("P12")
+async def test_another_frame_that_nobody_can_read_widens_the_gap(exchange):
+    async with connected(exchange) as client, client.watch_trades(AAPL) as sub:
+        await exchange.trades(20)
+        for price in (7001, 7002, 7003):  # The second while the first is made good.
+            row = {"c": AAPL, "p": str(price), "v": "1", "ts": exchange.second, "d": 1}
+            exchange.tape.append(row)
+            exchange.peer.push(_BROKEN)
+            await exchange.trades(2)
+        await exchange.trades(10)
+        told = drain(sub)
+        [gap] = gaps(told)
+        assert gap.status == "filled"
+        assert gap.recovered >= 3, "and what came meanwhile, which is told as fetched"
+        assert prices(told) == exchange.prices()
+
+
+@pytest.mark.fault("P12", "I9")
+async def test_an_answer_to_a_question_from_before_the_frame_is_not_believed(exchange):
+    exchange.delay["RT"] = 1.5  # The tape moves on meanwhile.
+    async with connected(exchange) as client, client.watch_trades(AAPL) as sub:
+        await exchange.trades(20)
+        exchange.peer.push(_BROKEN)
+        await exchange.trades(4)  # By now the question is under way.
+        row = {"c": AAPL, "p": "7002", "v": "1", "ts": exchange.second, "d": 1}
+        exchange.tape.append(row)
+        exchange.peer.push(_BROKEN)
+        await exchange.trades(20)
+        told = drain(sub)
+        [gap] = gaps(told)
+        assert prices(told) == exchange.prices()
+        assert gap.status == "filled"
+
+
+@pytest.mark.fault("P12")
+async def test_a_state_asked_for_before_the_frame_is_not_taken_for_what_it_said(
+    exchange,
+):
+    exchange.delay["RS"] = 1.5
+    exchange.states["RS", AAPL] = {"c": AAPL, "lp": "1", "ts": 1, "s": 0}
+    async with connected(exchange) as client, client.watch_snapshots(AAPL) as sub:
+        exchange.push("S", exchange.states["RS", AAPL])
+        exchange.peer.push(b'{"tp":"S","c":"US:AAPL","lp":[]}')
+        await asyncio.sleep(1.0)  # By now the question is under way.
+        exchange.states["RS", AAPL] = {"c": AAPL, "lp": "2", "ts": 2, "s": 0}
+        exchange.peer.push(b'{"tp":"S","c":"US:AAPL","lp":[]}')
+        await asyncio.sleep(10.0)
+        assert int(drain(sub)[-1].last_price) == 2
+
+
+@pytest.mark.fault("P12", "T1")
+async def test_a_link_that_ends_with_an_unreadable_frame_is_restored_before_its_gap(
+    exchange,
+):
+    async with connected(exchange, recover=False) as client:
+        async with client.watch_trades(AAPL) as sub:
+            await exchange.trades(5)
+            exchange.peer.push(_BROKEN)
+            await exchange.outage(5.0)
+            await exchange.trades(5)
+            [gap] = gaps(drain(sub))
+            assert gap.until - gap.since > timedelta(seconds=5)
+
+
+@pytest.mark.fault("P12", "I3")
+async def test_a_flood_of_garbage_holds_ticks_back_for_a_bounded_time(exchange):
+    limits = Limits(command_interval=1.0)
+    async with connected(exchange, limits=limits) as client:
+        async with client.watch_trades(AAPL) as sub:
+            await exchange.trades(20)
+            oldest = 0.0
+            for _ in range(400):
+                exchange.peer.push(_GARBAGE)
+                exchange.trade()
+                await asyncio.sleep(0.25)
+                oldest = 0.0 if drain(sub) else oldest + 0.25
+                assert oldest <= 15.5
+            beats = [at for at, kind in exchange.said_at if kind == "H"]
+            assert all(b - a <= 20 for a, b in itertools.pairwise(beats))
+            assert len(beats) >= 5
+            assert len(exchange.net.peers) == 1
+
+
+@pytest.mark.fault("P12")
+async def test_without_recovery_an_unreadable_frame_is_told_at_once(exchange):
+    async with connected(exchange, recover=False) as client:
+        async with client.watch_trades(AAPL) as sub:
+            await exchange.trades(3)
+            exchange.peer.push(_BROKEN)
+            await asyncio.sleep(0)
+            exchange.trade()
+            await asyncio.sleep(0.01)
+            told = drain(sub)
+            assert [type(event) for event in told] == [Trade, Trade, Trade, Gap, Trade]
+            assert told[3].status == "unfilled"
+            assert "RT" not in exchange.net.peers[0].types()
+
+
+@pytest.mark.fault("P12", "U5", "I8")
+async def test_who_came_while_a_gap_was_made_good_has_a_share_in_the_next(exchange):
+    exchange.silent.add("RT")
+    async with connected(exchange) as client, client.watch_trades(AAPL):
+        await exchange.trades(3)
+        exchange.peer.push(_BROKEN)
+        await exchange.trades(2)
+        async with client.watch_trades(AAPL) as later:
+            await exchange.trades(2)
+            exchange.peer.push(_BROKEN)
+            await exchange.trades(30)
+            told = drain(later)
+            assert len(gaps(told)) == 1
+            ours = exchange.prices()[5:]
+            assert [price for price in prices(told) if price in ours] == ours
+
+
+@pytest.mark.fault("P12")
+async def test_who_came_after_the_frame_has_no_gap(exchange):
+    async with connected(exchange) as client, client.watch_trades(AAPL):
+        await exchange.trades(3)
+        exchange.peer.push(_BROKEN)
+        await exchange.trades(20)
+        async with client.watch_trades(AAPL) as later:
+            await exchange.trades(5)
+            assert gaps(drain(later)) == []

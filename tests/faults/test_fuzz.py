@@ -1,0 +1,384 @@
+"""Whatever comes: samples bent out of shape, and no shape at all.
+
+No bytes raise anything but ``DecodeError`` from a decoder, or anything at all from the
+conversation; each frame is counted once, under one name; and afterwards all works.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+from collections.abc import Callable, Iterator
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from msgspec.structs import astuple
+
+from qos_async._core.counters import Counters
+from qos_async._core.events import Expelled, Lost, Outcome, Remarked, Unreadable
+from qos_async._core.queries import Queries, Query
+from qos_async._core.recovery import Recovery
+from qos_async._core.session import Session
+from qos_async._core.topics import CHANNELS, Topic
+from qos_async._core.wire import Frames
+from qos_async.config import Limits, Timing
+from qos_async.enums import LinkState
+from qos_async.errors import DecodeError, QosError
+from tests.core.wires import PUSHES, SAMPLES, ok, session
+from tests.peers import Network, opened, trade
+from tests.virtual_time import run
+
+pytestmark = pytest.mark.fault("P5", "P12", "P13", "P17", "P18", "P19", "P20")
+
+more = int(os.environ.get("QOS_TEST_EFFORT", "1"))
+
+
+def effort(examples: int) -> settings:
+    """Let more machines, or more time, look harder."""
+    return settings(
+        max_examples=examples * more,
+        deadline=None,
+        derandomize=more == 1,
+        database=None,
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+    )
+
+
+NUMBERS: list[type[Any]] = [Decimal, float, str]
+WHOLE = [path.read_bytes() for path in sorted(SAMPLES.glob("*.json"))]
+LIVE = [
+    *(json.dumps(push).encode() for push in PUSHES.values()),
+    *(path.read_bytes() for path in sorted(SAMPLES.glob("ws-*.json"))),
+]
+_VALUE = re.compile(rb'"[^"]*"|-?[0-9][0-9.eE+-]*|true|false|null|[\[\]{}]')
+_JUNK = [
+    b"null",
+    b"true",
+    b"{}",
+    b"[]",
+    b'[{"p":"1"}]',
+    b'""',
+    b"-0",
+    b"0",
+    b"1.5",
+    b"NaN",
+    b'"NaN"',
+    b'"sNaN"',
+    b'"-Infinity"',
+    b"1e999",
+    b'"1e1000000000"',
+    b'"1_000"',
+    '"١٢"'.encode(),
+    b"9" * 30,
+    b"-" + b"9" * 400,
+    b"9" * 5_000,
+    b'"' + b"9" * 5_000 + b'"',
+    b'"\\ud800"',
+    b'"\\u0000"',
+    b'"\x00"',
+    b'"\xff"',
+    b'"OK"',
+    b'"Key expired"',
+    b'"limit"',
+    b'"US:AAPL"',
+    b'"HK:00700"',
+    b'"A:B:C"',
+    b'"type"',
+    b'"tp"',
+    b'"reqid"',
+    b'"S"',
+    b'"T"',
+    b'"K"',
+    b"[" * 100_000,
+    b'{"a":' * 100_000,
+    b"x" * 3_000,
+]
+_CODECS = ["utf-16", "utf-32", "utf-8-sig", "utf-7"]
+
+
+def flip(draw: st.DrawFn, data: bytes, at: int, to: int) -> bytes:
+    if at == len(data):
+        return data
+    return (
+        data[:at] + bytes([data[at] ^ (1 << draw(st.integers(0, 7)))]) + data[at + 1 :]
+    )
+
+
+def insert(draw: st.DrawFn, data: bytes, at: int, to: int) -> bytes:
+    junk = draw(st.one_of(st.binary(max_size=4), st.sampled_from(_JUNK)))
+    return data[:at] + junk + data[at:]
+
+
+def exchange(draw: st.DrawFn, data: bytes, at: int, to: int) -> bytes:
+    """Put junk where a value, a name or a bracket was."""
+    found = list(_VALUE.finditer(data[:20_000]))
+    if not found:
+        return data
+    place = draw(st.sampled_from(found))
+    return data[: place.start()] + draw(st.sampled_from(_JUNK)) + data[place.end() :]
+
+
+def recode(draw: st.DrawFn, data: bytes, at: int, to: int) -> bytes:
+    text = data[:20_000].decode("utf-8", "replace")
+    return text.encode(draw(st.sampled_from(_CODECS)))
+
+
+_WAYS: list[Callable[[st.DrawFn, bytes, int, int], bytes]] = [
+    lambda draw, data, at, to: data[:at],  # Cut it short.
+    lambda draw, data, at, to: data[:at] + data[to:],  # Leave some out.
+    lambda draw, data, at, to: data[:to] + data[at:],  # Say some twice.
+    flip,
+    insert,
+    exchange,
+    exchange,
+    recode,
+]
+
+
+@st.composite
+def bent(draw: st.DrawFn, samples: list[bytes]) -> bytes:
+    """Bend one of the samples once or a few times."""
+    data = draw(st.sampled_from(samples))
+    for _ in range(draw(st.sampled_from([1, 1, 1, 2, 4]))):
+        at = draw(st.integers(0, len(data)))
+        to = min(at + draw(st.sampled_from([0, 1, 2, 8, 40])), len(data))
+        data = draw(st.sampled_from(_WAYS))(draw, data, at, to)
+    return data
+
+
+def frames(samples: list[bytes]) -> st.SearchStrategy[bytes]:
+    """Give bent samples, and now and then no sample at all."""
+    return st.one_of(bent(samples), bent(samples), bent(samples), st.binary())
+
+
+# The decoders
+
+
+def questions(numbers: type[Any]) -> list[Query[Any]]:
+    """Ask everything there is to ask."""
+    made: Queries[Any] = Queries(numbers, chunk=10)
+    return [
+        *made.instruments(["US:AAPL"]),
+        *made.snapshots(["US:AAPL"]),
+        *made.depths(["US:AAPL"]),
+        *made.trades(["US:AAPL"], count=1),
+        *made.klines(["US:AAPL"], interval="1d", count=1),
+        made.calendar(["US"]),
+        made.products(["US"]),
+    ]
+
+
+QUESTIONS = {numbers: questions(numbers) for numbers in NUMBERS}
+READERS = {numbers: Frames(numbers) for numbers in NUMBERS}
+
+
+def numbers_in(value: Any) -> Iterator[Any]:
+    """Take the numbers out of whatever was read: all but the whole ones."""
+    match value:
+        case Decimal() | float():
+            yield value
+        case dict():
+            yield from numbers_in(list(value.values()))
+        case list() | tuple():
+            for item in value:
+                yield from numbers_in(item)
+        case msgspec.Struct():
+            yield from numbers_in(astuple(value))
+        case _:
+            pass
+
+
+def assert_sound(value: Any, numbers: type[Any]) -> None:
+    """Assert that each number is of the type asked for, and one to reckon with."""
+    for number in numbers_in(value):
+        assert type(number) is numbers
+        assert Decimal(number).is_finite()
+
+
+@pytest.mark.parametrize("numbers", NUMBERS)
+@effort(250)
+@given(data=frames(WHOLE))
+def test_a_decoder_raises_nothing_but_decode_errors(data: bytes, numbers: type[Any]):
+    answers = [data]
+    try:
+        message = READERS[numbers].read(data)
+        assert_sound(message, numbers)
+        answers.append(bytes(getattr(message, "data", b"")))
+    except DecodeError as exc:
+        assert exc.__context__ is None  # noqa: PT017 - either outcome is right
+    for query in QUESTIONS[numbers]:
+        for answer in answers:
+            try:
+                assert_sound(query.read(answer), numbers)
+            except DecodeError as exc:
+                assert exc.__context__ is None  # noqa: PT017 - see above
+
+
+# The conversation
+
+_TOPICS = [
+    Topic("trade", "US:AAPL"),
+    Topic("depth", "CF:BTCUSDT"),
+    Topic("snapshot", "SH:600938"),
+    Topic("kline", "CF:BTCUSDT", "1d"),
+]
+
+
+class Talk:
+    """A session in the middle of everything: four channels, questions, an outage."""
+
+    def __init__(self, numbers: type[Any]) -> None:
+        queries: Queries[Any] = Queries(numbers, chunk=10)
+        self.now = 0.0
+        self.over = False
+        self.stats = Counters()
+        self.session: Session[Any] = Session(
+            numbers,
+            limits=Limits(),
+            timing=Timing(),
+            stats=self.stats,
+            recovery=Recovery(queries),
+        )
+        self.session.link_up(0.0)
+        self.session.registry.want(_TOPICS)
+        for _ in _TOPICS:
+            self.speak(answered=True)
+        self.session.link_down("cut", self.now)
+        self.session.link_up(self.now)
+
+    def speak(self, *, answered: bool) -> None:
+        """Let the client say its next word, and maybe answer it."""
+        self.now = max(self.now, self.session.wake_at())
+        for outcome in self.session.tick(self.now):
+            assert isinstance(outcome, Outcome)
+            if isinstance(outcome, Lost):
+                self.session.link_down("lost", self.now)
+                self.session.link_up(self.now)
+        frame = self.session.poll(self.now)
+        if answered and frame is not None:
+            self.now += 0.1
+            self.hear(ok(frame))
+
+    def hear(self, data: bytes) -> bool:
+        """Let the client hear something; tell whether it was a tick."""
+        event = self.session.receive(data, self.now)
+        if type(event) in CHANNELS:
+            return True
+        assert event is None or isinstance(event, Outcome), event
+        self.over |= isinstance(event, Expelled)
+        if isinstance(event, (Unreadable, Remarked)):
+            text = event.reason if isinstance(event, Unreadable) else event.message
+            assert text.isprintable()
+            assert len(text) < 1000
+        return False
+
+    @property
+    def counted(self) -> int:
+        """How many frames were counted, under whatever name; pushes are the shell's."""
+        stats = self.stats
+        assert stats.unmatched <= stats.answers
+        return stats.answers + stats.unreadable + stats.unknown
+
+
+@pytest.mark.parametrize("numbers", NUMBERS)
+@effort(200)
+@given(
+    story=st.lists(st.tuples(frames(LIVE), st.booleans()), min_size=1, max_size=4),
+)
+def test_any_frames_are_events_or_counted_skips(
+    story: list[tuple[bytes, bool]], numbers: type[Any]
+):
+    talk = Talk(numbers)
+    for data, answered in story:
+        talk.speak(answered=answered)
+        before = talk.counted
+        is_tick = talk.hear(data)
+        assert talk.counted - before == (not is_tick)
+    if not talk.over:
+        for _ in range(40):
+            talk.speak(answered=True)
+        assert set(_TOPICS) >= talk.session.registry.held
+        assert talk.session.registry.settled
+
+
+def replaced(data: bytes) -> Iterator[bytes]:
+    """Replace each value, name and bracket by each piece of junk."""
+    for place in _VALUE.finditer(data):
+        for junk in _JUNK:
+            yield data[: place.start()] + junk + data[place.end() :]
+
+
+@pytest.mark.parametrize("numbers", NUMBERS)
+@pytest.mark.parametrize("kind", PUSHES)
+def test_a_push_with_anything_anywhere_is_a_tick_or_a_counted_skip(
+    kind: str, numbers: type[Any]
+):
+    talk = Talk(numbers)
+    for data in replaced(json.dumps(PUSHES[kind]).encode()):
+        before = talk.counted
+        event = talk.session.receive(data, talk.now)
+        is_tick = type(event) in CHANNELS
+        assert talk.counted - before == (not is_tick), data[:200]
+        assert_sound(event if is_tick else None, numbers)
+
+
+def test_an_answer_with_anything_anywhere_is_counted():
+    said: list[str] = []
+    for data in replaced(ok(b'{"type":"T","reqid":1}', data=[{"c": "US:AAPL"}])):
+        alive = session()
+        alive.registry.want(_TOPICS[:1])
+        alive.poll(0.0)
+        event = alive.receive(data, 1.0)
+        stats = alive.stats
+        assert stats.answers + stats.unreadable + stats.unknown == 1, data[:200]
+        said.append(type(event).__name__)
+    assert {"Confirmed", "Expelled", "Declined", "Unreadable"} <= set(said)
+
+
+# The whole client
+
+
+@effort(100)
+@given(story=st.lists(frames(LIVE), min_size=1, max_size=6))
+def test_a_client_goes_on_whatever_it_hears(story: list[bytes]):
+    run(lambda: _listen_to(story))
+
+
+async def _listen_to(story: list[bytes]) -> None:
+    net = Network()
+    async with opened(net) as client:
+        subs: list[Any] = [
+            client.watch_trades("US:AAPL"),
+            client.watch_depth("CF:BTCUSDT"),
+            client.watch_klines("CF:BTCUSDT", interval="1d", final=True),
+            client.watch_snapshots("SH:600938"),
+        ]
+        await net.until(lambda: net.peers and len(net.peers[0].topics) == len(subs))
+        net.peers[0].push(*story)
+        await asyncio.sleep(30)
+        if (
+            client.state is not LinkState.CLOSED
+        ):  # Else it was told that its key is bad.
+            net.live[-1].push(trade(4711))
+            try:
+                async with asyncio.timeout(120):
+                    while (await anext(subs[0])).price != 4711:
+                        pass
+            except QosError as exc:
+                assert "internal" not in str(exc)  # noqa: PT017 - a refusal is right
+        stats = client.stats
+        told = stats.ticks + stats.answers + stats.unreadable + stats.unknown
+        assert stats.frames_received == told
+        assert stats.unmatched <= stats.answers
+        assert all(sub.stats.received >= sub.stats.delivered for sub in subs)
+
+
+def test_the_samples_are_all_here():
+    assert len(WHOLE) == 50
+    assert len(LIVE) > 30

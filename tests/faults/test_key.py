@@ -1,0 +1,193 @@
+"""The key shows nowhere, and the watchdog that says so in every test can bark."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import pickle
+import re
+import subprocess
+import sys
+import traceback
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from qos_async import Client
+from tests.canary import assert_absent
+from tests.io.servers import serving
+from tests.peers import KEY, Network, opened
+from tests.watchdog import Watchdog
+
+ROOT = Path(__file__).parents[2]
+
+LEAKS = """
+import asyncio, logging, sys
+from unittest import mock
+import pytest
+from qos_async import Client, QosError
+from qos_async._io.stream import Stream
+from tests.peers import KEY, Network, opened
+
+def test_innocent(): pass
+
+def test_printed(): print("key", KEY)
+
+def test_printed_as_an_error(): print(KEY, file=sys.stderr)
+
+def test_printed_and_read(capsys):
+    print(KEY)
+    assert capsys.readouterr().out
+
+@pytest.fixture
+def wordy():
+    yield
+    print(KEY)
+
+def test_printed_after_the_test(wordy): pass
+
+@pytest.mark.parametrize("logger", ["", "asyncio", "aiohttp.client", "qos_async.http"])
+def test_logged(logger): logging.getLogger(logger).debug("%s", [KEY])
+
+def test_logged_beside_the_message(): logging.getLogger().debug("", extra={"k": KEY})
+
+def test_logged_and_cleared(caplog):
+    logging.getLogger().warning(KEY)
+    caplog.clear()
+
+def test_escaped_for_a_url():
+    logging.getLogger().info("wss://host/ws?key=%s", KEY.replace("+", "%2B"))
+
+async def test_logged_by_a_coroutine(): logging.getLogger("asyncio").debug(KEY)
+
+def words(): return QosError(f"no such key: {KEY}")
+
+def cause():
+    error = QosError("no")
+    error.__cause__ = KeyError(KEY)
+    return error
+
+def hidden_context():
+    error = QosError("no")
+    error.__context__ = KeyError(KEY)
+    error.__suppress_context__ = True
+    return error
+
+def attribute():
+    error = QosError("no")
+    error.request = {"headers": [(b"key", KEY.encode())]}
+    return error
+
+def note():
+    error = QosError("no")
+    error.add_note(KEY)
+    return error
+
+def group(): return ExceptionGroup("several", [ValueError(1), KeyError(KEY)])
+
+class Saved(QosError):
+    def __reduce__(self): return (Saved, (KEY,))
+
+def pickled(): return Saved("no")
+
+def frame():
+    namespace = {"QosError": QosError}
+    code = compile(f"def fail(headers):\\n    raise QosError('no')", "/elsewhere.py", "exec")
+    exec(code, namespace)
+    try:
+        namespace["fail"]({"key": KEY})
+    except QosError as error:
+        return error
+
+ERRORS = [words, cause, hidden_context, attribute, note, group, pickled, frame]
+
+@pytest.mark.virtual_time
+@pytest.mark.parametrize("make", ERRORS)
+async def test_raised(make):
+    async with opened(Network()) as client:
+        with mock.patch.object(client._stream, "connect", side_effect=make()):
+            with pytest.raises(Exception):
+                await client.connect()
+
+@pytest.mark.virtual_time
+async def test_told_as_the_reason_of_a_change():
+    net = Network()
+    async with opened(net) as client:
+        await client.connect()
+        net.peers[0].end(text=KEY)
+        await net.link(1)
+
+@pytest.mark.virtual_time
+async def test_shown_by_a_client():
+    with mock.patch.object(Client, "__repr__", lambda self: KEY):
+        async with opened(Network()) as client:
+            await client.connect()
+"""
+
+
+@pytest.mark.fault("U19", "I13")
+def test_the_watchdog_barks_at_every_kind_of_leak(tmp_path: Path):
+    (tmp_path / "test_leaks.py").write_text(LEAKS)
+    options = "-qrA -p tests.conftest -p no:cacheprovider -p no:xdist -o addopts= "
+    options += "--rootdir=. -c pyproject.toml"
+    ran = subprocess.run(
+        [sys.executable, "-m", "pytest", *options.split(), str(tmp_path)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    outcomes = re.findall(
+        r"^(PASSED|FAILED|ERROR) \S*::(\S+)", ran.stdout, re.MULTILINE
+    )
+    quiet = {name for outcome, name in outcomes if outcome == "PASSED"}
+    barked = {name for outcome, name in outcomes if outcome != "PASSED"}
+    assert quiet - barked == {"test_innocent"}, ran.stdout[-3000:]
+    assert len(barked) == 22, sorted(barked)
+
+
+@pytest.mark.fault("U19")
+def test_the_watchdog_knows_the_key_of_the_tests_and_nothing_else():
+    watchdog = Watchdog()
+    watchdog.look("words", "a key", "canary", b"KEY")
+    assert watchdog.take() == []
+    watchdog.look("words", KEY)
+    assert len(watchdog.take()) == 1
+
+
+@pytest.mark.fault("U19")
+@pytest.mark.virtual_time
+async def test_a_client_and_what_it_gives_cannot_be_saved_with_the_key():
+    async with opened(Network()) as client:
+        trades = client.watch_trades("US:AAPL")
+        for thing in (client, trades, client.states()):
+            assert_absent(KEY, thing)
+            with pytest.raises((TypeError, AttributeError)):
+                pickle.dumps(thing)
+        with pytest.raises(TypeError):
+            copy.copy(client._lease._secret)
+
+
+@pytest.mark.fault("U19")
+async def test_a_request_that_is_cancelled_does_not_show_its_headers():
+    arrived = asyncio.Event()
+
+    async def hang(_: Any) -> Any:
+        arrived.set()
+        await asyncio.sleep(60)
+
+    async with serving(hang) as url, Client(KEY, http_url=str(url)) as client:
+        asking = asyncio.create_task(client.fetch_snapshots("US:AAPL"))
+        await arrived.wait()
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError) as caught:
+            await asking
+    shown = traceback.TracebackException.from_exception(
+        caught.value, capture_locals=True
+    )
+    ours = [f for f in shown.stack if "/tests/" not in f.filename]
+    assert ours
+    assert "aiohttp" not in str([frame.filename for frame in ours])
+    assert_absent(KEY, [frame.locals for frame in ours])

@@ -1,0 +1,57 @@
+"""A dead TLS link is let go of at once: nobody says goodbye to the dead."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from typing import Any
+
+import pytest
+import trustme
+
+from qos_async import Client, Timing
+from qos_async.sim import Simulator
+from tests.chaos_proxy import ChaosProxy
+from tests.peers import KEY
+
+TIMING = Timing(
+    heartbeat=0.2,
+    silence=0.5,
+    request_timeout=0.3,
+    connect_timeout=2.0,
+    backoff_initial=0.02,
+    backoff_max=0.1,
+    close_timeout=0.2,
+)
+
+
+def sockets_to(port: int) -> int:
+    """Count our ends of the connections to a port that the kernel still has."""
+    loop: Any = asyncio.get_running_loop()
+    plugs = [t.get_extra_info("socket") for t in loop._transports.values()]
+    peers = [plug.getpeername() for plug in plugs if plug.fileno() != -1]
+    return sum(port in peer for peer in peers)
+
+
+@pytest.mark.fault("T3", "T4", "I4", "I11")
+async def test_a_tls_link_that_fell_silent_leaves_no_socket_behind() -> None:
+    authority = trustme.CA()
+    serving = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("127.0.0.1").configure_cert(serving)
+    trusting = ssl.create_default_context()
+    authority.configure_trust(trusting)
+    async with Simulator(key=KEY) as sim:
+        port = int(sim.http_url.rpartition(":")[2])
+        async with ChaosProxy(port, tls=serving) as tls, ChaosProxy(tls.port) as wire:
+            client = Client(
+                KEY,
+                stream_url=f"wss://127.0.0.1:{wire.port}/ws",
+                ssl=trusting,
+                timing=TIMING,
+            )
+            await client.connect()
+            assert sockets_to(wire.port) == 1
+            wire.to_client.timeout = wire.to_server.timeout = True
+            await client.aclose()
+            await asyncio.sleep(0.05)
+            assert sockets_to(wire.port) == 0

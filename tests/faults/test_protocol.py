@@ -1,0 +1,357 @@
+"""A server that says the wrong thing, at the wrong time, or nothing."""
+
+from __future__ import annotations
+
+import asyncio
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from qos_async import (
+    DropOldest,
+    Gap,
+    LimitError,
+    LinkState,
+    RejectedError,
+    RequestTimeoutError,
+    Timing,
+    Trade,
+)
+from qos_async._core.registry import Registry
+from tests.core.wires import ok, session
+from tests.core.wires import trades as topics
+from tests.peers import Frame, Network, Peer, kline, opened, snapshot, trade
+
+pytestmark = pytest.mark.virtual_time
+
+AAPL, TSLA = "US:AAPL", "US:TSLA"
+
+
+def seconds() -> float:
+    return asyncio.get_running_loop().time()
+
+
+def sizes(ticks: list[Any]) -> list[Decimal]:
+    return [tick.price for tick in ticks]
+
+
+async def taken(sub: Any, count: int) -> list[Any]:
+    return [await anext(sub) for _ in range(count)]
+
+
+# Heartbeats
+
+
+@pytest.mark.fault("P1")
+async def test_unanswered_heartbeats_end_a_link_on_which_nothing_else_comes():
+    net = Network(rule=lambda peer, frame: None if frame["type"] == "H" else "OK")
+    async with opened(net) as client, client.watch_trades(AAPL):
+        heard_at = seconds()
+        await net.link(1)
+        assert 25.0 <= seconds() - heard_at < 30.0
+        assert net.peers[0].politely is False
+
+
+@pytest.mark.fault("P1")
+async def test_unanswered_heartbeats_cost_no_link_that_brings_ticks():
+    net = Network(rule=lambda peer, frame: None if frame["type"] == "H" else "OK")
+    async with opened(net) as client, client.watch_trades(AAPL) as sub:
+        for price in range(120):
+            await asyncio.sleep(1.0)
+            net.peers[0].push(trade(price))
+        assert sizes(await taken(sub, 120)) == list(range(120))
+        beats = [frame for frame in net.peers[0].said if frame["type"] == "H"]
+        assert len(beats) >= 120 // 30
+        async with client.watch_trades(TSLA):  # And there is still a way to say things.
+            assert len(net.peers) == 1
+
+
+@pytest.mark.fault("P1", "P22")
+async def test_the_late_answer_to_a_heartbeat_may_pass_for_that_to_the_next():
+    """A heartbeat has no id. It costs nobody anything: the server is there."""
+    alive = session()
+    late = alive.poll(15.0)
+    alive.receive(b'{"tp":"X"}', 20.0)
+    alive.tick(23.0)
+    assert alive.poll(30.0) == late
+    alive.receive(ok(late), 30.1)
+    assert alive.receive(ok(late), 30.5) is None
+    assert alive.stats.unmatched == 1
+    assert alive.poll(31.0) is None
+    assert alive.wake_at() == 45.0
+
+
+@pytest.mark.fault("P2")
+async def test_a_refused_heartbeat_costs_nothing_unless_it_is_about_the_key():
+    net = Network(rule=lambda peer, frame: "busy" if frame["type"] == "H" else "OK")
+    async with opened(net) as client, client.watch_trades(AAPL) as sub:
+        await asyncio.sleep(100)
+        net.peers[0].push(trade(7))
+        assert (await anext(sub)).price == 7
+        assert len(net.peers) == 1
+
+
+# Answers
+
+
+@pytest.mark.fault("P3", "P4")
+async def test_a_question_that_nobody_answers_harms_no_other():
+    net = Network(rule=lambda peer, f: None if f.get("codes") == [TSLA] else "OK")
+    async with opened(net, timing=Timing()) as client:
+        await client.connect()
+        lost = asyncio.create_task(client.fetch_snapshots(TSLA, via="stream"))
+        await net.peers[0].hear("RS")
+        asked = net.peers[0].said[-1]
+        start = seconds()
+        with pytest.raises(RequestTimeoutError):
+            await lost
+        assert seconds() - start <= 8.0
+        # The late answer comes while the next question waits for its own.
+        net.latency = 1.0
+        net.data = [{"c": AAPL, "lp": "2"}]
+        asking = asyncio.create_task(client.fetch_snapshots(AAPL, via="stream"))
+        await net.peers[0].hear("RS")
+        net.peers[0].answer(asked, data=[{"c": TSLA, "lp": "1"}])
+        assert (await asking)[AAPL].last_price == 2
+        assert client.stats.unmatched == 1
+
+
+STRANGE: list[dict[str, Any]] = [
+    {"reqid": 10**25},
+    {"reqid": -1},
+    {"reqid": True},
+    {"reqid": "one"},
+    {"reqid": [1]},
+    {"type": "S"},
+    {"type": "TC"},
+    {"type": "RT"},
+    {"type": "H"},
+]
+
+
+@pytest.mark.fault("P5", "P7")
+@pytest.mark.parametrize("wrong", STRANGE, ids=repr)
+@pytest.mark.parametrize("message", ["OK", "no such code"])
+async def test_an_answer_to_something_else_is_no_answer(
+    wrong: dict[str, Any], message: str
+):
+    def rule(peer: Peer, frame: Frame) -> str | None:
+        if frame["type"] == "T":
+            peer.push({"type": "T", "msg": message, "reqid": frame["reqid"]} | wrong)
+            return None
+        return "OK"
+
+    net = Network(rule=rule)
+    async with opened(net) as client:
+        sub = client.watch_trades(AAPL)
+        await asyncio.sleep(5)
+        assert client.stats.unmatched == 1
+        assert net.peers[0].types() == ["T"]  # It still waits.
+        net.peers[0].answer(net.peers[0].said[-1])
+        net.peers[0].push(trade(3))
+        assert (await anext(sub)).price == 3
+
+
+@pytest.mark.fault("P4", "P5")
+async def test_a_doubled_answer_changes_nothing():
+    net = Network()
+    async with opened(net) as client, client.watch_trades(AAPL) as sub:
+        asked = net.peers[0].said[-1]
+        net.peers[0].answer(asked)
+        net.peers[0].answer(asked, "no such code")
+        net.peers[0].push(trade(1))
+        assert (await anext(sub)).price == 1
+        assert client.stats.unmatched == 2
+
+
+# Subscriptions
+
+
+class Touchy:
+    """Refuses a topic that it has, and is late with the first yes."""
+
+    def __init__(self) -> None:
+        self.late = True
+
+    def __call__(self, peer: Peer, frame: Frame) -> str | None:
+        if frame["type"] == "T":
+            if ("T", AAPL, None) in peer.topics:
+                return "already subscribed"
+            if self.late:
+                self.late = False
+                peer.topics["T", AAPL, None] = None
+                loop = asyncio.get_running_loop()
+                loop.call_later(8.5, peer.push, {"type": "T", "msg": "OK", "reqid": 1})
+                return None
+        return "OK"
+
+
+@pytest.mark.fault("P3", "P4", "P8")
+async def test_a_live_topic_is_not_lost_to_a_server_that_refuses_it_twice():
+    net = Network(rule=Touchy())
+    async with opened(net) as client:
+        sub = client.watch_trades(AAPL)
+        await asyncio.sleep(20)
+        assert net.peers[0].types() == ["T", "T", "TC", "T"]
+        net.peers[0].push(trade(5))
+        assert (await anext(sub)).price == 5
+
+
+@pytest.mark.fault("P3", "P8")
+def test_what_is_refused_after_silence_is_refused_for_good_the_next_time():
+    registry, (topic,) = Registry(), topics(AAPL)
+    registry.want([topic])
+    said: list[bool] = []
+    for _ in range(2):
+        change = registry.next_change()
+        assert change is not None
+        said.append(change.add)
+        registry.sent(change)
+        registry.unanswered(change)
+        registry.expire(change)
+    told = False
+    while (change := registry.next_change()) is not None and len(said) < 9:
+        said.append(change.add)
+        registry.sent(change)
+        told = registry.refuse(change)
+    assert said == [True, True, True, False, True]
+    assert told
+    assert not registry.wants(topic)
+    assert registry.settled
+
+
+@pytest.mark.fault("P6")
+async def test_a_refusal_that_says_of_nothing_what_it_refuses_is_of_what_was_said_last():
+    def rule(peer: Peer, frame: Frame) -> str | None:
+        if TSLA in str(frame):
+            peer.push({"msg": "no such code"})
+            return None
+        return "OK"
+
+    net = Network(rule=rule)
+    async with opened(net) as client, client.watch_trades(AAPL) as sub:
+        with pytest.raises(RejectedError) as caught:
+            await client.watch_trades(TSLA).__aenter__()
+        assert caught.value.symbols == (TSLA,)
+        net.peers[0].push(trade(1))
+        assert (await anext(sub)).price == 1
+
+
+@pytest.mark.fault("P9")
+async def test_what_is_over_the_plan_is_named_and_costs_no_other_subscription():
+    def rule(peer: Peer, frame: Frame) -> str:
+        adds = len(frame.get("codes", [""])[0].split(","))
+        full = frame["type"] == "T" and len(peer.topics) + adds > 2
+        return "exceeded the maximum of codes" if full else "OK"
+
+    net = Network(rule=rule)
+    async with opened(net) as client, client.watch_trades(AAPL, TSLA) as sub:
+        with pytest.raises(LimitError) as caught:
+            await client.watch_trades("US:NVDA").__aenter__()
+        assert caught.value.symbols == ("US:NVDA",)
+        net.peers[0].push(trade(1), trade(2, TSLA))
+        assert sizes(await taken(sub, 2)) == [1, 2]
+        # To exchange one for another, the old one goes first.
+        await sub.remove(TSLA)
+        await sub.add("US:NVDA")
+        assert {symbol for _, symbol, _ in net.peers[0].topics} == {AAPL, "US:NVDA"}
+
+
+# Symbols
+
+
+@pytest.mark.fault("P11")
+async def test_a_symbol_in_the_servers_spelling_is_the_one_that_was_asked_for():
+    net = Network()
+    net.data = [{"c": "US:AAPL", "lp": "2"}, {"c": "HK:700", "lp": "1"}]
+    async with opened(net) as client:
+        asked = ("HK:00700", "us:AAPL", "US:NONE")
+        found = await client.fetch_snapshots(*asked, via="stream")
+        assert list(found) == ["HK:700", AAPL]
+        assert found["HK:700"].last_price == 1
+        assert found.missing == ("US:NONE",)
+        async with client.watch_trades("HK:00700") as sub:
+            assert net.peers[0].said[-1]["codes"] == ["HK:700"]
+            net.peers[0].push(trade(1, "HK:700"), trade(2, "HK:00700"))
+            ticks = await taken(sub, 2)
+            assert {tick.symbol for tick in ticks} == {"HK:700"}
+
+
+@pytest.mark.fault("P11")
+async def test_a_push_that_nobody_wants_is_counted_and_harms_nobody():
+    net = Network()
+    async with opened(net) as client, client.watch_trades(AAPL) as sub:
+        net.peers[0].push(trade(1, "US:aapl"), trade(2, "??"), snapshot(3), trade(4))
+        assert (await anext(sub)).price == 4
+        assert client.stats.unrouted == 3
+
+
+# Frames
+
+
+@pytest.mark.fault("P19", "P20")
+async def test_what_is_neither_push_nor_answer_is_counted_and_skipped():
+    net = Network()
+    async with opened(net) as client, client.watch_trades(AAPL) as sub:
+        before = client.stats
+        net.peers[0].push({}, {"hello": 1}, {"tp": "Z", "c": AAPL}, trade(1, type="H"))
+        assert (await anext(sub)).price == 1
+        after = client.stats
+        assert after.unmatched - before.unmatched == 2
+        assert after.unknown - before.unknown == 1
+        assert after.unreadable == before.unreadable
+
+
+@pytest.mark.fault("P18")
+@pytest.mark.parametrize("junk", ["NaN", "sNaN", "-Infinity"])
+async def test_a_price_that_is_none_is_told_as_a_gap_and_kept_out_of_recovery(
+    junk: str,
+):
+    net = Network()
+    async with opened(net) as client, client.watch_trades(AAPL) as sub:
+        events = sub.events()
+        net.peers[0].push(trade(1), trade(junk), trade(2, ts=2))
+        net.data = [trade(junk), trade(1)]
+        assert isinstance(await anext(events), Trade)
+        net.peers[0].end()
+        (await net.link(1)).push(trade(3, ts=9))
+        seen: list[Any] = []
+        async with asyncio.timeout(60):
+            while not seen or getattr(seen[-1], "price", 0) != 3:
+                seen.append(await anext(events))
+        assert any(isinstance(event, Gap) for event in seen)
+        assert all(e.price.is_finite() for e in seen if isinstance(e, Trade))
+        assert client.stats.unreadable == 1
+        assert client.state is LinkState.OPEN
+
+
+@pytest.mark.fault("P21")
+async def test_live_trades_come_as_received_though_they_look_like_copies():
+    net = Network()
+    async with opened(net) as client, client.watch_trades(AAPL) as sub:
+        stamps = [5, 5, 5, 3, 9, 3]
+        net.peers[0].push(*[trade(1, ts=ts) for ts in stamps])
+        assert [t.timestamp for t in await taken(sub, 6)] == stamps
+
+
+@pytest.mark.fault("P21")
+async def test_a_finished_bar_comes_once_however_often_and_late_it_is_pushed():
+    net = Network()
+    async with opened(net) as client:
+        bars = client.watch_klines(AAPL, interval="1m", final=True)
+        peer = await net.link()
+        await peer.hear("K")
+        await asyncio.sleep(1)
+        stamps = [60, 60, 120, 60, 120, 180, 120, 240]
+        peer.push(*[kline(ts) for ts in stamps])
+        assert [bar.timestamp for bar in await taken(bars, 3)] == [60, 120, 180]
+
+
+@pytest.mark.fault("P21")
+async def test_state_is_told_as_received_even_if_older():
+    net = Network()
+    async with opened(net) as client:  # noqa: SIM117 - first the client
+        async with client.watch_snapshots(AAPL, buffer=DropOldest(9)) as sub:
+            net.peers[0].push(*[snapshot(1, ts=ts) for ts in (5, 5, 4)])
+            assert [tick.timestamp for tick in await taken(sub, 3)] == [5, 5, 4]

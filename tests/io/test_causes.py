@@ -1,0 +1,36 @@
+"""The few words for why a link ended."""
+
+from __future__ import annotations
+
+import pytest
+
+from qos_async._io import causes
+
+
+@pytest.mark.parametrize(
+    ("code", "word"),
+    [
+        (None, "broken"),
+        (1000, "close 1000"),
+        (1005, "close 1005"),
+        (1015, "close 1015"),
+        (1016, "close other"),
+        (2999, "close other"),
+        (3000, "close 3xxx"),
+        (4999, "close 4xxx"),
+        (5000, "close other"),
+        (-1, "close other"),
+    ],
+)
+def test_a_close_code_has_a_word(code, word):
+    assert causes.closed(code) == word
+
+
+def test_a_server_cannot_make_up_words_without_end():
+    assert len({causes.closed(code) for code in range(65_536)}) <= 20
+    assert len({causes.refused(status) for status in range(1000)}) <= 80
+
+
+@pytest.mark.parametrize(("status", "word"), [(503, "http 503"), (799, "http other")])
+def test_an_http_status_has_a_word(status, word):
+    assert causes.refused(status) == word

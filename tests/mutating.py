@@ -1,0 +1,158 @@
+"""Break the code on purpose, one line at a time, and see whether the tests notice.
+
+    python -m tests.mutating < mutants.json
+
+Everything heavy is imported once; each mutant then gets a fork of its own, in which the
+module it is about is compiled from changed source. Nothing is written to disk. Tests are
+called without pytest, which would take longer to start than they to run: they may have
+parameters, but no fixtures.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import importlib.abc
+import inspect
+import itertools
+import json
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
+from types import CodeType, ModuleType
+from typing import Any
+
+import aiohttp  # noqa: F401 - takes long to import, so: once
+import hypothesis.stateful
+from _pytest import outcomes
+from _pytest.mark.structures import ParameterSet
+
+from tests import virtual_time
+
+__all__ = ["KILLED", "SURVIVED", "mutated"]
+
+SURVIVED, KILLED = 0, 1
+
+_PATIENCE = 60
+
+
+def _is_test(name: str) -> bool:
+    return name.startswith("test_")
+
+
+def mutated(source: str, old: str, new: str) -> str:
+    """Change the one place that reads ``old``.
+
+    Raises:
+        LookupError: If there is none, or more than one.
+    """
+    if (found := source.count(old)) != 1:
+        raise LookupError(f"{found} places read {old!r}: say which one is meant")
+    return source.replace(old, new)
+
+
+class _Loader(SourceFileLoader):
+    def __init__(self, name: str, path: str, old: str, new: str) -> None:
+        super().__init__(name, path)
+        self._change = old, new
+
+    def get_code(self, fullname: str) -> CodeType:
+        source = mutated(self.get_data(self.path).decode(), *self._change)
+        return compile(source, self.path, "exec")
+
+
+class _Finder(importlib.abc.MetaPathFinder):
+    def __init__(self, module: str, old: str, new: str) -> None:
+        self._module, self._change = module, (old, new)
+
+    def find_spec(
+        self,
+        fullname: str,
+        path: Sequence[str] | None,
+        target: ModuleType | None = None,
+    ) -> ModuleSpec | None:
+        if fullname != self._module:
+            return None
+        spec = PathFinder.find_spec(fullname, path, target)
+        assert spec is not None
+        assert spec.origin is not None
+        spec.loader = _Loader(fullname, spec.origin, *self._change)
+        return spec
+
+
+def _calls(test: Any) -> Iterator[Callable[[], Any]]:
+    """Give a test's calls, one for each set of its parameters."""
+    sets: list[list[dict[str, Any]]] = []
+    for mark in getattr(test, "pytestmark", []):
+        if mark.name == "parametrize":
+            names = mark.args[0]
+            names = names.split(",") if isinstance(names, str) else names
+            rows = [
+                row.values if isinstance(row, ParameterSet) else row
+                for row in mark.args[1]
+            ]
+            rows = rows if len(names) > 1 else [(row,) for row in rows]
+            sets.append([dict(zip(names, row, strict=True)) for row in rows])
+    for chosen in itertools.product(*sets):
+        call = functools.partial(
+            test, **{k: v for one in chosen for k, v in one.items()}
+        )
+        if inspect.iscoroutinefunction(test):
+            call = functools.partial(virtual_time.run, call)
+        yield call
+
+
+def _judge(tests: list[str]) -> int:
+    for name in tests:
+        path, _, only = name.partition("::")
+        module = importlib.import_module(path)
+        for test in [only] if only else filter(_is_test, vars(module)):
+            for call in _calls(getattr(module, test)):
+                try:
+                    call()
+                except (Exception, outcomes.Failed) as exc:  # noqa: BLE001
+                    sys.stderr.write(f"{path}::{test}: {exc!r}\n")
+                    return KILLED
+    return SURVIVED
+
+
+def _fork(mutant: dict[str, Any]) -> int:
+    child = os.fork()
+    if child:
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    # One that goes round in circles is killed in two senses.
+    signal.signal(signal.SIGALRM, lambda *_: os._exit(KILLED))
+    signal.alarm(_PATIENCE)
+    code = -1
+    try:
+        if mutant["module"]:
+            assert mutant["module"] not in sys.modules, "too late to change it"
+            sys.meta_path.insert(
+                0, _Finder(*(mutant[it] for it in ("module", "old", "new")))
+            )
+            importlib.import_module(mutant["module"])
+        code = _judge(mutant["tests"])
+    except BaseException:  # noqa: BLE001 - nothing may unwind into the parent's work
+        traceback.print_exc()
+    finally:
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def main() -> None:
+    """Read mutants, and write what became of them."""
+    hypothesis.settings.register_profile(
+        "once",
+        database=None,
+        derandomize=True,
+        phases=[hypothesis.Phase.explicit, hypothesis.Phase.generate],
+    )
+    hypothesis.settings.load_profile("once")
+    json.dump([_fork(mutant) for mutant in json.load(sys.stdin)], sys.stdout)
+
+
+if __name__ == "__main__":
+    main()

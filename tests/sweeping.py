@@ -1,0 +1,153 @@
+"""What the sweeps share: a client on the simulator, real aiohttp between, and a judge.
+
+Everything runs in virtual time over ``tests.simnet``. ``judge`` holds what a reader was
+given against the simulator's tape: nothing twice, nothing out of order, and nothing
+missing where no gap was told.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncGenerator, Callable, Iterable
+from contextlib import asynccontextmanager
+from decimal import Decimal
+from typing import Any, TypeAlias
+
+from qos_async import Client, Dropped, Gap, Limits, Timing, Trade
+from qos_async.sim import Simulator
+from qos_async.sim.instruments import Row
+from tests.peers import KEY
+from tests.simnet import WALL, SimLoop
+
+__all__ = [
+    "EFFORT",
+    "LIMITS",
+    "OTHER",
+    "SYMBOL",
+    "TIMING",
+    "connect",
+    "judge",
+    "legal",
+    "points",
+    "serve",
+    "the_loop",
+    "until",
+]
+
+EFFORT = int(os.environ.get("QOS_TEST_EFFORT", "1"))
+"""1 in an ordinary run; from 10 on, sweeps leave no point out."""
+
+SYMBOL, OTHER = "US:AAPL", "HK:700"
+_Key: TypeAlias = tuple[int, Decimal, Decimal | None]
+
+LIMITS = Limits(command_interval=0.1, http_requests=10_000, http_period=1.0)
+TIMING = Timing(
+    heartbeat=4.0,
+    silence=10.0,
+    request_timeout=3.0,
+    connect_timeout=4.0,
+    backoff_initial=0.2,
+    backoff_max=1.0,
+    stable_after=20.0,
+    close_timeout=1.0,
+)
+
+
+def the_loop() -> SimLoop:
+    """Give the running loop."""
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, SimLoop)
+    return loop
+
+
+@asynccontextmanager
+async def serve(**options: Any) -> AsyncGenerator[Simulator]:
+    """Run a simulator that trades once a second and notices dead links in 8 s."""
+    given = {
+        "start": WALL,
+        "history": 10.0,
+        "rate": 1.0,
+        "beat": 0.25,
+        "heartbeat_limit": 8.0,
+        "key": KEY,
+        "plan": LIMITS,
+    }
+    async with Simulator(**{**given, **options}) as sim:
+        yield sim
+
+
+def connect(sim: Simulator, **options: Any) -> Client:
+    """Make a client whose names are looked up."""
+    given = {
+        "http_url": sim.http_url.replace("127.0.0.1", "localhost"),
+        "stream_url": sim.stream_url.replace("127.0.0.1", "localhost"),
+        "limits": LIMITS,
+        "timing": TIMING,
+    }
+    return Client(KEY, **{**given, **options})
+
+
+async def until(condition: Callable[[], object], within: float = 60.0) -> None:
+    """Wait until something is true, looking often."""
+    async with asyncio.timeout(within):
+        while not condition():  # noqa: ASYNC110 - anything may be asked.
+            await asyncio.sleep(0.05)
+
+
+def points(count: int, *, every: int, offset: int) -> range:
+    """Choose from ``range(count)``: each ``every``-th, or all at an effort of 10."""
+    return range(count) if EFFORT >= 10 else range(offset % every, count, every)
+
+
+def legal(sim: Simulator, *, lingering: bool = False) -> None:
+    """See that the client kept to the protocol and the plan.
+
+    Args:
+        sim: Who watched it.
+        lingering: Whether it had to leave links behind that the server still held.
+    """
+    excused = ("connections, the plan has", "no heartbeat") if lingering else ()
+    found = [v for v in sim.violations if not any(word in v for word in excused)]
+    assert found == []
+
+
+def judge(events: Iterable[Any], sim: Simulator, symbol: str = SYMBOL) -> None:
+    """Hold all events of one symbol against its tape.
+
+    Trades can look alike, so every way to find them on the tape is followed. The side
+    is no part of what tells them apart: it may be that of a twin. Where a gap was told
+    that is not ``"filled"``, what was traded until its end may be missing.
+    """
+    tape = [_row(row) for row in sim.tape(symbol)]
+    found, newest, doubtful = {-1}, 0.0, 0.0
+    for event in events:
+        if isinstance(event, Gap) and event.topic.symbol == symbol:
+            if event.status != "filled":
+                doubtful = event.until.timestamp() + 1.0
+        elif isinstance(event, Trade) and event.symbol == symbol:
+            anything = newest <= doubtful  # Before the first tick, too.
+            before, follow = found, _anywhere if anything else _next
+            found = follow(found, _key(event), tape)
+            assert found, f"{event} does not follow trade {before} of {len(tape)}"
+            newest = event.timestamp
+        else:
+            assert not isinstance(event, Dropped)
+    assert found != {-1}, "no tick at all"
+
+
+def _anywhere(found: set[int], key: _Key, tape: list[_Key]) -> set[int]:
+    low = min(found) + 1
+    return {at for at, other in enumerate(tape[low:], low) if other == key}
+
+
+def _next(found: set[int], key: _Key, tape: list[_Key]) -> set[int]:
+    return {at + 1 for at in found if at + 1 < len(tape) and tape[at + 1] == key}
+
+
+def _key(trade: Trade[Any]) -> _Key:
+    return trade.timestamp, trade.price, trade.size
+
+
+def _row(row: Row) -> _Key:
+    return row["ts"], Decimal(row["p"]), Decimal(row["v"])

@@ -1,0 +1,185 @@
+"""Looks for a key of the tests wherever it could show, in every test.
+
+In what is logged, at whatever level and by whomever; in what is printed; and in each
+error that leaves the client: with its causes, its attributes, its pickle, and the
+variables of the frames that it passed through. Those of our transport and of the tests
+are excepted: there the key is at work.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import logging
+import pickle
+import re
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pytest
+
+import qos_async
+from qos_async._io.history import HistoryPages
+from qos_async._io.http import HttpSession
+from qos_async._io.inbox import Inbox
+from qos_async._io.states import LinkStates
+from qos_async._io.stream import Stream
+from qos_async.fetching import Fetching
+from qos_async.watching import Watching
+from tests.canary import traces
+
+__all__ = ["Watchdog"]
+
+_KEY = re.compile(r"canary(?:-|/|%2F|\\/)[0-9a-f]{4}(?:\+|%2B)KEY")
+"""Every key in the tests looks like this, or like this in a URL."""
+
+_HERE = Path(__file__).parent
+_PACKAGE = Path(qos_async.__file__).parent
+_KEEPERS = frozenset(
+    str(_PACKAGE / name)
+    # The constructor is handed the key; whoever calls it has it in a variable, too.
+    for name in ("_io/transport.py", "_io/http.py", "_io/secret.py", "client.py")
+)
+
+# Where errors leave: `_wait` and `_decided` for loops, without a detour for each tick.
+_SURFACE: dict[type[Any], tuple[str, ...]] = {
+    qos_async.Client: ("__init__", "connect", "aclose", "drain", "states"),
+    Fetching: tuple(name for name in vars(Fetching) if name.startswith("fetch_")),
+    HistoryPages: ("__anext__",),
+    Watching: tuple(name for name in vars(Watching) if name.startswith("watch")),
+    qos_async.Subscription: ("aclose", "add", "remove", "_wait", "_decided"),
+    Stream: ("ask", "connect", "subscribe", "extend"),
+    HttpSession: ("ask",),
+}
+_TOLD: dict[type[Any], str] = {LinkStates: "move", Inbox: "tell"}
+
+
+class Watchdog(logging.Handler):
+    """Collects what it finds, until somebody takes it."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.DEBUG)
+        self._findings: list[str] = []
+
+    def take(self) -> list[str]:
+        """Give what was found since the last time."""
+        findings, self._findings = self._findings, []
+        return findings
+
+    def look(self, where: str, *things: object) -> None:
+        """Look into everything that ``things`` lead to."""
+        for thing in things:
+            for path, text in traces(thing):
+                if _KEY.search(text):
+                    self._findings.append(f"the key is in {where}, {path}: {text}")
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.look(f"the log of {record.name}", record)
+
+    def look_at_error(self, error: BaseException) -> None:
+        """Look at an error as it reaches the user."""
+        name = type(error).__name__
+        self.look(f"an error, {name}", error)
+        self.look(f"the pickle of {name}", _pickled(error))
+        for frame in _frames(error):
+            code = frame.f_code
+            place = f"a variable of {Path(code.co_filename).name}, {code.co_name}"
+            self.look(place, dict(frame.f_locals))
+
+    def look_at_client(self, client: object) -> None:
+        """Look at what a client shows of itself, and at what can be made of it."""
+        self.look("the repr of a client", client, getattr(client, "stats", None))
+        self.look("the pickle of a client", _pickled(client))
+
+    # Being everywhere
+
+    def guard(self, patch: pytest.MonkeyPatch) -> None:
+        """Stand at every door that errors, words and print leave through."""
+        for owner, names in _SURFACE.items():
+            for name in names:
+                patch.setattr(owner, name, self._guarded(vars(owner)[name]))
+        for owner, name in _TOLD.items():
+            patch.setattr(owner, name, self._overheard(vars(owner)[name]))
+        patch.setattr(
+            pytest.CaptureFixture, "readouterr", self._read(pytest.CaptureFixture)
+        )
+        logging.getLogger().addHandler(self)
+
+    def _guarded(self, call: Callable[..., Any]) -> Callable[..., Any]:
+        if inspect.iscoroutinefunction(call):
+
+            @functools.wraps(call)
+            async def waited(*args: Any, **options: Any) -> Any:
+                try:
+                    return await call(*args, **options)
+                except BaseException as error:
+                    self.look_at_error(error)
+                    raise
+                finally:
+                    if call.__name__ == "aclose":
+                        self.look_at_client(args[0])
+
+            return waited
+
+        @functools.wraps(call)
+        def called(*args: Any, **options: Any) -> Any:
+            try:
+                return call(*args, **options)
+            except BaseException as error:
+                self.look_at_error(error)
+                raise
+
+        return called
+
+    def _overheard(self, call: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(call)
+        def told(*args: Any, **options: Any) -> Any:
+            self.look("an event", args[1:], options)
+            return call(*args, **options)
+
+        return told
+
+    def _read(self, fixture: type[Any]) -> Callable[..., Any]:
+        read: Callable[..., Any] = fixture.readouterr
+
+        @functools.wraps(read)
+        def reading(capture: Any) -> Any:
+            printed = read(capture)
+            self.look("what was printed", printed.out, printed.err)
+            return printed
+
+        return reading
+
+
+def _pickled(thing: object) -> bytes:
+    try:
+        return pickle.dumps(thing)
+    except Exception:  # noqa: BLE001 - what cannot be saved cannot show anything
+        return b""
+
+
+def _frames(error: BaseException) -> Iterator[FrameType]:
+    """Give the frames that an error, or one that led to it, has passed through."""
+    for one in _graph(error):
+        trace = one.__traceback__
+        while trace is not None:
+            file = trace.tb_frame.f_code.co_filename
+            if file not in _KEEPERS and not Path(file).is_relative_to(_HERE):
+                yield trace.tb_frame
+            trace = trace.tb_next
+
+
+def _graph(error: BaseException) -> Iterable[BaseException]:
+    seen: dict[int, BaseException] = {}
+    waiting: list[BaseException | None] = [error]
+    while waiting:
+        one = waiting.pop()
+        if one is None or id(one) in seen:
+            continue
+        seen[id(one)] = one
+        waiting += [one.__cause__, one.__context__]
+        if isinstance(one, BaseExceptionGroup):
+            waiting += one.exceptions
+    return seen.values()
