@@ -24,7 +24,8 @@ from typing import Any
 
 import msgspec
 
-from benchmarks import frames, peers
+from benchmarks import frames, parsers
+from benchmarks.harness import Report, Spread
 from qos_async import __version__
 
 TYPES = frames.TYPES
@@ -78,21 +79,39 @@ def rows() -> Iterator[Row]:
         for name, numbers in TYPES.items():
             readers = {
                 "qos_async": frames.reader(record, data, numbers),
-                **peers.readers(record, data, numbers),
+                **parsers.readers(record, data, numbers),
             }
             for read in readers.values():
                 read()
             yield Row(record, name, len(data), readers)
 
 
+def report(*, quick: bool) -> Report:
+    """Measure it, in the form that all benchmarks share."""
+    rounds, table = _measured(quick=quick)
+    made = Report(benchmark="decode", rounds=rounds)
+    made.about |= about()
+    for row in table:
+        group = f"{row.record}, {row.numbers}"
+        for name, times in row.times.items():
+            made.figure(group, name, "ns", Spread.of(times))
+    for name in parsers.MISSING:
+        made.note(f"{name} is left out: it is not installed")
+    return made
+
+
 def run(*, quick: bool) -> list[dict[str, Any]]:
     """Measure everything."""
+    return [row.result() for row in _measured(quick=quick)[1]]
+
+
+def _measured(*, quick: bool) -> tuple[int, list[Row]]:
     rounds, seconds = (2, 0.0005) if quick else (15, 0.02)
     table = list(rows())
     for _ in range(rounds):
         for row in table:
             row.turn(seconds)
-    return [row.result() for row in table]
+    return rounds, table
 
 
 def about() -> dict[str, str]:
@@ -102,14 +121,14 @@ def about() -> dict[str, str]:
         "machine": f"{platform.system()} {platform.machine()}",
         "qos_async": __version__,
         "msgspec": msgspec.__version__,
-        **peers.VERSIONS,
+        **parsers.VERSIONS,
     }
 
 
 def show(results: list[dict[str, Any]]) -> None:
     """Write the table."""
     print(", ".join(f"{name} {version}" for name, version in about().items()))
-    for name in peers.MISSING:
+    for name in parsers.MISSING:
         print(f"{name} is not installed: no column for it (pip install -e '.[dev]')")
     names = list(results[0]["ns"])
     print(f"\n{'':29}{'ns':>9}" + "".join(f"{name:>18}" for name in names[1:]))

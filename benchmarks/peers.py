@@ -1,106 +1,202 @@
-"""The others: json, orjson if it is there, and pydantic if it is there."""
+"""Trades a second beside other libraries, each unmodified.
+
+    python -m benchmarks.peers [--quick] [--json]
+
+A library that speaks QOS reads the same frames from the same server. The others read an
+equal trade in their own wire format, from the same server program. cryptofeed insists on
+TLS: the client it is held against reads over TLS, too. Everybody has a process of their
+own in each round, on one core, beside the server on the other: see ``rivals``.
+
+The libraries are pinned in ``requirements.txt``. One that is not installed is left out.
+"""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
-from enum import IntEnum
-from importlib import import_module
-from importlib.metadata import version
+import os
+import subprocess
+import sys
+from contextlib import ExitStack
+from functools import partial
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
-__all__ = ["MISSING", "VERSIONS", "readers"]
+import msgspec
+
+from benchmarks.harness import (
+    Contestant,
+    Figures,
+    Report,
+    Rounds,
+    Server,
+    Spread,
+    installed,
+    main,
+)
+
+__all__ = ["run"]
+
+_ROOT = Path(__file__).parents[1]
+_TIMEOUT = 30.0
 
 
-def _installed(name: str) -> Any:
+class _Peer(msgspec.Struct, frozen=True, kw_only=True):
+    """Who is measured, and what our two transports should reach beside it."""
+
+    package: str
+    module: str
+    wire: str
+    default: float
+    fast: float | None = None
+    ticks: int = 40_000
+    plan: dict[str, Any] = {}
+    tls: bool = False
+
+
+_PEERS = {
+    "qos-api": _Peer(
+        package="qos-api",
+        module="qos_api",
+        wire="qos",
+        default=5,
+        fast=10,
+        ticks=100_000,
+    ),
+    "cryptofeed": _Peer(
+        package="cryptofeed",
+        module="cryptofeed",
+        wire="binance-stream",
+        default=5,
+        fast=10,
+        ticks=100_000,
+        plan={"talks": True},
+        tls=True,
+    ),
+    "ccxt": _Peer(package="ccxt", module="ccxt", wire="binance", default=15),
+    "massive": _Peer(package="massive", module="massive", wire="massive", default=15),
+    "python-binance": _Peer(
+        package="python-binance",
+        module="binance",
+        wire="binance",
+        default=15,
+        plan={"talks": True},
+    ),
+    "alpaca-py": _Peer(package="alpaca-py", module="alpaca", wire="alpaca", default=15),
+    "websockets + orjson + asyncio.Queue": _Peer(
+        package="websockets",
+        module="websockets",
+        wire="qos",
+        default=3,
+        ticks=100_000,
+    ),
+}
+_OURS = {"default": "qos_async", "fast": "qos_async, fast"}
+_OUR_TICKS = 300_000
+
+
+def run(*, quick: bool) -> Report:
+    """Measure it."""
+    report = Report(benchmark="peers")
+    found = {name: peer for name, peer in _PEERS.items() if _is_here(report, peer)}
+    for peer in found.values():
+        report.about[peer.package] = version(peer.package)
+    with ExitStack() as stack:
+        cert = _certificate(stack)
+        if cert is None and found.pop("cryptofeed", False):
+            report.note("cryptofeed is left out: it wants TLS, so trustme is needed")
+        ways: dict[str, Contestant] = {}
+        for via, rival in _OURS.items():
+            plain = stack.enter_context(Server())
+            ways[via] = partial(_turn, rival, plain.url, _size(_OUR_TICKS, quick=quick))
+            if cert is not None:
+                secure = stack.enter_context(Server(cert=cert))
+                size = _size(_OUR_TICKS, quick=quick)
+                ways[f"{via}, TLS"] = partial(_turn, rival, secure.url, size, cert)
+        for name, peer in dict(found).items():
+            tls = {"cert": cert} if peer.tls else {}
+            server = stack.enter_context(Server(wire=peer.wire, **peer.plan, **tls))
+            size = _size(peer.ticks, quick=quick)
+            ways[name] = partial(_turn, name, server.url, size, tls.get("cert"))
+            try:
+                _turn(name, server.url, _size(0, quick=True), tls.get("cert"))
+            except (RuntimeError, subprocess.TimeoutExpired) as exc:
+                report.note(f"{name} is left out: it does not run here ({exc})")
+                del ways[name], found[name]
+        rounds = Rounds(ways, quick=quick, warm_up=False)  # Each warms up by itself.
+    _judge(report, rounds, found)
+    return report
+
+
+def _is_here(report: Report, peer: _Peer) -> bool:
     try:
-        return import_module(name)
-    except ModuleNotFoundError:
+        version(peer.package)
+        there = find_spec(peer.module) is not None
+    except PackageNotFoundError:
+        there = False
+    if not there:
+        report.note(f"{peer.package} is left out: it is not installed")
+    return there
+
+
+def _certificate(stack: ExitStack) -> str | None:
+    trustme = installed("trustme")
+    if trustme is None:
         return None
+    path = Path(stack.enter_context(TemporaryDirectory())) / "both.pem"
+    authority = trustme.CA()
+    own = authority.issue_cert("127.0.0.1")
+    own.private_key_and_cert_chain_pem.write_to_path(path)
+    authority.cert_pem.write_to_path(path, append=True)
+    return str(path)
 
 
-_orjson, _pydantic = _installed("orjson"), _installed("pydantic")
-_FOUND = {"orjson": _orjson, "pydantic": _pydantic}
-MISSING = [name for name, module in _FOUND.items() if module is None]
-VERSIONS = {name: version(name) for name, module in _FOUND.items() if module}
+def _size(ticks: int, *, quick: bool) -> tuple[int, int]:
+    """Tell how many ticks warm up, and how many count."""
+    return (200, 1_000) if quick else (ticks // 10, ticks)
 
 
-def readers(
-    record: str, data: bytes, numbers: type[Any]
-) -> dict[str, Callable[[], Any]]:
-    """Give those who can read ``data``, by name."""
-    found: dict[str, Callable[[], Any]] = {"json": lambda: json.loads(data)}
-    if _orjson is not None:
-        found["orjson"] = lambda: _orjson.loads(data)
-    if _pydantic is not None:
-        validate = _models(numbers)[record].model_validate_json
-        found["pydantic"] = lambda: validate(data)
-    return found
-
-
-class _Side(IntEnum):
-    UNKNOWN, BUY, SELL = range(3)
-
-
-class _Status(IntEnum):
-    TRADING, SUSPENDED = range(2)
-
-
-class _Interval(IntEnum):
-    MIN_1, DAY = 1, 1001
-
-
-def _models(n: type[Any]) -> dict[str, Any]:
-    """Make models with the fields, names and types of the records of qos_async."""
-    made: dict[str, Any] = {}
-
-    def model(name: str, **fields: Any) -> Any:
-        """Take ``name=(type, alias)``, or ``name=(type, alias, default)``."""
-        made[name] = _pydantic.create_model(
-            name,
-            __config__=_pydantic.ConfigDict(frozen=True),
-            **{
-                field: (kind, _pydantic.Field(*default or (...,), alias=alias))
-                for field, (kind, alias, *default) in fields.items()
-            },
-        )
-        return made[name]
-
-    tick: dict[str, Any] = {"symbol": (str, "c"), "timestamp": (int, "ts", 0)}
-    ohlc: dict[str, Any] = {"open": (n, "o"), "high": (n, "h"), "low": (n, "l")}
-    level = model("level", price=(n, "p"), size=(n, "v"))
-    book = tuple[level, ...]  # type: ignore[valid-type]
-    model(
-        "trade",
-        **tick,
-        price=(n, "p"),
-        size=(n | None, "v", None),
-        side=(_Side, "d", _Side.UNKNOWN),
+def _turn(
+    rival: str, url: str, size: tuple[int, int], cert: str | None = None
+) -> Figures:
+    words = [rival, url, *map(str, size)]
+    # Who trusts the server, does so by the usual variable.
+    trust = {} if cert is None else {"SSL_CERT_FILE": cert}
+    done = subprocess.run(  # noqa: S603 - this Python, our module
+        [sys.executable, "-m", "benchmarks.rivals", *words],
+        capture_output=True,
+        check=False,
+        timeout=_TIMEOUT,
+        cwd=_ROOT,
+        env={**os.environ, **trust},
     )
-    model("depth 20+20", **tick, bids=(book, "b", ()), asks=(book, "a", ()))
-    model(
-        "kline",
-        **tick,
-        **ohlc,
-        close=(n, "cl"),
-        volume=(n | None, "v", None),
-        interval=(_Interval, "kt"),
-    )
-    snapshot = model(
-        "snapshot",
-        **tick,
-        **{name: (n | None, alias, None) for name, (_, alias) in ohlc.items()},
-        last_price=(n | None, "lp", None),
-        prev_close=(n | None, "yp", None),
-        volume=(n | None, "v", None),
-        turnover=(n | None, "t", None),
-        status=(_Status, "s", _Status.TRADING),
-    )
-    model(
-        "reply of 10",
-        type=(str, "type", ""),
-        msg=(str, "msg", ""),
-        reqid=(int | None, "reqid", None),
-        data=(list[snapshot], "data"),  # type: ignore[valid-type]
-    )
-    return made
+    if done.returncode:
+        said = done.stderr.decode().strip().splitlines()
+        raise RuntimeError(f"{rival}: {said[-1] if said else done.returncode}")
+    figures: Figures = msgspec.json.decode(done.stdout.splitlines()[-1])
+    return figures
+
+
+def _judge(report: Report, rounds: Rounds, found: dict[str, _Peer]) -> None:
+    report.rounds = rounds.count
+    for name, peer in found.items():
+        for via, bound in (("default", peer.default), ("fast", peer.fast)):
+            ours = f"{via}, TLS" if peer.tls else via
+            what = f"{ours}: speed, to that of {name}"
+            speed = rounds.ratio(name, "wall", ours)
+            group = "speed by CPU time, to the peer's"
+            report.figure(
+                group, f"{ours}, {name}", "x", rounds.ratio(name, "cpu", ours)
+            )
+            if bound is not None:
+                report.reach("3", what, speed, at_least=bound)
+    for name in rounds.values:
+        rate = Spread.of(1e3 / ns for ns in rounds.each(name, "wall"))
+        report.figure("million ticks a second", name, "M/s", rate)
+    for name in rounds.values:
+        report.figure("CPU a tick", name, "ns", rounds.spread(name, "cpu"))
+
+
+if __name__ == "__main__":
+    main(run, "Measure ticks a second beside other libraries.")

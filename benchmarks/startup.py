@@ -1,0 +1,168 @@
+"""How long until it works: the imports, and a client's first tick.
+
+    python -m benchmarks.startup [--quick] [--json]
+
+Imports are timed in fresh processes, bytecode compiled. ``import qos_async`` is lazy:
+``Client`` brings the rest with it when it is first named. Shown is what is ours: the
+time beyond that of the packages which it needs, imported before.
+
+The first tick: from making a ``Client`` to the first trade in user code, beside bare
+aiohttp that makes a session, connects, subscribes, and receives one. Once on the
+benchmarks' server, once on the simulator, which here pushes a snapshot (not a trade)
+at the moment it has agreed: both are there before anybody waits for the market.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from benchmarks.contestants import client, link
+from benchmarks.harness import (
+    CORES,
+    Contestant,
+    Figures,
+    Report,
+    Rounds,
+    Server,
+    main,
+    pin,
+    run_in,
+)
+from qos_async._core.wire import Frames
+
+__all__ = ["run"]
+
+_ROOT = Path(__file__).parents[1]
+_SYMBOL = ["US:TSLA"]
+_NEEDS = "aiohttp, anyio, msgspec, tenacity"
+_IMPORTS = {
+    "import qos_async": ("", "import qos_async"),
+    "from qos_async import Client, beyond what it needs": (
+        f"import ssl, {_NEEDS}, tenacity.asyncio",
+        "from qos_async import Client",
+    ),
+    "from qos_async import Client, all of it": ("", "from qos_async import Client"),
+    f"import {_NEEDS}": ("", f"import {_NEEDS}"),
+}
+_TIMED = "import time; t = time.perf_counter(); {}; print(time.perf_counter() - t)"
+
+_SIMULATOR = """\
+import asyncio, os, sys
+from qos_async import Limits
+from qos_async.sim import Simulator, Variants
+
+async def serve(core):
+    if core is not None:
+        os.sched_setaffinity(0, {core})
+    plan = Limits(symbols=100, connections=100, command_interval=0.0)
+    variants = Variants(push_on_subscribe=True, second_connection="accept")
+    async with Simulator(key="key", plan=plan, variants=variants) as sim:
+        print(sim.stream_url, flush=True)
+        await asyncio.to_thread(sys.stdin.buffer.read)
+
+asyncio.run(serve(*map(int, sys.argv[1:]) or [None]))
+"""
+
+
+def run(*, quick: bool) -> Report:
+    """Measure it."""
+    pin()
+    report = Report(benchmark="startup")
+    times = 1 if quick else 3
+    imports: dict[str, Contestant] = {
+        name: partial(_imported, *code, times=times) for name, code in _IMPORTS.items()
+    }
+    rounds = Rounds(imports, quick=quick)
+    report.rounds = rounds.count
+    bounds = list(_IMPORTS)[:2]
+    for name in rounds.values:
+        value = rounds.spread(name, "ms")
+        if name in bounds:
+            report.reach("6", name, value, at_most=15, unit="ms")
+        else:
+            report.figure("imports", name, "ms", value)
+    times = 3 if quick else 30
+    with Server(rate=1_000) as server:
+        where = "the benchmarks' server"
+        _first_tick(report, where, server.url, "T", times, quick=quick)
+    with _simulator() as url:
+        _first_tick(report, "the simulator", url, "S", times, quick=quick)
+    return report
+
+
+def _imported(before: str, line: str, times: int) -> Figures:
+    code = f"{before}\n{_TIMED.format(line)}"
+    taken: list[float] = []
+    for _ in range(times):
+        done = subprocess.run(  # noqa: S603 - this Python, our code
+            [sys.executable, "-c", code], capture_output=True, check=True, cwd=_ROOT
+        )
+        taken.append(float(done.stdout) * 1e3)
+    return {"ms": median(taken)}
+
+
+@contextmanager
+def _simulator() -> Iterator[str]:
+    core = [str(CORES[1])] if CORES else []
+    process = subprocess.Popen(  # noqa: S603 - this Python, our code
+        [sys.executable, "-c", _SIMULATOR, *core],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        cwd=_ROOT,
+    )
+    try:
+        assert process.stdout is not None
+        yield process.stdout.readline().decode().strip()
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def _first_tick(
+    report: Report, where: str, url: str, kind: str, times: int, *, quick: bool
+) -> None:
+    ways: dict[str, Contestant] = {
+        "bare": lambda: run_in(None, _repeated(partial(_bare, url, kind), times)),
+        "client": lambda: run_in(None, _repeated(partial(_client, url, kind), times)),
+    }
+    rounds = Rounds(ways, quick=quick)
+    what = f"first tick from {where}: time, to that of bare aiohttp"
+    report.reach("6", what, rounds.ratio("client", "ms", "bare"), at_most=1.2)
+    for name in rounds.values:
+        report.figure(f"first tick from {where}", name, "ms", rounds.spread(name, "ms"))
+
+
+async def _repeated(work: Callable[[], Awaitable[float]], times: int) -> Figures:
+    """Take the median: a first time in a new event loop is like no other."""
+    return {"ms": median([await work() for _ in range(times + 1)][1:])}
+
+
+async def _bare(url: str, kind: str) -> float:
+    start = time.perf_counter()
+    decode = Frames(float).push
+    async with link(url, _SYMBOL, kind) as ws:
+        decode((await ws.receive()).data)
+        return (time.perf_counter() - start) * 1e3
+
+
+async def _client(url: str, kind: str) -> float:
+    start = time.perf_counter()
+    async with client(url, float, "aiohttp") as qos:
+        watch: Any = qos.watch_trades if kind == "T" else qos.watch_snapshots
+        await anext(aiter(watch(*_SYMBOL)))
+        taken = (time.perf_counter() - start) * 1e3
+    await asyncio.sleep(0)
+    return taken
+
+
+if __name__ == "__main__":
+    main(run, "Measure how long a start takes.")

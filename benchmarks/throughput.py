@@ -1,0 +1,94 @@
+"""Trades a second through one core: the client beside a bare loop, and the limit.
+
+    python -m benchmarks.throughput [--quick] [--json]
+
+The server writes prebuilt frames as fast as they are taken. ``bare aiohttp loop`` only
+receives and decodes; ``limit`` is a raw asyncio protocol that splits frames by hand,
+decodes them and calls a plain function. All decode with the client's own decoder.
+A speed of 0.80 means: delivers 0.80 times as many ticks a second.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from decimal import Decimal
+from functools import partial
+from typing import Any
+
+from benchmarks import contestants
+from benchmarks.contestants import Transport
+from benchmarks.harness import (
+    Figures,
+    Lap,
+    Report,
+    Rounds,
+    Server,
+    Spread,
+    main,
+    pin,
+    run_in,
+)
+
+__all__ = ["run"]
+
+_NUMBERS: dict[str, Any] = {"float": float, "Decimal": Decimal}
+_TRANSPORTS: tuple[Transport, ...] = ("aiohttp", "fast")
+_BARE, _LIMIT = "bare aiohttp loop", "limit"
+
+
+def run(*, quick: bool) -> Report:
+    """Measure it."""
+    pin()
+    report = Report(benchmark="throughput")
+    warm, ticks = (2_000, 5_000) if quick else (30_000, 300_000)
+
+    def turn(work: Any, url: str, *words: Any) -> Figures:
+        made: Awaitable[Figures] = work(url, Lap(warm, ticks), *words)
+        return run_in(None, made)
+
+    with Server() as server:
+        ways: dict[str, Any] = {}
+        for name, numbers in _NUMBERS.items():
+            start = partial(partial, turn)
+            ways[f"{_BARE}, {name}"] = start(contestants.bare, server.url, numbers)
+            ways[f"{_LIMIT}, {name}"] = start(contestants.limit, server.url, numbers)
+            for via in _TRANSPORTS:
+                here = (server.url, numbers, via)
+                ways[f"async for, {via}, {name}"] = start(contestants.each_trade, *here)
+                ways[f"batches(), {via}, {name}"] = start(contestants.in_batches, *here)
+        rounds = Rounds(ways, quick=quick)
+    _judge(report, rounds)
+    return report
+
+
+def _judge(report: Report, rounds: Rounds) -> None:
+    report.rounds = rounds.count
+
+    def speed(name: str, by: str) -> Spread:
+        group = "speed by CPU time, to the same"
+        report.figure(group, name, "x", rounds.ratio(by, "cpu", name))
+        return rounds.ratio(by, "wall", name)
+
+    for name in _NUMBERS:
+        bare = f"{_BARE}, {name}"
+        for way, bound in (("async for", 0.80), ("batches()", 0.92)):
+            what = f"{way}, {name}: speed, to a bare aiohttp loop's"
+            reached = speed(f"{way}, aiohttp, {name}", bare)
+            report.reach("1", what, reached, at_least=bound)
+    for name in _NUMBERS:
+        limit = f"{_LIMIT}, {name}"
+        for way, bound in (("async for", 0.60), ("batches()", 0.75)):
+            what = f"{way}, fast, {name}: speed, to the limit's"
+            reached = speed(f"{way}, fast, {name}", limit)
+            report.reach("2", what, reached, at_least=bound)
+    for name in rounds.values:
+        rate = Spread.of(1e3 / ns for ns in rounds.each(name, "wall"))
+        report.figure("million ticks a second", name, "M/s", rate)
+    for name in rounds.values:
+        report.figure("CPU a tick", name, "ns", rounds.spread(name, "cpu"))
+    lost = sum(sum(one.get("dropped", 0) for one in v) for v in rounds.values.values())
+    report.note(f"ticks dropped by a client's buffer: {lost:.0f}")
+
+
+if __name__ == "__main__":
+    main(run, "Measure ticks a second.")
