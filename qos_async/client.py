@@ -90,8 +90,8 @@ class Client(Fetching[N], Watching[N]):
             server still has, and the newest snapshots and books. Live trades and klines
             are held back meanwhile, for a few seconds. False tells gaps, fetches nothing
             and holds nothing back.
-        transport: ``"aiohttp"``, or ``"fast"`` for the fastest that is installed. In
-            version 0.1 they are the same.
+        transport: ``"aiohttp"``, or ``"fast"`` for the fastest that is installed. They
+            are the same: nothing faster was found than the default.
 
     Raises:
         AuthenticationError: There is no key; the message says how to set it.

@@ -14,7 +14,7 @@ import logging
 import math
 import re
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from decimal import Decimal
@@ -465,16 +465,32 @@ class Tap:
         return _TappedSocket(socket, judge, judge.on_open())
 
 
+class _TappedFrames(Sequence[bytes]):
+    """Frames that a judge hears of when they are taken out."""
+
+    def __init__(self, frames: Sequence[bytes], judge: Judge, link: Link) -> None:
+        self._frames = frames
+        self._judge = judge
+        self._link = link
+
+    def __len__(self) -> int:
+        return len(self._frames)
+
+    def __getitem__(self, place: Any) -> Any:
+        part = self._frames[place]
+        for raw in part if isinstance(place, slice) else [part]:
+            self._judge.on_receive(self._link, raw)
+        return part
+
+
 class _TappedSocket:
     def __init__(self, inner: Socket, judge: Judge, link: Link) -> None:
         self._inner = inner
         self._judge = judge
         self._link = link
 
-    async def receive(self) -> bytes:
-        raw = await self._inner.receive()
-        self._judge.on_receive(self._link, raw)
-        return raw
+    async def receive(self) -> Sequence[bytes]:
+        return _TappedFrames(await self._inner.receive(), self._judge, self._link)
 
     async def send(self, frame: bytes) -> None:
         self._judge.on_send(self._link, frame)
@@ -878,7 +894,7 @@ def sizes(client: Client) -> dict[str, int]:
         "asked": len(recovery._asked),
         "requests": len(requests._unsent) + len(requests._sent),
         "futures": len(stream._questions._futures),
-        "routes": sum(map(len, stream._routes._tables.values())),
+        "routes": sum(map(len, stream._routes.tables.values())),
         "inboxes": len(stream._inboxes),
     }
 

@@ -118,17 +118,20 @@ class Peer:
 
     # What the client does
 
-    async def receive(self) -> bytes:
+    async def receive(self) -> list[bytes]:
         while not self._inbound:
             if self.politely is not None:
                 raise LinkClosed("closed by ourselves")
             self._arrived.clear()
             await self._arrived.wait()
-        item = self._inbound.popleft()  # Without suspending, as in aiohttp.
-        if isinstance(item, BaseException):
-            self._inbound.append(item)
-            raise item
-        return item
+        if isinstance(self._inbound[0], BaseException):
+            raise self._inbound[0]
+        # Whatever is there, without suspending, as in aiohttp.
+        frames: list[bytes] = []
+        while self._inbound and isinstance(frame := self._inbound[0], bytes):
+            frames.append(frame)
+            self._inbound.popleft()
+        return frames
 
     async def send(self, frame: bytes) -> None:
         if self.deaf:

@@ -8,6 +8,7 @@ with nothing between them become one, or an idle reader would collect them for e
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable, Sequence, Sized
 from itertools import islice
 from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
@@ -26,13 +27,27 @@ _SIZE = 65_536
 
 
 class Buffer(Protocol[T]):
-    """Where ticks of one subscription wait; ``len`` counts the ticks."""
+    """Where ticks of one subscription wait; ``len`` counts the ticks.
+
+    Attributes:
+        received: Ticks that were put in.
+        dropped: Those of them that were lost, or replaced by newer ones.
+    """
 
     received: int
     dropped: int
 
+    @property
+    def ready(self) -> Sized:
+        """Something that is empty if no tick waits: the quickest way to ask."""
+        ...
+
     def put(self, tick: T) -> None:
         """Add a tick; never waits."""
+        ...
+
+    def put_all(self, ticks: Sequence[T]) -> None:
+        """Add ticks, as if one by one."""
         ...
 
     def mark(self, gap: Gap) -> None:
@@ -41,6 +56,10 @@ class Buffer(Protocol[T]):
 
     def take(self) -> T:
         """Take the next tick, passing over notices."""
+        ...
+
+    def take_all(self, most: int) -> list[T]:
+        """Take the next ticks, ``most`` of them at most."""
         ...
 
     def pass_gaps(self) -> None:
@@ -109,11 +128,16 @@ class _Ring(Generic[T]):
         self._untold_from = 0
         self._size = size
         self._ticks: deque[T] = deque()
+        self.take: Callable[[], T] = self._ticks.popleft
         # By the count of ticks received before them, which is their place.
         self._gaps: dict[int, dict[Topic, Gap]] = {}
 
     def __len__(self) -> int:
         return len(self._ticks)
+
+    @property
+    def ready(self) -> Sized:
+        return self._ticks
 
     @property
     def has_event(self) -> bool:
@@ -129,6 +153,14 @@ class _Ring(Generic[T]):
             self._make_room()
         ticks.append(tick)
         self.received += 1
+
+    def put_all(self, ticks: Sequence[T]) -> None:
+        if len(self._ticks) + len(ticks) <= self._size:
+            self._ticks.extend(ticks)
+            self.received += len(ticks)
+        else:
+            for tick in ticks:
+                self.put(tick)
 
     def _make_room(self) -> None:
         if not self._untold:
@@ -153,16 +185,31 @@ class _Ring(Generic[T]):
 
     def mark(self, gap: Gap) -> None:
         self._add(self.received, gap)
+        self.take = self._take_from_gaps
 
-    def take(self) -> T:
+    def _take_from_gaps(self) -> T:
         tick = self._ticks.popleft()
+        self.pass_gaps()
+        return tick
+
+    def take_all(self, most: int) -> list[T]:
+        ticks = self._ticks
+        if len(ticks) > 2 * most:
+            taken = [ticks.popleft() for _ in range(most)]
+        else:  # In a fifth of the time.
+            taken = list(ticks)
+            ticks.clear()
+            ticks.extend(taken[most:])
+            del taken[most:]
         if self._gaps:
             self.pass_gaps()
-        return tick
+        return taken
 
     def pass_gaps(self) -> None:
         while self._gap_before(self._place):
             self._gaps.pop(next(iter(self._gaps)))
+        if not self._gaps:
+            self.take = self._ticks.popleft
 
     def take_event(self) -> T | Gap | Dropped:
         if self._gap_before(self._untold_from if self._untold else self._place):
@@ -206,6 +253,10 @@ class _Conflating(Generic[T]):
         return len(self._waiting) - self._gaps
 
     @property
+    def ready(self) -> Sized:
+        return self
+
+    @property
     def has_event(self) -> bool:
         return bool(self._waiting)
 
@@ -224,6 +275,10 @@ class _Conflating(Generic[T]):
         waiting[key] = tick
         self.received += 1
 
+    def put_all(self, ticks: Sequence[T]) -> None:
+        for tick in ticks:
+            self.put(tick)
+
     def mark(self, gap: Gap) -> None:
         earlier = self._waiting.pop(gap.topic, None)
         if isinstance(earlier, Gap):
@@ -236,6 +291,9 @@ class _Conflating(Generic[T]):
         while isinstance(item := self.take_event(), Gap):
             pass
         return item
+
+    def take_all(self, most: int) -> list[T]:
+        return [self.take() for _ in range(min(len(self), most))]
 
     def pass_gaps(self) -> None:
         while self._gaps and isinstance(next(iter(self._waiting.values())), Gap):

@@ -50,7 +50,7 @@ class Routes(Generic[S]):
     """From topics to those who watch them, by one look-up a push."""
 
     def __init__(self) -> None:
-        self._tables: dict[type[Any], dict[Hashable, Route[S]]] = {
+        self.tables: dict[type[Any], dict[Hashable, Route[S]]] = {
             kind: {} for kind in _TYPES.values()
         }
         self._nowhere: dict[type[Any], Route[S]] = {kind: Route() for kind in CHANNELS}
@@ -60,7 +60,7 @@ class Routes(Generic[S]):
         """Tell where ``push`` goes; a route without watchers if nowhere."""
         kind: Any = push.__class__
         key = push.symbol if kind is not Kline else (push.symbol, push.interval)
-        found = self._tables[kind].get(key)
+        found = self.tables[kind].get(key)
         return self._find_canonical(push) if found is None else found
 
     def of(self, topic: Topic) -> Route[S]:
@@ -73,7 +73,7 @@ class Routes(Generic[S]):
         return {
             channel.value: self._gone[kind]
             + self._nowhere[kind].ticks
-            + sum(route.ticks for route in self._tables[kind].values())
+            + sum(route.ticks for route in self.tables[kind].values())
             for kind, channel in CHANNELS.items()
         }
 
@@ -100,7 +100,7 @@ class Routes(Generic[S]):
             self._gone[_TYPES[topic.channel]] += route.ticks
 
     def _table(self, topic: Topic) -> dict[Hashable, Route[S]]:
-        return self._tables[_TYPES[topic.channel]]
+        return self.tables[_TYPES[topic.channel]]
 
     def _find_canonical(self, push: Any) -> Route[S]:
         # The server answers HK:00700 with HK:700; should a push not, mend it here.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Generic
 
 import msgspec
@@ -34,7 +34,7 @@ from qos_async._core.requests import Requests
 from qos_async._core.sent import Sent
 from qos_async._core.speaker import Speaker
 from qos_async._core.text import excerpt, refusal
-from qos_async._core.topics import Topic
+from qos_async._core.topics import Push, Topic
 from qos_async._core.wire import Frames, Reply, Unknown, whose
 from qos_async.config import Limits, Timing
 from qos_async.errors import (
@@ -184,8 +184,27 @@ class Session(Generic[N]):
 
     # Frames in
 
+    def receive_pushes(self, frames: Sequence[bytes], now: float) -> list[Push[N]]:
+        """Turn inbound frames, all of them pushes, into records.
+
+        Nothing is done if one is not, or cannot be read: then ``receive`` each.
+        """
+        try:
+            pushes = list(map(self._fast, frames))
+        except (msgspec.MsgspecError, RecursionError, ValueError):
+            return []
+        self._hear(now)
+        return pushes
+
     def receive(self, data: bytes, now: float) -> Event[N] | None:
         """Turn one inbound frame into at most one event."""
+        self._hear(now)
+        try:
+            return self._fast(data)
+        except (msgspec.MsgspecError, RecursionError, ValueError):
+            return self._read(data, now)
+
+    def _hear(self, now: float) -> None:
         live = self._liveness
         assert live is not None, "receive() without a link"
         if now - live.heard_at > self._silence:
@@ -194,10 +213,6 @@ class Session(Generic[N]):
             reason = f"nothing was read for {lull:.0f} s: the event loop stood still"
             self._doubt(Outage(live.heard_at, reason), now)
         live.heard_at = now
-        try:
-            return self._fast(data)
-        except (msgspec.MsgspecError, RecursionError, ValueError):
-            return self._read(data, now)
 
     def _read(self, data: bytes, now: float) -> Event[N] | None:
         try:

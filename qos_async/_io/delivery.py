@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -62,14 +62,43 @@ class Delivery:
         self._dirty = session.registry.dirty
         self._echoes: dict[Topic, Any] = {} if recovery is None else recovery.echoes
 
-    def on_push(self, push: Push[Any]) -> None:
-        """Hand a tick to everyone who watches its topic."""
+    def on_pushes(self, pushes: Sequence[Push[Any]]) -> None:
+        """Hand ticks that came together to everyone who watches their topics."""
         now = time.time_ns()
         if now > self._look_at:
             self.on_time()
-        force_setattr(push, "received_at", now)
-        if push.recovered:  # Not the server's to say.
-            force_setattr(push, "recovered", False)
+        if self._outages or self._dirty or self._echoes:
+            for push in pushes:
+                _stamp(push, now)
+                self._take_care(push)
+        else:
+            self._hand_on(pushes, now)
+
+    def _hand_on(self, pushes: Sequence[Push[Any]], now: int) -> None:
+        # As long as all is well nothing can happen in between: so a reader gets what is
+        # for it at once, which takes half the time.
+        routes, find = self._routes.tables, self._routes.find
+        shares: list[Inbox] = []
+        for push in pushes:
+            force_setattr(push, "received_at", now)
+            if push.recovered:
+                force_setattr(push, "recovered", False)
+            route = routes[push.__class__].get(push.symbol) or find(push)
+            route.ticks += 1
+            route.tail.append(push)
+            for inbox in route.watchers:
+                share = inbox.share
+                if not share:
+                    shares.append(inbox)
+                share.append(push)
+        for inbox in shares:
+            try:
+                inbox.deliver_share()
+            except LaggedError as exc:
+                inbox.end(exc)
+                self._close(inbox)
+
+    def _take_care(self, push: Push[Any]) -> None:
         route = self._routes.find(push)
         route.ticks += 1
         if not route.watchers:
@@ -208,6 +237,12 @@ def _tear(inboxes: Iterable[Inbox], topic: Topic) -> None:
     """Let nobody take the bar that grew before a hole for a finished one."""
     for inbox in inboxes:
         inbox.drop_growing([topic])
+
+
+def _stamp(push: Push[Any], now: int) -> None:
+    force_setattr(push, "received_at", now)
+    if push.recovered:  # Not the server's to say.
+        force_setattr(push, "recovered", False)
 
 
 def _gap(healing: Healing) -> Gap:

@@ -52,12 +52,19 @@ class Home:
         Raises:
             RuntimeError: In another process or event loop.
         """
-        if self._loop is None:
-            return
+        if self._loop is None or self._loop is _running_loop():
+            return  # A forked process has no running loop, or another one.
         if self.is_foreign:
             raise RuntimeError(
                 "this client belongs to the process that was forked: its connections "
                 "cannot be shared, so make a new Client in the child"
             )
-        if self._loop is not asyncio.get_running_loop():
-            raise RuntimeError("this client belongs to another event loop")
+        asyncio.get_running_loop()
+        raise RuntimeError("this client belongs to another event loop")
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None

@@ -30,6 +30,7 @@ class Inbox:
 
     Attributes:
         buffer: Where ticks wait.
+        share: What came for this reader in a burst, until ``deliver_share``.
         topics: What is subscribed, refused topics excepted.
         pending: Those of ``topics`` that the server has not decided yet.
         live: Those of ``topics`` that have been live, so that an outage is a gap.
@@ -47,6 +48,7 @@ class Inbox:
 
     def __init__(self, policy: Policy, *, final: bool) -> None:
         self.buffer: Buffer[Any] = policy.open()
+        self.share: list[Any] = []
         self.topics: set[Topic] = set()
         self.pending: set[Topic] = set()
         self.live: set[Topic] = set()
@@ -61,6 +63,7 @@ class Inbox:
         self.unfinished = 0
         self._reader: ReferenceType[asyncio.Task[Any]] | None = None
         self._waiting = False
+        self._wanted = 1
         self._askers = 0
         self._refusal: QosError | None = None
         self._late: QosError | None = None
@@ -80,7 +83,23 @@ class Inbox:
                 self.unfinished += 1
                 return
         self.buffer.put(tick)
-        self.arrived.ring()
+        if len(self.buffer) >= self._wanted:
+            self.arrived.ring()
+
+    def deliver_share(self) -> None:
+        """Take in what was put into ``share``, as if tick by tick.
+
+        Raises:
+            LaggedError: As for ``deliver``.
+        """
+        share, self.share = self.share, []
+        if self._finished is None:
+            self.buffer.put_all(share)
+            if len(self.buffer) >= self._wanted:
+                self.arrived.ring()
+        else:
+            for tick in share:
+                self.deliver(tick)
 
     def tell(self, gap: Gap, fetched: int) -> None:
         """Take in a notice; the ticks that it promises follow."""
@@ -140,8 +159,11 @@ class Inbox:
         """Whether ``task`` was the last that began to read, or to wait."""
         return self._reader is not None and self._reader() is task
 
-    async def wait(self) -> None:
+    async def wait(self, wanted: int = 1) -> None:
         """Let the one reader sleep until something comes.
+
+        Args:
+            wanted: How many ticks have to wait; a notice or the end wakes at once.
 
         Raises:
             RuntimeError: If there is another.
@@ -152,11 +174,13 @@ class Inbox:
                 "it costs nothing on the wire"
             )
         self._waiting = self.alert = True
+        self._wanted = wanted
         self.begin_reading()
         try:
             await self.arrived.wait()
         finally:
             self._waiting = False
+            self._wanted = 1
             self.alert = self._refusal is not None and not self._askers
 
     @contextmanager
@@ -241,7 +265,7 @@ class Inbox:
         """
         refusal, self._refusal = self._refusal, None
         self.alert = self._waiting
-        return refusal or copy(self._error)
+        return refusal or (None if self._error is None else copy(self._error))
 
     def _settle(self) -> None:
         if self.pending or self.ended:

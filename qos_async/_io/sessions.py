@@ -25,6 +25,7 @@ __all__ = [
     "SessionLease",
     "check_proxy",
     "check_url",
+    "on_answered",
     "on_connected",
 ]
 
@@ -35,6 +36,9 @@ _PROXIES = frozenset({"http", "https"})
 # Contexts live on in connections that are kept, and with them whatever they lead to.
 _connected: ContextVar[list[Callable[[], None]] | None] = ContextVar(
     "qos_async_connected", default=None
+)
+_answered: ContextVar[Callable[[aiohttp.ClientResponse], None] | None] = ContextVar(
+    "qos_async_answered", default=None
 )
 
 # What a forked child throws away. To close it would deafen the parent: their event
@@ -146,6 +150,7 @@ class SessionLease:
         guard.on_request_redirect.append(self._refuse)
         guard.on_connection_create_end.append(_tell_connected)
         guard.on_connection_reuseconn.append(_tell_connected)
+        guard.on_request_end.append(_tell_answered)
         guard.freeze()  # A session does this only to those it was constructed with.
         return guard
 
@@ -171,6 +176,16 @@ def on_connected(call: Callable[[], None]) -> Generator[None]:
     finally:
         calls.clear()
         _connected.reset(token)
+
+
+@contextmanager
+def on_answered(call: Callable[[aiohttp.ClientResponse], None]) -> Generator[None]:
+    """Call when a request of this task, inside the block, has got its status line."""
+    token = _answered.set(call)
+    try:
+        yield
+    finally:
+        _answered.reset(token)
 
 
 def check_url(
@@ -241,6 +256,16 @@ async def _tell_connected(
 ) -> None:
     for call in _connected.get() or ():
         call()
+
+
+async def _tell_answered(
+    session: aiohttp.ClientSession,
+    context: object,
+    params: aiohttp.TraceRequestEndParams,
+) -> None:
+    call = _answered.get()
+    if call is not None:
+        call(params.response)
 
 
 def _without_secrets(url: URL) -> str:

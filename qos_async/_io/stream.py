@@ -106,7 +106,7 @@ class Stream(Generic[N]):
             ring=self._links.work.ring,
         )
         # Without a detour: they are called a lot.
-        self.on_push = self._delivery.on_push
+        self.on_pushes = self._delivery.on_pushes
         self.on_time = self._delivery.on_time
         self._inboxes: dict[Inbox, None] = {}
         self._root: asyncio.Task[None] | None = None

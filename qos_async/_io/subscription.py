@@ -72,6 +72,8 @@ class Subscription(Generic[T]):
         self._source = source
         self._inbox = inbox
         self._topics_of = topics_of
+        self._buffer = inbox.buffer
+        self._ready = inbox.buffer.ready
         self._finalizer = weakref.finalize(self, source.abandon, inbox)
         self._finalizer.atexit = False
 
@@ -159,11 +161,10 @@ class Subscription(Generic[T]):
         return self
 
     async def __anext__(self) -> T:
-        inbox, buffer = self._inbox, self._inbox.buffer
-        while not buffer or inbox.alert:
-            buffer.pass_gaps()
+        while not self._ready or self._inbox.alert:
+            self._buffer.pass_gaps()
             await self._wait()
-        tick: T = buffer.take()
+        tick: T = self._buffer.take()
         return tick
 
     def batches(
@@ -253,7 +254,7 @@ class _Batches(Generic[T]):
             self._empty_at = clock()
         if len(buffer) < self._max_items:
             await self._fill(self._empty_at + self._max_wait)
-        batch = [buffer.take() for _ in range(min(len(buffer), self._max_items))]
+        batch: list[T] = buffer.take_all(self._max_items)
         self._empty_at = -math.inf if buffer else clock()
         return batch
 
@@ -264,4 +265,4 @@ class _Batches(Generic[T]):
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout_at(until):
                 while len(buffer) < self._max_items and not inbox.ended:
-                    await inbox.wait()
+                    await inbox.wait(self._max_items)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from collections.abc import Sequence
 from ssl import SSLContext
 from typing import Any, Literal, Protocol
 
@@ -18,7 +19,8 @@ from qos_async._io.faults import DISTRUST, fault
 from qos_async._io.pace import Pace
 from qos_async._io.retry import retry_after
 from qos_async._io.secret import Secret
-from qos_async._io.sessions import RedirectRefusedError, SessionLease
+from qos_async._io.sessions import RedirectRefusedError, SessionLease, on_answered
+from qos_async._io.splitter import Batch, put_in_front
 from qos_async.config import Timing
 from qos_async.errors import (
     AuthenticationError,
@@ -90,8 +92,8 @@ class LinkClosed(TransportError):  # noqa: N818 - an ending, not always a fault
 class Socket(Protocol):
     """An open link that carries whole frames."""
 
-    async def receive(self) -> bytes:
-        """Wait for the next frame.
+    async def receive(self) -> Sequence[bytes]:
+        """Wait for the next frames, one at least: what has come together, in order.
 
         Raises:
             LinkClosed: When there is none to come.
@@ -185,7 +187,8 @@ class AiohttpTransport:
         await pace.turn()
         try:
             with anyio.fail_after(self._timing.connect_timeout):
-                ws = await _connect(session, url, headers, self._options)
+                with on_answered(_quicken):
+                    ws = await _connect(session, url, headers, self._options)
             return _AiohttpSocket(ws, self._timing, self._secret, pace)
         except RedirectRefusedError as exc:
             return self._moved(str(exc))
@@ -245,6 +248,10 @@ class AiohttpTransport:
         )
 
 
+def _quicken(response: aiohttp.ClientResponse) -> None:
+    put_in_front(getattr(response.connection, "protocol", None))
+
+
 async def _connect(
     session: aiohttp.ClientSession,
     url: URL,
@@ -272,11 +279,12 @@ class _AiohttpSocket:
         self._secret = secret
         self._pace = pace
 
-    async def receive(self) -> bytes:
+    async def receive(self) -> Sequence[bytes]:
         message = await self._ws.receive()
+        if isinstance(message, Batch):
+            return message.data
         if message.type in _DATA:
-            data: bytes = message.data
-            return data
+            return (message.data,)
         raise self._ended(message)
 
     def _ended(self, message: Any) -> LinkClosed:

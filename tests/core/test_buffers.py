@@ -53,6 +53,47 @@ def test_the_default_size_is_that_of_the_documentation():
 
 
 @pytest.mark.parametrize("policy", POLICIES, ids=repr)
+@given(
+    steps=st.lists(
+        st.integers(1, 30)
+        | st.integers(1, 9).map(float)
+        | st.just("mark")
+        | st.just("event"),
+        max_size=12,
+    )
+)
+def test_many_at_once_are_as_one_by_one(policy: Policy, steps: list[Any]):
+    many, single = policy.open(), policy.open()
+    second = 0
+    for step in steps:
+        if isinstance(step, int):
+            ticks = [tick(second + n, f"US:{n % 4}") for n in range(step)]
+            second += step
+            outcomes = _lagged(many.put_all, ticks), _lagged(single.put, *ticks)
+            assert outcomes[0] == outcomes[1]
+        elif isinstance(step, float) and len(single):
+            count = min(int(step), len(single))
+            assert many.take_all(int(step)) == [single.take() for _ in range(count)]
+        elif step == "mark":
+            for buffer in (many, single):
+                buffer.mark(gap(second))
+        elif step == "event" and single.has_event:
+            assert many.take_event() == single.take_event()
+        assert bool(many.ready) == bool(single.ready) == (len(single) > 0)
+        assert (many.received, many.dropped) == (single.received, single.dropped)
+    assert events(many) == events(single)
+
+
+def _lagged(put: Any, *given_: Any) -> bool:
+    try:
+        for one in given_:
+            put(one)
+    except LaggedError:
+        return True
+    return False
+
+
+@pytest.mark.parametrize("policy", POLICIES, ids=repr)
 def test_what_is_put_comes_out_in_order(policy: Policy):
     buffer = policy.open()
     for second, symbol in enumerate(["US:A", "US:B", "US:C"]):

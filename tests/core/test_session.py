@@ -35,7 +35,7 @@ from qos_async.errors import (
     RequestTimeoutError,
     TransportError,
 )
-from qos_async.models import Trade
+from qos_async.models import Kline, Trade
 from tests.core.wires import (
     ACKED_AT,
     PUSHES,
@@ -930,3 +930,15 @@ def test_the_key_in_a_servers_words_is_hidden():
         shown = str(event.error) if isinstance(event, Expelled) else str(event)
         assert "s3cr3t" not in shown
         assert "***" in shown
+
+
+def test_a_burst_of_pushes_is_read_at_once_or_not_at_all():
+    one = session()
+    one.link_up(0.0)
+    pushes = one.receive_pushes([encoded(PUSHES["T"]), encoded(PUSHES["K"])], 30.0)
+    assert [type(push) for push in pushes] == [Trade, Kline]
+    heard_until = one.wake_at()
+    for other in (b'{"type":"H","msg":"OK"}', b"{", b'{"tp":"Z"}'):
+        assert not one.receive_pushes([encoded(PUSHES["T"]), other], 40.0)
+    assert one.wake_at() == heard_until
+    assert (one.stats.answers, one.stats.unreadable, one.stats.unknown) == (0, 0, 0)

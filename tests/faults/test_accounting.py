@@ -37,11 +37,11 @@ class Witness:
     def _watch(self, peer: Peer) -> None:
         receive = peer.receive
 
-        async def counted() -> bytes:
-            data = await receive()
-            self.frames += 1
-            self.size += len(data)
-            return data
+        async def counted() -> list[bytes]:
+            frames = await receive()
+            self.frames += len(frames)
+            self.size += sum(map(len, frames))
+            return frames
 
         peer.receive = counted  # type: ignore[method-assign]
 

@@ -2,9 +2,46 @@
 
 from __future__ import annotations
 
-from qos_async import DropOldest, LimitError, RejectedError, Strict, Topic
+import asyncio
+from datetime import UTC, datetime
+
+import pytest
+
+from qos_async import (
+    DropOldest,
+    Gap,
+    Interval,
+    Kline,
+    LimitError,
+    RejectedError,
+    Strict,
+    Topic,
+    Trade,
+)
 from qos_async._io.inbox import Inbox
 from qos_async.errors import AuthenticationError, RequestTimeoutError
+
+GAP = Gap(
+    topic=Topic("trade", "US:AAPL"),
+    since=datetime.fromtimestamp(1, UTC),
+    until=datetime.fromtimestamp(2, UTC),
+    reason="cut",
+    status="filled",
+)
+trade: Trade[float] = Trade(symbol="US:AAPL", price=1.0)
+
+
+def bar(second: int) -> Kline[float]:
+    return Kline(
+        symbol="US:AAPL",
+        timestamp=second,
+        open=1.0,
+        high=1.0,
+        low=1.0,
+        close=1.0,
+        interval=Interval.MIN_1,
+    )
+
 
 AAPL, TSLA = Topic("trade", "US:AAPL"), Topic("trade", "US:TSLA")
 
@@ -13,6 +50,40 @@ def inbox(*topics: Topic) -> Inbox:
     made = Inbox(DropOldest(), final=False)
     made.want(topics)
     return made
+
+
+@pytest.mark.virtual_time
+async def test_a_reader_may_sleep_until_many_ticks_wait_or_there_is_news():
+    one = inbox(AAPL)
+    for news in ("ticks", "gap", "end"):
+        sleeping = asyncio.create_task(one.wait(5))
+        await asyncio.sleep(0)
+        one.share += [trade] * 2
+        one.deliver_share()
+        one.deliver(trade)
+        await asyncio.sleep(1)
+        assert not sleeping.done()
+        match news:
+            case "ticks":
+                one.deliver(trade)
+                one.deliver(trade)
+            case "gap":
+                one.tell(GAP, 0)
+            case _:
+                one.end()
+        await asyncio.sleep(0)
+        assert sleeping.done()
+        await sleeping
+        one.buffer.take_all(99)
+
+
+async def test_a_share_of_a_reader_of_finished_klines_holds_growing_ones_back():
+    one = Inbox(DropOldest(), final=True)
+    one.share += [bar(60), bar(60), bar(120), bar(180)]
+    one.deliver_share()
+    assert [k.timestamp for k in one.buffer.take_all(9)] == [60, 120]
+    assert one.unfinished == 2
+    assert not one.share
 
 
 def test_a_refusal_is_told_once_and_the_rest_lives_on():

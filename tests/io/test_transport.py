@@ -3,21 +3,44 @@
 from __future__ import annotations
 
 import asyncio
+import re
+from base64 import b64encode
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from hashlib import sha1
 from typing import Any
 
 import pytest
 from aiohttp import WSMsgType, web
+from aiohttp.http import WS_KEY
 from yarl import URL
 
 from qos_async import AuthenticationError, ClosedError, Timing, TransportError
+from qos_async._io import transport as transport_module
 from qos_async._io.secret import Secret
 from qos_async._io.sessions import SessionLease
-from qos_async._io.transport import AiohttpTransport, DialError, LinkClosed
+from qos_async._io.transport import (
+    AiohttpTransport,
+    DialError,
+    LinkClosed,
+    Socket,
+)
+from qos_async.sim.blast import text_frame
 from tests.canary import assert_absent
 from tests.io.servers import serving
 from tests.peers import KEY
+
+
+def _nowhere(protocol: Any) -> None:
+    """Leave aiohttp's reader alone."""
+
+
+@pytest.fixture(autouse=True, params=["split", "one by one"])
+def _reading(request, monkeypatch):
+    """Run every test on each of the ways in which frames are read."""
+    if request.param == "one by one":
+        monkeypatch.setattr(transport_module, "put_in_front", _nowhere)
+
 
 TIMING = Timing(request_timeout=0.2, connect_timeout=0.5, close_timeout=0.2)
 
@@ -58,6 +81,13 @@ async def linger(ws: web.WebSocketResponse) -> None:
     await ws.receive()
 
 
+async def frames_of(socket: Socket, count: int) -> list[bytes]:
+    frames: list[bytes] = []
+    while len(frames) < count:
+        frames += await socket.receive()
+    return frames
+
+
 @pytest.mark.parametrize("key_in", ["header", "url"])
 async def test_the_key_goes_where_it_was_told_to(key_in):
     seen = []
@@ -75,6 +105,62 @@ async def test_the_key_goes_where_it_was_told_to(key_in):
     assert seen == [(KEY, None) if key_in == "header" else (None, KEY)]
 
 
+async def test_frames_that_come_together_are_received_together():
+    # Should aiohttp change what the splitter stands on, this is how we hear of it.
+    async def talk(ws: web.WebSocketResponse) -> None:
+        ws._req.transport.write(text_frame(b"{}") * 99)  # type: ignore[union-attr]
+        await linger(ws)
+
+    async with talking(talk) as transport:
+        socket = await transport.dial()
+        if len(await socket.receive()) == 1:
+            assert vars(transport_module)["put_in_front"] is _nowhere
+        await socket.close(polite=True)
+
+
+async def test_frames_that_come_with_the_handshake_are_read_whole():
+    cut = text_frame(b"first") + text_frame(b"second")[:4]
+    server, url = await upgrading(cut, text_frame(b"second")[4:] + text_frame(b"third"))
+    async with server, dialling(url) as transport:
+        socket = await transport.dial()
+        assert await frames_of(socket, 3) == [b"first", b"second", b"third"]
+        await socket.close(polite=False)
+        await asyncio.sleep(0.05)  # The server closes its end.
+
+
+async def test_a_server_has_to_wait_for_as_long_as_nobody_reads():
+    written, much = 0, 200_000_000
+    blocked = asyncio.Event()
+    block = b"".join(text_frame(b"%05d" % n + b"x" * 65) for n in range(10_000))
+
+    async def talk(ws: web.WebSocketResponse) -> None:
+        nonlocal written
+        line: Any = ws._req.transport  # type: ignore[union-attr]
+        while written < much:
+            line.write(block)
+            written += len(block)
+            try:
+                async with asyncio.timeout(0.3):
+                    while line.get_write_buffer_size():  # noqa: ASYNC110 - polled
+                        await asyncio.sleep(0.001)
+            except TimeoutError:
+                blocked.set()
+                break
+        await linger(ws)
+
+    async with talking(talk) as transport:
+        socket = await transport.dial()
+        async with asyncio.timeout(10):
+            await blocked.wait()
+        assert written < much / 4
+        count = written // len(block) * 10_000
+        frames = await frames_of(socket, count)
+        assert [int(frame[:5]) for frame in frames] == [
+            n % 10_000 for n in range(count)
+        ]
+        await socket.close(polite=True)
+
+
 @pytest.mark.fault("P13", "P14")
 async def test_text_and_binary_frames_come_as_bytes():
     async def talk(ws: web.WebSocketResponse) -> None:
@@ -84,8 +170,7 @@ async def test_text_and_binary_frames_come_as_bytes():
 
     async with talking(talk) as transport:
         socket = await transport.dial()
-        assert await socket.receive() == b"text"
-        assert await socket.receive() == b"\xff binary"
+        assert await frames_of(socket, 2) == [b"text", b"\xff binary"]
         await socket.close(polite=True)
 
 
@@ -201,6 +286,30 @@ async def test_a_refused_upgrade_says_what_it_means(status, kind):
         assert_absent(KEY, caught.value)
         if isinstance(caught.value, DialError):
             assert caught.value.retry_after == 7
+
+
+async def upgrading(*writes: bytes) -> tuple[asyncio.Server, str]:
+    """Agree to a websocket, with more in the same write as the answer."""
+
+    async def handle(
+        reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        asked = (await reader.readuntil(b"\r\n\r\n")).decode()
+        [key] = re.findall(r"(?i)sec-websocket-key: (\S+)", asked)
+        accept = b64encode(sha1((key + WS_KEY.decode()).encode()).digest())
+        writer.write(
+            b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n"
+            b"Connection: Upgrade\r\nSec-WebSocket-Accept: " + accept + b"\r\n\r\n"
+        )
+        for data in writes:
+            writer.write(data)
+            await asyncio.sleep(0.05)
+        with suppress(ConnectionError):
+            await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(handle, "127.0.0.1", 0)
+    return server, f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
 
 
 async def answering(raw: bytes | None) -> tuple[asyncio.Server, str]:
