@@ -12,9 +12,9 @@ from __future__ import annotations
 
 from datetime import UTC, date, datetime
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, Generic, cast
+from typing import TYPE_CHECKING, Annotated, Any, Generic, cast
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from qos_async.enums import Interval, Session, Side, TradingStatus
 from qos_async.periods import bar_end
@@ -43,6 +43,10 @@ __all__ = [
     "TradingDay",
 ]
 
+# As long as ``time`` and ``end`` can be computed: until the year 5138, which is 1973 if
+# read as milliseconds. Bars may be older than 1970.
+_Second = Annotated[int, Meta(gt=-10_000_000_000, lt=100_000_000_000)]
+
 
 class Tick(
     Struct,
@@ -55,14 +59,15 @@ class Tick(
 
     Attributes:
         symbol: Canonical, such as ``"US:AAPL"``.
-        timestamp: The server's, in epoch seconds; 0 where it sent none.
+        timestamp: The server's, in epoch seconds; 0 where it sent none. What is
+            stamped before the year 1654 or after 5137 is unreadable.
         received_at: When this machine read it, in nanoseconds since the epoch;
             0 on fetched records.
         recovered: Whether it was fetched after an outage instead of pushed.
     """
 
     symbol: str
-    timestamp: int = 0
+    timestamp: _Second = 0
     received_at: int = 0
     recovered: bool = False
 
@@ -96,7 +101,7 @@ class SessionQuote(
     low: N | None = None
     volume: N | None = None
     turnover: N | None = None
-    timestamp: int = 0
+    timestamp: _Second = 0
 
     @property
     def time(self) -> datetime:

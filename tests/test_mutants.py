@@ -331,8 +331,8 @@ MUTANTS = [
     Mutant(
         "what carries a type is a reply",
         "wire",
-        "            if tp is None:\n",
-        "            if tp is None or b'\"type\"' in data:\n",
+        "            if tp in _CHANNELS:\n                return self",
+        "            if tp in _CHANNELS and b'\"type\"' not in data:\n                return self",
         ("tests.core.test_wire::test_tp_decides_over_type",),
     ),
     Mutant(

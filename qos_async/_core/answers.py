@@ -13,7 +13,6 @@ from typing import Generic, Protocol, TypeVar
 from msgspec import Struct
 from msgspec.structs import force_setattr
 
-from qos_async._core.text import printable
 from qos_async.enums import Market
 from qos_async.errors import DecodeError
 from qos_async.models import Kline, N, Product, Tick, Trade, TradingDay
@@ -62,7 +61,7 @@ def trades_by_symbol(rows: Iterable[Trade[N]] | None) -> dict[str, list[Trade[N]
     for row in rows or ():
         sent = row.symbol
         symbol = names[sent] = names.get(sent) or _canonical(sent)
-        _rename(row, symbol)
+        _adopt(row, symbol)
         found.setdefault(symbol, []).append(row)
     _ascend(found.values())
     return found
@@ -75,7 +74,7 @@ def bars_by_symbol(groups: Iterable[Bars[N]] | None) -> dict[str, list[Kline[N]]
         if group.bars:
             symbol = _canonical(group.symbol)
             for bar in group.bars:
-                _rename(bar, symbol)
+                _adopt(bar, symbol)
             found[symbol] = group.bars
     _ascend(found.values())
     return found
@@ -126,14 +125,18 @@ def _timestamp(row: Tick) -> int:
 
 def _settle(row: _Record) -> str:
     symbol = _canonical(row.symbol)
-    _rename(row, symbol)
+    _adopt(row, symbol)
     return symbol
 
 
-def _rename(row: _Record, symbol: str) -> None:
+def _adopt(row: _Record, symbol: str) -> None:
     # Nobody has seen this record yet: to everybody who will, it is frozen.
     if row.symbol != symbol:
         force_setattr(row, "symbol", symbol)  # type: ignore[arg-type]
+    # These two are ours to say, whatever the server sent by that name.
+    if isinstance(row, Tick) and (row.received_at or row.recovered):
+        force_setattr(row, "received_at", 0)
+        force_setattr(row, "recovered", False)
 
 
 def _canonical(sent: str) -> str:
@@ -150,5 +153,5 @@ def _day(text: str) -> TradingDay:
     except ValueError:
         day = None
     if day is None:
-        raise DecodeError(f"cannot read a trading day: {printable(text)}")
+        raise DecodeError("cannot read a trading day (it does not begin with a date)")
     return TradingDay(date=day, half_day=kind.strip() == "H")

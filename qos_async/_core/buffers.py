@@ -280,8 +280,8 @@ class _Conflating(Generic[T]):
             self.put(tick)
 
     def mark(self, gap: Gap) -> None:
-        earlier = self._waiting.pop(gap.topic, None)
-        if isinstance(earlier, Gap):
+        earlier = self._waiting.get(gap.topic)
+        if isinstance(earlier, Gap):  # It stays where it is: before what it hides.
             gap = gap.widened(earlier)
         else:
             self._gaps += 1

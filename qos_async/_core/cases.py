@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from decimal import Decimal
 from typing import Any, Generic, TypeVar
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from qos_async._core.gaps import GapStatus, Outage
 from qos_async._core.merging import Identity, identity, merge
@@ -22,12 +24,14 @@ ASKED_TRADES = 50
 """The server's whole memory of trades (section 5.7)."""
 
 _HELD = 10_000
+_NOWHERE = -1
 _SECONDS = {
     Interval.DAY: 86_400,
     Interval.WEEK: 7 * 86_400,
     Interval.MONTH: 28 * 86_400,
     Interval.YEAR: 365 * 86_400,
 }
+_LONGEST = {**_SECONDS, Interval.MONTH: 31 * 86_400, Interval.YEAR: 366 * 86_400}
 
 
 class Healing(Struct, frozen=True):
@@ -72,13 +76,13 @@ class Case(Generic[T]):
 
     Attributes:
         outage: Since when it was interrupted, and why.
-        restored_at: When it was live again, in the caller's time.
+        restored_at: When it was live again on this link, in the caller's time.
+        live_at: When it was live again for the last time.
         acked_at: The server's second in the acknowledgement, if it told.
         held: Live ticks since then, held back.
         stash: Ticks held back on an earlier link that was lost before a decision.
         asks: Whether an answer of the server could help now.
         live: Whether its link still stands.
-        held_since: Since when ticks are held back on this link.
     """
 
     def __init__(
@@ -87,7 +91,7 @@ class Case(Generic[T]):
         self.topic = topic
         self.outage = outage
         self.tail = tuple(tail)
-        self.restored_at = self.held_since = now
+        self.restored_at = self.live_at = now
         self.acked_at: int | None = None
         self.held: list[T] = []
         self.stash: list[T] = []
@@ -134,7 +138,7 @@ class Case(Generic[T]):
         return Healing(
             self.topic,
             self.outage,
-            self.restored_at,
+            self.live_at,
             status,
             tuple(recovered),
             tuple(self.held),
@@ -182,24 +186,57 @@ class _Trades(Case[Trade[Any]]):
 
     def close(self) -> Healing:
         merged = self._merged()
-        # What came before the last hole was received: told in any case, and once.
-        # An answer that begins in the middle of a second lacks the oldest of that.
-        own: dict[Identity, list[Trade[Any]]] = {}
-        for trade in self.stash:
-            own.setdefault(identity(trade), []).append(trade)
-        fetched = [
-            mine.pop() if (mine := own.get(identity(trade))) else trade
-            for trade in reversed(merged.recovered)
-        ]
-        known = set(map(id, fetched))
-        left = [trade for trade in self.stash if id(trade) not in known]
-        both = sorted([*left, *reversed(fetched)], key=lambda trade: trade.timestamp)
-        denied = merged.status == "filled" and left
+        both, whole = _interleaved(self.stash, merged.recovered)
+        denied = merged.status == "filled" and not whole
         return self._healing("unverified" if denied else merged.status, both)
 
     def set_back(self) -> None:
         super().set_back()
         self.window = None
+
+
+def _interleaved(
+    stash: Sequence[Trade[Any]], fetched: Sequence[Trade[Any]]
+) -> tuple[list[Trade[Any]], bool]:
+    """Put what was fetched between what was received before the last hole.
+
+    That is told in any case, once, and in the order in which it came. Of copies alike
+    the newest are those that were fetched again.
+
+    Returns:
+        All of them, and whether all of the stash was fetched again.
+    """
+    places: dict[Identity, list[int]] = {}
+    for place, trade in enumerate(stash):
+        places.setdefault(identity(trade), []).append(place)
+    overlap = any(identity(trade) in places for trade in fetched)
+    # For each: whether it was received, and before which place it belongs.
+    found: list[tuple[bool, int]] = []
+    place = _NOWHERE if overlap else len(stash)
+    for trade in reversed(fetched):
+        mine = places.get(identity(trade))
+        place = mine.pop() if mine else place
+        found.append((mine is not None, place))
+    both: list[Trade[Any]] = []
+    told = 0
+    for trade, (received, place) in zip(fetched, reversed(found), strict=True):
+        until = place + 1 if received else told
+        while not received and until < len(stash):
+            if not _precedes(stash[until], trade, known=until < place):
+                break
+            until += 1
+        both += stash[told:until]
+        told = max(told, until)
+        if not received:
+            both.append(trade)
+    return [*both, *stash[told:]], not any(places.values())
+
+
+def _precedes(one: Trade[Any], other: Trade[Any], *, known: bool) -> bool:
+    # Within a second it is known if a later trade was both received and fetched, or none
+    # was: then what was fetched begins later. Else it does not reach as far.
+    same = one.timestamp == other.timestamp
+    return one.timestamp < other.timestamp or (same and known)
 
 
 class _Klines(Case[Kline[Any]]):
@@ -210,23 +247,68 @@ class _Klines(Case[Kline[Any]]):
         return self.close()
 
     def close(self) -> Healing:
-        bars = {bar.timestamp: bar for bar in (*self.stash, *(self.rows or ()))}
-        last = self.tail[-1] if self.tail else None
-        until = self.held[0].timestamp if self.held else math.inf
-        missed = [
+        missed = self._missed()
+        # The end of an old bar may be pushed late: it stands where its bar does.
+        newest = missed[-1].timestamp if missed else -math.inf
+        early = [bar for bar in self.held if bar.timestamp <= newest]
+        both = sorted([*early, *missed], key=lambda bar: bar.timestamp)
+        held = [bar for bar in self.held if bar.timestamp > newest]
+        return replace(self._healing(self._status(), both), held=tuple(held))
+
+    def set_back(self) -> None:
+        super().set_back()
+        self.rows = None
+
+    def _missed(self) -> list[Kline[Any]]:
+        """Give the newest state of each bar that no held push tells, oldest first."""
+        bars: dict[int, Kline[Any]] = {}
+        for bar in (*self.stash, *(self.rows or ())):
+            mine = bars.get(bar.timestamp)
+            if mine is None or _goes_on(bar, mine):
+                bars[bar.timestamp] = bar
+        told = {bar.timestamp: bar for bar in (*self.tail[-1:], *self.held)}
+        oldest = self.tail[-1].timestamp if self.tail else -math.inf
+        growing = max((bar.timestamp for bar in self.held), default=None)
+        return [
             bars[start]
             for start in sorted(bars)
-            if start < until and (last is None or _goes_on(bars[start], last))
+            if start >= oldest
+            and start != growing  # The pushes go on with it.
+            and (start not in told or _goes_on(bars[start], told[start]))
         ]
-        return self._healing(self._status(last), missed)
 
-    def _status(self, last: Kline[Any] | None) -> GapStatus:
+    def _status(self) -> GapStatus:
         if not self.rows:
             return "unfilled"
-        if last is None:
+        if not self.tail or not self._reaches_present(self.rows) or self._lags():
             return "unverified"
-        reaches_back = self.rows[0].timestamp <= last.timestamp
+        reaches_back = self.rows[0].timestamp <= self.tail[-1].timestamp
         return "filled" if reaches_back else "partial"
+
+    def _reaches_present(self, rows: list[Kline[Any]]) -> bool:
+        """Whether the answer ends in what is live, or in the bar of the restore."""
+        newest = rows[-1]
+        if self.acked_at is not None:
+            interval = newest.interval
+            length = _LONGEST.get(interval, interval * 60)
+            if newest.timestamp + length > self.acked_at:
+                return True
+        # A push of the bar that was last delivered may be the late end of that.
+        news = [bar for bar in self.held if bar.timestamp > self.tail[-1].timestamp]
+        live = news or (self.held if self.acked_at is None else [])
+        return bool(live) and newest.timestamp >= live[0].timestamp
+
+    def _lags(self) -> bool:
+        """Whether the answer has a bar in an older state than a link brought it."""
+        rows = {bar.timestamp: bar for bar in self.rows or ()}
+        oldest = min(rows)
+        return any(
+            bar.timestamp >= oldest
+            and (
+                bar.timestamp not in rows or _volume(rows[bar.timestamp]) < _volume(bar)
+            )
+            for bar in (*self.tail[-1:], *self.stash)
+        )
 
 
 class _State(Case[Any]):
@@ -266,9 +348,13 @@ def bars_since(outage: Outage, interval: Interval, now: float) -> int:
 def _goes_on(bar: Kline[Any], last: Kline[Any]) -> bool:
     """Whether ``bar`` tells more than the last one that was delivered."""
     if bar.timestamp == last.timestamp:
-        older = (bar.volume or 0) < (last.volume or 0)
+        older = _volume(bar) < _volume(last)
         return not older and _figures(bar) != _figures(last)
     return bar.timestamp > last.timestamp
+
+
+def _volume(bar: Kline[Any]) -> Decimal:
+    return Decimal(bar.volume or 0)  # As text, "9" would be more than "10".
 
 
 def _figures(bar: Kline[Any]) -> tuple[Any, ...]:

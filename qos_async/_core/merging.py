@@ -36,6 +36,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from decimal import Decimal, InvalidOperation
 from itertools import pairwise
 from typing import Any, Generic, Literal, TypeAlias
 
@@ -56,7 +57,18 @@ _RANKS: tuple[GapStatus, ...] = ("filled", "partial", "unverified", "unfilled")
 
 def identity(trade: Trade[Any]) -> Identity:
     """Give all that tells one trade of a symbol from another."""
-    return trade.timestamp, trade.price, trade.size
+    return trade.timestamp, _number(trade.price), _number(trade.size)
+
+
+def _number(value: object) -> object:
+    # As text, one number may be written in several ways.
+    if not isinstance(value, str):
+        return value
+    try:
+        number = Decimal(value)
+    except InvalidOperation:
+        return value
+    return number if number.is_finite() else value
 
 
 class Merged(Struct, Generic[N], frozen=True):
@@ -100,7 +112,8 @@ def merge(
     In every verdict, and whatever is wrong with the input, nothing is told more often
     (in ``tail``, ``recovered`` and ``live``) than the answer or the pushes have it.
     Where the sides disagree, only the seconds between ``tail`` and ``live`` are
-    recovered; without a tail nothing, as all may be older than the subscription.
+    recovered; without a tail nothing, as all may be older than the subscription, and of
+    an answer with more rows than asked for nothing, as it is to another question.
 
     Args:
         tail: What was delivered before the outage, as in C4, in that order.
@@ -111,7 +124,7 @@ def merge(
     """
     if not window:
         return Merged("unfilled")
-    if not tail:
+    if not tail or len(window) > asked:
         return Merged("unverified")
     sides = _Sides(tail, window, live, asked)
     # Each cut is sound. The first decides a quiet topic at its first push; the second

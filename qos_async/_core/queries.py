@@ -1,8 +1,9 @@
 """One-off questions, described once and asked over either transport.
 
 A ``Query`` says where to ask, what to say and how to read the answer. Questions
-about many symbols come as a list, one for every ``chunk`` of them; ``merge`` puts
-the answers together again.
+about many symbols come as a list, one for every ``chunk`` of them, and more of them
+where an answer would be too large for one frame; ``merge`` puts the answers together
+again.
 """
 
 from __future__ import annotations
@@ -48,6 +49,9 @@ TRADES_MAX = 50
 KLINES_MAX = 1000
 """The most klines one question may ask for (sections 4.6 and 4.7)."""
 
+_ROWS = 20_000  # In one answer: a frame may not be larger than 16 MiB.
+_SNAPSHOTS = 5_000
+_DEPTHS = 2_000
 _FAR_FUTURE = 100_000_000_000  # In seconds the year 5138; in milliseconds, 1973.
 
 
@@ -116,22 +120,26 @@ class Queries(Generic[N]):
         self, symbols: Iterable[str]
     ) -> list[Query[dict[str, Instrument[N]]]]:
         """Ask what does not change during a day (sections 4.2, 5.11)."""
-        return self._about(symbols, "/instrument-info", "RI", {}, self._instruments)
+        parts = self._parts(symbols, _SNAPSHOTS)
+        return _about(parts, "/instrument-info", "RI", {}, self._instruments)
 
     def snapshots(self, symbols: Iterable[str]) -> list[Query[dict[str, Snapshot[N]]]]:
         """Ask for the state of the trading day (sections 4.3, 5.6)."""
-        return self._about(symbols, "/snapshot", "RS", {}, self._snapshots)
+        parts = self._parts(symbols, _SNAPSHOTS)
+        return _about(parts, "/snapshot", "RS", {}, self._snapshots)
 
     def depths(self, symbols: Iterable[str]) -> list[Query[dict[str, Depth[N]]]]:
         """Ask for order books (sections 4.4, 5.8)."""
-        return self._about(symbols, "/depth", "RD", {}, self._depths)
+        parts = self._parts(symbols, _DEPTHS)
+        return _about(parts, "/depth", "RD", {}, self._depths)
 
     def trades(
         self, symbols: Iterable[str], *, count: int = 1
     ) -> list[Query[dict[str, list[Trade[N]]]]]:
         """Ask for the last 1 to 50 trades, oldest first (sections 4.5, 5.7)."""
         more = {"count": _count(count, TRADES_MAX)}
-        return self._about(symbols, "/trade", "RT", more, self._trades)
+        parts = self._parts(symbols, _ROWS // count)
+        return _about(parts, "/trade", "RT", more, self._trades)
 
     def klines(
         self,
@@ -183,19 +191,6 @@ class Queries(Generic[N]):
             lambda data: products_by_market(asked, self._products(data)),
         )
 
-    def _about(
-        self,
-        symbols: Iterable[str],
-        path: str,
-        operation: str,
-        more: dict[str, Any],
-        reader: _Reader[T],
-    ) -> list[Query[T]]:
-        return [
-            Query(path, operation, {"codes": pack(part), **more}, part, reader)
-            for part in self._parts(symbols)
-        ]
-
     def _about_klines(
         self, symbols: Iterable[str], path: str, operation: str, terms: dict[str, int]
     ) -> list[Query[dict[str, list[Kline[N]]]]]:
@@ -207,13 +202,13 @@ class Queries(Generic[N]):
                 part,
                 self._klines,
             )
-            for part in self._parts(symbols)
+            for part in self._parts(symbols, _ROWS // terms["co"])
         ]
 
-    def _parts(self, symbols: Iterable[str]) -> Iterator[tuple[str, ...]]:
-        asked = split(symbols)
-        for start in range(0, len(asked), self._chunk):
-            yield asked[start : start + self._chunk]
+    def _parts(self, symbols: Iterable[str], most: int) -> Iterator[tuple[str, ...]]:
+        asked, size = split(symbols), min(self._chunk, most)
+        for start in range(0, len(asked), size):
+            yield asked[start : start + size]
 
 
 def merge(
@@ -250,6 +245,19 @@ def epoch(value: datetime | float) -> int:
     if abs(value) >= _FAR_FUTURE:
         raise ValueError(f"{value!r} is too far off: expected epoch seconds, not ms")
     return math.floor(value)
+
+
+def _about(
+    parts: Iterable[tuple[str, ...]],
+    path: str,
+    operation: str,
+    more: dict[str, Any],
+    reader: _Reader[T],
+) -> list[Query[T]]:
+    return [
+        Query(path, operation, {"codes": pack(part), **more}, part, reader)
+        for part in parts
+    ]
 
 
 def _reader(type: Any, numbers: Any) -> _Reader[Any]:

@@ -75,8 +75,8 @@ class Recovery(Generic[N]):
         if case.live:
             return False
         case.live = True
-        case.restored_at = now
-        case.held_since = min(case.held_since, now)
+        case.live_at = now
+        case.restored_at = min(case.restored_at, now)
         return True
 
     def acknowledged(self, topic: Topic, second: int | None) -> None:
@@ -129,7 +129,7 @@ class Recovery(Generic[N]):
         for case in self.cases.values():
             case.set_back()
             case.live = False
-            case.held_since = math.inf
+            case.restored_at = math.inf
         return asked
 
     def slept(self, seconds: float) -> None:
@@ -137,17 +137,17 @@ class Recovery(Generic[N]):
         for case in self.cases.values():
             case.outage = case.outage.older(seconds)
 
-    def doubt(self, topics: Iterable[Topic], now: float) -> None:
+    def doubt(self, topics: Iterable[Topic]) -> None:
         """Record that topics may have missed something again, on the same link.
 
-        What was asked about them before does not count: the hole may be after it.
+        What was asked about them before does not count: the hole may be after it. But
+        the time in which they are decided does, or it might never come.
         """
         doubted = self.cases.keys() & topics
         for topic in doubted:
             case = self.cases[topic]
             case.set_back()
             case.live = False  # To be begun anew: for those, too, who joined since.
-            case.restored_at = now
         if doubted:
             for reqid, question in self._asked.items():
                 left = tuple(t for t in question.topics if t not in doubted)
@@ -214,7 +214,7 @@ class Recovery(Generic[N]):
 
     def _due(self, case: Case[Any]) -> float:
         asked_at = max(self._settled_at, case.restored_at)
-        return min(asked_at + _PATIENCE, case.held_since + _UNSETTLED)
+        return min(asked_at + _PATIENCE, case.restored_at + _UNSETTLED)
 
     def _live(self) -> Iterable[Case[Any]]:
         return (case for case in self.cases.values() if case.live)

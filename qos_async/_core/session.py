@@ -180,7 +180,7 @@ class Session(Generic[N]):
         topics = self._interruptions.doubted(outage, among=among)
         self._resumed |= topics
         if self.recovery is not None:
-            self.recovery.doubt(topics, now)
+            self.recovery.doubt(topics)
 
     # Frames in
 

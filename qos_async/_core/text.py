@@ -10,7 +10,8 @@ from qos_async.errors import AuthenticationError, LimitError, QosError, Rejected
 __all__ = ["excerpt", "printable", "refusal"]
 
 _LENGTH = 200
-_LOOKED_AT = 4096
+_LOOKED_AT = 16_384
+_LONGEST_KEY = 256 * 6  # As long as it may be, each character escaped for JSON or HTML.
 
 # The server has no error codes, only words; one text is public: "Key expired."
 # What it says of a "key" may also be about a field of ours: a bad key ends all, so only
@@ -46,8 +47,12 @@ def printable(data: bytes | str, length: int = _LENGTH) -> str:
 
 def excerpt(data: bytes, redact: Callable[[str], str]) -> str:
     """Show the beginning of what nobody could read, without the key."""
-    # Redacted before it is cut: half a key is still a secret.
-    return printable(redact(data[:_LOOKED_AT].decode("utf-8", "backslashreplace")))
+    # Redacted before it is cut: half a key is still a secret. Where a long text must be
+    # cut first, so must what may be such a half: with many keys in it, all that is left.
+    text = redact(data[:_LOOKED_AT].decode("utf-8", "backslashreplace"))
+    if len(data) <= _LOOKED_AT:
+        return printable(text)
+    return printable(text[:-_LONGEST_KEY]).removesuffix("…") + "…"
 
 
 def refusal(

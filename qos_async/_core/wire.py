@@ -77,6 +77,7 @@ class _Reply(Struct):
     reqid: Any = None
     time: Any = None
     data: Raw = Raw(b"null")
+    c: Any = None
 
 
 Message: TypeAlias = Push[N] | Reply | Unknown
@@ -106,31 +107,42 @@ class Frames(Generic[N]):
     def read(self, data: bytes) -> Message[N]:
         """Read any frame.
 
+        What has a ``tp`` is a push: of a kind of ours, garbled if the ``tp`` is empty
+        or that of such a kind in other letters, and ``Unknown`` if it is anything else.
+        Without one it is a reply if it has a ``msg`` or a ``reqid``, or a ``type`` and
+        no symbol; a push that lost its ``tp`` has none of these.
+
         Raises:
             DecodeError: If it is not JSON, or not shaped like anything we know.
         """
         try:
             # Pushes carry "tp", replies "type"; both may be "S", so "tp" decides.
             tp = _headers.decode(data).tp
-            if tp is None:
-                return _read_reply(data)
+            reply = _read_reply(data) if tp is None else None
         except (msgspec.MsgspecError, RecursionError, ValueError) as exc:
             reason = str(exc)
         else:
-            return self._pushes.decode(data) if tp in _CHANNELS else Unknown(tp)
+            if tp in _CHANNELS:
+                return self._pushes.decode(data)
+            if tp is not None and (kind := _kind(tp)) and kind not in _CHANNELS:
+                return Unknown(tp)
+            if reply is not None:
+                return reply
+            reason = "neither a push nor an answer"
         raise DecodeError(f"cannot read a frame ({reason})")
 
 
 def whose(data: bytes) -> Callable[[Topic], bool]:
     """Tell which topics a frame that cannot be read may be a push of.
 
-    As exactly as it can be made out: what is no JSON may be of any.
+    As exactly as it can be made out: what is no JSON may be of any, what has lost its
+    ``tp`` of any channel.
     """
     try:
         label = _labels.decode(data)
-        channel = _CHANNELS.get(label.tp)
+        channel = _CHANNELS.get(_kind(label.tp))
         symbol = canonical(label.c) if isinstance(label.c, str) else None
-    except (msgspec.MsgspecError, RecursionError, ValueError, TypeError):
+    except (msgspec.MsgspecError, RecursionError, ValueError):
         return lambda _: True
     interval = label.kt if type(label.kt) is int and label.kt in set(Interval) else None
     return lambda topic: (
@@ -147,9 +159,16 @@ def symbols_in(body: dict[str, Any]) -> tuple[str, ...]:
     return split(entries) if entries else ()
 
 
-def _read_reply(data: bytes) -> Reply:
+def _kind(tp: Any) -> str:
+    return tp.strip().upper() if isinstance(tp, str) else ""
+
+
+def _read_reply(data: bytes) -> Reply | None:
     # Judged with care: a reply that is lost holds up all that waits for its turn.
     raw = _replies.decode(data)
+    is_command = isinstance(raw.type, str) and raw.c is None
+    if raw.msg is None and raw.reqid is None and not is_command:
+        return None
     return Reply(
         type=raw.type if isinstance(raw.type, str) else "",
         msg=raw.msg if isinstance(raw.msg, str) else "",

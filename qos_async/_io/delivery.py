@@ -138,6 +138,13 @@ class Delivery:
             else:
                 recovery.acknowledged(topic, second)
 
+    def join(self, inbox: Inbox, topics: Iterable[Topic]) -> None:
+        """Spare one reader what is held back already of topics that it has joined."""
+        cases = {} if self._recovery is None else self._recovery.cases
+        for topic in cases.keys() & topics:
+            case = cases[topic]
+            inbox.spared[topic] = frozenset(map(id, (*case.stash, *case.held)))
+
     def part(self, inbox: Inbox, topics: Iterable[Topic]) -> None:
         """Give one reader what is held back of topics that it is about to leave."""
         if self._recovery is None or inbox.ended:
@@ -152,7 +159,8 @@ class Delivery:
             if topic in inbox.interrupted:
                 self._make_good(healing, (inbox,))
             for tick in healing.held:
-                self._hand_out(tick, (inbox,))
+                self._release(tick, topic, (inbox,))
+            inbox.spared.pop(topic, None)
 
     def finish(self) -> None:
         """Hand out what is still held back: no more will come."""
@@ -182,10 +190,12 @@ class Delivery:
             route.tail.extend(healing.recovered)
         for tick in healing.held:
             route.tail.append(tick)
-            self._hand_out(tick, route.watchers)
+            self._release(tick, topic, route.watchers)
+        for inbox in route.watchers:
+            inbox.spared.pop(topic, None)
 
     def _make_good(self, healing: Healing, missed: tuple[Inbox, ...]) -> None:
-        gap, torn = _gap(healing), healing.status == "unfilled"
+        gap, torn = _gap(healing), healing.status in ("unfilled", "unverified")
         for inbox in missed:
             self._stats.gaps[gap.status] += 1
             self._stats.recovered += healing.fetched
@@ -193,9 +203,13 @@ class Delivery:
         for place, tick in enumerate(healing.recovered):
             if place < gap.recovered:
                 force_setattr(tick, "recovered", True)
-            if torn:  # Links that did not last brought these.
+            # Nobody saw how a bar ended that was brought in the midst of this.
+            brought = torn and tick.received_at
+            if brought:
                 _tear(missed, gap.topic)
-            self._hand_out(tick, missed)
+            self._release(tick, gap.topic, missed)
+            if brought:
+                _tear(missed, gap.topic)
         if torn:
             _tear(missed, gap.topic)
 
@@ -223,6 +237,11 @@ class Delivery:
         if healing is not None:
             self.heal(healing)
         return True
+
+    def _release(self, tick: Any, topic: Topic, inboxes: tuple[Inbox, ...]) -> None:
+        for inbox in inboxes:
+            if id(tick) not in inbox.spared.get(topic, ()):
+                self._hand_out(tick, (inbox,))
 
     def _hand_out(self, tick: Any, inboxes: tuple[Inbox, ...]) -> None:
         for inbox in inboxes:

@@ -34,6 +34,8 @@ class Inbox:
         topics: What is subscribed, refused topics excepted.
         pending: Those of ``topics`` that the server has not decided yet.
         live: Those of ``topics`` that have been live, so that an outage is a gap.
+        spared: Ticks, by their ids, that were held back when it joined their topic, so
+            that they are none of its own.
         interrupted: Those that were live before an outage that was not told of yet.
         arrived: Rings when there is something to read, or nothing more to come.
         decided: Rings when the server has decided on topics.
@@ -53,6 +55,7 @@ class Inbox:
         self.pending: set[Topic] = set()
         self.live: set[Topic] = set()
         self.interrupted: set[Topic] = set()
+        self.spared: dict[Topic, frozenset[int]] = {}
         self.arrived = Bell()
         self.decided = Bell()
         self.ended = False

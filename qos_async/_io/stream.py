@@ -262,6 +262,7 @@ class Stream(Generic[N]):
         fresh = [t for t in dict.fromkeys(topics) if t not in inbox.topics]
         self._check_room(fresh)
         inbox.want(fresh)
+        self._delivery.join(inbox, fresh)
         for topic in fresh:
             self._routes.add(topic, inbox)
         registry = self._session.registry

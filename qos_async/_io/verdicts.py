@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from qos_async._core.queries import Query
-from qos_async._core.text import printable, refusal
+from qos_async._core.text import excerpt, refusal
 from qos_async._io.retry import Outcome
 from qos_async._io.secret import Secret
 from qos_async.errors import (
@@ -94,9 +94,8 @@ def _read(query: Query[T], data: bytes, secret: Secret) -> Outcome[T]:
     try:
         return Outcome(value=query.read(data))
     except DecodeError as exc:
-        reason = str(exc).removesuffix(printable(data))
-    # Redacted before it is cut: half a key is still a secret.
-    shown = printable(secret.redact(_text(data))) if "(" in reason else ""
+        reason = str(exc)
+    shown = excerpt(data, secret.redact) if "(" in reason else ""
     return Outcome(error=DecodeError(f"{query.path}: {secret.redact(reason)}{shown}"))
 
 
@@ -139,9 +138,5 @@ def _moved(path: str, status: int) -> ConnectError:
 
 
 def _unreadable(path: str, body: bytes, secret: Secret) -> DecodeError:
-    shown = printable(secret.redact(_text(body)))
+    shown = excerpt(body, secret.redact)
     return DecodeError(f"{path}: the answer is not what the document says: {shown}")
-
-
-def _text(body: bytes) -> str:
-    return body[:4096].decode("utf-8", "backslashreplace")

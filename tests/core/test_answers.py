@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from datetime import date
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from qos_async._core.answers import (
     Bars,
@@ -56,6 +58,16 @@ def test_rows_are_found_under_their_canonical_symbol_and_carry_it():
     assert [t.symbol for t in trades_by_symbol([trade(1, "1", "hk:0001")])["HK:1"]] == [
         "HK:1"
     ]
+
+
+@pytest.mark.fault("P11")
+def test_what_is_ours_to_say_is_not_the_servers():
+    own: dict[str, Any] = {"received_at": 9, "recovered": True}
+    [[fetched]] = trades_by_symbol([replace(trade(1, "1"), **own)]).values()
+    [[first]] = bars_by_symbol([Bars("US:A", [replace(bar(1), **own)])]).values()
+    [state] = by_symbol([Snapshot(symbol="US:A", **own)]).values()
+    for row in (fetched, first, state):
+        assert (row.received_at, row.recovered) == (0, False)
 
 
 def test_trades_of_one_second_keep_the_order_in_which_they_happened():

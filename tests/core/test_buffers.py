@@ -244,3 +244,13 @@ def test_every_tick_is_delivered_dropped_or_waiting(policy: Policy, moves: list[
         i.timestamp for i in rest if isinstance(i, Snapshot) and i.symbol == "US:A"
     ]
     assert stamps == sorted(stamps)
+
+
+def test_another_gap_of_a_topic_does_not_move_the_first_behind_what_it_hides():
+    buffer = Latest().open()
+    buffer.mark(gap(10))
+    buffer.put(tick(12))
+    buffer.mark(gap(20))
+    first, second = events(buffer)
+    assert (first.since.timestamp(), first.until.timestamp()) == (10, 21)
+    assert second == tick(12)

@@ -6,6 +6,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from qos_async._core.cases import ASKED_TRADES, Case, Healing, bars_since, case_of
 from qos_async._core.gaps import Outage
@@ -122,6 +123,43 @@ def test_trades_of_an_earlier_link_keep_their_order_within_a_second(answered):
     assert [id(tick) for tick in told] == [id(tick) for tick in brought]
 
 
+@pytest.mark.fault("I9")
+@pytest.mark.parametrize("begins", range(1, 10))
+@pytest.mark.parametrize("ends", [9, 10])
+def test_what_two_links_brought_and_what_was_fetched_between_stand_in_order(
+    begins, ends
+):
+    tail = [trade(second, 100) for second in range(1, 6)]
+    tape = [trade(9, price) for price in range(1, 11)]
+    case = opened(TRADE, *tail, acked_at=8)
+    for brought in (tape[2:4], tape[7:9]):
+        for one in brought:
+            case.hold(one)
+        case.set_back()
+        case.live = True
+    case.acked_at = 12
+    case.answer([*tape[begins:ends], trade(13), trade(14)])
+    case.hold(trade(13))
+    told = [int(tick.price) for tick in case.close().recovered if tick.timestamp == 9]
+    assert told == sorted(told)
+    assert {3, 4, 8, 9} <= set(told)
+
+
+@pytest.mark.fault("I9")
+def test_trades_of_an_earlier_link_come_before_younger_ones_that_were_fetched():
+    case = opened(TRADE, *(trade(second) for second in range(1, 6)), acked_at=8)
+    case.hold(trade(8, 77))  # The server denies it, and forgets what was before.
+    case.set_back()
+    case.live, case.acked_at = True, 12
+    case.hold(trade(13))
+    case.answer([trade(10), trade(11), trade(13), trade(14)])
+    told = case.close().recovered
+    assert [(tick.timestamp, tick.price) for tick in told][:2] == [
+        (8, trade(8, 77).price),
+        (10, trade(10).price),
+    ]
+
+
 @pytest.mark.parametrize("links", [1, 3])
 def test_what_is_held_is_bounded_over_all_links(links):
     case = opened(TRADE, trade(1))
@@ -161,7 +199,7 @@ def test_klines_without_one_from_before_are_not_verified():
 
 
 def test_klines_that_do_not_reach_back_fill_in_part():
-    healing = opened(KLINE, bar(60)).answer([bar(180), bar(240)])
+    healing = opened(KLINE, bar(60), acked_at=299).answer([bar(180), bar(240)])
     assert healing is not None
     assert (healing.status, seconds(healing.recovered)) == ("partial", [180, 240])
 
@@ -204,3 +242,94 @@ def test_the_bars_of_an_outage_and_two_more_are_asked_for(interval, lasting, bar
 
 def test_the_servers_whole_memory_is_asked_for():
     assert ASKED_TRADES == 50
+
+
+def grown(start: int, volume: object) -> Kline[Any]:
+    return replace(bar(start), volume=volume)
+
+
+def states(ticks: Any) -> list[tuple[int, int]]:
+    return [(tick.timestamp, int(tick.volume)) for tick in ticks]
+
+
+def bars_of(case: Case[Any], rows: Any) -> Healing:
+    healing = case.answer(rows)
+    assert healing is not None
+    return healing
+
+
+def test_klines_that_end_before_the_first_push_are_not_verified():
+    case = opened(KLINE, bar(60), acked_at=310)
+    case.hold(bar(300))
+    assert bars_of(case, [bar(60), bar(120)]).status == "unverified"
+
+
+@pytest.mark.parametrize("acked_at", [None, 180, 500])
+def test_klines_that_do_not_reach_the_present_are_not_verified(acked_at):
+    case = opened(KLINE, bar(60), acked_at=acked_at)
+    assert bars_of(case, [bar(0), bar(60), bar(120)]).status == "unverified"
+
+
+@pytest.mark.parametrize("acked_at", [120, 179])
+def test_klines_that_reach_the_bar_of_the_restore_are_filled(acked_at):
+    case = opened(KLINE, bar(60), acked_at=acked_at)
+    assert bars_of(case, [bar(0), bar(60), bar(120)]).status == "filled"
+
+
+def test_the_late_end_of_a_bar_does_not_prove_that_klines_reach_the_present():
+    case = opened(KLINE, grown(60, 7), acked_at=250)
+    case.hold(grown(60, 60))
+    assert bars_of(case, [bar(0), grown(60, 60)]).status == "unverified"
+
+
+@pytest.mark.parametrize("volume", ["9", Decimal(9), 9.0])
+def test_klines_that_know_less_of_the_last_bar_are_not_verified(volume):
+    more = type(volume)("10")
+    case = opened(KLINE, grown(60, more), acked_at=130)
+    assert bars_of(case, [grown(60, volume), bar(120)]).status == "unverified"
+    case = opened(KLINE, grown(60, volume), acked_at=130)
+    healing = bars_of(case, [grown(60, more), bar(120)])
+    assert (healing.status, seconds(healing.recovered)) == ("filled", [60, 120])
+
+
+def test_klines_without_the_last_bar_are_not_verified():
+    case = opened(KLINE, bar(60), acked_at=130)
+    assert bars_of(case, [bar(0), bar(120)]).status == "unverified"
+
+
+def test_klines_that_know_less_than_an_earlier_link_are_not_verified():
+    case = opened(KLINE, bar(60), acked_at=130)
+    case.hold(grown(120, 5))
+    case.set_back()
+    case.live, case.acked_at = True, 170
+    healing = bars_of(case, [bar(60), grown(120, 3)])
+    assert (healing.status, states(healing.recovered)) == ("unverified", [(120, 5)])
+
+
+def test_an_old_bar_that_is_pushed_late_hides_no_newer_ones():
+    case = opened(KLINE, grown(60, 7), acked_at=250)
+    for push in (grown(60, 60), grown(240, 1), grown(240, 2)):
+        case.hold(push)
+    rows = [bar(0), *(grown(start, 60) for start in (60, 120, 180)), grown(240, 1)]
+    healing = bars_of(case, rows)
+    assert healing.status == "filled"
+    assert states(healing.recovered) == [(60, 60), (120, 60), (180, 60)]
+    assert states(healing.held) == [(240, 1), (240, 2)]
+
+
+def test_the_end_of_a_bar_comes_from_the_answer_if_no_push_has_it():
+    case = opened(KLINE, grown(60, 7), acked_at=250)
+    for push in (grown(60, 50), grown(240, 1)):
+        case.hold(push)
+    rows = [grown(start, 60) for start in (60, 120, 180)]
+    healing = bars_of(case, [*rows, grown(240, 1)])
+    told = states([*healing.recovered, *healing.held])
+    assert told == [(60, 50), (60, 60), (120, 60), (180, 60), (240, 1)]
+
+
+def test_an_answer_from_before_another_hole_does_not_count():
+    case = opened(KLINE, bar(60), acked_at=130)
+    bars_of(case, [bar(60), bar(120)])
+    case.set_back()
+    healing = case.close()
+    assert (healing.status, healing.recovered) == ("unfilled", ())

@@ -324,6 +324,26 @@ def test_numbers_are_compared_as_numbers_and_a_missing_size_as_itself():
     assert (merged.status, merged.recovered) == ("filled", ())
 
 
+def test_one_number_may_be_written_in_several_ways_as_text():
+    window = [trade(5, "1.50"), trade(6, "8.5", "1.0"), trade(7, "NaN"), trade(9, "a")]
+    merged = merge(
+        tail=[trade(5, "1.5"), trade(6, "8.50", "1")],
+        window=window,
+        live=window[3:],
+        acked_at=8,
+        asked=4,
+    )
+    assert (merged.status, merged.recovered) == ("filled", (window[2],))
+    echoes = Echoes([trade(7, "8.5"), trade(7, "sNaN")])
+    assert echoes.take(trade(7, "8.50"))
+    assert echoes.take(trade(7, "sNaN"))
+
+
+def test_an_answer_with_more_rows_than_asked_for_is_not_believed():
+    merged = fill("5a 6b", "5a 6bc 7d 9e", "9e", acked_at=8, asked=4)
+    assert outcome(merged) == ("unverified", "", None)
+
+
 # -- Echoes
 
 

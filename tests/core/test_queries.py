@@ -328,3 +328,39 @@ def test_no_bytes_end_in_anything_but_a_decode_error(data):
     for query in every:
         with contextlib.suppress(DecodeError):
             query.read(data)
+
+
+MANY = [f"CF:S{n:05d}" for n in range(10_000)]
+
+
+@pytest.mark.parametrize(
+    ("verb", "options", "size"),
+    [
+        ("klines", {"interval": DAY, "count": 1000}, 20),
+        ("history", {"interval": DAY, "count": 1000, "end": 1741959608}, 20),
+        ("klines", {"interval": DAY, "count": 3}, 6_666),
+        ("trades", {"count": 50}, 400),
+        ("snapshots", {}, 5_000),
+        ("instruments", {}, 5_000),
+        ("depths", {}, 2_000),
+    ],
+)
+def test_no_question_has_an_answer_too_large_for_a_frame(verb, options, size):
+    parts = getattr(Queries(Decimal, chunk=10_000), verb)(MANY, **options)
+    assert [symbol for part in parts for symbol in part.symbols] == MANY
+    assert {len(part.symbols) for part in parts[:-1]} == {size}
+    assert len(parts[-1].symbols) <= size
+
+
+@pytest.mark.parametrize(
+    ("verb", "options"),
+    [
+        ("klines", {"interval": DAY, "count": 1000}),
+        ("trades", {"count": 50}),
+        ("snapshots", {}),
+        ("depths", {}),
+    ],
+)
+def test_ten_symbols_are_one_question_whatever_is_asked(queries, verb, options):
+    [part] = getattr(queries, verb)(MANY[:10], **options)
+    assert len(part.symbols) == 10

@@ -116,7 +116,7 @@ def test_another_link_has_all_the_time_to_restore_what_another_doubt_has_not():
     [topic] = trades("A")
     made = recovery(topic)
     for now in (113.0, 116.0, 119.0):
-        made.doubt([topic], now)
+        made.doubt([topic])
         assert made.begin(topic, OUTAGE, [], now)
     assert made.due == 110.0 + 15.0
     made.link_lost()

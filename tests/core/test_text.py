@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qos_async._core.text import printable, refusal
+from qos_async._core.text import excerpt, printable, refusal
 from qos_async.errors import AuthenticationError, LimitError, RejectedError
 
 
@@ -35,6 +35,20 @@ def test_nothing_dangerous_or_long_comes_through(text: str | bytes, length: int)
     shown = printable(text, length)
     assert shown.isprintable()
     assert len(shown) <= length + 1
+
+
+@pytest.mark.fault("P26")
+@pytest.mark.parametrize("escape", ["", "&quot;"], ids=["plain", "escaped"])
+@pytest.mark.parametrize("length", [7, 64, 72, 100, 128, 255, 256])
+def test_no_piece_of_a_key_survives_where_long_text_is_cut(length: int, escape: str):
+    key = escape * length or "".join(chr(0x4E00 + at) for at in range(length))
+    shown = excerpt((key * 3000).encode(), lambda text: text.replace(key, "***"))
+    assert set(shown) == {"*", "…"} or shown == "…"
+
+
+@pytest.mark.parametrize("size", [201, 5000, 16_384, 16_385, 100_000])
+def test_the_beginning_of_long_text_is_shown(size: int):
+    assert excerpt(b"x" * size, str) == "x" * 200 + "…"
 
 
 @pytest.mark.parametrize(

@@ -295,7 +295,8 @@ async def test_what_is_neither_push_nor_answer_is_counted_and_skipped():
     net = Network()
     async with opened(net) as client, client.watch_trades(AAPL) as sub:
         before = client.stats
-        net.peers[0].push({}, {"hello": 1}, {"tp": "Z", "c": AAPL}, trade(1, type="H"))
+        net.peers[0].push({"type": "X"}, {"msg": 5}, {"tp": "Z", "c": AAPL})
+        net.peers[0].push(trade(1, type="H"))
         assert (await anext(sub)).price == 1
         after = client.stats
         assert after.unmatched - before.unmatched == 2

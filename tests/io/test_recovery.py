@@ -798,26 +798,26 @@ def closes(events: list[Any]) -> list[tuple[int, int, bool]]:
 async def test_bars_missed_are_delivered_once_and_in_order(exchange):
     async with connected(exchange) as client:
         async with client.watch_klines(AAPL, interval="1m") as sub:
-            exchange.push("K", bar(60, 1))
-            exchange.push("K", bar(120, 2))
+            exchange.push("K", bar(900, 1))
+            exchange.push("K", bar(960, 2))
             await asyncio.sleep(1)
-            rows = [bar(60, 1), bar(120, 3), bar(180, 4), bar(240, 5)]
+            rows = [bar(900, 1), bar(960, 3), bar(1020, 4), bar(1080, 5)]
             exchange.states["RK", AAPL] = [{"c": AAPL, "k": rows}]
             exchange.data["RK"] = [{"c": AAPL, "k": rows}]
             exchange.net.script.append(130.0)
             exchange.peer.end()
             peer = await exchange.net.link(1)
             await asyncio.sleep(5)
-            exchange.push("K", bar(240, 6))
+            exchange.push("K", bar(1080, 6))
             await asyncio.sleep(5)
             told = drain(sub)
             assert closes(told) == [
-                (60, 1, False),
-                (120, 2, False),
-                (120, 3, True),
-                (180, 4, True),
-                (240, 5, True),
-                (240, 6, False),
+                (900, 1, False),
+                (960, 2, False),
+                (960, 3, True),
+                (1020, 4, True),
+                (1080, 5, True),
+                (1080, 6, False),
             ]
             assert [(g.status, g.recovered) for g in gaps(told)] == [("filled", 3)]
             [asked] = [f for f in peer.said if f["type"] == "RK"]
@@ -827,39 +827,39 @@ async def test_bars_missed_are_delivered_once_and_in_order(exchange):
 async def test_finished_bars_of_an_outage_come_once_each(exchange):
     async with connected(exchange) as client:
         async with client.watch_klines(AAPL, interval="1m", final=True) as sub:
-            exchange.push("K", bar(60, 1))
-            exchange.push("K", bar(120, 2))
+            exchange.push("K", bar(900, 1))
+            exchange.push("K", bar(960, 2))
             await asyncio.sleep(1)
-            rows = [bar(60, 1), bar(120, 3), bar(180, 4), bar(240, 5)]
+            rows = [bar(900, 1), bar(960, 3), bar(1020, 4), bar(1080, 5)]
             exchange.data["RK"] = [{"c": AAPL, "k": rows}]
             exchange.net.script.append(130.0)
             exchange.peer.end()
             await exchange.net.link(1)
             await asyncio.sleep(1)
-            exchange.push("K", bar(240, 6))
+            exchange.push("K", bar(1080, 6))
             await asyncio.sleep(5)
-            exchange.push("K", bar(300, 7))
+            exchange.push("K", bar(1140, 7))
             await asyncio.sleep(5)
             told = drain(sub)
             assert [one[:2] for one in closes(told)] == [
-                (60, 1),
-                (120, 3),
-                (180, 4),
-                (240, 6),
+                (900, 1),
+                (960, 3),
+                (1020, 4),
+                (1080, 6),
             ]
 
 
 async def test_a_bar_that_did_not_change_is_not_told_again(exchange):
     async with connected(exchange) as client:
         async with client.watch_klines(AAPL, interval="1m") as sub:
-            exchange.push("K", bar(120, 2))
+            exchange.push("K", bar(960, 2))
             await asyncio.sleep(1)
-            exchange.data["RK"] = [{"c": AAPL, "k": [bar(60, 1), bar(120, 2)]}]
+            exchange.data["RK"] = [{"c": AAPL, "k": [bar(900, 1), bar(960, 2)]}]
             exchange.peer.end()
             await exchange.net.link(1)
             await asyncio.sleep(8)
             told = drain(sub)
-            assert closes(told) == [(120, 2, False)]
+            assert closes(told) == [(960, 2, False)]
             assert [gap.status for gap in gaps(told)] == ["filled"]
 
 
@@ -1132,3 +1132,87 @@ async def test_who_came_while_ticks_were_held_back_gets_them_when_all_ends(
             await asyncio.sleep(1.0)
             await (client if ending == "the client closes" else later).aclose()
             assert set(exchange.prices()[-3:]) <= set(prices(drain(later)))
+
+
+async def test_who_leaves_and_comes_back_while_ticks_are_held_gets_none_twice(exchange):
+    exchange.silent.add("RT")
+    async with connected(exchange) as client, client.watch_trades(AAPL) as stays:
+        async with client.watch_trades(AAPL) as sub:
+            await exchange.trades(3)
+            await exchange.outage(1.0)
+            await exchange.trades(4)
+            await sub.remove(AAPL)
+            await sub.add(AAPL)
+            await exchange.trades(20)
+            told, all_told = drain(sub), drain(stays)
+            assert kinds(told) == kinds(all_told) == "lGl"
+            assert prices(told) == prices(all_told)
+
+
+async def test_who_comes_while_ticks_are_held_starts_with_the_next(exchange):
+    exchange.silent.add("RT")
+    async with connected(exchange) as client, client.watch_trades(AAPL):
+        await exchange.trades(3)
+        await exchange.outage(1.0)
+        await exchange.trades(3)
+        async with client.watch_trades(AAPL) as later:
+            first = len(exchange.tape)
+            await exchange.trades(20)
+            assert prices(drain(later)) == exchange.prices()[first:]
+
+
+async def test_trades_of_a_lost_link_keep_the_order_in_which_they_came(exchange):
+    async with connected(exchange) as client, client.watch_trades(AAPL) as sub:
+        await exchange.trades(20)
+        exchange.silent.add("RT")
+        await exchange.outage(1.0)
+        await asyncio.sleep(0.5)
+        came = len(exchange.tape)
+        for _ in range(3):
+            exchange.trade(ts=exchange.second)
+        lagging = exchange.tape[-20:-1]  # The answers lack the newest one.
+        exchange.silent.clear()
+        exchange.data["RT"] = lagging
+        await exchange.outage(1.0)
+        await exchange.trades(20)
+        ours = exchange.prices()[came : came + 3]
+        assert [price for price in prices(drain(sub)) if price in ours] == ours
+
+
+async def bars_around(exchange: Exchange, *rows: Frame, final: bool) -> list[Any]:
+    """Give what is told of an outage of three minutes, with a late end pushed first."""
+    exchange.delay["RK"] = 0.5
+    async with connected(exchange) as client:
+        async with client.watch_klines(AAPL, interval="1m", final=final) as sub:
+            exchange.push("K", bar(900) | {"v": "50"})
+            exchange.push("K", bar(960) | {"v": "7"})
+            await asyncio.sleep(1)
+            exchange.data["RK"] = [{"c": AAPL, "k": list(rows)}]
+            exchange.net.script.append(180.0)
+            exchange.peer.end()
+            await exchange.net.link(1)
+            await asyncio.sleep(0.2)
+            exchange.push("K", bar(960) | {"v": "60"})
+            exchange.push("K", bar(1140) | {"v": "2"})
+            await asyncio.sleep(8)
+            exchange.push("K", bar(1200) | {"v": "1"})
+            await asyncio.sleep(1)
+            return drain(sub)
+
+
+@pytest.mark.parametrize("final", [False, True])
+async def test_no_bar_is_lost_if_an_old_one_is_pushed_late(final, exchange):
+    starts = (900, 960, 1020, 1080)
+    rows = [bar(start) | {"v": "60"} for start in starts]
+    told = await bars_around(exchange, *rows, bar(1140), final=final)
+    assert [gap.status for gap in gaps(told)] == ["filled"]
+    after = [e for e in told[told.index(gaps(told)[0]) :] if isinstance(e, Tick)]
+    finished = [960, 1020, 1080, 1140]
+    assert [e.timestamp for e in after] == (finished if final else [*finished, 1200])
+
+
+async def test_nobody_takes_a_bar_of_an_answer_that_lags_for_finished(exchange):
+    rows = [bar(900) | {"v": "50"}, bar(960) | {"v": "60"}, bar(1020) | {"v": "3"}]
+    told = await bars_around(exchange, *rows, final=True)
+    assert [gap.status for gap in gaps(told)] == ["unverified"]
+    assert 1020 not in [e.timestamp for e in told if isinstance(e, Tick)]
