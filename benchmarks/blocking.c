@@ -2,7 +2,7 @@
  *
  *     blocking PORT WARM TICKS
  *
- * Subscribes to one symbol, then reads trades whose "ts" is the monotonic time of their
+ * Subscribes to one symbol, then reads trades whose "v" is the monotonic time of their
  * write, and prints median and 99th percentile of their way here, and the CPU time of
  * one, in nanoseconds. It reads no more of a trade than that number.
  */
@@ -99,7 +99,7 @@ int main(int count, char **words) {
         next_frame(link);
     double spent = cpu();
     for (long i = 0; i < ticks; i++) {
-        const char *stamp = strstr(next_frame(link), "\"ts\":");
+        const char *stamp = strstr(next_frame(link), "\"v\":\"");
         must(stamp != NULL, "a frame without a stamp");
         waits[i] = monotonic() - atoll(stamp + 5);
     }

@@ -110,7 +110,8 @@ def _sum_up(waits: list[int], lap: Lap) -> Figures:
 
 
 async def _bare(url: str, warm: int, ticks: int) -> Figures:
-    decode, clock = Frames(float).push, time.monotonic_ns
+    decode: Callable[[bytes], Any] = Frames(float).push
+    clock = time.monotonic_ns
     waits: list[int] = []
     async with link(url, symbols(1)) as ws:
         receive = ws.receive
@@ -120,7 +121,7 @@ async def _bare(url: str, warm: int, ticks: int) -> Figures:
         lap.mark(0)
         for _ in range(ticks):
             trade = decode((await receive()).data)
-            waits.append(clock() - trade.timestamp)
+            waits.append(clock() - int(trade.size or 0))
         lap.mark(ticks)
     return _sum_up(waits, lap)
 
@@ -138,7 +139,7 @@ async def _each_trade(url: str, warm: int, ticks: int, via: Transport) -> Figure
         lap.mark(0)
         left = ticks
         async for trade in trades:
-            waits.append(clock() - trade.timestamp)
+            waits.append(clock() - int(trade.size or 0))
             left -= 1
             if not left:
                 break

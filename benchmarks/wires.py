@@ -37,16 +37,16 @@ def symbols(count: int) -> list[str]:
     return ["US:TSLA", *(f"US:S{number:05}" for number in range(1, count))]
 
 
-def trade(symbol: str, cents: int, second: object = 1741960243) -> bytes:
+def trade(symbol: str, cents: int, size: int = 100) -> bytes:
     """Write one trade as QOS does."""
     return (
         f'{{"tp":"T","c":"{symbol}","p":"{cents // 100}.{cents % 100:02}",'
-        f'"v":"100","ts":{second},"d":1}}'
+        f'"v":"{size}","ts":1741960243,"d":1}}'
     ).encode()
 
 
 def stamped_trade() -> bytes:
-    """Write a trade whose second is the machine's monotonic time, in nanoseconds."""
+    """Write a trade whose size is the machine's monotonic time, in nanoseconds."""
     return frame(trade("US:TSLA", 24639, time.monotonic_ns()))
 
 
