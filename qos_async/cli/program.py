@@ -7,7 +7,8 @@ import sys
 from collections.abc import Sequence
 
 from qos_async.cli import exits
-from qos_async.cli.arguments import Arguments, parse
+from qos_async.cli.arguments import parse
+from qos_async.cli.commands import COMMANDS
 
 __all__ = ["main"]
 
@@ -40,18 +41,7 @@ def _run(argv: Sequence[str] | None) -> int:
         arguments = parse(argv)
     except SystemExit as wanted:  # How argparse ends after --help and wrong words.
         return wanted.code if isinstance(wanted.code, int) else exits.USAGE
-    return _command(arguments)
-
-
-def _command(arguments: Arguments) -> int:
-    # Imported here: aiohttp alone takes longer than ``qos --help`` may.
-    if arguments.command == "sim":
-        from qos_async.cli.simulate import run_sim  # noqa: PLC0415
-
-        return run_sim(arguments)
-    from qos_async.cli.demo import run_demo  # noqa: PLC0415
-
-    return run_demo(arguments)
+    return COMMANDS[arguments.command].run(arguments)
 
 
 def _discard_output() -> None:

@@ -7,7 +7,7 @@ import errno
 import sys
 
 from qos_async.cli import exits
-from qos_async.cli.arguments import Arguments
+from qos_async.cli.commands.sim import Arguments
 from qos_async.cli.ending import end_on_sigterm
 from qos_async.sim import Simulator
 

@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from qos_async import Gap, StateChange
-from qos_async.cli.arguments import Arguments
+from qos_async.cli.commands.demo import Arguments
 from qos_async.cli.jsonlines import JsonView
 from qos_async.cli.plain import PlainView
 from qos_async.cli.script import Script
