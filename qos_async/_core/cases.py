@@ -83,7 +83,25 @@ class Case(Generic[T]):
         stash: Ticks held back on an earlier link that was lost before a decision.
         asks: Whether an answer of the server could help now.
         live: Whether its link still stands.
+        rows: What the server answered, once it did.
     """
+
+    # Ten thousand are opened at once, if so many symbols are watched.
+    __slots__ = (
+        "_heard",
+        "_under_way",
+        "acked_at",
+        "asks",
+        "held",
+        "live",
+        "live_at",
+        "outage",
+        "restored_at",
+        "rows",
+        "stash",
+        "tail",
+        "topic",
+    )
 
     def __init__(
         self, topic: Topic, outage: Outage, tail: Sequence[T], *, now: float
@@ -97,6 +115,7 @@ class Case(Generic[T]):
         self.stash: list[T] = []
         self.asks = True
         self.live = True
+        self.rows: Any | None = None
         self._under_way = False
         self._heard = -1
 
@@ -131,6 +150,7 @@ class Case(Generic[T]):
         self.held = []
         self.asks = True
         self.acked_at = None
+        self.rows = None
         self._under_way = False
         self._heard = -1
 
@@ -146,7 +166,7 @@ class Case(Generic[T]):
 
 
 class _Trades(Case[Trade[Any]]):
-    window: list[Trade[Any]] | None = None
+    __slots__ = ()
 
     @property
     def ready_at(self) -> float:
@@ -155,7 +175,7 @@ class _Trades(Case[Trade[Any]]):
 
     def hold(self, tick: Trade[Any]) -> Healing | None:
         decided = super().hold(tick)
-        if decided is not None or self.window is None:
+        if decided is not None or self.rows is None:
             return decided
         return self._decide()
 
@@ -163,7 +183,7 @@ class _Trades(Case[Trade[Any]]):
         self.asks = self._under_way = False
         if rows is None:
             return self.close()
-        self.window = rows
+        self.rows = rows
         return self._decide()
 
     def _decide(self) -> Healing | None:
@@ -178,7 +198,7 @@ class _Trades(Case[Trade[Any]]):
     def _merged(self) -> Any:
         return merge(
             tail=self.tail,
-            window=self.window,
+            window=self.rows,
             live=self.held,
             acked_at=self.acked_at,
             asked=ASKED_TRADES,
@@ -189,10 +209,6 @@ class _Trades(Case[Trade[Any]]):
         both, whole = _interleaved(self.stash, merged.recovered)
         denied = merged.status == "filled" and not whole
         return self._healing("unverified" if denied else merged.status, both)
-
-    def set_back(self) -> None:
-        super().set_back()
-        self.window = None
 
 
 def _interleaved(
@@ -240,7 +256,7 @@ def _precedes(one: Trade[Any], other: Trade[Any], *, known: bool) -> bool:
 
 
 class _Klines(Case[Kline[Any]]):
-    rows: list[Kline[Any]] | None = None
+    __slots__ = ()
 
     def answer(self, rows: list[Kline[Any]] | None) -> Healing | None:
         self.rows = rows
@@ -254,10 +270,6 @@ class _Klines(Case[Kline[Any]]):
         both = sorted([*early, *missed], key=lambda bar: bar.timestamp)
         held = [bar for bar in self.held if bar.timestamp > newest]
         return replace(self._healing(self._status(), both), held=tuple(held))
-
-    def set_back(self) -> None:
-        super().set_back()
-        self.rows = None
 
     def _missed(self) -> list[Kline[Any]]:
         """Give the newest state of each bar that no held push tells, oldest first."""
@@ -313,6 +325,8 @@ class _Klines(Case[Kline[Any]]):
 
 class _State(Case[Any]):
     """A channel without a past: the newest tick is all there is to know."""
+
+    __slots__ = ()
 
     def hold(self, tick: Any) -> Healing | None:
         super().hold(tick)

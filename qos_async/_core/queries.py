@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from typing import Any, Generic, TypeAlias, TypeVar, cast
 
 from qos_async._core.answers import (
@@ -91,20 +92,20 @@ class Queries(Generic[N]):
     """
 
     def __init__(self, numbers: type[N], *, chunk: int) -> None:
-        """Prepare the decoders.
+        """Prepare the readers; a decoder is made when an answer comes.
 
         Args:
             numbers: The type of prices and volumes: Decimal, float or str.
             chunk: The most symbols one question may name.
         """
         self._chunk = chunk
-        number: Any = finite(numbers)
+
+        self._numbers: Any = numbers
 
         def rows(
             record: Any, shape: Callable[[Any], dict[str, T]]
         ) -> _Reader[dict[str, T]]:
-            read = _reader(list[record[number]] | None, numbers)
-            return lambda data: shape(read(data))
+            return lambda data: shape(_rows(record, self._numbers)(data))
 
         self._instruments: _Reader[dict[str, Instrument[N]]] = rows(
             Instrument, by_symbol
@@ -113,8 +114,6 @@ class Queries(Generic[N]):
         self._depths: _Reader[dict[str, Depth[N]]] = rows(Depth, by_symbol)
         self._trades: _Reader[dict[str, list[Trade[N]]]] = rows(Trade, trades_by_symbol)
         self._klines: _Reader[dict[str, list[Kline[N]]]] = rows(Bars, bars_by_symbol)
-        self._days = _reader(dict[str, list[str] | None] | None, numbers)
-        self._products = _reader(dict[str, list[Product] | None] | None, numbers)
 
     def instruments(
         self, symbols: Iterable[str]
@@ -177,7 +176,7 @@ class Queries(Generic[N]):
             "",
             {"market": list(asked)},
             (),
-            lambda data: days_by_market(asked, self._days(data)),
+            lambda data: days_by_market(asked, _days(self._numbers)(data)),
         )
 
     def products(self, markets: Iterable[str]) -> Query[dict[Market, list[Product]]]:
@@ -188,7 +187,7 @@ class Queries(Generic[N]):
             "",
             {"market": list(asked)},
             (),
-            lambda data: products_by_market(asked, self._products(data)),
+            lambda data: products_by_market(asked, _products(self._numbers)(data)),
         )
 
     def _about_klines(
@@ -258,6 +257,22 @@ def _about(
         Query(path, operation, {"codes": pack(part), **more}, part, reader)
         for part in parts
     ]
+
+
+@cache
+def _rows(record: Any, numbers: Any) -> _Reader[Any]:
+    number: Any = finite(numbers)
+    return _reader(list[record[number]] | None, numbers)
+
+
+@cache
+def _days(numbers: Any) -> _Reader[Any]:
+    return _reader(dict[str, list[str] | None] | None, numbers)
+
+
+@cache
+def _products(numbers: Any) -> _Reader[Any]:
+    return _reader(dict[str, list[Product] | None] | None, numbers)
 
 
 def _reader(type: Any, numbers: Any) -> _Reader[Any]:

@@ -202,19 +202,23 @@ class Recovery(Generic[N]):
     @property
     def due(self) -> float:
         """When whatever is known decides the next case."""
-        return min(map(self._due, self._live()), default=math.inf)
+        # The earlier a topic was restored, the earlier it is due.
+        first = min((case.restored_at for case in self._live()), default=math.inf)
+        return self._due(first)
 
     def tick(self, now: float) -> list[Healing]:
         """Decide what has waited too long."""
-        late = [case for case in self._live() if self._due(case) <= now]
+        if self.due > now:
+            return []
+        late = [case for case in self._live() if self._due(case.restored_at) <= now]
         healings = [case.close() for case in late]
         for healing in healings:
             self._decided(healing)
         return healings
 
-    def _due(self, case: Case[Any]) -> float:
-        asked_at = max(self._settled_at, case.restored_at)
-        return min(asked_at + _PATIENCE, case.restored_at + _UNSETTLED)
+    def _due(self, restored_at: float) -> float:
+        asked_at = max(self._settled_at, restored_at)
+        return min(asked_at + _PATIENCE, restored_at + _UNSETTLED)
 
     def _live(self) -> Iterable[Case[Any]]:
         return (case for case in self.cases.values() if case.live)

@@ -105,10 +105,9 @@ class Registry:
         """Compute the next frame: removals first, since they free the plan's slots."""
         if self._in_flight is not None:
             return None
-        for add in (False, True):
-            topics = self._group(add=add)
+        for add, topics in self._open().items():
             if topics:
-                return Change(add, topics)
+                return Change(add, _alike(topics))
         while self._suspects:
             half = self._suspects.popleft()
             if rest := self._ready(half.topics, add=half.add):
@@ -179,7 +178,11 @@ class Registry:
         self._in_flight = None
         self.dirty.clear()
         # Trades first: of them the server remembers least.
-        self.dirty.update(dict.fromkeys(sorted(self._wanted, key=_urgency)))
+        trades: list[Topic] = []
+        others: list[Topic] = []
+        for topic in self._wanted:
+            (trades if topic.channel is Channel.TRADE else others).append(topic)
+        self.dirty.update(dict.fromkeys((*trades, *others)))
 
     def _ready(self, topics: Iterable[Topic], *, add: bool) -> list[Topic]:
         return [t for t in topics if t in self.dirty and self._is_to_be(t) is add]
@@ -191,16 +194,15 @@ class Registry:
         self._unheard -= change.topics
         self._doubled -= change.topics
 
-    def _group(self, *, add: bool) -> frozenset[Topic]:
-        suspected = {
-            t for half in self._suspects if half.add is add for t in half.topics
-        }
-        ready = [t for t in self._ready(self.dirty, add=add) if t not in suspected]
-        return frozenset(
-            topic
-            for topic in ready
-            if (topic.channel, topic.interval) == (ready[0].channel, ready[0].interval)
-        )
+    def _open(self) -> dict[bool, list[Topic]]:
+        """Tell what is to be removed, and then what added, but for the suspects."""
+        suspected = {(half.add, t) for half in self._suspects for t in half.topics}
+        ready: dict[bool, list[Topic]] = {False: [], True: []}
+        for topic in self.dirty:
+            add = self._is_to_be(topic)
+            if (add, topic) not in suspected:
+                ready[add].append(topic)
+        return ready
 
     def _land(self, change: Change) -> None:
         assert self._in_flight is change, "an answer to a change that is not in flight"
@@ -228,5 +230,11 @@ class Registry:
             self.dirty[topic] = None
 
 
-def _urgency(topic: Topic) -> int:
-    return 0 if topic.channel is Channel.TRADE else 1
+def _alike(topics: list[Topic]) -> frozenset[Topic]:
+    """Give those that one frame can name together with the first."""
+    channel, interval = topics[0].channel, topics[0].interval
+    return frozenset(
+        topic
+        for topic in topics
+        if topic.channel is channel and topic.interval == interval
+    )

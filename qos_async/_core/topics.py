@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from operator import attrgetter
 from typing import TYPE_CHECKING, TypeAlias
 
 from msgspec import Struct
@@ -11,7 +13,7 @@ from qos_async.enums import Channel, Interval
 from qos_async.models import Depth, Kline, N, Snapshot, Trade
 from qos_async.symbols import canonical
 
-__all__ = ["CHANNELS", "LETTERS", "Push", "Topic", "topic_of"]
+__all__ = ["CHANNELS", "LETTERS", "Push", "Topic", "in_order", "topic_of"]
 
 Push: TypeAlias = Snapshot[N] | Trade[N] | Depth[N] | Kline[N]
 
@@ -67,6 +69,14 @@ class Topic(Struct, frozen=True, order=True):
     def __str__(self) -> str:
         tail = "" if self.interval is None else f" {self.interval.short}"
         return f"{self.channel} {self.symbol}{tail}"
+
+
+_parts = attrgetter("channel", "symbol", "interval")
+
+
+def in_order(topics: Iterable[Topic]) -> list[Topic]:
+    """Sort topics, many times faster than they compare themselves."""
+    return sorted(topics, key=_parts)
 
 
 def topic_of(push: Push[N]) -> Topic:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, Generic, TypeAlias
+from functools import cache
+from typing import Any, Generic, TypeAlias, cast
 
 import msgspec
 from msgspec import Raw, Struct
@@ -99,9 +100,7 @@ class Frames(Generic[N]):
     """
 
     def __init__(self, numbers: type[N]) -> None:
-        number: Any = finite(numbers)
-        kinds: Any = Snapshot[number] | Trade[number] | Depth[number] | Kline[number]
-        self._pushes: Decoder[Push[N]] = Decoder(kinds, numbers)
+        self._pushes: Decoder[Push[N]] = _pushes(cast("Any", numbers))
         self.push = self._pushes.fast
 
     def read(self, data: bytes) -> Message[N]:
@@ -130,6 +129,13 @@ class Frames(Generic[N]):
                 return reply
             reason = "neither a push nor an answer"
         raise DecodeError(f"cannot read a frame ({reason})")
+
+
+@cache  # Alike for every client, and a first tick waits for it.
+def _pushes(numbers: type[Any]) -> Decoder[Any]:
+    number: Any = finite(numbers)
+    kinds: Any = Snapshot[number] | Trade[number] | Depth[number] | Kline[number]
+    return Decoder(kinds, numbers)
 
 
 def whose(data: bytes) -> Callable[[Topic], bool]:

@@ -112,7 +112,7 @@ def _claims_filled(merged: Any) -> Any:
 
 def _tells_all(merged: Any) -> Any:
     def broken(self: Any) -> Any:
-        return Merged("unverified", tuple(self.window or ()))
+        return Merged("unverified", tuple(self.rows or ()))
 
     return broken
 
