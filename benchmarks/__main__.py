@@ -21,6 +21,7 @@ from benchmarks import (
     harness,
     latency,
     peers,
+    recording,
     scale,
     startup,
     throughput,
@@ -36,6 +37,7 @@ _ALL: dict[str, Callable[..., Report]] = {
     "scale": scale.run,
     "peers": peers.run,
     "startup": startup.run,
+    "recording": recording.run,
 }
 
 

@@ -4,13 +4,14 @@ import asyncio
 import signal
 import sys
 
-from qos_async import AuthenticationError, Client, Dropped, Gap
+from qos_async import AuthenticationError, Client, ClosedError, DropOldest, Dropped, Gap
 
 ENOUGH = 100
 
 
-async def trade(client: Client, stop: asyncio.Event) -> None:
-    async with client.watch_trades("CF:BTCUSDT,ETHUSDT") as trades:
+async def trade(client: Client, stop: asyncio.Event, *, think: float = 0.0) -> None:
+    symbols, buffer = "CF:BTCUSDT,ETHUSDT", DropOldest(1000)
+    async with client.watch_trades(symbols, buffer=buffer) as trades:
         async for event in trades.events():
             if isinstance(event, Gap):
                 seconds = (event.until - event.since).total_seconds()
@@ -19,6 +20,7 @@ async def trade(client: Client, stop: asyncio.Event) -> None:
                 print(f"too slow: {event.count} trades lost")
             else:
                 print(event.symbol, event.price, event.size)
+                await asyncio.sleep(think)
             if trades.stats.delivered >= ENOUGH:
                 stop.set()
     print("every trade that was received has been seen")
@@ -35,6 +37,9 @@ async def main() -> None:
             await client.drain(timeout=5)
     except* AuthenticationError as errors:
         sys.exit(f"cannot go on: {errors.exceptions[0]}")
+    except* ClosedError:
+        print("stopped before the service said yes")
 
 
-asyncio.run(main())
+if __name__ == "__main__":
+    asyncio.run(main())

@@ -16,6 +16,7 @@ from qos_async._version import __version__
 if TYPE_CHECKING:
     from qos_async._core.buffers import DropOldest, Latest, Strict
     from qos_async._core.gaps import Dropped, Gap, GapStatus
+    from qos_async._core.stale import Stale
     from qos_async._core.topics import Topic
     from qos_async._io.states import StateChange
     from qos_async._io.subscription import Subscription
@@ -56,6 +57,9 @@ if TYPE_CHECKING:
         Trade,
         TradingDay,
     )
+    from qos_async.recordings.files import RecordingError
+    from qos_async.recordings.recorder import Recorder
+    from qos_async.recordings.replaying import replay
     from qos_async.results import Result
     from qos_async.stats import Stats, SubscriptionStats
 
@@ -84,6 +88,8 @@ __all__ = [
     "PriceLevel",
     "Product",
     "QosError",
+    "Recorder",
+    "RecordingError",
     "RejectedError",
     "RequestError",
     "RequestTimeoutError",
@@ -92,6 +98,7 @@ __all__ = [
     "SessionQuote",
     "Side",
     "Snapshot",
+    "Stale",
     "StateChange",
     "Stats",
     "Strict",
@@ -105,11 +112,13 @@ __all__ = [
     "TradingStatus",
     "TransportError",
     "__version__",
+    "replay",
 ]
 
 _HOMES = {
     "qos_async._core.buffers": ["DropOldest", "Latest", "Strict"],
     "qos_async._core.gaps": ["Dropped", "Gap", "GapStatus"],
+    "qos_async._core.stale": ["Stale"],
     "qos_async._core.topics": ["Topic"],
     "qos_async._io.states": ["StateChange"],
     "qos_async._io.subscription": ["Subscription"],
@@ -150,6 +159,9 @@ _HOMES = {
         "Trade",
         "TradingDay",
     ],
+    "qos_async.recordings.files": ["RecordingError"],
+    "qos_async.recordings.recorder": ["Recorder"],
+    "qos_async.recordings.replaying": ["replay"],
     "qos_async.results": ["Result"],
     "qos_async.stats": ["Stats", "SubscriptionStats"],
 }

@@ -31,6 +31,7 @@ from qos_async._io.secret import Secret
 from qos_async._io.sessions import SessionLease, check_proxy, check_url
 from qos_async._io.states import StateChange
 from qos_async._io.stream import Stream
+from qos_async._io.tap import Tap
 from qos_async._io.transport import AiohttpTransport
 from qos_async.config import HTTP_URL, STREAM_URL, Limits, Timing
 from qos_async.enums import LinkState
@@ -62,6 +63,7 @@ class ClientOptions(TypedDict, total=False):
     allow_insecure: bool
     recover: bool
     transport: Literal["aiohttp", "fast"]
+    recorder: Tap | None
 
 
 class Client(Fetching[N], Watching[N]):
@@ -92,6 +94,8 @@ class Client(Fetching[N], Watching[N]):
             and holds nothing back.
         transport: ``"aiohttp"``, or ``"fast"`` for the fastest that is installed. They
             are the same: nothing faster was found than the default.
+        recorder: A ``qos_async.Recorder``, which writes down what comes over the
+            websocket. It is for this client alone, which closes it.
 
     Raises:
         AuthenticationError: There is no key; the message says how to set it.
@@ -131,6 +135,7 @@ class Client(Fetching[N], Watching[N]):
         allow_insecure: bool = False,
         recover: bool = True,
         transport: Literal["aiohttp", "fast"] = "aiohttp",
+        recorder: Tap | None = None,
     ) -> None:
         limits = Limits() if limits is None else _a("limits", limits, Limits)
         timing = Timing() if timing is None else _a("timing", timing, Timing)
@@ -179,6 +184,7 @@ class Client(Fetching[N], Watching[N]):
             **wire,
         )
         queries = Queries(numbers, chunk=limits.symbols)
+        self._recorder = _attached(recorder, secret)
         self._stream = Stream(
             dialler,
             numbers,
@@ -188,6 +194,7 @@ class Client(Fetching[N], Watching[N]):
             home=self._lease.home,
             redact=secret.redact,
             recovery=Recovery(queries) if recover else None,
+            tap=recorder,
         )
         self._queries = queries
 
@@ -247,10 +254,11 @@ class Client(Fetching[N], Watching[N]):
         if not home.is_gone:
             home.check()
         self._http.close()
-        try:
+        async with contextlib.AsyncExitStack() as last:
+            if self._recorder is not None:
+                last.push_async_callback(self._recorder.aclose)
+            last.push_async_callback(self._lease.aclose)
             await self._stream.stop()
-        finally:
-            await self._lease.aclose()
 
     async def drain(self, timeout: float | None = None) -> bool:  # noqa: ASYNC109 - the settled name
         """Take nothing more in, let readers finish what is buffered, then close.
@@ -317,6 +325,17 @@ def _address(name: str, value: object, default: str) -> str:
     if not isinstance(value, str):
         raise ValueError(f"{name} must be a str or None, not {type(value).__name__}")  # noqa: TRY004 - as documented
     return value
+
+
+def _attached(recorder: object, secret: Secret) -> Tap | None:
+    if recorder is None:
+        return None
+    if not isinstance(recorder, Tap):
+        raise ValueError(  # noqa: TRY004 - as documented
+            f"recorder must be a qos_async.Recorder or None, not {recorder!r}"
+        )
+    recorder.attach(secret.redact)
+    return recorder
 
 
 def _check_ssl(ssl: object) -> None:

@@ -6,7 +6,7 @@ never end a stream.
 
 from __future__ import annotations
 
-from enum import IntEnum, StrEnum
+from enum import Enum, IntEnum, StrEnum
 from typing import Self
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "Session",
     "Side",
     "TradingStatus",
+    "word",
 ]
 
 
@@ -58,7 +59,14 @@ class Market(StrEnum):
 
 
 class Channel(StrEnum):
-    """A kind of live data."""
+    """A kind of live data.
+
+    Attributes:
+        SNAPSHOT: ``Snapshot``, the state of a trading day.
+        TRADE: ``Trade``, one execution.
+        DEPTH: ``Depth``, the order book.
+        KLINE: ``Kline``, the bar that grows.
+    """
 
     SNAPSHOT = "snapshot"
     TRADE = "trade"
@@ -67,7 +75,22 @@ class Channel(StrEnum):
 
 
 class Interval(IntEnum):
-    """The length of a kline (document, section 2.1)."""
+    """The length of a kline (document, section 2.1).
+
+    Attributes:
+        UNKNOWN: A length that the service invented later.
+        MIN_1: ``"1m"``, a minute.
+        MIN_5: ``"5m"``.
+        MIN_15: ``"15m"``.
+        MIN_30: ``"30m"``.
+        HOUR_1: ``"1h"``, an hour.
+        HOUR_2: ``"2h"``.
+        HOUR_4: ``"4h"``.
+        DAY: ``"1d"``, a trading day.
+        WEEK: ``"1w"``.
+        MONTH: ``"1M"``, a month of the calendar.
+        YEAR: ``"1y"``.
+    """
 
     UNKNOWN = 0
     MIN_1 = 1
@@ -139,7 +162,13 @@ class _OpenEnum(IntEnum):
 
 
 class Side(_OpenEnum):
-    """Who crossed the spread in a trade (document, section 2.2)."""
+    """Who crossed the spread in a trade (document, section 2.2).
+
+    Attributes:
+        UNKNOWN: The service does not say.
+        BUY: The buyer did.
+        SELL: The seller did.
+    """
 
     UNKNOWN = 0
     BUY = 1
@@ -147,7 +176,15 @@ class Side(_OpenEnum):
 
 
 class Session(_OpenEnum):
-    """The part of the US trading day a quote belongs to (document, section 2.3)."""
+    """The part of the US trading day a quote belongs to (document, section 2.3).
+
+    Attributes:
+        UNKNOWN: A part that the service invented later.
+        OVERNIGHT: The night before a trading day.
+        PRE_MARKET: Before the opening bell.
+        REGULAR: Between the bells.
+        POST_MARKET: After the closing bell.
+    """
 
     UNKNOWN = 0
     OVERNIGHT = 1
@@ -157,7 +194,13 @@ class Session(_OpenEnum):
 
 
 class TradingStatus(_OpenEnum):
-    """Whether an instrument is suspended (field ``s`` of a snapshot)."""
+    """Whether an instrument is suspended (field ``s`` of a snapshot).
+
+    Attributes:
+        UNKNOWN: A state that the service invented later.
+        TRADING: It is traded.
+        SUSPENDED: It is not.
+    """
 
     UNKNOWN = -1
     TRADING = 0
@@ -165,17 +208,37 @@ class TradingStatus(_OpenEnum):
 
 
 class Adjustment(IntEnum):
-    """How klines account for dividends and splits (field ``a`` of a request)."""
+    """How klines account for dividends and splits (field ``a`` of a request).
+
+    Attributes:
+        NONE: Not at all: prices as they were.
+        FORWARD: Earlier prices are adjusted to the newest.
+    """
 
     NONE = 0
     FORWARD = 1
 
 
 class LinkState(StrEnum):
-    """Where the one websocket is."""
+    """Where the one websocket is.
+
+    Attributes:
+        IDLE: Not opened yet: nobody needed it.
+        CONNECTING: An attempt is under way.
+        OPEN: It stands.
+        BACKOFF: An attempt failed, or the link was lost; the next one has to wait.
+        CLOSED: The end.
+    """
 
     IDLE = "idle"
     CONNECTING = "connecting"
     OPEN = "open"
     BACKOFF = "backoff"
     CLOSED = "closed"
+
+
+def word(member: Enum) -> str:
+    """Write a member of these vocabularies for people: ``"buy"``, ``"1m"``, ``"US"``."""
+    if isinstance(member, Interval):
+        return member.short
+    return member.name.lower() if isinstance(member, IntEnum) else str(member.value)

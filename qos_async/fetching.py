@@ -6,6 +6,8 @@ import time
 from datetime import datetime
 from typing import Generic, Literal, TypeAlias, TypeVar
 
+from msgspec import Struct
+
 from qos_async._core.queries import Queries, Query, merge
 from qos_async._io.history import HistoryPages
 from qos_async._io.http import HttpSession
@@ -59,27 +61,28 @@ class Fetching(Generic[N]):
         self, *symbols: Symbols, via: Via = "http"
     ) -> Result[Instrument[N]]:
         """What does not change during a day: names, currency, shares (section 4.2)."""
-        return await self._fetch(self._queries.instruments(split(*symbols)), via)
+        queries = self._queries.instruments(split(*symbols))
+        return await self._fetch(queries, via, Instrument)
 
     async def fetch_snapshots(
         self, *symbols: Symbols, via: Via = "http"
     ) -> Result[Snapshot[N]]:
         """The state of the trading day: last price, range, volume (section 4.3)."""
-        return await self._fetch(self._queries.snapshots(split(*symbols)), via)
+        queries = self._queries.snapshots(split(*symbols))
+        return await self._fetch(queries, via, Snapshot)
 
     async def fetch_depth(
         self, *symbols: Symbols, via: Via = "http"
     ) -> Result[Depth[N]]:
         """The order book, best prices first (section 4.4)."""
-        return await self._fetch(self._queries.depths(split(*symbols)), via)
+        return await self._fetch(self._queries.depths(split(*symbols)), via, Depth)
 
     async def fetch_trades(
         self, *symbols: Symbols, count: int = 1, via: Via = "http"
     ) -> Result[list[Trade[N]]]:
         """The last ``count`` (1 to 50) trades of each, oldest first (section 4.5)."""
-        return await self._fetch(
-            self._queries.trades(split(*symbols), count=count), via
-        )
+        queries = self._queries.trades(split(*symbols), count=count)
+        return await self._fetch(queries, via, Trade)
 
     async def fetch_klines(
         self,
@@ -96,7 +99,7 @@ class Fetching(Generic[N]):
         queries = self._queries.klines(
             split(*symbols), interval=interval, count=count, adjust=adjust
         )
-        return await self._fetch(queries, via)
+        return await self._fetch(queries, via, Kline)
 
     async def fetch_history(
         self,
@@ -125,7 +128,7 @@ class Fetching(Generic[N]):
             count=count,
             adjust=adjust,
         )
-        return await self._fetch(queries, via)
+        return await self._fetch(queries, via, Kline)
 
     def iter_history(
         self,
@@ -168,10 +171,14 @@ class Fetching(Generic[N]):
         """What can be traded in each market (``/product-list``)."""
         return await self._http.ask(self._queries.products(markets))
 
-    async def _fetch(self, queries: list[Query[dict[str, T]]], via: Via) -> Result[T]:
+    async def _fetch(
+        self, queries: list[Query[dict[str, T]]], via: Via, kind: type[Struct]
+    ) -> Result[T]:
         if via not in ("http", "stream"):
             raise ValueError(f'via must be "http" or "stream", not {via!r}')
         if via == "stream":
             self._lease.claim()
         ask = self._http.ask if via == "http" else self._stream.ask
-        return merge(queries, [await ask(query) for query in queries])
+        result = merge(queries, [await ask(query) for query in queries])
+        result.kind = kind
+        return result

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Generic, cast
 from msgspec import Meta, Struct
 
 from qos_async.enums import Interval, Session, Side, TradingStatus
+from qos_async.notebook import Shown
 from qos_async.periods import bar_end
 from qos_async.symbols import market_of
 
@@ -50,6 +51,7 @@ _Second = Annotated[int, Meta(gt=-10_000_000_000, lt=100_000_000_000)]
 
 class Tick(
     Struct,
+    Shown,
     frozen=True,
     kw_only=True,
     gc=False,
@@ -79,6 +81,7 @@ class Tick(
 
 class SessionQuote(
     Struct,
+    Shown,
     Generic[N],
     frozen=True,
     kw_only=True,
@@ -93,7 +96,17 @@ class SessionQuote(
         "timestamp": "ts",
     },
 ):
-    """A US pre-market, post-market or overnight session (section 4.3.3)."""
+    """A US pre-market, post-market or overnight session (section 4.3.3).
+
+    Attributes:
+        last_price: Of the last trade in this session.
+        prev_close: The close that changes are counted from.
+        high: The highest price so far.
+        low: The lowest price so far.
+        volume: Shares traded in this session.
+        turnover: What they cost, in the trading currency.
+        timestamp: The server's, in epoch seconds; 0 where it sent none.
+    """
 
     last_price: N | None = None
     prev_close: N | None = None
@@ -137,6 +150,20 @@ class Snapshot(
     Volume is in shares for US and HK, in lots of 100 for SH and SZ, in coins for
     CF; ``turnover`` is in the trading currency. Outside regular hours ``last_price``
     may lie outside ``low`` to ``high``.
+
+    Attributes:
+        last_price: Of the last trade.
+        prev_close: Of the trading day before.
+        open: The first price of the day.
+        high: The highest price of the day.
+        low: The lowest price of the day.
+        volume: How much was traded today.
+        turnover: What it cost.
+        status: Whether it is traded or suspended.
+        session: The part of the US trading day; None elsewhere.
+        pre_market: US only, as the next two.
+        post_market: The session after the regular one.
+        overnight: The session of the night.
     """
 
     last_price: N | None = None
@@ -167,6 +194,11 @@ class Trade(
 
     Trades carry no id and whole seconds; several alike in one second are normal.
     Size is in shares for US and HK, in lots of 100 for SH and SZ, in coins for CF.
+
+    Attributes:
+        price: In the trading currency.
+        size: How much changed hands.
+        side: Who crossed the spread.
     """
 
     price: N
@@ -175,9 +207,14 @@ class Trade(
 
 
 class PriceLevel(
-    Struct, Generic[N], frozen=True, gc=False, rename={"price": "p", "size": "v"}
+    Struct, Shown, Generic[N], frozen=True, gc=False, rename={"price": "p", "size": "v"}
 ):
-    """One rung of the order book."""
+    """One rung of the order book.
+
+    Attributes:
+        price: In the trading currency.
+        size: What is bid or offered at that price, in the units of ``Trade.size``.
+    """
 
     price: N
     size: N
@@ -197,6 +234,10 @@ class Depth(
 
     US has 1 level a side, SH and SZ 5, HK 10, CF 20. Levels of size zero occur and
     are kept in ``bids`` and ``asks``.
+
+    Attributes:
+        bids: Who buys, the highest price first.
+        asks: Who sells, the lowest price first.
     """
 
     bids: tuple[PriceLevel[N], ...] = ()
@@ -258,7 +299,15 @@ class Kline(
     """Open, high, low, close and volume of one interval (sections 4.6, 5.5, 5.9).
 
     ``timestamp`` is the start of the bar; for a day bar, local midnight of its market.
-    The newest bar is unfinished. Volume is in the units of ``Trade.size``.
+    The newest bar is unfinished.
+
+    Attributes:
+        interval: How long it lasts.
+        open: The first price.
+        high: The highest price.
+        low: The lowest price.
+        close: The last price, so far in an unfinished bar.
+        volume: In the units of ``Trade.size``.
     """
 
     interval: Interval
@@ -277,6 +326,7 @@ class Kline(
 
 class Instrument(
     Struct,
+    Shown,
     Generic[N],
     frozen=True,
     kw_only=True,
@@ -298,6 +348,14 @@ class Instrument(
     """What does not change during a day (sections 4.2, 5.11).
 
     Attributes:
+        symbol: Canonical, such as ``"US:AAPL"``.
+        exchange: Where it is listed, in the service's words.
+        currency: What it is traded in.
+        name_zh: Its name in Chinese.
+        name_en: Its name in English.
+        lot_size: How many shares an order counts in.
+        total_shares: All that were issued.
+        circulating_shares: Those that can be traded.
         eps: Earnings per share.
         bps: Book value (net assets) per share.
         dividend: Dividend per share; the document calls it a yield, its values
@@ -317,15 +375,27 @@ class Instrument(
     dividend: N | None = None
 
 
-class Product(Struct, frozen=True, kw_only=True, gc=False, rename={"symbol": "code"}):
-    """One row of a market's product list (newer document, ``/product-list``)."""
+class Product(
+    Struct, Shown, frozen=True, kw_only=True, gc=False, rename={"symbol": "code"}
+):
+    """One row of a market's product list (newer document, ``/product-list``).
+
+    Attributes:
+        symbol: As the server lists it.
+        name: Empty where it sent none.
+    """
 
     symbol: str
     name: str = ""
 
 
-class TradingDay(Struct, frozen=True, kw_only=True, gc=False):
-    """A day on which a market trades (newer document, ``/market-calendar``)."""
+class TradingDay(Struct, Shown, frozen=True, kw_only=True, gc=False):
+    """A day on which a market trades (newer document, ``/market-calendar``).
+
+    Attributes:
+        date: In the calendar of its market.
+        half_day: Whether it ends early.
+    """
 
     date: date
     half_day: bool = False

@@ -1,7 +1,7 @@
 """Seeded chaos: some minutes in which everything goes wrong, then a quiet end.
 
 A seed gives a server, a schedule of faults and of whims of the users, and all of chance
-in between. The real client and the simulator run through it on ``tests.simnet``, watched
+in between. The real client and the simulator run through it on a ``SimLoop``, watched
 by a ``Judge``; then the faults stop, and all must come to what the users want. Equal
 seeds give equal runs, to the byte.
 
@@ -35,8 +35,8 @@ from qos_async.enums import LinkState
 from qos_async.sim import Simulator, Variants
 from qos_async.sim.faults import Rules
 from qos_async.sim.link import Link
+from qos_async.testing.virtual import Connection, SimLoop, simulate
 from tests.chaos_judge import KEY, START, Ask, Broken, Judge, Reader, Tap, sizes
-from tests.simnet import Connection, SimLoop, simulate
 
 __all__ = ["Outcome", "Step", "World", "chaos", "schedule"]
 

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis.strategies import none
 
-from qos_async import Limits, Timing
-from tests.virtual_time import VirtualLoop
+from qos_async import Limits, Timing, testing
+from qos_async.testing.virtual import VirtualLoop
 from tests.watchdog import Watchdog
 
 Loops = Mapping[str, Callable[[], asyncio.AbstractEventLoop]]
@@ -26,6 +26,8 @@ def pytest_configure(config: pytest.Config) -> None:
         "markers", "soak: takes minutes; run with -m soak, and never without"
     )
     config.option.log_level = config.option.log_level or "DEBUG"
+    if not config.pluginmanager.is_registered(testing):  # As it is once installed.
+        config.pluginmanager.register(testing)
     patch = pytest.MonkeyPatch()
     config.add_cleanup(patch.undo)
     _watchdog.guard(patch)

@@ -30,7 +30,7 @@ import hypothesis.stateful
 from _pytest import outcomes
 from _pytest.mark.structures import ParameterSet
 
-from tests import virtual_time
+from qos_async.testing import virtual
 
 __all__ = ["KILLED", "SURVIVED", "mutated"]
 
@@ -101,7 +101,7 @@ def _calls(test: Any) -> Iterator[Callable[[], Any]]:
             test, **{k: v for one in chosen for k, v in one.items()}
         )
         if inspect.iscoroutinefunction(test):
-            call = functools.partial(virtual_time.run, call)
+            call = functools.partial(virtual.run, call)
         yield call
 
 

@@ -1,6 +1,6 @@
 """What the sweeps share: a client on the simulator, real aiohttp between, and a judge.
 
-Everything runs in virtual time over ``tests.simnet``. ``judge`` holds what a reader was
+Everything runs in virtual time, over a network in memory. ``judge`` holds what a reader was
 given against the simulator's tape: nothing twice, nothing out of order, and nothing
 missing where no gap was told.
 """
@@ -17,8 +17,8 @@ from typing import Any, TypeAlias
 from qos_async import Client, Dropped, Gap, Limits, Timing, Trade
 from qos_async.sim import Simulator
 from qos_async.sim.instruments import Row
+from qos_async.testing.virtual import WALL, SimLoop
 from tests.peers import KEY
-from tests.simnet import WALL, SimLoop
 
 __all__ = [
     "EFFORT",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 
+from qos_async.models import Trade
 from qos_async.results import Result
 
 
@@ -55,6 +56,13 @@ def test_copies_and_pickles_keep_order_and_missing():
         assert type(twin) is Result
         assert list(twin.items()) == [("US:A", 1), ("HK:1", 3)]
         assert twin.missing == ("US:B",)
+
+
+def test_copies_and_pickles_keep_the_kind():
+    found: Result[Trade] = Result((), {}, Trade)
+    twins = (copy.copy(found), found.copy(), pickle.loads(pickle.dumps(found)))
+    assert [twin.kind for twin in twins] == [Trade] * 3
+    assert Result((), {}).kind is None
 
 
 def test_the_method_copy_keeps_missing_too():

@@ -92,7 +92,11 @@ class Latest(Struct, frozen=True):
 
 
 class DropOldest(Struct, frozen=True):
-    """Keep the newest ``size`` ticks; ``events()`` tells how many were lost."""
+    """Keep the newest ``size`` ticks; ``events()`` tells how many were lost.
+
+    Attributes:
+        size: Ticks, at least one.
+    """
 
     size: int = _SIZE
 
@@ -105,7 +109,11 @@ class DropOldest(Struct, frozen=True):
 
 
 class Strict(Struct, frozen=True):
-    """Lose nothing: a reader ``size`` ticks behind ends with ``LaggedError``."""
+    """Lose nothing: a reader ``size`` ticks behind ends with ``LaggedError``.
+
+    Attributes:
+        size: Ticks, at least one.
+    """
 
     size: int = _SIZE
 

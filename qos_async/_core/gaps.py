@@ -14,6 +14,7 @@ from qos_async._core.topics import Topic
 __all__ = ["Dropped", "Gap", "GapStatus", "Outage", "Outages"]
 
 GapStatus = Literal["filled", "partial", "unverified", "unfilled"]
+"""How sure it is that nothing is missing any more: see ``Gap``."""
 
 _BEST_FIRST: tuple[GapStatus, ...] = ("filled", "partial", "unverified", "unfilled")
 
@@ -56,7 +57,11 @@ class Gap(Struct, frozen=True, kw_only=True):
 
 
 class Dropped(Struct, frozen=True):
-    """A full buffer lost ``count`` ticks at this place."""
+    """A full buffer lost ``count`` ticks at this place.
+
+    Attributes:
+        count: At least one.
+    """
 
     count: int
 

@@ -36,6 +36,11 @@ class Topic(Struct, frozen=True, order=True):
 
     ``Topic("trade", "US:AAPL")``, ``Topic("kline", "CF:BTCUSDT", "1m")``.
 
+    Attributes:
+        channel: What kind of ticks come.
+        symbol: Canonical, such as ``"US:AAPL"``.
+        interval: How long the klines are; None on the other channels.
+
     Raises:
         ValueError: For an unknown channel, a malformed symbol, a kline topic without
             a known interval, or an interval on another channel.

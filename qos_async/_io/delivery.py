@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Iterable, Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 from msgspec.structs import force_setattr
@@ -17,6 +15,7 @@ from qos_async._core.session import Session
 from qos_async._core.topics import Push, Topic, topic_of
 from qos_async._io.inbox import Inbox
 from qos_async._io.slumber import Slumber
+from qos_async._io.wall import CALENDAR, Wall
 from qos_async.enums import Channel
 from qos_async.errors import LaggedError
 
@@ -37,6 +36,7 @@ class Delivery:
         silence: How many seconds the machine may sleep without having missed anything.
         close: Closes the inbox of a reader that may not lose anything, and did.
         ring: Called when the core may have something to say.
+        wall: Tells the time of the calendar.
     """
 
     def __init__(
@@ -47,6 +47,7 @@ class Delivery:
         silence: float,
         close: Callable[[Inbox], None],
         ring: Callable[[], None],
+        wall: Wall = CALENDAR,
     ) -> None:
         self._session = session
         self._routes = routes
@@ -55,6 +56,8 @@ class Delivery:
         self._look_at = 0
         self._close = close
         self._ring = ring
+        self._wall = wall
+        self._now = wall.now
         self._stats = session.stats
         self._recovery = recovery = session.recovery
         # Looked at for each tick; all three are empty as long as all is well.
@@ -64,7 +67,7 @@ class Delivery:
 
     def on_pushes(self, pushes: Sequence[Push[Any]]) -> None:
         """Hand ticks that came together to everyone who watches their topics."""
-        now = time.time_ns()
+        now = self._now()
         if now > self._look_at:
             self.on_time()
         if self._outages or self._dirty or self._echoes:
@@ -111,7 +114,7 @@ class Delivery:
 
     def on_time(self) -> None:
         """Look whether the machine slept: then all may have missed something."""
-        self._look_at = time.time_ns() + _LOOK
+        self._look_at = self._now() + _LOOK
         slept = self._slumber.ended()
         if slept > self._silence:
             self._session.slept(slept, asyncio.get_running_loop().time())
@@ -195,7 +198,10 @@ class Delivery:
             inbox.spared.pop(topic, None)
 
     def _make_good(self, healing: Healing, missed: tuple[Inbox, ...]) -> None:
-        gap, torn = _gap(healing), healing.status in ("unfilled", "unverified")
+        gap, torn = (
+            _gap(healing, self._wall),
+            healing.status in ("unfilled", "unverified"),
+        )
         for inbox in missed:
             self._stats.gaps[gap.status] += 1
             self._stats.recovered += healing.fetched
@@ -264,18 +270,12 @@ def _stamp(push: Push[Any], now: int) -> None:
         force_setattr(push, "recovered", False)
 
 
-def _gap(healing: Healing) -> Gap:
+def _gap(healing: Healing, wall: Wall) -> Gap:
     return Gap(
         topic=healing.topic,
-        since=_wall(healing.outage.since),
-        until=_wall(healing.until),
+        since=wall.at(healing.outage.since),
+        until=wall.at(healing.until),
         reason=healing.outage.reason,
         status=healing.status,
         recovered=healing.late,
     )
-
-
-def _wall(moment: float) -> datetime:
-    """Turn the loop's time into the calendar's."""
-    age = asyncio.get_running_loop().time() - moment
-    return datetime.fromtimestamp(time.time() - age, UTC)

@@ -7,12 +7,18 @@ import math
 import time
 from collections.abc import Awaitable, Callable
 from datetime import datetime
-from typing import Generic, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeAlias
 
 from qos_async._core.queries import KLINES_MAX, Queries, Query, epoch
 from qos_async.enums import Adjustment, Interval
+from qos_async.frames import Numbers, to_arrow, to_pandas, to_polars
+from qos_async.frames.packages import Package, load
 from qos_async.models import Kline, N
 from qos_async.symbols import canonical
+
+if TYPE_CHECKING:  # Optional packages.
+    import pandas as pd
+    import polars as pl
 
 __all__ = ["HistoryPages"]
 
@@ -31,6 +37,9 @@ class HistoryPages(Generic[N]):
     It ends at ``start``, or when the server has nothing older: it was seen to ignore
     the end it was asked for, and then gives the same page for ever (section 4.7). That
     is told by a warning in the log ``qos_async.http``.
+
+    ``await pages.to_polars()`` reads all pages that were not iterated over into one
+    frame, oldest bar first. Should one fail, the pages before it are kept: call again.
     """
 
     def __init__(
@@ -70,6 +79,7 @@ class HistoryPages(Generic[N]):
         self._ask_until = epoch(clock()) if end is None else epoch(end)
         self._oldest = math.inf
         self._done = False
+        self._framed: list[list[Kline[N]]] = []
         if self._start > self._ask_until:
             raise ValueError(f"start {start!r} is after end {end or 'now'!r}")
         self._question()
@@ -94,6 +104,43 @@ class HistoryPages(Generic[N]):
 
     async def __aexit__(self, *exc: object) -> None:
         await self.aclose()
+
+    # Frames
+
+    async def to_polars(self, *, numbers: Numbers = float) -> pl.DataFrame:
+        """Make one polars DataFrame of all pages: time ascends, no bar comes twice.
+
+        >>> pages = client.iter_history("US:AAPL", interval="1d", start=start)
+        >>> bars = await pages.to_polars()
+
+        It takes as long as the rate limit has it: a thousand bars a request.
+
+        Args:
+            numbers: As in ``qos_async.frames.to_polars``.
+
+        Raises:
+            ModuleNotFoundError: Before any request, without polars; the message says
+                how to install it.
+            QosError: As the ``fetch_*`` verbs; what was read is kept for another call.
+            ValueError: For a number that does not fit.
+        """
+        return to_polars(await self._bars("polars"), numbers=numbers, kind=Kline)
+
+    async def to_pandas(self, *, numbers: Numbers = float) -> pd.DataFrame:
+        """Make one pandas DataFrame; all else as in ``to_polars``."""
+        return to_pandas(await self._bars("pandas"), numbers=numbers, kind=Kline)
+
+    async def to_arrow(self, *, numbers: Numbers = float) -> Any:
+        """Make one ``pyarrow.Table``; all else as in ``to_polars``."""
+        return to_arrow(await self._bars("pyarrow"), numbers=numbers, kind=Kline)
+
+    async def _bars(self, package: Package) -> list[Kline[N]]:
+        load(package)
+        async for page in self:
+            self._framed.append(page)
+        return [bar for page in reversed(self._framed) for bar in page]
+
+    # Paging
 
     def _question(self) -> Query[Bars[N]]:
         [query] = self._queries.history(

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
 from copy import copy
 from typing import Any
@@ -16,6 +15,7 @@ from qos_async._core.klines import FinishedKlines
 from qos_async._core.text import refusal
 from qos_async._core.topics import LETTERS, Topic
 from qos_async._io.bell import Bell
+from qos_async._io.wall import CALENDAR
 from qos_async.errors import QosError, RequestTimeoutError
 from qos_async.stats import SubscriptionStats
 
@@ -48,7 +48,9 @@ class Inbox:
         unfinished: Klines that were not for the reader, who wants finished ones.
     """
 
-    def __init__(self, policy: Policy, *, final: bool) -> None:
+    def __init__(
+        self, policy: Policy, *, final: bool, now: Callable[[], int] = CALENDAR.now
+    ) -> None:
         self.buffer: Buffer[Any] = policy.open()
         self.share: list[Any] = []
         self.topics: set[Topic] = set()
@@ -73,6 +75,7 @@ class Inbox:
         self._refused: dict[Topic, str] = {}
         self._error: BaseException | None = None
         self._finished = FinishedKlines() if final else None
+        self._now = now
 
     def deliver(self, tick: Any) -> None:
         """Take in one tick; never waits.
@@ -131,7 +134,7 @@ class Inbox:
     def stats(self) -> SubscriptionStats:
         """Counters up to now."""
         buffer, backlog = self.buffer, len(self.buffer)
-        waits = (time.time_ns() - buffer.since) / 1e9 if buffer.since else 0.0
+        waits = (self._now() - buffer.since) / 1e9 if buffer.since else 0.0
         return SubscriptionStats(
             received=buffer.received,
             delivered=buffer.received - buffer.dropped - backlog,
@@ -152,6 +155,11 @@ class Inbox:
     def reading(self) -> bool:
         """Whether a reader has taken something and has not come to the end."""
         return self.buffer.received > self.buffer.dropped and not self.read_out
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether the reader sleeps until more comes."""
+        return self._waiting
 
     def begin_reading(self) -> None:
         """Note who reads: the running task."""

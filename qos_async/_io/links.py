@@ -21,6 +21,7 @@ from qos_async._core.topics import CHANNELS, Push
 from qos_async._io import causes
 from qos_async._io.bell import Bell
 from qos_async._io.states import LinkStates
+from qos_async._io.tap import Tap
 from qos_async._io.transport import DialError, LinkClosed, Socket, Transport
 from qos_async.config import Limits, Timing
 from qos_async.errors import (
@@ -97,6 +98,7 @@ class Links(Generic[N]):
         *,
         limits: Limits,
         timing: Timing,
+        tap: Tap | None = None,
         chance: Callable[[], float] = random.random,
     ) -> None:
         self.states = LinkStates()
@@ -107,6 +109,7 @@ class Links(Generic[N]):
         self._listener = listener
         self._limits = limits
         self._timing = timing
+        self._tap = tap
         self._chance = chance
         self._live: _Live | None = None
         self._refused_since = math.inf
@@ -190,6 +193,8 @@ class Links(Generic[N]):
     async def _spend(self, socket: Socket) -> _Ending:
         born = _now()
         live = self._live = _Live(socket)
+        if self._tap is not None:
+            self._tap.opened()
         error: TransportError | None = None
         try:
             self._session.link_up(born)
@@ -197,6 +202,8 @@ class Links(Generic[N]):
             error = await self._listen(live)
         finally:
             self._live = None
+            if self._tap is not None:
+                self._tap.lost("the client ended" if error is None else str(error))
             orphans = self._session.link_down(str(error), _now())
             if error is not None:  # Else the end of all is near, and has its own error.
                 for failed in orphans:
@@ -242,8 +249,11 @@ class Links(Generic[N]):
     def _hear(self, frames: Sequence[bytes], now: float) -> None:
         stats = self._session.stats
         stats.frames_received += len(frames)
-        stats.bytes_received += sum(map(len, frames))
+        size = sum(map(len, frames))
+        stats.bytes_received += size
         pushes = self._session.receive_pushes(frames, now)
+        if self._tap is not None:
+            self._tap.frames(frames, size, plain=bool(pushes))
         if pushes:
             self._session.proven = True
             self._listener.on_pushes(pushes)

@@ -33,10 +33,11 @@ class Secret:
             message says how to set it and does not contain it.
     """
 
-    __slots__ = ("_recent", "_source")
+    __slots__ = ("_forms", "_recent", "_source")
 
     def __init__(self, key: str | Callable[[], str] | None) -> None:
         self._recent: deque[str] = deque(maxlen=_REMEMBERED)
+        self._forms: dict[str, list[str]] = {}
         self._source: Callable[[], object] = key if callable(key) else lambda: key
         if not callable(key):
             self.read()
@@ -55,11 +56,20 @@ class Secret:
         return value
 
     def redact(self, text: str) -> str:
-        """Replace the key by ``***``, also where it was escaped for a URL or a page."""
-        for value in self._recent:
-            for form in _forms(value):
+        """Replace the key by ``***``, also where it was escaped for a URL or a page.
+
+        It may be called in any thread: a recorder does, for all that comes.
+        """
+        for value in tuple(self._recent):  # In one go: another may be added meanwhile.
+            for form in self._forms.get(value) or self._learn(value):
                 text = text.replace(form, "***")
         return text
+
+    def _learn(self, value: str) -> list[str]:
+        if len(self._forms) >= _REMEMBERED:
+            self._forms.clear()
+        found = self._forms[value] = _forms(value)
+        return found
 
     def carried_by(self, headers: Mapping[str, str], url: URL) -> bool:
         """Say whether a request has the key in its headers or in its URL."""

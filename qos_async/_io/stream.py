@@ -29,7 +29,7 @@ from qos_async._core.queries import Query
 from qos_async._core.recovery import Recovery
 from qos_async._core.routes import Routes
 from qos_async._core.session import Session
-from qos_async._core.topics import Topic
+from qos_async._core.topics import Topic, in_order
 from qos_async._io.delivery import Delivery
 from qos_async._io.home import Home
 from qos_async._io.inbox import Inbox
@@ -38,7 +38,10 @@ from qos_async._io.observer import Observer
 from qos_async._io.questions import Questions
 from qos_async._io.states import LinkStates
 from qos_async._io.subscription import Subscription
-from qos_async._io.transport import Transport
+from qos_async._io.tap import Tap
+from qos_async._io.transport import Ended, Transport
+from qos_async._io.wall import CALENDAR, Wall
+from qos_async._io.watchful import Heard
 from qos_async.config import Limits, Timing
 from qos_async.enums import LinkState
 from qos_async.errors import (
@@ -82,8 +85,12 @@ class Stream(Generic[N]):
         home: Home,
         redact: Callable[[str], str] = str,
         recovery: Recovery[N] | None = None,
+        tap: Tap | None = None,
+        wall: Wall = CALENDAR,
     ) -> None:
         self.home = home
+        self._tap = tap
+        self._wall = wall
         self._limits = limits
         self._session = Session(
             numbers,
@@ -94,7 +101,7 @@ class Stream(Generic[N]):
             recovery=recovery,
         )
         self._links = Links(
-            transport, self._session, self, limits=limits, timing=timing
+            transport, self._session, self, limits=limits, timing=timing, tap=tap
         )
         self._questions = Questions(self._session, redact)
         self._routes: Routes[Inbox] = Routes()
@@ -104,6 +111,7 @@ class Stream(Generic[N]):
             silence=timing.silence,
             close=self.close,
             ring=self._links.work.ring,
+            wall=wall,
         )
         # Without a detour: they are called a lot.
         self.on_pushes = self._delivery.on_pushes
@@ -171,6 +179,29 @@ class Stream(Generic[N]):
             await self._until(lambda inbox: inbox.is_read_by(me) or not inbox.reading)
 
     @property
+    def is_thirsty(self) -> bool:
+        """Whether a reader waits for more, and none has anything left to take.
+
+        And whether the server has said yes to all that they wish for.
+        """
+        inboxes = self._inboxes
+        return (
+            self.is_settled
+            and any(inbox.is_waiting for inbox in inboxes)
+            and all(inbox.is_waiting or not inbox.buffer for inbox in inboxes)
+        )
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether the server holds exactly what is watched."""
+        return self._session.registry.settled
+
+    @property
+    def is_watched(self) -> bool:
+        """Whether it holds anything."""
+        return bool(self._session.registry.held)
+
+    @property
     def is_empty(self) -> bool:
         """Whether nothing is buffered for any reader."""
         return all(map(_is_empty, self._inboxes))
@@ -203,6 +234,8 @@ class Stream(Generic[N]):
             await self._links.run()
         except QosError as exc:
             error = exc
+        except Ended:
+            pass
         except Exception as exc:  # noqa: BLE001 - nobody may be left waiting
             _log.exception("this is a bug in qos_async; please report it")
             error = QosError(f"internal error: {exc!r}")
@@ -250,7 +283,7 @@ class Stream(Generic[N]):
         self._check_open()
         self._check_room(topics)
         self._start()
-        inbox = Inbox(policy, final=final)
+        inbox = Inbox(policy, final=final, now=self._wall.now)
         self._inboxes[inbox] = None
         self.extend(inbox, topics)
         return Subscription(self, inbox, topics_of)
@@ -289,8 +322,18 @@ class Stream(Generic[N]):
             self._routes.remove(topic, inbox)
         registry = self._session.registry
         registry.release(gone)
-        self._session.abandon(t for t in gone if not registry.wants(t))
+        unwanted = [topic for topic in gone if not registry.wants(topic)]
+        if self._tap is not None:
+            self._tap.unsubscribed(unwanted)
+        self._session.abandon(unwanted)
         self._links.work.ring()
+
+    def heard(self, topic: Topic) -> Heard | None:
+        """Tell what came of a topic; None while it is not live."""
+        if not self._session.registry.holds(topic):
+            return None
+        route = self._routes.of(topic)
+        return Heard(route.ticks, route.tail[-1].received_at if route.tail else 0)
 
     def close(self, inbox: Inbox) -> None:
         """Take everything away from ``inbox``; what waits in it stays."""
@@ -317,7 +360,7 @@ class Stream(Generic[N]):
             case Confirmed() | Declined() | Unconfirmed():
                 self._on_decision(outcome)
             case Resumed(topics):
-                self._delivery.restored(sorted(topics), None)
+                self._delivery.restored(in_order(topics), None)
             case Healed(healings):
                 for healing in healings:
                     self._delivery.heal(healing)
@@ -327,10 +370,12 @@ class Stream(Generic[N]):
                 raise AssertionError(f"{outcome} is none of the stream's business")
 
     def _on_decision(self, outcome: Confirmed | Declined | Unconfirmed) -> None:
-        topics = outcome.topics
+        topics, ordered = outcome.topics, in_order(outcome.topics)
         if isinstance(outcome, Confirmed):
-            self._delivery.restored(sorted(topics), outcome.second)
-        for inbox in self._watching(topics):
+            if self._tap is not None:
+                self._tap.subscribed(topics)
+            self._delivery.restored(ordered, outcome.second)
+        for inbox in self._watching(ordered):
             match outcome:
                 case Confirmed():
                     inbox.confirm(topics)
@@ -339,14 +384,12 @@ class Stream(Generic[N]):
                 case Unconfirmed():
                     inbox.unanswered(topics)
         if isinstance(outcome, Unconfirmed):
-            names = ", ".join(sorted(map(str, topics)))
+            names = ", ".join(map(str, ordered))
             _log.warning("no answer to the subscription of %s; asking again", names)
 
     def _watching(self, topics: Iterable[Topic]) -> dict[Inbox, None]:
         return dict.fromkeys(
-            inbox
-            for topic in sorted(topics)
-            for inbox in self._routes.of(topic).watchers
+            inbox for topic in topics for inbox in self._routes.of(topic).watchers
         )
 
     def _refuse(self, inbox: Inbox, topics: Iterable[Topic], message: str) -> None:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import math
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable
 from types import TracebackType
-from typing import Any, Generic, Protocol, Self, TypeVar
+from typing import Any, Generic, Literal, Protocol, Self, TypeVar, overload
 
 from qos_async._core.gaps import Dropped, Gap
+from qos_async._core.stale import Stale
 from qos_async._core.topics import Topic
+from qos_async._io.batches import Batches
 from qos_async._io.home import Home
 from qos_async._io.inbox import Inbox
+from qos_async._io.watchful import Heard, WatchfulEvents
 from qos_async.errors import ClosedError
+from qos_async.markets.timetable import Calendar, Timetable
 from qos_async.models import Tick
 from qos_async.stats import SubscriptionStats
 
@@ -37,6 +38,10 @@ class Source(Protocol):
 
     def withdraw(self, inbox: Inbox, topics: tuple[Topic, ...]) -> None:
         """Take topics away from ``inbox``."""
+        ...
+
+    def heard(self, topic: Topic) -> Heard | None:
+        """Tell what came of a topic; None while it is not live."""
         ...
 
     def close(self, inbox: Inbox) -> None:
@@ -167,10 +172,10 @@ class Subscription(Generic[T]):
         tick: T = self._buffer.take()
         return tick
 
-    def batches(
-        self, *, max_items: int = 1000, max_wait: float = 0.05
-    ) -> AsyncIterator[list[T]]:
+    def batches(self, *, max_items: int = 1000, max_wait: float = 0.05) -> Batches[T]:
         """Iterate over lists of ticks, for readers that work by the batch.
+
+        ``batches().to_polars()`` makes a frame of each.
 
         Args:
             max_items: The longest list.
@@ -183,17 +188,49 @@ class Subscription(Generic[T]):
             raise ValueError(f"max_items must be at least 1, not {max_items!r}")
         if not max_wait >= 0:
             raise ValueError(f"max_wait must be 0 seconds or more, not {max_wait!r}")
-        return _Batches[T](
+        return Batches[T](
             self._inbox, self._wait, max_items=max_items, max_wait=max_wait
         )
 
-    def events(self) -> AsyncIterator[T | Gap | Dropped]:
+    @overload
+    def events(self) -> AsyncIterator[T | Gap | Dropped]: ...
+    @overload
+    def events(
+        self, *, stale: Literal[False], calendar: Calendar | None = None
+    ) -> AsyncIterator[T | Gap | Dropped]: ...
+    @overload
+    def events(
+        self, *, stale: bool, calendar: Calendar | None = None
+    ) -> AsyncIterator[T | Gap | Dropped | Stale]: ...
+    def events(
+        self, *, stale: bool = False, calendar: Calendar | None = None
+    ) -> AsyncIterator[T | Gap | Dropped | Stale]:
         """Iterate over ticks and notices, in order.
 
         A ``Gap`` comes before the first tick after it; a ``Dropped`` stands where a
         full buffer lost ticks.
+
+        Args:
+            stale: Tell with ``Stale``, too, when a topic is much quieter than it usually
+                is although its market is open: for over a minute (five outside of
+                regular hours), over 4 times its longest quiet so far, and over 20 times
+                its mean interval. Nothing is done about it. Topics of markets whose
+                hours nobody knows (IX) are not judged.
+            calendar: Holidays and half days, from ``Client.fetch_calendar`` or
+                ``exchange_calendar``; without it, every weekday is a trading day.
+
+        Raises:
+            ModuleNotFoundError: From the iterator, if ``stale`` needs a time zone that
+                this machine does not know (``pip install tzdata``).
         """
-        return _Events[T](self._inbox, self._wait)
+        if not stale:
+            return _Events[T](self._inbox, self._wait)
+        return WatchfulEvents[T](
+            self._inbox,
+            self._wait,
+            heard=self._source.heard,
+            part_at=Timetable(calendar).part_at,
+        )
 
     async def _wait(self) -> None:
         """Wait until something may have come, or raise why nothing ever will."""
@@ -224,45 +261,3 @@ class _Events(Generic[T]):
             await self._wait()
         event: T | Gap | Dropped = self._inbox.buffer.take_event()
         return event
-
-
-class _Batches(Generic[T]):
-    def __init__(
-        self,
-        inbox: Inbox,
-        wait: Callable[[], Awaitable[None]],
-        *,
-        max_items: int,
-        max_wait: float,
-    ) -> None:
-        self._inbox = inbox
-        self._wait = wait
-        self._max_items = max_items
-        self._max_wait = max_wait
-        # When the buffer was last seen empty: what waits now came after that.
-        self._empty_at = -math.inf
-
-    def __aiter__(self) -> Self:
-        self._inbox.begin_reading()
-        return self
-
-    async def __anext__(self) -> list[T]:
-        buffer, clock = self._inbox.buffer, asyncio.get_running_loop().time
-        while not buffer or self._inbox.alert:
-            buffer.pass_gaps()
-            await self._wait()
-            self._empty_at = clock()
-        if len(buffer) < self._max_items:
-            await self._fill(self._empty_at + self._max_wait)
-        batch: list[T] = buffer.take_all(self._max_items)
-        self._empty_at = -math.inf if buffer else clock()
-        return batch
-
-    async def _fill(self, until: float) -> None:
-        buffer, inbox = self._inbox.buffer, self._inbox
-        if until <= asyncio.get_running_loop().time():
-            return
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout_at(until):
-                while len(buffer) < self._max_items and not inbox.ended:
-                    await inbox.wait(self._max_items)

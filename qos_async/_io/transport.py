@@ -33,6 +33,7 @@ __all__ = [
     "MAX_FRAME",
     "AiohttpTransport",
     "DialError",
+    "Ended",
     "LinkClosed",
     "Socket",
     "Transport",
@@ -89,6 +90,10 @@ class LinkClosed(TransportError):  # noqa: N818 - an ending, not always a fault
         self.cause = causes.closed(code) if cause is None else cause
 
 
+class Ended(Exception):  # noqa: N818 - an ending, and no fault at all
+    """There is nothing to come any more, and no other link: all may end well."""
+
+
 class Socket(Protocol):
     """An open link that carries whole frames."""
 
@@ -97,6 +102,7 @@ class Socket(Protocol):
 
         Raises:
             LinkClosed: When there is none to come.
+            Ended: When there never will be.
         """
         ...
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import sys
-from enum import Enum, IntEnum
+from enum import Enum
 from types import TracebackType
 from typing import Any, Self, cast
 
 import msgspec
 from msgspec import Struct
 
-from qos_async import Gap, Interval, StateChange
+from qos_async import Gap, StateChange
 from qos_async.cli.tally import AnyTick, Tally, channel_of
+from qos_async.enums import word
 
 __all__ = ["JsonView", "builtins"]
 
@@ -106,10 +107,8 @@ def builtins(value: Any) -> Any:
         }
     if isinstance(value, tuple):
         return [builtins(one) for one in cast("tuple[object, ...]", value)]
-    if isinstance(value, Interval):
-        return value.short
     if isinstance(value, Enum):
-        return value.name.lower() if isinstance(value, IntEnum) else value.value
+        return word(value)
     return value
 
 

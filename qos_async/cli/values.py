@@ -4,8 +4,27 @@ from __future__ import annotations
 
 import math
 from argparse import ArgumentParser, ArgumentTypeError
+from collections.abc import Callable
 
-__all__ = ["add_market", "port", "seconds", "seed", "speed"]
+from qos_async import symbols
+from qos_async.cli.moments import Moment
+from qos_async.enums import Channel, Interval
+
+__all__ = [
+    "add_market",
+    "channel",
+    "channel_or_symbols",
+    "count_up_to",
+    "interval",
+    "market",
+    "moment",
+    "one_symbol",
+    "port",
+    "seconds",
+    "seed",
+    "speed",
+    "symbol_list",
+]
 
 _SPEED_MAX = 100.0
 _PORT_MAX = 65535
@@ -66,6 +85,74 @@ def port(text: str) -> int:
             "or --port 0 for any free one"
         )
     return value
+
+
+def symbol_list(text: str) -> tuple[str, ...]:
+    """Read ``"US:AAPL"`` or ``"US:AAPL,TSLA"`` as canonical symbols."""
+    try:
+        return symbols.split(text)
+    except ValueError as error:
+        raise ArgumentTypeError(str(error)) from None
+
+
+def channel(text: str) -> Channel:
+    """Read a channel, also in the plural: ``"trade"`` or ``"trades"``."""
+    for one in Channel:
+        if text.lower().removesuffix("s") == one:
+            return one
+    names = ", ".join(Channel)
+    raise ArgumentTypeError(f"{text!r} is not a channel: take one of {names}")
+
+
+def channel_or_symbols(text: str) -> Channel | tuple[str, ...]:
+    """Read a word that is a symbol if there is a colon in it."""
+    return symbol_list(text) if ":" in text else channel(text)
+
+
+def market(text: str) -> str:
+    """Read a market; which ones there are, the server knows."""
+    if not (text.isascii() and text.isalpha()):
+        raise ArgumentTypeError(f"{text!r} is not a market: try US or HK")
+    return text.upper()
+
+
+def interval(text: str) -> Interval:
+    """Read the length of a kline."""
+    try:
+        return Interval.parse(text)
+    except ValueError:
+        allowed = " ".join(one.short for one in Interval if one)
+        raise ArgumentTypeError(
+            f"{text!r} is not an interval: take one of {allowed}"
+        ) from None
+
+
+def one_symbol(text: str) -> str:
+    """Read ``"US:AAPL"`` as a canonical symbol."""
+    try:
+        return symbols.canonical(text)
+    except ValueError as error:
+        raise ArgumentTypeError(str(error)) from None
+
+
+def moment(text: str) -> Moment:
+    """Read a day, a time with a zone, or a span back from now."""
+    try:
+        return Moment.parse(text)
+    except ValueError as error:
+        raise ArgumentTypeError(str(error)) from None
+
+
+def count_up_to(most: int) -> Callable[[str], int]:
+    """Make a reader of whole numbers from 1 to ``most``."""
+
+    def count(text: str) -> int:
+        value = _whole(text)
+        if value is None or not 1 <= value <= most:
+            raise ArgumentTypeError(f"{text!r} is not a whole number from 1 to {most}")
+        return value
+
+    return count
 
 
 def _number(text: str) -> float:

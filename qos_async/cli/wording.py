@@ -23,6 +23,7 @@ from qos_async.cli.tally import AnyTick, channel_of
 __all__ = [
     "clock",
     "gaps_line",
+    "many",
     "move_line",
     "number",
     "percent",
@@ -43,6 +44,11 @@ def stamp(moment: datetime | None = None) -> str:
 def clock(moment: datetime) -> str:
     """Write the time of day, in UTC."""
     return f"{moment:%H:%M:%S}"
+
+
+def many(count: int, of: str) -> str:
+    """Count things: ``1 bar``, ``1,500 bars``."""
+    return f"{count:,} {of}{'' if count == 1 else 's'}"
 
 
 def number(value: object) -> str:

@@ -8,8 +8,9 @@ from typing import Any
 
 from qos_async.sim.blast import blast
 from qos_async.sim.desk import encode
-from qos_async.sim.faults import Close, Cut, Failure, Rules, Scheduled
+from qos_async.sim.faults import GONE, Close, Cut, Failure, Rules, Scheduled
 from qos_async.sim.link import Link
+from qos_async.symbols import split
 
 __all__ = ["Controls"]
 
@@ -26,7 +27,9 @@ class Controls:
     def __init__(self) -> None:
         self._audible = asyncio.Event()
         self._audible.set()
+        self._is_down = False
         self._key_expired = False
+        self._refused_symbols: dict[str, str] = {}
         self._refusals: Rules[str] = Rules([])
         self._delays: Rules[float] = Rules([])
         self._losses: Rules[bool] = Rules([])
@@ -69,6 +72,26 @@ class Controls:
         for one in self.links:
             one.audible.set()
 
+    def go_down(self) -> None:
+        """Be gone: every connection is cut, and so is every new one.
+
+        The market goes on, so what is traded meanwhile is lost to the clients.
+        """
+        self._is_down = True
+        self.cut()
+
+    def come_back(self) -> None:
+        """Serve again after ``go_down``."""
+        self._is_down = False
+
+    async def outage(self, seconds: float) -> None:
+        """Go down, and come back that many seconds later."""
+        self.go_down()
+        try:
+            await asyncio.sleep(seconds)
+        finally:
+            self.come_back()
+
     def refuse_upgrades(
         self,
         status: int | None = 503,
@@ -100,6 +123,24 @@ class Controls:
     def refuse(self, message: str, types: Types = None, count: int | None = 1) -> None:
         """Answer the next commands or requests with an error ``msg``."""
         self._refusals.add(message, types, count)
+
+    def refuse_symbols(
+        self, *symbols: str | Iterable[str], message: str = "No permission"
+    ) -> None:
+        """Refuse every subscription and question that names one of these symbols.
+
+        What is subscribed already goes on. The words of the answer are ``message`` and
+        the symbols.
+
+        Raises:
+            ValueError: For a malformed symbol.
+        """
+        self._refused_symbols.update(dict.fromkeys(split(*symbols), message))
+
+    def allow_symbols(self, *symbols: str | Iterable[str]) -> None:
+        """Take symbols back into favour; without any, all of them."""
+        for symbol in split(*symbols) if symbols else list(self._refused_symbols):
+            self._refused_symbols.pop(symbol, None)
 
     def fail_http(
         self,
@@ -152,6 +193,12 @@ class Controls:
             self.mute()
             await asyncio.sleep(fault.lasting)
             self.unmute()
+
+    def _door_answer(self) -> Failure | None:
+        return GONE if self._is_down else self._closed_doors.take("/ws")
+
+    def _http_answer(self, path: str) -> Failure | None:
+        return GONE if self._is_down else self._failures.take(path)
 
     def _chosen(self, link: int | None) -> list[Link]:
         return [one for one in self.links if link is None or one.number == link]

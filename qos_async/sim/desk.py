@@ -7,14 +7,13 @@ from collections.abc import Callable
 import msgspec
 
 from qos_async.config import Limits
-from qos_async.sim.feed import Feed
 from qos_async.sim.instruments import Row
 from qos_async.sim.link import Link
 from qos_async.sim.log import Frame, Log, Watch
-from qos_async.sim.market import Market
 from qos_async.sim.plan import Meter
 from qos_async.sim.questions import Asker, Refusal
 from qos_async.sim.reading import as_row, read
+from qos_async.sim.source import News
 from qos_async.sim.variants import Variants
 
 __all__ = ["Desk", "encode"]
@@ -29,7 +28,7 @@ class Desk:
     """Serves every link of one simulator.
 
     Args:
-        market: What is traded.
+        feed: What there is to push.
         asker: Answers questions.
         plan: What is allowed.
         variants: How the unknown is played.
@@ -42,7 +41,7 @@ class Desk:
 
     def __init__(
         self,
-        market: Market,
+        feed: News,
         asker: Asker,
         plan: Limits,
         variants: Variants,
@@ -54,7 +53,7 @@ class Desk:
     ) -> None:
         self.links: list[Link] = []
         self.meter = Meter(plan)
-        self._feed = Feed(market)
+        self._feed = feed
         self._asker = asker
         self._plan = plan
         self._variants = variants
@@ -183,6 +182,7 @@ class Desk:
         return self._join(link, watches)
 
     def _join(self, link: Link, watches: list[Watch]) -> list[Watch]:
+        self._asker.welcome([watch.symbol for watch in watches])
         again = [watch.symbol for watch in watches if watch in link.topics]
         if again and self._variants.subscribed_twice == "error":
             raise Refusal(f"Already subscribed: {','.join(again)}")

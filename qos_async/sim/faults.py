@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Generic, TypeVar
+from collections.abc import Iterable, Mapping
+from typing import Any, Generic, TypeVar
 
 from msgspec import Struct
 
-__all__ = ["Close", "Cut", "Failure", "Mute", "Rules", "Scheduled"]
+__all__ = ["GONE", "Close", "Cut", "Failure", "Mute", "Rules", "Scheduled", "scheduled"]
 
 T = TypeVar("T")
 
 
 class Cut(Struct, frozen=True, kw_only=True):
-    """Reset every link, ``after`` seconds from the start."""
+    """Reset every link, ``after`` seconds from the start.
+
+    Attributes:
+        after: Seconds.
+    """
 
     after: float
 
 
 class Close(Struct, frozen=True, kw_only=True):
-    """Close every link politely, ``after`` seconds from the start."""
+    """Close every link politely, ``after`` seconds from the start.
+
+    Attributes:
+        after: Seconds.
+        code: The close code, such as 1001 for a server that goes away.
+        reason: What goes with it.
+    """
 
     after: float
     code: int = 1001
@@ -27,7 +37,12 @@ class Close(Struct, frozen=True, kw_only=True):
 
 
 class Mute(Struct, frozen=True, kw_only=True):
-    """Fall silent ``after`` seconds from the start, for ``lasting`` seconds."""
+    """Fall silent ``after`` seconds from the start, for ``lasting`` seconds.
+
+    Attributes:
+        after: Seconds.
+        lasting: Seconds.
+    """
 
     after: float
     lasting: float
@@ -43,6 +58,23 @@ class Failure(Struct, frozen=True):
     status: int | None
     body: bytes
     headers: Mapping[str, str]
+
+
+GONE = Failure(None, b"", {})
+"""There is nobody there."""
+
+
+def scheduled(faults: Iterable[Any]) -> tuple[Scheduled, ...]:
+    """Take a schedule.
+
+    Raises:
+        ValueError: For what is no fault; the message names it.
+    """
+    found = tuple(faults)
+    for fault in found:
+        if not isinstance(fault, Scheduled):
+            raise ValueError(f"faults must be Cut, Close or Mute, not {fault!r}")  # noqa: TRY004 - as documented
+    return found
 
 
 class Turn(Struct, Generic[T]):

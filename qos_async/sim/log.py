@@ -13,7 +13,10 @@ __all__ = ["Frame", "Log", "Request", "Watch"]
 class Watch(NamedTuple):
     """A topic as the server knows it; equal to the plain tuple.
 
-    ``letter`` is ``S``, ``T``, ``D`` or ``K``; ``kt`` is None but for ``K``.
+    Attributes:
+        letter: ``S``, ``T``, ``D`` or ``K``.
+        symbol: Canonical.
+        kt: The interval's number; None but for ``K``.
     """
 
     letter: str

@@ -68,6 +68,10 @@ class Market:
         found = INSTRUMENTS.get(symbol)
         return invent(symbol) if found is None and self._open_universe else found
 
+    def knows(self, symbol: str) -> bool:
+        """Whether there is such a symbol."""
+        return self.instrument(symbol) is not None
+
     def tape(self, symbol: str, now: float) -> Tape:
         """Give the trades of a symbol, written up to ``now``.
 

@@ -8,13 +8,14 @@ to refuse raises ``Refusal``; what a client should not have sent at all goes to
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from qos_async.config import Limits
 from qos_async.enums import Interval
 from qos_async.sim.instruments import Row
-from qos_async.sim.market import Market
 from qos_async.sim.reading import as_list, as_row
+from qos_async.sim.source import Source
 from qos_async.sim.variants import Variants
 from qos_async.symbols import split
 
@@ -49,16 +50,19 @@ class Asker:
 
     def __init__(
         self,
-        market: Market,
+        market: Source,
         plan: Limits,
         variants: Variants,
         seed: int,
         breaches: list[str],
+        *,
+        refused: Mapping[str, str],
     ) -> None:
         self._breaches = breaches
         self._market = market
         self._plan = plan
         self._variants = variants
+        self._refused = refused
         self._dice = random.Random(f"{seed}:order")
 
     def answer(self, operation: str, body: Row, now: float) -> list[Row]:
@@ -76,13 +80,13 @@ class Asker:
             count = self._count(body) if operation == "RT" else 0
             rows = [
                 self._rows(operation, symbol, count, now)
-                for symbol in self.symbols(body.get("codes"))
+                for symbol in self.welcome(self.symbols(body.get("codes")))
             ]
         asked = list(rows)
         self._dice.shuffle(rows)
         if rows == asked:
             rows.reverse()
-        return [row for group in rows for row in group]
+        return [row for group in rows for row in group if row]
 
     def by_market(self, path: str, body: Row, now: float) -> dict[str, Any]:
         """Answer ``/market-calendar`` or ``/product-list``: market → its list.
@@ -131,10 +135,21 @@ class Asker:
         Raises:
             Refusal: By the variant ``unknown_symbol``.
         """
-        unknown = [one for one in symbols if self._market.instrument(one) is None]
+        unknown = [one for one in symbols if not self._market.knows(one)]
         if unknown and self._variants.unknown_symbol == "refuse":
             raise Refusal(f"Unknown code: {','.join(unknown)}")
         return [symbol for symbol in symbols if symbol not in unknown]
+
+    def welcome(self, symbols: list[str]) -> list[str]:
+        """Pass symbols on that no fault refuses.
+
+        Raises:
+            Refusal: Because of the others.
+        """
+        refused = [symbol for symbol in symbols if symbol in self._refused]
+        if refused:
+            raise Refusal(f"{self._refused[refused[0]]}: {','.join(refused)}")
+        return symbols
 
     def interval(self, value: Any) -> Interval:
         """Read ``kt``.
@@ -172,7 +187,7 @@ class Asker:
             for one in self._requests(body.get("kline_reqs"))
         ]
         named = list(dict.fromkeys(one for symbols, _ in spans for one in symbols))
-        allowed = self.known(self.fitting(named, len(named)))
+        allowed = self.known(self.fitting(self.welcome(named), len(named)))
         return [
             [{"c": symbol, "k": bars}]
             for symbols, span in spans

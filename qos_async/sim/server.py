@@ -17,13 +17,15 @@ from qos_async.config import Limits
 from qos_async.sim.controls import Controls
 from qos_async.sim.desk import Desk
 from qos_async.sim.door import Door
-from qos_async.sim.faults import Scheduled
+from qos_async.sim.faults import Scheduled, scheduled
+from qos_async.sim.feed import Feed
 from qos_async.sim.http import HttpSide
 from qos_async.sim.instruments import Row
 from qos_async.sim.link import Link
 from qos_async.sim.log import Frame, Log, Request, Watch
 from qos_async.sim.market import Market
 from qos_async.sim.questions import Asker
+from qos_async.sim.source import News, Source
 from qos_async.sim.variants import Variants
 
 __all__ = ["Simulator"]
@@ -57,7 +59,7 @@ class Simulator(Controls):
         oldest_bars: Bars of each interval before the trades; none before 1970.
 
     Raises:
-        ValueError: For a plan that is no ``Limits``, or numbers that cannot be; the
+        ValueError: For a plan that is no ``Limits``, faults that are none, or numbers that cannot be; the
             message names the option and the value.
     """
 
@@ -94,7 +96,7 @@ class Simulator(Controls):
             oldest_bars=oldest_bars,
         )
         self._seed, self._speed, self._start = seed, speed, start
-        self._faults = tuple(faults)
+        self._faults = scheduled(faults)
         self._address: tuple[str, int] = host, port
         self._entered = False
         self._beat, self._heartbeat_limit = beat, heartbeat_limit
@@ -233,10 +235,18 @@ class Simulator(Controls):
         return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
     def _application(self) -> web.Application:
-        log, market, variants = self._log, self.market, self.variants
-        asker = Asker(market, self.plan, variants, self._seed, log.violations)
+        log, variants = self._log, self.variants
+        source, news = self._sources()
+        asker = Asker(
+            source,
+            self.plan,
+            variants,
+            self._seed,
+            log.violations,
+            refused=self._refused_symbols,
+        )
         desk = self._desk = Desk(
-            market,
+            news,
             asker,
             self.plan,
             variants,
@@ -250,6 +260,10 @@ class Simulator(Controls):
         self._http_side(asker, desk).add_to(app)
         return app
 
+    def _sources(self) -> tuple[Source, News]:
+        """Give what answers questions, and what there is to push."""
+        return self.market, Feed(self.market)
+
     def _door(self, desk: Desk) -> Door:
         return Door(
             desk,
@@ -257,7 +271,7 @@ class Simulator(Controls):
             self.variants,
             self._log,
             key_problem=self._key_problem,
-            closed=lambda: self._closed_doors.take("/ws"),
+            closed=self._door_answer,
             audible=self._audible,
         )
 
@@ -269,7 +283,7 @@ class Simulator(Controls):
             desk.meter,
             now=desk.beat,
             key_problem=self._key_problem,
-            failure=self._failures.take,
+            failure=self._http_answer,
             refusal=self._refusals.take,
             pause=self._pause,
         )

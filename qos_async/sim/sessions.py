@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 from qos_async.enums import Session
+from qos_async.markets.hours import HOURS
 from qos_async.periods import market_zone
 
 __all__ = ["open_days", "session_at", "session_span"]
 
-_HOURS = {
-    Session.OVERNIGHT: (time(20, 0), time(3, 50)),
-    Session.PRE_MARKET: (time(4, 0), time(9, 30)),
-    Session.REGULAR: (time(9, 30), time(16, 0)),
-    Session.POST_MARKET: (time(16, 0), time(20, 0)),
-}
+_HOURS = {one.kind: (one.opens, one.closes) for one in HOURS["US"].whole}
 _ALWAYS_OPEN = ("CF",)
 _CALENDAR_DAYS = 92
 _HALF_DAYS = {"HK": ((12, 24), (12, 31)), "US": ((7, 3), (12, 24))}

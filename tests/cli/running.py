@@ -56,6 +56,12 @@ def finish(process, *, within=15):
     return checked(Ran(process.returncode, out or "", err))
 
 
+def wait_for(process, words):
+    """Read its stderr up to the line with ``words``; asyncio may say more before."""
+    if not any(words in line for line in process.stderr):
+        raise AssertionError(f"{words!r} was never said")
+
+
 def run(*words):
     return finish(start(*words))
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 import subprocess
 import sys
 import time
@@ -10,6 +12,8 @@ import pytest
 
 from qos_async import __version__
 from qos_async.cli import main
+from qos_async.cli.arguments import parse
+from qos_async.cli.commands import COMMANDS
 from tests.cli.running import command, environment
 
 
@@ -31,6 +35,14 @@ from tests.cli.running import command, environment
         (["sim", "--port", "-1"], "a port from 0 to 65535"),
         (["sim", "--port", "http"], "'http' is not a port"),
         (["dmeo"], "invalid choice: 'dmeo'"),
+        (["snapshot"], "arguments are required: SYMBOL"),
+        (["snapshot", "AAPL"], "malformed symbol 'AAPL': the market is missing"),
+        (["snapshot", "US:AAPL", "--json", "--csv"], "not allowed with"),
+        (["snapshot", "US:AAPL", "--symbols-limit", "0"], "a whole number from 1 to"),
+        (["products", "US:AAPL"], "'US:AAPL' is not a market: try US or HK"),
+        (["trades", "US:AAPL", "--count", "51"], "a whole number from 1 to 50"),
+        (["klines", "US:AAPL", "--count", "x"], "a whole number from 1 to 1000"),
+        (["klines", "US:AAPL", "--interval", "3m"], "take one of 1m 5m 15m 30m 1h"),
         ([], "usage: qos"),
     ],
 )
@@ -42,12 +54,28 @@ def test_mistakes_are_told_with_exit_code_2(words, says, capsys):
     assert out == ""
 
 
-@pytest.mark.parametrize("words", [[], ["demo"], ["sim"]])
+@pytest.mark.parametrize("words", [[], *([name] for name in COMMANDS)])
 def test_every_command_has_help_with_an_example(words, capsys):
-    """Which begins with the program's name."""
+    """Which begins with the program's name, and fits on a terminal."""
     assert main([*words, "--help"]) == 0
     out = capsys.readouterr().out
     assert "examples:\n  qos " in out
+    assert COMMANDS[words[0]].ABOUT in out if words else True
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_examples_are_words_that_the_command_takes(name):
+    """Up to a pipe or a file."""
+    examples = re.findall(r"^  qos (.*)$", COMMANDS[name].ABOUT, re.MULTILINE)
+    words = [shlex.split(re.split(r" [|>]| \d>", one)[0]) for one in examples]
+    assert name in [parse(typed).command for typed in words]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_is_in_the_list(name, capsys):
+    assert main(["--help"]) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert f"{name} {COMMANDS[name].BRIEF}" in text
 
 
 def test_the_version_is_told(capsys):
@@ -57,10 +85,12 @@ def test_the_version_is_told(capsys):
 
 
 def test_help_imports_nothing_heavy():
-    """So that it comes at once."""
+    """So that it comes at once, whatever it is about."""
+    heavy = {"aiohttp", "asyncio", "msgspec", "rich", "textual", "polars", "plotly"}
     code = (
-        "import sys; from qos_async.cli import main; main(['demo', '--help']);"
-        "print({'aiohttp', 'asyncio', 'msgspec', 'rich'} & set(sys.modules))"
+        "import sys; from qos_async.cli import main;"
+        f"[main([name, '--help']) for name in {list(COMMANDS)}];"
+        f"print({heavy} & set(sys.modules))"
     )
     out = subprocess.run(
         [sys.executable, "-c", code],

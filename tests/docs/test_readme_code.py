@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import shlex
+import shutil
 import signal
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -10,11 +12,19 @@ from pathlib import Path
 import pytest
 
 from qos_async import Client, Limits, Timing
+from qos_async.cli.arguments import parse
+from qos_async.cli.settings import read_file
 from qos_async.sim import Simulator
-from tests.docs.pages import Block, blocks
+from tests.docs.pages import ROOT, Block, blocks
 from tests.docs.running import Screen, finish, run_fragment, start
 
 PYTHON = [block for block in blocks() if block.language == "python"]
+COMMANDS = [
+    line
+    for block in blocks()
+    if block.language == "console"
+    for line in block.text.splitlines()
+]
 FRAGMENTS = [block for block in PYTHON if block.how not in ("script", "pytest")]
 
 
@@ -28,7 +38,13 @@ def only(how: str) -> Block:
 
 
 def test_nothing_is_left_untested():
-    assert {block.language for block in blocks()} == {"python", "sh", "text"}
+    assert {block.language for block in blocks()} == {
+        "console",
+        "python",
+        "sh",
+        "text",
+        "toml",
+    }
     assert {block.how for block in PYTHON} == {
         "",
         "script",
@@ -54,13 +70,33 @@ def test_the_twelve_lines_are_twelve():
     assert len([line for line in lines if line.strip()]) <= 12
 
 
+@pytest.mark.parametrize("line", COMMANDS)
+def test_a_command_is_typed_right(line: str):
+    """What it does, tests/cli shows."""
+    prompt, program, *words = shlex.split(line)
+    assert (prompt, program) == ("$", "qos")
+    assert parse(words).command == words[0]
+
+
+def test_the_configuration_is_read(tmp_path: Path):
+    [block] = [block for block in blocks() if block.language == "toml"]
+    path = tmp_path / "config.toml"
+    path.write_text(block.text)
+    path.chmod(0o600)
+    settings = read_file(path)
+    assert settings.limits.symbols == 100
+    assert not settings.warnings
+
+
 @pytest.mark.parametrize("block", FRAGMENTS, ids=named)
 async def test_fragment(
     block: Block,
     simulator: Simulator,
     environment: dict[str, str],
     monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ):
+    monkeypatch.chdir(tmp_path)  # Some write files.
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     screen = Screen(_enough(block))
@@ -103,11 +139,16 @@ async def _trouble(block: Block, client: Client, simulator: Simulator) -> None:
         simulator.cut()
 
 
-async def test_the_fixture_works_as_shown(tmp_path: Path):
+async def test_the_plugin_works_as_shown_here_and_in_the_examples(tmp_path: Path):
     (tmp_path / "test_shown.py").write_text(only("pytest").text)
+    examples = tmp_path / "examples"
+    examples.mkdir()
+    for name in ("bot.py", "test_bot.py"):
+        shutil.copy(ROOT / "examples" / name, examples)
     installed = entry_points(group="pytest11", name="qos_async")
     plugin = () if installed else ("-p", "qos_async.testing")
-    scope = "asyncio_default_fixture_loop_scope=function"
-    words = ("-m", "pytest", "-q", "-o", scope, "-p", "no:cacheprovider", *plugin)
+    ini = ("asyncio_default_fixture_loop_scope=function", "pythonpath=.")
+    settings = (word for one in ini for word in ("-o", one))
+    words = ("-m", "pytest", "-q", *settings, "-p", "no:cacheprovider", *plugin)
     async with start(*words, tmp_path, env={}, cwd=tmp_path) as process:
-        assert "1 passed" in await finish(process)
+        assert "4 passed" in await finish(process)

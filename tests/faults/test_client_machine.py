@@ -20,6 +20,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from qos_async import Limits
 from qos_async.sim import Variants
+from qos_async.testing.virtual import SimLoop
 from tests.chaos import (
     COMMANDS,
     NOISE,
@@ -33,7 +34,6 @@ from tests.chaos import (
     simulator,
 )
 from tests.chaos_judge import Judge
-from tests.simnet import SimLoop
 
 symbols = st.lists(
     st.sampled_from([*SYMBOLS[:3], NOWHERE]), min_size=1, max_size=2, unique=True

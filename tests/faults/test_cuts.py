@@ -12,7 +12,7 @@ from msgspec.structs import asdict
 from qos_async import Gap, Limits, LinkState, Subscription, Trade
 from qos_async.errors import QosError, RequestTimeoutError
 from qos_async.sim import Simulator, Variants
-from tests.simnet import WALL, Connection, End, Pipe, simulate
+from qos_async.testing.virtual import WALL, Connection, End, Pipe, simulate
 from tests.sweeping import (
     EFFORT,
     LIMITS,

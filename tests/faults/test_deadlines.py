@@ -8,7 +8,7 @@ import pytest
 
 from qos_async import LinkState
 from qos_async.errors import ConnectError, RequestTimeoutError
-from tests.simnet import simulate
+from qos_async.testing.virtual import simulate
 from tests.sweeping import (
     OTHER,
     SYMBOL,

@@ -14,8 +14,8 @@ import pytest
 
 from qos_async import Gap, Limits, Subscription, Topic, Trade
 from qos_async._io import slumber
+from qos_async.testing.virtual import block
 from tests.exchange import AAPL, Exchange, connected
-from tests.virtual_time import block
 
 pytestmark = pytest.mark.virtual_time
 
@@ -206,7 +206,7 @@ async def test_the_first_tick_after_a_sleep_comes_after_its_gap(
     exchange, clock, monkeypatch
 ):
     now = [1_000_000_000_000]
-    monkeypatch.setattr("qos_async._io.delivery.time.time_ns", lambda: now[0])
+    monkeypatch.setattr("qos_async._io.wall.time.time_ns", lambda: now[0])
     async with connected(exchange, recover=False) as client:
         async with client.watch_trades(AAPL) as sub:
             await exchange.trades(5, every=0.01)

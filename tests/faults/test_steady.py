@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from qos_async.testing.virtual import simulate
 from tests.peers import Network, opened, trade
-from tests.simnet import simulate
 from tests.soak import loads
 from tests.soak.meter import Meter, sizes
 

@@ -14,7 +14,7 @@ import pytest
 from qos_async import Client, Gap, LinkState, Subscription
 from qos_async.errors import ClosedError, QosError
 from qos_async.sim import Simulator, Variants
-from tests.simnet import simulate
+from qos_async.testing.virtual import simulate
 from tests.sweeping import (
     OTHER,
     SYMBOL,

@@ -18,8 +18,8 @@ from qos_async import (
     LinkState,
 )
 from qos_async._io.transport import DialError
+from qos_async.testing.virtual import block
 from tests.peers import Network, Peer, opened, trade
-from tests.virtual_time import block
 
 pytestmark = pytest.mark.virtual_time
 

@@ -12,9 +12,9 @@ from qos_async import Client, Timing
 from qos_async._io import pace
 from qos_async._io.pace import Pace
 from qos_async.sim import Simulator
+from qos_async.testing.virtual import simulate
 from tests.canary import assert_absent
 from tests.peers import KEY
-from tests.simnet import simulate
 
 URL_ = URL("wss://host/ws")
 

@@ -23,9 +23,9 @@ from qos_async import (
     Topic,
     Trade,
 )
+from qos_async.testing.virtual import VirtualLoop, block
 from tests.exchange import AAPL, Exchange, connected
 from tests.peers import Frame, kline, opened, snapshot
-from tests.virtual_time import VirtualLoop, block
 
 pytestmark = pytest.mark.virtual_time
 

@@ -28,8 +28,8 @@ from qos_async import (
     Trade,
     TransportError,
 )
+from qos_async.testing.virtual import run
 from tests.peers import Frame, Network, Peer, kline, opened, snapshot, trade
-from tests.virtual_time import run
 
 pytestmark = pytest.mark.virtual_time
 

@@ -278,3 +278,33 @@ async def test_faults_happen_on_schedule(enter):
     await wire.send("H")
     assert await wire.quiet(0.05)
     assert raw.sim.now < START + 0.45
+
+
+async def test_an_outage_cuts_all_and_refuses_all_until_it_is_over(raw):
+    wire = await raw.dial()
+    outage = asyncio.create_task(raw.sim.outage(0.2))
+    assert await wire.end() is None
+    with pytest.raises(aiohttp.ClientError):
+        await raw.dial()
+    with pytest.raises(aiohttp.ClientError):
+        await raw.post("/snapshot", codes=["US:AAPL"])
+    await outage
+    assert (await (await raw.dial()).say("H"))["msg"] == "OK"
+    await raw.post("/snapshot", codes=["US:AAPL"])
+
+
+async def test_refused_symbols_are_refused_wherever_they_are_named(raw):
+    wire = await raw.dial()
+    assert (await wire.say("T", "CF:ETHUSDT"))["msg"] == "OK"
+    raw.sim.refuse_symbols("CF:ETHUSDT", "HK:00700", message="No permission")
+    no = "No permission: CF:ETHUSDT"
+    assert (await wire.say("T", "CF:BTCUSDT,ETHUSDT"))["msg"] == no
+    assert (await raw.ask("/trade", {"codes": ["CF:ETHUSDT"]}))[1]["msg"] == no
+    span = {"c": "HK:700", "co": 1, "a": 0, "kt": 1}
+    status, answer = await raw.ask("/kline", {"kline_reqs": [span]})
+    assert (status, answer["msg"]) == (400, "No permission: HK:700")
+    assert (await wire.say("TC", "CF:ETHUSDT"))["msg"] == "OK"
+    raw.sim.allow_symbols("CF:ETHUSDT")
+    assert (await wire.say("T", "CF:BTCUSDT,ETHUSDT"))["msg"] == "OK"
+    raw.sim.allow_symbols()
+    assert (await wire.say("T", "HK:700"))["msg"] == "OK"

@@ -50,7 +50,7 @@ class _Few(list[Any]):
 
 def _unbound() -> None:
     loop: Any = asyncio.get_running_loop()
-    loop._most = loop._horizon = math.inf
+    loop._most = loop.horizon = math.inf
 
 
 # Reconnects

@@ -23,10 +23,9 @@ import msgspec
 import pytest
 
 import qos_async
-from tests.simnet import simulate
+from qos_async.testing.virtual import VirtualLoop, simulate
 from tests.soak import loads
 from tests.soak.meter import Report
-from tests.virtual_time import VirtualLoop
 
 pytestmark = [
     pytest.mark.soak,

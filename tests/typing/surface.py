@@ -6,6 +6,9 @@ from collections.abc import AsyncIterator
 from decimal import Decimal
 from typing import assert_type
 
+import pandas as pd
+import polars as pl
+
 from qos_async import (
     Client,
     Depth,
@@ -19,6 +22,7 @@ from qos_async import (
     Product,
     Result,
     Snapshot,
+    Stale,
     StateChange,
     Stats,
     Subscription,
@@ -27,6 +31,8 @@ from qos_async import (
     Trade,
     TradingDay,
 )
+from qos_async.frames import to_pandas, to_polars
+from qos_async.markets import Bar, bars
 
 assert_type(Client(), Client[Decimal])
 assert_type(Client("key", key_in="url"), Client[Decimal])
@@ -49,6 +55,15 @@ async def questions(client: Client[float]) -> None:
     assert_type(trades, Result[list[Trade[float]]])
     klines = await client.fetch_klines("US:AAPL", interval="1m")
     assert_type(klines, Result[list[Kline[float]]])
+    assert_type(klines.to_polars(numbers=Decimal), pl.DataFrame)
+    assert_type(to_pandas(klines), pd.DataFrame)
+    assert_type(
+        to_polars([bar for some in klines.values() for bar in some]), pl.DataFrame
+    )
+    pages = client.iter_history("US:AAPL", interval="1d", start=0)
+    assert_type(await pages.to_polars(), pl.DataFrame)
+    days = await client.fetch_calendar("US")
+    assert_type(to_polars(days, kind=TradingDay), pl.DataFrame)
     history = await client.fetch_history("US:AAPL", interval="1d", end=0)
     assert_type(history, Result[list[Kline[float]]])
     async for page in client.iter_history("US:AAPL", interval="1d", start=0):
@@ -70,7 +85,15 @@ async def live(client: Client[float]) -> None:
             assert_type(trade.size, float | None)
         async for batch in trades.batches(max_items=10):
             assert_type(batch, list[Trade[float]])
+        async for frame in trades.batches().to_polars(explode=False):
+            assert_type(frame, pl.DataFrame)
         assert_type(trades.events(), AsyncIterator[Trade[float] | Gap | Dropped])
+        assert_type(
+            trades.events(stale=True),
+            AsyncIterator[Trade[float] | Gap | Dropped | Stale],
+        )
+        assert_type(bars(trades, "1m"), AsyncIterator[Bar[float]])
+        assert_type(bars(trades.events(stale=True), "1m"), AsyncIterator[Bar[float]])
         assert_type(trades.stats, SubscriptionStats)
     async for tick in client.watch(Topic("trade", "US:AAPL")):
         assert_type(tick, Snapshot[float] | Trade[float] | Depth[float] | Kline[float])

@@ -9,7 +9,25 @@ from __future__ import annotations
 from argparse import ArgumentParser
 from typing import Any, Protocol
 
-from qos_async.cli.commands import demo, sim
+from qos_async.cli.commands import (
+    calendar,
+    chart,
+    convert,
+    demo,
+    depth,
+    doctor,
+    history,
+    instruments,
+    klines,
+    products,
+    record,
+    replay,
+    sim,
+    snapshot,
+    stream,
+    trades,
+    watch,
+)
 
 __all__ = ["COMMANDS", "Command"]
 
@@ -17,12 +35,20 @@ __all__ = ["COMMANDS", "Command"]
 class Command(Protocol):
     """What a module of this package offers."""
 
-    BRIEF: str
-    """A line, for the list of all commands."""
-    ABOUT: str
-    """What it does, with examples."""
-    NOTE: str
-    """What else one may want to know; at the end, may be empty."""
+    @property
+    def BRIEF(self) -> str:  # noqa: N802 - a constant of the module
+        """A line, for the list of all commands."""
+        ...
+
+    @property
+    def ABOUT(self) -> str:  # noqa: N802
+        """What it does, with examples."""
+        ...
+
+    @property
+    def NOTE(self) -> str:  # noqa: N802
+        """What else one may want to know; at the end, may be empty."""
+        ...
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Say what may be typed."""
@@ -40,5 +66,20 @@ class Command(Protocol):
 COMMANDS: dict[str, Command] = {
     "demo": demo,
     "sim": sim,
+    "snapshot": snapshot,
+    "depth": depth,
+    "trades": trades,
+    "klines": klines,
+    "instruments": instruments,
+    "products": products,
+    "calendar": calendar,
+    "history": history,
+    "chart": chart,
+    "stream": stream,
+    "record": record,
+    "replay": replay,
+    "convert": convert,
+    "watch": watch,
+    "doctor": doctor,
 }
 """In the order of ``qos --help``."""

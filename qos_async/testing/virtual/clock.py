@@ -1,8 +1,7 @@
 """An event loop whose clock is a number: waiting costs nothing.
 
 A selector that is asked to wait moves the clock instead. To wait for nothing at all is
-a deadlock, and an error at once. Tests marked ``virtual_time`` run on it; ``run`` is
-for those that want many loops, such as sweeps.
+a deadlock, and an error at once.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import math
 import selectors
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, TypeVar
 
 __all__ = ["Deadlock", "Horizon", "Selector", "VirtualLoop", "block", "run"]
@@ -18,41 +17,66 @@ __all__ = ["Deadlock", "Horizon", "Selector", "VirtualLoop", "block", "run"]
 T = TypeVar("T")
 
 
-class Deadlock(AssertionError):  # noqa: N818
+class Deadlock(AssertionError):  # noqa: N818 - it tells what happened, as in trio
     """Nothing is ready and no timer runs: the code would hang for ever."""
 
 
-class Horizon(AssertionError):  # noqa: N818
+class Horizon(AssertionError):  # noqa: N818 - see Deadlock
     """More time, or more steps, than any test needs: the code goes round in circles."""
 
 
 class Selector(selectors.BaseSelector):
-    """Moves its clock instead of waiting; a loop may bring its own."""
+    """Moves its clock instead of waiting; a loop may bring its own.
+
+    Attributes:
+        now: The clock, in seconds from 0.
+        loop: Whose selector it is, once it is somebody's.
+    """
 
     def __init__(self) -> None:
         self.now = 0.0
-        self.loop: VirtualLoop | None = None
+        self.loop: asyncio.AbstractEventLoop | None = None
 
     def select(self, timeout: float | None = None) -> list[Any]:
+        """Let ``timeout`` pass.
+
+        Raises:
+            Deadlock: Without a timeout: nothing would ever wake anybody.
+        """
         if timeout is None:
-            tasks = [] if self.loop is None else asyncio.all_tasks(self.loop)
+            loop = self.loop
+            tasks: set[Any] = set() if loop is None else asyncio.all_tasks(loop)
             waiting = "\n".join(sorted(repr(task) for task in tasks))
             raise Deadlock(f"everybody waits for ever at {self.now:g} s:\n{waiting}")
         self.now += max(timeout, 0.0)
         return []
 
     def register(self, fileobj: Any, events: int, data: Any = None) -> Any:
+        """Refuse: what the machine does takes real time."""
         raise AssertionError(f"a real file or socket in virtual time: {fileobj}")
 
     def unregister(self, fileobj: Any) -> Any:
+        """Say that it was never registered."""
         raise KeyError(fileobj)
 
-    def get_map(self) -> Any:
+    def get_map(self) -> Mapping[Any, Any]:
+        """Give what is registered: nothing."""
         return {}
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
-    """Counts its steps, and calls ``on_step`` before each."""
+    """An event loop on which a day of waiting takes no time. It has no sockets.
+
+    Args:
+        horizon: Seconds after which it ends, by raising ``Horizon``.
+        most: Steps after which it does.
+        selector: What moves the clock; one of its own by default.
+
+    Attributes:
+        horizon: Seconds after which it ends.
+        steps: How many rounds it has made.
+        on_step: Called with ``steps`` before each round.
+    """
 
     def __init__(
         self,
@@ -60,16 +84,17 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         horizon: float = 20_000.0,
         most: float = 500_000,
         selector: Selector | None = None,
-    ):
+    ) -> None:
         self._virtual = Selector() if selector is None else selector
         super().__init__(self._virtual)
         self._virtual.loop = self
         self._clock_resolution = 1e-9
         self.steps = 0
         self.on_step: Callable[[int], None] | None = None
-        self._horizon, self._most = horizon, most
+        self.horizon, self._most = horizon, most
 
     def time(self) -> float:
+        """Give the clock, in seconds from 0."""
         return self._virtual.now
 
     def block(self, seconds: float) -> None:
@@ -79,13 +104,16 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def _run_once(self) -> None:
         self.steps += 1
         now = self._virtual.now
-        if now > self._horizon or self.steps > self._most:
+        if now > self.horizon or self.steps > self._most:
             # Once is enough: what cleans up after the test has all the time it needs.
-            self._horizon, self._most = math.inf, math.inf
-            raise Horizon(f"{self.steps} steps, {now:g} s")
+            self.horizon, self._most = math.inf, math.inf
+            raise Horizon(
+                f"{now:g} virtual seconds and {self.steps} steps have passed: somebody "
+                "waits for what never comes, or needs a longer horizon"
+            )
         if self.on_step is not None:
             self.on_step(self.steps)
-        super()._run_once()  # type: ignore[misc]
+        super()._run_once()  # type: ignore[misc] # pyright: ignore[reportUnknownMemberType, reportAttributeAccessIssue]
 
     def _make_self_pipe(self) -> None:
         self._ssock = self._csock = None  # Nobody writes from other threads.
@@ -110,7 +138,18 @@ def run(
     on_step: Callable[[int], None] | None = None,
     horizon: float = 10_000.0,
 ) -> T:
-    """Run ``main`` on a loop of its own; fail if it leaves a task or an error behind."""
+    """Run ``main`` on a ``VirtualLoop`` of its own, without a network.
+
+    Args:
+        main: Makes the coroutine to run.
+        on_step: Called before each round of the loop.
+        horizon: Virtual seconds that it may take.
+
+    Raises:
+        AssertionError: If a task, or an error that nobody took, is left behind.
+        Deadlock: If nothing can ever happen any more.
+        Horizon: If it takes more than ``horizon`` seconds.
+    """
     unhandled: list[dict[str, Any]] = []
     loop = VirtualLoop(horizon=horizon, most=200_000)
     loop.set_exception_handler(lambda _, context: unhandled.append(context))

@@ -13,9 +13,8 @@ import pytest
 
 from qos_async import Client, Gap, QosError
 from qos_async.sim import Simulator
+from qos_async.testing.virtual import Connection, Deadlock, Horizon, SimLoop, simulate
 from tests.peers import KEY
-from tests.simnet import Connection, SimLoop, simulate
-from tests.virtual_time import Deadlock, Horizon
 
 START = 1_741_958_430.0
 PORT = 80

@@ -1,0 +1,131 @@
+"""What recording costs a stream, and how fast a recorder is by itself.
+
+    python -m benchmarks.recording [--quick] [--json]
+
+The server writes prebuilt trades as fast as they are taken; the client reads them with
+``async for``, once as it is and once with a recorder, whose thread has the same core as
+the client: what it takes, the stream does not get. By itself a recorder is given frames
+by the hundred, as fast as it takes them without dropping any, until all are in the file.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+import time
+from collections.abc import Awaitable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from benchmarks import contestants
+from benchmarks.harness import (
+    Figures,
+    Lap,
+    Report,
+    Rounds,
+    Server,
+    Spread,
+    main,
+    pin,
+    run_in,
+)
+from benchmarks.wires import symbols
+from qos_async import Recorder
+from qos_async.recordings import read
+
+__all__ = ["run"]
+
+_PLAIN, _RECORDED, _ALONE = "async for", "async for, recorded", "recorder alone"
+_TOGETHER = 100
+_ROOM = 32 * 1024 * 1024
+_GLANCE = 0.001
+
+
+def run(*, quick: bool) -> Report:
+    """Measure it."""
+    pin()
+    report = Report(benchmark="recording")
+    warm, ticks = (2_000, 5_000) if quick else (30_000, 300_000)
+
+    def turn(work: Any, *words: Any) -> Figures:
+        made: Awaitable[Figures] = work(*words)
+        return run_in(None, made)
+
+    with Server() as server, tempfile.TemporaryDirectory() as folder:
+        place = Path(folder)
+        rounds = Rounds(
+            {
+                _PLAIN: lambda: turn(_stream, server.url, Lap(warm, ticks), None),
+                _RECORDED: lambda: turn(_stream, server.url, Lap(warm, ticks), place),
+                _ALONE: partial(turn, _record, place, ticks),
+            },
+            quick=quick,
+        )
+        _judge(report, rounds)
+        files = sorted(place.iterdir())
+        size = files[-1].stat().st_size
+        frames = sum(entry.kind == "frame" for entry in read(files[-1]))
+    report.note(f"bytes a frame in a file: {size / frames:.1f}")
+    return report
+
+
+async def _stream(url: str, lap: Lap, place: Path | None) -> Figures:
+    recorder = None if place is None else Recorder(place)
+    async with contestants.client(url, float, "aiohttp", recorder=recorder) as qos:
+        trades, goal, seen = qos.watch_trades(*symbols(100)), lap.goal, 0
+        async for _ in trades:
+            seen += 1
+            if seen == goal:
+                goal = lap.mark(seen)
+                if not goal:
+                    break
+        lost = 0 if recorder is None else recorder.stats.dropped
+        return {**lap.figures, "dropped": trades.stats.dropped + lost}
+
+
+async def _record(place: Path, count: int) -> Figures:
+    recorder = Recorder(place)
+    recorder.opened()
+    groups = [_frames(number) for number in range(count // _TOGETHER)]
+    wall, cpu = time.perf_counter_ns(), time.process_time_ns()
+    for group in groups:
+        recorder.frames(group, sum(map(len, group)), plain=True)
+        while recorder.stats.waiting > _ROOM:  # noqa: ASYNC110 - a thread's number
+            await asyncio.sleep(_GLANCE)
+    await recorder.aclose()
+    wall, cpu = time.perf_counter_ns() - wall, time.process_time_ns() - cpu
+    stats = recorder.stats
+    return {
+        "wall": wall / stats.frames,
+        "cpu": cpu / stats.frames,
+        "dropped": stats.dropped,
+    }
+
+
+def _frames(number: int) -> list[bytes]:
+    return [
+        b'{"tp":"T","c":"%b","p":"%d.%02d","v":"%d","ts":%d,"d":%d}'
+        % (symbol.encode(), 200 + number % 20, place, number % 1000, 1741960243, 1)
+        for place, symbol in enumerate(symbols(_TOGETHER))
+    ]
+
+
+def _judge(report: Report, rounds: Rounds) -> None:
+    report.rounds = rounds.count
+    kept = rounds.ratio(_PLAIN, "wall", _RECORDED)
+    report.reach("7", "recorded: speed, to the same without", kept, at_least=0.80)
+    rate = Spread.of(1e6 / ns for ns in rounds.each(_ALONE, "wall"))
+    what = "a recorder alone: thousand frames a second"
+    report.reach("7", what, rate, at_least=200, unit="k/s")
+    for name in rounds.values:
+        found = Spread.of(1e3 / ns for ns in rounds.each(name, "wall"))
+        report.figure("million frames a second", name, "M/s", found)
+    for name in rounds.values:
+        report.figure("CPU a frame", name, "ns", rounds.spread(name, "cpu"))
+    lost = sum(sum(one["dropped"] for one in v) for v in rounds.values.values())
+    report.note(f"frames dropped, by the client's buffer or the recorder: {lost:.0f}")
+
+
+if __name__ == "__main__":
+    main(run, "Measure recording.")

@@ -1,0 +1,74 @@
+"""Many browsers, one key: trades as server-sent events.
+
+    pip install fastapi uvicorn
+    uvicorn --app-dir examples --timeout-graceful-shutdown 3 relay:app
+
+``GET /trades/CF:BTCUSDT`` is for ``new EventSource(...)``. However many look at a symbol,
+it is subscribed once, and nobody sees the key. Every browser has a buffer of its own:
+one that cannot keep up gets the event ``lagged`` and is let go, instead of being shown
+a tape with holes; EventSource comes back by itself. Holes in what the service sent are
+told to everybody, as the event ``gap``.
+"""
+
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
+from decimal import Decimal
+
+import msgspec
+from fastapi import FastAPI, HTTPException
+from fastapi.responses import HTMLResponse, StreamingResponse
+
+from qos_async import Client, LaggedError, QosError, Strict, Subscription, Trade
+
+BEHIND = 1000  # Trades that a browser may be late.
+PAGE = """<!doctype html><meta charset="utf-8"><title>Trades</title><pre id="tape"></pre>
+<script>
+  const tell = (words) => tape.prepend(words + "\\n"),
+    source = new EventSource("trades/CF:BTCUSDT,ETHUSDT");
+  source.onmessage = ({data}) => { const t = JSON.parse(data);
+    tell(`${t.time} ${t.symbol} ${t.price} ${t.size}`); };
+  for (const kind of ["gap", "lagged", "ended"])
+    source.addEventListener(kind, ({data}) => tell(`${kind}: ${data}`));
+</script>"""
+
+
+@asynccontextmanager
+async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
+    async with Client() as app.state.client:
+        yield
+
+
+app = FastAPI(lifespan=lifespan)
+
+
+@app.get("/", response_class=HTMLResponse)
+async def page() -> str:
+    return PAGE
+
+
+@app.get("/trades/{symbols}")
+async def trades(symbols: str) -> StreamingResponse:
+    client: Client = app.state.client
+    try:
+        ticks = client.watch_trades(symbols, buffer=Strict(BEHIND))
+    except (ValueError, QosError) as error:  # A wrong symbol; too many for the plan.
+        raise HTTPException(400, str(error)) from error
+    return StreamingResponse(tell(ticks), media_type="text/event-stream")
+
+
+async def tell(ticks: Subscription[Trade[Decimal]]) -> AsyncIterator[bytes]:
+    try:
+        async with ticks:
+            async for event in ticks.events():
+                if isinstance(event, Trade):
+                    yield b"data: %b\n\n" % msgspec.json.encode(row(event))
+                else:
+                    yield b"event: gap\ndata: %b\n\n" % msgspec.json.encode(event)
+    except LaggedError as error:
+        yield b"event: lagged\ndata: %b\n\n" % str(error).encode()
+    except QosError as error:
+        yield b"event: ended\ndata: %b\n\n" % str(error).encode()
+
+
+def row(trade: Trade[Decimal]) -> dict[str, object]:
+    return {name: getattr(trade, name) for name in ("time", "symbol", "price", "size")}

@@ -1,0 +1,145 @@
+"""Which topics are quieter than they usually are while their market is open."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from datetime import datetime
+
+from msgspec import Struct
+
+from qos_async._core.topics import Topic
+from qos_async.enums import Session
+
+__all__ = ["Quiet", "Stale"]
+
+_KNOWN = 10  # Ticks in such a session before there is anything usual about them.
+_LONGEST = 4.0
+_MEAN = 20.0
+_LEAST = {Session.REGULAR: 60.0}
+_LEAST_ELSEWHERE = 300.0  # Pre-market, post-market and overnight are thin.
+
+
+class Stale(Struct, frozen=True, kw_only=True):
+    """A topic that used to tick is quiet, although its market is open and the link lives.
+
+    It is a suspicion and no more: the client does nothing about it. Told once; again
+    only after the topic has ticked.
+
+    Attributes:
+        topic: What is quiet.
+        since: When something of it was last received; aware, UTC.
+        quiet: For how many seconds, those of an open market and a live link only.
+        usual: Seconds from tick to tick, on average, in sessions of this kind.
+    """
+
+    topic: Topic
+    since: datetime
+    quiet: float
+    usual: float
+
+
+class _Habit:
+    """How often a topic ticks in one kind of session."""
+
+    __slots__ = ("longest", "seconds", "ticks")
+
+    def __init__(self) -> None:
+        self.ticks = 0
+        self.seconds = 0.0
+        self.longest = 0.0
+
+    def learn(self, ticks: int, passed: float, quiet: float) -> None:
+        """Take in ticks that came at last, after ``quiet`` seconds without any."""
+        self.ticks += ticks
+        self.seconds += quiet + passed
+        self.longest = max(self.longest, quiet)
+
+    @property
+    def usual(self) -> float:
+        """Seconds from tick to tick."""
+        return self.seconds / max(self.ticks, 1)
+
+
+class _Pulse:
+    """What was seen of one topic."""
+
+    __slots__ = ("habits", "looked_at", "part", "quiet", "ticks", "told")
+
+    def __init__(self) -> None:
+        self.habits: dict[Session, _Habit] = {}
+        self.part: Session | None = None
+        self.looked_at = 0.0
+        self.ticks = 0
+        self.quiet = 0.0
+        self.told = False
+
+
+class Quiet:
+    """Judges by looks now and then at how many ticks there were: ticks cost nothing.
+
+    A topic is stale when it was quiet for over a minute (five outside of regular hours),
+    over 4 times its longest quiet so far, and over 20 times its mean interval, the last
+    two in sessions of the same kind. So a thin stock is given hours, and a slow decline
+    of the rate, as after the close in the US, raises the bar as it goes.
+
+    Args:
+        step: Seconds; a longer time between two looks counts as this long, for who does
+            not look may not have listened.
+    """
+
+    def __init__(self, step: float) -> None:
+        self._step = step
+        self._pulses: dict[Topic, _Pulse] = {}
+
+    def keep(self, topics: Collection[Topic]) -> None:
+        """Forget every other topic."""
+        for topic in self._pulses.keys() - topics:
+            del self._pulses[topic]
+
+    def look(
+        self, topic: Topic, ticks: int | None, part: Session | None, now: float
+    ) -> tuple[float, float] | None:
+        """Look at a topic.
+
+        Args:
+            topic: Which.
+            ticks: How many there were so far; None while it is not live.
+            part: The session that its market is in; None while that is closed.
+            now: Seconds, by any clock that does not jump.
+
+        Returns:
+            For how long it was quiet, and what is usual, if that is to be told.
+        """
+        pulse = self._pulses.setdefault(topic, _Pulse())
+        known = part is not None and part is pulse.part
+        passed = min(now - pulse.looked_at, self._step) if known else 0.0
+        pulse.looked_at = now
+        if ticks is None or part is None:
+            pulse.part = None
+            return None
+        habit = pulse.habits.setdefault(part, _Habit())
+        # Who leaves a topic and comes back finds it counted from 0.
+        fresh = ticks - pulse.ticks if ticks >= pulse.ticks else ticks
+        pulse.ticks = ticks
+        if not known:  # What came before belongs to another time.
+            pulse.told = pulse.told and not fresh
+            pulse.part, pulse.quiet = part, 0.0
+            return None
+        if fresh:
+            habit.learn(fresh, passed, min(pulse.quiet, _limit(habit, part)))
+            pulse.quiet, pulse.told = 0.0, False
+            return None
+        pulse.quiet += passed
+        return _verdict(pulse, habit, part)
+
+
+def _limit(habit: _Habit, part: Session) -> float:
+    least = _LEAST.get(part, _LEAST_ELSEWHERE)
+    return max(least, _LONGEST * habit.longest, _MEAN * habit.usual)
+
+
+def _verdict(pulse: _Pulse, habit: _Habit, part: Session) -> tuple[float, float] | None:
+    if pulse.told or habit.ticks < _KNOWN or pulse.quiet <= _limit(habit, part):
+        return None
+    pulse.told = True
+    return pulse.quiet, habit.usual

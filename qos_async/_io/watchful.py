@@ -1,0 +1,107 @@
+"""Events for a reader who wants to hear of silence, too."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from typing import Generic, NamedTuple, Self, TypeVar
+
+from qos_async._core.gaps import Dropped, Gap
+from qos_async._core.stale import Quiet, Stale
+from qos_async._core.topics import Topic
+from qos_async._io.inbox import Inbox
+from qos_async.enums import Session
+from qos_async.models import Tick
+
+__all__ = ["Heard", "WatchfulEvents"]
+
+T = TypeVar("T", bound=Tick)
+
+_EVERY = 5.0  # Seconds between two looks.
+
+
+class Heard(NamedTuple):
+    """What came of a live topic: how many ticks, and when the last one (ns; or 0)."""
+
+    ticks: int
+    received_at: int
+
+
+class WatchfulEvents(Generic[T]):
+    """Ticks and notices in order, and ``Stale`` behind all that came before it.
+
+    It looks at counters that are there anyway, every five seconds, as long as somebody
+    iterates.
+
+    Args:
+        inbox: What is read.
+        wait: Waits until something may have come.
+        heard: Tells what came of a topic; None while that is not live.
+        part_at: Tells which session a symbol's market is in, by epoch seconds; None
+            while it is closed.
+    """
+
+    def __init__(
+        self,
+        inbox: Inbox,
+        wait: Callable[[], Awaitable[None]],
+        *,
+        heard: Callable[[Topic], Heard | None],
+        part_at: Callable[[str, int], Session | None],
+    ) -> None:
+        self._inbox = inbox
+        self._wait = wait
+        self._heard = heard
+        self._part_at = part_at
+        self._quiet = Quiet(2 * _EVERY)
+        self._look_at = 0.0
+        # By the count of ticks received before them, which is their place.
+        self._told: deque[tuple[int, Stale]] = deque()
+
+    def __aiter__(self) -> Self:
+        self._inbox.begin_reading()
+        return self
+
+    async def __anext__(self) -> T | Gap | Dropped | Stale:
+        inbox, buffer, loop = (
+            self._inbox,
+            self._inbox.buffer,
+            asyncio.get_running_loop(),
+        )
+        while True:
+            if loop.time() >= self._look_at:
+                self._look(loop.time())
+            if self._told and buffer.received - len(buffer) >= self._told[0][0]:
+                return self._told.popleft()[1]
+            if buffer.has_event and not inbox.alert:
+                event: T | Gap | Dropped = buffer.take_event()
+                return event
+            await self._sleep()
+
+    async def _sleep(self) -> None:
+        scope = asyncio.timeout_at(self._look_at)
+        try:
+            async with scope:
+                await self._wait()
+        except TimeoutError:
+            if not scope.expired():
+                raise
+
+    def _look(self, now: float) -> None:
+        inbox, wall = self._inbox, time.time()
+        self._look_at = now + _EVERY
+        self._quiet.keep(inbox.topics)
+        for topic in sorted(inbox.topics):
+            heard = self._heard(topic)
+            part = self._part_at(topic.symbol, int(wall))
+            ticks = None if heard is None else heard.ticks
+            found = self._quiet.look(topic, ticks, part, now)
+            if heard is not None and found is not None:
+                quiet, usual = found
+                last = heard.received_at / 1e9 or wall - quiet
+                since = datetime.fromtimestamp(last, UTC)
+                stale = Stale(topic=topic, since=since, quiet=quiet, usual=usual)
+                self._told.append((inbox.buffer.received, stale))

@@ -1,0 +1,112 @@
+"""Points in time as people type them: days, times with a zone, and spans back from now."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, date, datetime, time, timedelta, tzinfo
+from typing import NamedTuple
+
+from qos_async.enums import Interval
+from qos_async.periods import market_zone
+from qos_async.symbols import market_of
+
+__all__ = ["Moment", "iso", "local_time"]
+
+_SPAN = re.compile(r"(\d+)([mhdw])")
+_FAR = 10_000_000_000
+"""In epoch seconds; the client takes more for milliseconds."""
+_UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+
+
+class Moment(NamedTuple):
+    """What was typed, and one of the three things it can be.
+
+    Attributes:
+        text: As typed.
+        day: A day, in the calendar of whatever market it is about.
+        at: A point in time.
+        ago: A span back from now.
+    """
+
+    text: str
+    day: date | None = None
+    at: datetime | None = None
+    ago: timedelta | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> Moment:
+        """Read ``2025-01-01``, ``2025-01-01T09:30+08:00`` or ``2d``.
+
+        Raises:
+            ValueError: If it is none of these; the sentence says what to type.
+        """
+        span = _SPAN.fullmatch(text)
+        try:
+            if span is not None:
+                ago = timedelta(**{_UNITS[span[2]]: int(span[1])})
+                return cls(text, ago=ago)
+            if "T" not in text and " " not in text:
+                return cls(text, day=date.fromisoformat(text))
+            at = datetime.fromisoformat(text)
+        except (ValueError, OverflowError):
+            raise ValueError(
+                f"{text!r} is not a time: try a day such as 2025-01-31, a time with a "
+                "zone such as 2025-01-31T09:30Z, or a span back from now such as 2d "
+                "(units m h d w)"
+            ) from None
+        if at.tzinfo is None:
+            raise ValueError(
+                f"{text!r} has no time zone: write {text}Z for UTC, or an offset such "
+                f"as {text}+08:00"
+            )
+        return cls(text, at=at)
+
+    def start(self, zone: tzinfo, now: float) -> int:
+        """Give it in epoch seconds, rounded down; of a day, when it begins in ``zone``.
+
+        Raises:
+            ValueError: If it is out of what a clock can tell.
+        """
+        return self._second(zone, now, 0)
+
+    def end(self, zone: tzinfo, now: float) -> int:
+        """Give it in epoch seconds; of a day, when it is over in ``zone``.
+
+        Raises:
+            ValueError: If it is out of what a clock can tell.
+        """
+        return self._second(zone, now, 1)
+
+    def _second(self, zone: tzinfo, now: float, days: int) -> int:
+        try:
+            second = self._reckoned(zone, now, days)
+        except (OverflowError, OSError):
+            second = None
+        if second is None or abs(second) >= _FAR:
+            raise ValueError(f"{self.text!r} is too far off")
+        return int(second // 1)
+
+    def _reckoned(self, zone: tzinfo, now: float, days: int) -> float:
+        if self.day is not None:
+            day = self.day + timedelta(days=days)
+            return datetime.combine(day, time(), zone).timestamp()
+        if self.ago is not None:
+            return now - self.ago.total_seconds()
+        assert self.at is not None
+        return self.at.timestamp()
+
+
+def iso(timestamp: float) -> str:
+    """Write epoch seconds as ISO 8601, in UTC: ``2025-01-31T09:30:00Z``."""
+    return f"{datetime.fromtimestamp(timestamp, UTC):%Y-%m-%dT%H:%M:%SZ}"
+
+
+def local_time(timestamp: float, symbol: str, interval: Interval) -> str:
+    """Write the start of a bar for people.
+
+    Of days and longer it is the market's own date; of less, the time in UTC.
+    """
+    if interval >= Interval.DAY:
+        zone = market_zone(market_of(symbol))
+        return f"{datetime.fromtimestamp(timestamp, zone):%Y-%m-%d}"
+    return f"{datetime.fromtimestamp(timestamp, UTC):%Y-%m-%d %H:%M}"

@@ -1,0 +1,175 @@
+"""The quote board: a row a symbol, as many columns as there is room for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from qos_async import Session, Trade, TradingStatus
+from qos_async.cli.quotes import Quote
+from qos_async.cli.watch.blocks import sparkline
+from qos_async.cli.watch.lines import Line, amount, fit
+from qos_async.cli.watch.model import Model
+from qos_async.cli.wording import percent
+
+__all__ = ["draw_board", "first_row"]
+
+_FLASH = 0.7
+"""Seconds for which a price that moved stands out."""
+_SPARK = (8, 48)
+"""The narrowest and the widest sparkline, in characters."""
+_SESSIONS = {
+    Session.PRE_MARKET: "pre",
+    Session.POST_MARKET: "post",
+    Session.OVERNIGHT: "night",
+}
+
+
+class _Column(NamedTuple):
+    title: str
+    least: int
+    wants: int
+    cell: Callable[[Model, Quote, float], tuple[str, str]]
+
+
+def first_row(model: Model, height: int) -> int:
+    """Give the first symbol shown, so that the chosen one is among them."""
+    shown = max(height - 1, 1)
+    return min(max(model.chosen - shown + 1, 0), max(len(model.symbols) - shown, 0))
+
+
+def draw_board(model: Model, width: int, height: int, now: float) -> list[Line]:
+    """Draw the board, its head first."""
+    first = first_row(model, height)
+    quotes = model.quotes[first : first + max(height - 1, 0)]
+    columns = [column for column in _COLUMNS if column.wants <= width]
+    cells = [[c.cell(model, quote, now) for c in columns] for quote in quotes]
+    widths = [
+        max(column.least, len(column.title), *(len(row[place][0]) for row in cells), 0)
+        for place, column in enumerate(columns)
+    ]
+    spark = _spark_room(width, widths)
+    lines = [fit(_head(columns, widths, spark), width, "head")]
+    for quote, row in zip(quotes, cells, strict=True):
+        line = _row(model, quote, row, widths, spark)
+        chosen = quote.symbol == model.symbol
+        if model.stale:
+            line = [(text, "dim") for text, _ in line]
+        lines.append(fit(line, width, "cursor" if chosen else ""))
+    return lines
+
+
+def _head(columns: list[_Column], widths: list[int], spark: int) -> Line:
+    titles = [c.title.rjust(w) for c, w in zip(columns[1:], widths[1:], strict=True)]
+    named = "  " + columns[0].title.ljust(widths[0])
+    return [(named + _trend_title(spark) + "".join(f"  {t}" for t in titles), "")]
+
+
+def _trend_title(spark: int) -> str:
+    return "  " + "trend".ljust(spark) if spark else ""
+
+
+def _row(
+    model: Model,
+    quote: Quote,
+    cells: list[tuple[str, str]],
+    widths: list[int],
+    spark: int,
+) -> Line:
+    chosen = quote.symbol == model.symbol
+    line: Line = [("▌ " if chosen else "  ", "accent")]
+    line.append((cells[0][0].ljust(widths[0]), cells[0][1]))
+    refused = model.notes.get(quote.symbol)
+    if refused:
+        return [*line, (f"  {refused}", "warn")]
+    if spark:
+        text, role = _trend(model, quote, spark)
+        line += [("  ", ""), (text, role)]
+    for (text, role), wide in zip(cells[1:], widths[1:], strict=True):
+        line += [("  ", ""), (text.rjust(wide), role)]
+    return line
+
+
+def _spark_room(width: int, widths: list[int]) -> int:
+    room = width - sum(widths) - 2 * len(widths) - 3
+    return min(room, _SPARK[1]) if room >= _SPARK[0] else 0
+
+
+def _trend(model: Model, quote: Quote, width: int) -> tuple[str, str]:
+    closes = [float(kline.close) for kline in model.bars.of(quote.symbol)[-width:]]
+    rises = not closes or closes[-1] >= closes[0]
+    return sparkline(closes, width), "up_trend" if rises else "down_trend"
+
+
+def _direction(quote: Quote) -> str:
+    change = quote.change
+    return "" if not change else "up" if change > 0 else "down"
+
+
+def _symbol(model: Model, quote: Quote, now: float) -> tuple[str, str]:
+    return quote.symbol, "bold"
+
+
+def _last(model: Model, quote: Quote, now: float) -> tuple[str, str]:
+    text = quote.price(quote.last)
+    direction, at = model.moves.get(quote.symbol, (0, 0.0))
+    if direction and now - at < _FLASH:
+        return text, "flash_up" if direction > 0 else "flash_down"
+    return text, "bold"
+
+
+def _change(model: Model, quote: Quote, now: float) -> tuple[str, str]:
+    return percent(quote.change), _direction(quote)
+
+
+def _low(model: Model, quote: Quote, now: float) -> tuple[str, str]:
+    snapshot = quote.snapshot
+    return quote.price(snapshot.low if snapshot else None), "soft"
+
+
+def _high(model: Model, quote: Quote, now: float) -> tuple[str, str]:
+    snapshot = quote.snapshot
+    return quote.price(snapshot.high if snapshot else None), "soft"
+
+
+def _volume(model: Model, quote: Quote, now: float) -> tuple[str, str]:
+    snapshot = quote.snapshot
+    return amount(snapshot.volume if snapshot else None), "soft"
+
+
+def _bid(model: Model, quote: Quote, now: float) -> tuple[str, str]:
+    level = quote.depth and quote.depth.best_bid
+    return quote.price(level.price if level else None), "soft"
+
+
+def _ask(model: Model, quote: Quote, now: float) -> tuple[str, str]:
+    level = quote.depth and quote.depth.best_ask
+    return quote.price(level.price if level else None), "soft"
+
+
+def _state(model: Model, quote: Quote, now: float) -> tuple[str, str]:
+    snapshot = quote.snapshot
+    if snapshot is None:
+        return "", ""
+    if snapshot.status is TradingStatus.SUSPENDED:
+        return "halted", "warn"
+    return _SESSIONS.get(snapshot.session or Session.UNKNOWN, ""), "dim"
+
+
+def _traded(model: Model, quote: Quote, now: float) -> tuple[str, str]:
+    trade: Trade | None = quote.trade
+    return ("-" if trade is None else f"{trade.time:%H:%M:%S}"), "dim"
+
+
+_COLUMNS = (
+    _Column("symbol", 10, 0, _symbol),
+    _Column("last", 8, 0, _last),
+    _Column("change", 7, 0, _change),
+    _Column("bid", 8, 118, _bid),
+    _Column("ask", 8, 118, _ask),
+    _Column("low", 8, 58, _low),
+    _Column("high", 8, 58, _high),
+    _Column("volume", 6, 50, _volume),
+    _Column("traded", 8, 132, _traded),
+    _Column("", 5, 88, _state),
+)

@@ -1,0 +1,98 @@
+"""Records as small HTML tables, which is how notebooks show them."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from enum import Enum
+from typing import Any, cast
+
+from msgspec import Struct
+
+from qos_async.enums import word
+
+__all__ = ["Shown", "table"]
+
+_ROWS = 10  # As many as a notebook shows without scrolling.
+_WIDTH = 60
+_RUNGS = 3
+
+
+class Shown:
+    """A record that notebooks show as a table of its fields. It costs nothing else."""
+
+    __slots__ = ()
+
+    def _repr_html_(self) -> str:
+        record = cast("Struct", self)
+        cells = [(name, _cell(record, name)) for name in record.__struct_fields__]
+        rows = "".join(
+            f"<tr><th>{_clean(name)}</th><td>{_clean(text)}</td></tr>"
+            for name, text in cells
+            if text
+        )
+        return f"<table><caption>{type(self).__name__}</caption>{rows}</table>"
+
+
+def table(records: Sequence[Struct], caption: str) -> str:
+    """Show records of one kind, ten rows of them at most, without the empty columns."""
+    half = _ROWS // 2
+    cut = len(records) > _ROWS
+    rows = [*records[:half], *records[-half:]] if cut else list(records)
+    names = rows[0].__struct_fields__ if rows else ()
+    texts = {name: [_cell(row, name) for row in rows] for name in names}
+    shown = {name: cells for name, cells in texts.items() if any(cells)}
+    lines = [_line(cells) for cells in zip(*shown.values(), strict=True)]
+    if cut:
+        lines.insert(half, _line(["⋮"] * len(shown)))
+    heads = "".join(f"<th>{_clean(name)}</th>" for name in shown)
+    return (
+        f"<table><caption>{html.escape(caption)}</caption>"
+        f"<thead><tr>{heads}</tr></thead><tbody>{''.join(lines)}</tbody></table>"
+    )
+
+
+def _line(cells: Iterable[str]) -> str:
+    return f"<tr>{''.join(f'<td>{_clean(cell)}</td>' for cell in cells)}</tr>"
+
+
+def _cell(record: Struct, name: str) -> str:
+    value = getattr(record, name)
+    if name == "timestamp":
+        return _moment(value, 1)
+    if name == "received_at":
+        return _moment(value, 10**9)
+    return _text(value)
+
+
+def _text(value: Any) -> str:
+    if value is None or value is False or value == ():
+        return ""
+    if isinstance(value, Enum):
+        return word(value)
+    if isinstance(value, Struct):
+        fields = ((name, _cell(value, name)) for name in value.__struct_fields__)
+        return ", ".join(f"{name} {text}" for name, text in fields if text)
+    if isinstance(value, tuple):
+        return _rungs(cast("tuple[object, ...]", value))
+    return "yes" if value is True else str(value)
+
+
+def _rungs(levels: Iterable[Any]) -> str:
+    levels = list(levels)
+    best = [f"{level.price} x {level.size}" for level in levels[:_RUNGS]]
+    more = [f"… {len(levels) - _RUNGS} more"] if len(levels) > _RUNGS else []
+    return ", ".join(best + more)
+
+
+def _moment(at: int, unit: int) -> str:
+    if not at:
+        return ""
+    whole, rest = divmod(at, unit)
+    time = datetime.fromtimestamp(whole, UTC).replace(microsecond=rest * 10**6 // unit)
+    return f"{time:%Y-%m-%d %H:%M:%S}{f'.{time.microsecond:06}' if rest else ''} UTC"
+
+
+def _clean(text: str) -> str:
+    return html.escape(text if len(text) <= _WIDTH else f"{text[: _WIDTH - 1]}…")

@@ -1,0 +1,209 @@
+"""Recordings turned into Parquet, for polars, duckdb, pandas and all the rest."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from decimal import Decimal
+from importlib import import_module
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+import msgspec
+from msgspec import Struct
+from msgspec.structs import force_setattr
+
+from qos_async import frames
+from qos_async._core.topics import CHANNELS
+from qos_async._core.wire import Frames
+from qos_async.errors import DecodeError
+from qos_async.recordings.files import SUFFIX, RecordingError, files_in
+from qos_async.recordings.reading import contents, read
+
+__all__ = ["Converted", "convert"]
+
+_ROWS = 50_000
+_DAY = 86_400 * 1_000_000_000
+
+
+class Converted(Struct, frozen=True, kw_only=True):
+    """What was made of a recording.
+
+    Attributes:
+        rows: How many, by channel: snapshot, trade, depth, kline.
+        files: What was written.
+        unreadable: Frames that are pushes of no kind that is known.
+        faults: What of the recording cannot be read, in words.
+    """
+
+    rows: dict[str, int]
+    files: tuple[Path, ...]
+    unreadable: int
+    faults: tuple[str, ...]
+
+
+def convert(
+    path: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    numbers: type[float | Decimal | str] = float,
+) -> Converted:
+    """Write what was recorded as Parquet, a row a tick, partitioned.
+
+    Files are called ``OUT/channel=trade/date=2025-01-02/….parquet``: a directory for each
+    channel and each day, UTC, on which ticks were received; in it a file for each file of
+    the recording. Columns are those of ``qos_async.frames``. Done again, it replaces
+    what it made; more files of a recording can be added later. A file is there when it
+    is whole.
+
+    Args:
+        path: A recording's directory, or one of its files.
+        out: Where to; it is made if it is missing.
+        numbers: The type of prices, sizes and volumes: ``float``; ``Decimal`` for
+            decimal128(38, 18), in which no digit is lost; or ``str``.
+
+    Raises:
+        RecordingError: If there is no recording, it is empty, or ``out`` cannot be
+            written to.
+        ModuleNotFoundError: Without pyarrow, or what uncompresses; the message says how
+            to install it.
+        ValueError: For numbers that cannot be, or that do not fit.
+
+    Example:
+        >>> convert("recordings", "parquet").rows
+        {'trade': 86400}
+        >>> polars.read_parquet("parquet/channel=trade/**/*.parquet")
+        >>> duckdb.sql("from read_parquet('parquet/channel=trade/**/*.parquet')")
+        >>> pandas.read_parquet("parquet/channel=trade")
+    """
+    if numbers not in (float, Decimal, str):
+        raise ValueError(f"numbers must be one of float, Decimal, str, not {numbers!r}")
+    faults = contents(path).faults
+    rows: Counter[str] = Counter()
+    written: list[Path] = []
+    unreadable = 0
+    try:
+        for file in files_in(path):
+            with _Partitions(Path(out), file, numbers) as partitions:
+                unreadable += partitions.fill()
+            rows += partitions.rows
+            written += partitions.files
+    except OSError as exc:
+        raise RecordingError(f"cannot write to {out}: {exc.strerror or exc}") from exc
+    return Converted(
+        rows={str(channel): count for channel, count in rows.items()},
+        files=tuple(written),
+        unreadable=unreadable,
+        faults=faults,
+    )
+
+
+class _Key(NamedTuple):
+    kind: type[Struct]
+    day: int
+
+
+class _Partitions:
+    """The Parquet files that one file of a recording becomes.
+
+    Attributes:
+        rows: How many were written, by channel.
+        files: Those that are whole.
+    """
+
+    def __init__(self, out: Path, source: Path, numbers: Any) -> None:
+        self.rows: Counter[str] = Counter()
+        self.files: list[Path] = []
+        self._out, self._source, self._numbers = out, source, numbers
+        self._waiting: dict[_Key, list[Any]] = {}
+        self._tables: dict[_Key, _Table] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        for table in self._tables.values():
+            table.close(whole=kind is None)
+        self.files += [table.path for table in self._tables.values()]
+
+    def fill(self) -> int:
+        """Read all there is; tell how many frames nobody can read."""
+        unreadable = 0
+        for tick in _ticks(self._source, self._numbers):
+            if tick is None:
+                unreadable += 1
+                continue
+            key = _Key(type(tick), tick.received_at // _DAY)
+            rows = self._waiting.setdefault(key, [])
+            rows.append(tick)
+            if len(rows) >= _ROWS:
+                self._write(key)
+        for key in list(self._waiting):
+            self._write(key)
+        return unreadable
+
+    def _write(self, key: _Key) -> None:
+        rows = self._waiting.pop(key)
+        table = self._tables.get(key)
+        if table is None:
+            path = self._path(key)
+            schema = frames.schema(key.kind, numbers=self._numbers)
+            table = self._tables[key] = _Table(path, schema)
+        table.write(frames.to_arrow(rows, numbers=self._numbers, kind=key.kind))
+        self.rows[CHANNELS[key.kind]] += len(rows)
+
+    def _path(self, key: _Key) -> Path:
+        date = datetime.fromtimestamp(key.day * 86_400, UTC).date()
+        folder = self._out / f"channel={CHANNELS[key.kind]}" / f"date={date}"
+        return folder / f"{self._source.name.removesuffix(SUFFIX)}.parquet"
+
+
+class _Table:
+    """A Parquet file that gets its name when it is whole."""
+
+    def __init__(self, path: Path, schema: Any) -> None:
+        parquet: Any = import_module("pyarrow.parquet")
+        self.path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._unfinished = path.with_suffix(".unfinished")
+        self._writer = parquet.ParquetWriter(
+            self._unfinished, schema, compression="zstd"
+        )
+
+    def write(self, table: Any) -> None:
+        """Add rows."""
+        self._writer.write_table(table)
+
+    def close(self, *, whole: bool) -> None:
+        """Give it its name, or remove it."""
+        self._writer.close()
+        if whole:
+            self._unfinished.replace(self.path)
+        else:
+            self._unfinished.unlink()
+
+
+def _read(reader: Frames[Any], frame: bytes) -> Any:
+    try:
+        return reader.push(frame)
+    except (msgspec.MsgspecError, RecursionError, ValueError):
+        return reader.read(frame)
+
+
+def _ticks(file: Path, numbers: type[Any]) -> Iterator[Any]:
+    """Give each push as its record; None for one that nobody can read."""
+    reader: Frames[Any] = Frames(numbers)
+    for entry in read(file):
+        if entry.kind != "frame":
+            continue
+        try:
+            tick = _read(reader, entry.frame)
+        except DecodeError:
+            yield None
+            continue
+        if type(tick) in CHANNELS:
+            force_setattr(tick, "received_at", entry.at)
+            force_setattr(tick, "recovered", False)
+            yield tick

@@ -1,0 +1,326 @@
+"""The recorder's other end: a thread that compresses and writes."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import secrets
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, TypeAlias
+
+from qos_async.recordings import lines
+from qos_async.recordings.files import RecordingError, create
+from qos_async.recordings.zstd import Zstd
+
+__all__ = ["Arrival", "Happening", "Writer"]
+
+
+_log = logging.getLogger("qos_async.recorder")
+
+_AT_ONCE = 256 * 1024
+_SECOND = 1_000_000_000
+_MICROSECOND = 1000
+_NONE = -1
+
+
+class Arrival(NamedTuple):
+    """Frames that came together: when, how many bytes, and whether surely JSON."""
+
+    at: int
+    frames: Sequence[bytes]
+    size: int
+    plain: bool
+
+
+class Happening(NamedTuple):
+    """An event, and what else is to be said of it."""
+
+    at: int
+    kind: lines.Event
+    more: dict[str, Any]
+
+
+Item: TypeAlias = Arrival | Happening
+
+
+class Writer:
+    """Takes items from the event loop and writes them to files.
+
+    The thread begins with the first item. What the loop asks and what the thread
+    answers are plain numbers, each written by one of the two.
+
+    Attributes:
+        redact: Hides what must not be in a file.
+        taken: Bytes of frames that no longer wait.
+        frames: Frames that are in the files.
+        lost: Frames that were taken, and could not be written.
+        bytes_written: Bytes of files.
+        error: What ended it, if anything did.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        library: Zstd,
+        *,
+        rotate: float | None,
+        max_bytes: int | None,
+        flush: float,
+        level: int,
+        on_error: Callable[[RecordingError], object],
+    ) -> None:
+        self.redact: Callable[[str], str] = str
+        self.taken = self.frames = self.lost = 0
+        self.error: RecordingError | None = None
+        self._flush = flush
+        self._on_error = on_error
+        self._files = _Files(
+            directory, library, rotate=rotate, max_bytes=max_bytes, level=level
+        )
+        self._items: deque[Item | threading.Event] = deque()
+        self._bell = threading.Event()
+        self._ending = False
+        self._chunk: list[bytes] = []
+        self._chunk_size = self._chunk_frames = 0
+        self._thread: threading.Thread | None = None
+
+    @property
+    def bytes_written(self) -> int:
+        """Bytes of files."""
+        return self._files.bytes_written
+
+    @property
+    def paths(self) -> list[Path]:
+        """Where the files are, oldest first."""
+        return self._files.paths
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether nothing is written any more."""
+        return self._ending or self.error is not None
+
+    def is_alive(self) -> bool:
+        """Whether there is a thread that writes."""
+        return self._thread is not None and self._thread.is_alive()
+
+    # In the event loop
+
+    def put(self, item: Item) -> None:
+        """Hand over what is to be written; never waits."""
+        self._items.append(item)
+        if self._thread is None:
+            self._thread = threading.Thread(
+                target=self._run, name="qos_async.recorder", daemon=True
+            )
+            self._thread.start()
+
+    def ring(self) -> None:
+        """Let it be written now."""
+        self._bell.set()
+
+    # Anywhere else
+
+    def flush(self) -> None:
+        """Wait until all that was put is written, or nothing will be."""
+        done = threading.Event()
+        self._items.append(done)
+        self.ring()
+        while self.is_alive() and not done.wait(0.05):
+            pass
+
+    def close(self, patience: float) -> None:
+        """Write all that was put, and end; give up after ``patience`` seconds."""
+        self._ending = True
+        self.ring()
+        if self._thread is not None:
+            self._thread.join(patience)
+            if self._thread.is_alive():
+                self._fail(
+                    TimeoutError(f"the disk took nothing for {patience:g} seconds")
+                )
+
+    # The thread
+
+    def _run(self) -> None:
+        try:
+            while not self._ending:
+                self._bell.wait(self._flush)
+                self._bell.clear()
+                self._write_all()
+            self._write_all()
+            self._files.close()
+        except Exception as exc:  # noqa: BLE001 - whatever it is, the stream goes on
+            self._fail(exc)
+            self._files.abandon()
+
+    def _write_all(self) -> None:
+        while self._items:
+            item = self._items.popleft()
+            if isinstance(item, threading.Event):
+                self._write_chunk()
+                item.set()
+            else:
+                self._write(item)
+        self._write_chunk()
+
+    def _write(self, item: Item) -> None:
+        if self._files.is_over(item.at):
+            self._write_chunk()
+            self._files.close()
+        begin = b"" if self._files.is_open else self._files.begin(item.at)
+        text = begin + self._text(item)
+        self._chunk.append(text)
+        self._chunk_size += len(text)
+        if self._chunk_size > _AT_ONCE:
+            self._write_chunk()
+
+    def _text(self, item: Item) -> bytes:
+        if isinstance(item, Happening):
+            self._files.note(item)
+            return lines.event(item.at, item.kind, **item.more)
+        self.taken += item.size
+        self._chunk_frames += len(item.frames)
+        return lines.write(item.at, item.frames, self._hide, plain=item.plain)
+
+    def _hide(self, frame: bytes) -> bytes:
+        text = frame.decode("utf-8", "surrogateescape")
+        shown = self.redact(text)
+        return frame if shown is text else shown.encode("utf-8", "surrogateescape")
+
+    def _write_chunk(self) -> None:
+        if self._chunk:
+            self._files.write(self._hide(b"".join(self._chunk)))
+            self.frames += self._chunk_frames
+            self._chunk.clear()
+            self._chunk_size = self._chunk_frames = 0
+
+    def _fail(self, exc: Exception) -> None:
+        why = getattr(exc, "strerror", None) or str(exc) or type(exc).__name__
+        error = RecordingError(
+            f"the recording in {self._files.directory} stopped: {why}; the stream "
+            "goes on without it"
+        )
+        error.__cause__ = exc
+        self.error = error
+        self.lost += self._chunk_frames
+        with contextlib.suppress(IndexError):
+            while True:
+                self._pass_over(self._items.popleft())
+        _log.error("%s", error)
+        self._on_error(error)
+
+    def _pass_over(self, item: Item | threading.Event) -> None:
+        if isinstance(item, threading.Event):
+            item.set()
+        elif isinstance(item, Arrival):
+            self.lost += len(item.frames)
+
+
+class _Files:
+    """One file after another.
+
+    Attributes:
+        bytes_written: In all of them.
+        paths: Of all of them.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        library: Zstd,
+        *,
+        rotate: float | None,
+        max_bytes: int | None,
+        level: int,
+    ) -> None:
+        self.directory = directory
+        self.bytes_written = 0
+        self.paths: list[Path] = []
+        self._library = library
+        self._level = level
+        self._every = None if rotate is None else max(int(rotate * _SECOND), 1)
+        self._most = max_bytes
+        self._run = secrets.token_hex(8)
+        self._link = False
+        self._topics: set[str] = set()
+        self._file = _NONE
+        self._size = self._until = self._latest = 0
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is a file to write to."""
+        return self._file != _NONE
+
+    def is_over(self, at: int) -> bool:
+        """Whether what happened at a time belongs into another file."""
+        if not self.is_open:
+            return False
+        late = self._every is not None and at >= self._until
+        return late or (self._most is not None and self._size >= self._most)
+
+    def begin(self, at: int) -> bytes:
+        """Open a new file, and give its first line.
+
+        Raises:
+            OSError: If it cannot be made.
+        """
+        # The clock may have been set back: the order of names is the order of files.
+        self._latest = max(at, self._latest + _MICROSECOND)
+        path, self._file = create(self.directory, self._latest)
+        if self._every is not None:
+            self._until = (at // self._every + 1) * self._every
+        number, self._size = len(self.paths), 0
+        self.paths.append(path)
+        topics = sorted(self._topics)
+        return lines.header(at, self._run, number, link=self._link, topics=topics)
+
+    def note(self, what: Happening) -> None:
+        """Keep in mind what the first line of the next file has to say."""
+        match what.kind:
+            case "opened":
+                self._link = True
+            case "lost":
+                self._link = False
+                self._topics.clear()
+            case "subscribed":
+                self._topics.update(what.more["topics"])
+            case "unsubscribed":
+                self._topics.difference_update(what.more["topics"])
+            case _:
+                pass
+
+    def write(self, text: bytes) -> None:
+        """Write one compressed frame.
+
+        Raises:
+            OSError: If not all of it could be written; then none of it is.
+        """
+        packed = memoryview(self._library.compress(text, self._level))
+        done = 0
+        try:
+            while done < len(packed):
+                done += os.write(self._file, packed[done:])
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._file, self._size)
+            raise
+        self._size += done
+        self.bytes_written += done
+
+    def close(self) -> None:
+        """Sync and close the file."""
+        if self.is_open:
+            file, self._file = self._file, _NONE
+            try:
+                os.fsync(file)
+            finally:
+                os.close(file)
+
+    def abandon(self) -> None:
+        """Close the file, come what may."""
+        with contextlib.suppress(OSError):
+            self.close()

@@ -1,0 +1,110 @@
+"""What ``@pytest.mark.qos(...)`` takes, and how it is told from what it does not take."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import pytest
+
+__all__ = ["Options", "read"]
+
+SIMULATOR = (
+    "seed",
+    "speed",
+    "plan",
+    "faults",
+    "variants",
+    "start",
+    "history",
+    "rate",
+    "beat",
+    "heartbeat_limit",
+    "open_universe",
+    "oldest_bars",
+)
+CLIENT = (
+    "numbers",
+    "key_in",
+    "limits",
+    "timing",
+    "recover",
+    "recorder",
+    "transport",
+)
+WORLD = ("virtual", "horizon")
+GIVEN = {
+    "key": "the simulator has one, qos_simulator.key",
+    "host": "the simulator is on the loopback",
+    "port": "the simulator takes a free one",
+    "http_url": "qos_client is connected to qos_simulator",
+    "stream_url": "qos_client is connected to qos_simulator",
+}
+"""What the fixtures settle themselves, and why nobody else may."""
+
+_DAY = 86_400.0
+
+
+class Options(NamedTuple):
+    """The options of one test.
+
+    Attributes:
+        simulator: Keyword arguments of ``Simulator``.
+        client: Keyword arguments of ``Client``.
+        virtual: Whether the clock of the test jumps, and the network is in memory.
+        horizon: Virtual seconds after which such a test fails.
+    """
+
+    simulator: Mapping[str, Any]
+    client: Mapping[str, Any]
+    virtual: bool
+    horizon: float
+
+
+def read(item: pytest.Item) -> Options:
+    """Read the marks of a test; what stands closer to it wins.
+
+    Raises:
+        pytest.fail.Exception: For an option that does not exist, or cannot be; the
+            message says what to write instead.
+    """
+    given: dict[str, Any] = {}
+    for mark in reversed(list(item.iter_markers("qos"))):
+        for problem in _problems(mark):
+            pytest.fail(f"pytest.mark.qos {problem}", pytrace=False)
+        given |= mark.kwargs
+    return Options(
+        simulator={name: given[name] for name in SIMULATOR if name in given},
+        client={name: given[name] for name in CLIENT if name in given},
+        virtual=given.get("virtual", False),
+        horizon=given.get("horizon", _DAY),
+    )
+
+
+def _problems(mark: pytest.Mark) -> Iterator[str]:
+    if mark.args:
+        yield f"takes options by name, as in seed=7, not {mark.args[0]!r}"
+    for name in mark.kwargs:
+        if name in GIVEN:
+            yield f"does not take {name}: {GIVEN[name]}"
+        elif name not in (*SIMULATOR, *CLIENT, *WORLD):
+            yield f"has no option {name!r}{_instead(name)}"
+    virtual, horizon = (mark.kwargs.get(name) for name in WORLD)
+    if virtual is not None and not isinstance(virtual, bool):
+        yield f"takes virtual=True or virtual=False, not {virtual!r}"
+    if horizon is not None and not _is_duration(horizon):
+        yield f"takes horizon as a number of seconds above 0, not {horizon!r}"
+
+
+def _instead(name: str) -> str:
+    import difflib  # noqa: PLC0415 - every test run imports this module.
+
+    known = sorted((*SIMULATOR, *CLIENT, *WORLD))
+    close = difflib.get_close_matches(name, known, 1)
+    return f": did you mean {close[0]}?" if close else f"; it takes {', '.join(known)}"
+
+
+def _is_duration(value: object) -> bool:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    return value > 0

@@ -1,0 +1,221 @@
+"""The hooks and fixtures of the plugin, in the forms that asyncio's plugins want."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping
+from contextlib import nullcontext
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import pytest
+
+from qos_async.testing.options import Options, read
+
+if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
+    from contextlib import AbstractContextManager
+
+    from qos_async import Client
+    from qos_async.sim import Simulator
+
+__all__ = [
+    "pytest_configure",
+    "pytest_generate_tests",
+    "qos_client",
+    "qos_environment",
+    "qos_simulator",
+]
+
+T = TypeVar("T")
+
+_PYTEST_ASYNCIO = ("asyncio", "pytest_asyncio.plugin")  # Installed; by -p.
+_FIXTURES, _LOOPS = "qos_async.testing.fixtures", "qos_async.testing.loops"
+_ASKED = "pytest_asyncio_loop_factories"
+_MARK = (
+    "qos(seed=, rate=, plan=, faults=, numbers=, timing=, virtual=, ...): options of "
+    "qos_simulator and qos_client, see help('qos_async.testing')"
+)
+_NOT_VIRTUAL = (
+    "pytest.mark.qos(virtual=True) needs a loop in virtual time: run the test under "
+    "pytest-asyncio 1.4 or newer; or under anyio's plugin, with a fixture anyio_backend "
+    'that returns ("asyncio", {"loop_factory": qos_async.testing.SimLoop})'
+)
+
+
+# Hooks
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Register the mark, and the fixtures for the asyncio plugins of this run."""
+    config.addinivalue_line("markers", _MARK)
+    plugin = ModuleType(_FIXTURES)  # pytest looks into modules.
+    for work in (_simulator, _client):
+        name = _plain(work)
+        setattr(plugin, name, pytest.fixture(work, name=name))
+        if _has_pytest_asyncio(config):
+            import pytest_asyncio  # noqa: PLC0415 - it is loaded already, or we are not here.
+
+            name = _marked(work)
+            made = pytest_asyncio.fixture(_copy(work), name=name, loop_scope="function")
+            setattr(plugin, name, made)
+    config.pluginmanager.register(plugin, plugin.__name__)
+
+
+@pytest.hookimpl(wrapper=True)  # So that it comes before pytest-asyncio's own.
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> Generator[None]:
+    """Offer loops in virtual time to pytest-asyncio, once a test asks for one."""
+    # Who offers loops offers them to all tests: so not before it is necessary.
+    plugins = metafunc.config.pluginmanager
+    if _wants_virtual_time(metafunc.definition) and not plugins.hasplugin(_LOOPS):
+        plugins.register(_Loops(), _LOOPS)
+    return (yield)
+
+
+class _Loops:
+    """Answers when pytest-asyncio asks which loops a test runs on."""
+
+    @pytest.hookimpl(tryfirst=True, optionalhook=True, specname=_ASKED)
+    def pytest_qos_virtual_loops(
+        self, config: pytest.Config, item: pytest.Item
+    ) -> Mapping[str, Callable[[], AbstractEventLoop]] | None:
+        from qos_async.testing.virtual import SimLoop  # noqa: PLC0415 - see the package.
+
+        return {"virtual": SimLoop} if _wants_virtual_time(item) else None
+
+    @pytest.hookimpl(trylast=True, optionalhook=True, specname=_ASKED)
+    def pytest_qos_real_loops(
+        self, config: pytest.Config, item: pytest.Item
+    ) -> Mapping[str, Callable[[], AbstractEventLoop]]:
+        from asyncio import new_event_loop  # noqa: PLC0415 - see the package.
+
+        return {"asyncio": new_event_loop}
+
+
+def _wants_virtual_time(node: pytest.Item) -> bool:
+    for mark in node.iter_markers("qos"):
+        if "virtual" in mark.kwargs:
+            return mark.kwargs["virtual"] is True
+    return False
+
+
+# Fixtures
+
+
+@pytest.fixture
+def qos_simulator(request: pytest.FixtureRequest) -> Simulator:
+    """Give a running ``Simulator``: by default ``seed=1`` and a generous plan.
+
+    ``@pytest.mark.qos(...)`` sets its options.
+    """
+    simulator: Simulator = _in_the_tests_loop(request, _simulator)
+    return simulator
+
+
+@pytest.fixture
+def qos_client(request: pytest.FixtureRequest, qos_simulator: Simulator) -> Client[Any]:
+    """Give a ``Client`` that is connected to ``qos_simulator``; the test's end closes it.
+
+    ``@pytest.mark.qos(...)`` sets its options.
+    """
+    client: Client[Any] = _in_the_tests_loop(request, _client)
+    return client
+
+
+@pytest.fixture
+def qos_environment(
+    qos_simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> Mapping[str, str]:
+    """Point every ``Client()`` at ``qos_simulator``, by the environment; give that."""
+    environment = {
+        "QOS_API_KEY": qos_simulator.key,
+        "QOS_HTTP_URL": qos_simulator.http_url,
+        "QOS_STREAM_URL": qos_simulator.stream_url,
+    }
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    return environment
+
+
+Work = Callable[[pytest.FixtureRequest], AsyncGenerator[Any, None]]
+
+
+async def _simulator(request: pytest.FixtureRequest) -> AsyncGenerator[Simulator, None]:
+    from qos_async.sim import Limits, Simulator  # noqa: PLC0415 - see the package.
+
+    options = read(request.node)
+    chosen = {"beat": 1.0} if options.virtual else {"plan": _generous(Limits)}
+    chosen = {"seed": 1, **chosen, **options.simulator}
+    with _world(options, chosen["seed"]):
+        async with _made(Simulator, chosen) as simulator:
+            yield simulator
+
+
+async def _client(request: pytest.FixtureRequest) -> AsyncGenerator[Client[Any], None]:
+    from qos_async import Client, Timing  # noqa: PLC0415 - see the package.
+
+    options = read(request.node)
+    simulator: Simulator = request.getfixturevalue("qos_simulator")
+    chosen: dict[str, Any] = {"limits": simulator.plan}
+    if not options.virtual:
+        chosen["timing"] = Timing(backoff_initial=0.05, backoff_max=0.5)
+    addresses = {"http_url": simulator.http_url, "stream_url": simulator.stream_url}
+    chosen = {"key": simulator.key, **addresses, **chosen, **options.client}
+    async with _made(Client, chosen) as client:
+        yield client
+
+
+def _generous(limits: Callable[..., T]) -> T:
+    return limits(command_interval=0.0, http_requests=10_000)
+
+
+def _made(kind: Callable[..., T], options: Mapping[str, Any]) -> T:
+    try:
+        return kind(**options)
+    except ValueError as error:
+        pytest.fail(f"pytest.mark.qos: {error}", pytrace=False)
+
+
+def _world(options: Options, seed: Any) -> AbstractContextManager[None]:
+    """Give the time and the chance of the test: virtual ones, or everybody's."""
+    if not options.virtual:
+        return nullcontext()
+    from asyncio import get_running_loop  # noqa: PLC0415 - see the package.
+
+    from qos_async.testing.virtual import SimLoop, own_world  # noqa: PLC0415
+
+    loop = get_running_loop()
+    if not isinstance(loop, SimLoop):
+        pytest.fail(_NOT_VIRTUAL, pytrace=False)
+    loop.horizon = options.horizon
+    return own_world(loop, seed)
+
+
+# The loop of the test
+
+
+def _in_the_tests_loop(request: pytest.FixtureRequest, work: Work) -> Any:
+    """Set a fixture up where the test will run: every plugin has a loop of its own."""
+    anyio = "anyio_backend" in request.fixturenames
+    marked = _has_pytest_asyncio(request.config) and not anyio
+    return request.getfixturevalue(_marked(work) if marked else _plain(work))
+
+
+def _has_pytest_asyncio(config: pytest.Config) -> bool:
+    return any(config.pluginmanager.hasplugin(name) for name in _PYTEST_ASYNCIO)
+
+
+def _plain(work: Work) -> str:
+    return f"_qos{work.__name__}_plain"
+
+
+def _marked(work: Work) -> str:
+    return f"_qos{work.__name__}_asyncio"
+
+
+def _copy(work: Work) -> Work:
+    # pytest-asyncio marks the function itself; anyio must not see that mark.
+    async def copied(request: pytest.FixtureRequest) -> AsyncGenerator[Any, None]:
+        async for made in work(request):
+            yield made
+
+    return copied

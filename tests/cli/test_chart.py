@@ -1,0 +1,240 @@
+"""``qos chart``: what is drawn, and what is said when it cannot be."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import struct
+import sys
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+
+import pytest
+from rich.console import Console
+
+from qos_async import Interval, Kline
+from qos_async.cli.charts.terminal import bars_that_fit, print_chart
+from qos_async.cli.charts.words import Picture
+
+CORNER = datetime(2025, 1, 30, 16, tzinfo=UTC)
+
+
+def picture(count=120, *, interval=Interval.MIN_1, symbol="CF:BTCUSDT", step=None):
+    length = step or timedelta(minutes=int(interval))
+    klines = [
+        Kline(
+            symbol=symbol,
+            interval=interval,
+            timestamp=int((CORNER + n * length).timestamp()),
+            open=Decimal(100 + n % 7),
+            high=Decimal(110 + n % 5),
+            low=Decimal(90),
+            close=Decimal("101.5") + n % 11,
+            volume=Decimal(n % 13) if n % 17 else None,
+        )
+        for n in range(count)
+    ]
+    return Picture(klines, "here")
+
+
+def printed(picture, width, height=24, **options):
+    out = io.StringIO()
+    print_chart(picture, Console(file=out, width=width, height=height, **options))
+    return out.getvalue().splitlines()
+
+
+# Words
+
+
+def test_the_words_tell_symbol_prices_range_and_source():
+    shown = picture()
+    assert shown.title == "CF:BTCUSDT  1m"
+    assert (shown.last, shown.change, shown.rises) == ("110.5", "+10.50%", True)
+    assert shown.span == "2025-01-30 16:00 to 2025-01-30 17:59 UTC, 120 bars"
+    assert (
+        shown.newest(2).span
+        == "2025-01-30 17:58 to 2025-01-30 17:59 UTC, newest 2 of 120"
+    )
+    days = picture(3, interval=Interval.DAY, symbol="HK:700", step=timedelta(days=1))
+    assert days.span == "2025-01-31 to 2025-02-02, 3 bars"
+    assert shown.credit == "here · qos-async"
+    assert (shown.round(1234.567), shown.format) == ("1,234.6", ",.1f")
+
+
+@pytest.mark.parametrize(
+    ("interval", "step", "count", "marks"),
+    [
+        (Interval.MIN_1, None, 60, "30 Jan 16:10 16:20 16:30 16:40 16:50"),
+        (Interval.HOUR_1, None, 24, "30 Jan 20:00 31 Jan 04:00 08:00 12:00"),
+        (
+            Interval.DAY,
+            timedelta(days=1),
+            60,
+            "03 Feb 2025 10 Feb 17 Feb 24 Feb 03 Mar",
+        ),
+        (
+            Interval.MONTH,
+            timedelta(days=31),
+            12,
+            "Mar 2025 May 2025 Jul 2025 Sep 2025 Nov 2025 Jan 2026",
+        ),
+        (Interval.YEAR, timedelta(days=366), 8, "2026 2027 2028 2029"),
+        (Interval.MIN_1, None, 1, "30 Jan 16:00"),
+    ],
+)
+def test_the_axis_has_round_times(interval, step, count, marks):
+    """Of each, what the one before has not told."""
+    ticks = picture(count, interval=interval, step=step).ticks(10)
+    assert len(ticks) <= 10
+    assert marks in " ".join(ticks.values())
+
+
+# Terminal
+
+
+@pytest.mark.parametrize("width", [24, 40, 80, 120, 200])
+def test_it_fits_the_terminal(width):
+    lines = printed(picture(), width)
+    assert max(map(len, lines)) <= width
+    assert len(lines) < 24
+    assert lines[0].startswith(" CF:BTCUSDT  1m  110.5")
+    shown = "newest" if width < 120 + 7 else "120 bars"
+    assert shown in lines[-1] or width < 80
+    assert any("110.5" in line for line in lines[1:]), "the newest price is on the axis"
+
+
+def test_few_bars_are_spread_and_many_are_close():
+    few, many = (printed(picture(count), 80) for count in (15, 60))
+    assert re.search(r"█   █", few[-4])
+    assert re.search(r"██", many[-4])
+    assert 30 < bars_that_fit(80) < 40
+    assert bars_that_fit(5) == 1
+
+
+def test_colours_are_for_terminals():
+    assert "\x1b" not in "".join(printed(picture(), 80))
+    coloured = "".join(
+        printed(picture(), 80, force_terminal=True, color_system="standard")
+    )
+    assert "\x1b[32m" in coloured
+    assert "\x1b[31m" in coloured
+
+
+def test_the_command_draws_what_the_server_gives(live, qos):
+    ran = qos("chart", "US:AAPL")
+    assert (ran.code, ran.err) == (0, "")
+    assert ran.lines[0].startswith(" US:AAPL  1d  ")
+    assert re.search(r"\d bars · http://127.0.0.1:\d+$", ran.lines[-1])
+    assert (
+        qos("chart", "CF:BTCUSDT", "--interval", "1m", "--count", "7")
+        .lines[-1]
+        .split(", ")[1]
+        .startswith("7 bars")
+    )
+
+
+# Files
+
+
+def test_html_is_whole_and_asks_nothing_of_the_network(live, qos, tmp_path):
+    out = tmp_path / "chart.html"
+    ran = qos("chart", "HK:700", "--interval", "1d", "--count", "30", "-o", out)
+    assert (ran.code, ran.out) == (0, "")
+    assert ran.err.startswith(f"{out}: HK:700  1d, 20")
+    text = out.read_text()
+    assert not re.search(r"<(script|link)[^>]+(src|href)=", text)
+    assert "<title>HK:700  1d  " in text
+    assert '"type":"category"' in text
+    assert "prefers-color-scheme: dark" in text
+    begin = text.index("Plotly.newPlot(")
+    candles, volume = json.JSONDecoder().raw_decode(text, text.index("[{", begin))[0]
+    assert (candles["type"], volume["type"]) == ("candlestick", "bar")
+    assert len(candles["x"]) == len(set(candles["x"])) == len(volume["y"]) == 30
+
+
+def test_html_from_the_network_is_small_and_a_theme_is_kept(live, qos, tmp_path):
+    out = tmp_path / "chart.html"
+    ran = qos("chart", "CF:BTCUSDT", "--cdn", "--theme", "dark", "-o", out)
+    assert ran.code == 0
+    text = out.read_text()
+    assert len(text) < 100_000
+    assert re.search(r'<script[^>]+src="https://cdn', text)
+    assert "matchMedia" not in text
+    assert text.count("background: #0b0e14") == 2, "whatever the viewer has"
+
+
+def test_png_is_a_picture_without_a_screen(live, qos, tmp_path, monkeypatch):
+    monkeypatch.delenv("DISPLAY", raising=False)
+    out = tmp_path / "chart.png"
+    ran = qos("chart", "CF:BTCUSDT", "--count", "20", "-o", out)
+    assert ran.code == 0
+    content = out.read_bytes()
+    assert content.startswith(b"\x89PNG")
+    assert struct.unpack(">II", content[16:24]) == (1920, 1080)
+    assert "matplotlib.pyplot" not in sys.modules
+
+
+# Mistakes
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (
+            ["-o", "a.html"],
+            "HTML charts need plotly, which is not installed: pip install 'qos-async[plot]'",
+        ),
+        (
+            ["-o", "a.png"],
+            "PNG charts need matplotlib, which is not installed: pip install 'qos-async[plot]'",
+        ),
+        (
+            [],
+            "charts in the terminal need rich, which is not installed: pip install 'qos-async[cli]'",
+        ),
+    ],
+)
+def test_a_missing_package_is_told_before_anything_is_asked(
+    words, says, live, qos, monkeypatch
+):
+    for package in ("plotly", "matplotlib", "rich"):
+        monkeypatch.setitem(sys.modules, package, None)
+    asked = len(live.sim.requests)
+    ran = qos("chart", "US:AAPL", *words)
+    assert (ran.code, ran.err) == (1, f"qos: {says}\n")
+    assert len(live.sim.requests) == asked
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "says"),
+    [
+        (["-o", "a.pdf"], 2, "'a.pdf' should end in .html or .png"),
+        (["-o", "none/a.png"], 1, "there is no folder none: make it first"),
+        (["-o", "/proc/a.html"], 1, "cannot write /proc/a.html: "),
+        (["--count", "1001"], 2, "a whole number from 1 to 1000"),
+        (["--interval", "3m"], 2, "take one of 1m 5m 15m"),
+        (["--seed", "3"], 2, "add --sim"),
+    ],
+)
+def test_what_cannot_be_is_told(words, code, says, live, qos):
+    ran = qos("chart", "CF:BTCUSDT", *words)
+    assert ran.code == code
+    assert says in ran.err
+
+
+def test_a_symbol_that_nobody_knows_is_told(live, qos):
+    ran = qos("chart", "CF:NOPE")
+    assert (ran.code, ran.out) == (1, "")
+    assert "the server has no 1d bars of CF:NOPE" in ran.err
+
+
+def test_without_a_key_it_says_how_to_set_one(qos):
+    assert qos("chart", "CF:BTCUSDT").code == 3
+
+
+def test_an_output_without_blocks_is_told(live, qos, monkeypatch):
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), "ascii"))
+    ran = qos("chart", "CF:BTCUSDT")
+    assert ran.code == 1
+    assert "the encoding of this output, ascii, has no blocks to draw with" in ran.err

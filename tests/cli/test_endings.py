@@ -1,0 +1,95 @@
+"""How a command ends: errors, signals, and what nobody expects."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+
+import pytest
+
+from qos_async import AuthenticationError, RejectedError, TransportError
+from qos_async.cli import main
+from qos_async.cli.commands import snapshot
+from qos_async.cli.connecting import UsageError, run_async
+from qos_async.cli.settings import SettingsError
+
+
+def ending(error):
+    async def play():
+        raise error
+
+    return run_async(play)
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (TransportError("sorry"), 1),
+        (RejectedError("sorry"), 1),
+        (UsageError("sorry"), 2),
+        (SettingsError("sorry"), 2),
+        (AuthenticationError("sorry"), 3),
+    ],
+)
+def test_an_error_of_ours_is_a_sentence_and_a_code(error, code, capsys):
+    """Also from within a group of tasks."""
+    assert ending(error) == code
+    assert ending(ExceptionGroup("", [ExceptionGroup("", [error])])) == code
+    assert capsys.readouterr().err == "qos: sorry\n" * 2
+
+
+def test_what_nobody_expects_is_not_hidden():
+    with pytest.raises(ZeroDivisionError):
+        ending(ExceptionGroup("", [ZeroDivisionError()]))
+
+
+@pytest.mark.parametrize("given", [None, 0, 1])
+def test_what_is_returned_is_the_code(given):
+    async def play():
+        return given
+
+    assert run_async(play) == (given or 0)
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)]
+)
+def test_a_signal_cancels_and_is_the_code(number, code):
+    """So that whatever is open is closed."""
+    closed = []
+
+    async def play():
+        try:
+            os.kill(os.getpid(), number)
+            await asyncio.sleep(60)
+        finally:
+            await asyncio.sleep(0)
+            closed.append(True)
+
+    assert run_async(play) == code
+    assert closed
+
+
+def test_ctrl_c_while_modules_are_being_imported(monkeypatch):
+    def interrupt(arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(snapshot, "run", interrupt)
+    assert main(["snapshot", "US:AAPL"]) == 130
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "says"),
+    [
+        (BrokenPipeError(), 0, ""),
+        (OSError(28, "No space left on device"), 1, "qos: No space left on device\n"),
+    ],
+)
+def test_a_pipe_that_closed_is_no_failure_and_a_full_disk_is(
+    error, code, says, monkeypatch, capfd
+):
+    monkeypatch.setattr("qos_async.cli.program._discard_output", lambda: None)
+    monkeypatch.setattr(snapshot, "run", lambda arguments: ending(error))
+    assert main(["snapshot", "US:AAPL"]) == code
+    assert capfd.readouterr().err == says

@@ -1,0 +1,262 @@
+"""``qos snapshot`` and its kin, against a simulator."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from itertools import pairwise
+
+import pytest
+
+from qos_async import Snapshot
+from qos_async.cli import main
+from qos_async.cli.rows import fields
+
+COMMANDS = {
+    "snapshot": ["US:AAPL", "CF:BTCUSDT"],
+    "depth": ["US:AAPL", "CF:BTCUSDT"],
+    "trades": ["US:AAPL", "CF:BTCUSDT", "--count", "3"],
+    "klines": ["US:AAPL", "CF:BTCUSDT", "--count", "3"],
+    "instruments": ["US:AAPL", "CF:BTCUSDT"],
+    "products": ["US", "CF"],
+    "calendar": ["US", "HK"],
+}
+ABOUT_SYMBOLS = [name for name in COMMANDS if name not in ("products", "calendar")]
+
+
+def objects(ran):
+    return [json.loads(line) for line in ran.lines]
+
+
+def table(ran):
+    return list(csv.DictReader(io.StringIO(ran.out)))
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_people_get_a_table(name, live, qos):
+    ran = qos(name, *COMMANDS[name])
+    assert (ran.code, ran.err) == (0, "")
+    assert COMMANDS[name][1] in ran.out
+    assert "\x1b" not in ran.out, "this is no terminal"
+    assert not any(line != line.rstrip() for line in ran.lines)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_json_and_csv_say_the_same(name, live, qos):
+    """The fields of the record, in its order; CSV has each level of a book in a row."""
+    rows, flat = (qos(name, *COMMANDS[name], shape) for shape in ("--json", "--csv"))
+    assert (rows.code, flat.code) == (0, 0)
+    found, cells = objects(rows), table(flat)
+    key = "symbol" if name in ABOUT_SYMBOLS else "market"
+    asked = COMMANDS[name][:2]
+    assert list(dict.fromkeys(row[key] for row in found)) == asked
+    assert list(dict.fromkeys(row[key] for row in cells)) == asked
+    if name != "depth":
+        assert len(found) == len(cells)
+        plain = [k for k, v in found[0].items() if not isinstance(v, dict)]
+        assert [column for column in cells[0] if column in plain] == plain
+
+
+def test_numbers_are_as_they_were_sent(live, qos):
+    """Text, with the zeros at its end; times are ISO 8601 and epoch seconds."""
+    [trade] = objects(qos("trades", "CF:BTCUSDT", "--count", "1", "--json"))
+    assert list(trade) == ["symbol", "timestamp", "time", "price", "size", "side"]
+    moment = datetime.fromtimestamp(trade["timestamp"], UTC)
+    assert datetime.fromisoformat(trade["time"]) == moment
+    tape = live.ask(lambda: live.sim.tape("CF:BTCUSDT"))
+    sent = {(row["ts"], row["p"], row["v"]) for row in tape}
+    assert (trade["timestamp"], trade["price"], trade["size"]) in sent
+
+
+@pytest.mark.parametrize("shape", ["--json", "--csv"])
+def test_a_tiny_price_is_as_it_was_sent(shape, live, qos, monkeypatch):
+    """Not as 1.0E-7, which is the same number."""
+    row = live.ask(lambda: live.sim.tape("CF:BTCUSDT"))[-1]
+    tiny = [{**row, "p": "0.00000010"}]
+    monkeypatch.setattr(live.sim.market, "trades", lambda *_: tiny)
+    assert "0.00000010" in qos("trades", "CF:BTCUSDT", shape).out
+
+
+def test_what_is_missing_is_null_or_empty(live, qos):
+    [row] = objects(qos("snapshot", "CF:BTCUSDT", "--json"))
+    assert row["prev_close"] is row["session"] is row["pre_market"] is None
+    [cells] = table(qos("snapshot", "CF:BTCUSDT", "--csv"))
+    assert cells["prev_close"] == cells["pre_market_last_price"] == ""
+
+
+def test_the_sessions_of_a_us_stock_are_columns(live, qos):
+    [row] = objects(qos("snapshot", "US:AAPL", "--json"))
+    [cells] = table(qos("snapshot", "US:AAPL", "--csv"))
+    assert set(row["pre_market"]) >= {"last_price", "volume", "time"}
+    assert cells["pre_market_high"] == row["pre_market"]["high"]
+    assert cells["overnight_time"] == row["overnight"]["time"]
+
+
+def test_a_book_is_a_row_a_level(live, qos):
+    cells = table(qos("depth", "HK:700", "--csv"))
+    assert [row["side"] for row in cells] == ["bid"] * 10 + ["ask"] * 10
+    assert [row["level"] for row in cells] == [str(n) for n in range(1, 11)] * 2
+    bids = [Decimal(row["price"]) for row in cells if row["side"] == "bid"]
+    assert bids == sorted(bids, reverse=True)
+
+
+def test_klines_as_they_were_asked_for(live, qos):
+    words = ("CF:BTCUSDT", "--interval", "1h", "--count", "5", "--adjust", "--json")
+    bars = objects(qos("klines", *words))
+    assert [bar["interval"] for bar in bars] == ["1h"] * 5
+    times = [bar["timestamp"] for bar in bars]
+    assert {later - one for one, later in pairwise(times)} == {3600}
+    asked = [one.body for one in live.sim.requests if one.path == "/kline"][-1]
+    assert asked["kline_reqs"][0]["a"] == 1
+
+
+def test_a_day_bar_has_the_date_of_its_market(live, qos):
+    """Midnight in Hong Kong is the day before in UTC."""
+    words = ("HK:700", "--count", "1")
+    [bar] = objects(qos("klines", *words, "--json"))
+    day = datetime.fromtimestamp(bar["timestamp"] + 8 * 3600, UTC).date()
+    assert qos("klines", *words).lines[-1].startswith(f"{day} ")
+
+
+def test_trading_days_are_dates(live, qos):
+    days = objects(qos("calendar", "US", "--json"))
+    assert all(date.fromisoformat(day["date"]) for day in days)
+    assert {day["half_day"] for day in days} <= {True, False}
+    assert {row["half_day"] for row in table(qos("calendar", "US", "--csv"))} <= {
+        "true",
+        "false",
+    }
+
+
+@pytest.mark.parametrize("shape", [[], ["--json"], ["--csv"]])
+def test_what_is_missing_is_told(shape, live, qos):
+    """On stderr; something came, so that is no failure."""
+    ran = qos("snapshot", "US:NOSUCH,AAPL", *shape)
+    assert ran.code == 0
+    assert ran.err.startswith("qos: nothing about US:NOSUCH: ")
+    assert "US:AAPL" in ran.out
+
+
+@pytest.mark.parametrize("name", ABOUT_SYMBOLS)
+def test_nothing_at_all_is_a_failure(name, live, qos):
+    ran = qos(name, "US:NOSUCH", "US:NEITHER")
+    assert (ran.code, ran.out) == (1, "")
+    assert "nothing about US:NOSUCH, US:NEITHER: the server does not" in ran.err
+
+
+def test_an_unknown_market_is_told(live, qos):
+    assert qos("products", "XX").code == 1
+    ran = qos("products", "XX", "cf")
+    assert ran.code == 0
+    assert "nothing about XX" in ran.err
+
+
+def test_an_empty_list_is_nothing(live, qos, monkeypatch):
+    monkeypatch.setattr(live.sim.market, "calendar", lambda *_: [])
+    ran = qos("calendar", "US")
+    assert (ran.code, ran.out) == (1, "")
+    assert "nothing about US" in ran.err
+
+
+def test_a_time_that_was_not_sent_is_null():
+    """A record of 1970 is none of this century's."""
+    row = fields(Snapshot(symbol="US:AAPL"))
+    assert row["timestamp"] is row["time"] is None
+
+
+def test_more_symbols_than_the_plan_takes_at_a_time(live, qos, home):
+    """Are asked for in several questions."""
+    before = len(live.sim.requests)
+    ran = qos("snapshot", "US:AAPL,TSLA", "HK:700", "--symbols-limit", "2", "--json")
+    assert [row["symbol"] for row in objects(ran)] == ["US:AAPL", "US:TSLA", "HK:700"]
+    assert len(live.sim.requests) - before == 2
+
+
+def test_a_refusal_is_a_sentence(live, qos):
+    live.sim.refuse("Not today.", "/snapshot")
+    ran = qos("snapshot", "US:AAPL")
+    assert (ran.code, ran.out) == (1, "")
+    assert ran.err == "qos: /snapshot US:AAPL: Not today.\n"
+
+
+def test_without_a_key_there_is_advice(qos):
+    ran = qos("snapshot", "US:AAPL")
+    assert (ran.code, ran.out) == (3, "")
+    assert "set QOS_API_KEY" in ran.err
+    assert "config.toml; --sim needs none" in ran.err
+
+
+def test_a_refused_key_is_told_with_its_origin(live, qos, monkeypatch):
+    """And never shown."""
+    monkeypatch.setenv("QOS_API_KEY", "a-wrong-key")
+    ran = qos("snapshot", "US:AAPL")
+    assert (ran.code, ran.out) == (3, "")
+    assert "refused the API key" in ran.err
+    assert "the key came from QOS_API_KEY" in ran.err
+    assert "a-wrong-key" not in ran.err
+
+
+def test_a_typed_key_works_with_a_warning(live, qos, monkeypatch):
+    monkeypatch.delenv("QOS_API_KEY")
+    ran = qos("snapshot", "US:AAPL", "--key", live.sim.key)
+    assert ran.code == 0
+    assert "qos: warning: --key shows the API key" in ran.err
+    assert live.sim.key not in ran.err
+
+
+def test_the_key_of_the_file_works_with_a_warning(live, qos, monkeypatch, home):
+    """If others may read it."""
+    monkeypatch.delenv("QOS_API_KEY")
+    home.write_text(f'key = "{live.sim.key}"\n{home.read_text()}')
+    assert qos("snapshot", "US:AAPL").err == ""
+    home.chmod(0o644)
+    ran = qos("snapshot", "US:AAPL")
+    assert ran.code == 0
+    assert f"chmod 600 {home}" in ran.err
+
+
+def test_a_configuration_nobody_understands_is_told(live, qos, home):
+    home.write_text("symbols = 5\n")
+    ran = qos("snapshot", "US:AAPL")
+    assert (ran.code, ran.out) == (2, "")
+    assert ran.err.startswith(f"qos: {home}, line 1: symbols is not known; ")
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--seed", "3"], "--seed and --speed are about the simulator: add --sim"),
+        (["--sim", "--key", "x"], "leave out --key"),
+        (["--sim", "--http-url", "x"], "leave out --http-url"),
+        (["--http-url", "http://qos.example"], "would send the API key unencrypted"),
+        (["--stream-url", "qos.example"], "is not an address that starts with wss"),
+        (["--proxy", "x"], "proxy must be an address such as"),
+    ],
+)
+def test_options_that_cannot_be_are_told(words, says, live, qos):
+    ran = qos("snapshot", "US:AAPL", *words)
+    assert (ran.code, ran.out) == (2, "")
+    assert says in ran.err
+
+
+def test_a_simulator_of_its_own(qos):
+    """Needs no key and no network, and takes no notice of what is configured."""
+    ran = qos("trades", "--sim", "--seed", "7", "--speed", "2", "US:AAPL", "--json")
+    assert (ran.code, ran.err) == (0, "")
+    assert len(objects(ran)) == 10
+
+
+def test_chinese_is_written_in_utf_8(live, qos, monkeypatch):
+    """Whatever the locale is: programs expect nothing else."""
+    [row] = objects(qos("instruments", "HK:700", "--json"))
+    assert row["name_zh"] == "腾讯控股"
+
+
+def test_without_stdout_there_is_nothing_to_say(live, monkeypatch):
+    """As under pythonw."""
+    monkeypatch.setattr("sys.stdout", None)
+    assert main(["snapshot", "US:AAPL"]) == 0
+    assert main(["snapshot", "US:AAPL", "--json"]) == 0

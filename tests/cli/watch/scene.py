@@ -1,0 +1,101 @@
+"""A market that is always the same, on a screen that nobody sees."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+
+import msgspec
+
+from qos_async import (
+    Depth,
+    Gap,
+    Interval,
+    Kline,
+    LinkState,
+    Snapshot,
+    StateChange,
+    Topic,
+    Trade,
+)
+from qos_async.cli.script import SYMBOLS
+from qos_async.cli.watch.app import WatchApp
+from qos_async.cli.watch.model import Model
+from qos_async.sim.market import Market
+from qos_async.stats import Stats
+
+NOW = datetime(2026, 3, 3, 15, 42, 27, tzinfo=UTC).timestamp()
+STATS = Stats(
+    ticks_by_channel={"trade": 4120},
+    heartbeat_round_trip=0.0124,
+    consumer_lag=0.031,
+    gaps_by_status={"filled": 38, "partial": 2, "unverified": 0, "unfilled": 0},
+    recovered=17,
+)
+
+
+class Still:
+    """A source that has nothing to add, and notes what it was asked for."""
+
+    def __init__(self, model):
+        self.model = model
+        self.rechosen = []
+
+    async def run(self):
+        pass
+
+    def look(self, now):
+        self.model.measure(STATS, now)
+
+    def rechoose(self):
+        self.rechosen.append(self.model.interval)
+
+
+def record(kind, row, **more):
+    row = {key: value for key, value in row.items() if value is not None}
+    return msgspec.convert({**row, **more}, kind, strict=False)
+
+
+def gap(topic, *, status="filled", recovered=0, at=NOW):
+    until = datetime.fromtimestamp(at, UTC)
+    return Gap(
+        topic=topic,
+        since=until - timedelta(seconds=3.4),
+        until=until,
+        reason="the server closed with 1001",
+        status=status,
+        recovered=recovered,
+    )
+
+
+def scene(symbols=SYMBOLS, interval=Interval.MIN_1, *, seed=4, now=NOW):
+    """Give a model of the simulated market, as it is after a short outage."""
+    market = Market(seed, now, history=240.0)
+    model = Model(symbols, interval)
+    model.move(StateChange(LinkState.OPEN), now - 100)
+    for symbol in symbols:
+        bars = market.klines(symbol, interval, 160, now)
+        model.bars.fill(
+            symbol, [record(Kline[Decimal], {**row, "tp": "K"}) for row in bars]
+        )
+        model.put(record(Snapshot[Decimal], market.snapshot(symbol, now)), now - 10)
+        model.put(record(Depth[Decimal], market.depth(symbol, now)), now - 10)
+        for place, row in enumerate(market.trades(symbol, now, 60)):
+            trade = record(Trade[Decimal], row, recovered=51 <= place < 54)
+            model.put(trade, now - 10)
+    model.moves = {"US:TSLA": (1, now - 0.1), "CF:ETHUSDT": (-1, now - 0.1)}
+    model.gap(gap(Topic("trade", "CF:BTCUSDT"), recovered=17, at=now - 32), now - 30)
+    before = msgspec.structs.replace(STATS, ticks_by_channel={"trade": 4046})
+    model.measure(before, now - 2)
+    model.choose(symbols.index("CF:BTCUSDT") if "CF:BTCUSDT" in symbols else 0)
+    return model
+
+
+def app_of(model, *, now=NOW, **options):
+    return WatchApp(model, Still(model), lambda: now, **options)
+
+
+def text_of(app):
+    """Give what is on the screen, line by line."""
+    lines = app.screen._compositor.render_strips()
+    return [strip.text.rstrip() for strip in lines]

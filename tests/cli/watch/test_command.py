@@ -1,0 +1,151 @@
+"""``qos watch`` as it is typed: on a terminal, and where there is none."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pty
+import signal
+import subprocess
+import sys
+from argparse import ArgumentParser
+
+import pytest
+
+from qos_async import Client, Interval, LimitError
+from qos_async.cli import main
+from qos_async.cli.commands import watch as command
+from qos_async.cli.watch import play
+from qos_async.cli.watch.app import WatchApp
+from qos_async.cli.watch.model import Model
+from tests.cli.running import command as qos
+from tests.cli.running import environment
+
+
+class Terminal:
+    """As far as anybody asks."""
+
+    text = ""
+
+    def isatty(self):
+        return True
+
+    def write(self, text):
+        self.text += text
+
+    def flush(self):
+        pass
+
+
+def arguments(*words):
+    parser = ArgumentParser()
+    command.add_arguments(parser)
+    return parser.parse_args(words, command.Arguments())
+
+
+def run(monkeypatch, *words):
+    """Run on a terminal that is none; give the exit code and what was shown."""
+    shown = Terminal()
+    with monkeypatch.context() as patch:
+        for name in ("stdin", "stdout", "stderr"):
+            patch.setattr(sys, name, shown)
+        return command.run(arguments(*words)), shown.text
+
+
+@pytest.fixture(autouse=True)
+def _no_settings(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.delenv("QOS_API_KEY", raising=False)
+
+
+def test_a_pipe_is_told_to_use_the_stream_command(capsys):
+    assert main(["watch", "--sim"]) == 2
+    out, err = capsys.readouterr()
+    assert err == (
+        "qos watch: this needs a terminal for input and output; for pipes and files "
+        "there is qos stream\n"
+    )
+    assert not out
+
+
+@pytest.mark.parametrize("name", ["dumb", "unknown", ""])
+def test_a_dumb_terminal_is_told_so(name, monkeypatch):
+    monkeypatch.setenv("TERM", name)
+    code, shown = run(monkeypatch, "--sim")
+    assert code == 2
+    assert "TERM is dumb" in shown
+
+
+def test_a_missing_extra_is_told_with_what_to_type(monkeypatch):
+    monkeypatch.setitem(sys.modules, "textual", None)
+    code, shown = run(monkeypatch, "--sim")
+    assert code == 2
+    assert "pip install 'qos-async[cli]'" in shown
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "says"),
+    [
+        (["--sim", "AAPL"], 2, "malformed symbol 'AAPL'"),
+        (["--seed", "1"], 2, "add --sim"),
+        (["US:AAPL"], 3, "there is no API key"),
+    ],
+)
+def test_mistakes_are_sentences(words, code, says, monkeypatch):
+    ended, shown = run(monkeypatch, *words)
+    assert ended == code
+    assert says in shown
+
+
+@pytest.mark.parametrize(
+    ("failure", "code", "says"),
+    [
+        (ExceptionGroup("x", [LimitError("too many")]), 1, "--symbols-limit"),
+        (None, 1, ""),
+    ],
+)
+def test_what_ended_the_screen_is_the_exit_code(failure, code, says, monkeypatch):
+    async def run_async(app):
+        app.failure, app._return_code = failure, 0 if failure else 1
+
+    monkeypatch.setattr(WatchApp, "run_async", run_async)
+    ended, shown = run(monkeypatch, "--sim")
+    assert ended == code
+    assert says in shown
+
+
+async def test_the_key_that_ends_it_is_success(monkeypatch):
+    async def run_async(app):
+        app._return_code = 0
+
+    monkeypatch.setattr(WatchApp, "run_async", run_async)
+    async with Client("key") as client:
+        assert await play.watch(client, Model(["US:A"], Interval.DAY)) == 0
+
+
+def test_ctrl_c_gives_the_terminal_back():
+    """Even if it comes as a signal, past the keyboard."""
+    master, slave = pty.openpty()
+    process = subprocess.Popen(
+        qos("watch", "--sim", "CF:BTCUSDT"),
+        stdin=slave,
+        stdout=slave,
+        stderr=slave,
+        env=environment(LINES="24", COLUMNS="80", TERM="xterm-256color"),
+    )
+    os.close(slave)
+    shown, asked = b"", False
+    with contextlib.suppress(OSError):  # How Linux tells that the other end is gone.
+        while piece := os.read(master, 65536):
+            shown += piece
+            if b"quotes" in shown and not asked:
+                process.send_signal(signal.SIGINT)
+                asked = True
+    os.close(master)
+    assert process.wait(15) == 130
+    assert b"Traceback" not in shown
+    assert shown.rindex(b"\x1b[?1049l") > shown.rindex(
+        b"\x1b[?1049h"
+    )  # Alternate screen.
+    assert shown.rindex(b"\x1b[?25h") > shown.rindex(b"\x1b[?25l")  # Cursor.

@@ -1,0 +1,169 @@
+"""A client read into a model, over real sockets, on the simulator."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import asynccontextmanager
+
+import pytest
+
+from qos_async import (
+    AuthenticationError,
+    Client,
+    ConnectError,
+    Interval,
+    LimitError,
+    Limits,
+    LinkState,
+    RejectedError,
+)
+from qos_async.cli.watch import feed
+from qos_async.cli.watch.feed import Feed
+from qos_async.cli.watch.model import Model
+from qos_async.sim import Simulator
+from qos_async.sim.variants import Variants
+
+SYMBOLS = ("CF:BTCUSDT", "CF:ETHUSDT")
+
+
+async def until(condition):
+    async with asyncio.timeout(5):
+        while not condition():  # noqa: ASYNC110 - a model has no events.
+            await asyncio.sleep(0.005)
+
+
+@asynccontextmanager
+async def feeding(sim, model, limits, timing, **options):
+    client = Client(
+        options.pop("key", sim.key),
+        http_url=sim.http_url,
+        stream_url=sim.stream_url,
+        limits=limits,
+        timing=timing,
+    )
+    async with client:
+        reading = Feed(client, model)
+        task = asyncio.create_task(reading.run())
+        try:
+            yield reading, task
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+
+def first(error):
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+async def test_a_market_fills_the_model_and_an_outage_is_told(fast_limits, fast_timing):
+    model = Model(SYMBOLS, Interval.MIN_1)
+    async with (
+        Simulator(rate=10.0, plan=fast_limits, history=120.0) as sim,
+        feeding(sim, model, fast_limits, fast_timing) as (reading, _),
+    ):
+        await until(lambda: len(sim.subscribed) == 8)
+        await until(lambda: all(quote.depth and quote.trade for quote in model.quotes))
+        await until(lambda: all(len(model.bars.of(one)) >= 300 for one in SYMBOLS))
+        assert model.link.state is LinkState.OPEN
+        sent = len(sim.frames)
+        model.choose(1)
+        await until(lambda: model.tape(1)[0].received_at)
+        assert {frame.type for frame in sim.frames[sent:]} <= {"H"}
+
+        model.change_interval(1)
+        reading.rechoose()
+        await until(lambda: len(model.bars.of("CF:ETHUSDT")) >= 300)
+        await until(lambda: ("K", "CF:ETHUSDT", 5) in sim.subscribed)
+        await until(lambda: ("K", "CF:ETHUSDT", 1) not in sim.subscribed)
+
+        sim.refuse_upgrades(503, 3)  # So that it lasts for some trades.
+        sim.cut()
+        await until(lambda: "gap of" in model.news.newest)
+        reading.look(time.time())
+        assert model.stats.gaps
+        assert not sim.violations
+
+
+async def test_what_the_service_does_not_have_is_told_in_its_row(
+    fast_limits, fast_timing
+):
+    model = Model(("CF:BTCUSDT", "US:NOSUCH"), Interval.MIN_1)
+    async with (
+        Simulator(plan=fast_limits, history=60.0) as sim,
+        feeding(sim, model, fast_limits, fast_timing),
+    ):
+        await until(lambda: model.notes)
+        assert model.notes == {"US:NOSUCH": "the service has nothing under this symbol"}
+
+
+@pytest.mark.parametrize("symbols", [("CF:BTCUSDT", "US:NOSUCH"), ("US:NOSUCH",)])
+async def test_a_refused_symbol_is_told_and_all_of_them_are_the_end(
+    symbols, fast_limits, fast_timing
+):
+    model = Model(symbols, Interval.MIN_1)
+    variants = Variants(unknown_symbol="refuse")
+    async with (
+        Simulator(plan=fast_limits, history=60.0, variants=variants) as sim,
+        feeding(sim, model, fast_limits, fast_timing) as (_, task),
+    ):
+        if len(symbols) == 1:
+            await until(task.done)
+            assert isinstance(first(task.exception()), RejectedError)
+        else:
+            await until(lambda: "refused" in model.notes.get("US:NOSUCH", ""))
+            await until(lambda: model.tape(1))
+            assert not task.done()
+
+
+async def test_a_refused_key_is_the_end(fast_limits, fast_timing):
+    model = Model(SYMBOLS, Interval.MIN_1)
+    async with (
+        Simulator(plan=fast_limits, history=60.0) as sim,
+        feeding(sim, model, fast_limits, fast_timing, key="wrong") as (_, task),
+    ):
+        await until(task.done)
+        assert isinstance(first(task.exception()), AuthenticationError)
+
+
+async def test_a_first_attempt_that_fails_is_the_end(fast_limits, fast_timing):
+    model = Model(SYMBOLS, Interval.MIN_1)
+    async with Simulator(plan=fast_limits, history=60.0) as sim:
+        sim.refuse_upgrades(503, None)
+        async with feeding(sim, model, fast_limits, fast_timing) as (_, task):
+            await until(task.done)
+            assert isinstance(first(task.exception()), ConnectError)
+
+
+@pytest.mark.parametrize("told", [10, 20])  # The plan, or more than that.
+async def test_more_symbols_than_the_plan_has_are_the_end(told, fast_timing):
+    model = Model([f"CF:A{n}" for n in range(11)], Interval.MIN_1)
+    plan = Limits(command_interval=0.02)
+    limits = Limits(symbols=told, command_interval=0.02)
+    async with (
+        Simulator(plan=plan, history=60.0, open_universe=True) as sim,
+        feeding(sim, model, limits, fast_timing) as (_, task),
+    ):
+        await until(task.done)
+        assert isinstance(first(task.exception()), LimitError)
+
+
+@pytest.mark.parametrize("busy", [True, False])
+async def test_the_past_comes_over_the_stream_if_http_cannot_give_it(
+    busy, fast_limits, fast_timing, monkeypatch
+):
+    model = Model(("CF:BTCUSDT",), Interval.MIN_1)
+    async with Simulator(plan=fast_limits, history=60.0) as sim:
+        if busy:
+            monkeypatch.setattr(feed, "_PATIENCE", 0.1)
+            sim.answer_late(5.0, "/kline")
+        else:
+            sim.refuse("Too many requests.", "/kline", None)
+        sim.refuse("Too many requests.", ("/snapshot", "RS"), None)
+        async with feeding(sim, model, fast_limits, fast_timing):
+            await until(lambda: model.bars.of("CF:BTCUSDT"))
+            await until(lambda: sim.received("RK"))
+            await until(lambda: "no past: " in model.news.newest)
+            assert model.tape(1)

@@ -1,0 +1,52 @@
+"""Recordings made by hand, to the nanosecond."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from backports import zstd
+
+from qos_async.recordings import lines
+from tests.peers import trade
+
+__all__ = ["SECOND", "begun", "event", "frame", "recorded", "trades", "write"]
+
+SECOND = 1_000_000_000
+START = 1_700_000_000 * SECOND
+TOPIC = "trade US:AAPL"
+
+
+def begun(at=0.0, *, run="a", number=0, link=False, topics=()):
+    return lines.header(_ns(at), run, number, link=link, topics=list(topics))
+
+
+def event(at, kind, **more):
+    return lines.event(_ns(at), kind, **more)
+
+
+def frame(at, *frames):
+    raw = [f if isinstance(f, bytes) else json.dumps(f).encode() for f in frames]
+    return lines.write(_ns(at), raw, bytes)
+
+
+def trades(at, *prices):
+    return frame(at, *(trade(price) for price in prices))
+
+
+def recorded(*parts, topics=(TOPIC,), end=1000):
+    """Give the lines of a day: the link opens, then come the parts, then the end."""
+    start = (begun(), event(0, "opened"), event(0, "subscribed", topics=list(topics)))
+    return b"".join([*start, *parts, event(end, "closed")])
+
+
+def write(place, *texts, name="qos-1"):
+    """Write a file with a compressed frame for each text."""
+    Path(place).mkdir(exist_ok=True)
+    file = Path(place) / f"{name}.jsonl.zst"
+    file.write_bytes(b"".join(zstd.compress(text) for text in texts))
+    return file
+
+
+def _ns(at):
+    return START + round(at * SECOND)

@@ -1,0 +1,101 @@
+"""Recordings as Parquet: all that was pushed, where duckdb, polars and pandas look."""
+
+from __future__ import annotations
+
+import sys
+from decimal import Decimal
+
+import duckdb
+import pandas as pd
+import polars as pl
+import pytest
+
+from qos_async import RecordingError
+from qos_async.recordings import convert
+from tests.peers import kline, snapshot, trade
+from tests.recordings.making import frame, recorded, trades, write
+
+DAY = 86_400
+
+
+@pytest.fixture
+def place(tmp_path):
+    topics = "trade US:AAPL", "snapshot US:AAPL", "kline US:AAPL 1m"
+    ack = {"type": "T", "msg": "OK", "reqid": 1}
+    junk = b'{"tp":"T","c":"US:AAPL"}'
+    first = frame(1, trade("1.10"), ack, snapshot(2), kline(60), junk)
+    write(tmp_path / "in", recorded(first, trades(DAY, "2.20"), topics=topics, end=DAY))
+    return tmp_path / "in"
+
+
+@pytest.fixture
+def out(tmp_path):
+    return tmp_path / "out"
+
+
+def test_each_reader_takes_it_in_one_line(place, out):
+    made = convert(place, out)
+    assert made.rows == {"trade": 2, "snapshot": 1, "kline": 1}
+    assert made.unreadable == 1
+    assert made.faults == ()
+    assert sorted(str(file.relative_to(out)) for file in made.files) == [
+        "channel=kline/date=2023-11-14/qos-1.parquet",
+        "channel=snapshot/date=2023-11-14/qos-1.parquet",
+        "channel=trade/date=2023-11-14/qos-1.parquet",
+        "channel=trade/date=2023-11-15/qos-1.parquet",
+    ]
+    assert pl.read_parquet(f"{out}/channel=trade/**/*.parquet")["price"].to_list() == [
+        1.1,
+        2.2,
+    ]
+    assert pd.read_parquet(f"{out}/channel=trade")["price"].tolist() == [1.1, 2.2]
+    found = duckdb.sql(
+        f"select channel, count(*) from read_parquet('{out}/**/*.parquet', "
+        "hive_partitioning=true, union_by_name=true) group by all order by all"
+    )
+    assert found is not None
+    assert found.fetchall() == [("kline", 1), ("snapshot", 1), ("trade", 2)]
+
+
+def test_no_digit_is_lost_on_request_and_once_more_replaces(place, out):
+    convert(place, out)
+    convert(place, out, numbers=Decimal)
+    table = pl.read_parquet(f"{out}/channel=trade/date=2023-11-14/*.parquet")
+    [row] = table.to_dicts()
+    assert row["price"] == Decimal("1.10")
+    assert row["received_at"].isoformat() == "2023-11-14T22:13:21+00:00"
+
+
+def test_what_cannot_be_finished_leaves_nothing_half_written(place, out, monkeypatch):
+    def fail(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("qos_async.recordings.parquet._Table.write", fail)
+    with pytest.raises(KeyboardInterrupt):
+        convert(place, out)
+    assert [file for file in out.rglob("*") if file.is_file()] == []
+
+
+def test_what_was_damaged_is_told(place, out):
+    file = next(place.iterdir())
+    file.write_bytes(file.read_bytes() * 2)
+    file.write_bytes(file.read_bytes()[:-3])
+    [fault] = convert(place, out).faults
+    assert "ends in the middle" in fault
+
+
+def test_bad_arguments_are_told(place, tmp_path):
+    with pytest.raises(ValueError, match="numbers must be one of float, Decimal, str"):
+        convert(place, tmp_path, numbers=int)
+    file = tmp_path / "file"
+    file.touch()
+    with pytest.raises(
+        RecordingError, match=r"cannot write to .*file: Not a directory"
+    ):
+        convert(place, file)
+
+
+def test_without_pyarrow_it_says_what_to_install(place, out, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(ModuleNotFoundError, match=r"pip install 'qos-async\[arrow\]'"):
+        convert(place, out)

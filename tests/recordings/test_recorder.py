@@ -1,0 +1,262 @@
+"""The recorder: all that comes is in the files, and nothing ever waits for them."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import signal
+import stat
+import subprocess
+import sys
+import time
+
+import pytest
+
+from qos_async import Client, Recorder, RecordingError, Topic
+from qos_async.recordings import read
+from qos_async.recordings import recorder as module
+from tests.cli.running import ROOT
+from tests.recordings.making import SECOND
+
+TRADE = b'{"tp":"T","c":"US:AAPL","p":"1","v":"1","ts":1,"d":1}'
+AAPL = Topic("trade", "US:AAPL")
+
+
+@pytest.fixture
+def place(tmp_path):
+    return tmp_path / "deep" / "recordings"
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    now = [1_700_000_000 * SECOND]
+    monkeypatch.setattr("qos_async.recordings.recorder.time.time_ns", lambda: now[0])
+    return now
+
+
+def take(recorder, frames, *, plain=False):
+    recorder.frames(frames, sum(map(len, frames)), plain=plain)
+
+
+def entries(place):
+    return [(entry.kind, entry.frame or entry.reason) for entry in read(place)]
+
+
+async def test_what_comes_is_in_the_file_and_nobody_else_may_read_it(place):
+    recorder = Recorder(place)
+    assert list(place.iterdir()) == []
+    recorder.opened()
+    recorder.subscribed([AAPL])
+    take(recorder, [TRADE, TRADE], plain=True)
+    take(recorder, [b"\xff"])
+    recorder.lost("the cable")
+    await recorder.aclose()
+    assert entries(place) == [
+        ("begun", ""),
+        ("opened", ""),
+        ("subscribed", ""),
+        ("frame", TRADE),
+        ("frame", TRADE),
+        ("frame", b"\xff"),
+        ("lost", "the cable"),
+        ("closed", ""),
+    ]
+    [file] = recorder.paths
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert stat.S_IMODE(place.stat().st_mode) == 0o700
+    assert stat.S_IMODE(place.parent.stat().st_mode) == 0o700
+    assert recorder.stats.frames == 3
+    assert recorder.stats.bytes_written == file.stat().st_size
+
+
+async def test_flush_writes_what_came_until_now(place):
+    recorder = Recorder(place, flush=1000)
+    recorder.opened()
+    take(recorder, [TRADE])
+    await recorder.flush()
+    assert entries(place)[-1] == ("frame", TRADE)
+    await recorder.aclose()
+
+
+async def test_a_new_file_begins_with_each_hour_and_says_how_things_stand(place, clock):
+    recorder = Recorder(place)
+    recorder.opened()
+    recorder.subscribed([AAPL])
+    take(recorder, [TRADE])
+    clock[0] += 3600 * SECOND
+    take(recorder, [TRADE])
+    await recorder.aclose()
+    names = [path.name for path in recorder.paths]
+    assert names == [
+        "qos-20231114T221320.000000Z.jsonl.zst",
+        "qos-20231114T231320.000000Z.jsonl.zst",
+    ]
+    first, second = [e for e in read(place) if e.kind == "begun"]
+    assert (first.number, first.link, first.topics) == (0, False, ())
+    assert (second.number, second.link, second.topics) == (1, True, (AAPL,))
+    assert first.run == second.run
+
+
+async def test_a_new_file_begins_when_one_is_large_and_none_is_overwritten(
+    place, clock
+):
+    place.mkdir(parents=True)
+    taken = place / "qos-20231114T221320.000000Z.jsonl.zst"
+    taken.write_text("mine")
+    recorder = Recorder(place, rotate=None, max_bytes=1)
+    recorder.opened()
+    await recorder.flush()
+    clock[0] -= 60 * SECOND  # Names go on in order, whatever the clock does.
+    take(recorder, [TRADE])
+    await recorder.aclose()
+    assert taken.read_text() == "mine"
+    assert [path.name[24:26] for path in recorder.paths] == ["01", "02"]
+    assert recorder.stats.files == 2
+
+
+async def test_a_full_disk_stops_the_recording_and_not_the_stream(
+    place, monkeypatch, caplog
+):
+    told = asyncio.get_running_loop().create_future()
+    recorder = Recorder(place, on_error=told.set_result)
+    recorder.opened()
+    take(recorder, [TRADE])
+    await recorder.flush()
+
+    room, real = [9], os.write
+
+    def full(file, data):
+        if not room:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real(file, data[: room.pop()])
+
+    monkeypatch.setattr("qos_async.recordings.writer.os.write", full)
+    take(recorder, [TRADE] * 2)
+    with pytest.raises(
+        RecordingError, match="No space left on device; the stream goes"
+    ):
+        await recorder.flush()
+    assert await told is recorder.error
+    take(recorder, [TRADE] * 3)
+    assert recorder.stats.dropped == 5
+    assert recorder.stats.frames == 1
+    await recorder.aclose()
+    assert entries(place)[-1] == ("frame", TRADE)  # Half a write was taken back.
+    [record] = [r for r in caplog.records if r.name == "qos_async.recorder"]
+    assert "stopped: No space left on device" in record.getMessage()
+
+
+async def test_a_file_that_cannot_be_made_stops_it_too(place):
+    recorder = Recorder(place)
+    place.rmdir()
+    recorder.opened()
+    with pytest.raises(RecordingError, match="No such file or directory"):
+        await recorder.flush()
+    await recorder.aclose()
+
+
+async def test_a_disk_slower_than_the_market_costs_frames_and_says_where(
+    place, monkeypatch, clock
+):
+    monkeypatch.setattr(module, "_MOST_WAITING", 3 * len(TRADE))
+    recorder = Recorder(place, flush=1000)
+    recorder.opened()
+    take(recorder, [TRADE] * 3)
+    take(recorder, [TRADE] * 2)
+    clock[0] += SECOND
+    take(recorder, [TRADE])
+    await recorder.flush()
+    take(recorder, [TRADE])
+    await recorder.aclose()
+    assert recorder.stats.dropped == 3
+    kinds = [(entry.kind, entry.count) for entry in read(place)]
+    assert kinds[2:] == [
+        *[("frame", 0)] * 3,
+        ("dropped", 3),
+        ("frame", 0),
+        ("closed", 0),
+    ]
+
+
+async def test_a_disk_that_hangs_holds_nothing_up_for_ever(place, monkeypatch):
+    monkeypatch.setattr(module, "_PATIENCE", 0.01)
+    recorder = Recorder(place)
+    monkeypatch.setattr(recorder._writer, "_write_all", lambda: time.sleep(0.1))
+    recorder.opened()
+    await recorder.aclose()
+    assert "the disk took nothing for 0.01 seconds" in str(recorder.error)
+    while recorder._writer.is_alive():  # noqa: ASYNC110 - a thread's end
+        await asyncio.sleep(0.01)
+
+
+async def test_a_key_that_comes_back_is_hidden_in_text_and_in_junk(place):
+    recorder = Recorder(place)
+    recorder.attach(lambda text: text.replace("s3cret", "***"))
+    recorder.opened()
+    take(recorder, [b'{"msg":"bad key s3cret"}', b"\xffs3cret"])
+    await recorder.aclose()
+    assert [said for kind, said in entries(place) if kind == "frame"] == [
+        b'{"msg":"bad key ***"}',
+        b"\xff***",
+    ]
+
+
+async def test_it_records_one_client_once(place):
+    recorder = Recorder(place)
+    async with Client("key", recorder=recorder):
+        with pytest.raises(ValueError, match="a recorder records one client, once"):
+            Client("key", recorder=recorder)
+    assert list(place.iterdir()) == []  # Nothing came, so there is no file.
+
+
+def test_a_client_takes_recorders_only(place):
+    with pytest.raises(
+        ValueError, match=r"must be a qos_async.Recorder or None, not '"
+    ):
+        Client("key", recorder=str(place))  # type: ignore[call-overload]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"rotate": 0}, "rotate must be a number above 0, not 0"),
+        ({"max_bytes": -1}, "max_bytes must be"),
+        ({"flush": None}, "flush must be"),
+        ({"flush": True}, "flush must be"),
+        ({"level": 20}, "level must be a whole number from 1 to 19, not 20"),
+    ],
+)
+def test_numbers_that_cannot_be_are_told(place, options, words):
+    with pytest.raises(ValueError, match=words):
+        Recorder(place, **options)
+
+
+def test_a_directory_that_cannot_be_is_told(tmp_path, monkeypatch):
+    file = tmp_path / "file"
+    file.touch()
+    with pytest.raises(RecordingError, match="is a file: give the directory"):
+        Recorder(file)
+    with pytest.raises(RecordingError, match="cannot make the directory"):
+        Recorder(file / "below")
+    monkeypatch.setattr("os.access", lambda *_: False)
+    with pytest.raises(RecordingError, match="nothing can be written into"):
+        Recorder(tmp_path)
+
+
+def test_a_process_that_is_killed_loses_what_came_after_the_last_flush(tmp_path):
+    code = f"""
+import asyncio, os, signal
+from qos_async.recordings.recorder import Recorder
+async def main():
+    recorder = Recorder({str(tmp_path)!r}, flush=1000)
+    recorder.opened()
+    recorder.frames([b'{{"n":1}}'], 7, plain=True)
+    await recorder.flush()
+    recorder.frames([b'{{"n":2}}'], 7, plain=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+asyncio.run(main())
+"""
+    ran = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False)
+    assert ran.returncode == -signal.SIGKILL
+    assert entries(tmp_path) == [("begun", ""), ("opened", ""), ("frame", b'{"n":1}')]

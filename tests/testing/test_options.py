@@ -1,0 +1,128 @@
+"""What the mark takes, and in which words it refuses the rest."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from typing import Any
+
+import pytest
+
+import qos_async
+from qos_async import Client, ConnectError, Limits
+from qos_async.client import ClientOptions
+from qos_async.sim import Cut, Simulator
+from qos_async.testing import SimLoop, options, plugin
+
+Failed = pytest.fail.Exception
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"sed": 7}, "has no option 'sed': did you mean seed?"),
+        ({"nonsense": 1}, "has no option 'nonsense'; it takes beat, faults, "),
+        ({"http_url": "x"}, "does not take http_url: qos_client is connected to"),
+        ({"key": "x"}, "does not take key: the simulator has one"),
+        ({"virtual": 1}, "takes virtual=True or virtual=False, not 1"),
+        ({"horizon": 0}, "takes horizon as a number of seconds above 0, not 0"),
+        ({"horizon": True}, "takes horizon as a number of seconds above 0, not True"),
+    ],
+)
+def test_a_wrong_option_is_told_with_what_to_write(request, given, words):
+    request.node.add_marker(pytest.mark.qos(**given))
+    with pytest.raises(Failed) as failed:
+        options.read(request.node)
+    assert f"pytest.mark.qos {words}" in str(failed.value)
+
+
+def test_an_option_without_a_name_is_refused(request):
+    request.node.add_marker(pytest.mark.qos(7))
+    with pytest.raises(Failed, match="takes options by name, as in seed=7, not 7"):
+        options.read(request.node)
+
+
+@pytest.mark.qos(seed=1, rate=5.0, virtual=True)
+class TestMarks:
+    @pytest.mark.qos(seed=2, numbers=float)
+    def test_what_stands_closer_wins(self, request):
+        read = options.read(request.node)
+        assert read.simulator == {"seed": 2, "rate": 5.0}
+        assert read.client == {"numbers": float}
+        assert read.virtual
+        assert read.horizon == 86_400
+
+
+def test_every_option_of_the_simulator_and_the_client_is_taken_or_explained():
+    taken = {*options.SIMULATOR, *options.CLIENT}
+    of_simulator = set(inspect.signature(Simulator).parameters)
+    of_client = {"numbers", *ClientOptions.__annotations__}
+    world = {"session", "ssl", "proxy", "allow_insecure"}  # There is only loopback.
+    assert taken | set(options.GIVEN) == (of_simulator | of_client) - world
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "words"),
+    [
+        (Simulator, {"rate": -1}, "rate must be a number above 0 or None, not -1"),
+        (Simulator, {"faults": [3]}, "faults must be Cut, Close or Mute, not 3"),
+        (Client, {"key": "k", "numbers": int}, "numbers must be one of Decimal, float"),
+    ],
+)
+def test_a_wrong_value_fails_the_test_in_the_words_of_its_owner(kind, given, words):
+    with pytest.raises(Failed, match=f"pytest.mark.qos: {words}"):
+        plugin._made(kind, given)
+
+
+async def test_virtual_time_on_a_real_loop_tells_how_to_get_it():
+    wanted = options.Options({}, {}, virtual=True, horizon=1.0)
+    with pytest.raises(
+        Failed, match="needs a loop in virtual time: run the test under"
+    ):
+        plugin._world(wanted, seed=1)
+
+
+def test_the_mark_is_registered(request):
+    assert any(one.startswith("qos(") for one in request.config.getini("markers"))
+
+
+def test_a_name_that_is_not_there_is_an_attribute_error():
+    testing: Any = qos_async.testing
+    with pytest.raises(AttributeError, match="has no attribute 'nonsense'"):
+        _ = testing.nonsense
+
+
+@pytest.mark.qos(plan=Limits(symbols=3), faults=[Cut(after=0.01)], recover=False)
+async def test_the_client_keeps_to_the_plan_of_the_simulator(qos_simulator, qos_client):
+    assert qos_simulator.plan.symbols == 3
+    with pytest.raises(qos_async.LimitError):
+        qos_client.watch_trades("US:AAPL,TSLA,MSFT,NVDA")
+
+
+async def test_every_other_client_finds_the_simulator_by_the_environment(
+    qos_simulator, qos_environment
+):
+    async with Client() as client:
+        await client.connect()
+        assert qos_simulator.connections == 1
+    assert qos_environment["QOS_API_KEY"] == qos_simulator.key
+
+
+class TestVirtual:
+    pytestmark = pytest.mark.qos(virtual=True)
+
+    @pytest.mark.qos(horizon=500.0)
+    async def test_plan_and_patience_are_those_of_production(
+        self, qos_simulator, qos_client
+    ):
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, SimLoop)
+        assert loop.horizon == 500
+        assert qos_simulator.plan == Limits()
+        qos_simulator.go_down()
+        with pytest.raises(ConnectError):
+            await qos_client.connect()
+        await asyncio.sleep(400)
+        qos_simulator.come_back()
+        await qos_simulator.until(lambda: qos_simulator.links, timeout=90)
+        assert qos_client.stats.reconnects > 5

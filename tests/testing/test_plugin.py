@@ -1,0 +1,100 @@
+"""The pytest plugin, in runs of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+BODY = """
+import asyncio, time
+{extra}
+{mark}
+@pytest.mark.qos(seed=2, numbers=float)
+async def test_both_live_in_the_loop_of_the_test(qos_client, qos_simulator):
+    quotes = await qos_client.fetch_snapshots("US:AAPL")
+    assert type(quotes["US:AAPL"].last_price) is float
+    assert len(qos_simulator.requests) == 1
+
+{mark}
+@pytest.mark.qos(virtual=True)
+async def test_waiting_takes_no_time(qos_simulator, qos_client):
+    began, loop = time.time(), asyncio.get_running_loop().time()
+    await asyncio.sleep(1_000)
+    assert asyncio.get_running_loop().time() - loop == 1_000
+    assert time.time() - began == 1_000
+    await qos_client.fetch_snapshots("US:AAPL")
+
+{mark}
+async def test_the_clock_is_the_machines_again():
+    assert time.time() > 1_742_000_000
+    assert type(asyncio.get_running_loop()).__name__ != "SimLoop"
+"""
+ANYIO = """
+import pytest
+from qos_async.testing import SimLoop
+@pytest.fixture
+def anyio_backend(request):
+    virtual = "waiting" in request.node.name
+    return ("asyncio", {"loop_factory": SimLoop}) if virtual else "asyncio"
+"""
+
+
+def run(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-W", "error", "-m", "pytest", "-q", "--strict-markers"]
+    command += ["-p", "qos_async.testing", "-p", "no:cacheprovider", *options]
+    if {"asyncio", "pytest_asyncio.plugin"} & set(options):
+        command += ["-o", "asyncio_default_fixture_loop_scope=function"]
+    return subprocess.run(
+        command,
+        cwd=folder,
+        env={
+            **os.environ,
+            "PYTHONPATH": str(ROOT),
+            "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=15,
+    )
+
+
+@pytest.mark.parametrize(
+    ("extra", "mark", "options"),
+    [
+        ("import pytest", "", ["-p", "asyncio", "-o", "asyncio_mode=auto"]),
+        ("import pytest", "@pytest.mark.asyncio", ["-p", "pytest_asyncio.plugin"]),
+        (ANYIO, "@pytest.mark.anyio", ["-p", "anyio"]),
+        (ANYIO, "@pytest.mark.anyio", ["-p", "anyio", "-p", "asyncio"]),
+    ],
+    ids=["asyncio-auto", "asyncio-strict", "anyio", "anyio-beside-asyncio"],
+)
+def test_the_fixtures_work_under(tmp_path, extra, mark, options):
+    (tmp_path / "test_user.py").write_text(BODY.format(extra=extra, mark=mark))
+    done = run(tmp_path, *options)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "3 passed" in done.stdout
+
+
+def test_a_run_that_does_not_use_it_imports_nothing_of_it(tmp_path):
+    (tmp_path / "test_user.py").write_text(
+        "import sys\n\n\ndef test_it():\n"
+        "    assert 'qos_async.testing' in sys.modules\n"
+        "    ours = {name for name in sys.modules if name.startswith('qos_async.')}\n"
+        "    assert ours <= {'qos_async._version', 'qos_async.testing',\n"
+        "        'qos_async.testing.options', 'qos_async.testing.plugin'}\n"
+        "    assert not {'aiohttp', 'msgspec', 'asyncio'} & set(sys.modules)\n"
+    )
+    done = run(tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_fixtures_are_listed_with_their_docstrings(tmp_path):
+    shown = run(tmp_path, "--fixtures").stdout
+    for words in ("qos_simulator", "generous plan", "qos_client", "the test's end"):
+        assert words in shown
