@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from qos_async._core.gaps import Dropped, Gap, GapStatus
     from qos_async._core.stale import Stale
     from qos_async._core.topics import Topic
+    from qos_async._io.batches import Batches
+    from qos_async._io.history import HistoryPages
     from qos_async._io.states import StateChange
     from qos_async._io.subscription import Subscription
     from qos_async.client import Client
@@ -66,6 +68,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Adjustment",
     "AuthenticationError",
+    "Batches",
     "Channel",
     "Client",
     "ClosedError",
@@ -76,6 +79,7 @@ __all__ = [
     "Dropped",
     "Gap",
     "GapStatus",
+    "HistoryPages",
     "Instrument",
     "Interval",
     "Kline",
@@ -120,6 +124,8 @@ _HOMES = {
     "qos_async._core.gaps": ["Dropped", "Gap", "GapStatus"],
     "qos_async._core.stale": ["Stale"],
     "qos_async._core.topics": ["Topic"],
+    "qos_async._io.batches": ["Batches"],
+    "qos_async._io.history": ["HistoryPages"],
     "qos_async._io.states": ["StateChange"],
     "qos_async._io.subscription": ["Subscription"],
     "qos_async.client": ["Client"],

@@ -48,6 +48,10 @@ class Live:
 
         asyncio.run_coroutine_threadsafe(wait(), self._loop)
 
+    def soon(self, act: Callable[[], object]) -> None:
+        """Do something, without waiting for it."""
+        self._loop.call_soon_threadsafe(act)
+
     def ask(self, question: Callable[[], Any]) -> Any:
         async def answer() -> Any:
             return question()

@@ -104,13 +104,20 @@ def test_it_ends_when_the_time_is_over(live, qos):
 def test_a_gap_is_told_where_it_was(live, qos, monkeypatch):
     """On stderr, after the link was lost and is open again."""
 
+    async def put_and_cut(outlet, lines):
+        monkeypatch.setattr(Outlet, "put", put)
+        await put(outlet, lines)
+        live.soon(live.sim.cut)  # Earlier, nothing was live yet: that is no gap.
+
+    put = Outlet.put
+    monkeypatch.setattr(Outlet, "put", put_and_cut)
+
     def tell(notices, gap):
         tell_gap(notices, gap)
         os.kill(os.getpid(), signal.SIGINT)
 
     tell_gap = Notices.gap
     monkeypatch.setattr(Notices, "gap", tell)
-    live.once_watched(live.sim.cut)
     ran = qos("stream", "trades", "CF:BTCUSDT")
     assert ran.code == 0
     told = [line.split(" ", 1)[1] for line in ran.err.splitlines()]
