@@ -65,9 +65,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     # Hypothesis makes its random generator at its first test, and warns if nobody
     # seems to hold it. It asks gc, which does not look into what is frozen.
     given(none())(lambda _: None)()
-    # What was imported is not garbage: looking at it each time would take seconds.
-    gc.collect()
-    gc.freeze()
+    _freeze()
 
 
 @pytest.hookimpl(wrapper=True)
@@ -82,6 +80,17 @@ def pytest_runtest_makereport() -> Generator[
     if findings and report.passed:
         report.outcome, report.longrepr = "failed", "\n".join(findings)
     return report
+
+
+def _freeze() -> None:
+    # What was imported is not garbage: looking at it each time would take seconds.
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _what_was_imported_is_kept() -> None:
+    _freeze()
 
 
 @pytest.fixture(autouse=True)

@@ -6,7 +6,6 @@ import html
 import inspect
 import json
 import re
-from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 from urllib.parse import quote, quote_plus
@@ -33,11 +32,12 @@ class Secret:
             message says how to set it and does not contain it.
     """
 
-    __slots__ = ("_forms", "_recent", "_source")
+    __slots__ = ("_recent", "_source")
 
     def __init__(self, key: str | Callable[[], str] | None) -> None:
-        self._recent: deque[str] = deque(maxlen=_REMEMBERED)
-        self._forms: dict[str, list[str]] = {}
+        # With the forms that each may be written in. Replaced, never changed: other
+        # threads look at it.
+        self._recent: dict[str, list[str]] = {}
         self._source: Callable[[], object] = key if callable(key) else lambda: key
         if not callable(key):
             self.read()
@@ -60,16 +60,10 @@ class Secret:
 
         It may be called in any thread: a recorder does, for all that comes.
         """
-        for value in tuple(self._recent):  # In one go: another may be added meanwhile.
-            for form in self._forms.get(value) or self._learn(value):
+        for forms in self._recent.values():
+            for form in forms:
                 text = text.replace(form, "***")
         return text
-
-    def _learn(self, value: str) -> list[str]:
-        if len(self._forms) >= _REMEMBERED:
-            self._forms.clear()
-        found = self._forms[value] = _forms(value)
-        return found
 
     def carried_by(self, headers: Mapping[str, str], url: URL) -> bool:
         """Say whether a request has the key in its headers or in its URL."""
@@ -91,7 +85,8 @@ class Secret:
         if fault or not isinstance(value, str):
             return "", fault
         if value not in self._recent:
-            self._recent.appendleft(value)
+            old = list(self._recent.items())[: _REMEMBERED - 1]
+            self._recent = {value: _forms(value), **dict(old)}
         return value, ""
 
 
