@@ -97,6 +97,14 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         """Give the clock, in seconds from 0."""
         return self._virtual.now
 
+    def set_debug(self, enabled: bool) -> None:  # noqa: FBT001 - as asyncio has it
+        """Stay out of asyncio's debug mode, even under ``python -X dev``.
+
+        It takes a traceback for each callback, which triples the time of a long run,
+        and what it calls slow is a matter of a clock that stands still.
+        """
+        super().set_debug(False)
+
     def block(self, seconds: float) -> None:
         """Let time pass as a blocking call does: nothing runs meanwhile."""
         self._virtual.now += seconds
