@@ -202,10 +202,10 @@ class Links(Generic[N]):
             error = await self._listen(live)
         finally:
             self._live = None
-            if self._tap is not None:
-                self._tap.lost("the client ended" if error is None else str(error))
             orphans = self._session.link_down(str(error), _now())
             if error is not None:  # Else the end of all is near, and has its own error.
+                if self._tap is not None:
+                    self._tap.lost(str(error))
                 for failed in orphans:
                     self._listener.on_outcome(failed)
             await socket.close(polite=not live.severed)

@@ -14,7 +14,7 @@ from qos_async.cli import exits
 from qos_async.cli.values import count_up_to, seed, speed
 
 if TYPE_CHECKING:  # Help and mistakes are told before anything heavy is imported.
-    from qos_async import Client
+    from qos_async import Client, LimitError
     from qos_async.cli.settings import Settings
 
 __all__ = [
@@ -97,8 +97,18 @@ async def connect(arguments: Any, **options: Any) -> AsyncGenerator[Client[Any]]
                 error.add_note(f"the key came from {settings.origins['key']}")
             raise
         except LimitError as error:
-            error.add_note("if your plan allows more, say so: --symbols-limit N")
+            error.add_note(_about_the_plan(error))
             raise
+
+
+def _about_the_plan(error: LimitError) -> str:
+    # An HTTP path says what was asked; the server's no is about the pace, then.
+    if error.operation.startswith("/") and "symbol" not in error.message.lower():
+        return (
+            "wait a minute; --requests-limit N says how many HTTP requests a minute "
+            "your plan allows"
+        )
+    return "if your plan allows more, say so: --symbols-limit N"
 
 
 @asynccontextmanager

@@ -87,6 +87,11 @@ def _exact(value: Any) -> Decimal:
     return value if type(value) is Decimal else Decimal(str(value))
 
 
+def _text(value: Any) -> str:
+    # As the wire writes it: a Decimal of its own accord makes 1E-8 of 0.00000001.
+    return f"{value:f}" if isinstance(value, Decimal) else str(value)
+
+
 def _fails(to: Callable[[Any], object], value: Any) -> bool:
     if value is None:
         return False
@@ -100,5 +105,5 @@ def _fails(to: Callable[[Any], object], value: Any) -> bool:
 _CONVERSIONS: dict[Any, Callable[[Any], Any]] = {
     float: float,
     Decimal: _exact,
-    str: str,
+    str: _text,
 }

@@ -87,6 +87,7 @@ class _Growing:
         period: Where it lies.
         complete: Whether nothing of it was missed so far.
         given: Whether it was given as final.
+        passed: Whether a later trade ended it, for good.
     """
 
     __slots__ = (
@@ -97,6 +98,7 @@ class _Growing:
         "high",
         "low",
         "open",
+        "passed",
         "period",
         "turnover",
         "volume",
@@ -105,7 +107,7 @@ class _Growing:
     def __init__(self, trade: Trade[Any], period: Period, *, complete: bool) -> None:
         self.period = period
         self.complete = complete
-        self.given = False
+        self.given = self.passed = False
         self.open = self.high = self.low = self.close = trade.price
         self.volume: Any = None
         self.turnover: Any = None
@@ -130,7 +132,7 @@ class _Growing:
 
     def spoil(self) -> None:
         """Something of it was missed: if it was given as complete, it was so in vain."""
-        if self.complete:
+        if self.complete and not self.passed:
             self.complete = self.given = False
 
     def bar(self, symbol: str, interval: Interval, *, final: bool) -> Bar[Any]:
@@ -212,8 +214,10 @@ class Builder(Generic[N]):
             if newest is not None:
                 if period.start < newest.period.start:
                     return []
-                if period.start > newest.period.start and not newest.given:
-                    given.append(self._give(symbol))
+                if period.start > newest.period.start:
+                    newest.passed = True
+                    if not newest.given:
+                        given.append(self._give(symbol))
             if not period.counts:
                 return given
             newest = self._open(trade, period, newest)
@@ -288,4 +292,6 @@ def _number(value: Any) -> Any:
 
 def _as(example: Any, number: Any) -> Any:
     """Write a number as the stream does."""
-    return str(number) if isinstance(example, str) and number is not None else number
+    if isinstance(example, str) and number is not None:
+        return f"{number:f}"  # str would make 1E-8 of 0.00000001.
+    return number

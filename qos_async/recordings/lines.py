@@ -143,7 +143,7 @@ def parse(line: bytes) -> Entry:
             return Entry(at=int(moment), kind="frame", frame=rest[:-1])
     try:
         return _read(_lines.decode(line))
-    except msgspec.MsgspecError as exc:
+    except (msgspec.MsgspecError, RecursionError) as exc:
         raise ValueError(f"not a line of a recording: {exc}") from None
 
 

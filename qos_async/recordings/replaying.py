@@ -9,7 +9,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from decimal import Decimal
 from secrets import token_hex
-from typing import Any, Self, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Self, TypeVar, cast, overload
 
 from qos_async._core.buffers import DropOldest, Policy
 from qos_async._core.counters import Counters
@@ -33,6 +33,8 @@ __all__ = ["Replay", "replay"]
 T = TypeVar("T")
 
 _log = logging.getLogger("qos_async.replay")
+
+_NOT_ENTERED = "enter it first: async with replay(...) as client"
 
 # Nothing is slow, far away or forbidden here; and a bot may think for as long as it
 # likes.
@@ -92,6 +94,20 @@ class Replay(Client[N]):
         tape.is_watched = lambda: self._stream.is_watched
         tape.is_thirsty = lambda: self._stream.is_thirsty
 
+    if not TYPE_CHECKING:  # Whoever mistypes a name is to be told.
+
+        def __getattr__(self, name: str) -> Any:
+            if name == "_stream":
+                raise RuntimeError(_NOT_ENTERED)
+            raise AttributeError(name, name=name, obj=self)
+
+    async def aclose(self) -> None:
+        """Close everything, as a client does; what was never entered, too."""
+        if self._contents is None:
+            await self._lease.aclose()
+        else:
+            await super().aclose()
+
     def __repr__(self) -> str:
         return f"<Replay of {os.fspath(self._path)!r}>"
 
@@ -113,7 +129,7 @@ class Replay(Client[N]):
     @property
     def _found(self) -> Contents:
         if self._contents is None:
-            raise RuntimeError("enter it first: async with replay(...) as client")
+            raise RuntimeError(_NOT_ENTERED)
         return self._contents
 
     def _subscribe(

@@ -168,15 +168,23 @@ class Writer:
         self._write_chunk()
 
     def _write(self, item: Item) -> None:
-        if self._files.is_over(item.at):
-            self._write_chunk()
-            self._files.close()
-        begin = b"" if self._files.is_open else self._files.begin(item.at)
+        try:
+            begin = self._begin_for(item)
+        except OSError:
+            self._pass_over(item)  # It is in no chunk yet.
+            raise
         text = begin + self._text(item)
         self._chunk.append(text)
         self._chunk_size += len(text)
         if self._chunk_size > _AT_ONCE:
             self._write_chunk()
+
+    def _begin_for(self, item: Item) -> bytes:
+        """See to it that the right file is open; give its first line if it is new."""
+        if self._files.is_over(item.at):
+            self._write_chunk()
+            self._files.close()
+        return b"" if self._files.is_open else self._files.begin(item.at)
 
     def _text(self, item: Item) -> bytes:
         if isinstance(item, Happening):
@@ -217,6 +225,7 @@ class Writer:
         if isinstance(item, threading.Event):
             item.set()
         elif isinstance(item, Arrival):
+            self.taken += item.size
             self.lost += len(item.frames)
 
 

@@ -238,3 +238,16 @@ def test_an_output_without_blocks_is_told(live, qos, monkeypatch):
     ran = qos("chart", "CF:BTCUSDT")
     assert ran.code == 1
     assert "the encoding of this output, ascii, has no blocks to draw with" in ran.err
+
+
+def test_a_reader_that_has_gone_is_no_failure(live, qos, monkeypatch):
+    """As ``head -1`` goes, after the first line."""
+
+    class Gone(io.StringIO):
+        def write(self, text):
+            raise BrokenPipeError
+
+    monkeypatch.setattr("qos_async.cli.program._discard_output", lambda: None)
+    monkeypatch.setattr(sys, "stdout", Gone())
+    ran = qos("chart", "CF:BTCUSDT")
+    assert (ran.code, ran.err) == (0, "")

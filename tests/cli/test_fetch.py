@@ -182,6 +182,20 @@ def test_a_refusal_is_a_sentence(live, qos):
     assert ran.err == "qos: /snapshot US:AAPL: Not today.\n"
 
 
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ("Too many requests.", "; wait a minute; --requests-limit N says how many"),
+        ("Too many symbols.", "; if your plan allows more, say so: --symbols-limit N"),
+    ],
+)
+def test_a_limit_is_told_with_the_option_that_is_about_it(words, says, live, qos):
+    live.sim.refuse(words, "/snapshot")
+    ran = qos("snapshot", "US:AAPL")
+    assert ran.code == 1
+    assert ran.err.startswith(f"qos: /snapshot US:AAPL: {words}{says}")
+
+
 def test_without_a_key_there_is_advice(qos):
     ran = qos("snapshot", "US:AAPL")
     assert (ran.code, ran.out) == (3, "")

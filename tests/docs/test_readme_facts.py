@@ -201,3 +201,25 @@ def test_the_soak_figures_are_those_that_were_measured():
     assert days["trades_missing_without_a_word"] == days["trades_told_twice"] == 0
     assert f"{results['ticks']['count']:,} ticks" in told[3][0]
     assert f"on {results['date']} with Python {results['python']}" in PAGE
+
+
+def test_the_figures_of_speed_are_those_that_were_measured():
+    """Every row is a goal of a file in benchmarks/results, told as it stands there."""
+    results = ROOT / "benchmarks" / "results"
+    reports = [json.loads(path.read_text("utf-8")) for path in results.glob("*.json")]
+    reports = [report for report in reports if "goals" in report]
+    goals = {goal["what"]: goal for report in reports for goal in report["goals"]}
+    for what, ratio, half, bound, verdict in table("measured"):
+        goal = goals[what.strip("`")]
+        value, limit = goal["value"], goal["bound"]
+        unit = "" if goal["unit"] == "x" else f" {goal['unit']}"
+        assert ratio == f"{value['median']:.3g}{unit}"
+        assert half == f"{value['low']:.3g} to {value['high']:.3g}"
+        assert bound == f"{goal['sense']} {limit:g}"
+        over = value["median"] >= limit
+        met = over if goal["sense"] == "at least" else value["median"] <= limit
+        assert verdict == ("met" if met else "**not met**")
+    about = next(one for one in reports if one["benchmark"] == "throughput")["about"]
+    words = " ".join(PAGE.split())
+    for name in ("date", "python", "machine", "aiohttp", "msgspec"):
+        assert about[name] in words

@@ -356,3 +356,10 @@ def test_dates_stay_dates():
     [day] = to_arrow([FULL[KINDS[-1]]])["date"].to_pylist()
     assert day == dt.date(2025, 7, 3)
     assert to_pandas([FULL[KINDS[-1]]])["date"][0] == dt.datetime(2025, 7, 3)  # noqa: DTZ001 - a day
+
+
+@MAKERS
+def test_texts_of_tiny_and_huge_decimals_are_as_on_the_wire(make: Any):
+    tiny = Trade(symbol="US:A", price=D("0.00000001"), size=D("0.00000000"))
+    [row] = rows(make([tiny], numbers=str))
+    assert (row["price"], row["size"]) == ("0.00000001", "0.00000000")

@@ -508,3 +508,15 @@ def test_wrong_options_are_named():
     for wrong in (-1.0, float("nan"), float("inf")):
         with pytest.raises(ValueError, match="close_after must be 0 seconds or more"):
             bars(source, "1m", close_after=wrong)
+
+
+async def test_a_bar_that_a_trade_has_ended_is_not_given_again():
+    early = tick(at("05", day=12), symbol="US:AAPL")  # It counts to no day.
+    days = [tick(at("10", day=day), symbol="US:AAPL") for day in (10, 11, 12)]
+    found = await built([*days[:2], early, Dropped(count=3), days[2]], "1d")
+    assert [bar.complete for bar in found] == [False, True, False]
+
+
+async def test_tiny_numbers_are_written_as_on_the_wire():
+    [bar] = await built([tick(NOON, "0.00000001", size="2.00")], "1m")
+    assert (bar.volume, bar.turnover) == ("2.00", "0.0000000200")

@@ -80,6 +80,10 @@ def test_an_empty_file_says_so_and_alone_is_no_recording(tmp_path):
         (trades(1, 1), "does not begin like one"),
         (b'{"some":"json"}\n', "is no recording: not a line of a recording"),
         (b"hello\n", "is no recording: not a line of a recording"),
+        (
+            b'{"x":' + b"[" * 100_000 + b"\n",
+            "is no recording: not a line of a recording",
+        ),
         (begun().replace(b'ing":1', b'ing":9'), "pip install --upgrade qos-async"),
     ],
 )

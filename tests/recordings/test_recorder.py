@@ -260,3 +260,39 @@ asyncio.run(main())
     ran = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False)
     assert ran.returncode == -signal.SIGKILL
     assert entries(tmp_path) == [("begun", ""), ("opened", ""), ("frame", b'{"n":1}')]
+
+
+@pytest.mark.parametrize("before", [0, 1])
+async def test_what_came_when_no_file_could_be_made_is_counted(
+    place, monkeypatch, before
+):
+    recorder = Recorder(place, max_bytes=1)
+    for _ in range(before):
+        take(recorder, [TRADE])
+        await recorder.flush()
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("qos_async.recordings.writer.create", full)
+    take(recorder, [TRADE] * 2)
+    take(recorder, [TRADE])
+    await recorder.aclose()
+    stats = recorder.stats
+    assert (stats.frames, stats.dropped, stats.waiting) == (before, 3, 0)
+
+
+@pytest.mark.qos(virtual=True)
+async def test_a_cut_is_an_outage_and_leaving_the_client_is_none(
+    place, qos_simulator, qos_environment
+):
+    async with Client(recorder=Recorder(place)) as client:
+        trades = client.watch_trades("CF:BTCUSDT")
+        await anext(aiter(trades))
+        qos_simulator.cut()
+        await qos_simulator.until(lambda: len(qos_simulator.frames) > 1, timeout=60)
+        await anext(aiter(trades))
+    kinds = [entry.kind for entry in read(place)]
+    assert kinds.count("opened") == 2
+    assert kinds.count("lost") == 1
+    assert kinds[-1] == "closed"

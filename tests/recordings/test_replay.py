@@ -322,3 +322,14 @@ async def test_a_bot_gets_from_a_recording_what_it_got_live(tmp_path):
         if not isinstance(a, Gap)
     ]
     assert all(abs(a - b) < 50_000_000 for a, b in stamps)
+
+
+async def test_what_was_not_entered_says_so_and_can_be_closed(tmp_path):
+    client = replay(tmp_path)
+    for ask in (lambda: client.state, lambda: client.stats, client.report):
+        with pytest.raises(RuntimeError, match="enter it first"):
+            ask()
+    with pytest.raises(RuntimeError, match="enter it first"):
+        client.watch_trades(AAPL)
+    assert not hasattr(client, "watch_trade")
+    await client.aclose()

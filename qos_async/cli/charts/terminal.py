@@ -30,6 +30,12 @@ _AROUND = 5
 """Lines that the chart leaves to the title, and to the prompt."""
 
 
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Leave it to ``main``, for which it is no failure; rich would exit with 1."""
+        raise BrokenPipeError
+
+
 def bars_that_fit(width: int) -> int:
     """Tell how many bars to ask for, where nobody said."""
     return max((width - _AXIS) // 2, 1)
@@ -37,7 +43,7 @@ def bars_that_fit(width: int) -> int:
 
 def print_chart(picture: Picture, console: Console | None = None) -> None:
     """Draw on stdout, as many of the newest bars as fit; colours are for terminals."""
-    console = Console(highlight=False) if console is None else console
+    console = _Console(highlight=False) if console is None else console
     width = console.width
     height = min(max(console.height - _AROUND, _LOWEST), _HIGHEST)
     room = width - max(len(picture.price(kline.high)) for kline in picture.klines) - 2
