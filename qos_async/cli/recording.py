@@ -26,7 +26,7 @@ __all__ = ["run_convert", "run_record", "run_replay"]
 _NUMBERS: dict[str, type[float | Decimal | str]] = {
     "float": float,
     "decimal": Decimal,
-    "str": str,
+    "text": str,
 }
 _TIMING = Timing(close_timeout=0.5)
 _MEGA = 1e6

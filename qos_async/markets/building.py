@@ -169,7 +169,16 @@ class Builder(Generic[N]):
         self._clocks_agree = False
 
     def take(self, event: object) -> list[Bar[N]]:
-        """Take an event in; give the bars that are over by it, and the growing one."""
+        """Take an event in; give the bars that are over by it, and the growing one.
+
+        Raises:
+            ValueError: For lists of trades, as ``batches`` gives.
+        """
+        if isinstance(event, list):
+            raise ValueError(  # noqa: TRY004 - as for every wrong argument
+                "bars takes trades one at a time: pass the subscription or its "
+                "events(), not batches()"
+            )
         if isinstance(event, Trade):
             return self._add(cast("Trade[N]", event))
         if isinstance(event, Gap):

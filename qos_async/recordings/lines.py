@@ -79,6 +79,28 @@ class _Line(Struct):
     link: bool = False
 
 
+WORDS = " ".join(
+    [
+        '{"": [] },null true false http header url',
+        *(name for kind in (_Line, Topic) for name in kind.__struct_fields__),
+        *(
+            [
+                "opened",
+                "lost",
+                "subscribed",
+                "unsubscribed",
+                "dropped",
+                "closed",
+                "begun",
+                "frame",
+            ]
+        ),
+        *(["snapshot", "trade", "depth", "kline", "type", "data", "codes", "reqid"]),
+        *(f"{number:03}" for number in range(1000)),
+    ]
+)
+"""What files are made of: a key that is part of it cannot be taken out again."""
+
 _lines = msgspec.json.Decoder(_Line)
 _any_json = msgspec.json.Decoder(Raw)
 

@@ -14,6 +14,7 @@ from typing import Any, TypeGuard
 from msgspec import Struct
 
 from qos_async._core.topics import Topic
+from qos_async.recordings import lines
 from qos_async.recordings.files import RecordingError, prepare
 from qos_async.recordings.lines import Event
 from qos_async.recordings.writer import Arrival, Happening, Writer
@@ -172,10 +173,16 @@ class Recorder:
         """Become the recorder of a client, which knows what must be hidden.
 
         Raises:
-            ValueError: If it has been another's, or is closed.
+            ValueError: If it has been another's, or is closed; or if to hide such a key
+                would take words and numbers out of the files.
         """
         if self._attached or self._closed:
             raise ValueError("a recorder records one client, once: make another one")
+        if redact(lines.WORDS) != lines.WORDS:
+            raise ValueError(
+                "the API key is too short or too common a word to be hidden in a "
+                "recording: record with another key"
+            )
         self._attached = True
         self._writer.redact = redact
 

@@ -161,6 +161,14 @@ async def test_symbols_do_not_mix():
     ]
 
 
+async def test_batches_are_refused_with_a_word_on_what_to_pass():
+    async def batches():
+        yield [tick(NOON)]
+
+    with pytest.raises(ValueError, match="one at a time: pass the subscription"):
+        [bar async for bar in bars(batches(), "1m")]
+
+
 async def test_ticks_of_other_channels_are_passed_over():
     kline = Kline[Any](
         symbol="CF:BTCUSDT", interval=Interval.MIN_1, open=7, high=7, low=7, close=7

@@ -296,3 +296,11 @@ async def test_a_cut_is_an_outage_and_leaving_the_client_is_none(
     assert kinds.count("opened") == 2
     assert kinds.count("lost") == 1
     assert kinds[-1] == "closed"
+
+
+@pytest.mark.parametrize(
+    "key", ["e", "at", "12", "123", "frame", "trade", "subscribed"]
+)
+def test_a_key_that_is_part_of_every_file_is_refused(place, key):
+    with pytest.raises(ValueError, match="too short or too common a word to be hidden"):
+        Client(key, recorder=Recorder(place))

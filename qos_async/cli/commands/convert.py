@@ -37,7 +37,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     add("-o", "--output", required=True, metavar="OUT", help="where to")
     add(
         "--numbers",
-        choices=("float", "decimal", "str"),
+        choices=("float", "decimal", "text"),
         default="float",
         help="decimal loses no digit (float)",
     )
