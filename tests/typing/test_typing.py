@@ -22,6 +22,8 @@ def test_users_are_told_the_right_types(checker):
     command = [sys.executable, "-m", checker]
     if checker == "mypy":
         command += ["--strict", "--config-file=", f"--cache-dir={CACHE}"]
+    else:  # It may run from an environment that no shell has activated.
+        command += ["--pythonpath", sys.executable]
     done = subprocess.run(
         [*command, str(HERE / "surface.py")],
         cwd=ROOT,
