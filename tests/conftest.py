@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, Callable, Generator, Mapping
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis.strategies import none
 
 from qos_async import Limits, Timing, testing
@@ -19,6 +19,13 @@ from tests.watchdog import Watchdog
 Loops = Mapping[str, Callable[[], asyncio.AbstractEventLoop]]
 
 _watchdog = Watchdog()
+
+
+# A busy machine is no mistake of the code.
+settings.register_profile(
+    "suite", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("suite")
 
 
 def pytest_configure(config: pytest.Config) -> None:

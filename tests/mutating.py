@@ -147,6 +147,8 @@ def main() -> None:
     hypothesis.settings.register_profile(
         "once",
         database=None,
+        deadline=None,  # A busy machine is no mistake.
+        suppress_health_check=[hypothesis.HealthCheck.too_slow],
         derandomize=True,
         phases=[hypothesis.Phase.explicit, hypothesis.Phase.generate],
     )
