@@ -489,6 +489,15 @@ class _TappedSocket:
         self._judge = judge
         self._link = link
 
+    def listen(self, take: Callable[[Sequence[bytes]], bool]) -> None:
+        def tapped(frames: Sequence[bytes]) -> bool:
+            taken = take(frames)
+            for raw in frames if taken else ():
+                self._judge.on_receive(self._link, raw)
+            return taken
+
+        self._inner.listen(tapped)
+
     async def receive(self) -> Sequence[bytes]:
         return _TappedFrames(await self._inner.receive(), self._judge, self._link)
 

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import json
 from collections import deque
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Any
 from unittest import mock
 
@@ -22,6 +22,7 @@ KEY = "canary-7d1f+KEY/0"
 Frame = dict[str, Any]
 Rule = Callable[["Peer", Frame], "str | None"]
 
+_FEW = 128  # Frames that aiohttp's link offers at once, at most.
 _FREE = Limits(command_interval=0.0)
 
 
@@ -42,7 +43,10 @@ class Network:
         data: The ``data`` of answers to one-off questions.
         peers: Every link so far.
         dialled_at: When each dial came.
+        at_once: Whether a link offers a few frames as they come, as aiohttp's does.
     """
+
+    at_once = True
 
     def __init__(self, *script: Any, rule: Rule = ok, latency: float = 0.0) -> None:
         self.script = deque(script)
@@ -114,16 +118,26 @@ class Peer:
         self._heard = 0
         self._inbound: deque[bytes | BaseException] = deque()
         self._arrived = asyncio.Event()
+        self._take: Callable[[Sequence[bytes]], bool] | None = None
+        self._awaited = False
         self._gone = asyncio.Event()
 
     # What the client does
+
+    def listen(self, take: Callable[[Sequence[bytes]], bool]) -> None:
+        if self.net.at_once:
+            self._take = take
 
     async def receive(self) -> list[bytes]:
         while not self._inbound:
             if self.politely is not None:
                 raise LinkClosed("closed by ourselves")
             self._arrived.clear()
-            await self._arrived.wait()
+            self._awaited = True
+            try:
+                await self._arrived.wait()
+            finally:
+                self._awaited = False
         if isinstance(self._inbound[0], BaseException):
             raise self._inbound[0]
         # Whatever is there, without suspending, as in aiohttp.
@@ -163,10 +177,14 @@ class Peer:
 
     def push(self, *frames: Any) -> None:
         """Send frames: bytes as they are, everything else as JSON."""
-        for frame in frames:
-            self._inbound.append(
-                frame if isinstance(frame, bytes) else json.dumps(frame).encode()
-            )
+        raw = [
+            frame if isinstance(frame, bytes) else json.dumps(frame).encode()
+            for frame in frames
+        ]
+        offered = self._awaited and not self._inbound and len(raw) <= _FEW
+        if offered and self._take is not None and self._take(raw):
+            return
+        self._inbound.extend(raw)
         self._arrived.set()
 
     def answer(self, frame: Frame, message: str = "OK", **more: Any) -> None:

@@ -214,7 +214,7 @@ class _Ring(Generic[T]):
         return taken
 
     def pass_gaps(self) -> None:
-        while self._gap_before(self._place):
+        while self._gaps and self._gap_before(self._place):
             self._gaps.pop(next(iter(self._gaps)))
         if not self._gaps:
             self.take = self._ticks.popleft

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Hashable
+from collections import Counter, deque
+from collections.abc import Callable, Hashable
 from typing import Any, Generic, TypeVar
 
 from msgspec.structs import force_setattr
@@ -15,7 +15,7 @@ from qos_async.symbols import canonical
 
 __all__ = ["Route", "Routes"]
 
-S = TypeVar("S")
+S = TypeVar("S", bound=Hashable)
 
 _TYPES: dict[str, type[Tick]] = {
     Channel.SNAPSHOT: Snapshot,
@@ -35,7 +35,8 @@ class Route(Generic[S]):
         watchers: Who watches it. A tuple, replaced on change: a push may be handed
             round while readers leave.
         tail: The last pushes that were delivered, by which an outage is bridged.
-        ticks: How many pushes came; whoever looks the route up counts.
+        ticks: How many pushes came; whoever looks the route up counts, and
+            ``Routes.count`` counts on top of it.
     """
 
     __slots__ = ("tail", "ticks", "watchers")
@@ -47,14 +48,40 @@ class Route(Generic[S]):
 
 
 class Routes(Generic[S]):
-    """From topics to those who watch them, by one look-up a push."""
+    """From topics to those who watch them, by one look-up a push.
+
+    Attributes:
+        tables: The routes by kind and symbol; those of klines by symbol and interval.
+        keeps: As ``tables``: what puts a push at the end of the tail of its route.
+        audiences: Who watches all topics of a kind, if these are the same for each; not
+            for klines, and not once ticks are counted by topic.
+    """
 
     def __init__(self) -> None:
         self.tables: dict[type[Any], dict[Hashable, Route[S]]] = {
             kind: {} for kind in _TYPES.values()
         }
+        self.keeps: dict[type[Any], dict[Hashable, Callable[[Any], None]]] = {
+            kind: {} for kind in _TYPES.values()
+        }
+        self.audiences: dict[type[Any], tuple[S, ...]] = {}
+        # How many topics have the same watchers.
+        self._sharing: dict[type[Any], Counter[tuple[S, ...]]] = {
+            kind: Counter() for kind in CHANNELS
+        }
+        self._counts_topics = False
         self._nowhere: dict[type[Any], Route[S]] = {kind: Route() for kind in CHANNELS}
-        self._gone = dict.fromkeys(CHANNELS, 0)  # The ticks of routes that are closed.
+        # The ticks of routes that are closed, and of all that were counted together.
+        self._gone = dict.fromkeys(CHANNELS, 0)
+
+    def count(self, kind: type[Any], ticks: int) -> None:
+        """Count pushes of one kind that had routes, and were not counted there."""
+        self._gone[kind] += ticks
+
+    def count_topics(self) -> None:
+        """Have every push counted on its route from now on."""
+        self._counts_topics = True
+        self.audiences.clear()
 
     def find(self, push: Any) -> Route[S]:
         """Tell where ``push`` goes; a route without watchers if nowhere."""
@@ -87,17 +114,37 @@ class Routes(Generic[S]):
         route = table.get(key)
         if route is None:
             route = table[key] = Route(_TAILS.get(topic.channel, 1))
-        route.watchers = (*route.watchers, watcher)
+            self.keeps[_TYPES[topic.channel]][key] = route.tail.append
+        self._let_watch(topic, route, (*route.watchers, watcher))
 
     def remove(self, topic: Topic, watcher: S) -> None:
         """Take ``topic`` away from ``watcher``."""
         table, key = self._table(topic), _key(topic)
-        route = self.of(topic)
-        route.watchers = tuple(
-            other for other in route.watchers if other is not watcher
-        )
-        if not route.watchers and table.pop(key, None) is not None:
+        route = table.get(key)
+        if route is None:
+            return
+        others = tuple(other for other in route.watchers if other is not watcher)
+        self._let_watch(topic, route, others)
+        if not others:
+            del table[key], self.keeps[_TYPES[topic.channel]][key]
             self._gone[_TYPES[topic.channel]] += route.ticks
+
+    def _let_watch(
+        self, topic: Topic, route: Route[S], watchers: tuple[S, ...]
+    ) -> None:
+        kind = _TYPES[topic.channel]
+        sharing = self._sharing[kind]
+        if route.watchers:
+            sharing[route.watchers] -= 1
+            if not sharing[route.watchers]:
+                del sharing[route.watchers]
+        if watchers:
+            sharing[watchers] += 1
+        route.watchers = watchers
+        if len(sharing) == 1 and kind is not Kline and not self._counts_topics:
+            [self.audiences[kind]] = sharing
+        else:
+            self.audiences.pop(kind, None)
 
     def _table(self, topic: Topic) -> dict[Hashable, Route[S]]:
         return self.tables[_TYPES[topic.channel]]

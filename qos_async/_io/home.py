@@ -52,8 +52,11 @@ class Home:
         Raises:
             RuntimeError: In another process or event loop.
         """
-        if self._loop is None or self._loop is _running_loop():
-            return  # A forked process has no running loop, or another one.
+        try:
+            if self._loop is None or self._loop is asyncio.get_running_loop():
+                return  # A forked process has no running loop, or another one.
+        except RuntimeError:
+            pass
         if self.is_foreign:
             raise RuntimeError(
                 "this client belongs to the process that was forked: its connections "
@@ -61,10 +64,3 @@ class Home:
             )
         asyncio.get_running_loop()
         raise RuntimeError("this client belongs to another event loop")
-
-
-def _running_loop() -> asyncio.AbstractEventLoop | None:
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        return None

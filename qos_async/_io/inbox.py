@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
 from copy import copy
 from typing import Any
@@ -30,7 +30,7 @@ class Inbox:
 
     Attributes:
         buffer: Where ticks wait.
-        share: What came for this reader in a burst, until ``deliver_share``.
+        share: What came for this reader in a burst, until it is delivered.
         topics: What is subscribed, refused topics excepted.
         pending: Those of ``topics`` that the server has not decided yet.
         live: Those of ``topics`` that have been live, so that an outage is a gap.
@@ -52,6 +52,7 @@ class Inbox:
         self, policy: Policy, *, final: bool, now: Callable[[], int] = CALENDAR.now
     ) -> None:
         self.buffer: Buffer[Any] = policy.open()
+        self._ready = self.buffer.ready
         self.share: list[Any] = []
         self.topics: set[Topic] = set()
         self.pending: set[Topic] = set()
@@ -92,19 +93,18 @@ class Inbox:
         if len(self.buffer) >= self._wanted:
             self.arrived.ring()
 
-    def deliver_share(self) -> None:
-        """Take in what was put into ``share``, as if tick by tick.
+    def deliver_all(self, ticks: Sequence[Any]) -> None:
+        """Take in what came together, as if tick by tick.
 
         Raises:
             LaggedError: As for ``deliver``.
         """
-        share, self.share = self.share, []
         if self._finished is None:
-            self.buffer.put_all(share)
-            if len(self.buffer) >= self._wanted:
+            self.buffer.put_all(ticks)
+            if len(self._ready) >= self._wanted:
                 self.arrived.ring()
         else:
-            for tick in share:
+            for tick in ticks:
                 self.deliver(tick)
 
     def tell(self, gap: Gap, fetched: int) -> None:

@@ -216,15 +216,17 @@ class Links(Generic[N]):
     async def _listen(self, live: _Live) -> TransportError:
         try:
             with live.scope:
-                await self._read(live.socket)
+                await self._read(live)
         except TransportError as exc:
             return exc
+        if live.crash is not None:
+            raise live.crash
         return LinkClosed(live.severed, cause=live.cause)
 
     # Frames in
 
-    async def _read(self, socket: Socket) -> NoReturn:
-        receive, session = socket.receive, self._session
+    async def _read(self, live: _Live) -> NoReturn:
+        receive, session = live.socket.receive, self._session
         clock = asyncio.get_running_loop().time
         frames: Sequence[bytes] = ()
         start = held = 0
@@ -242,24 +244,48 @@ class Links(Generic[N]):
                 is_open = True
                 session.stats.links += 1
                 self.states.move(LinkEvent.OPENED)
+                live.socket.listen(self._taker(live, clock))
             if held >= _FAIRNESS or not is_open:
                 held = 0
                 await asyncio.sleep(0)
 
+    def _taker(
+        self, live: _Live, clock: Callable[[], float]
+    ) -> Callable[[Sequence[bytes]], bool]:
+        """Make what takes in frames within the transport, if all of them are pushes."""
+
+        def take(frames: Sequence[bytes]) -> bool:
+            try:
+                return self._hear_pushes(frames, clock())
+            except Exception as exc:  # noqa: BLE001 - raised by the task that reads
+                live.crash = exc
+                live.scope.cancel()
+                return True
+
+        return take
+
     def _hear(self, frames: Sequence[bytes], now: float) -> None:
+        if not self._hear_pushes(frames, now):
+            self._count(frames, plain=False)
+            for data in frames:
+                self._take(self._session.receive(data, now))
+
+    def _hear_pushes(self, frames: Sequence[bytes], now: float) -> bool:
+        pushes = self._session.receive_pushes(frames, now)
+        if not pushes:
+            return False
+        self._count(frames, plain=True)
+        self._session.proven = True
+        self._listener.on_pushes(pushes)
+        return True
+
+    def _count(self, frames: Sequence[bytes], *, plain: bool) -> None:
         stats = self._session.stats
         stats.frames_received += len(frames)
         size = sum(map(len, frames))
         stats.bytes_received += size
-        pushes = self._session.receive_pushes(frames, now)
         if self._tap is not None:
-            self._tap.frames(frames, size, plain=bool(pushes))
-        if pushes:
-            self._session.proven = True
-            self._listener.on_pushes(pushes)
-            return
-        for data in frames:
-            self._take(self._session.receive(data, now))
+            self._tap.frames(frames, size, plain=plain)
 
     def _take(self, event: Any) -> None:
         if event is None:
@@ -310,14 +336,21 @@ class Links(Generic[N]):
 
 
 class _Live:
-    """The link of this moment: its socket, and the means to stop reading from it."""
+    """The link of this moment: its socket, and the means to stop reading from it.
 
-    __slots__ = ("cause", "scope", "severed", "socket")
+    Attributes:
+        severed: Why it was given up; empty as long as it was not.
+        cause: The same in a word of ``causes``.
+        crash: What went wrong with us where nobody could be told.
+    """
+
+    __slots__ = ("cause", "crash", "scope", "severed", "socket")
 
     def __init__(self, socket: Socket) -> None:
         self.socket = socket
         self.scope = anyio.CancelScope()
         self.severed = self.cause = ""
+        self.crash: Exception | None = None
 
 
 class _Hush:

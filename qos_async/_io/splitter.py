@@ -10,11 +10,15 @@ ends. Those, and what is cut in two by the network, go on to aiohttp's reader as
 came. From the first frame of any other kind on (in parts, compressed, masked, binary),
 that one has the link to itself. So errors, limits, back-pressure and the order of it
 all are still aiohttp's.
+
+A few frames that come while all is quiet may be taken at once, before the loop goes on:
+to wake a task for them would cost more than all else that is done with them.
 """
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from aiohttp import WSMsgType
@@ -27,6 +31,7 @@ _MASKED = 0x80
 _SHORT, _MEDIUM = 125, 126
 _LONGEST_HEADER = 4  # Of those that are split off.
 _ALL = sys.maxsize
+_FEW = 128  # Readers of ticks wait meanwhile.
 
 
 class Batch(NamedTuple):
@@ -43,13 +48,30 @@ class Splitter:
     Args:
         reader: aiohttp's own.
         queue: Where both put messages; it stops the reading while it is full.
+
+    Attributes:
+        take: Takes frames at once, and tells whether it has; else they go the usual way.
+        is_awaited: Whether somebody waits for the next message and is done with all
+            that were taken from the queue.
     """
 
-    __slots__ = ("__weakref__", "_head", "_owed", "_queue", "_reader")
+    __slots__ = (
+        "__weakref__",
+        "_head",
+        "_owed",
+        "_queue",
+        "_queued",
+        "_reader",
+        "is_awaited",
+        "take",
+    )
 
     def __init__(self, reader: Any, queue: Any) -> None:
+        self.take: Callable[[list[bytes]], bool] | None = None
+        self.is_awaited = False
         self._reader = reader
         self._queue = queue
+        self._queued: Any = getattr(queue, "_buffer", None)
         self._head = b""  # Of a frame whose end is not known yet.
         self._owed = 0  # Bytes to come of a frame that the reader has begun with.
 
@@ -67,8 +89,13 @@ class Splitter:
         self._head = b""
         at, size = 0, len(data)
         while at < size:
-            if not self._owed and not self._is_stalled:
+            # A reader that found the queue full keeps what it was fed until there is
+            # room; what came later must not overtake that.
+            stalled = getattr(self._queue, "_stalled_reader", None) is not None
+            if not self._owed and not stalled:
                 at = self._split(data, at)
+                if at == size:
+                    break
             end = at + self._owed if self._owed else self._end_of_frame(data, at)
             if end == at:
                 self._head = data[at:]
@@ -79,15 +106,18 @@ class Splitter:
             at = end
         return False, b""
 
-    @property
-    def _is_stalled(self) -> bool:
-        # A reader that found the queue full keeps what it was fed until there is room;
-        # what came later must not overtake that.
-        return getattr(self._queue, "_stalled_reader", None) is not None
-
     def _split(self, data: bytes, at: int) -> int:
         frames, end = _plain_frames(data, at)
-        if frames:
+        taken = (
+            self.take is not None
+            and self.is_awaited
+            # And nothing came before that nobody has seen yet.
+            and self._queued is not None
+            and not self._queued
+            and 0 < len(frames) <= _FEW
+            and self.take(frames)
+        )
+        if frames and not taken:
             self._queue.feed_data(Batch(WSMsgType.TEXT, frames), end - at)
         return end
 
@@ -110,11 +140,17 @@ class Splitter:
         return start + length
 
 
-def put_in_front(protocol: Any) -> None:
+def put_in_front(
+    protocol: Any, tell: Callable[[Splitter], object] = lambda _: None
+) -> None:
     """Let a ``Splitter`` read what comes over a connection that becomes a websocket.
 
     To be called before aiohttp puts its reader there, so that not a byte has passed.
     Where aiohttp is not as expected, all stays as it is.
+
+    Args:
+        protocol: aiohttp's, of the connection.
+        tell: Called with the splitter when it is there.
     """
     try:
         own: dict[str, Any] = protocol.__dict__
@@ -126,6 +162,7 @@ def put_in_front(protocol: Any) -> None:
         own.pop("set_parser")
         if _fits(reader, queue, protocol):
             reader = Splitter(reader, queue)
+            tell(reader)
         set_parser(reader, queue, *args, **options)
 
     if "set_parser" not in own:  # Clients may share a session.

@@ -332,6 +332,7 @@ class Stream(Generic[N]):
         """Tell what came of a topic; None while it is not live."""
         if not self._session.registry.holds(topic):
             return None
+        self._routes.count_topics()
         route = self._routes.of(topic)
         return Heard(route.ticks, route.tail[-1].received_at if route.tail else 0)
 

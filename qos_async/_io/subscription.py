@@ -235,14 +235,15 @@ class Subscription(Generic[T]):
     async def _wait(self) -> None:
         """Wait until something may have come, or raise why nothing ever will."""
         inbox = self._inbox
-        error = inbox.take_error()
-        if inbox.ended:
-            inbox.read_out = True
-            inbox.arrived.ring()
-        if error is not None:
-            raise error
-        if inbox.ended:
-            raise StopAsyncIteration
+        if inbox.alert or inbox.ended:
+            error = inbox.take_error()
+            if inbox.ended:
+                inbox.read_out = True
+                inbox.arrived.ring()
+            if error is not None:
+                raise error
+            if inbox.ended:
+                raise StopAsyncIteration
         self._source.home.check()
         await inbox.wait()
 

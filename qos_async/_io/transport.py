@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from ssl import SSLContext
 from typing import Any, Literal, Protocol
 
@@ -20,7 +20,7 @@ from qos_async._io.pace import Pace
 from qos_async._io.retry import retry_after
 from qos_async._io.secret import Secret
 from qos_async._io.sessions import RedirectRefusedError, SessionLease, on_answered
-from qos_async._io.splitter import Batch, put_in_front
+from qos_async._io.splitter import Batch, Splitter, put_in_front
 from qos_async.config import Timing
 from qos_async.errors import (
     AuthenticationError,
@@ -103,6 +103,17 @@ class Socket(Protocol):
         Raises:
             LinkClosed: When there is none to come.
             Ended: When there never will be.
+        """
+        ...
+
+    def listen(self, take: Callable[[Sequence[bytes]], bool]) -> None:
+        """Offer frames as they come to somebody who takes them without waiting.
+
+        Only while ``receive`` is awaited, and in order. Frames that are not taken come
+        from there, and so may all: a socket that knows no shorter way does nothing.
+
+        Args:
+            take: Tells whether it has taken them.
         """
         ...
 
@@ -190,12 +201,19 @@ class AiohttpTransport:
 
     async def _open(self) -> Socket | QosError:
         session, (url, headers, pace) = self._lease.session(), self._address()
+        splitters: list[Splitter] = []
+
+        def quicken(response: aiohttp.ClientResponse) -> None:
+            protocol = getattr(response.connection, "protocol", None)
+            put_in_front(protocol, splitters.append)
+
         await pace.turn()
         try:
             with anyio.fail_after(self._timing.connect_timeout):
-                with on_answered(_quicken):
+                with on_answered(quicken):
                     ws = await _connect(session, url, headers, self._options)
-            return _AiohttpSocket(ws, self._timing, self._secret, pace)
+            splitter = splitters[-1] if splitters else None
+            return _AiohttpSocket(ws, splitter, self._timing, self._secret, pace)
         except RedirectRefusedError as exc:
             return self._moved(str(exc))
         except aiohttp.ClientHttpProxyError as exc:  # Says nothing about our key.
@@ -254,10 +272,6 @@ class AiohttpTransport:
         )
 
 
-def _quicken(response: aiohttp.ClientResponse) -> None:
-    put_in_front(getattr(response.connection, "protocol", None))
-
-
 async def _connect(
     session: aiohttp.ClientSession,
     url: URL,
@@ -275,18 +289,31 @@ class _AiohttpSocket:
     def __init__(
         self,
         ws: aiohttp.ClientWebSocketResponse[bool],
+        splitter: Splitter | None,
         timing: Timing,
         secret: Secret,
         pace: Pace,
     ) -> None:
         self._ws = ws
+        self._splitter = splitter
         self._transport = _transport(ws)
         self._timing = timing
         self._secret = secret
         self._pace = pace
 
+    def listen(self, take: Callable[[Sequence[bytes]], bool]) -> None:
+        if self._splitter is not None:
+            self._splitter.take = take
+
     async def receive(self) -> Sequence[bytes]:
-        message = await self._ws.receive()
+        if self._splitter is not None:
+            self._splitter.is_awaited = True
+            try:
+                message = await self._ws.receive()
+            finally:
+                self._splitter.is_awaited = False
+        else:
+            message = await self._ws.receive()
         if isinstance(message, Batch):
             return message.data
         if message.type in _DATA:

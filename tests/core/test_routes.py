@@ -79,3 +79,62 @@ def test_a_kline_of_an_unknown_interval_finds_nobody():
     routes: Routes[str] = Routes()
     routes.add(Topic("kline", "US:A", "1m"), "me")
     assert routes.find(kline("US:A", 7)).watchers == ()
+
+
+def test_who_watches_all_of_a_kind_is_known_as_long_as_it_is_the_same_for_each_topic():
+    routes: Routes[str] = Routes()
+    one, two = Topic("trade", "US:A"), Topic("trade", "US:B")
+    routes.add(one, "me")
+    routes.add(two, "me")
+    routes.add(Topic("depth", "US:A"), "you")
+    assert routes.audiences == {Trade: ("me",), Depth: ("you",)}
+    routes.add(one, "you")
+    assert routes.audiences == {Depth: ("you",)}
+    routes.add(two, "you")
+    assert routes.audiences[Trade] == ("me", "you")
+    routes.remove(one, "me")
+    routes.remove(one, "you")
+    assert routes.audiences[Trade] == ("me", "you")
+    routes.remove(two, "me")
+    assert routes.audiences[Trade] == ("you",)
+    routes.remove(two, "you")
+    assert routes.audiences == {Depth: ("you",)}
+
+
+def test_the_bars_of_one_symbol_are_of_several_topics_so_nobody_has_all_of_them():
+    routes: Routes[str] = Routes()
+    routes.add(Topic("kline", "US:A", "1m"), "me")
+    assert not routes.audiences
+
+
+def test_once_topics_are_counted_each_push_has_to_be_looked_at():
+    routes: Routes[str] = Routes()
+    routes.add(Topic("trade", "US:A"), "me")
+    routes.count_topics()
+    assert not routes.audiences
+    routes.add(Topic("trade", "US:B"), "me")
+    assert not routes.audiences
+
+
+def test_what_is_kept_of_a_symbol_is_the_tail_of_its_route():
+    routes: Routes[str] = Routes()
+    topic = Topic("trade", "US:A")
+    routes.add(topic, "me")
+    push = PUSHES[topic]
+    routes.keeps[Trade]["US:A"](push)
+    assert [*routes.of(topic).tail] == [push]
+    routes.remove(topic, "me")
+    assert not routes.keeps[Trade]
+
+
+def test_pushes_that_are_counted_together_are_part_of_the_sum():
+    routes: Routes[str] = Routes()
+    topic = Topic("trade", "US:A")
+    routes.add(topic, "me")
+    routes.count(Trade, 3)
+    routes.find(PUSHES[topic]).ticks += 1
+    routes.find(Trade(symbol="US:B", price="1")).ticks += 1
+    assert routes.ticks()["trade"] == 5
+    assert routes.unrouted() == 1
+    routes.remove(topic, "me")
+    assert routes.ticks()["trade"] == 5

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -35,15 +35,27 @@ class Witness:
         exchange.net.on_link = self._watch
 
     def _watch(self, peer: Peer) -> None:
-        receive = peer.receive
+        receive, listen = peer.receive, peer.listen
 
         async def counted() -> list[bytes]:
             frames = await receive()
-            self.frames += len(frames)
-            self.size += sum(map(len, frames))
+            self._count(frames)
             return frames
 
-        peer.receive = counted  # type: ignore[method-assign]
+        def listened(take: Callable[[Sequence[bytes]], bool]) -> None:
+            def counting(frames: Sequence[bytes]) -> bool:
+                taken = take(frames)
+                if taken:
+                    self._count(frames)
+                return taken
+
+            listen(counting)
+
+        peer.receive, peer.listen = counted, listened  # type: ignore[method-assign]
+
+    def _count(self, frames: Sequence[bytes]) -> None:
+        self.frames += len(frames)
+        self.size += sum(map(len, frames))
 
 
 def check_sums(stats: Stats, subs: list[Subscription[Any]]) -> None:

@@ -58,8 +58,7 @@ async def test_a_reader_may_sleep_until_many_ticks_wait_or_there_is_news():
     for news in ("ticks", "gap", "end"):
         sleeping = asyncio.create_task(one.wait(5))
         await asyncio.sleep(0)
-        one.share += [trade] * 2
-        one.deliver_share()
+        one.deliver_all([trade] * 2)
         one.deliver(trade)
         await asyncio.sleep(1)
         assert not sleeping.done()
@@ -77,13 +76,11 @@ async def test_a_reader_may_sleep_until_many_ticks_wait_or_there_is_news():
         one.buffer.take_all(99)
 
 
-async def test_a_share_of_a_reader_of_finished_klines_holds_growing_ones_back():
+async def test_a_reader_of_finished_klines_holds_growing_ones_back():
     one = Inbox(DropOldest(), final=True)
-    one.share += [bar(60), bar(60), bar(120), bar(180)]
-    one.deliver_share()
+    one.deliver_all([bar(60), bar(60), bar(120), bar(180)])
     assert [k.timestamp for k in one.buffer.take_all(9)] == [60, 120]
     assert one.unfinished == 2
-    assert not one.share
 
 
 def test_a_refusal_is_told_once_and_the_rest_lives_on():

@@ -21,7 +21,7 @@ from qos_async._io.transport import DialError
 from qos_async.testing.virtual import block
 from tests.peers import Network, Peer, opened, trade
 
-pytestmark = pytest.mark.virtual_time
+pytestmark = [pytest.mark.virtual_time, pytest.mark.usefixtures("way_in")]
 
 
 def waits(net: Network) -> list[float]:

@@ -20,7 +20,7 @@ from qos_async import (
 from qos_async._io.transport import DialError
 from tests.peers import Network, kline, opened, trade
 
-pytestmark = pytest.mark.virtual_time
+pytestmark = [pytest.mark.virtual_time, pytest.mark.usefixtures("way_in")]
 
 
 def refused(times: int, words: str) -> Any:

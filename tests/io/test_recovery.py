@@ -27,7 +27,7 @@ from qos_async.testing.virtual import VirtualLoop, block
 from tests.exchange import AAPL, Exchange, connected
 from tests.peers import Frame, kline, opened, snapshot
 
-pytestmark = pytest.mark.virtual_time
+pytestmark = [pytest.mark.virtual_time, pytest.mark.usefixtures("way_in")]
 
 TSLA = "US:TSLA"
 
@@ -92,6 +92,26 @@ async def test_what_was_traded_in_an_outage_comes_between_the_gap_and_new_ticks(
         assert exchange.net.peers[1].types() == ["T", "RT"]
         asked = next(f for f in exchange.net.peers[1].said if f["type"] == "RT")
         assert asked["count"] == 50
+
+
+async def test_what_came_under_another_spelling_is_known_after_an_outage(
+    exchange, monkeypatch
+):
+    symbol = "HK:700"
+
+    def push(letter: str, row: Frame) -> None:
+        for peer in exchange.net.live:
+            peer.push({"tp": letter, **row, "c": "HK:00700"})
+
+    monkeypatch.setattr(exchange, "push", push)
+    async with connected(exchange) as client, client.watch_trades(symbol) as sub:
+        await exchange.trades(20, symbol=symbol)
+        exchange.net.peers[0].end()
+        await asyncio.sleep(5.0)
+        await exchange.trades(20, symbol=symbol)
+        told = drain(sub)
+        assert [gap.status for gap in gaps(told)] == ["filled"]
+        assert prices(told) == exchange.prices(symbol)
 
 
 async def test_a_subscription_counts_what_was_recovered_for_it(exchange):

@@ -85,7 +85,7 @@ class Reading:
         told: Types and contents of the messages, batches taken apart; the error last.
     """
 
-    def __init__(self, *, split: bool, room: int) -> None:
+    def __init__(self, *, split: bool, room: int, taking: Iterable[bool] = ()) -> None:
         self.protocol = Protocol()
         # It would need a loop only to wait.
         self.queue = _queue_type()(self.protocol, room, loop=None)
@@ -95,7 +95,12 @@ class Reading:
         )
         self.parser = Splitter(self._reader, self.queue) if split else self._reader
         self.told: list[tuple[Any, Any]] = []
+        self.taken: list[list[bytes]] = []
         self.is_over = False
+        self._taking = iter(taking)
+        if isinstance(self.parser, Splitter):
+            self.parser.take = self._take_at_once
+            self.parser.is_awaited = True
 
     def feed(self, data: Any) -> None:
         if not self.is_over:
@@ -110,6 +115,13 @@ class Reading:
         if (error := self.queue.exception()) is not None:
             self.told.append((type(error), getattr(error, "code", None)))
         return self.told
+
+    def _take_at_once(self, frames: list[bytes]) -> bool:
+        if not next(self._taking, False):
+            return False
+        self.taken.append(frames)
+        self.told += [(WSMsgType.TEXT, data) for data in frames]
+        return True
 
     def _take(self, message: Any) -> None:
         if isinstance(message, Batch):
@@ -145,19 +157,21 @@ def chunks(data: bytes, cuts: Iterable[int]) -> Iterable[bytes]:
     cuts=CUTS,
     reads=st.lists(st.booleans(), max_size=60),
     room=st.sampled_from([50, 1000, 1 << 18]),
+    taking=st.lists(st.booleans(), max_size=60),
 )
-@example(frame(b"a") * 30 + frame(b"", 0x89) + frame(b"b") * 3, [], [], 50)
-@example(frame(b"a", 1) + frame(b"b") + frame(b"c", 0x80), [], [], 1000)
-@example(frame(b"a") + b"\xff\xff", [], [], 1000)
-@example(frame(b"a" * 125) * 9, [300, 1, 1, 1], [], 1000)
-@example(frame(b"a" * 125) * 2, [253], [], 1000)
-@example(frame(b"\x81\x01a" * 22_000) * 2, [10, 50_000], [], 1000)
-@example(b"\xc1\x7e", [], [], 1000)
-@example(b"\x89\xfe", [], [], 1000)
-def test_the_same_messages_come_out_in_the_same_order(data, cuts, reads, room):
+@example(frame(b"a") * 30 + frame(b"", 0x89) + frame(b"b") * 3, [], [], 50, [])
+@example(frame(b"a", 1) + frame(b"b") + frame(b"c", 0x80), [], [], 1000, [])
+@example(frame(b"a") + b"\xff\xff", [], [], 1000, [])
+@example(frame(b"a") * 3 + frame(b"b", 0x8A) + frame(b"c"), [3], [], 1000, [True] * 9)
+@example(frame(b"a" * 125) * 9, [300, 1, 1, 1], [], 1000, [])
+@example(frame(b"a" * 125) * 2, [253], [], 1000, [])
+@example(frame(b"\x81\x01a" * 22_000) * 2, [10, 50_000], [], 1000, [])
+@example(b"\xc1\x7e", [], [], 1000, [])
+@example(b"\x89\xfe", [], [], 1000, [])
+def test_the_same_messages_come_out_in_the_same_order(data, cuts, reads, room, taking):
     outcomes = []
     for split in (False, True):
-        reading = Reading(split=split, room=room)
+        reading = Reading(split=split, room=room, taking=taking)
         for place, chunk in enumerate(chunks(data, cuts)):
             reading.feed(chunk)
             if place < len(reads) and reads[place]:
@@ -180,6 +194,39 @@ def test_frames_of_one_read_become_one_message():
         b"three",
         b"four",
     ]
+
+
+def test_a_few_frames_that_somebody_waits_for_are_offered_at_once():
+    reading = Reading(split=True, room=1000, taking=[True] * 9)
+    reading.feed(frame(b"one") + frame(b"two"))
+    assert reading.taken == [[b"one", b"two"]]
+    assert not reading.queue._buffer
+    reading.feed(frame(b"four") * 128)
+    assert len(reading.taken) == 2
+    reading.feed(frame(b"four") * 129)
+    assert len(reading.taken) == 2
+    assert reading.queue._buffer
+
+
+def test_frames_are_not_offered_before_those_that_came_before_were_read():
+    reading = Reading(split=True, room=1000, taking=[False] + [True] * 9)
+    reading.feed(frame(b"refused"))
+    reading.feed(frame(b"behind it"))
+    reading.read()
+    reading.feed(frame(b"pong", 0x8A) + frame(b"behind that"))
+    reading.read()
+    assert not reading.taken
+    reading.feed(frame(b"alone"))
+    assert reading.taken == [[b"alone"]]
+
+
+def test_frames_that_nobody_waits_for_are_kept():
+    reading = Reading(split=True, room=1000, taking=[True] * 9)
+    assert isinstance(reading.parser, Splitter)
+    reading.parser.is_awaited = False
+    reading.feed(frame(b"one"))
+    assert not reading.taken
+    assert [data for _, data in reading.end()] == [b"one"]
 
 
 def test_a_full_queue_stops_the_reading_until_it_is_read():

@@ -31,7 +31,7 @@ from qos_async import (
 from qos_async.testing.virtual import run
 from tests.peers import Frame, Network, Peer, kline, opened, snapshot, trade
 
-pytestmark = pytest.mark.virtual_time
+pytestmark = [pytest.mark.virtual_time, pytest.mark.usefixtures("way_in")]
 
 HOUR = 3600.0
 
@@ -414,6 +414,18 @@ async def test_a_bug_of_ours_reaches_those_who_wait_instead_of_hanging(caplog):
         net.peers[0].end()
         with pytest.raises(QosError, match="internal error"):
             await within(60, anext(trades))
+    assert "bug in qos_async" in caplog.text
+
+
+async def test_so_does_one_that_shows_within_the_transport(caplog):
+    net = Network()
+    async with opened(net) as client, client.watch_trades("US:AAPL") as trades:
+        await asyncio.sleep(1)  # The link waits for the next frame.
+        client._stream._links._listener = None  # type: ignore[assignment]
+        net.peers[0].push(trade(1))
+        with pytest.raises(QosError, match="internal error"):
+            await within(60, anext(trades))
+    assert len(net.peers) == 1
     assert "bug in qos_async" in caplog.text
 
 

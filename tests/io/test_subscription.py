@@ -20,12 +20,14 @@ from qos_async import (
     QosError,
     RejectedError,
     RequestTimeoutError,
+    Snapshot,
     Strict,
     Subscription,
+    Topic,
 )
 from tests.peers import Frame, Network, Peer, kline, opened, snapshot, trade
 
-pytestmark = pytest.mark.virtual_time
+pytestmark = [pytest.mark.virtual_time, pytest.mark.usefixtures("way_in")]
 
 Read = AsyncIterator[Any]
 
@@ -259,6 +261,75 @@ async def test_a_reader_that_breaks_does_not_collect_ticks_for_ever():
         net.peers[0].push(*[trade(i) for i in range(100)])
         await asyncio.sleep(1)
         assert client.stats.unrouted == 100
+
+
+async def test_what_came_for_others_in_the_same_burst_goes_nowhere():
+    net = Network()
+    async with (
+        opened(net) as client,
+        client.watch_trades("US:AAPL", "HK:700") as trades,
+    ):
+        await asyncio.sleep(1)
+        net.peers[0].push(
+            trade(1),
+            trade(2, "US:TSLA"),
+            trade(3, "HK:00700"),
+            trade(4, "not a symbol"),
+            trade(5, recovered=True, received_at=7),
+        )
+        await asyncio.sleep(1)
+        ticks = [await anext(trades) for _ in range(trades.stats.backlog)]
+        assert [(t.symbol, int(t.price)) for t in ticks] == [
+            ("US:AAPL", 1),
+            ("HK:700", 3),
+            ("US:AAPL", 5),
+        ]
+        assert not any(t.recovered for t in ticks)
+        assert min(t.received_at for t in ticks) > 7
+        assert client.stats.unrouted == 2
+        assert client.stats.ticks_by_channel["trade"] == 5
+
+
+async def test_readers_of_two_channels_of_one_symbol_get_each_its_own_in_a_burst():
+    net = Network()
+    async with (
+        opened(net) as client,
+        client.watch_trades("US:AAPL") as trades,
+        client.watch_snapshots("US:AAPL") as snapshots,
+    ):
+        await asyncio.sleep(1)
+        net.peers[0].push(trade(1), snapshot(2), trade(3), snapshot(4))
+        await asyncio.sleep(1)
+        assert trades.stats.received == snapshots.stats.received == 2
+        assert [(await anext(trades)).price for _ in "ab"] == [1, 3]
+        assert (await anext(snapshots)).last_price == 4  # It keeps the newest.
+
+
+async def test_readers_who_share_some_topics_get_each_its_own_in_a_burst():
+    net = Network()
+    async with (
+        opened(net) as client,
+        client.watch_trades("US:AAPL") as one,
+        client.watch_trades("US:AAPL,TSLA") as two,
+        client.watch(Topic("trade", "US:TSLA"), Topic("snapshot", "US:AAPL")) as three,
+    ):
+        await asyncio.sleep(1)
+        net.peers[0].push(
+            trade(1), trade(2, "US:TSLA"), snapshot(3), trade(4), trade(5, "US:NONE")
+        )
+        await asyncio.sleep(1)
+        readers: list[Subscription[Any]] = [one, two, three]
+        got = [
+            [
+                int(tick.last_price or 0)
+                if isinstance(tick, Snapshot)
+                else int(tick.price)
+                for tick in [await anext(sub) for _ in range(sub.stats.backlog)]
+            ]
+            for sub in readers
+        ]
+        assert got == [[1, 4], [1, 2, 4], [2, 3]]
+        assert client.stats.unrouted == 1
 
 
 # More and fewer

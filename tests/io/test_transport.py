@@ -31,7 +31,7 @@ from tests.io.servers import serving
 from tests.peers import KEY
 
 
-def _nowhere(protocol: Any) -> None:
+def _nowhere(protocol: Any, tell: Any) -> None:
     """Leave aiohttp's reader alone."""
 
 

@@ -1,0 +1,13 @@
+"""Ways in which a stream may get its frames."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.peers import Network
+
+
+@pytest.fixture(params=["at once", "when received"])
+def way_in(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run a test with frames that come as pushed, and with those that are asked for."""
+    monkeypatch.setattr(Network, "at_once", request.param == "at once")
