@@ -24,6 +24,7 @@ ASKED_TRADES = 50
 """The server's whole memory of trades (section 5.7)."""
 
 _HELD = 10_000
+_NOTHING: list[Any] = []  # Of most topics nothing is held back: it is never changed.
 _NOWHERE = -1
 _SECONDS = {
     Interval.DAY: 86_400,
@@ -111,8 +112,8 @@ class Case(Generic[T]):
         self.tail = tuple(tail)
         self.restored_at = self.live_at = now
         self.acked_at: int | None = None
-        self.held: list[T] = []
-        self.stash: list[T] = []
+        self.held: list[T] = _NOTHING
+        self.stash: list[T] = _NOTHING
         self.asks = True
         self.live = True
         self.rows: Any | None = None
@@ -132,6 +133,7 @@ class Case(Generic[T]):
 
     def hold(self, tick: T) -> Healing | None:
         """Hold a live tick back; gives the decision if that one brings it."""
+        self.held = self.held or []
         self.held.append(tick)
         full = len(self.held) + len(self.stash) >= _HELD
         return self.close() if full else None
@@ -146,8 +148,8 @@ class Case(Generic[T]):
 
     def set_back(self) -> None:
         """There is another hole: one gap, all the wider, and all is asked anew."""
-        self.stash += self.held
-        self.held = []
+        self.stash = [*self.stash, *self.held]
+        self.held = _NOTHING
         self.asks = True
         self.acked_at = None
         self.rows = None

@@ -25,7 +25,10 @@ __all__ = [
     "Resumed",
     "Unconfirmed",
     "Unreadable",
+    "in_parts",
 ]
+
+_MANY = 1000  # Topics that become live take some 5 ms, in which nothing else happens.
 
 
 class Replied(Struct, frozen=True):
@@ -47,6 +50,17 @@ class Confirmed(Struct, frozen=True):
 
     topics: frozenset[Topic]
     second: int | None = None
+
+
+def in_parts(confirmed: Confirmed) -> list[Confirmed]:
+    """Divide a yes to many topics: to each of them something has to be done."""
+    if len(confirmed.topics) <= _MANY:
+        return [confirmed]
+    topics = tuple(confirmed.topics)
+    return [
+        Confirmed(frozenset(topics[start : start + _MANY]), confirmed.second)
+        for start in range(0, len(topics), _MANY)
+    ]
 
 
 class Declined(Struct, frozen=True):

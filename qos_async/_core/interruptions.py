@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable
+from collections.abc import Set as AbstractSet
 
 from qos_async._core.gaps import Outage, Outages
 from qos_async._core.registry import Change, Registry
@@ -89,5 +90,5 @@ class Interruptions:
             self._refusals.pop(topic, None)
             self._early.discard(topic)
 
-    def _begin(self, topics: Iterable[Topic], outage: Outage) -> None:
-        self.outages.begin(filter(self._registry.wants, topics), outage)
+    def _begin(self, topics: AbstractSet[Topic], outage: Outage) -> None:
+        self.outages.begin(topics & self._registry.wanted, outage)

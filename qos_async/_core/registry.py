@@ -80,6 +80,11 @@ class Registry:
         known = topic in self._held and topic not in self._unsure
         return known and not self._is_leaving(topic)
 
+    @property
+    def wanted(self) -> frozenset[Topic]:
+        """The topics that anybody wants."""
+        return frozenset(self._wanted)
+
     def wants(self, topic: Topic) -> bool:
         """Whether anybody wants ``topic``."""
         return topic in self._wanted
@@ -198,9 +203,10 @@ class Registry:
         """Tell what is to be removed, and then what added, but for the suspects."""
         suspected = {(half.add, t) for half in self._suspects for t in half.topics}
         ready: dict[bool, list[Topic]] = {False: [], True: []}
+        wanted, doubled = self._wanted, self._doubled
         for topic in self.dirty:
-            add = self._is_to_be(topic)
-            if (add, topic) not in suspected:
+            add = topic in wanted and topic not in doubled
+            if not suspected or (add, topic) not in suspected:
                 ready[add].append(topic)
         return ready
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Generic
 
@@ -23,6 +24,7 @@ from qos_async._core.events import (
     Resumed,
     Unconfirmed,
     Unreadable,
+    in_parts,
 )
 from qos_async._core.gaps import Outage
 from qos_async._core.interruptions import Interruptions
@@ -93,6 +95,7 @@ class Session(Generic[N]):
         self._liveness: Liveness | None = None
         self._silence = timing.silence
         self._resumed: set[Topic] = set()
+        self._untold: deque[Confirmed] = deque()
         self._patience = Patience()
         self._hold_patience = Patience()
 
@@ -158,6 +161,12 @@ class Session(Generic[N]):
             )
             for request in orphans
         ]
+
+    def last_words(self) -> list[Confirmed]:
+        """Tell the rest of what was confirmed, before the link is gone."""
+        rest = list(self._untold)
+        self._untold.clear()
+        return rest
 
     def slept(self, seconds: float, now: float) -> None:
         """Record that the machine was suspended, in which time its clock stood still."""
@@ -262,7 +271,11 @@ class Session(Generic[N]):
             self.registry.confirm(change)
             if change.add:
                 self._interruptions.confirmed(change.topics)
-                return Confirmed(change.topics, reply.time)
+                parts = in_parts(Confirmed(change.topics, reply.time))
+                if len(parts) == 1:
+                    return parts[0]
+                self._untold += parts
+                return None
             self._interruptions.removed(change, Outage(now, "subscribed again"))
             return None
         if self._interruptions.pardons(change):
@@ -291,7 +304,8 @@ class Session(Generic[N]):
 
     def tick(self, now: float) -> list[Outcome]:
         """Give up whatever has passed its deadline."""
-        healed = [*self._resume(), *self._decide(now)]
+        confirmed = [self._untold.popleft()] if self._untold else []
+        healed = [*confirmed, *self._resume(), *self._decide(now)]
         if not self._patience.is_over(self._due(), now):
             return healed
         live = self._liveness
@@ -326,6 +340,8 @@ class Session(Generic[N]):
 
     def wake_at(self) -> float:
         """Tell when :meth:`tick` or :meth:`poll` will next have work."""
+        if self._untold:
+            return -math.inf
         live = self._liveness
         speak_at = math.inf if live is None else self._speaker.speak_at(live)
         return min(self._patience.ends_at(self._due()), speak_at, self._heal_at())
@@ -378,6 +394,8 @@ class Session(Generic[N]):
 
     def poll(self, now: float) -> bytes | None:
         """Take the one frame that may leave at ``now``; see ``Speaker``."""
+        if self._untold:
+            return None
         self._recover(now)
         live = self._liveness
         frame = None if live is None else self._speaker.poll(live, now)

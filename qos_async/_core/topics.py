@@ -31,7 +31,7 @@ LETTERS = {
 }
 
 
-class Topic(Struct, frozen=True, order=True):
+class Topic(Struct, frozen=True, order=True, cache_hash=True):
     """One symbol on one channel; for klines, at one interval.
 
     ``Topic("trade", "US:AAPL")``, ``Topic("kline", "CF:BTCUSDT", "1m")``.

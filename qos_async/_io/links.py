@@ -202,6 +202,8 @@ class Links(Generic[N]):
             error = await self._listen(live)
         finally:
             self._live = None
+            for told in self._session.last_words():
+                self._listener.on_outcome(told)
             orphans = self._session.link_down(str(error), _now())
             if error is not None:  # Else the end of all is near, and has its own error.
                 if self._tap is not None:

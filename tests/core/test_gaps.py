@@ -23,7 +23,7 @@ def gap(since: int, until: int, **more: Any) -> Gap:
 
 def test_an_outage_lasts_until_its_topic_is_live_again():
     outages = Outages()
-    outages.begin([A, B], Outage(1.0, "cut"))
+    outages.begin({A, B}, Outage(1.0, "cut"))
     assert outages
     assert outages.end(A) == Outage(1.0, "cut")
     assert outages.end(A) is None
@@ -34,15 +34,15 @@ def test_an_outage_lasts_until_its_topic_is_live_again():
 
 def test_a_second_loss_keeps_the_first_beginning():
     outages = Outages()
-    outages.begin([A], Outage(1.0, "cut"))
-    outages.begin([A, B], Outage(9.0, "silence"))
+    outages.begin({A}, Outage(1.0, "cut"))
+    outages.begin({A, B}, Outage(9.0, "silence"))
     assert outages.end(A) == Outage(1.0, "cut")
     assert outages.end(B) == Outage(9.0, "silence")
 
 
 def test_a_topic_nobody_watches_any_more_is_forgotten():
     outages = Outages()
-    outages.begin([A, B], Outage(1.0, "cut"))
+    outages.begin({A, B}, Outage(1.0, "cut"))
     outages.drop([A])
     outages.drop([A])
     assert outages.end(A) is None

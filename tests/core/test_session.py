@@ -360,6 +360,38 @@ def test_an_acknowledgement_confirms_with_or_without_an_id(more: dict[str, Any])
     assert alive.stats.unmatched == 0
 
 
+def test_a_yes_to_very_many_is_told_in_parts_and_nothing_else_is_said_meanwhile():
+    alive = session()
+    many = frozenset(trades(*[f"US:S{number}" for number in range(2500)]))
+    alive.registry.want([*many, DEPTH])
+    assert alive.receive(ok(alive.poll(0.0)), 0.5) is None
+    assert many <= alive.registry.held
+    told: list[frozenset[Any]] = []
+    while alive.wake_at() == -math.inf:
+        assert alive.poll(9.0) is None
+        [part] = alive.tick(0.5)
+        assert isinstance(part, Confirmed)
+        assert part.second == ACKED_AT
+        told.append(part.topics)
+    assert sum(map(len, told)) == len(many)
+    assert frozenset().union(*told) == many
+    assert max(map(len, told)) <= 1000
+    assert said(alive.poll(9.0))["type"] == "D"
+
+
+def test_what_was_not_told_yet_of_a_yes_is_told_before_the_link_is_gone():
+    alive = session()
+    many = frozenset(trades(*[f"US:S{number}" for number in range(2500)]))
+    alive.registry.want(many)
+    alive.receive(ok(alive.poll(0.0)), 0.5)
+    [first] = alive.tick(0.5)
+    assert isinstance(first, Confirmed)
+    rest = alive.last_words()
+    assert first.topics.union(*[part.topics for part in rest]) == many
+    assert alive.last_words() == []
+    assert alive.tick(0.5) == []
+
+
 @pytest.mark.fault("P5", "P7")
 @pytest.mark.parametrize(
     "more", [{"reqid": 77}, {"reqid": -1}, {"type": "S"}, {"type": "TC"}, {"type": "H"}]

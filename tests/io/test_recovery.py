@@ -114,6 +114,54 @@ async def test_what_came_under_another_spelling_is_known_after_an_outage(
         assert prices(told) == exchange.prices(symbol)
 
 
+@pytest.mark.parametrize("turns", [0, 1, 2, 50])
+async def test_each_of_very_many_topics_has_its_one_gap_even_if_the_link_goes_again(
+    exchange, turns
+):
+    names = [f"US:S{number}" for number in range(2500)]
+    limits = Limits(symbols=3000, command_interval=0.05)
+    async with connected(exchange, limits=limits) as client:
+        async with client.watch_trades(*names) as sub:
+            await asyncio.sleep(2.0)
+            exchange.delay["T"] = 0.0
+            exchange.net.peers[0].end()
+            peer = await exchange.net.link(1)
+            await peer.hear("T")
+            registry = client._stream._session.registry
+            while not registry.held:  # noqa: ASYNC110 - a turn of the loop counts.
+                await asyncio.sleep(0)
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            peer.end()
+            await asyncio.sleep(30.0)
+            told = gaps(drain(sub))
+            assert sorted(gap.topic.symbol for gap in told) == sorted(names)
+            assert left(client) == NOTHING
+
+
+@pytest.mark.parametrize("turns", [0, 1, 2, 50])
+async def test_very_many_topics_are_live_with_the_servers_yes_and_not_later(
+    exchange, turns
+):
+    names = [f"US:S{number}" for number in range(2500)]
+    limits = Limits(symbols=3000, command_interval=0.05)
+    exchange.delay["T"] = 0.0
+    async with connected(exchange, limits=limits) as client:
+        sub = client.watch_trades(*names)
+        peer = await exchange.net.link(0)
+        await peer.hear("T")
+        registry = client._stream._session.registry
+        while not registry.held:  # noqa: ASYNC110 - a turn of the loop counts.
+            await asyncio.sleep(0)
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        peer.end()
+        await asyncio.sleep(30.0)
+        told = gaps(drain(sub))
+        assert sorted(gap.topic.symbol for gap in told) == sorted(names)
+        await sub.aclose()
+
+
 async def test_a_subscription_counts_what_was_recovered_for_it(exchange):
     async with connected(exchange) as client, client.watch_trades(AAPL) as sub:
         await exchange.trades(20)
