@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from enum import Enum
@@ -48,7 +47,7 @@ def table(records: Sequence[Struct], caption: str) -> str:
         lines.insert(half, _line(["⋮"] * len(shown)))
     heads = "".join(f"<th>{_clean(name)}</th>" for name in shown)
     return (
-        f"<table><caption>{html.escape(caption)}</caption>"
+        f"<table><caption>{_escape(caption)}</caption>"
         f"<thead><tr>{heads}</tr></thead><tbody>{''.join(lines)}</tbody></table>"
     )
 
@@ -95,4 +94,10 @@ def _moment(at: int, unit: int) -> str:
 
 
 def _clean(text: str) -> str:
-    return html.escape(text if len(text) <= _WIDTH else f"{text[: _WIDTH - 1]}…")
+    return _escape(text if len(text) <= _WIDTH else f"{text[: _WIDTH - 1]}…")
+
+
+def _escape(text: str) -> str:
+    from html import escape  # noqa: PLC0415 - every client imports this module
+
+    return escape(text)

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from msgspec import Struct
 
-from qos_async.frames import Numbers, to_arrow, to_pandas, to_polars
-from qos_async.frames.intake import pairs
-from qos_async.notebook import table
+from qos_async import frames
 
-if TYPE_CHECKING:  # Optional packages.
+if TYPE_CHECKING:  # The first two are optional packages.
     import pandas as pd
     import polars as pl
+
+    from qos_async.frames import Numbers
 
 __all__ = ["Result"]
 
@@ -50,6 +50,9 @@ class Result(dict[str, T]):
         return f"Result({super().__repr__()}{missing})"
 
     def _repr_html_(self) -> str | None:
+        from qos_async.frames.intake import pairs  # noqa: PLC0415 - for notebooks only
+        from qos_async.notebook import table  # noqa: PLC0415
+
         rows = [row for _, row in pairs(self)]
         kinds: set[type[Any]] = {type(row) for row in rows}
         if len(kinds) > 1 or not all(issubclass(one, Struct) for one in kinds):
@@ -78,17 +81,17 @@ class Result(dict[str, T]):
 
         Arguments and errors are those of ``qos_async.frames.to_polars``.
         """
-        return to_polars(self, numbers=numbers, explode=explode)
+        return frames.to_polars(self, numbers=numbers, explode=explode)
 
     def to_pandas(
         self, *, numbers: Numbers = float, explode: bool = False
     ) -> pd.DataFrame:
         """Make a pandas DataFrame; all else as in ``to_polars``."""
-        return to_pandas(self, numbers=numbers, explode=explode)
+        return frames.to_pandas(self, numbers=numbers, explode=explode)
 
     def to_arrow(self, *, numbers: Numbers = float, explode: bool = False) -> Any:
         """Make a ``pyarrow.Table``; all else as in ``to_polars``."""
-        return to_arrow(self, numbers=numbers, explode=explode)
+        return frames.to_arrow(self, numbers=numbers, explode=explode)
 
 
 def _count(things: Sized, name: str) -> str:

@@ -111,7 +111,7 @@ MUTANTS = [
     Mutant(
         "halves of a refused batch are sent as one",
         "registry",
-        "if (add, topic) not in suspected:",
+        "if not suspected or (add, topic) not in suspected:",
         "if True:",
         (EVERY_STATE,),
     ),
@@ -301,9 +301,18 @@ MUTANTS = [
     Mutant(
         "a second loss moves the beginning of an outage",
         "gaps",
-        "self.open.setdefault(topic, outage)",
-        "self.open[topic] = outage",
+        "opened.update(self.open)",
+        "pass",
         ("tests.core.test_gaps::test_a_second_loss_keeps_the_first_beginning",),
+    ),
+    Mutant(
+        "what is not told yet of a yes is lost with the link",
+        "session",
+        "rest = list(self._untold)",
+        "rest = []",
+        (
+            "tests.core.test_session::test_what_was_not_told_yet_of_a_yes_is_told_before_the_link_is_gone",
+        ),
     ),
     Mutant(
         "a topic that was live is refused for ever without end",

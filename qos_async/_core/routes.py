@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Callable, Hashable
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from msgspec.structs import force_setattr
 
@@ -13,7 +13,7 @@ from qos_async.enums import Channel
 from qos_async.models import Depth, Kline, Snapshot, Tick, Trade
 from qos_async.symbols import canonical
 
-__all__ = ["Route", "Routes"]
+__all__ = ["Heard", "Route", "Routes"]
 
 S = TypeVar("S", bound=Hashable)
 
@@ -47,6 +47,13 @@ class Route(Generic[S]):
         self.ticks = 0
 
 
+class Heard(NamedTuple):
+    """What came of a topic: how many ticks, and when the last one (ns; or 0)."""
+
+    ticks: int
+    received_at: int
+
+
 class Routes(Generic[S]):
     """From topics to those who watch them, by one look-up a push.
 
@@ -78,10 +85,12 @@ class Routes(Generic[S]):
         """Count pushes of one kind that had routes, and were not counted there."""
         self._gone[kind] += ticks
 
-    def count_topics(self) -> None:
-        """Have every push counted on its route from now on."""
+    def heard(self, topic: Topic) -> Heard:
+        """Tell what came of a topic; counted since this was asked for the first time."""
         self._counts_topics = True
         self.audiences.clear()
+        route = self.of(topic)
+        return Heard(route.ticks, route.tail[-1].received_at if route.tail else 0)
 
     def find(self, push: Any) -> Route[S]:
         """Tell where ``push`` goes; a route without watchers if nowhere."""

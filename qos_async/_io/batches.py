@@ -8,14 +8,16 @@ import math
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
+from qos_async import frames
 from qos_async._io.inbox import Inbox
-from qos_async.frames import Numbers, to_arrow, to_pandas, to_polars
 from qos_async.frames.packages import Package, load
 from qos_async.models import Tick
 
-if TYPE_CHECKING:  # Optional packages.
+if TYPE_CHECKING:  # The first two are optional packages.
     import pandas as pd
     import polars as pl
+
+    from qos_async.frames import Numbers
 
 __all__ = ["Batches", "Frames"]
 
@@ -89,19 +91,25 @@ class Batches(Generic[T]):
             ModuleNotFoundError: Without polars; the message says how to install it.
             ValueError: Where one subscription mixes channels.
         """
-        return self._frames("polars", to_polars, numbers=numbers, explode=explode)
+        return self._frames(
+            "polars", frames.to_polars, numbers=numbers, explode=explode
+        )
 
     def to_pandas(
         self, *, numbers: Numbers = float, explode: bool = False
     ) -> Frames[pd.DataFrame]:
         """Iterate over pandas DataFrames instead; all else as in ``to_polars``."""
-        return self._frames("pandas", to_pandas, numbers=numbers, explode=explode)
+        return self._frames(
+            "pandas", frames.to_pandas, numbers=numbers, explode=explode
+        )
 
     def to_arrow(
         self, *, numbers: Numbers = float, explode: bool = False
     ) -> Frames[Any]:
         """Iterate over ``pyarrow.Table`` instead; all else as in ``to_polars``."""
-        return self._frames("pyarrow", to_arrow, numbers=numbers, explode=explode)
+        return self._frames(
+            "pyarrow", frames.to_arrow, numbers=numbers, explode=explode
+        )
 
     def _frames(
         self, package: Package, make: Callable[..., Any], **options: Any

@@ -9,16 +9,18 @@ from collections.abc import Awaitable, Callable
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeAlias
 
+from qos_async import frames
 from qos_async._core.queries import KLINES_MAX, Queries, Query, epoch
 from qos_async.enums import Adjustment, Interval
-from qos_async.frames import Numbers, to_arrow, to_pandas, to_polars
 from qos_async.frames.packages import Package, load
 from qos_async.models import Kline, N
 from qos_async.symbols import canonical
 
-if TYPE_CHECKING:  # Optional packages.
+if TYPE_CHECKING:  # The first two are optional packages.
     import pandas as pd
     import polars as pl
+
+    from qos_async.frames import Numbers
 
 __all__ = ["HistoryPages"]
 
@@ -124,15 +126,15 @@ class HistoryPages(Generic[N]):
             QosError: As the ``fetch_*`` verbs; what was read is kept for another call.
             ValueError: For a number that does not fit.
         """
-        return to_polars(await self._bars("polars"), numbers=numbers, kind=Kline)
+        return frames.to_polars(await self._bars("polars"), numbers=numbers, kind=Kline)
 
     async def to_pandas(self, *, numbers: Numbers = float) -> pd.DataFrame:
         """Make one pandas DataFrame; all else as in ``to_polars``."""
-        return to_pandas(await self._bars("pandas"), numbers=numbers, kind=Kline)
+        return frames.to_pandas(await self._bars("pandas"), numbers=numbers, kind=Kline)
 
     async def to_arrow(self, *, numbers: Numbers = float) -> Any:
         """Make one ``pyarrow.Table``; all else as in ``to_polars``."""
-        return to_arrow(await self._bars("pyarrow"), numbers=numbers, kind=Kline)
+        return frames.to_arrow(await self._bars("pyarrow"), numbers=numbers, kind=Kline)
 
     async def _bars(self, package: Package) -> list[Kline[N]]:
         load(package)

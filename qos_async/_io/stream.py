@@ -27,7 +27,7 @@ from qos_async._core.events import (
 from qos_async._core.link import LinkEvent
 from qos_async._core.queries import Query
 from qos_async._core.recovery import Recovery
-from qos_async._core.routes import Routes
+from qos_async._core.routes import Heard, Routes
 from qos_async._core.session import Session
 from qos_async._core.topics import Topic, in_order
 from qos_async._io.delivery import Delivery
@@ -41,7 +41,6 @@ from qos_async._io.subscription import Subscription
 from qos_async._io.tap import Tap
 from qos_async._io.transport import Ended, Transport
 from qos_async._io.wall import CALENDAR, Wall
-from qos_async._io.watchful import Heard
 from qos_async.config import Limits, Timing
 from qos_async.enums import LinkState
 from qos_async.errors import (
@@ -330,11 +329,8 @@ class Stream(Generic[N]):
 
     def heard(self, topic: Topic) -> Heard | None:
         """Tell what came of a topic; None while it is not live."""
-        if not self._session.registry.holds(topic):
-            return None
-        self._routes.count_topics()
-        route = self._routes.of(topic)
-        return Heard(route.ticks, route.tail[-1].received_at if route.tail else 0)
+        live = self._session.registry.holds(topic)
+        return self._routes.heard(topic) if live else None
 
     def close(self, inbox: Inbox) -> None:
         """Take everything away from ``inbox``; what waits in it stays."""

@@ -5,19 +5,32 @@ from __future__ import annotations
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable
 from types import TracebackType
-from typing import Any, Generic, Literal, Protocol, Self, TypeVar, overload
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Generic,
+    Literal,
+    Protocol,
+    Self,
+    TypeVar,
+    overload,
+)
 
 from qos_async._core.gaps import Dropped, Gap
-from qos_async._core.stale import Stale
+from qos_async._core.routes import Heard
 from qos_async._core.topics import Topic
 from qos_async._io.batches import Batches
 from qos_async._io.home import Home
 from qos_async._io.inbox import Inbox
-from qos_async._io.watchful import Heard, WatchfulEvents
 from qos_async.errors import ClosedError
-from qos_async.markets.timetable import Calendar, Timetable
 from qos_async.models import Tick
 from qos_async.stats import SubscriptionStats
+
+if (
+    TYPE_CHECKING
+):  # Loaded by who asks for ``Stale``: holidays and time zones come along.
+    from qos_async._core.stale import Stale
+    from qos_async.markets.timetable import Calendar
 
 __all__ = ["Source", "Subscription"]
 
@@ -225,6 +238,9 @@ class Subscription(Generic[T]):
         """
         if not stale:
             return _Events[T](self._inbox, self._wait)
+        from qos_async._io.watchful import WatchfulEvents  # noqa: PLC0415
+        from qos_async.markets.timetable import Timetable  # noqa: PLC0415
+
         return WatchfulEvents[T](
             self._inbox,
             self._wait,

@@ -7,27 +7,21 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
-from typing import Generic, NamedTuple, Self, TypeVar
+from typing import Generic, Self, TypeVar
 
 from qos_async._core.gaps import Dropped, Gap
+from qos_async._core.routes import Heard
 from qos_async._core.stale import Quiet, Stale
 from qos_async._core.topics import Topic
 from qos_async._io.inbox import Inbox
 from qos_async.enums import Session
 from qos_async.models import Tick
 
-__all__ = ["Heard", "WatchfulEvents"]
+__all__ = ["WatchfulEvents"]
 
 T = TypeVar("T", bound=Tick)
 
 _EVERY = 5.0  # Seconds between two looks.
-
-
-class Heard(NamedTuple):
-    """What came of a live topic: how many ticks, and when the last one (ns; or 0)."""
-
-    ticks: int
-    received_at: int
 
 
 class WatchfulEvents(Generic[T]):

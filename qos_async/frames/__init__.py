@@ -28,10 +28,38 @@ or None, as the type has it), a ``timestamp`` or ``received_at`` of 0 too. The s
 of a snapshot become columns such as ``pre_market_last_price``.
 """
 
-from qos_async.frames.for_arrow import schema, to_arrow
-from qos_async.frames.for_pandas import to_pandas
-from qos_async.frames.for_polars import to_polars
-from qos_async.frames.layout import columns
-from qos_async.frames.numbers import Numbers
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from qos_async.frames.for_arrow import schema, to_arrow
+    from qos_async.frames.for_pandas import to_pandas
+    from qos_async.frames.for_polars import to_polars
+    from qos_async.frames.layout import columns
+    from qos_async.frames.numbers import Numbers
 
 __all__ = ["Numbers", "columns", "schema", "to_arrow", "to_pandas", "to_polars"]
+
+_HOMES = {
+    "Numbers": "numbers",
+    "columns": "layout",
+    "schema": "for_arrow",
+    "to_arrow": "for_arrow",
+    "to_pandas": "for_pandas",
+    "to_polars": "for_polars",
+}
+
+
+def __getattr__(name: str) -> Any:
+    # Lazy, as the package above: every client can make frames, and few do.
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    home = importlib.import_module(f"{__name__}.{_HOMES[name]}")
+    value = globals()[name] = getattr(home, name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from qos_async._core.routes import Routes
+from qos_async._core.routes import Heard, Routes
 from qos_async._core.topics import Topic
 from qos_async.enums import Interval
 from qos_async.models import Depth, Kline, Snapshot, Trade
@@ -110,7 +110,7 @@ def test_the_bars_of_one_symbol_are_of_several_topics_so_nobody_has_all_of_them(
 def test_once_topics_are_counted_each_push_has_to_be_looked_at():
     routes: Routes[str] = Routes()
     routes.add(Topic("trade", "US:A"), "me")
-    routes.count_topics()
+    assert routes.heard(Topic("trade", "US:A")) == Heard(0, 0)
     assert not routes.audiences
     routes.add(Topic("trade", "US:B"), "me")
     assert not routes.audiences

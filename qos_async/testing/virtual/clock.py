@@ -109,6 +109,14 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         """Let time pass as a blocking call does: nothing runs meanwhile."""
         self._virtual.now += seconds
 
+    def finish(self) -> None:
+        """Cancel what is left, and close."""
+        self.on_step = None
+        for task in asyncio.all_tasks(self):
+            task.cancel()
+        self.run_until_complete(asyncio.sleep(0))
+        self.close()
+
     def _run_once(self) -> None:
         self.steps += 1
         now = self._virtual.now
@@ -169,8 +177,4 @@ def run(
         assert not unhandled, unhandled
         return result
     finally:
-        loop.on_step = None
-        for task in asyncio.all_tasks(loop):
-            task.cancel()
-        loop.run_until_complete(asyncio.sleep(0))
-        loop.close()
+        loop.finish()

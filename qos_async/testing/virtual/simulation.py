@@ -68,11 +68,7 @@ def simulate(
         assert not loop.unhandled, loop.unhandled
         return result
     finally:
-        loop.on_step = None
-        for task in asyncio.all_tasks(loop):
-            task.cancel()
-        loop.run_until_complete(asyncio.sleep(0))
-        loop.close()
+        loop.finish()
 
 
 @contextmanager
