@@ -26,9 +26,7 @@ from qos_async.errors import ClosedError
 from qos_async.models import Tick
 from qos_async.stats import SubscriptionStats
 
-if (
-    TYPE_CHECKING
-):  # Loaded by who asks for ``Stale``: holidays and time zones come along.
+if TYPE_CHECKING:  # They bring time zones along: loaded for whoever wants ``Stale``.
     from qos_async._core.stale import Stale
     from qos_async.markets.timetable import Calendar
 
