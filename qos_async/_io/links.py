@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import math
 import random
-from collections.abc import Callable, Sequence
-from typing import Any, Generic, NoReturn, Protocol, cast
+from collections.abc import Callable
+from typing import Any, Generic, NoReturn, cast
 
 import anyio
 from msgspec import Struct
 
 from qos_async._core.backoff import Backoff, Contention, Reproof
-from qos_async._core.events import Lost, Outcome, Remarked, Unreadable
+from qos_async._core.events import Lost
 from qos_async._core.link import LinkEvent
 from qos_async._core.session import Session
 from qos_async._core.text import refusal
-from qos_async._core.topics import CHANNELS, Push
 from qos_async._io import causes
 from qos_async._io.bell import Bell
+from qos_async._io.intake import Intake, Listener
+from qos_async._io.sockets import DialError, LinkClosed, Socket, Transport
 from qos_async._io.states import LinkStates
 from qos_async._io.tap import Tap
-from qos_async._io.transport import DialError, LinkClosed, Socket, Transport
 from qos_async.config import Limits, Timing
 from qos_async.errors import (
     AuthenticationError,
@@ -33,35 +32,9 @@ from qos_async.errors import (
 )
 from qos_async.models import N
 
-__all__ = ["Links", "Listener"]
+__all__ = ["Links"]
 
-_log = logging.getLogger("qos_async.stream")
-
-# Buffered frames come without suspending; let readers run too. Twice as many gain less
-# than a twentieth, half as many cost that.
-_FAIRNESS = 128
-_QUIET = 60.0
 _SLOT_LINGERS = 120.0
-
-
-class Listener(Protocol):
-    """Who is told what comes over the links. Called synchronously; never waits."""
-
-    def on_pushes(self, pushes: Sequence[Push[Any]]) -> None:
-        """Ticks came."""
-        ...
-
-    def on_time(self) -> None:
-        """Time passed: called before anything is decided by the clock."""
-        ...
-
-    def on_outcome(self, outcome: Outcome) -> None:
-        """Something that was said was decided.
-
-        Raises:
-            QosError: If it ends the stream for good.
-        """
-        ...
 
 
 class _Ending(Struct, frozen=True):
@@ -113,7 +86,7 @@ class Links(Generic[N]):
         self._chance = chance
         self._live: _Live | None = None
         self._refused_since = math.inf
-        self._grumble, self._hearsay = _Hush(), _Hush()
+        self._intake = Intake(session, listener, ring=self.work.ring, tap=tap)
 
     async def run(self) -> NoReturn:
         """Keep a link open until that is pointless.
@@ -218,91 +191,18 @@ class Links(Generic[N]):
     async def _listen(self, live: _Live) -> TransportError:
         try:
             with live.scope:
-                await self._read(live)
+                await self._intake.read(
+                    live.socket, opened=self._opened, crashed=live.crashed
+                )
         except TransportError as exc:
             return exc
         if live.crash is not None:
             raise live.crash
         return LinkClosed(live.severed, cause=live.cause)
 
-    # Frames in
-
-    async def _read(self, live: _Live) -> NoReturn:
-        receive, session = live.socket.receive, self._session
-        clock = asyncio.get_running_loop().time
-        frames: Sequence[bytes] = ()
-        start = held = 0
-        is_open = False
-        while True:
-            if start == len(frames):
-                frames, start = await receive(), 0
-            # One at a time until the server has said something sensible: only then the
-            # link is open.
-            most = _FAIRNESS - held if is_open else 1
-            part = frames[start : start + most]
-            start, held = start + len(part), held + len(part)
-            self._hear(part, clock())
-            if session.proven and not is_open:
-                is_open = True
-                session.stats.links += 1
-                self.states.move(LinkEvent.OPENED)
-                live.socket.listen(self._taker(live, clock))
-            if held >= _FAIRNESS or not is_open:
-                held = 0
-                await asyncio.sleep(0)
-
-    def _taker(
-        self, live: _Live, clock: Callable[[], float]
-    ) -> Callable[[Sequence[bytes]], bool]:
-        """Make what takes in frames within the transport, if all of them are pushes."""
-
-        def take(frames: Sequence[bytes]) -> bool:
-            try:
-                return self._hear_pushes(frames, clock())
-            except Exception as exc:  # noqa: BLE001 - raised by the task that reads
-                live.crash = exc
-                live.scope.cancel()
-                return True
-
-        return take
-
-    def _hear(self, frames: Sequence[bytes], now: float) -> None:
-        if not self._hear_pushes(frames, now):
-            self._count(frames, plain=False)
-            for data in frames:
-                self._take(self._session.receive(data, now))
-
-    def _hear_pushes(self, frames: Sequence[bytes], now: float) -> bool:
-        pushes = self._session.receive_pushes(frames, now)
-        if not pushes:
-            return False
-        self._count(frames, plain=True)
-        self._session.proven = True
-        self._listener.on_pushes(pushes)
-        return True
-
-    def _count(self, frames: Sequence[bytes], *, plain: bool) -> None:
-        stats = self._session.stats
-        stats.frames_received += len(frames)
-        size = sum(map(len, frames))
-        stats.bytes_received += size
-        if self._tap is not None:
-            self._tap.frames(frames, size, plain=plain)
-
-    def _take(self, event: Any) -> None:
-        if event is None:
-            self.work.ring()
-        elif type(event) in CHANNELS:
-            self._listener.on_pushes([event])
-        elif isinstance(event, Unreadable):
-            count = self._session.stats.unreadable
-            self._grumble.say("%s (skipped; %d such so far)", event.reason, count)
-            self.work.ring()
-        elif isinstance(event, Remarked):
-            self._hearsay.say("the server says: %s", event.message)
-        else:
-            self._listener.on_outcome(event)
-            self.work.ring()
+    def _opened(self) -> None:
+        self._session.stats.links += 1
+        self.states.move(LinkEvent.OPENED)
 
     # Time, and frames out
 
@@ -354,20 +254,9 @@ class _Live:
         self.severed = self.cause = ""
         self.crash: Exception | None = None
 
-
-class _Hush:
-    """Writes a warning, then none for a minute."""
-
-    __slots__ = ("_until",)
-
-    def __init__(self) -> None:
-        self._until = -math.inf
-
-    def say(self, text: str, *words: object) -> None:
-        now = _now()
-        if now >= self._until:
-            self._until = now + _QUIET
-            _log.warning(text, *words)
+    def crashed(self, crash: Exception) -> None:
+        self.crash = crash
+        self.scope.cancel()
 
 
 def _now() -> float:

@@ -36,10 +36,10 @@ from qos_async._io.inbox import Inbox
 from qos_async._io.links import Links
 from qos_async._io.observer import Observer
 from qos_async._io.questions import Questions
+from qos_async._io.sockets import Ended, Transport
 from qos_async._io.states import LinkStates
 from qos_async._io.subscription import Subscription
 from qos_async._io.tap import Tap
-from qos_async._io.transport import Ended, Transport
 from qos_async._io.wall import CALENDAR, Wall
 from qos_async.config import Limits, Timing
 from qos_async.enums import LinkState

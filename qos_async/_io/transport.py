@@ -1,4 +1,4 @@
-"""The socket the stream speaks through."""
+"""The links of the stream, by aiohttp."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import contextlib
 import time
 from collections.abc import Callable, Sequence
 from ssl import SSLContext
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import aiohttp
 import anyio
@@ -20,24 +20,16 @@ from qos_async._io.pace import Pace
 from qos_async._io.retry import retry_after
 from qos_async._io.secret import Secret
 from qos_async._io.sessions import RedirectRefusedError, SessionLease, on_answered
+from qos_async._io.sockets import DialError, LinkClosed, Socket
 from qos_async._io.splitter import Batch, Splitter, put_in_front
 from qos_async.config import Timing
 from qos_async.errors import (
     AuthenticationError,
-    ConnectError,
     QosError,
     TransportError,
 )
 
-__all__ = [
-    "MAX_FRAME",
-    "AiohttpTransport",
-    "DialError",
-    "Ended",
-    "LinkClosed",
-    "Socket",
-    "Transport",
-]
+__all__ = ["MAX_FRAME", "AiohttpTransport"]
 
 MAX_FRAME = 16 * 1024 * 1024
 """Bytes; ten symbols times a thousand klines is about 1.2 MB in one reply."""
@@ -46,101 +38,6 @@ _DATA = (aiohttp.WSMsgType.TEXT, aiohttp.WSMsgType.BINARY)
 _REFUSED_KEY = frozenset([400, 401, 403])
 _BAD_REQUEST = 400
 _NO_STATUS = 1005
-
-
-class DialError(ConnectError):
-    """A link could not be opened.
-
-    Attributes:
-        retry_after: Seconds the server asked to wait.
-        final: Whether trying again is pointless or unsafe.
-        distrusted: Whether that is because the server could not prove who it is.
-        cause: Why, in a word of ``causes``.
-    """
-
-    def __init__(
-        self,
-        message: str,
-        *,
-        retry_after: float = 0.0,
-        final: bool = False,
-        distrusted: bool = False,
-        cause: str = causes.UNREACHABLE,
-    ) -> None:
-        super().__init__(message)
-        self.retry_after = retry_after
-        self.final = final
-        self.distrusted = distrusted
-        self.cause = cause
-
-
-class LinkClosed(TransportError):  # noqa: N818 - an ending, not always a fault
-    """A link ended.
-
-    Attributes:
-        code: The server's close code; None if the connection just ended.
-        cause: Why, in a word of ``causes``; by default as the code says.
-    """
-
-    def __init__(
-        self, message: str, *, code: int | None = None, cause: str | None = None
-    ) -> None:
-        super().__init__(message)
-        self.code = code
-        self.cause = causes.closed(code) if cause is None else cause
-
-
-class Ended(Exception):  # noqa: N818 - an ending, and no fault at all
-    """There is nothing to come any more, and no other link: all may end well."""
-
-
-class Socket(Protocol):
-    """An open link that carries whole frames."""
-
-    async def receive(self) -> Sequence[bytes]:
-        """Wait for the next frames, one at least: what has come together, in order.
-
-        Raises:
-            LinkClosed: When there is none to come.
-            Ended: When there never will be.
-        """
-        ...
-
-    def listen(self, take: Callable[[Sequence[bytes]], bool]) -> None:
-        """Offer frames as they come to somebody who takes them without waiting.
-
-        Only while ``receive`` is awaited, and in order. Frames that are not taken come
-        from there, and so may all: a socket that knows no shorter way does nothing.
-
-        Args:
-            take: Tells whether it has taken them.
-        """
-        ...
-
-    async def send(self, frame: bytes) -> None:
-        """Send a text frame.
-
-        Raises:
-            TransportError: If it could not be sent in time.
-        """
-        ...
-
-    async def close(self, *, polite: bool) -> None:
-        """Be rid of the connection, after a goodbye if ``polite``; never raises."""
-        ...
-
-
-class Transport(Protocol):
-    """Something that opens links."""
-
-    async def dial(self) -> Socket:
-        """Open one link.
-
-        Raises:
-            DialError: If the network failed or the server would not have it.
-            AuthenticationError: If the server refused the key.
-        """
-        ...
 
 
 class AiohttpTransport:

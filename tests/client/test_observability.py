@@ -22,7 +22,7 @@ from qos_async import (
     Timing,
 )
 from qos_async._core.queries import Queries
-from qos_async._io.transport import DialError
+from qos_async._io.sockets import DialError
 from qos_async.errors import TransportError
 from qos_async.sim import Simulator
 from tests.canary import assert_absent

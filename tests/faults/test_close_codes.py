@@ -18,7 +18,7 @@ from qos_async import (
     LinkState,
     Trade,
 )
-from qos_async._io.transport import DialError
+from qos_async._io.sockets import DialError
 from tests.peers import Network, Peer, opened, trade
 
 pytestmark = pytest.mark.virtual_time

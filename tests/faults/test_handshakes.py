@@ -18,7 +18,7 @@ from msgspec.structs import replace
 
 from qos_async import Client, ConnectError, LinkState, QosError, Timing, TransportError
 from qos_async._io.retry import retry_after
-from qos_async._io.transport import DialError
+from qos_async._io.sockets import DialError
 from tests.canary import assert_absent
 from tests.io.servers import serving
 from tests.io.test_transport import dialling

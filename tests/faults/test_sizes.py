@@ -15,7 +15,8 @@ from aiohttp import web
 
 from qos_async import ConnectError, DecodeError, QosError, TransportError
 from qos_async._io.http import BODY_MAX
-from qos_async._io.transport import MAX_FRAME, LinkClosed
+from qos_async._io.sockets import LinkClosed
+from qos_async._io.transport import MAX_FRAME
 from tests.canary import assert_absent
 from tests.faults.test_handshakes import Talk, client_of, listening
 from tests.io.servers import serving

@@ -17,7 +17,7 @@ from qos_async import (
     Limits,
     LinkState,
 )
-from qos_async._io.transport import DialError
+from qos_async._io.sockets import DialError
 from qos_async.testing.virtual import block
 from tests.peers import Network, Peer, opened, trade
 

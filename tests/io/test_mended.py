@@ -17,7 +17,7 @@ from qos_async import (
     RejectedError,
     Trade,
 )
-from qos_async._io.transport import DialError
+from qos_async._io.sockets import DialError
 from tests.peers import Network, kline, opened, trade
 
 pytestmark = [pytest.mark.virtual_time, pytest.mark.usefixtures("way_in")]

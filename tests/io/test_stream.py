@@ -421,7 +421,7 @@ async def test_so_does_one_that_shows_within_the_transport(caplog):
     net = Network()
     async with opened(net) as client, client.watch_trades("US:AAPL") as trades:
         await asyncio.sleep(1)  # The link waits for the next frame.
-        client._stream._links._listener = None  # type: ignore[assignment]
+        client._stream._links._intake._listener = None  # type: ignore[assignment]
         net.peers[0].push(trade(1))
         with pytest.raises(QosError, match="internal error"):
             await within(60, anext(trades))

@@ -19,12 +19,8 @@ from qos_async import AuthenticationError, ClosedError, Timing, TransportError
 from qos_async._io import transport as transport_module
 from qos_async._io.secret import Secret
 from qos_async._io.sessions import SessionLease
-from qos_async._io.transport import (
-    AiohttpTransport,
-    DialError,
-    LinkClosed,
-    Socket,
-)
+from qos_async._io.sockets import DialError, LinkClosed, Socket
+from qos_async._io.transport import AiohttpTransport
 from qos_async.sim.blast import text_frame
 from tests.canary import assert_absent
 from tests.io.servers import serving
