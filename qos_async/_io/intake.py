@@ -74,7 +74,7 @@ class Intake(Generic[N]):
         socket: Socket,
         *,
         opened: Callable[[], None],
-        crashed: Callable[[Exception], None],
+        crashed: Callable[[BaseException], None],
     ) -> NoReturn:
         """Read a link to its end.
 
@@ -110,14 +110,14 @@ class Intake(Generic[N]):
                 await asyncio.sleep(0)
 
     def _taker(
-        self, clock: Callable[[], float], crashed: Callable[[Exception], None]
+        self, clock: Callable[[], float], crashed: Callable[[BaseException], None]
     ) -> Callable[[Sequence[bytes]], bool]:
         """Make what takes in frames within the transport, if all of them are pushes."""
 
         def take(frames: Sequence[bytes]) -> bool:
             try:
                 return self._hear_pushes(frames, clock())
-            except Exception as exc:  # noqa: BLE001 - raised by the task that reads
+            except BaseException as exc:  # noqa: BLE001 - raised by the task that reads
                 crashed(exc)
                 return True
 

@@ -194,10 +194,10 @@ class Links(Generic[N]):
                 await self._intake.read(
                     live.socket, opened=self._opened, crashed=live.crashed
                 )
+            if live.crash is not None:
+                raise live.crash
         except TransportError as exc:
             return exc
-        if live.crash is not None:
-            raise live.crash
         return LinkClosed(live.severed, cause=live.cause)
 
     def _opened(self) -> None:
@@ -252,9 +252,9 @@ class _Live:
         self.socket = socket
         self.scope = anyio.CancelScope()
         self.severed = self.cause = ""
-        self.crash: Exception | None = None
+        self.crash: BaseException | None = None
 
-    def crashed(self, crash: Exception) -> None:
+    def crashed(self, crash: BaseException) -> None:
         self.crash = crash
         self.scope.cancel()
 

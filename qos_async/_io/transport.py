@@ -109,7 +109,8 @@ class AiohttpTransport:
             with anyio.fail_after(self._timing.connect_timeout):
                 with on_answered(quicken):
                     ws = await _connect(session, url, headers, self._options)
-            splitter = splitters[-1] if splitters else None
+            # Timers that were cancelled hold on to ``quicken``, for minutes perhaps.
+            splitter = splitters.pop() if splitters else None
             return _AiohttpSocket(ws, splitter, self._timing, self._secret, pace)
         except RedirectRefusedError as exc:
             return self._moved(str(exc))
@@ -254,6 +255,8 @@ class _AiohttpSocket:
         )
 
     async def close(self, *, polite: bool) -> None:
+        if self._splitter is not None:
+            self._splitter.take = None
         # aiohttp's close waits for an answer after each message that comes, so on a
         # busy link for ever. Cancelling it lets go of the socket; which stays open for
         # as long as the other side does not take what is unsent, and in TLS for half a

@@ -16,7 +16,7 @@ from qos_async._core.pacing import Pacer
 from qos_async._core.registry import Registry
 from qos_async._core.requests import Requests
 from qos_async._core.speaker import Speaker
-from qos_async._io import links
+from qos_async._io import intake
 from qos_async._io.inbox import Inbox
 from qos_async._io.stream import Stream
 from qos_async.config import Timing
@@ -163,7 +163,7 @@ MUTANTS = [
     Mutant("the backoff starts anew", Backoff, "failed", _resets, "I14 "),
     Mutant("a reader's topics stay", Stream, "close", _stays, "I(1|16) "),
     Mutant(
-        "the loop is held", links, "_FAIRNESS", lambda _: 10**9, "I17 ", range(4, 5)
+        "the loop is held", intake, "_FAIRNESS", lambda _: 10**9, "I17 ", range(4, 5)
     ),
 ]
 

@@ -429,6 +429,28 @@ async def test_so_does_one_that_shows_within_the_transport(caplog):
     assert "bug in qos_async" in caplog.text
 
 
+@pytest.mark.parametrize("number", [1, 200])
+async def test_an_error_of_the_network_ends_the_link_wherever_it_comes_up(
+    monkeypatch, number
+):
+    net = Network()
+    async with opened(net) as client, client.watch_trades("US:AAPL") as trades:
+        await asyncio.sleep(1)
+        intake = client._stream._links._intake
+
+        def lose(frames: list[bytes], *, plain: bool) -> None:
+            monkeypatch.undo()
+            raise TransportError("cut by a test")
+
+        monkeypatch.setattr(intake, "_count", lose)
+        net.peers[0].push(*[trade(1)] * number)
+        peer = await net.link(1)
+        await peer.hear("T")
+        await asyncio.sleep(1)
+        peer.push(trade(2))
+        assert (await within(60, anext(trades))).price == 2
+
+
 # Draining
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import re
+import weakref
 from base64 import b64encode
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from hashlib import sha1
 from typing import Any
@@ -155,6 +157,31 @@ async def test_a_server_has_to_wait_for_as_long_as_nobody_reads():
             n % 10_000 for n in range(count)
         ]
         await socket.close(polite=True)
+
+
+@pytest.mark.fault("I16")
+@pytest.mark.parametrize("polite", [True, False])
+async def test_a_link_that_was_closed_holds_on_to_nobody(polite):
+    # As long as this is due first, the loop keeps timers that were cancelled.
+    due = asyncio.get_running_loop().call_later(60, int)
+
+    async def talk(ws: web.WebSocketResponse) -> None:
+        await linger(ws)
+
+    def take(frames: Sequence[bytes]) -> bool:
+        return False
+
+    async with talking(talk) as transport:
+        socket = await transport.dial()
+        socket.listen(take)
+        held = weakref.ref(take), weakref.ref(socket)
+        await socket.close(polite=polite)
+        del take
+        assert held[0]() is None
+        del socket
+        gc.collect()
+        assert held[1]() is None
+    due.cancel()
 
 
 @pytest.mark.fault("P13", "P14")
