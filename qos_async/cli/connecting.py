@@ -28,6 +28,10 @@ __all__ = [
 ]
 
 
+_ABOUT_SYMBOLS = ("symbol", "product", "codes", "产品")
+"""What a plan limits beside the pace, as the client and the service call it."""
+
+
 class UsageError(Exception):
     """What was asked for cannot be; the sentence says what to type instead."""
 
@@ -84,7 +88,7 @@ async def connect(arguments: Any, **options: Any) -> AsyncGenerator[Client[Any]]
         UsageError: If an address or another option cannot be right.
         AuthenticationError: If there is no key.
     """
-    from qos_async import AuthenticationError, LimitError  # noqa: PLC0415 - heavy
+    from qos_async import QosError  # noqa: PLC0415 - heavy
 
     async with reach(arguments) as settings:
         for warning in settings.warnings:
@@ -92,23 +96,46 @@ async def connect(arguments: Any, **options: Any) -> AsyncGenerator[Client[Any]]
         try:
             async with make_client(settings, **options) as client:
                 yield client
-        except AuthenticationError as error:
-            if settings.key:
-                error.add_note(f"the key came from {settings.origins['key']}")
+        except (QosError, ExceptionGroup) as error:
+            first = _first(error)
+            if advice := _advice(first, settings):
+                first.add_note(advice)
             raise
-        except LimitError as error:
-            error.add_note(_about_the_plan(error))
-            raise
+
+
+def _advice(error: BaseException, settings: Settings) -> str:
+    """Say what an error has to do with what was asked for; empty if nothing."""
+    from qos_async import (  # noqa: PLC0415 - heavy
+        AuthenticationError,
+        ConnectError,
+        LimitError,
+    )
+    from qos_async.cli.settings import bare  # noqa: PLC0415 - heavy
+
+    match error:
+        case AuthenticationError() if settings.key:
+            return f"the key came from {settings.origins['key']}"
+        case ConnectError() if settings.proxy:
+            origin = settings.origins["proxy"]
+            return (
+                f"the way leads through the proxy {bare(settings.proxy)}, from {origin}"
+            )
+        case LimitError():
+            return _about_the_plan(error)
+        case _:
+            return ""
 
 
 def _about_the_plan(error: LimitError) -> str:
-    # An HTTP path says what was asked; the server's no is about the pace, then.
-    if error.operation.startswith("/") and "symbol" not in error.message.lower():
+    words = error.message.lower()
+    if any(word in words for word in _ABOUT_SYMBOLS):
+        return "if your plan allows more, say so: --symbols-limit N"
+    if error.operation.startswith("/"):  # An HTTP path: it is about the pace, then.
         return (
             "wait a minute; --requests-limit N says how many HTTP requests a minute "
             "your plan allows"
         )
-    return "if your plan allows more, say so: --symbols-limit N"
+    return ""
 
 
 @asynccontextmanager
@@ -211,8 +238,7 @@ def _told(error: BaseException) -> int:
     from qos_async import AuthenticationError, QosError  # noqa: PLC0415 - heavy
     from qos_async.cli.settings import SettingsError  # noqa: PLC0415 - heavy
 
-    while within := getattr(error, "exceptions", None):  # Of a task group.
-        error = within[0]
+    error = _first(error)
     if not isinstance(error, (QosError, SettingsError, UsageError)):
         raise error
     notes = getattr(error, "__notes__", ())
@@ -220,6 +246,12 @@ def _told(error: BaseException) -> int:
     if isinstance(error, AuthenticationError):
         return exits.KEY_REFUSED
     return exits.FAILED if isinstance(error, QosError) else exits.USAGE
+
+
+def _first(error: BaseException) -> BaseException:
+    while within := getattr(error, "exceptions", None):  # Of a task group.
+        error = within[0]
+    return error
 
 
 def _check(arguments: Any) -> None:

@@ -9,13 +9,13 @@ import time
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
-from urllib.parse import urlsplit
 
 from msgspec.structs import replace
 
 from qos_async import (
     AuthenticationError,
     Client,
+    ConnectError,
     LimitError,
     Limits,
     QosError,
@@ -28,7 +28,7 @@ from qos_async.cli.checks import Check, Report, milliseconds, password_of
 from qos_async.cli.commands.doctor import Arguments
 from qos_async.cli.connecting import UsageError, make_client, reach, run_async
 from qos_async.cli.probes import endpoints, probe
-from qos_async.cli.settings import Settings, SettingsError, config_path
+from qos_async.cli.settings import Settings, SettingsError, bare, config_path
 
 __all__ = ["run_doctor"]
 
@@ -38,6 +38,7 @@ _PATIENCE = 15.0
 _TIMING = Timing(connect_timeout=5.0, request_timeout=5.0, close_timeout=0.5)
 _PACKAGES = ("aiohttp", "msgspec", "anyio", "tenacity")
 _PROXIES = ("HTTPS_PROXY", "HTTP_PROXY", "WSS_PROXY", "WS_PROXY", "ALL_PROXY")
+_SET_PROXY = "set QOS_PROXY or --proxy to http://HOST:PORT"
 _AFAR = 2.0
 
 
@@ -87,9 +88,11 @@ async def _follow_the_way(settings: Settings, report: Report) -> None:
 
 
 async def _ask(client: Client[Any], settings: Settings, report: Report) -> None:
-    origin = settings.origins["key"]
-    over_http = await _over_http(client, report)
-    over_stream = await _over_stream(client, report, key_is_good=over_http is True)
+    origin, proxy = settings.origins["key"], settings.proxy
+    over_http = await _over_http(client, report, proxy=proxy)
+    over_stream = await _over_stream(
+        client, report, key_is_good=over_http is True, proxy=proxy
+    )
     report.tell(_clock(client))
     if over_http or over_stream:
         report.tell(Check("key", "ok", f"accepted; it came from {origin}"))
@@ -101,14 +104,16 @@ async def _ask(client: Client[Any], settings: Settings, report: Report) -> None:
         report.tell(Check("key", "failed", f"refused; it came from {origin}", hint))
 
 
-async def _over_http(client: Client[Any], report: Report) -> bool | None:
+async def _over_http(
+    client: Client[Any], report: Report, *, proxy: str | None
+) -> bool | None:
     """Ask once; give whether the key is good, None if that cannot be told."""
     begun_at = time.monotonic()
     try:
         async with asyncio.timeout(_PATIENCE):
             await client.fetch_snapshots(_SYMBOL)
     except (QosError, TimeoutError) as error:
-        report.tell(_failure("http", error))
+        report.tell(_failure("http", error, proxy))
         return _verdict(error)
     took = milliseconds(time.monotonic() - begun_at)
     report.tell(Check("http", "ok", f"a question was answered in {took}"))
@@ -116,7 +121,7 @@ async def _over_http(client: Client[Any], report: Report) -> bool | None:
 
 
 async def _over_stream(
-    client: Client[Any], report: Report, *, key_is_good: bool
+    client: Client[Any], report: Report, *, key_is_good: bool, proxy: str | None
 ) -> bool | None:
     begun_at = time.monotonic()
     try:
@@ -128,7 +133,7 @@ async def _over_stream(
             async with client.watch_snapshots(_SYMBOL):
                 pass  # The yes tells the server's time.
     except (QosError, TimeoutError) as error:
-        failure = _failure("websocket", error)
+        failure = _failure("websocket", error, proxy)
         if key_is_good and isinstance(error, AuthenticationError):
             hint = "the key is good over HTTP: does another program hold the plan's "
             failure = replace(failure, hint=f"{hint}only connection?")
@@ -141,7 +146,7 @@ async def _over_stream(
     return True
 
 
-def _failure(name: str, error: Exception) -> Check:
+def _failure(name: str, error: Exception, proxy: str | None) -> Check:
     match error:
         case AuthenticationError():
             hint = "see the key, below"
@@ -149,11 +154,25 @@ def _failure(name: str, error: Exception) -> Check:
             hint = "the plan allows no more: wait a minute, and stop other programs"
         case RejectedError():
             hint = "the service was reached and said no"
+        case ConnectError() if proxy and "proxy that answered" in str(error):
+            hint = _about_the_proxy(str(error))
         case QosError():
             hint = "see what failed above; if nothing did, try again in a minute"
         case _:
             return Check(name, "failed", f"no answer within {_PATIENCE:g} s")
     return Check(name, "failed", str(error), hint)
+
+
+def _about_the_proxy(words: str) -> str:
+    if "HTTP 407" in words:
+        return (
+            "the proxy wants a user and a password, or other ones: set QOS_PROXY to "
+            "http://USER:PASSWORD@HOST:PORT"
+        )
+    return (
+        "that was the proxy, not the service: ask whoever runs it to let this address "
+        "through, or leave the proxy out"
+    )
 
 
 def _verdict(error: Exception) -> bool | None:
@@ -212,20 +231,14 @@ def _plan(limits: Limits) -> Check:
 
 def _proxies(settings: Settings) -> Check:
     if settings.proxy:
-        return Check("proxy", "ok", f"{_bare(settings.proxy)} is used")
+        where, origin = bare(settings.proxy), settings.origins["proxy"]
+        if "://" not in settings.proxy:
+            says = f"{where} has no scheme; it came from {origin}"
+            return Check("proxy", "failed", says, f"write http://{where}")
+        return Check("proxy", "ok", f"{where} is used; it came from {origin}")
     names = [name for one in _PROXIES for name in (one, one.lower())]
-    found = [f"{n}={_bare(os.environ[n])}" for n in names if os.environ.get(n)]
+    found = [f"{n}={bare(os.environ[n])}" for n in names if os.environ.get(n)]
     if not found:
         return Check("proxy", "ok", "none")
     says = f"{', '.join(found)} in the environment, not used"
-    return Check("proxy", "ok", says, "if it is needed, set QOS_PROXY or --proxy")
-
-
-def _bare(url: str) -> str:
-    """Give scheme, host and port; whatever else is in a URL may be secret."""
-    try:
-        parts = urlsplit(url)
-        port = f":{parts.port}" if parts.port else ""
-    except ValueError:
-        return "(not a URL)"
-    return f"{parts.scheme}://{parts.hostname}{port}" if parts.hostname else "(no URL)"
+    return Check("proxy", "ok", says, f"if it is needed, {_SET_PROXY}")

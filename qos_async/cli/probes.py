@@ -56,7 +56,7 @@ async def probe(endpoint: Endpoint, tell: Tell) -> None:
     elif endpoint.secure:
         await _shake_hands(endpoint, where, tell)
     elif endpoint.proxy:
-        tell(Check("tls", "skipped", f"it is spoken through the proxy {where}"))
+        tell(Check("tls", "skipped", f"it is spoken through the proxy http://{where}"))
     else:
         tell(Check("tls", "skipped", f"{where} is addressed without TLS"))
 
@@ -95,7 +95,8 @@ async def _connect(endpoint: Endpoint, where: str, tell: Tell) -> bool:
             if isinstance(error, ConnectionRefusedError)
             else "a firewall or the network in between may not let it through"
         )
-        tell(Check("tcp", "failed", f"{where}: {_words(error)}", f"{hint}: {_OUT}"))
+        out = _PROXY if endpoint.proxy else _OUT
+        tell(Check("tcp", "failed", f"{where}: {_words(error)}", f"{hint}: {out}"))
         return False
     took = milliseconds(time.monotonic() - begun_at)
     tell(Check("tcp", "ok", f"{where} connected in {took}"))
@@ -160,4 +161,5 @@ def _words(error: Exception) -> str:
     return str(getattr(error, "strerror", None) or type(error).__name__)
 
 
+_PROXY = "this is the proxy: see that it runs, and that its address is right"
 _OUT = "if only a proxy leads out, name it with QOS_PROXY or --proxy"

@@ -5,17 +5,18 @@ from __future__ import annotations
 import asyncio
 import errno
 import sys
+from contextlib import aclosing
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-from qos_async import Gap, Subscription, Timing, Trade, frames
+from qos_async import Dropped, Gap, Timing, Trade, frames
 from qos_async.cli import exits
 from qos_async.cli.commands import convert as converting
 from qos_async.cli.commands import record as recording
 from qos_async.cli.commands import replay as replaying
 from qos_async.cli.connecting import UsageError, connect, run_async
+from qos_async.cli.refusals import Refusals
 from qos_async.cli.stream import topics_of
 from qos_async.cli.wording import gaps_line, stamp
 from qos_async.recordings import Converted, Recorder, RecordingError, convert
@@ -61,11 +62,13 @@ async def _record(arguments: recording.Arguments, made: list[Recorder]) -> None:
     ) as client:
         made.append(recorder)
         await client.connect()
-        async with client.watch(*topics) as ticks:
-            _tell(
-                f"{_count(len(topics), 'topic')} to {arguments.output}; Ctrl-C ends it"
-            )
-            reading = asyncio.create_task(_read(ticks))
+        async with aclosing(client.watch(*topics)) as ticks:
+            refusals = Refusals(client, topics, ticks, _note)
+            await refusals.hear()
+            if taken := len(ticks.topics):
+                _tell(f"{_count(taken, 'topic')} to {arguments.output}; Ctrl-C ends it")
+            silent = {topic.symbol for topic in ticks.topics}
+            reading = asyncio.create_task(_read(refusals, silent))
             stopping = asyncio.create_task(stopped.wait())
             try:
                 await asyncio.wait(
@@ -76,6 +79,8 @@ async def _record(arguments: recording.Arguments, made: list[Recorder]) -> None:
             finally:
                 stopping.cancel()
                 reading.cancel()
+                if silent:
+                    _note(f"nothing came of {', '.join(sorted(silent))}")
             if recorder.error is not None:
                 raise recorder.error
             if reading.done():
@@ -86,10 +91,12 @@ def _count(count: int, what: str) -> str:
     return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
-async def _read(ticks: Subscription[Any]) -> None:
-    async for event in ticks.events():
+async def _read(refusals: Refusals, silent: set[str]) -> None:
+    async for event in refusals.events():
         if isinstance(event, Gap):
-            _tell(f"{stamp()} gap: {gaps_line([event])}: {event.reason}")
+            _note(f"gap: {gaps_line([event])}: {event.reason}")
+        elif not isinstance(event, Dropped):
+            silent.discard(event.symbol)
 
 
 def _tell_recorded(recorder: Recorder) -> None:
@@ -177,6 +184,10 @@ async def _serve(server: ReplayServer) -> None:
         await server.close(reason="the recording has ended")
         pushed = sum(server.pushed.values())
     _tell(f"the recording has ended; {pushed} pushes went out")
+
+
+def _note(text: str) -> None:
+    _tell(f"{stamp()} {text}")
 
 
 def _tell(text: str) -> None:

@@ -8,6 +8,7 @@ import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
+from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Struct
@@ -15,7 +16,15 @@ from msgspec.structs import replace
 
 from qos_async.config import Limits
 
-__all__ = ["Asked", "Settings", "SettingsError", "config_path", "read_file", "resolve"]
+__all__ = [
+    "Asked",
+    "Settings",
+    "SettingsError",
+    "bare",
+    "config_path",
+    "read_file",
+    "resolve",
+]
 
 _FOLDER, _FILE = "qos-async", "config.toml"
 _ENTRIES: dict[str, type] = {
@@ -142,6 +151,19 @@ def read_file(path: Path) -> Settings:
         origins={name: str(path) for name in entries},
         warnings=_open_to_others(path) if "key" in entries else (),
     )
+
+
+def bare(url: str) -> str:
+    """Give scheme, host and port; whatever else is in an address may be secret."""
+    try:
+        parts = urlsplit(url if "://" in url else f"//{url}")
+        port = f":{parts.port}" if parts.port else ""
+    except ValueError:
+        return "(not a URL)"
+    if not parts.hostname:
+        return "(no URL)"
+    scheme = f"{parts.scheme}://" if parts.scheme else ""
+    return f"{scheme}{parts.hostname}{port}"
 
 
 _Fail = Callable[[str, str, str], SettingsError]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import sys
+from contextlib import AsyncExitStack
 
 from qos_async.cli import exits
 from qos_async.cli.commands.sim import Arguments
@@ -16,17 +17,19 @@ __all__ = ["run_sim"]
 _GLANCE = 0.2
 
 
+class _PortError(Exception):
+    """The port cannot be had; the sentence says what to type instead."""
+
+
 def run_sim(arguments: Arguments) -> int:
     """Serve until somebody has enough; that is how this is meant to end."""
     sim = Simulator(port=arguments.port, seed=arguments.seed, speed=arguments.speed)
     try:
-        asyncio.run(_serve(sim))
+        asyncio.run(_serve(sim, arguments.port))
     except (KeyboardInterrupt, asyncio.CancelledError):
         pass
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        print(f"qos sim: {_problem(error, arguments.port)}", file=sys.stderr)
+    except _PortError as error:
+        print(f"qos sim: {error}", file=sys.stderr)
         return exits.FAILED
     print(
         f"\n{len(sim.frames)} frames and {len(sim.requests)} requests came in, "
@@ -36,9 +39,13 @@ def run_sim(arguments: Arguments) -> int:
     return exits.OK
 
 
-async def _serve(sim: Simulator) -> None:
+async def _serve(sim: Simulator, port: int) -> None:
     end_on_sigterm()
-    async with sim:
+    async with AsyncExitStack() as stack:
+        try:
+            await stack.enter_async_context(sim)
+        except OSError as error:
+            raise _PortError(_problem(error, port)) from None
         print("listening; Ctrl-C stops it. For the client:", file=sys.stderr)
         print(f"export QOS_HTTP_URL={sim.http_url}")
         print(f"export QOS_STREAM_URL={sim.stream_url}")

@@ -16,11 +16,8 @@ from qos_async import (
     Gap,
     Interval,
     Kline,
-    LimitError,
-    RejectedError,
     Snapshot,
     StateChange,
-    Subscription,
     Timing,
     Topic,
     Trade,
@@ -31,6 +28,7 @@ from qos_async.cli.connecting import UsageError, connect, run_async
 from qos_async.cli.jsonlines import JsonView
 from qos_async.cli.notices import Notices
 from qos_async.cli.outlet import Outlet
+from qos_async.cli.refusals import Refusals
 from qos_async.cli.rows import as_json, csv_lines, fields, header, table_rows
 from qos_async.cli.tally import AnyTick, Tally, channel_of
 from qos_async.cli.wording import tick_line
@@ -88,6 +86,7 @@ async def _play(arguments: Arguments) -> None:
     async with connect(arguments, numbers=numbers, timing=_TIMING) as client:
         await client.connect()  # Or there would be silence where there is no network.
         states, ticks = client.states(), client.watch(*topics)
+        refusals = Refusals(client, topics, ticks, told.note)
         begun_at = time.monotonic()
         tally.move(StateChange(client.state), begun_at)
         try:
@@ -95,7 +94,8 @@ async def _play(arguments: Arguments) -> None:
                 tasks.create_task(outlet.write_out())
                 tasks.create_task(_follow(states, tally, told))
                 write = await _writer(arguments, topics, outlet)
-                tasks.create_task(_read(ticks, write, outlet, tally, told))
+                tasks.create_task(refusals.hear())
+                tasks.create_task(_read(refusals, write, outlet, tally, told))
         except TimeoutError:
             pass
         finally:
@@ -106,28 +106,20 @@ async def _play(arguments: Arguments) -> None:
 
 
 async def _read(
-    subscription: Subscription[Any],
+    refusals: Refusals,
     write: Callable[[AnyTick], Awaitable[None]],
     outlet: Outlet,
     tally: Tally,
     told: _Told,
 ) -> None:
-    while True:
-        try:
-            async for event in subscription.events():
-                if isinstance(event, (Gap, Dropped)):
-                    await outlet.written()  # So that all is told in order.
-                    _tell(event, tally, told)
-                else:
-                    tally.tick(event, time.monotonic())
-                    told.refresh()
-                    await write(event)
-        except LimitError:
-            raise
-        except RejectedError as error:
-            if not subscription.topics:
-                raise
-            told.note(str(error))
+    async for event in refusals.events():
+        if isinstance(event, (Gap, Dropped)):
+            await outlet.written()  # So that all is told in order.
+            _tell(event, tally, told)
+        else:
+            tally.tick(event, time.monotonic())
+            told.refresh()
+            await write(event)
 
 
 def _tell(event: Gap | Dropped, tally: Tally, told: _Told) -> None:

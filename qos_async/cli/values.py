@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from argparse import ArgumentParser, ArgumentTypeError
 from collections.abc import Callable
+from pathlib import Path
 
 from qos_async import symbols
 from qos_async.cli.moments import Moment
@@ -19,6 +20,7 @@ __all__ = [
     "market",
     "moment",
     "one_symbol",
+    "output",
     "port",
     "seconds",
     "seed",
@@ -153,6 +155,19 @@ def count_up_to(most: int) -> Callable[[str], int]:
         return value
 
     return count
+
+
+def output(*suffixes: str) -> Callable[[str], Path]:
+    """Make a reader of files to write, which end in one of ``suffixes``."""
+    allowed = f"{', '.join(suffixes[:-1])} or {suffixes[-1]}"
+
+    def path(text: str) -> Path:
+        found = Path(text)
+        if found.suffix not in suffixes:
+            raise ArgumentTypeError(f"{text!r} should end in {allowed}")
+        return found
+
+    return path
 
 
 def _number(text: str) -> float:

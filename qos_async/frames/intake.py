@@ -7,6 +7,8 @@ from typing import Any, NamedTuple, TypeAlias, cast
 
 from msgspec import Struct
 
+from qos_async.frames.layout import plain
+
 __all__ = ["Intake", "Records", "pairs", "take_in"]
 
 Records: TypeAlias = (
@@ -52,7 +54,7 @@ def take_in(records: Any, kind: type[Struct] | None) -> Intake:
             "expected a Result or an iterable of records, not "
             f"{_name(type(records))}{_hint(records)}"
         )
-    return Intake(_kind(rows, kind), rows, keys)
+    return Intake(_kind(rows, plain(kind)), rows, keys)
 
 
 def pairs(records: Mapping[Any, Any]) -> Iterator[tuple[Any, Any]]:

@@ -16,7 +16,16 @@ from msgspec.structs import fields
 from qos_async.enums import Side, word
 from qos_async.models import PriceLevel, TradingDay
 
-__all__ = ["LEVEL", "MARKET", "Column", "Dtype", "columns", "is_book", "layout"]
+__all__ = [
+    "LEVEL",
+    "MARKET",
+    "Column",
+    "Dtype",
+    "columns",
+    "is_book",
+    "layout",
+    "plain",
+]
 
 
 @unique
@@ -107,11 +116,18 @@ def layout(kind: Any, *, explode: bool) -> tuple[Column, ...]:
         TypeError: If ``kind`` is no class of records.
         ValueError: If ``explode`` is asked of what is no depth.
     """
-    if not (isinstance(kind, type) and issubclass(kind, Struct)):
+    found = plain(kind)
+    if not (isinstance(found, type) and issubclass(found, Struct)):
         raise TypeError(
             f"expected a class of records, such as Trade or Kline, not {kind!r}"
         )
-    return _layout(kind, explode)
+    return _layout(found, explode)
+
+
+def plain(kind: Any) -> Any:
+    """Take parameters away from a record's class: of ``Trade[float]``, give ``Trade``."""
+    origin = get_origin(kind)
+    return origin if isinstance(origin, type) and issubclass(origin, Struct) else kind
 
 
 def is_book(kind: Any) -> bool:
@@ -170,8 +186,7 @@ def _bare(of: Any) -> Any:
     some = [one for one in get_args(of) if one is not NoneType]
     if len(some) < len(get_args(of)) and len(some) == 1:
         return _bare(some[0])
-    origin = get_origin(of)
-    return origin if isinstance(origin, type) and issubclass(origin, Struct) else of
+    return plain(of)
 
 
 def _dtype(name: str, of: Any) -> Dtype | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import math
+import sys
 import time
 from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator
@@ -84,10 +84,11 @@ def bars(
 
     Raises:
         ValueError: For an unknown interval, a negative ``close_after``, or one without a
-            subscription.
+            subscription; for trades that cannot be iterated over, or a ``calendar`` that
+            is none.
         ModuleNotFoundError: From the iterator, as for ``sessions``.
     """
-    if close_after is not None and not 0 <= close_after < math.inf:
+    if close_after is not None and not _is_a_while(close_after):
         raise ValueError(f"close_after must be 0 seconds or more, not {close_after!r}")
     events: Any = getattr(trades, "events", None)
     if close_after is not None and events is None:
@@ -96,10 +97,21 @@ def bars(
             "a live stream may be judged by the clock, not "
             f"{type(trades).__name__}"
         )
+    if events is None and not isinstance(trades, AsyncIterable):
+        raise ValueError(
+            "trades must be a subscription, such as client.watch_trades(...), or an "
+            f"async iterable of trades, not {type(trades).__name__}"
+        )
     source = trades if events is None else events()
     periods = Periods(Interval.parse(interval), Timetable(calendar))
     builder = Builder[N](Interval.parse(interval), periods, growing=growing)
     return _Bars(cast("AsyncIterable[Any]", source), builder, close_after)
+
+
+def _is_a_while(seconds: object) -> bool:
+    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
+        return False
+    return 0 <= seconds <= sys.float_info.max
 
 
 class _Bars(Generic[N]):

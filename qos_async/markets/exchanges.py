@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from datetime import date
-from typing import Any
+from typing import Any, cast
 
 from qos_async.enums import Market
 from qos_async.models import TradingDay
@@ -45,6 +45,10 @@ def exchange_calendar(
 
 
 def _known(market: str) -> str:
+    if not isinstance(cast("object", market), str):
+        raise ValueError(  # noqa: TRY004 - as for every wrong argument
+            f'a market is a text such as "US", not {market!r}'
+        )
     code = market.upper()
     if code not in _EXCHANGES:
         raise ValueError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from typing import cast
 
 from qos_async._core.queries import epoch
@@ -48,8 +48,9 @@ def sessions(
         None at all for a day without trading.
 
     Raises:
-        ValueError: If ``date`` is no date, or if the hours of the market are unknown, as
-            for IX: no document of the vendor tells them.
+        ValueError: If ``date`` is no date, or of the year 1 or 9999; if ``calendar`` is
+            none; or if the hours of the market are unknown, as for IX: no document of
+            the vendor tells them.
         ModuleNotFoundError: If this machine has no time zones, as Windows has not. The
             message says what to install.
     """
@@ -57,6 +58,8 @@ def sessions(
         raise ValueError(  # noqa: TRY004 - as for every wrong argument
             f"a trading date is a datetime.date, not {date!r}"
         )
+    if not _FIRST.date() <= date < _LAST.date():
+        raise ValueError(_too_far(date))
     slots = Timetable(calendar).slots(_known(market), date)
     return tuple(slot.session for slot in slots)
 
@@ -76,7 +79,8 @@ def session_at(
 
     Raises:
         ValueError: If the symbol is malformed, if the hours of its market are unknown,
-            or if ``time`` has no time zone or is no time.
+            if ``calendar`` is none, or if ``time`` has no time zone, is no time, or is
+            of the year 1 or 9999.
         ModuleNotFoundError: As for ``sessions``.
     """
     slot = _slot_at(symbol, time, calendar)
@@ -105,16 +109,34 @@ def is_open(
 
 _DATE = date  # The parameter has the same name.
 
+# A session may begin on the day before, and end on the day after.
+_FIRST, _LAST = datetime(2, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC)
+
 
 def _slot_at(
     symbol: str, time: datetime | float, calendar: Calendar | None
 ) -> Slot | None:
-    market = market_of(canonical(symbol)) if ":" in symbol else symbol
-    return Timetable(calendar).at(_known(market), epoch(time))
+    whole = not isinstance(cast("object", symbol), str) or ":" in symbol
+    market = _known(market_of(canonical(symbol)) if whole else symbol)
+    try:
+        second = epoch(time)
+    except OverflowError:  # No float is as large.
+        second = None
+    if second is None or not _FIRST.timestamp() <= second < _LAST.timestamp():
+        raise ValueError(_too_far(time))
+    return Timetable(calendar).at(market, second)
+
+
+def _too_far(time: object) -> str:
+    return f"{time!r} is too far off: ask about the years {_FIRST.year} to {_LAST.year - 1}"
 
 
 def _known(market: str) -> str:
     """Write a market's code in capitals."""
+    if not isinstance(cast("object", market), str):
+        raise ValueError(  # noqa: TRY004 - as for every wrong argument
+            f'a market is a text such as "US", not {market!r}'
+        )
     code = market.upper()
     if code not in HOURS:
         raise ValueError(

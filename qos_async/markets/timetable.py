@@ -68,10 +68,13 @@ class Timetable:
         calendar: The trading days. On a day that it does not cover (before the first
             that it lists, after the last, or of a market that it leaves out) the
             market trades from Monday to Friday; CF always.
+
+    Raises:
+        ValueError: If ``calendar`` is none.
     """
 
     def __init__(self, calendar: Calendar | None = None) -> None:
-        self._calendar: Calendar = {} if calendar is None else calendar
+        self._calendar: Calendar = {} if calendar is None else _a_calendar(calendar)
         self._days: dict[str, dict[date, bool]] = {}
         self._slots: dict[tuple[str, date], tuple[Slot, ...]] = {}
         self._around: dict[tuple[str, date], tuple[Slot, ...]] = {}
@@ -134,8 +137,31 @@ class Timetable:
         days = self._days.get(market)
         if days is None:
             listed = cast("Mapping[str, Iterable[TradingDay]]", self._calendar)
-            days = {one.date: one.half_day for one in listed.get(market, ())}
+            found = _trading_days(market, listed.get(market, ()))
+            days = {one.date: one.half_day for one in found}
             self._days[market] = days
         if days and min(days) <= day <= max(days):
             return days.get(day)
         return False if hours.daily or day.weekday() < _WEEKEND else None
+
+
+def _a_calendar(calendar: object) -> Calendar:
+    if not isinstance(calendar, Mapping):
+        raise ValueError(  # noqa: TRY004 - as for every wrong argument
+            "calendar must be what fetch_calendar or exchange_calendar gives, trading "
+            f"days by market, or None, not {type(calendar).__name__}"
+        )
+    return cast("Calendar", calendar)
+
+
+def _trading_days(market: str, days: object) -> list[TradingDay]:
+    listed = (
+        list(cast("Iterable[object]", days)) if isinstance(days, Iterable) else [days]
+    )
+    for one in listed:
+        if not isinstance(one, TradingDay):
+            raise ValueError(  # noqa: TRY004 - as for every wrong argument
+                f"calendar must have a list of TradingDay for {market}, such as "
+                f"TradingDay(date=date(2025, 7, 3)); there is {one!r}"
+            )
+    return cast("list[TradingDay]", listed)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
 from decimal import Decimal
 from importlib import import_module
@@ -124,8 +125,9 @@ class _Partitions:
         return self
 
     def __exit__(self, kind: object, error: object, trace: object) -> None:
-        for table in self._tables.values():
-            table.close(whole=kind is None)
+        with ExitStack() as closing:  # All of them, whatever one of them says.
+            for table in self._tables.values():
+                closing.callback(table.close, whole=kind is None)
         self.files += [table.path for table in self._tables.values()]
 
     def fill(self) -> int:
@@ -168,9 +170,13 @@ class _Table:
         self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
         self._unfinished = path.with_suffix(".unfinished")
-        self._writer = parquet.ParquetWriter(
-            self._unfinished, schema, compression="zstd"
-        )
+        try:
+            self._writer = parquet.ParquetWriter(
+                self._unfinished, schema, compression="zstd"
+            )
+        except BaseException:
+            self._remove()
+            raise
 
     def write(self, table: Any) -> None:
         """Add rows."""
@@ -178,11 +184,19 @@ class _Table:
 
     def close(self, *, whole: bool) -> None:
         """Give it its name, or remove it."""
-        self._writer.close()
-        if whole:
-            self._unfinished.replace(self.path)
-        else:
-            self._unfinished.unlink()
+        try:
+            self._writer.close()
+            if whole:
+                self._unfinished.replace(self.path)
+        except OSError:
+            if whole:  # Else there is an error that says more, on its way.
+                raise
+        finally:
+            self._remove()
+
+    def _remove(self) -> None:
+        with suppress(OSError):
+            self._unfinished.unlink(missing_ok=True)
 
 
 def _read(reader: Frames[Any], frame: bytes) -> Any:

@@ -25,6 +25,9 @@ __all__ = ["Recorder", "RecorderStats"]
 _MOST_WAITING = 64 * 1024 * 1024
 _HURRY = 256 * 1024
 _PATIENCE = 10.0
+_LONGEST = 1_000_000.0
+"""Seconds that a thread can wait for on every system."""
+_LONGEST_FILE = 1_000_000_000.0
 
 
 class RecorderStats(Struct, frozen=True, kw_only=True):
@@ -92,9 +95,9 @@ class Recorder:
         level: int = 3,
         on_error: Callable[[RecordingError], object] | None = None,
     ) -> None:
-        _check_above_zero("rotate", rotate, optional=True)
+        _check_above_zero("rotate", rotate, _LONGEST_FILE, optional=True)
         _check_above_zero("max_bytes", max_bytes, optional=True)
-        _check_above_zero("flush", flush)
+        _check_above_zero("flush", flush, _LONGEST)
         _check_level(level)
         self.directory = Path(directory)
         library = zstd()
@@ -245,11 +248,15 @@ def _names(topics: Iterable[Topic]) -> list[str]:
     return sorted(map(str, topics))
 
 
-def _check_above_zero(name: str, value: object, *, optional: bool = False) -> None:
+def _check_above_zero(
+    name: str, value: object, most: float = math.inf, *, optional: bool = False
+) -> None:
     if value is None and optional:
         return
     if not _is_number(value) or not 0 < value < math.inf:
         raise ValueError(f"{name} must be a number above 0, not {value!r}")
+    if value > most:
+        raise ValueError(f"{name} must be at most {most:.0f} seconds, not {value!r}")
 
 
 def _is_number(value: object) -> TypeGuard[float]:

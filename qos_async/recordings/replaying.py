@@ -25,7 +25,7 @@ from qos_async.config import Limits, Timing
 from qos_async.errors import RequestError
 from qos_async.models import N
 from qos_async.recordings.reading import Contents, contents, read
-from qos_async.recordings.steps import steps
+from qos_async.recordings.steps import is_speed, steps
 from qos_async.recordings.tape import RecordedTime, Tape
 
 __all__ = ["Replay", "replay"]
@@ -204,8 +204,7 @@ def replay(
         ...     async for trade in client.watch_trades("CF:BTCUSDT"):
         ...         print(trade.received_at, trade.price)
     """
-    is_number = isinstance(speed, (int, float)) and not isinstance(speed, bool)
-    if speed is not None and not (is_number and 0 < speed < float("inf")):
+    if speed is not None and not is_speed(speed):
         raise ValueError(f"speed must be a number above 0 or None, not {speed!r}")
     if numbers not in (Decimal, float, str):
         raise ValueError(f"numbers must be one of Decimal, float, str, not {numbers!r}")

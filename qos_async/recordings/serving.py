@@ -11,7 +11,7 @@ from qos_async.config import Limits
 from qos_async.enums import Interval
 from qos_async.recordings.memory import Label, Memory, Row, label_of
 from qos_async.recordings.reading import Contents, contents, read
-from qos_async.recordings.steps import Frames, Lost, Step, steps
+from qos_async.recordings.steps import Frames, Lost, Step, is_speed, steps
 from qos_async.sim.log import Watch
 from qos_async.sim.server import Simulator
 from qos_async.sim.source import News, Source
@@ -36,6 +36,9 @@ class ReplayServer(Simulator):
         host: Address to listen on.
         port: 0 takes a free one.
         key: The key to accept.
+
+    Raises:
+        ValueError: For a speed that cannot be.
     """
 
     def __init__(
@@ -52,7 +55,7 @@ class ReplayServer(Simulator):
         super().__init__(
             speed=0.0, history=0.0, plan=plan, host=host, port=port, key=key
         )
-        if not speed > 0:
+        if not is_speed(speed):
             raise ValueError(f"speed must be a number above 0, not {speed!r}")
         self.ended = asyncio.Event()
         self._path, self._pace = path, speed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Iterator
 from typing import TypeAlias
 
@@ -9,7 +10,7 @@ from msgspec import Struct
 
 from qos_async.recordings.lines import Entry
 
-__all__ = ["Frames", "Lost", "Opened", "Step", "steps"]
+__all__ = ["Frames", "Lost", "Opened", "Step", "is_speed", "steps"]
 
 _SILENCE = 35_000_000_000
 """Nanoseconds. A heartbeat is answered at least that often: who hears nothing for
@@ -37,6 +38,13 @@ class Lost(Struct, frozen=True):
 
 
 Step: TypeAlias = Opened | Frames | Lost
+
+
+def is_speed(value: object) -> bool:
+    """Tell whether it can be how many times as fast as the clock to take steps."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    return 0 < value <= sys.float_info.max
 
 
 def steps(entries: Iterable[Entry]) -> Iterator[Step]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, NamedTuple, TypeGuard
 
 import pytest
 
@@ -94,6 +94,9 @@ def _problems(mark: pytest.Mark) -> Iterator[str]:
         yield f"takes virtual=True or virtual=False, not {virtual!r}"
     if horizon is not None and not _is_duration(horizon):
         yield f"takes horizon as a number of seconds above 0, not {horizon!r}"
+    for name, (fits, what) in _TAKES.items():
+        if name in mark.kwargs and not fits(mark.kwargs[name]):
+            yield f"takes {name} as {what}, not {mark.kwargs[name]!r}"
 
 
 def _instead(name: str) -> str:
@@ -105,6 +108,46 @@ def _instead(name: str) -> str:
 
 
 def _is_duration(value: object) -> bool:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return False
-    return value > 0
+    return _is_number(value) and value > 0
+
+
+def _is_number(value: object) -> TypeGuard[float]:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _is_whole(value: object) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_a_time(value: object) -> bool:
+    return value is None or (_is_number(value) and 0 <= value < _FAR)
+
+
+def _are_variants(value: object) -> bool:
+    from qos_async.sim import Variants  # noqa: PLC0415 - see _instead.
+
+    return value is None or isinstance(value, Variants)
+
+
+_FAR = 10_000_000_000
+"""In epoch seconds; more would be milliseconds."""
+
+_SECONDS = (_is_duration, "a number of seconds above 0")
+
+# What the simulator does not check itself.
+_TAKES: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "seed": (_is_whole, "a whole number, as in seed=7"),
+    "faults": (
+        lambda value: isinstance(value, Iterable),
+        "a list of faults, as in faults=[Cut(after=1.0)]",
+    ),
+    "variants": (_are_variants, "Variants(...) or None"),
+    "start": (_is_a_time, "epoch seconds or None, as in start=1_741_958_430"),
+    "beat": _SECONDS,
+    "heartbeat_limit": _SECONDS,
+    "open_universe": (lambda value: isinstance(value, bool), "True or False"),
+    "oldest_bars": (
+        lambda value: _is_whole(value) and value >= 0,
+        "a whole number from 0",
+    ),
+}

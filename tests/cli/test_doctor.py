@@ -152,8 +152,9 @@ def test_a_proxy_is_reached_instead(live, qos, monkeypatch):
     """Its password stays its owner's."""
     monkeypatch.setenv("QOS_PROXY", f"http://ann:hunter22@127.0.0.1:{port_of(live)}")
     ran = qos("doctor")
-    assert f"proxy           http://127.0.0.1:{port_of(live)} is used" in ran.out
-    assert "tls             it is spoken through the proxy" in ran.out
+    proxy = f"http://127.0.0.1:{port_of(live)}"
+    assert f"proxy           {proxy} is used; it came from QOS_PROXY" in ran.out
+    assert f"tls             it is spoken through the proxy {proxy}" in ran.out
     assert "hunter22" not in ran.out
     assert "ann:" not in ran.out
 

@@ -8,10 +8,15 @@ import signal
 
 import pytest
 
-from qos_async import AuthenticationError, RejectedError, TransportError
+from qos_async import (
+    AuthenticationError,
+    LimitError,
+    RejectedError,
+    TransportError,
+)
 from qos_async.cli import main
 from qos_async.cli.commands import snapshot
-from qos_async.cli.connecting import UsageError, run_async
+from qos_async.cli.connecting import Connection, UsageError, connect, run_async
 from qos_async.cli.settings import SettingsError
 
 
@@ -37,6 +42,36 @@ def test_an_error_of_ours_is_a_sentence_and_a_code(error, code, capsys):
     assert ending(error) == code
     assert ending(ExceptionGroup("", [ExceptionGroup("", [error])])) == code
     assert capsys.readouterr().err == "qos: sorry\n" * 2
+
+
+@pytest.mark.parametrize(
+    ("error", "advice"),
+    [
+        (LimitError("the plan allows 10 symbols"), "--symbols-limit N"),
+        (LimitError("Exceeded 10 products.", operation="T"), "--symbols-limit N"),
+        (LimitError("Exceeded 10 symbols.", operation="/kline"), "--symbols-limit N"),
+        (LimitError("Too fast.", operation="/kline"), "--requests-limit N"),
+        (LimitError("Too fast.", operation="T"), None),
+        (
+            LimitError("another client seems to use this plan's only connection"),
+            None,
+        ),
+    ],
+)
+def test_advice_on_the_plan_is_about_what_it_limits(error, advice, home, capsys):
+    """Also from within a group of tasks."""
+
+    async def play():
+        arguments = Connection(sim=True)
+        async with connect(arguments), asyncio.TaskGroup() as tasks:
+            tasks.create_task(fail())
+
+    async def fail():
+        raise error
+
+    assert run_async(play) == 1
+    told = capsys.readouterr().err
+    assert (advice in told) if advice else (told == f"qos: {error}\n")
 
 
 def test_what_nobody_expects_is_not_hidden():

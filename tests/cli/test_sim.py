@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import signal
+from pathlib import Path
+
+import pytest
 
 from qos_async import Client
 from tests.cli.running import finish, run, start
@@ -25,6 +28,14 @@ async def test_a_client_can_use_what_it_prints():
     ran = finish(process)
     assert ran.code == 0
     assert "0 frames and 1 requests came in, 0 breaches of the protocol" in ran.err
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+def test_a_full_disk_is_told_and_no_port_blamed():
+    with Path("/dev/full").open("w") as full:
+        ran = finish(start("sim", stdout=full))
+    assert ran.code == 1
+    assert ran.err.splitlines()[-1] == "qos: No space left on device"
 
 
 def test_a_port_in_use_is_told():

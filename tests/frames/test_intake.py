@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import sys
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -75,6 +76,18 @@ def test_nothing_gives_an_empty_frame_of_the_kind_that_was_named(make: Any):
         frame = make(nothing, kind=Trade)
         names = frame.column_names if make is to_arrow else list(frame.columns)
         assert (len(frame), names) == (0, list(columns(Trade)))
+
+
+@pytest.mark.parametrize("make", [to_polars, to_pandas, to_arrow])
+@pytest.mark.parametrize("kind", [Trade[float], Trade[Decimal], Trade[Any]], ids=str)
+def test_a_kind_may_say_of_what_type_its_numbers_are(make: Any, kind: Any):
+    """It says nothing here: ``numbers`` does."""
+    for records in ([], [trade("US:A", 1)]):
+        frame = make(records, kind=kind)
+        assert len(frame) == len(records)
+        assert frame.equals(make(records, kind=Trade))
+    assert columns(kind) == columns(Trade)
+    assert schema(kind) == schema(Trade)
 
 
 def test_an_empty_result_knows_its_kind_or_asks_for_it():

@@ -513,9 +513,16 @@ def test_wrong_options_are_named():
         bars(source, "7m")
     with pytest.raises(ValueError, match=r"needs a subscription.*not async_generator"):
         bars(source, "1m", close_after=1.0)
-    for wrong in (-1.0, float("nan"), float("inf")):
+    wrong: Any
+    for wrong in (-1.0, float("nan"), float("inf"), 10**400, "1", True):
         with pytest.raises(ValueError, match="close_after must be 0 seconds or more"):
             bars(source, "1m", close_after=wrong)
+    for wrong in ([], None):
+        with pytest.raises(ValueError, match="trades must be a subscription, such as"):
+            bars(wrong, "1m")
+    calendar: Any = "XNYS"
+    with pytest.raises(ValueError, match="calendar must be what fetch_calendar or"):
+        bars(source, "1m", calendar=calendar)
 
 
 async def test_a_bar_that_a_trade_has_ended_is_not_given_again():

@@ -10,7 +10,13 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import pytest
 
 from qos_async import Market, Session, TradingDay
-from qos_async.markets import hours, is_open, session_at, sessions
+from qos_async.markets import (
+    exchange_calendar,
+    hours,
+    is_open,
+    session_at,
+    sessions,
+)
 
 NEW_YORK = ZoneInfo("America/New_York")
 HONG_KONG = ZoneInfo("Asia/Hong_Kong")
@@ -219,6 +225,63 @@ def test_a_naive_time_is_refused_like_everywhere():
 def test_a_trading_date_is_a_date(wrong):
     with pytest.raises(ValueError, match=r"a trading date is a datetime\.date"):
         sessions("US", wrong)
+
+
+@pytest.mark.parametrize("market", ["US", "HK", "CF", "CM"])
+@pytest.mark.parametrize("wrong", [date.min, date.max])
+def test_a_date_at_the_end_of_time_is_told(market, wrong):
+    with pytest.raises(ValueError, match="too far off: ask about the years 2 to 9998"):
+        sessions(market, wrong)
+    assert sessions(market, date(2, 1, 1))
+    assert sessions(market, date(9998, 12, 31))
+
+
+@pytest.mark.parametrize("symbol", ["US", "HK:700", "CF:BTCUSDT", "CM"])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        datetime.min.replace(tzinfo=UTC),
+        datetime.min.replace(tzinfo=ZoneInfo("Asia/Hong_Kong")),
+        datetime.max.replace(tzinfo=ZoneInfo("America/New_York")),
+        10**400,
+        -(10**400),
+    ],
+)
+def test_a_time_at_the_end_of_time_is_told(symbol, wrong):
+    with pytest.raises(ValueError, match="too far off: ask about the years 2 to 9998"):
+        is_open(symbol, wrong)
+    for far in (datetime(2, 1, 1, tzinfo=UTC), datetime(9998, 12, 31, 23, tzinfo=UTC)):
+        assert isinstance(is_open(symbol, far), bool)
+
+
+@pytest.mark.parametrize("wrong", [None, 5, b"US:AAPL"])
+def test_a_symbol_or_a_market_is_a_text(wrong):
+    with pytest.raises(ValueError, match=r"malformed symbol .*: expected text"):
+        is_open(wrong, 0)
+    for ask in (lambda: sessions(wrong, MONDAY), lambda: exchange_calendar(wrong)):
+        with pytest.raises(ValueError, match='a market is a text such as "US", not'):
+            ask()
+
+
+def test_what_is_no_time_is_told():
+    with pytest.raises(ValueError, match="None is not a time: expected an aware"):
+        is_open("US:AAPL", None)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ([date(2025, 7, 3)], "fetch_calendar or exchange_calendar gives, .* not list"),
+        ("XNYS", "fetch_calendar or exchange_calendar gives, .* not str"),
+        ({"US": [date(2025, 7, 3)]}, r"list of TradingDay for US, .* datetime\.date\("),
+        ({"US": 5}, "list of TradingDay for US, .* there is 5"),
+    ],
+)
+def test_a_calendar_that_is_none_is_told(wrong, words):
+    with pytest.raises(ValueError, match=f"calendar must .*{words}"):
+        sessions("US", MONDAY, calendar=wrong)
+    with pytest.raises(ValueError, match=f"calendar must .*{words}"):
+        is_open("US:AAPL", 0, calendar=wrong)
 
 
 def test_without_time_zones_new_york_says_what_to_install(monkeypatch):

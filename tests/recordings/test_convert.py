@@ -86,6 +86,46 @@ def test_what_cannot_be_finished_leaves_nothing_half_written(place, out, monkeyp
     assert [file for file in out.rglob("*") if file.is_file()] == []
 
 
+@pytest.mark.parametrize("what", ["ParquetWriter.close", "ParquetWriter.write_table"])
+def test_a_full_disk_leaves_nothing_half_written(place, out, monkeypatch, what):
+    """Nor does the error of one file keep another from being closed."""
+
+    def fail(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(f"pyarrow.parquet.{what}", fail)
+    monkeypatch.setattr("pyarrow.parquet.ParquetWriter.__del__", lambda _: None)
+    with pytest.raises(RecordingError, match=r"cannot write to .*: No space left on"):
+        convert(place, out)
+    assert [file for file in out.rglob("*") if file.is_file()] == []
+
+
+def test_a_file_that_cannot_be_begun_is_not_left_behind(place, out, monkeypatch):
+    def fail(writer, where, *_, **__):
+        where.write_bytes(b"PAR1")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("pyarrow.parquet.ParquetWriter.__init__", fail)
+    monkeypatch.setattr("pyarrow.parquet.ParquetWriter.__del__", lambda _: None)
+    with pytest.raises(RecordingError, match="No space left on device"):
+        convert(place, out)
+    assert [file for file in out.rglob("*") if file.is_file()] == []
+
+
+def test_ctrl_c_is_not_hidden_by_a_disk_that_is_full(place, out, monkeypatch):
+    def fail(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("pyarrow.parquet.ParquetWriter.close", fail)
+    monkeypatch.setattr("pyarrow.parquet.ParquetWriter.__del__", lambda _: None)
+    monkeypatch.setattr("qos_async.recordings.parquet._Table.write", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        convert(place, out)
+
+
 def test_what_was_damaged_is_told(place, out):
     file = next(place.iterdir())
     file.write_bytes(file.read_bytes() * 2)

@@ -222,6 +222,10 @@ def test_a_client_takes_recorders_only(place):
     [
         ({"rotate": 0}, "rotate must be a number above 0, not 0"),
         ({"max_bytes": -1}, "max_bytes must be"),
+        ({"rotate": 1e300}, r"rotate must be at most 1000000000 seconds, not 1e\+300"),
+        ({"rotate": 10**400}, "rotate must be at most 1000000000 seconds, not 10000"),
+        ({"max_bytes": float("inf")}, "max_bytes must be a number above 0, not inf"),
+        ({"flush": 1e10}, "flush must be at most 1000000 seconds, not 10000000000"),
         ({"flush": None}, "flush must be"),
         ({"flush": True}, "flush must be"),
         ({"level": 20}, "level must be a whole number from 1 to 19, not 20"),

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import pytest
+
 from qos_async import Client, Gap, Limits, Timing
 from qos_async.recordings.serving import ReplayServer
 from tests.peers import snapshot, trade
@@ -61,3 +63,9 @@ async def test_it_waits_for_the_first_subscription(tmp_path):
         await asyncio.sleep(0.05)
         assert not server.ended.is_set()
         assert server.now == 1_700_000_000
+
+
+@pytest.mark.parametrize("speed", [0, float("inf"), float("nan"), 10**400, None, "x"])
+def test_a_speed_that_cannot_be_is_told(tmp_path, speed):
+    with pytest.raises(ValueError, match="speed must be a number above 0, not"):
+        ReplayServer(tmp_path, speed=speed)

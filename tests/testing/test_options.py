@@ -27,6 +27,17 @@ Failed = pytest.fail.Exception
         ({"virtual": 1}, "takes virtual=True or virtual=False, not 1"),
         ({"horizon": 0}, "takes horizon as a number of seconds above 0, not 0"),
         ({"horizon": True}, "takes horizon as a number of seconds above 0, not True"),
+        ({"seed": "x"}, "takes seed as a whole number, as in seed=7, not 'x'"),
+        ({"faults": 5}, "takes faults as a list of faults, as in faults=[Cut(after=1."),
+        ({"faults": Cut(after=1.0)}, "takes faults as a list of faults, as in faults="),
+        ({"variants": {}}, "takes variants as Variants(...) or None, not {}"),
+        ({"start": "yesterday"}, "takes start as epoch seconds or None, as in start=1"),
+        ({"start": float("nan")}, "takes start as epoch seconds or None, as in start="),
+        ({"start": 1_741_958_430_000}, "takes start as epoch seconds or None, as in "),
+        ({"beat": None}, "takes beat as a number of seconds above 0, not None"),
+        ({"heartbeat_limit": "1"}, "takes heartbeat_limit as a number of seconds abo"),
+        ({"open_universe": 1}, "takes open_universe as True or False, not 1"),
+        ({"oldest_bars": 1.5}, "takes oldest_bars as a whole number from 0, not 1.5"),
     ],
 )
 def test_a_wrong_option_is_told_with_what_to_write(request, given, words):

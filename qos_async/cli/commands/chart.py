@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, ArgumentTypeError
+from argparse import ArgumentParser
 from pathlib import Path
 
 from qos_async.cli.connecting import Connection, add_connection
-from qos_async.cli.values import count_up_to, interval, one_symbol
+from qos_async.cli.values import count_up_to, interval, one_symbol, output
 from qos_async.enums import Interval
 
 __all__ = ["ABOUT", "BRIEF", "NOTE", "Arguments", "add_arguments", "run"]
@@ -32,7 +32,6 @@ or matplotlib: pip install 'qos-async[plot]'.
 """
 
 _MOST = 1000
-_SUFFIXES = (".html", ".png")
 
 
 class Arguments(Connection):
@@ -68,7 +67,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     add(
         "-o",
         "--output",
-        type=_output,
+        type=output(".html", ".png"),
         metavar="FILE",
         help="a file instead of the terminal: .html or .png",
     )
@@ -91,10 +90,3 @@ def run(arguments: Arguments) -> int:
     from qos_async.cli.charts import run as charts  # noqa: PLC0415 - heavy
 
     return charts.run_chart(arguments)
-
-
-def _output(text: str) -> Path:
-    path = Path(text)
-    if path.suffix not in _SUFFIXES:
-        raise ArgumentTypeError(f"{text!r} should end in {' or '.join(_SUFFIXES)}")
-    return path

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, ArgumentTypeError
+from argparse import ArgumentParser
 from pathlib import Path
 
 from qos_async.cli.connecting import Connection, add_connection
 from qos_async.cli.moments import Moment
-from qos_async.cli.values import interval, moment, one_symbol
+from qos_async.cli.values import interval, moment, one_symbol, output
 from qos_async.enums import Interval
 
 __all__ = ["ABOUT", "BRIEF", "NOTE", "Arguments", "add_arguments", "run"]
@@ -43,8 +43,6 @@ Where the server ignores --to, as it was seen to do in 2024, its newest bars are
 written, that is told, and the exit code is 1.
 """
 
-_SUFFIXES = (".parquet", ".csv", ".jsonl")
-
 
 class Arguments(Connection):
     """What was asked for."""
@@ -78,7 +76,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     add(
         "-o",
         "--output",
-        type=_output,
+        type=output(".parquet", ".csv", ".jsonl"),
         required=True,
         metavar="FILE",
         help="where to; its suffix says how: .parquet, .csv or .jsonl",
@@ -99,12 +97,3 @@ def run(arguments: Arguments) -> int:
     from qos_async.cli.history import run as history  # noqa: PLC0415 - heavy
 
     return history.run_history(arguments)
-
-
-def _output(text: str) -> Path:
-    path = Path(text)
-    if path.suffix not in _SUFFIXES:
-        raise ArgumentTypeError(
-            f"{text!r} should end in {', '.join(_SUFFIXES[:-1])} or {_SUFFIXES[-1]}"
-        )
-    return path

@@ -101,7 +101,7 @@ def test_mistakes_are_sentences(words, code, says, monkeypatch):
 @pytest.mark.parametrize(
     ("failure", "code", "says"),
     [
-        (ExceptionGroup("x", [LimitError("too many")]), 1, "--symbols-limit"),
+        (ExceptionGroup("x", [LimitError("too many symbols")]), 1, "--symbols-limit"),
         (None, 1, ""),
     ],
 )
