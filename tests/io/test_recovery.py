@@ -114,12 +114,12 @@ async def test_what_came_under_another_spelling_is_known_after_an_outage(
         assert prices(told) == exchange.prices(symbol)
 
 
-@pytest.mark.parametrize("turns", [0, 1, 2, 50])
+@pytest.mark.parametrize("turns", [0, 1, 50])
 async def test_each_of_very_many_topics_has_its_one_gap_even_if_the_link_goes_again(
     exchange, turns
 ):
-    names = [f"US:S{number}" for number in range(2500)]
-    limits = Limits(symbols=3000, command_interval=0.05)
+    names = [f"US:S{number}" for number in range(1500)]
+    limits = Limits(symbols=2000, command_interval=0.05)
     async with connected(exchange, limits=limits) as client:
         async with client.watch_trades(*names) as sub:
             await asyncio.sleep(2.0)
@@ -139,12 +139,12 @@ async def test_each_of_very_many_topics_has_its_one_gap_even_if_the_link_goes_ag
             assert left(client) == NOTHING
 
 
-@pytest.mark.parametrize("turns", [0, 1, 2, 50])
+@pytest.mark.parametrize("turns", [0, 1, 50])
 async def test_very_many_topics_are_live_with_the_servers_yes_and_not_later(
     exchange, turns
 ):
-    names = [f"US:S{number}" for number in range(2500)]
-    limits = Limits(symbols=3000, command_interval=0.05)
+    names = [f"US:S{number}" for number in range(1500)]
+    limits = Limits(symbols=2000, command_interval=0.05)
     exchange.delay["T"] = 0.0
     async with connected(exchange, limits=limits) as client:
         sub = client.watch_trades(*names)
