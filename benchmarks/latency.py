@@ -64,7 +64,7 @@ def run(*, quick: bool) -> Report:
         ways: dict[str, Contestant] = {}
         for rate, server in servers.items():
             ways |= _at_rate(rate, server.url, blocking, quick=quick)
-        rounds = Rounds(ways, quick=quick)
+        rounds = Rounds(ways, quick=quick, apart=True)
     report.rounds = rounds.count
     for rate in RATES:
         _judge(report, rounds, rate)

@@ -61,6 +61,7 @@ def run(*, quick: bool) -> Report:
                 _ALONE: partial(turn, _record, place, ticks),
             },
             quick=quick,
+            apart=True,
         )
         _judge(report, rounds)
         files = sorted(place.iterdir())

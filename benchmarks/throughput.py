@@ -56,7 +56,7 @@ def run(*, quick: bool) -> Report:
                 here = (server.url, numbers, via)
                 ways[f"async for, {via}, {name}"] = start(contestants.each_trade, *here)
                 ways[f"batches(), {via}, {name}"] = start(contestants.in_batches, *here)
-        rounds = Rounds(ways, quick=quick)
+        rounds = Rounds(ways, quick=quick, apart=True)
     _judge(report, rounds)
     return report
 

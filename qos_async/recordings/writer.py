@@ -21,7 +21,7 @@ __all__ = ["Arrival", "Happening", "Writer"]
 
 _log = logging.getLogger("qos_async.recorder")
 
-_AT_ONCE = 256 * 1024
+_AT_ONCE = 64 * 1024
 _SECOND = 1_000_000_000
 _MICROSECOND = 1000
 _NONE = -1
@@ -249,8 +249,8 @@ class _Files:
         self.directory = directory
         self.bytes_written = 0
         self.paths: list[Path] = []
-        self._library = library
-        self._level = level
+        # One for all: to make one takes as long as to compress 64 kB with it.
+        self._compressor = library.ZstdCompressor(level)
         self._every = None if rotate is None else max(int(rotate * _SECOND), 1)
         self._most = max_bytes
         self._run = secrets.token_hex(8)
@@ -308,7 +308,8 @@ class _Files:
         Raises:
             OSError: If not all of it could be written; then none of it is.
         """
-        packed = memoryview(self._library.compress(text, self._level))
+        compressor = self._compressor
+        packed = memoryview(compressor.compress(text, compressor.FLUSH_FRAME))
         done = 0
         try:
             while done < len(packed):

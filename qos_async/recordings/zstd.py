@@ -23,11 +23,8 @@ class Zstd(Protocol):
     """What is used of it."""
 
     ZstdError: type[Exception]
+    ZstdCompressor: Any
     ZstdDecompressor: Any
-
-    def compress(self, data: bytes, level: int) -> bytes:
-        """Make one whole frame."""
-        ...
 
 
 def zstd() -> Zstd:
