@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from benchmarks import (
@@ -56,7 +57,7 @@ def main() -> None:
         folder = harness.RESULTS
     began = time.perf_counter()
     for name in options.only or _ALL:
-        report = _ALL[name](quick=options.quick)
+        report = harness.in_child(partial(_ALL[name], quick=options.quick))
         print(report.show(), flush=True)
         if folder is not None:
             harness.write(report, folder)

@@ -24,7 +24,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from statistics import median, quantiles
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, TypeVar
 
 import msgspec
 
@@ -41,6 +41,7 @@ __all__ = [
     "Rounds",
     "Server",
     "Spread",
+    "in_child",
     "installed",
     "loops",
     "main",
@@ -48,6 +49,8 @@ __all__ = [
     "run_in",
     "shown",
 ]
+
+T = TypeVar("T")
 
 RESULTS = Path(__file__).parent / "results"
 ROUNDS = 7
@@ -216,18 +219,18 @@ class Spread(msgspec.Struct, frozen=True):
         return cls(median(found), low, high)
 
 
-def _apart(contestant: Contestant) -> Figures:
-    """Run a contestant in a fork of this process: nobody ages the heap of the next."""
+def in_child(work: Callable[[], T]) -> T:
+    """Call it in a fork of this process: nobody inherits what it did to the heap."""
     if "fork" not in multiprocessing.get_all_start_methods():
-        return contestant()
+        return work()
     context = multiprocessing.get_context("fork")
     ours, theirs = context.Pipe(duplex=False)
-    child = context.Process(target=lambda: theirs.send(contestant()))
+    child = context.Process(target=lambda: theirs.send(work()))
     child.start()
     theirs.close()
     try:
-        figures: Figures = ours.recv()
-        return figures
+        result: T = ours.recv()
+        return result
     finally:
         child.join()
 
@@ -252,7 +255,7 @@ class Rounds:
                 gc.collect()
                 gc.freeze()  # The garbage collector need not look at what is ours.
                 contestant = contestants[name]
-                figures = _apart(contestant) if apart else contestant()
+                figures = in_child(contestant) if apart else contestant()
                 if number:
                     self.values[name].append(figures)
 
