@@ -90,9 +90,10 @@ def test_the_summary_adds_up(plain):
         assert summary[channel] == f"{len(lines)} ticks"
     assert summary["outages"] == "1"
     assert summary["gaps"].startswith("40 ")
-    # Four channels twice, and a question each for trades and klines at least.
+    # Four channels twice, and a question each for trades and klines at least; where the
+    # answers lag, on a busy machine, trades are asked for again, once a second for five.
     frames, _, breaches = summary["sent"].partition(" frames, ")
-    assert 10 <= int(frames) <= 12
+    assert 10 <= int(frames) <= 17
     assert breaches == "0 breaches of the protocol"
     assert "all live again after" in plain.out
 
