@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
-
 from msgspec import Struct
+
+from qos_async._numbers import is_finite
 
 __all__ = ["HTTP_URL", "STREAM_URL", "Limits", "Timing"]
 
@@ -108,7 +108,7 @@ def _at_least_one(values: Struct, *names: str) -> None:
 def _positive(values: Struct, *names: str) -> None:
     for name in names:
         value = getattr(values, name)
-        if not _is_duration(value) or value <= 0:
+        if not is_finite(value) or value <= 0:
             raise ValueError(
                 f"{name} must be a number of seconds above 0, not {value!r}"
             )
@@ -117,13 +117,7 @@ def _positive(values: Struct, *names: str) -> None:
 def _not_negative(values: Struct, *names: str) -> None:
     for name in names:
         value = getattr(values, name)
-        if not _is_duration(value) or value < 0:
+        if not is_finite(value) or value < 0:
             raise ValueError(
                 f"{name} must be a number of seconds from 0, not {value!r}"
             )
-
-
-def _is_duration(value: object) -> bool:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return False
-    return math.isfinite(value)

@@ -203,9 +203,8 @@ class Registry:
         """Tell what is to be removed, and then what added, but for the suspects."""
         suspected = {(half.add, t) for half in self._suspects for t in half.topics}
         ready: dict[bool, list[Topic]] = {False: [], True: []}
-        wanted, doubled = self._wanted, self._doubled
         for topic in self.dirty:
-            add = topic in wanted and topic not in doubled
+            add = self._is_to_be(topic)
             if not suspected or (add, topic) not in suspected:
                 ready[add].append(topic)
         return ready

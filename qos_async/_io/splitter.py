@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 
 from aiohttp import WSMsgType
 
-__all__ = ["Batch", "Splitter", "put_in_front"]
+__all__ = ["Batch", "Offer", "Splitter", "put_in_front"]
 
 _PLAIN = 0x81  # A whole text message, uncompressed.
 _KNOWN = frozenset([_PLAIN, 0x88, 0x89, 0x8A])  # And a close, a ping, a pong.
@@ -42,12 +42,8 @@ class Batch(NamedTuple):
     extra: None = None
 
 
-class Splitter:
-    """Stands where aiohttp has its reader, in front of that one.
-
-    Args:
-        reader: aiohttp's own.
-        queue: Where both put messages; it stops the reading while it is full.
+class Offer:
+    """Between a splitter and whoever reads its link.
 
     Attributes:
         take: Takes frames at once, and tells whether it has; else they go the usual way.
@@ -55,20 +51,34 @@ class Splitter:
             that were taken from the queue.
     """
 
+    __slots__ = ("is_awaited", "take")
+
+    def __init__(self) -> None:
+        self.take: Callable[[list[bytes]], bool] | None = None
+        self.is_awaited = False
+
+
+class Splitter:
+    """Stands where aiohttp has its reader, in front of that one.
+
+    Args:
+        reader: aiohttp's own.
+        queue: Where both put messages; it stops the reading while it is full.
+        offer: To whom a few frames are offered at once.
+    """
+
     __slots__ = (
         "__weakref__",
         "_head",
+        "_offer",
         "_owed",
         "_queue",
         "_queued",
         "_reader",
-        "is_awaited",
-        "take",
     )
 
-    def __init__(self, reader: Any, queue: Any) -> None:
-        self.take: Callable[[list[bytes]], bool] | None = None
-        self.is_awaited = False
+    def __init__(self, reader: Any, queue: Any, offer: Offer) -> None:
+        self._offer = offer
         self._reader = reader
         self._queue = queue
         self._queued: Any = getattr(queue, "_buffer", None)
@@ -108,14 +118,15 @@ class Splitter:
 
     def _split(self, data: bytes, at: int) -> int:
         frames, end = _plain_frames(data, at)
+        offer = self._offer
         taken = (
-            self.take is not None
-            and self.is_awaited
+            offer.take is not None
+            and offer.is_awaited
             # And nothing came before that nobody has seen yet.
             and self._queued is not None
             and not self._queued
             and 0 < len(frames) <= _FEW
-            and self.take(frames)
+            and offer.take(frames)
         )
         if frames and not taken:
             self._queue.feed_data(Batch(WSMsgType.TEXT, frames), end - at)
@@ -140,9 +151,7 @@ class Splitter:
         return start + length
 
 
-def put_in_front(
-    protocol: Any, tell: Callable[[Splitter], object] = lambda _: None
-) -> None:
+def put_in_front(protocol: Any, offer: Offer) -> None:
     """Let a ``Splitter`` read what comes over a connection that becomes a websocket.
 
     To be called before aiohttp puts its reader there, so that not a byte has passed.
@@ -150,7 +159,7 @@ def put_in_front(
 
     Args:
         protocol: aiohttp's, of the connection.
-        tell: Called with the splitter when it is there.
+        offer: To whom a few frames are offered at once.
     """
     try:
         own: dict[str, Any] = protocol.__dict__
@@ -161,8 +170,7 @@ def put_in_front(
     def replacement(reader: Any, queue: Any, *args: Any, **options: Any) -> None:
         own.pop("set_parser")
         if _fits(reader, queue, protocol):
-            reader = Splitter(reader, queue)
-            tell(reader)
+            reader = Splitter(reader, queue, offer)
         set_parser(reader, queue, *args, **options)
 
     if "set_parser" not in own:  # Clients may share a session.

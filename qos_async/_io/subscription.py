@@ -236,6 +236,7 @@ class Subscription(Generic[T]):
         """
         if not stale:
             return _Events[T](self._inbox, self._wait)
+        # Few want it, and time zones come along.
         from qos_async._io.watchful import WatchfulEvents  # noqa: PLC0415
         from qos_async.markets.timetable import Timetable  # noqa: PLC0415
 

@@ -21,7 +21,7 @@ from qos_async._io.retry import retry_after
 from qos_async._io.secret import Secret
 from qos_async._io.sessions import RedirectRefusedError, SessionLease, on_answered
 from qos_async._io.sockets import DialError, LinkClosed, Socket
-from qos_async._io.splitter import Batch, Splitter, put_in_front
+from qos_async._io.splitter import Batch, Offer, put_in_front
 from qos_async.config import Timing
 from qos_async.errors import (
     AuthenticationError,
@@ -98,20 +98,17 @@ class AiohttpTransport:
 
     async def _open(self) -> Socket | QosError:
         session, (url, headers, pace) = self._lease.session(), self._address()
-        splitters: list[Splitter] = []
+        offer = Offer()
 
         def quicken(response: aiohttp.ClientResponse) -> None:
-            protocol = getattr(response.connection, "protocol", None)
-            put_in_front(protocol, splitters.append)
+            put_in_front(getattr(response.connection, "protocol", None), offer)
 
         await pace.turn()
         try:
             with anyio.fail_after(self._timing.connect_timeout):
                 with on_answered(quicken):
                     ws = await _connect(session, url, headers, self._options)
-            # Timers that were cancelled hold on to ``quicken``, for minutes perhaps.
-            splitter = splitters.pop() if splitters else None
-            return _AiohttpSocket(ws, splitter, self._timing, self._secret, pace)
+            return _AiohttpSocket(ws, offer, self._timing, self._secret, pace)
         except RedirectRefusedError as exc:
             return self._moved(str(exc))
         except aiohttp.ClientHttpProxyError as exc:  # Says nothing about our key.
@@ -187,31 +184,27 @@ class _AiohttpSocket:
     def __init__(
         self,
         ws: aiohttp.ClientWebSocketResponse[bool],
-        splitter: Splitter | None,
+        offer: Offer,
         timing: Timing,
         secret: Secret,
         pace: Pace,
     ) -> None:
         self._ws = ws
-        self._splitter = splitter
+        self._offer = offer
         self._transport = _transport(ws)
         self._timing = timing
         self._secret = secret
         self._pace = pace
 
     def listen(self, take: Callable[[Sequence[bytes]], bool]) -> None:
-        if self._splitter is not None:
-            self._splitter.take = take
+        self._offer.take = take
 
     async def receive(self) -> Sequence[bytes]:
-        if self._splitter is not None:
-            self._splitter.is_awaited = True
-            try:
-                message = await self._ws.receive()
-            finally:
-                self._splitter.is_awaited = False
-        else:
+        self._offer.is_awaited = True
+        try:
             message = await self._ws.receive()
+        finally:
+            self._offer.is_awaited = False
         if isinstance(message, Batch):
             return message.data
         if message.type in _DATA:
@@ -255,8 +248,8 @@ class _AiohttpSocket:
         )
 
     async def close(self, *, polite: bool) -> None:
-        if self._splitter is not None:
-            self._splitter.take = None
+        # Timers that asyncio keeps after their cancellation hold the offer for minutes.
+        self._offer.take = None
         # aiohttp's close waits for an answer after each message that comes, so on a
         # busy link for ever. Cancelling it lets go of the socket; which stays open for
         # as long as the other side does not take what is unsent, and in TLS for half a

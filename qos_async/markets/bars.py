@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 import time
 from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator
@@ -12,6 +11,7 @@ from typing import Any, Generic, Protocol, Self, TypeAlias, cast
 from qos_async._core.gaps import Dropped, Gap
 from qos_async._core.stale import Stale
 from qos_async._core.topics import Push
+from qos_async._numbers import is_finite
 from qos_async.enums import Interval
 from qos_async.markets.building import Bar, Builder
 from qos_async.markets.placing import Periods
@@ -88,7 +88,7 @@ def bars(
             is none.
         ModuleNotFoundError: From the iterator, as for ``sessions``.
     """
-    if close_after is not None and not _is_a_while(close_after):
+    if close_after is not None and not (is_finite(close_after) and close_after >= 0):
         raise ValueError(f"close_after must be 0 seconds or more, not {close_after!r}")
     events: Any = getattr(trades, "events", None)
     if close_after is not None and events is None:
@@ -106,12 +106,6 @@ def bars(
     periods = Periods(Interval.parse(interval), Timetable(calendar))
     builder = Builder[N](Interval.parse(interval), periods, growing=growing)
     return _Bars(cast("AsyncIterable[Any]", source), builder, close_after)
-
-
-def _is_a_while(seconds: object) -> bool:
-    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
-        return False
-    return 0 <= seconds <= sys.float_info.max
 
 
 class _Bars(Generic[N]):

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import importlib
 from datetime import date
-from typing import Any, cast
+from typing import Any
 
 from qos_async.enums import Market
+from qos_async.markets.hours import code_of
 from qos_async.models import TradingDay
 
 __all__ = ["exchange_calendar"]
@@ -45,11 +46,7 @@ def exchange_calendar(
 
 
 def _known(market: str) -> str:
-    if not isinstance(cast("object", market), str):
-        raise ValueError(  # noqa: TRY004 - as for every wrong argument
-            f'a market is a text such as "US", not {market!r}'
-        )
-    code = market.upper()
+    code = code_of(market)
     if code not in _EXCHANGES:
         raise ValueError(
             f"exchange_calendars has no market {market!r}; it has "

@@ -15,7 +15,7 @@ from msgspec import Struct
 from qos_async.enums import Session
 from qos_async.periods import market_zone
 
-__all__ = ["HOURS", "Hours", "MarketHours"]
+__all__ = ["HOURS", "Hours", "MarketHours", "code_of"]
 
 _MIDNIGHT = time(0)
 
@@ -145,3 +145,16 @@ HOURS = {
     "CM": _dealers(time(18)),
 }
 """By market; one that is not listed has no hours that anybody knows."""
+
+
+def code_of(market: object) -> str:
+    """Write a market's code in capitals.
+
+    Raises:
+        ValueError: If it is no text.
+    """
+    if not isinstance(market, str):
+        raise ValueError(  # noqa: TRY004 - as for every wrong argument
+            f'a market is a text such as "US", not {market!r}'
+        )
+    return market.upper()

@@ -7,7 +7,7 @@ from typing import cast
 
 from qos_async._core.queries import epoch
 from qos_async.enums import Market
-from qos_async.markets.hours import HOURS
+from qos_async.markets.hours import HOURS, code_of
 from qos_async.markets.timetable import Calendar, Slot, Timetable, TradingSession
 from qos_async.symbols import canonical, market_of
 
@@ -133,11 +133,7 @@ def _too_far(time: object) -> str:
 
 def _known(market: str) -> str:
     """Write a market's code in capitals."""
-    if not isinstance(cast("object", market), str):
-        raise ValueError(  # noqa: TRY004 - as for every wrong argument
-            f'a market is a text such as "US", not {market!r}'
-        )
-    code = market.upper()
+    code = code_of(market)
     if code not in HOURS:
         raise ValueError(
             f"the hours of market {market!r} are unknown: the vendor's document tells "

@@ -9,11 +9,12 @@ import os
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any
 
 from msgspec import Struct
 
 from qos_async._core.topics import Topic
+from qos_async._numbers import is_number
 from qos_async.recordings import lines
 from qos_async.recordings.files import RecordingError, prepare
 from qos_async.recordings.lines import Event
@@ -253,14 +254,10 @@ def _check_above_zero(
 ) -> None:
     if value is None and optional:
         return
-    if not _is_number(value) or not 0 < value < math.inf:
+    if not is_number(value) or not 0 < value < math.inf:
         raise ValueError(f"{name} must be a number above 0, not {value!r}")
     if value > most:
         raise ValueError(f"{name} must be at most {most:.0f} seconds, not {value!r}")
-
-
-def _is_number(value: object) -> TypeGuard[float]:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def _check_level(level: object) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Iterator
 from typing import TypeAlias
 
 from msgspec import Struct
 
+from qos_async._numbers import is_finite
 from qos_async.recordings.lines import Entry
 
 __all__ = ["Frames", "Lost", "Opened", "Step", "is_speed", "steps"]
@@ -42,9 +42,7 @@ Step: TypeAlias = Opened | Frames | Lost
 
 def is_speed(value: object) -> bool:
     """Tell whether it can be how many times as fast as the clock to take steps."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return False
-    return 0 < value <= sys.float_info.max
+    return is_finite(value) and value > 0
 
 
 def steps(entries: Iterable[Entry]) -> Iterator[Step]:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from functools import partial
 from types import TracebackType
-from typing import Self, TypeGuard
+from typing import Self
 
 from aiohttp import web
 
+from qos_async._numbers import is_finite
 from qos_async.config import Limits
 from qos_async.sim.controls import Controls
 from qos_async.sim.desk import Desk
@@ -312,13 +312,7 @@ def _check(
     if plan is not None and not isinstance(plan, Limits):
         raise ValueError(f"plan must be Limits or None, not {plan!r}")
     for name, value in (("speed", speed), ("history", history)):
-        if not _is_number(value) or value < 0:
+        if not is_finite(value) or value < 0:
             raise ValueError(f"{name} must be a number from 0, not {value!r}")
-    if rate is not None and not (_is_number(rate) and rate > 0):
+    if rate is not None and not (is_finite(rate) and rate > 0):
         raise ValueError(f"rate must be a number above 0 or None, not {rate!r}")
-
-
-def _is_number(value: object) -> TypeGuard[float]:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return False
-    return math.isfinite(value)

@@ -25,7 +25,7 @@ from qos_async import (
 )
 from qos_async.testing.virtual import VirtualLoop, block
 from tests.exchange import AAPL, Exchange, connected
-from tests.peers import Frame, kline, opened, snapshot
+from tests.peers import Frame, Peer, kline, opened, snapshot
 
 pytestmark = [pytest.mark.virtual_time, pytest.mark.usefixtures("way_in")]
 
@@ -114,6 +114,17 @@ async def test_what_came_under_another_spelling_is_known_after_an_outage(
         assert prices(told) == exchange.prices(symbol)
 
 
+async def lose(peer: Peer, client: Client, turns: int) -> None:
+    """Cut a link so many turns of the loop after the server's yes; let it heal."""
+    registry = client._stream._session.registry
+    while not registry.held:  # noqa: ASYNC110 - a turn of the loop counts.
+        await asyncio.sleep(0)
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    peer.end()
+    await asyncio.sleep(30.0)
+
+
 @pytest.mark.parametrize("turns", [0, 1, 50])
 async def test_each_of_very_many_topics_has_its_one_gap_even_if_the_link_goes_again(
     exchange, turns
@@ -127,13 +138,7 @@ async def test_each_of_very_many_topics_has_its_one_gap_even_if_the_link_goes_ag
             exchange.net.peers[0].end()
             peer = await exchange.net.link(1)
             await peer.hear("T")
-            registry = client._stream._session.registry
-            while not registry.held:  # noqa: ASYNC110 - a turn of the loop counts.
-                await asyncio.sleep(0)
-            for _ in range(turns):
-                await asyncio.sleep(0)
-            peer.end()
-            await asyncio.sleep(30.0)
+            await lose(peer, client, turns)
             told = gaps(drain(sub))
             assert sorted(gap.topic.symbol for gap in told) == sorted(names)
             assert left(client) == NOTHING
@@ -150,13 +155,7 @@ async def test_very_many_topics_are_live_with_the_servers_yes_and_not_later(
         sub = client.watch_trades(*names)
         peer = await exchange.net.link(0)
         await peer.hear("T")
-        registry = client._stream._session.registry
-        while not registry.held:  # noqa: ASYNC110 - a turn of the loop counts.
-            await asyncio.sleep(0)
-        for _ in range(turns):
-            await asyncio.sleep(0)
-        peer.end()
-        await asyncio.sleep(30.0)
+        await lose(peer, client, turns)
         told = gaps(drain(sub))
         assert sorted(gap.topic.symbol for gap in told) == sorted(names)
         await sub.aclose()

@@ -12,7 +12,7 @@ from aiohttp.http import WebSocketReader
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from qos_async._io.splitter import Batch, Splitter, put_in_front
+from qos_async._io.splitter import Batch, Offer, Splitter, put_in_front
 
 MOST = 70_000
 
@@ -93,14 +93,15 @@ class Reading:
         self._reader: Any = WebSocketReader(
             self.queue, MOST, compress=False, decode_text=False
         )
-        self.parser = Splitter(self._reader, self.queue) if split else self._reader
+        self.offer = Offer()
+        splitter = Splitter(self._reader, self.queue, self.offer)
+        self.parser = splitter if split else self._reader
         self.told: list[tuple[Any, Any]] = []
         self.taken: list[list[bytes]] = []
         self.is_over = False
         self._taking = iter(taking)
-        if isinstance(self.parser, Splitter):
-            self.parser.take = self._take_at_once
-            self.parser.is_awaited = True
+        self.offer.take = self._take_at_once
+        self.offer.is_awaited = True
 
     def feed(self, data: Any) -> None:
         if not self.is_over:
@@ -222,8 +223,7 @@ def test_frames_are_not_offered_before_those_that_came_before_were_read():
 
 def test_frames_that_nobody_waits_for_are_kept():
     reading = Reading(split=True, room=1000, taking=[True] * 9)
-    assert isinstance(reading.parser, Splitter)
-    reading.parser.is_awaited = False
+    reading.offer.is_awaited = False
     reading.feed(frame(b"one"))
     assert not reading.taken
     assert [data for _, data in reading.end()] == [b"one"]
@@ -266,8 +266,8 @@ class Handler:
 
 def test_it_is_put_there_once_even_if_two_clients_share_a_session():
     handler, reading = Handler(), Reading(split=False, room=1)
-    put_in_front(handler)
-    put_in_front(handler)
+    put_in_front(handler, Offer())
+    put_in_front(handler, Offer())
     handler.set_parser(reading.parser, reading.queue, call=print)
     parser, queue, call = handler.fed
     assert isinstance(parser, Splitter)
@@ -285,11 +285,11 @@ class Slotted:
 
 @pytest.mark.parametrize("strange", [None, object(), Slotted()])
 def test_a_connection_that_is_not_as_expected_stays_as_it_is(strange):
-    put_in_front(strange)
+    put_in_front(strange, Offer())
 
 
 def test_a_reader_that_is_not_as_expected_stays_as_it_is():
     handler = Handler()
-    put_in_front(handler)
+    put_in_front(handler, Offer())
     handler.set_parser("reader", "queue")
     assert handler.fed == ("reader", "queue", None)
