@@ -15,7 +15,7 @@ from hypothesis.strategies import none
 
 from qos_async import Limits, Timing, testing
 from qos_async.testing.virtual import VirtualLoop
-from tests.watchdog import Watchdog
+from tests.support.key_leak_plugin import Watchdog
 
 Loops = Mapping[str, Callable[[], asyncio.AbstractEventLoop]]
 

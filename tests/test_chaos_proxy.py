@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager, suppress
 
 import pytest
 
-from tests.chaos_proxy import ChaosProxy, Toxics
+from tests.support.chaos_proxy import ChaosProxy, Toxics
 
 
 class Ends:

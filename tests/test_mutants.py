@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.mutating import KILLED, SURVIVED, mutated
+from tests.support.mutants import KILLED, SURVIVED, mutated
 
 ROOT = Path(__file__).parent.parent
 GROUPS = 4
@@ -378,7 +378,7 @@ def fates(mutants: list[Mutant]) -> list[int]:
         for mutant in mutants
     ]
     done = subprocess.run(
-        [sys.executable, "-m", "tests.mutating"],
+        [sys.executable, "-m", "tests.support.mutants"],
         input=json.dumps(orders),
         capture_output=True,
         text=True,

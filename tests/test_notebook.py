@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from qos_async import Depth, Instrument, Kline, PriceLevel, Result, Snapshot, Trade
-from tests.frames.records import AT, BARE, FULL, KINDS, LIVE
+from tests.support.full_records import AT, BARE, FULL, KINDS, LIVE
 
 
 def shown(value: Any) -> str:

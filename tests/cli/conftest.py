@@ -13,7 +13,7 @@ import pytest
 from qos_async import Limits
 from qos_async.cli import main
 from qos_async.sim import Simulator
-from tests.cli.running import Ran
+from tests.support.cli_process import Ran
 
 FAST = Limits(command_interval=0.01, http_requests=100_000, http_period=1.0)
 CONFIG = (

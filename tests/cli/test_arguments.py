@@ -14,7 +14,7 @@ from qos_async import __version__
 from qos_async.cli import main
 from qos_async.cli.arguments import parse
 from qos_async.cli.commands import COMMANDS
-from tests.cli.running import command, environment
+from tests.support.cli_process import command, environment
 
 
 @pytest.mark.parametrize(

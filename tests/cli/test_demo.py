@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from qos_async.cli.script import SYMBOLS
-from tests.cli.running import WITHOUT_RICH, finish, run, run_on_terminal, start
+from tests.support.cli_process import WITHOUT_RICH, finish, run, run_on_terminal, start
 
 CHANNELS = ("snapshot", "trade", "depth", "kline")
 

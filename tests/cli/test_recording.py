@@ -10,8 +10,8 @@ import pytest
 from qos_async import Client
 from qos_async.cli import exits, main
 from qos_async.recordings import contents
-from tests.cli.running import finish, start, wait_for
-from tests.recordings.making import event, recorded, trades, write
+from tests.support.cli_process import finish, start, wait_for
+from tests.support.recording_files import event, recorded, trades, write
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from qos_async import Client
-from tests.cli.running import finish, run, start
+from tests.support.cli_process import finish, run, start
 
 
 async def test_a_client_can_use_what_it_prints():

@@ -19,7 +19,7 @@ from qos_async import Gap, LinkState, StateChange, Topic
 from qos_async.cli.notices import Notices
 from qos_async.cli.outlet import Outlet
 from qos_async.cli.tally import Tally
-from tests.cli.running import finish, start
+from tests.support.cli_process import finish, start
 
 NOON = datetime(2025, 7, 3, 12, tzinfo=UTC)
 

@@ -10,7 +10,7 @@ import pytest
 
 from qos_async import Client, Limits, Timing
 from qos_async.sim import Simulator
-from tests.peers import KEY
+from tests.support.memory_transport import KEY
 
 __all__ = ["Start"]
 

@@ -33,9 +33,9 @@ from qos_async import (
     TransportError,
 )
 from qos_async.sim import Close, Cut, Mute, Variants
-from tests.canary import assert_absent
-from tests.io.servers import serving
-from tests.peers import KEY
+from tests.support.http_servers import serving
+from tests.support.leak_check import assert_absent
+from tests.support.memory_transport import KEY
 
 SYMBOLS = ("US:AAPL,TSLA", "HK:00700", "CF:BTCUSDT")
 CANONICAL = ("US:AAPL", "US:TSLA", "HK:700", "CF:BTCUSDT")

@@ -25,9 +25,9 @@ from qos_async._core.queries import Queries
 from qos_async._io.sockets import DialError
 from qos_async.errors import TransportError
 from qos_async.sim import Simulator
-from tests.canary import assert_absent
-from tests.exchange import AAPL, Exchange, connected
-from tests.peers import KEY, Network, kline, opened, snapshot, trade
+from tests.support.leak_check import assert_absent
+from tests.support.memory_transport import KEY, Network, kline, opened, snapshot, trade
+from tests.support.scripted_server import AAPL, Exchange, connected
 
 virtual = pytest.mark.virtual_time
 

@@ -21,8 +21,8 @@ from qos_async import (
     Topic,
 )
 from qos_async.sim import Simulator
-from tests.canary import assert_absent
-from tests.peers import KEY
+from tests.support.leak_check import assert_absent
+from tests.support.memory_transport import KEY
 
 WRONG: list[tuple[str, Any, str]] = [
     ("proxy", "host:3128", "http://host:3128"),

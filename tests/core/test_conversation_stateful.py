@@ -30,7 +30,7 @@ from qos_async._core.events import (
 )
 from qos_async._core.topics import LETTERS, Topic
 from qos_async.models import Trade
-from tests.core.wires import PUSHES, encoded, no, ok, said, session, topics
+from tests.support.wire_frames import PUSHES, encoded, no, ok, said, session, topics
 
 PACE, TIMEOUT, SLACK = 1.0, 8.0, 1e-6
 CODES = ("US:A", "US:B", "HK:1", "US:BAD", "HK:666")

@@ -14,7 +14,7 @@ from qos_async._core.decoding import Decoder, finite
 from qos_async._core.wire import Frames
 from qos_async.errors import DecodeError
 from qos_async.models import Depth, Instrument, Kline, Snapshot, Trade
-from tests.core.wires import PUSHES
+from tests.support.wire_frames import PUSHES
 
 NUMBERS: list[type[Any]] = [Decimal, float, str]
 TRADES: dict[str, bytes] = {

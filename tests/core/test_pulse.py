@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qos_async._core.pulse import ServerClock, Waits
-from tests.core.wires import session
+from tests.support.wire_frames import session
 
 seconds = st.floats(0, 10, allow_nan=False)
 

@@ -6,7 +6,7 @@ import pytest
 
 from qos_async._core.registry import Change, Registry
 from qos_async._core.topics import Topic
-from tests.core.wires import topics, trades
+from tests.support.wire_frames import topics, trades
 
 A, B, C, D = trades("US:A", "US:B", "US:C", "US:D")
 (DEPTH,) = topics("depth", "US:A")

@@ -36,7 +36,7 @@ from qos_async.errors import (
     TransportError,
 )
 from qos_async.models import Kline, Trade
-from tests.core.wires import (
+from tests.support.wire_frames import (
     ACKED_AT,
     PUSHES,
     encoded,

@@ -27,7 +27,15 @@ from qos_async._core.wire import (
 from qos_async.enums import Channel, Interval, Session, Side, TradingStatus
 from qos_async.errors import DecodeError
 from qos_async.models import Depth, Kline, Snapshot, Trade
-from tests.core.wires import PUSHES, SAMPLES, encoded, ok, sample, session, trades
+from tests.support.wire_frames import (
+    PUSHES,
+    SAMPLES,
+    encoded,
+    ok,
+    sample,
+    session,
+    trades,
+)
 
 NUMBERS: list[type[Any]] = [Decimal, float, str]
 KINDS: dict[str, type[Any]] = {"S": Snapshot, "T": Trade, "D": Depth, "K": Kline}

@@ -13,7 +13,7 @@ import pytest
 from benchmarks import chart, contestants, harness
 from benchmarks.harness import Lap, Report, Rounds, Server, Spread
 from benchmarks.wires import WIRES
-from tests.docs.running import finish, start
+from tests.support.programs import finish, start
 
 QUICK = ("-m", "benchmarks.decode", "--quick")
 

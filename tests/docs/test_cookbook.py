@@ -18,8 +18,8 @@ from aiohttp import web
 
 from examples import gap_alerts, moving_average
 from qos_async.sim import Simulator
-from tests.docs.pages import ROOT
-from tests.docs.running import Screen, finish, run_fragment, start
+from tests.support.markdown import ROOT
+from tests.support.programs import Screen, finish, run_fragment, start
 
 # pyarrow and FastAPI are imported where they are wanted: not by every worker.
 

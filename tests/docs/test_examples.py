@@ -10,8 +10,8 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from yarl import URL
 
 from qos_async.sim import Simulator
-from tests.docs.pages import ROOT
-from tests.docs.running import finish, start
+from tests.support.markdown import ROOT
+from tests.support.programs import finish, start
 
 SAYS = {
     "batches": ["trades, ", "first: {'at': ", "'symbol': 'CF:"],

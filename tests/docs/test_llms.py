@@ -17,8 +17,8 @@ from qos_async import Client, Limits, Timing, errors
 from qos_async.cli import exits
 from qos_async.cli.commands import COMMANDS
 from qos_async.enums import Interval
-from tests.docs.pages import ROOT, Block, blocks, table
-from tests.docs.running import Screen, run_fragment
+from tests.support.markdown import ROOT, Block, blocks, table
+from tests.support.programs import Screen, run_fragment
 
 PAGE = "llms.txt"
 TEXT = (ROOT / PAGE).read_text("utf-8")

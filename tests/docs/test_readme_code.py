@@ -15,8 +15,8 @@ from qos_async import Client, Limits, Timing
 from qos_async.cli.arguments import parse
 from qos_async.cli.settings import read_file
 from qos_async.sim import Simulator
-from tests.docs.pages import ROOT, Block, blocks
-from tests.docs.running import Screen, finish, run_fragment, start
+from tests.support.markdown import ROOT, Block, blocks
+from tests.support.programs import Screen, finish, run_fragment, start
 
 PYTHON = [block for block in blocks() if block.language == "python"]
 COMMANDS = [

@@ -19,7 +19,7 @@ from qos_async._core.gaps import GapStatus
 from qos_async._core.queries import KLINES_MAX
 from qos_async._io import links
 from qos_async.sim.instruments import INSTRUMENTS
-from tests.docs.pages import ROOT, blocks, table
+from tests.support.markdown import ROOT, blocks, table
 
 PAGE = (ROOT / "README.md").read_text("utf-8")
 LOADS = ("reconnects", "readers", "days", "ticks")

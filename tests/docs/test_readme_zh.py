@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.docs.pages import ROOT, blocks
+from tests.support.markdown import ROOT, blocks
 
 ENGLISH, CHINESE = "README.md", "README.zh.md"
 

@@ -10,7 +10,7 @@ import tomllib
 import pytest
 
 import qos_async
-from tests.docs.pages import ROOT
+from tests.support.markdown import ROOT
 
 WORKFLOWS = sorted((ROOT / ".github/workflows").glob("*.yml"))
 CI = (ROOT / ".github/workflows/ci.yml").read_text("utf-8")

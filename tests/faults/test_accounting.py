@@ -12,8 +12,8 @@ import pytest
 from qos_async import Client, Depth, DropOldest, Latest, Stats, Subscription
 from qos_async.sim import Simulator
 from qos_async.testing.virtual import run
-from tests.exchange import AAPL, Exchange, connected
-from tests.peers import Frame, Peer, kline, snapshot, trade
+from tests.support.memory_transport import Frame, Peer, kline, snapshot, trade
+from tests.support.scripted_server import AAPL, Exchange, connected
 
 pytestmark = pytest.mark.fault("I7")
 

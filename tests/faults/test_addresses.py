@@ -10,9 +10,9 @@ import pytest
 
 from qos_async import Client, ConnectError, LinkState
 from qos_async.sim import Simulator
-from tests.canary import assert_absent
 from tests.faults.test_handshakes import CALM, HASTY, client_of
-from tests.peers import KEY
+from tests.support.leak_check import assert_absent
+from tests.support.memory_transport import KEY
 
 
 class Names:

@@ -12,14 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.chaos import chaos
-from tests.faults.chaos_mutants import MUTANTS, Mutant
+from tests.support.chaos import chaos
+from tests.support.chaos_mutants import MUTANTS, Mutant
 
 FIRST = os.environ.get("QOS_CHAOS_SEED")
 SEEDS = [int(FIRST)] if FIRST else range(int(os.environ.get("QOS_CHAOS_SEEDS", "10")))
 
 ROOT = str(Path(__file__).parents[2])
-SCRIPT = "from tests.chaos import chaos; print(chaos(4), chaos(8))"
+SCRIPT = "from tests.support.chaos import chaos; print(chaos(4), chaos(8))"
 
 
 @pytest.mark.fault("U8", "U9", "U18", "T25", "I1", "I2", "I3", "I4", "I5", "I6", "I7")

@@ -15,8 +15,8 @@ import trustme
 
 from qos_async import Client, Gap, Limits, LinkState, Subscription, Timing, Trade
 from qos_async.sim import Simulator
-from tests.chaos_proxy import ChaosProxy
-from tests.peers import KEY
+from tests.support.chaos_proxy import ChaosProxy
+from tests.support.memory_transport import KEY
 
 BTC = "CF:BTCUSDT"
 PLAN = Limits(command_interval=0.01, http_requests=1000, http_period=1.0)

@@ -21,7 +21,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from qos_async import Limits
 from qos_async.sim import Variants
 from qos_async.testing.virtual import SimLoop
-from tests.chaos import (
+from tests.support.chaos import (
     COMMANDS,
     NOISE,
     NOWHERE,
@@ -33,7 +33,7 @@ from tests.chaos import (
     overheard,
     simulator,
 )
-from tests.chaos_judge import Judge
+from tests.support.invariants import Judge
 
 symbols = st.lists(
     st.sampled_from([*SYMBOLS[:3], NOWHERE]), min_size=1, max_size=2, unique=True

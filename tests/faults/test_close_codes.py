@@ -19,7 +19,7 @@ from qos_async import (
     Trade,
 )
 from qos_async._io.sockets import DialError
-from tests.peers import Network, Peer, opened, trade
+from tests.support.memory_transport import Network, Peer, opened, trade
 
 pytestmark = pytest.mark.virtual_time
 

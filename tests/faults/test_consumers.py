@@ -13,7 +13,7 @@ import pytest
 from qos_async import Client, DropOldest, Dropped, Gap, Latest, Strict, Topic
 from qos_async.sim import Simulator
 from qos_async.testing.virtual import simulate
-from tests.peers import KEY, Network, opened, snapshot, trade
+from tests.support.memory_transport import KEY, Network, opened, snapshot, trade
 
 pytestmark = pytest.mark.virtual_time
 

@@ -13,7 +13,7 @@ from qos_async import Gap, Limits, LinkState, Subscription, Trade
 from qos_async.errors import QosError, RequestTimeoutError
 from qos_async.sim import Simulator, Variants
 from qos_async.testing.virtual import WALL, Connection, End, Pipe, simulate
-from tests.sweeping import (
+from tests.support.sweep import (
     EFFORT,
     LIMITS,
     OTHER,

@@ -9,7 +9,7 @@ import pytest
 from qos_async import LinkState
 from qos_async.errors import ConnectError, RequestTimeoutError
 from qos_async.testing.virtual import simulate
-from tests.sweeping import (
+from tests.support.sweep import (
     OTHER,
     SYMBOL,
     TIMING,

@@ -15,7 +15,7 @@ import pytest
 from qos_async import Gap, Limits, Subscription, Topic, Trade
 from qos_async._io import slumber
 from qos_async.testing.virtual import block
-from tests.exchange import AAPL, Exchange, connected
+from tests.support.scripted_server import AAPL, Exchange, connected
 
 pytestmark = pytest.mark.virtual_time
 

@@ -31,8 +31,8 @@ from qos_async.config import Limits, Timing
 from qos_async.enums import LinkState
 from qos_async.errors import DecodeError, QosError
 from qos_async.testing.virtual import run
-from tests.core.wires import PUSHES, SAMPLES, ok, session
-from tests.peers import Network, opened, trade
+from tests.support.memory_transport import Network, opened, trade
+from tests.support.wire_frames import PUSHES, SAMPLES, ok, session
 
 pytestmark = pytest.mark.fault("P5", "P12", "P13", "P17", "P18", "P19", "P20")
 

@@ -19,10 +19,10 @@ from msgspec.structs import replace
 from qos_async import Client, ConnectError, LinkState, QosError, Timing, TransportError
 from qos_async._io.retry import retry_after
 from qos_async._io.sockets import DialError
-from tests.canary import assert_absent
-from tests.io.servers import serving
 from tests.io.test_transport import dialling
-from tests.peers import KEY
+from tests.support.http_servers import serving
+from tests.support.leak_check import assert_absent
+from tests.support.memory_transport import KEY
 
 Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 

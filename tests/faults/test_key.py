@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 
 from qos_async import Client
-from tests.canary import assert_absent
-from tests.io.servers import serving
-from tests.peers import KEY, Network, opened
-from tests.watchdog import Watchdog
+from tests.support.http_servers import serving
+from tests.support.key_leak_plugin import Watchdog
+from tests.support.leak_check import assert_absent
+from tests.support.memory_transport import KEY, Network, opened
 
 ROOT = Path(__file__).parents[2]
 
@@ -28,7 +28,7 @@ from unittest import mock
 import pytest
 from qos_async import Client, QosError
 from qos_async._io.stream import Stream
-from tests.peers import KEY, Network, opened
+from tests.support.memory_transport import KEY, Network, opened
 
 def test_innocent(): pass
 

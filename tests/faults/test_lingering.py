@@ -11,8 +11,8 @@ import trustme
 
 from qos_async import Client, Timing
 from qos_async.sim import Simulator
-from tests.chaos_proxy import ChaosProxy
-from tests.peers import KEY
+from tests.support.chaos_proxy import ChaosProxy
+from tests.support.memory_transport import KEY
 
 TIMING = Timing(
     heartbeat=0.2,

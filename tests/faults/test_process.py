@@ -20,7 +20,7 @@ import pytest
 from qos_async import Client, Limits, LinkState, Timing
 from qos_async.sim import Simulator
 from qos_async.testing.virtual import run
-from tests.peers import KEY, Network, opened, trade
+from tests.support.memory_transport import KEY, Network, opened, trade
 
 ROOT = Path(__file__).parents[2]
 PLAN = Limits(connections=9, command_interval=0.0, http_requests=1000, http_period=1.0)

@@ -19,9 +19,17 @@ from qos_async import (
     Trade,
 )
 from qos_async._core.registry import Registry
-from tests.core.wires import ok, session
-from tests.core.wires import trades as topics
-from tests.peers import Frame, Network, Peer, kline, opened, snapshot, trade
+from tests.support.memory_transport import (
+    Frame,
+    Network,
+    Peer,
+    kline,
+    opened,
+    snapshot,
+    trade,
+)
+from tests.support.wire_frames import ok, session
+from tests.support.wire_frames import trades as topics
 
 pytestmark = pytest.mark.virtual_time
 

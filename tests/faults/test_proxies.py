@@ -17,10 +17,10 @@ from qos_async import (
     LinkState,
     TransportError,
 )
-from tests.canary import assert_absent
 from tests.faults.test_handshakes import CALM, HASTY, Talk, listening
 from tests.faults.test_tls import HOST, secured, trusting
-from tests.peers import KEY
+from tests.support.leak_check import assert_absent
+from tests.support.memory_transport import KEY
 
 PASSWORD = "hunter2-of-the-proxy"
 

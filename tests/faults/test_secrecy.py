@@ -14,10 +14,10 @@ from aiohttp import web
 
 from qos_async import Client, QosError
 from qos_async.sim import Simulator
-from tests.canary import assert_absent
 from tests.faults.test_handshakes import CALM, client_of, listening
-from tests.io.servers import serving
-from tests.peers import KEY
+from tests.support.http_servers import serving
+from tests.support.leak_check import assert_absent
+from tests.support.memory_transport import KEY
 
 pytestmark = pytest.mark.fault("U19", "I13")
 

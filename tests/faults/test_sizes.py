@@ -17,11 +17,11 @@ from qos_async import ConnectError, DecodeError, QosError, TransportError
 from qos_async._io.http import BODY_MAX
 from qos_async._io.sockets import LinkClosed
 from qos_async._io.transport import MAX_FRAME
-from tests.canary import assert_absent
 from tests.faults.test_handshakes import Talk, client_of, listening
-from tests.io.servers import serving
 from tests.io.test_transport import talking
-from tests.peers import KEY
+from tests.support.http_servers import serving
+from tests.support.leak_check import assert_absent
+from tests.support.memory_transport import KEY
 
 MEGABYTE = 1 << 20
 

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from qos_async.testing.virtual import simulate
-from tests.peers import Network, opened, trade
-from tests.soak import loads
-from tests.soak.meter import Meter, sizes
+from tests.support import soak_loads as loads
+from tests.support.memory_transport import Network, opened, trade
+from tests.support.soak_meter import Meter, sizes
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="it looks into /proc")
 

@@ -15,7 +15,7 @@ from qos_async import Client, Gap, LinkState, Subscription
 from qos_async.errors import ClosedError, QosError
 from qos_async.sim import Simulator, Variants
 from qos_async.testing.virtual import simulate
-from tests.sweeping import (
+from tests.support.sweep import (
     OTHER,
     SYMBOL,
     TIMING,

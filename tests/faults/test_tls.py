@@ -19,10 +19,10 @@ import trustme
 
 from qos_async import Client, ConnectError, LinkState
 from qos_async.sim import Simulator
-from tests.canary import assert_absent
-from tests.chaos_proxy import ChaosProxy
 from tests.faults.test_handshakes import CALM, listening
-from tests.peers import KEY
+from tests.support.chaos_proxy import ChaosProxy
+from tests.support.leak_check import assert_absent
+from tests.support.memory_transport import KEY
 
 HOST = "127.0.0.1"
 LONG_AGO = {

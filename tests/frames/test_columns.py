@@ -15,7 +15,7 @@ import qos_async
 from qos_async import Depth, Instrument, Kline, Product, Snapshot, Trade, TradingDay
 from qos_async.frames import columns
 from qos_async.markets import Bar
-from tests.frames.records import KINDS
+from tests.support.full_records import KINDS
 
 LIVE = ("received_at", "recovered")
 OF: dict[type[Any], tuple[str, ...]] = {

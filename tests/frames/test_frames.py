@@ -16,7 +16,7 @@ from qos_async import Depth, Instrument, Kline, PriceLevel, Snapshot, Trade
 from qos_async.enums import Interval, Session, Side, TradingStatus
 from qos_async.frames import columns, schema, to_arrow, to_pandas, to_polars
 from qos_async.markets import Bar
-from tests.frames.records import AT, BARE, FULL, HEARD, KINDS, TIME, D
+from tests.support.full_records import AT, BARE, FULL, HEARD, KINDS, TIME, D
 
 pa: Any = importlib.import_module("pyarrow")  # It has no types.
 

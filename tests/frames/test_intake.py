@@ -19,7 +19,7 @@ from qos_async import (
     TradingDay,
 )
 from qos_async.frames import columns, schema, to_arrow, to_pandas, to_polars
-from tests.frames.records import BARE, FULL
+from tests.support.full_records import BARE, FULL
 
 
 def trade(symbol: str, price: Any) -> Trade[Any]:

@@ -10,9 +10,9 @@ import pytest
 
 from qos_async import Depth, Instrument, Kline, Snapshot, Topic, Trade, TransportError
 from qos_async.frames import columns
-from tests.frames.records import KINDS
 from tests.io.test_history import Server, paging
-from tests.peers import Network, opened, trade
+from tests.support.full_records import KINDS
+from tests.support.memory_transport import Network, opened, trade
 
 # Answers
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.peers import Network
+from tests.support.memory_transport import Network
 
 
 @pytest.fixture(params=["at once", "when received"])

@@ -36,8 +36,8 @@ from qos_async.errors import (
     RequestTimeoutError,
     TransportError,
 )
-from tests.canary import assert_absent
-from tests.io.servers import CANARY, Counters, Waits, asking, ok, serving
+from tests.support.http_servers import CANARY, Counters, Waits, asking, ok, serving
+from tests.support.leak_check import assert_absent
 
 QUERIES = Queries(Decimal, chunk=10)
 SAMPLES = Path(__file__).parent.parent / "samples"

@@ -26,9 +26,9 @@ from qos_async.errors import (
     RequestTimeoutError,
     TransportError,
 )
-from tests.aiohttp_compat import aioresponses
-from tests.canary import assert_absent
-from tests.io.servers import CANARY, Counters, Waits, asking
+from tests.support.aiohttp_compat import aioresponses
+from tests.support.http_servers import CANARY, Counters, Waits, asking
+from tests.support.leak_check import assert_absent
 
 URL = "https://api.qos.hk"
 [SNAPSHOTS] = Queries(Decimal, chunk=10).snapshots(["US:AAPL"])

@@ -19,7 +19,7 @@ from qos_async import (
 )
 from qos_async._io.sockets import DialError
 from qos_async.testing.virtual import block
-from tests.peers import Network, Peer, opened, trade
+from tests.support.memory_transport import Network, Peer, opened, trade
 
 pytestmark = [pytest.mark.virtual_time, pytest.mark.usefixtures("way_in")]
 

@@ -18,7 +18,7 @@ from qos_async import (
     Trade,
 )
 from qos_async._io.sockets import DialError
-from tests.peers import Network, kline, opened, trade
+from tests.support.memory_transport import Network, kline, opened, trade
 
 pytestmark = [pytest.mark.virtual_time, pytest.mark.usefixtures("way_in")]
 

@@ -13,8 +13,8 @@ from qos_async._io import pace
 from qos_async._io.pace import Pace
 from qos_async.sim import Simulator
 from qos_async.testing.virtual import simulate
-from tests.canary import assert_absent
-from tests.peers import KEY
+from tests.support.leak_check import assert_absent
+from tests.support.memory_transport import KEY
 
 URL_ = URL("wss://host/ws")
 

@@ -24,8 +24,8 @@ from qos_async import (
     Trade,
 )
 from qos_async.testing.virtual import VirtualLoop, block
-from tests.exchange import AAPL, Exchange, connected
-from tests.peers import Frame, Peer, kline, opened, snapshot
+from tests.support.memory_transport import Frame, Peer, kline, opened, snapshot
+from tests.support.scripted_server import AAPL, Exchange, connected
 
 pytestmark = [pytest.mark.virtual_time, pytest.mark.usefixtures("way_in")]
 

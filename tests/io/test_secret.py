@@ -13,7 +13,7 @@ from yarl import URL
 
 from qos_async._io.secret import Secret
 from qos_async.errors import AuthenticationError
-from tests.canary import assert_absent
+from tests.support.leak_check import assert_absent
 
 CANARY = 'CANARY/7+"&=<x>'
 

@@ -10,7 +10,7 @@ from yarl import URL
 from qos_async._io.secret import Secret
 from qos_async._io.sessions import RedirectRefusedError, SessionLease, check_url
 from qos_async.errors import ClosedError
-from tests.io.servers import CANARY, serving
+from tests.support.http_servers import CANARY, serving
 
 
 class Thief:

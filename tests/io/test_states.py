@@ -10,7 +10,7 @@ import pytest
 from qos_async import ConnectError, LinkState, StateChange
 from qos_async._core.link import LinkEvent
 from qos_async._io.states import LinkStates
-from tests.peers import Network, opened
+from tests.support.memory_transport import Network, opened
 
 pytestmark = pytest.mark.virtual_time
 

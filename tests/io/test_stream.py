@@ -29,7 +29,15 @@ from qos_async import (
     TransportError,
 )
 from qos_async.testing.virtual import run
-from tests.peers import Frame, Network, Peer, kline, opened, snapshot, trade
+from tests.support.memory_transport import (
+    Frame,
+    Network,
+    Peer,
+    kline,
+    opened,
+    snapshot,
+    trade,
+)
 
 pytestmark = [pytest.mark.virtual_time, pytest.mark.usefixtures("way_in")]
 

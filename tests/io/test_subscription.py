@@ -25,7 +25,15 @@ from qos_async import (
     Subscription,
     Topic,
 )
-from tests.peers import Frame, Network, Peer, kline, opened, snapshot, trade
+from tests.support.memory_transport import (
+    Frame,
+    Network,
+    Peer,
+    kline,
+    opened,
+    snapshot,
+    trade,
+)
 
 pytestmark = [pytest.mark.virtual_time, pytest.mark.usefixtures("way_in")]
 

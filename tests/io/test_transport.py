@@ -24,9 +24,9 @@ from qos_async._io.sessions import SessionLease
 from qos_async._io.sockets import DialError, LinkClosed, Socket
 from qos_async._io.transport import AiohttpTransport
 from qos_async.sim.blast import text_frame
-from tests.canary import assert_absent
-from tests.io.servers import serving
-from tests.peers import KEY
+from tests.support.http_servers import serving
+from tests.support.leak_check import assert_absent
+from tests.support.memory_transport import KEY
 
 
 def _nowhere(protocol: Any, tell: Any) -> None:

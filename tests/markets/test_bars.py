@@ -28,7 +28,7 @@ from qos_async import (
 from qos_async.markets import Bar, bars
 from qos_async.sim.market import Market as SimulatedMarket
 from qos_async.testing.virtual import WALL, simulate
-from tests.peers import Frame, Network, Peer, opened, trade
+from tests.support.memory_transport import Frame, Network, Peer, opened, trade
 
 ZONES = {
     "US": "America/New_York",

@@ -10,7 +10,7 @@ import pytest
 
 from qos_async import Gap, Market, Snapshot, Stale, Topic, Trade, TradingDay
 from qos_async.testing.virtual import WALL, simulate, simulation
-from tests.peers import Network, Peer, opened, snapshot, trade
+from tests.support.memory_transport import Network, Peer, opened, snapshot, trade
 
 BITCOIN, APPLE, HANG_SENG = "CF:BTCUSDT", "US:AAPL", "IX:HSI"
 # The wall shows 9:20:30 in New York in the beginning: before the opening.

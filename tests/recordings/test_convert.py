@@ -12,8 +12,8 @@ import pytest
 
 from qos_async import RecordingError
 from qos_async.recordings import convert
-from tests.peers import kline, snapshot, trade
-from tests.recordings.making import frame, recorded, trades, write
+from tests.support.memory_transport import kline, snapshot, trade
+from tests.support.recording_files import frame, recorded, trades, write
 
 DAY = 86_400
 

@@ -8,7 +8,15 @@ import pytest
 
 from qos_async import RecordingError, Topic
 from qos_async.recordings import MissingZstdError, contents, read
-from tests.recordings.making import START, begun, event, frame, recorded, trades, write
+from tests.support.recording_files import (
+    START,
+    begun,
+    event,
+    frame,
+    recorded,
+    trades,
+    write,
+)
 
 
 def kinds(place):

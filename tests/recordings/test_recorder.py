@@ -16,8 +16,8 @@ import pytest
 from qos_async import Client, Recorder, RecordingError, Topic
 from qos_async.recordings import read
 from qos_async.recordings import recorder as module
-from tests.cli.running import ROOT
-from tests.recordings.making import SECOND
+from tests.support.cli_process import ROOT
+from tests.support.recording_files import SECOND
 
 TRADE = b'{"tp":"T","c":"US:AAPL","p":"1","v":"1","ts":1,"d":1}'
 AAPL = Topic("trade", "US:AAPL")

@@ -23,8 +23,8 @@ from qos_async import (
     replay,
 )
 from qos_async.recordings import Recorder
-from tests.peers import Network, kline, opened, snapshot, trade
-from tests.recordings.making import (
+from tests.support.memory_transport import Network, kline, opened, snapshot, trade
+from tests.support.recording_files import (
     SECOND,
     START,
     begun,

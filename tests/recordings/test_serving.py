@@ -9,8 +9,8 @@ import pytest
 
 from qos_async import Client, Gap, Limits, Timing
 from qos_async.recordings.serving import ReplayServer
-from tests.peers import snapshot, trade
-from tests.recordings.making import event, frame, recorded, trades, write
+from tests.support.memory_transport import snapshot, trade
+from tests.support.recording_files import event, frame, recorded, trades, write
 
 AAPL = "US:AAPL"
 PLAN = Limits(command_interval=0.0, http_requests=1000)

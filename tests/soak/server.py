@@ -7,7 +7,7 @@ import json
 import sys
 
 from qos_async.sim import Limits, Simulator
-from tests.peers import KEY
+from tests.support.memory_transport import KEY
 
 _FRAMES = [
     b'{"tp":"T","c":"US:%s","p":"%d","v":"100","ts":1741958430,"d":1}'

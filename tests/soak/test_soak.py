@@ -24,8 +24,8 @@ import pytest
 
 import qos_async
 from qos_async.testing.virtual import VirtualLoop, simulate
-from tests.soak import loads
-from tests.soak.meter import Report
+from tests.support import soak_loads as loads
+from tests.support.soak_meter import Report
 
 pytestmark = [
     pytest.mark.soak,

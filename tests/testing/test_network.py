@@ -14,7 +14,7 @@ import pytest
 from qos_async import Client, Gap, QosError
 from qos_async.sim import Simulator
 from qos_async.testing.virtual import Connection, Deadlock, Horizon, SimLoop, simulate
-from tests.peers import KEY
+from tests.support.memory_transport import KEY
 
 START = 1_741_958_430.0
 PORT = 80

@@ -9,7 +9,7 @@ import pytest
 from qos_async import AuthenticationError, Interval
 from qos_async.cli.watch.app import WatchApp
 from qos_async.cli.watch.palette import style_of
-from tests.cli.watch.scene import NOW, Still, app_of, scene, text_of
+from tests.support.fixed_market import NOW, Still, app_of, scene, text_of
 
 
 class Screen:

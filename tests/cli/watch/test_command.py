@@ -18,8 +18,8 @@ from qos_async.cli.commands import watch as command
 from qos_async.cli.watch import play
 from qos_async.cli.watch.app import WatchApp
 from qos_async.cli.watch.model import Model
-from tests.cli.running import command as qos
-from tests.cli.running import environment
+from tests.support.cli_process import command as qos
+from tests.support.cli_process import environment
 
 
 class Terminal:

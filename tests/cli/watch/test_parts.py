@@ -37,7 +37,7 @@ from qos_async.cli.watch.palette import style_of
 from qos_async.cli.watch.status import draw_news, draw_top
 from qos_async.cli.watch.tape import draw_tape
 from qos_async.stats import Stats
-from tests.cli.watch.scene import NOW, STATS, gap, scene
+from tests.support.fixed_market import NOW, STATS, gap, scene
 
 SCALE = Scale(0.0, 10.0, 5)  # A half row for each price.
 MODEL = scene()

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from qos_async.cli.watch.palette import BACKGROUND
-from tests.cli.watch.picture import draw
-from tests.cli.watch.scene import app_of, scene, text_of
+from tests.support.fixed_market import app_of, scene, text_of
+from tests.support.svg_screen import draw
 
 PICTURE = Path(__file__).parents[3] / "examples" / "watch.svg"
 SCREENS = Path(__file__).parent / "screens"

@@ -19,8 +19,16 @@ import msgspec
 
 from qos_async import Client, Gap, Interval, Latest, Limits, Strict
 from qos_async.sim import Simulator
-from tests.peers import KEY, Network, Peer, kline, opened, snapshot, trade
-from tests.soak.meter import Meter, Report
+from tests.support.memory_transport import (
+    KEY,
+    Network,
+    Peer,
+    kline,
+    opened,
+    snapshot,
+    trade,
+)
+from tests.support.soak_meter import Meter, Report
 
 __all__ = ["churn", "days", "firehose", "reconnects"]
 

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from qos_async import Client, Limits
-from tests.peers import Frame, Network, Peer, opened
+from tests.support.memory_transport import Frame, Network, Peer, opened
 
 __all__ = ["AAPL", "Exchange", "connected"]
 

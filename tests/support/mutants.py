@@ -1,6 +1,6 @@
 """Break the code on purpose, one line at a time, and see whether the tests notice.
 
-    python -m tests.mutating < mutants.json
+    python -m tests.support.mutants < mutants.json
 
 Everything heavy is imported once; each mutant then gets a fork of its own, in which the
 module it is about is compiled from changed source. Nothing is written to disk. Tests are

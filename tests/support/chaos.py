@@ -36,7 +36,7 @@ from qos_async.sim import Simulator, Variants
 from qos_async.sim.faults import Rules
 from qos_async.sim.link import Link
 from qos_async.testing.virtual import Connection, SimLoop, simulate
-from tests.chaos_judge import KEY, START, Ask, Broken, Judge, Reader, Tap, sizes
+from tests.support.invariants import KEY, START, Ask, Broken, Judge, Reader, Tap, sizes
 
 __all__ = ["Outcome", "Step", "World", "chaos", "schedule"]
 

@@ -28,14 +28,14 @@ from qos_async._io.states import LinkStates
 from qos_async._io.stream import Stream
 from qos_async.fetching import Fetching
 from qos_async.watching import Watching
-from tests.canary import traces
+from tests.support.leak_check import traces
 
 __all__ = ["Watchdog"]
 
 _KEY = re.compile(r"canary(?:-|/|%2F|\\/)[0-9a-f]{4}(?:\+|%2B)KEY")
 """Every key in the tests looks like this, or like this in a URL."""
 
-_HERE = Path(__file__).parent
+_HERE = Path(__file__).parents[1]
 _PACKAGE = Path(qos_async.__file__).parent
 _KEEPERS = frozenset(
     str(_PACKAGE / name)

@@ -8,7 +8,7 @@ from pathlib import Path
 from backports import zstd
 
 from qos_async.recordings import lines
-from tests.peers import trade
+from tests.support.memory_transport import trade
 
 __all__ = ["SECOND", "begun", "event", "frame", "recorded", "trades", "write"]
 

@@ -15,7 +15,7 @@ from types import CodeType
 from typing import Any
 
 import qos_async
-from tests.docs.pages import ROOT
+from tests.support.markdown import ROOT
 
 __all__ = ["Screen", "finish", "run_fragment", "start"]
 

@@ -18,7 +18,7 @@ from qos_async import Client, Dropped, Gap, Limits, Timing, Trade
 from qos_async.sim import Simulator
 from qos_async.sim.instruments import Row
 from qos_async.testing.virtual import WALL, SimLoop
-from tests.peers import KEY
+from tests.support.memory_transport import KEY
 
 __all__ = [
     "EFFORT",
