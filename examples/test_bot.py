@@ -45,7 +45,7 @@ async def test_it_tells_how_many_trades_it_was_too_slow_for(
 async def test_it_does_not_start_without_one_of_its_symbols(
     qos_simulator: Simulator, qos_client: Client
 ) -> None:
-    qos_simulator.refuse_symbols("CF:ETHUSDT")
+    qos_simulator.reject_symbols("CF:ETHUSDT")
     with pytest.raises(RejectedError, match="No permission") as refused:
         await trade(qos_client, asyncio.Event())
     assert refused.value.symbols == ("CF:ETHUSDT",)

@@ -12,9 +12,9 @@ from qos_async.enums import Interval
 from qos_async.recordings.memory import Label, Memory, Row, label_of
 from qos_async.recordings.reading import Contents, contents, read
 from qos_async.recordings.steps import Frames, Lost, Step, is_speed, steps
-from qos_async.sim.log import Watch
+from qos_async.sim.log import WireTopic
 from qos_async.sim.server import Simulator
-from qos_async.sim.source import News, Source
+from qos_async.sim.source import MarketData, PushSource
 
 __all__ = ["ReplayServer"]
 
@@ -81,7 +81,7 @@ class ReplayServer(Simulator):
         """The recording's time, in epoch seconds."""
         return self._played_at / 1e9
 
-    def _sources(self) -> tuple[Source, News]:
+    def _sources(self) -> tuple[MarketData, PushSource]:
         symbols = {topic.symbol for topic in self.contents.topics}
         return _Recorded(self._memory, frozenset(symbols)), _Silence()
 
@@ -103,7 +103,7 @@ class ReplayServer(Simulator):
 
     async def _subscription(self) -> None:
         while not self.subscribed:  # noqa: ASYNC110 - as often as it beats anyway
-            await asyncio.sleep(self._beat)
+            await asyncio.sleep(self._push_interval)
 
     async def _return(self) -> None:
         try:
@@ -123,10 +123,10 @@ class ReplayServer(Simulator):
         await asyncio.sleep(0)
 
     def _tell(self, frame: bytes, label: Label) -> None:
-        watch = Watch(*label.watch)
+        watch = WireTopic(*label.watch)
         for link in self.links:
             if watch in link.topics:
-                link.put(frame)
+                link.send(frame)
                 self._log.pushed[watch.letter] += 1
 
 
@@ -179,10 +179,10 @@ class _Silence:
     def follow(self, symbols: Iterable[str], now: float) -> None:
         pass
 
-    def news(
-        self, symbol: str, wanted: Iterable[Watch], now: float
-    ) -> Iterator[tuple[Watch, Row]]:
+    def updates(
+        self, symbol: str, wanted: Iterable[WireTopic], now: float
+    ) -> Iterator[tuple[WireTopic, Row]]:
         return iter(())
 
-    def state(self, watch: Watch, now: float) -> list[Row]:
+    def current(self, watch: WireTopic, now: float) -> list[Row]:
         return []

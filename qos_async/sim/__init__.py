@@ -9,20 +9,20 @@ about the real server, and breaks in every way a network can.
 
 from qos_async.config import Limits
 from qos_async.sim.faults import Close, Cut, Mute
-from qos_async.sim.log import Frame, Request, Watch
-from qos_async.sim.market import Market
+from qos_async.sim.log import ReceivedFrame, ReceivedRequest, WireTopic
+from qos_async.sim.market import SimulatedMarket
 from qos_async.sim.server import Simulator
 from qos_async.sim.variants import Variants
 
 __all__ = [
     "Close",
     "Cut",
-    "Frame",
     "Limits",
-    "Market",
     "Mute",
-    "Request",
+    "ReceivedFrame",
+    "ReceivedRequest",
+    "SimulatedMarket",
     "Simulator",
     "Variants",
-    "Watch",
+    "WireTopic",
 ]

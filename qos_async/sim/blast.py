@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from itertools import cycle, islice
 
-from qos_async.sim.link import Link
+from qos_async.sim.link import ServerConnection
 
 __all__ = ["blast", "text_frame"]
 
@@ -27,7 +27,9 @@ def text_frame(payload: bytes) -> bytes:
     return struct.pack("!BBQ", _TEXT, 127, length) + payload
 
 
-async def blast(links: Sequence[Link], frames: Iterable[bytes], total: int) -> int:
+async def blast(
+    links: Sequence[ServerConnection], frames: Iterable[bytes], total: int
+) -> int:
     """Write ``total`` frames to each link, over and over; give how many were written."""
     ready = [text_frame(frame) for frame in frames]
     if not ready:
@@ -35,7 +37,7 @@ async def blast(links: Sequence[Link], frames: Iterable[bytes], total: int) -> i
     return sum(await asyncio.gather(*(_shoot(one, ready, total) for one in links)))
 
 
-async def _shoot(link: Link, ready: Sequence[bytes], total: int) -> int:
+async def _shoot(link: ServerConnection, ready: Sequence[bytes], total: int) -> int:
     written = 0
     with suppress(ConnectionError):
         for count, chunk in _chunks(ready, total):

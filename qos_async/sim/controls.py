@@ -7,17 +7,24 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from qos_async.sim.blast import blast
-from qos_async.sim.desk import encode
-from qos_async.sim.faults import GONE, Close, Cut, Failure, Rules, Scheduled
-from qos_async.sim.link import Link
+from qos_async.sim.faults import (
+    SERVER_DOWN,
+    CannedResponse,
+    Close,
+    Cut,
+    FaultRules,
+    ScheduledFault,
+)
+from qos_async.sim.link import ServerConnection
+from qos_async.sim.reading import encode
 from qos_async.symbols import split
 
-__all__ = ["Controls"]
+__all__ = ["FaultControls"]
 
 Types = str | tuple[str, ...] | None
 
 
-class Controls:
+class FaultControls:
     """Faults at will. ``types`` are frame types (``"T"``) or paths (``"/trade"``).
 
     Without ``types`` a fault applies to everything; with ``count=None`` it lasts.
@@ -30,14 +37,14 @@ class Controls:
         self._is_down = False
         self._key_expired = False
         self._refused_symbols: dict[str, str] = {}
-        self._refusals: Rules[str] = Rules([])
-        self._delays: Rules[float] = Rules([])
-        self._losses: Rules[bool] = Rules([])
-        self._failures: Rules[Failure] = Rules([])
-        self._closed_doors: Rules[Failure] = Rules([])
+        self._refusals: FaultRules[str] = FaultRules([])
+        self._delays: FaultRules[float] = FaultRules([])
+        self._losses: FaultRules[bool] = FaultRules([])
+        self._failures: FaultRules[CannedResponse] = FaultRules([])
+        self._closed_doors: FaultRules[CannedResponse] = FaultRules([])
 
     @property
-    def links(self) -> Sequence[Link]:
+    def links(self) -> Sequence[ServerConnection]:
         """The open websockets, oldest first."""
         raise NotImplementedError
 
@@ -46,31 +53,31 @@ class Controls:
 
         The market goes on, so what is traded until the client is back is lost to it.
         """
-        for one in self._chosen(link):
+        for one in self._select(link):
             one.cut(reset=reset)
 
     async def close(
         self, code: int = 1001, reason: str = "", *, link: int | None = None
     ) -> None:
         """Close politely; done when the client has answered, or after a second."""
-        await asyncio.gather(*(one.close(code, reason) for one in self._chosen(link)))
+        await asyncio.gather(*(one.close(code, reason) for one in self._select(link)))
 
-    def mute(self, *, newcomers: bool = True) -> None:
+    def mute(self, *, new_connections: bool = True) -> None:
         """Become a black hole: take everything, say nothing, not even a pong.
 
         With ``newcomers=False`` only the links of this moment go mute, and HTTP and
         new links are served. What is not said is held until ``unmute``.
         """
-        if newcomers:
+        if new_connections:
             self._audible.clear()
         for one in self.links:
-            one.audible.clear()
+            one.unmuted.clear()
 
     def unmute(self) -> None:
         """Speak again, beginning with all that was held."""
         self._audible.set()
         for one in self.links:
-            one.audible.set()
+            one.unmuted.set()
 
     def go_down(self) -> None:
         """Be gone: every connection is cut, and so is every new one.
@@ -92,7 +99,7 @@ class Controls:
         finally:
             self.come_back()
 
-    def refuse_upgrades(
+    def reject_upgrades(
         self,
         status: int | None = 503,
         count: int | None = 1,
@@ -101,30 +108,30 @@ class Controls:
         body: bytes = b"",
     ) -> None:
         """Answer the next websocket upgrades with a status; None cuts them instead."""
-        self._closed_doors.add(Failure(status, body, headers or {}), None, count)
+        self._closed_doors.add(CannedResponse(status, body, headers or {}), None, count)
 
     def allow_upgrades(self) -> None:
         """Take back what ``refuse_upgrades`` ordered."""
-        self._closed_doors = Rules([])
+        self._closed_doors = FaultRules([])
 
-    def answer_late(
+    def delay_replies(
         self, seconds: float, types: Types = None, count: int | None = None
     ) -> None:
         """Hold answers back, in real seconds; 0 for all types ends it."""
         if not seconds and types is None:
-            self._delays = Rules([])
+            self._delays = FaultRules([])
         else:
             self._delays.add(seconds, types, count)
 
-    def lose_answers(self, types: Types = None, count: int | None = 1) -> None:
+    def drop_replies(self, types: Types = None, count: int | None = 1) -> None:
         """Obey, but do not answer."""
         self._losses.add(True, types, count)
 
-    def refuse(self, message: str, types: Types = None, count: int | None = 1) -> None:
+    def reject(self, message: str, types: Types = None, count: int | None = 1) -> None:
         """Answer the next commands or requests with an error ``msg``."""
         self._refusals.add(message, types, count)
 
-    def refuse_symbols(
+    def reject_symbols(
         self, *symbols: str | Iterable[str], message: str = "No permission"
     ) -> None:
         """Refuse every subscription and question that names one of these symbols.
@@ -153,16 +160,18 @@ class Controls:
     ) -> None:
         """Answer the next requests with a status and a body; None cuts them instead."""
         told = headers or {"Content-Type": "text/html"}
-        self._failures.add(Failure(status, body, told), paths, count)
+        self._failures.add(CannedResponse(status, body, told), paths, count)
 
-    def garbage(self, frame: bytes = b"\xff\x00{", *, link: int | None = None) -> None:
+    def push_garbage(
+        self, frame: bytes = b"\xff\x00{", *, link: int | None = None
+    ) -> None:
         """Push a text frame that need not be JSON, nor even text."""
-        for one in self._chosen(link):
-            one.put(frame)
+        for one in self._select(link):
+            one.send(frame)
 
     def push(self, content: Any, *, link: int | None = None) -> None:
         """Push any frame: bytes as they are, everything else as JSON."""
-        self.garbage(
+        self.push_garbage(
             content if isinstance(content, bytes) else encode(content), link=link
         )
 
@@ -182,7 +191,7 @@ class Controls:
         """
         return await blast(list(self.links), frames, total)
 
-    async def suffer(self, fault: Scheduled) -> None:
+    async def run_scheduled_fault(self, fault: ScheduledFault) -> None:
         """Wait for a scheduled fault's time, and let it happen."""
         await asyncio.sleep(fault.after)
         if isinstance(fault, Cut):
@@ -194,26 +203,26 @@ class Controls:
             await asyncio.sleep(fault.lasting)
             self.unmute()
 
-    def _door_answer(self) -> Failure | None:
-        return GONE if self._is_down else self._closed_doors.take("/ws")
+    def _door_answer(self) -> CannedResponse | None:
+        return SERVER_DOWN if self._is_down else self._closed_doors.next_action("/ws")
 
-    def _http_answer(self, path: str) -> Failure | None:
-        return GONE if self._is_down else self._failures.take(path)
+    def _http_answer(self, path: str) -> CannedResponse | None:
+        return SERVER_DOWN if self._is_down else self._failures.next_action(path)
 
-    def _chosen(self, link: int | None) -> list[Link]:
+    def _select(self, link: int | None) -> list[ServerConnection]:
         return [one for one in self.links if link is None or one.number == link]
 
-    def _deliver(self, link: Link, type: str, answer: bytes) -> None:
-        if self._losses.take(type):
+    def _deliver(self, link: ServerConnection, type: str, answer: bytes) -> None:
+        if self._losses.next_action(type):
             return
-        delay = self._delays.take(type)
+        delay = self._delays.next_action(type)
         if delay:
-            link.put_later(answer, delay)
+            link.send_later(answer, delay)
         else:
-            link.put(answer)
+            link.send(answer)
 
     async def _pause(self, path: str) -> None:
-        await asyncio.sleep(self._delays.take(path) or 0)
+        await asyncio.sleep(self._delays.next_action(path) or 0)
         await self._audible.wait()
-        if self._losses.take(path):
+        if self._losses.next_action(path):
             await asyncio.Event().wait()  # Until the client gives up.

@@ -4,27 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import msgspec
-
 from qos_async.config import Limits
 from qos_async.sim.instruments import Row
-from qos_async.sim.link import Link
-from qos_async.sim.log import Frame, Log, Watch
-from qos_async.sim.plan import Meter
-from qos_async.sim.questions import Asker, Refusal
-from qos_async.sim.reading import as_row, read
-from qos_async.sim.source import News
+from qos_async.sim.link import ServerConnection
+from qos_async.sim.log import ReceivedFrame, ServerLog, WireTopic
+from qos_async.sim.plan import UsageMeter
+from qos_async.sim.questions import Rejection, RequestHandler
+from qos_async.sim.reading import as_row, encode, parse_json
+from qos_async.sim.source import PushSource
 from qos_async.sim.variants import Variants
 
-__all__ = ["Desk", "encode"]
-
-encode = msgspec.json.encode
+__all__ = ["WebSocketHandler"]
 
 _CHANNELS = frozenset("STDK")
-_QUESTIONS = frozenset({"RI", "RS", "RD", "RT", "RK", "RH"})
+_REQUESTS = frozenset({"RI", "RS", "RD", "RT", "RK", "RH"})
 
 
-class Desk:
+class WebSocketHandler:
     """Serves every link of one simulator.
 
     Args:
@@ -41,49 +37,53 @@ class Desk:
 
     def __init__(
         self,
-        feed: News,
-        asker: Asker,
+        feed: PushSource,
+        asker: RequestHandler,
         plan: Limits,
         variants: Variants,
-        log: Log,
+        log: ServerLog,
         *,
         now: Callable[[], float],
         refusal: Callable[[str], str | None],
-        deliver: Callable[[Link, str, bytes], None],
+        deliver: Callable[[ServerConnection, str, bytes], None],
     ) -> None:
-        self.links: list[Link] = []
-        self.meter = Meter(plan)
-        self._feed = feed
-        self._asker = asker
+        self.links: list[ServerConnection] = []
+        self.meter = UsageMeter(plan)
+        self._pushes = feed
+        self._requests = asker
         self._plan = plan
         self._variants = variants
         self._log = log
         self._now = now
         self._refusal = refusal
         self._deliver = deliver
-        self._audience: dict[str, dict[Watch, list[Link]]] | None = None
+        self._subscriber_cache: (
+            dict[str, dict[WireTopic, list[ServerConnection]]] | None
+        ) = None
 
-    def beat(self) -> float:
+    def push_pending(self) -> float:
         """Push what was traded since the last beat; give the market's time."""
         now = self._now()
-        for symbol, watchers in self._listeners(now).items():
-            for watch, row in self._feed.news(symbol, watchers, now):
+        for symbol, watchers in self._subscribers(now).items():
+            for watch, row in self._pushes.updates(symbol, watchers, now):
                 self._push(watch, row, watchers[watch])
         return now
 
-    def leave(self, link: Link) -> None:
+    def on_disconnect(self, link: ServerConnection) -> None:
         """Forget a link that is gone."""
         self.links.remove(link)
-        self._audience = None
+        self._subscriber_cache = None
 
-    def hear(self, link: Link, raw: bytes, at: float) -> None:
+    def on_frame(self, link: ServerConnection, raw: bytes, at: float) -> None:
         """Take one frame that arrived ``at`` seconds of the loop's clock."""
-        content = read(raw)
+        content = parse_json(raw)
         body = as_row(content)
         kind = str(body.get("type", "")) if body else ""
-        self._log.frames.append(Frame(at, link.number, kind, content))
-        gap = self.meter.frame_gap(at)
-        if gap is not None and not self._excuses(link, kind, body or {}, gap):
+        self._log.frames.append(ReceivedFrame(at, link.number, kind, content))
+        gap = self.meter.count_frame(at)
+        if gap is not None and not self._allows_early_frame(
+            link, kind, body or {}, gap
+        ):
             return
         if body is None:
             self._log.violations.append(f"link {link.number}: not an object: {raw!r}")
@@ -93,12 +93,14 @@ class Desk:
             link.heartbeat_at = at
         else:
             self._check_reqid(link, body)
-        now = self.beat()  # So that every push before the answer is older than it.
-        fresh, answer = self._answer(link, kind, body, now)
-        self._listeners(now)  # What is traded from here on is news to new watchers.
+        now = (
+            self.push_pending()
+        )  # So that every push before the answer is older than it.
+        fresh, answer = self._handle(link, kind, body, now)
+        self._subscribers(now)  # What is traded from here on is news to new watchers.
         self._reply(link, kind, answer)
         if self._variants.push_on_subscribe:
-            self._push_state(link, fresh, now)
+            self._push_current(link, fresh, now)
 
     def check_heartbeats(self, at: float, limit: float) -> None:
         """Note, and by the variant close, links without a heartbeat for too long."""
@@ -109,9 +111,11 @@ class Desk:
                     f"link {link.number}: no heartbeat for {limit:g} s"
                 )
                 if self._variants.no_heartbeat == "close":
-                    link.hang_up(1001, "no heartbeat")
+                    link.close_soon(1001, "no heartbeat")
 
-    def _excuses(self, link: Link, kind: str, body: Row, gap: float) -> bool:
+    def _allows_early_frame(
+        self, link: ServerConnection, kind: str, body: Row, gap: float
+    ) -> bool:
         """Say whether a frame that came too soon is obeyed all the same."""
         self._log.violations.append(
             f"link {link.number}: {kind or 'a frame'} came {gap:.3f} s after the one "
@@ -122,14 +126,16 @@ class Desk:
                 return True
             case "error":
                 no = "Request too frequent: at least 1 second between two."
-                self._reply(link, kind, self._refused(kind, body, no, self._now()))
+                self._reply(
+                    link, kind, self._rejection_reply(kind, body, no, self._now())
+                )
             case "close":
-                link.hang_up(self._variants.too_fast_code, "too fast")
+                link.close_soon(self._variants.too_fast_code, "too fast")
             case "drop":
                 pass
         return False
 
-    def _check_reqid(self, link: Link, body: Row) -> None:
+    def _check_reqid(self, link: ServerConnection, body: Row) -> None:
         reqid = body.get("reqid")
         if type(reqid) is not int or reqid == 0:
             wrong = "no reqid" if reqid is None else f"reqid {reqid!r}"
@@ -140,55 +146,63 @@ class Desk:
             return
         self._log.violations.append(f"link {link.number}: {wrong} in {body}")
 
-    def _answer(
-        self, link: Link, kind: str, body: Row, now: float
-    ) -> tuple[list[Watch], Row]:
+    def _handle(
+        self, link: ServerConnection, kind: str, body: Row, now: float
+    ) -> tuple[list[WireTopic], Row]:
         """Obey; give the topics that are new, and what to say."""
         echo = {"reqid": body["reqid"]} if "reqid" in body else {}
         yes = {"type": kind, "msg": "OK"}
         try:
             no = self._refusal(kind)
             if no is not None:
-                raise Refusal(no)  # noqa: TRY301
+                raise Rejection(no)  # noqa: TRY301
             if kind == "H":
                 return [], {**yes, "time": int(now)}
-            if kind in _QUESTIONS:
-                rows = self._asker.answer(kind, body, now)
+            if kind in _REQUESTS:
+                rows = self._requests.handle(kind, body, now)
                 return [], {**yes, **echo, "data": rows}
             fresh = self._subscribe(link, kind, body)
-        except Refusal as exc:
-            return [], self._refused(kind, body, str(exc), now)
+        except Rejection as exc:
+            return [], self._rejection_reply(kind, body, str(exc), now)
         return fresh, {**yes, "time": int(now), **echo}
 
-    def _refused(self, kind: str, body: Row, message: str, now: float) -> Row:
+    def _rejection_reply(self, kind: str, body: Row, message: str, now: float) -> Row:
         answer: Row = {"type": kind, "msg": message, "time": int(now)}
         if "reqid" in body and self._variants.reqid_on_errors:
             answer["reqid"] = body["reqid"]
         return answer
 
-    def _subscribe(self, link: Link, kind: str, body: Row) -> list[Watch]:
+    def _subscribe(
+        self, link: ServerConnection, kind: str, body: Row
+    ) -> list[WireTopic]:
         letter = kind[:1]
         if letter not in _CHANNELS or kind[1:] not in ("", "C"):
             self._log.violations.append(f"link {link.number}: unknown type {kind!r}")
-            raise Refusal(f"Unknown type: {kind}")
-        kt = int(self._asker.interval(body.get("kt"))) if letter == "K" else None
-        symbols = self._asker.symbols(body.get("codes"))
-        watches = [Watch(letter, symbol, kt) for symbol in symbols]
-        self._audience = None
+            raise Rejection(f"Unknown type: {kind}")
+        kt = (
+            int(self._requests.parse_interval(body.get("kt")))
+            if letter == "K"
+            else None
+        )
+        symbols = self._requests.parse_symbols(body.get("codes"))
+        watches = [WireTopic(letter, symbol, kt) for symbol in symbols]
+        self._subscriber_cache = None
         if kind[1:]:
             for watch in watches:
                 link.topics.pop(watch, None)
             return []
-        return self._join(link, watches)
+        return self._add_topics(link, watches)
 
-    def _join(self, link: Link, watches: list[Watch]) -> list[Watch]:
-        self._asker.welcome([watch.symbol for watch in watches])
+    def _add_topics(
+        self, link: ServerConnection, watches: list[WireTopic]
+    ) -> list[WireTopic]:
+        self._requests.check_allowed([watch.symbol for watch in watches])
         again = [watch.symbol for watch in watches if watch in link.topics]
         if again and self._variants.subscribed_twice == "error":
-            raise Refusal(f"Already subscribed: {','.join(again)}")
+            raise Rejection(f"Already subscribed: {','.join(again)}")
         held = {watch.symbol for watch in link.topics}
         extra = [one.symbol for one in watches if one.symbol not in held]
-        held |= set(self._asker.fitting(extra, len(held) + len(extra)))
+        held |= set(self._requests.within_limit(extra, len(held) + len(extra)))
         fresh = [
             watch
             for watch in watches
@@ -197,29 +211,33 @@ class Desk:
         link.topics.update(dict.fromkeys(fresh))
         return fresh
 
-    def _listeners(self, now: float) -> dict[str, dict[Watch, list[Link]]]:
-        if self._audience is None:
-            self._audience = {}
+    def _subscribers(
+        self, now: float
+    ) -> dict[str, dict[WireTopic, list[ServerConnection]]]:
+        if self._subscriber_cache is None:
+            self._subscriber_cache = {}
             for link in self.links:
                 for watch in link.topics:
-                    watchers = self._audience.setdefault(watch.symbol, {})
+                    watchers = self._subscriber_cache.setdefault(watch.symbol, {})
                     watchers.setdefault(watch, []).append(link)
-            self._feed.follow(self._audience, now)
-        return self._audience
+            self._pushes.follow(self._subscriber_cache, now)
+        return self._subscriber_cache
 
-    def _push(self, watch: Watch, row: Row, links: list[Link]) -> None:
+    def _push(self, watch: WireTopic, row: Row, links: list[ServerConnection]) -> None:
         if watch.letter == "T":
-            row = self._asker.trades([row])[0]
+            row = self._requests.with_number_type([row])[0]
         frame = encode({"tp": watch.letter, **row})
         self._log.pushed[watch.letter] += len(links)
         for link in links:
-            link.put(frame)
+            link.send(frame)
 
-    def _push_state(self, link: Link, fresh: list[Watch], now: float) -> None:
+    def _push_current(
+        self, link: ServerConnection, fresh: list[WireTopic], now: float
+    ) -> None:
         for watch in fresh:
             if watch.letter != "T":
-                for row in self._feed.state(watch, now):
+                for row in self._pushes.current(watch, now):
                     self._push(watch, row, [link])
 
-    def _reply(self, link: Link, kind: str, answer: Row) -> None:
+    def _reply(self, link: ServerConnection, kind: str, answer: Row) -> None:
         self._deliver(link, kind, encode(answer))

@@ -8,19 +8,20 @@ from collections.abc import Callable
 from aiohttp import web
 
 from qos_async.config import Limits
-from qos_async.sim.desk import Desk, encode
-from qos_async.sim.faults import Failure
-from qos_async.sim.http import key_of, says
-from qos_async.sim.link import Link
-from qos_async.sim.log import Log, Request
+from qos_async.sim.desk import WebSocketHandler
+from qos_async.sim.faults import CannedResponse
+from qos_async.sim.http import find_key, json_response
+from qos_async.sim.link import ServerConnection
+from qos_async.sim.log import ReceivedRequest, ServerLog
+from qos_async.sim.reading import encode
 from qos_async.sim.variants import Variants
 
-__all__ = ["Door"]
+__all__ = ["Handshake"]
 
 _REPLACED = 1000
 
 
-class Door:
+class Handshake:
     """Answers ``GET /ws``.
 
     Args:
@@ -35,16 +36,16 @@ class Door:
 
     def __init__(
         self,
-        desk: Desk,
+        desk: WebSocketHandler,
         plan: Limits,
         variants: Variants,
-        log: Log,
+        log: ServerLog,
         *,
         key_problem: Callable[[str | None], str | None],
-        closed: Callable[[], Failure | None],
+        closed: Callable[[], CannedResponse | None],
         audible: asyncio.Event,
     ) -> None:
-        self._desk = desk
+        self._handler = desk
         self._plan = plan
         self._variants = variants
         self._log = log
@@ -53,46 +54,48 @@ class Door:
         self._audible = audible
         self._opened = 0
 
-    async def open(self, request: web.Request) -> web.StreamResponse:
+    async def handle(self, request: web.Request) -> web.StreamResponse:
         """Serve one upgrade, and then the link for as long as it lives."""
-        key, key_in = key_of(request)
+        key, key_in = find_key(request)
         at = asyncio.get_running_loop().time()
-        self._log.requests.append(Request(at, request.path, None, key_in))
+        self._log.requests.append(ReceivedRequest(at, request.path, None, key_in))
         await self._audible.wait()
         closed = self._closed()
         if closed is not None:
-            return _turn_away(request, closed)
+            return _reject(request, closed)
         problem = self._key_problem(key)
         if problem is not None and self._variants.bad_key != "message":
-            return says({"msg": problem}, status=int(self._variants.bad_key))
-        if problem is None and not self._has_room():
+            return json_response({"msg": problem}, status=int(self._variants.bad_key))
+        if problem is None and not self._make_room():
             status = self._variants.second_connection_status
-            return says({"msg": "Too many connections."}, status=status)
+            return json_response({"msg": "Too many connections."}, status=status)
         return await self._serve(request, problem)
 
     async def _serve(
         self, request: web.Request, problem: str | None
     ) -> web.StreamResponse:
         self._opened += 1
-        link = Link(self._opened, request, compress=self._variants.compression)
+        link = ServerConnection(
+            self._opened, request, compress=self._variants.compression
+        )
         if problem is not None:
-            link.put(encode({"msg": problem}))
-            link.hang_up(1008)
-            await link.converse(_ignore)
+            link.send(encode({"msg": problem}))
+            link.close_soon(1008)
+            await link.run(_ignore)
             return link.ws
-        self._desk.links.append(link)
+        self._handler.links.append(link)
         try:
-            await link.converse(self._hear)
+            await link.run(self._on_frame)
         finally:
-            self._desk.leave(link)
+            self._handler.on_disconnect(link)
         return link.ws
 
-    def _hear(self, link: Link, raw: bytes) -> None:
-        self._desk.hear(link, raw, asyncio.get_running_loop().time())
+    def _on_frame(self, link: ServerConnection, raw: bytes) -> None:
+        self._handler.on_frame(link, raw, asyncio.get_running_loop().time())
 
-    def _has_room(self) -> bool:
+    def _make_room(self) -> bool:
         """See that one more link is within the plan, or make it so."""
-        living = [link for link in self._desk.links if link.open]
+        living = [link for link in self._handler.links if link.open]
         excess = len(living) + 1 - self._plan.connections
         if excess <= 0:
             return True
@@ -101,15 +104,15 @@ class Door:
         )
         if self._variants.second_connection == "close_oldest":
             for link in living[:excess]:
-                link.hang_up(_REPLACED, "replaced by a new connection")
+                link.close_soon(_REPLACED, "replaced by a new connection")
         return self._variants.second_connection != "refuse"
 
 
-def _ignore(link: Link, raw: bytes) -> None:
+def _ignore(link: ServerConnection, raw: bytes) -> None:
     """Hear nothing: whoever has no key is not listened to."""
 
 
-def _turn_away(request: web.Request, closed: Failure) -> web.Response:
+def _reject(request: web.Request, closed: CannedResponse) -> web.Response:
     if closed.status is None and request.transport is not None:
         request.transport.abort()
     return web.Response(

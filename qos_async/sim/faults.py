@@ -7,7 +7,16 @@ from typing import Any, Generic, TypeVar
 
 from msgspec import Struct
 
-__all__ = ["GONE", "Close", "Cut", "Failure", "Mute", "Rules", "Scheduled", "scheduled"]
+__all__ = [
+    "SERVER_DOWN",
+    "CannedResponse",
+    "Close",
+    "Cut",
+    "FaultRules",
+    "Mute",
+    "ScheduledFault",
+    "check_schedule",
+]
 
 T = TypeVar("T")
 
@@ -48,11 +57,11 @@ class Mute(Struct, frozen=True, kw_only=True):
     lasting: float
 
 
-Scheduled = Cut | Close | Mute
+ScheduledFault = Cut | Close | Mute
 """A fault with its time, for ``Simulator(faults=[...])``; real seconds."""
 
 
-class Failure(Struct, frozen=True):
+class CannedResponse(Struct, frozen=True):
     """An HTTP answer made up in advance; without a status the connection is cut."""
 
     status: int | None
@@ -60,11 +69,11 @@ class Failure(Struct, frozen=True):
     headers: Mapping[str, str]
 
 
-GONE = Failure(None, b"", {})
+SERVER_DOWN = CannedResponse(None, b"", {})
 """There is nobody there."""
 
 
-def scheduled(faults: Iterable[Any]) -> tuple[Scheduled, ...]:
+def check_schedule(faults: Iterable[Any]) -> tuple[ScheduledFault, ...]:
     """Take a schedule.
 
     Raises:
@@ -72,23 +81,23 @@ def scheduled(faults: Iterable[Any]) -> tuple[Scheduled, ...]:
     """
     found = tuple(faults)
     for fault in found:
-        if not isinstance(fault, Scheduled):
+        if not isinstance(fault, ScheduledFault):
             raise ValueError(f"faults must be Cut, Close or Mute, not {fault!r}")  # noqa: TRY004 - as documented
     return found
 
 
-class Turn(Struct, Generic[T]):
+class FaultRule(Struct, Generic[T]):
     """Something to do to the next ``count`` things of some types; None is for ever."""
 
-    deed: T
+    action: T
     types: frozenset[str] | None
     count: int | None
 
 
-class Rules(Struct, Generic[T]):
+class FaultRules(Struct, Generic[T]):
     """Deeds of one kind, the oldest that fits first."""
 
-    turns: list[Turn[T]]
+    rules: list[FaultRule[T]]
 
     def add(
         self, deed: T, types: str | tuple[str, ...] | None, count: int | None
@@ -96,17 +105,17 @@ class Rules(Struct, Generic[T]):
         """Do ``deed`` to the next ``count`` things of those types; None: to all."""
         named = (types,) if isinstance(types, str) else types
         wanted = None if named is None else frozenset(named)
-        self.turns.append(Turn(deed, wanted, count))
+        self.rules.append(FaultRule(deed, wanted, count))
 
-    def take(self, type: str) -> T | None:
+    def next_action(self, type: str) -> T | None:
         """Give what is to be done to a thing of that type, and count it."""
-        for turn in self.turns:
+        for turn in self.rules:
             if turn.types is not None and type not in turn.types:
                 continue
             if turn.count is None:
-                return turn.deed
+                return turn.action
             turn.count -= 1
             if turn.count <= 0:
-                self.turns.remove(turn)
-            return turn.deed
+                self.rules.remove(turn)
+            return turn.action
         return None

@@ -8,16 +8,15 @@ from typing import Any
 
 from aiohttp import web
 
-from qos_async.sim.desk import encode
-from qos_async.sim.faults import Failure
+from qos_async.sim.faults import CannedResponse
 from qos_async.sim.instruments import Row
-from qos_async.sim.log import Log, Request
-from qos_async.sim.plan import Meter
-from qos_async.sim.questions import Asker, Refusal
-from qos_async.sim.reading import as_row, read
+from qos_async.sim.log import ReceivedRequest, ServerLog
+from qos_async.sim.plan import UsageMeter
+from qos_async.sim.questions import Rejection, RequestHandler
+from qos_async.sim.reading import as_row, encode, parse_json
 from qos_async.sim.variants import Variants
 
-__all__ = ["HttpSide", "key_of", "says"]
+__all__ = ["HttpHandler", "find_key", "json_response"]
 
 _BY_MARKET = ("/market-calendar", "/product-list")
 _PATHS = (
@@ -31,7 +30,7 @@ _PATHS = (
 )
 
 
-class HttpSide:
+class HttpHandler:
     """Answers POST requests.
 
     Args:
@@ -48,18 +47,18 @@ class HttpSide:
 
     def __init__(
         self,
-        asker: Asker,
+        asker: RequestHandler,
         variants: Variants,
-        log: Log,
-        meter: Meter,
+        log: ServerLog,
+        meter: UsageMeter,
         *,
         now: Callable[[], float],
         key_problem: Callable[[str | None], str | None],
-        failure: Callable[[str], Failure | None],
+        failure: Callable[[str], CannedResponse | None],
         refusal: Callable[[str], str | None],
         pause: Callable[[str], Any],
     ) -> None:
-        self._asker = asker
+        self._requests = asker
         self._variants = variants
         self._log = log
         self._meter = meter
@@ -69,16 +68,16 @@ class HttpSide:
         self._refusal = refusal
         self._pause = pause
 
-    def add_to(self, app: web.Application) -> None:
+    def add_routes(self, app: web.Application) -> None:
         """Serve every path of the protocol but the websocket's."""
         for path in _PATHS:
             app.router.add_post(path, self._serve)
 
     async def _serve(self, request: web.Request) -> web.StreamResponse:
         at = asyncio.get_running_loop().time()
-        body = read(await request.read())
-        key, key_in = key_of(request)
-        self._log.requests.append(Request(at, request.path, body, key_in))
+        body = parse_json(await request.read())
+        key, key_in = find_key(request)
+        self._log.requests.append(ReceivedRequest(at, request.path, body, key_in))
         failure = self._failure(request.path)
         if failure is None:
             response = self._answer(request.path, key, body, at)
@@ -97,34 +96,38 @@ class HttpSide:
     def _answer(self, path: str, key: str | None, body: Any, at: float) -> web.Response:
         problem = self._key_problem(key)
         if problem is not None:
-            return self._no(401, problem)
-        if not self._meter.takes_request(at):
+            return self._error_response(401, problem)
+        if not self._meter.allow_request(at):
             self._log.violations.append(f"{path}: more requests than the plan has")
-            return self._no(429, "Too many requests, please try again later.")
+            return self._error_response(
+                429, "Too many requests, please try again later."
+            )
         try:
             no = self._refusal(path)
             if no is not None:
-                raise Refusal(no)  # noqa: TRY301
-            return says({"msg": "OK", "data": self._content(path, as_row(body))})
-        except Refusal as exc:
-            return self._no(400, str(exc))
+                raise Rejection(no)  # noqa: TRY301
+            return json_response(
+                {"msg": "OK", "data": self._content(path, as_row(body))}
+            )
+        except Rejection as exc:
+            return self._error_response(400, str(exc))
 
     def _content(self, path: str, body: Row | None) -> Any:
         if body is None:
             self._log.violations.append(f"{path}: the body is not an object")
-            raise Refusal("Parameter error: not an object")
+            raise Rejection("Parameter error: not an object")
         now = self._now()
         if path in _BY_MARKET:
-            return self._asker.by_market(path, body, now)
-        return self._asker.answer(path, body, now)
+            return self._requests.handle_by_market(path, body, now)
+        return self._requests.handle(path, body, now)
 
-    def _no(self, status: int, message: str) -> web.Response:
-        return says(
+    def _error_response(self, status: int, message: str) -> web.Response:
+        return json_response(
             {"msg": message}, status=200 if self._variants.errors_as_200 else status
         )
 
 
-def says(
+def json_response(
     content: Row, *, status: int = 200, headers: Mapping[str, str] | None = None
 ) -> web.Response:
     """Make a JSON answer."""
@@ -136,7 +139,7 @@ def says(
     )
 
 
-def key_of(request: web.Request) -> tuple[str | None, str | None]:
+def find_key(request: web.Request) -> tuple[str | None, str | None]:
     """Find the key and where it was: ``"header"``, ``"url"`` or None."""
     if "key" in request.headers:
         return request.headers["key"], "header"

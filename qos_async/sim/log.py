@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 
 from msgspec import Struct, field
 
-__all__ = ["Frame", "Log", "Request", "Watch"]
+__all__ = ["ReceivedFrame", "ReceivedRequest", "ServerLog", "WireTopic"]
 
 
-class Watch(NamedTuple):
+class WireTopic(NamedTuple):
     """A topic as the server knows it; equal to the plain tuple.
 
     Attributes:
@@ -24,7 +24,7 @@ class Watch(NamedTuple):
     kt: int | None = None
 
 
-class Frame(Struct, frozen=True):
+class ReceivedFrame(Struct, frozen=True):
     """One frame a client sent.
 
     Attributes:
@@ -40,7 +40,7 @@ class Frame(Struct, frozen=True):
     body: Any
 
 
-class Request(Struct, frozen=True):
+class ReceivedRequest(Struct, frozen=True):
     """One HTTP request, or one attempt to open a websocket.
 
     Attributes:
@@ -56,10 +56,10 @@ class Request(Struct, frozen=True):
     key_in: str | None
 
 
-class Log(Struct):
+class ServerLog(Struct):
     """Everything that happened, in order."""
 
-    frames: list[Frame] = []
-    requests: list[Request] = []
+    frames: list[ReceivedFrame] = []
+    requests: list[ReceivedRequest] = []
     violations: list[str] = []
     pushed: Counter[str] = field(default_factory=Counter[str])

@@ -15,25 +15,30 @@ import msgspec
 
 from qos_async.enums import Interval, Session, TradingStatus
 from qos_async.periods import bar_start
-from qos_async.sim.instruments import INSTRUMENTS, Instrument, Row, invent
-from qos_async.sim.klines import Bar
+from qos_async.sim.instruments import (
+    INSTRUMENTS,
+    Row,
+    SimulatedInstrument,
+    make_instrument,
+)
+from qos_async.sim.klines import IntegerKline
 from qos_async.sim.sessions import open_days, session_at, session_span
-from qos_async.sim.tape import Print, Tape
+from qos_async.sim.tape import Tape, TapeTrade
 from qos_async.symbols import market_of
 
-__all__ = ["Market"]
+__all__ = ["SimulatedMarket"]
 
 _MINUTE = 60
-_EMPTY_RUNGS = 0.03
-_GAPS = (1, 1, 1, 1, 2, 3)
-_BLOCKS = {
+_EMPTY_LEVEL_RATE = 0.03
+_SPREADS = (1, 1, 1, 1, 2, 3)
+_SESSION_QUOTES = {
     "pq": Session.PRE_MARKET,
     "aq": Session.POST_MARKET,
     "nq": Session.OVERNIGHT,
 }
 
 
-class Market:
+class SimulatedMarket:
     """Every instrument, its tape from ``history`` seconds before ``start``.
 
     Args:
@@ -63,10 +68,12 @@ class Market:
         self._oldest_bars = oldest_bars
         self._tapes: dict[str, Tape] = {}
 
-    def instrument(self, symbol: str) -> Instrument | None:
+    def instrument(self, symbol: str) -> SimulatedInstrument | None:
         """Find what a canonical symbol names; None if it is unknown."""
         found = INSTRUMENTS.get(symbol)
-        return invent(symbol) if found is None and self._open_universe else found
+        return (
+            make_instrument(symbol) if found is None and self._open_universe else found
+        )
 
     def knows(self, symbol: str) -> bool:
         """Whether there is such a symbol."""
@@ -80,16 +87,16 @@ class Market:
         """
         tape = self._tapes.get(symbol)
         if tape is None:
-            tape = self._tapes[symbol] = self._begin(symbol)
+            tape = self._tapes[symbol] = self._new_tape(symbol)
         tape.advance(now)
         return tape
 
     def info(self, symbol: str) -> Row:
         """Give the row of ``instrument-info`` (section 4.2.3)."""
-        about = msgspec.to_builtins(self._known(symbol).about)
+        about = msgspec.to_builtins(self._require(symbol).info)
         return {"c": symbol, **about}
 
-    def snapshot(self, symbol: str, now: float, *, blocks: bool = True) -> Row:
+    def snapshot(self, symbol: str, now: float, *, session_quotes: bool = True) -> Row:
         """Give the state of the day so far (section 4.3.3); it is the day's kline.
 
         Without ``blocks`` the US sessions are left out, as in pushes.
@@ -97,8 +104,8 @@ class Market:
         tape = self.tape(symbol, now)
         series = tape.series(Interval.DAY)
         start = series.last_start
-        bar, market = series.bars[start], market_of(symbol)
-        price = tape.instrument.prices.text
+        bar, market = series.klines[start], market_of(symbol)
+        price = tape.instrument.price_increment.format
         row: Row = {"c": symbol, "lp": price(bar.close)}
         if market != "CF":
             row["yp"] = price(self._close_before(tape, start))
@@ -107,8 +114,11 @@ class Market:
         row["s"] = int(TradingStatus.TRADING)
         if market == "US":
             row["tt"] = int(session_at(now))
-        if market == "US" and blocks:
-            row |= {name: _block(tape, part, now) for name, part in _BLOCKS.items()}
+        if market == "US" and session_quotes:
+            row |= {
+                name: _session_quote(tape, part, now)
+                for name, part in _SESSION_QUOTES.items()
+            }
         return row
 
     def depth(self, symbol: str, now: float) -> Row:
@@ -119,13 +129,13 @@ class Market:
         tape = self.tape(symbol, now)
         dice = random.Random(f"{self._seed}:{symbol}:{tape.count}")
         last = tape.last.price
-        spread = dice.choice(_GAPS)
+        spread = dice.choice(_SPREADS)
         bid = last if dice.random() < 0.5 and last > spread else last - spread  # noqa: PLR2004
         bid = max(bid, 1)
         return {
             "c": symbol,
-            "b": _rungs(tape.instrument, dice, bid, -1),
-            "a": _rungs(tape.instrument, dice, max(bid + spread, last), 1),
+            "b": _levels(tape.instrument, dice, bid, -1),
+            "a": _levels(tape.instrument, dice, max(bid + spread, last), 1),
             "ts": int(now),
         }
 
@@ -141,7 +151,9 @@ class Market:
     def trades_since(self, symbol: str, count: int) -> list[Row]:
         """Give the trades after the first ``count`` that the tape has by now."""
         tape = self._tapes[symbol]
-        return [_trade(tape.instrument, trade) for trade in tape.since(max(count, 0))]
+        return [
+            _trade(tape.instrument, trade) for trade in tape.trades_after(max(count, 0))
+        ]
 
     def klines(
         self,
@@ -158,11 +170,11 @@ class Market:
         """
         tape = self.tape(symbol, now)
         limit = int(now if end is None else min(end, now))
-        bars = tape.series(interval).bars
+        bars = tape.series(interval).klines
         newest_first = (item for item in reversed(bars.items()) if item[0] <= limit)
         found = list(islice(newest_first, count))
         missing = count - len(found)
-        found += islice(tape.bars_before(limit, interval), missing)
+        found += islice(tape.klines_before(limit, interval), missing)
         return [
             _kline(tape.instrument, interval, start, bar)
             for start, bar in reversed(found)
@@ -172,8 +184,8 @@ class Market:
         """Give the bars that trades at or after ``since`` went into, ascending."""
         tape = self._tapes[symbol]
         first = bar_start(since, interval, market_of(symbol))
-        touched: list[tuple[int, Bar]] = []
-        for start, bar in reversed(tape.series(interval).bars.items()):
+        touched: list[tuple[int, IntegerKline]] = []
+        for start, bar in reversed(tape.series(interval).klines.items()):
             if start < first:
                 break
             touched.append((start, bar))
@@ -188,80 +200,82 @@ class Market:
         """Give three months of trading days, ``"20250703,H"``."""
         return open_days(market, now)
 
-    def _begin(self, symbol: str) -> Tape:
-        instrument = self._known(symbol)
+    def _new_tape(self, symbol: str) -> Tape:
+        instrument = self._require(symbol)
         if self._rate is not None:
             instrument = msgspec.structs.replace(instrument, rate=self._rate)
         return Tape(instrument, self._seed, self._begins_at, self._oldest_bars)
 
-    def _known(self, symbol: str) -> Instrument:
+    def _require(self, symbol: str) -> SimulatedInstrument:
         instrument = self.instrument(symbol)
         if instrument is None:
             raise KeyError(symbol)
         return instrument
 
     def _close_before(self, tape: Tape, start: int) -> int:
-        bars: Iterable[tuple[int, Bar]] = reversed(
-            tape.series(Interval.DAY).bars.items()
+        bars: Iterable[tuple[int, IntegerKline]] = reversed(
+            tape.series(Interval.DAY).klines.items()
         )
         for earlier, bar in bars:
             if earlier < start:
                 return bar.close
-        return tape.path.price_at(start)
+        return tape.price_history.price_at(start)
 
 
-def _amounts(instrument: Instrument, bar: Bar) -> Row:
+def _amounts(instrument: SimulatedInstrument, bar: IntegerKline) -> Row:
     return {
-        "v": instrument.sizes.text(bar.volume),
+        "v": instrument.size_increment.format(bar.volume),
         "t": instrument.turnover_text(bar.turnover),
     }
 
 
-def _trade(instrument: Instrument, trade: Print) -> Row:
+def _trade(instrument: SimulatedInstrument, trade: TapeTrade) -> Row:
     return {
         "c": instrument.symbol,
-        "p": instrument.prices.text(trade.price),
-        "v": instrument.sizes.text(trade.size),
+        "p": instrument.price_increment.format(trade.price),
+        "v": instrument.size_increment.format(trade.size),
         "ts": trade.timestamp,
         "d": int(trade.side),
     }
 
 
-def _kline(instrument: Instrument, interval: Interval, start: int, bar: Bar) -> Row:
-    price = instrument.prices.text
+def _kline(
+    instrument: SimulatedInstrument, interval: Interval, start: int, bar: IntegerKline
+) -> Row:
+    price = instrument.price_increment.format
     return {
         "c": instrument.symbol,
         "o": price(bar.open),
         "cl": price(bar.close),
         "h": price(bar.high),
         "l": price(bar.low),
-        "v": instrument.sizes.text(bar.volume),
+        "v": instrument.size_increment.format(bar.volume),
         "ts": start,
         "kt": int(interval),
     }
 
 
-def _rungs(
-    instrument: Instrument, dice: random.Random, price: int, away: int
+def _levels(
+    instrument: SimulatedInstrument, dice: random.Random, price: int, away: int
 ) -> list[Row]:
     rungs: list[Row] = []
     for level in range(instrument.levels):
-        empty = level > 0 and dice.random() < _EMPTY_RUNGS
+        empty = level > 0 and dice.random() < _EMPTY_LEVEL_RATE
         size = 0 if empty else 1 + int(dice.expovariate(0.1 / instrument.size))
         rungs.append(
             {
-                "p": instrument.prices.text(max(price, 1)),
-                "v": instrument.sizes.text(size),
+                "p": instrument.price_increment.format(max(price, 1)),
+                "v": instrument.size_increment.format(size),
             }
         )
-        price += away * dice.choice(_GAPS)
+        price += away * dice.choice(_SPREADS)
     return rungs
 
 
-def _block(tape: Tape, session: Session, now: float) -> Row:
+def _session_quote(tape: Tape, session: Session, now: float) -> Row:
     start, end = session_span(session, now)
     total = _sum_up(tape, start, min(end, int(now) + 1))
-    price = tape.instrument.prices.text
+    price = tape.instrument.price_increment.format
     return {
         "lp": price(total.close),
         "ts": min(end, tape.last.timestamp),
@@ -272,17 +286,17 @@ def _block(tape: Tape, session: Session, now: float) -> Row:
     }
 
 
-def _sum_up(tape: Tape, start: int, end: int) -> Bar:
+def _sum_up(tape: Tape, start: int, end: int) -> IntegerKline:
     """Sum up a time: drawn before the tape began, added up from minutes after that."""
-    minutes = tape.series(Interval.MIN_1).bars
+    minutes = tape.series(Interval.MIN_1).klines
     seen_from = max(start, tape.begins_at)
     parts = [minutes[at] for at in range(seen_from, end, _MINUTE) if at in minutes]
     if start < seen_from:
-        parts.insert(0, tape.path.bar(start, min(end, tape.begins_at)))
-    opened = parts[0].open if parts else tape.path.price_at(start)
-    total = Bar(opened, opened, opened, opened)
+        parts.insert(0, tape.price_history.kline(start, min(end, tape.begins_at)))
+    opened = parts[0].open if parts else tape.price_history.price_at(start)
+    total = IntegerKline(opened, opened, opened, opened)
     for part in parts:
-        total.absorb(part)
+        total.merge(part)
     return total
 
 
@@ -291,6 +305,6 @@ def _padded(symbol: str) -> str:
     return f"{market}:{code.rjust(5, '0')}" if market == "HK" else symbol
 
 
-def _name(instrument: Instrument) -> str:
-    name = instrument.about.nc
+def _name(instrument: SimulatedInstrument) -> str:
+    name = instrument.info.nc
     return name if isinstance(name, str) else instrument.symbol.partition(":")[2]

@@ -7,12 +7,12 @@ from collections import deque
 
 from qos_async.config import Limits
 
-__all__ = ["Meter"]
+__all__ = ["UsageMeter"]
 
 _SLACK = 0.001  # Clocks tick; a millisecond is nobody's fault.
 
 
-class Meter:
+class UsageMeter:
     """What one key has used up, over all its links and requests."""
 
     def __init__(self, plan: Limits) -> None:
@@ -20,12 +20,12 @@ class Meter:
         self._frame_at = -math.inf
         self._requests: deque[float] = deque()
 
-    def frame_gap(self, now: float) -> float | None:
+    def count_frame(self, now: float) -> float | None:
         """Count a frame in; give the gap in seconds if it came too soon, else None."""
         gap, self._frame_at = now - self._frame_at, now
         return gap if gap < self._plan.command_interval - _SLACK else None
 
-    def takes_request(self, now: float) -> bool:
+    def allow_request(self, now: float) -> bool:
         """Count an HTTP request in, unless the period's allowance is used up.
 
         Refused requests do not count.

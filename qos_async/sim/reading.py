@@ -8,10 +8,12 @@ import msgspec
 
 from qos_async.sim.instruments import Row
 
-__all__ = ["as_list", "as_row", "read"]
+__all__ = ["as_list", "as_row", "encode", "parse_json"]
+
+encode = msgspec.json.encode
 
 
-def read(raw: bytes) -> Any:
+def parse_json(raw: bytes) -> Any:
     """Decode JSON; bytes that are none are given back as they are."""
     try:
         return msgspec.json.decode(raw)

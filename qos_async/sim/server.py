@@ -14,27 +14,27 @@ from aiohttp import web
 
 from qos_async._numbers import is_finite
 from qos_async.config import Limits
-from qos_async.sim.controls import Controls
-from qos_async.sim.desk import Desk
-from qos_async.sim.door import Door
-from qos_async.sim.faults import Scheduled, scheduled
-from qos_async.sim.feed import Feed
-from qos_async.sim.http import HttpSide
+from qos_async.sim.controls import FaultControls
+from qos_async.sim.desk import WebSocketHandler
+from qos_async.sim.door import Handshake
+from qos_async.sim.faults import ScheduledFault, check_schedule
+from qos_async.sim.feed import MarketPushSource
+from qos_async.sim.http import HttpHandler
 from qos_async.sim.instruments import Row
-from qos_async.sim.link import Link
-from qos_async.sim.log import Frame, Log, Request, Watch
-from qos_async.sim.market import Market
-from qos_async.sim.questions import Asker
-from qos_async.sim.source import News, Source
+from qos_async.sim.link import ServerConnection
+from qos_async.sim.log import ReceivedFrame, ReceivedRequest, ServerLog, WireTopic
+from qos_async.sim.market import SimulatedMarket
+from qos_async.sim.questions import RequestHandler
+from qos_async.sim.source import MarketData, PushSource
 from qos_async.sim.variants import Variants
 
 __all__ = ["Simulator"]
 
 _SHUTDOWN = 0.1
-_GLANCE = 0.005
+_POLL_INTERVAL = 0.005
 
 
-class Simulator(Controls):
+class Simulator(FaultControls):
     """A QOS server on a loopback port, with a market of its own.
 
     Use it as an async context manager, once. Same ``seed`` and ``start``: the same
@@ -69,7 +69,7 @@ class Simulator(Controls):
         seed: int = 1,
         speed: float = 1.0,
         plan: Limits | None = None,
-        faults: Iterable[Scheduled] = (),
+        faults: Iterable[ScheduledFault] = (),
         variants: Variants | None = None,
         host: str = "127.0.0.1",
         port: int = 0,
@@ -77,7 +77,7 @@ class Simulator(Controls):
         start: float | None = None,
         history: float = 900.0,
         rate: float | None = None,
-        beat: float = 0.02,
+        push_interval: float = 0.02,
         heartbeat_limit: float = 30.0,
         open_universe: bool = False,
         oldest_bars: int = 3000,
@@ -88,7 +88,7 @@ class Simulator(Controls):
         self.plan = Limits() if plan is None else plan
         self.variants = Variants() if variants is None else variants
         self._make_market = partial(
-            Market,
+            SimulatedMarket,
             seed,
             history=history,
             rate=rate,
@@ -96,11 +96,11 @@ class Simulator(Controls):
             oldest_bars=oldest_bars,
         )
         self._seed, self._speed, self._start = seed, speed, start
-        self._faults = scheduled(faults)
+        self._faults = check_schedule(faults)
         self._address: tuple[str, int] = host, port
         self._entered = False
-        self._beat, self._heartbeat_limit = beat, heartbeat_limit
-        self._log = Log()
+        self._push_interval, self._heartbeat_limit = push_interval, heartbeat_limit
+        self._log = ServerLog()
         self._tasks: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> Self:
@@ -123,7 +123,10 @@ class Simulator(Controls):
             raise
         self._address = runner.addresses[0][:2]
         self._entered = True
-        work = [self._run(), *(self.suffer(fault) for fault in self._faults)]
+        work = [
+            self._push_loop(),
+            *(self.run_scheduled_fault(fault) for fault in self._faults),
+        ]
         self._tasks = [asyncio.create_task(one) for one in work]
         return self
 
@@ -136,7 +139,7 @@ class Simulator(Controls):
         for task in self._tasks:
             task.cancel()
         results = await asyncio.gather(*self._tasks, return_exceptions=True)
-        for link in self._desk.links:
+        for link in self._websockets.links:
             link.cut(reset=False)
         await self._runner.cleanup()
         for result in results:
@@ -164,9 +167,9 @@ class Simulator(Controls):
         return (self._start or 0.0) + self._speed * elapsed
 
     @property
-    def links(self) -> list[Link]:
+    def links(self) -> list[ServerConnection]:
         """The open websockets, oldest first."""
-        return [link for link in self._desk.links if link.open]
+        return [link for link in self._websockets.links if link.open]
 
     @property
     def connections(self) -> int:
@@ -174,17 +177,17 @@ class Simulator(Controls):
         return len(self.links)
 
     @property
-    def subscribed(self) -> set[Watch]:
+    def subscribed(self) -> set[WireTopic]:
         """What the open links watch: ``(letter, symbol, kt)``, None for no ``kt``."""
         return {watch for link in self.links for watch in link.topics}
 
     @property
-    def frames(self) -> list[Frame]:
+    def frames(self) -> list[ReceivedFrame]:
         """Every frame that came in, in order."""
         return self._log.frames
 
     @property
-    def requests(self) -> list[Request]:
+    def requests(self) -> list[ReceivedRequest]:
         """Every HTTP request and every websocket upgrade that came in, in order."""
         return self._log.requests
 
@@ -198,7 +201,7 @@ class Simulator(Controls):
         """How many pushes went out, by letter; blasts and garbage do not count."""
         return self._log.pushed
 
-    def received(self, *types: str) -> list[Frame]:
+    def received(self, *types: str) -> list[ReceivedFrame]:
         """Give the frames of some types, in order: ``sim.received("T", "TC")``."""
         return [frame for frame in self._log.frames if frame.type in types]
 
@@ -223,7 +226,7 @@ class Simulator(Controls):
         """
         async with asyncio.timeout(timeout):
             while not condition():  # noqa: ASYNC110 - anything may be asked.
-                await asyncio.sleep(_GLANCE)
+                await asyncio.sleep(_POLL_INTERVAL)
 
     def _netloc(self) -> str:
         if not self._entered:
@@ -237,7 +240,7 @@ class Simulator(Controls):
     def _application(self) -> web.Application:
         log, variants = self._log, self.variants
         source, news = self._sources()
-        asker = Asker(
+        asker = RequestHandler(
             source,
             self.plan,
             variants,
@@ -245,7 +248,7 @@ class Simulator(Controls):
             log.violations,
             refused=self._refused_symbols,
         )
-        desk = self._desk = Desk(
+        desk = self._websockets = WebSocketHandler(
             news,
             asker,
             self.plan,
@@ -256,16 +259,16 @@ class Simulator(Controls):
             deliver=self._deliver,
         )
         app = web.Application()
-        app.router.add_get("/ws", self._door(desk).open)
-        self._http_side(asker, desk).add_to(app)
+        app.router.add_get("/ws", self._door(desk).handle)
+        self._http_side(asker, desk).add_routes(app)
         return app
 
-    def _sources(self) -> tuple[Source, News]:
+    def _sources(self) -> tuple[MarketData, PushSource]:
         """Give what answers questions, and what there is to push."""
-        return self.market, Feed(self.market)
+        return self.market, MarketPushSource(self.market)
 
-    def _door(self, desk: Desk) -> Door:
-        return Door(
+    def _door(self, desk: WebSocketHandler) -> Handshake:
+        return Handshake(
             desk,
             self.plan,
             self.variants,
@@ -275,25 +278,25 @@ class Simulator(Controls):
             audible=self._audible,
         )
 
-    def _http_side(self, asker: Asker, desk: Desk) -> HttpSide:
-        return HttpSide(
+    def _http_side(self, asker: RequestHandler, desk: WebSocketHandler) -> HttpHandler:
+        return HttpHandler(
             asker,
             self.variants,
             self._log,
             desk.meter,
-            now=desk.beat,
+            now=desk.push_pending,
             key_problem=self._key_problem,
             failure=self._http_answer,
-            refusal=self._refusals.take,
+            refusal=self._refusals.next_action,
             pause=self._pause,
         )
 
-    async def _run(self) -> None:
+    async def _push_loop(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
-            self._desk.beat()
-            self._desk.check_heartbeats(loop.time(), self._heartbeat_limit)
-            await asyncio.sleep(self._beat)
+            self._websockets.push_pending()
+            self._websockets.check_heartbeats(loop.time(), self._heartbeat_limit)
+            await asyncio.sleep(self._push_interval)
 
     def _key_problem(self, key: str | None) -> str | None:
         if key != self.key:
@@ -303,7 +306,7 @@ class Simulator(Controls):
     def _refusal(self, type: str) -> str | None:
         if self._key_expired:
             return "Key expired."
-        return self._refusals.take(type)
+        return self._refusals.next_action(type)
 
 
 def _check(

@@ -7,12 +7,12 @@ from typing import Protocol
 
 from qos_async.enums import Interval
 from qos_async.sim.instruments import Row
-from qos_async.sim.log import Watch
+from qos_async.sim.log import WireTopic
 
-__all__ = ["News", "Source"]
+__all__ = ["MarketData", "PushSource"]
 
 
-class Source(Protocol):
+class MarketData(Protocol):
     """Answers questions, in the wire's rows.
 
     ``now`` is in epoch seconds. What is not known is an empty row, or no rows.
@@ -59,19 +59,19 @@ class Source(Protocol):
         ...
 
 
-class News(Protocol):
+class PushSource(Protocol):
     """Tells what there is to push."""
 
     def follow(self, symbols: Iterable[str], now: float) -> None:
         """Follow these symbols and no others."""
         ...
 
-    def news(
-        self, symbol: str, wanted: Iterable[Watch], now: float
-    ) -> Iterator[tuple[Watch, Row]]:
+    def updates(
+        self, symbol: str, wanted: Iterable[WireTopic], now: float
+    ) -> Iterator[tuple[WireTopic, Row]]:
         """Give what came since the last look."""
         ...
 
-    def state(self, watch: Watch, now: float) -> list[Row]:
+    def current(self, watch: WireTopic, now: float) -> list[Row]:
         """Give the current snapshot, depth or kline."""
         ...

@@ -22,7 +22,7 @@ closer to the test wins:
     @pytest.mark.qos(seed=7, rate=50, plan=Limits(symbols=3), numbers=float)
 
 Those of ``Simulator`` are ``seed``, ``speed``, ``plan``, ``faults``, ``variants``,
-``start``, ``history``, ``rate``, ``beat``, ``heartbeat_limit``, ``open_universe`` and
+``start``, ``history``, ``rate``, ``push_interval``, ``heartbeat_limit``, ``open_universe`` and
 ``oldest_bars``. Those of ``Client`` are ``numbers``, ``key_in``, ``limits`` (the plan's
 by default), ``timing``, ``recover``, ``recorder`` and ``transport``. Unless told
 otherwise, the plan allows a command at any time and plenty of requests, and the client

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, TypeGuard
 
 import pytest
 
-__all__ = ["Options", "read"]
+__all__ = ["Options", "parse_mark"]
 
 SIMULATOR = (
     "seed",
@@ -18,7 +18,7 @@ SIMULATOR = (
     "start",
     "history",
     "rate",
-    "beat",
+    "push_interval",
     "heartbeat_limit",
     "open_universe",
     "oldest_bars",
@@ -32,8 +32,8 @@ CLIENT = (
     "recorder",
     "transport",
 )
-WORLD = ("virtual", "horizon")
-GIVEN = {
+TIME = ("virtual", "horizon")
+RESERVED = {
     "key": "the simulator has one, qos_simulator.key",
     "host": "the simulator is on the loopback",
     "port": "the simulator takes a free one",
@@ -61,7 +61,7 @@ class Options(NamedTuple):
     horizon: float
 
 
-def read(item: pytest.Item) -> Options:
+def parse_mark(item: pytest.Item) -> Options:
     """Read the marks of a test; what stands closer to it wins.
 
     Raises:
@@ -70,7 +70,7 @@ def read(item: pytest.Item) -> Options:
     """
     given: dict[str, Any] = {}
     for mark in reversed(list(item.iter_markers("qos"))):
-        for problem in _problems(mark):
+        for problem in _errors(mark):
             pytest.fail(f"pytest.mark.qos {problem}", pytrace=False)
         given |= mark.kwargs
     return Options(
@@ -81,15 +81,15 @@ def read(item: pytest.Item) -> Options:
     )
 
 
-def _problems(mark: pytest.Mark) -> Iterator[str]:
+def _errors(mark: pytest.Mark) -> Iterator[str]:
     if mark.args:
         yield f"takes options by name, as in seed=7, not {mark.args[0]!r}"
     for name in mark.kwargs:
-        if name in GIVEN:
-            yield f"does not take {name}: {GIVEN[name]}"
-        elif name not in (*SIMULATOR, *CLIENT, *WORLD):
-            yield f"has no option {name!r}{_instead(name)}"
-    virtual, horizon = (mark.kwargs.get(name) for name in WORLD)
+        if name in RESERVED:
+            yield f"does not take {name}: {RESERVED[name]}"
+        elif name not in (*SIMULATOR, *CLIENT, *TIME):
+            yield f"has no option {name!r}{_suggestion(name)}"
+    virtual, horizon = (mark.kwargs.get(name) for name in TIME)
     if virtual is not None and not isinstance(virtual, bool):
         yield f"takes virtual=True or virtual=False, not {virtual!r}"
     if horizon is not None and not _is_duration(horizon):
@@ -99,10 +99,10 @@ def _problems(mark: pytest.Mark) -> Iterator[str]:
             yield f"takes {name} as {what}, not {mark.kwargs[name]!r}"
 
 
-def _instead(name: str) -> str:
+def _suggestion(name: str) -> str:
     import difflib  # noqa: PLC0415 - every test run imports this module.
 
-    known = sorted((*SIMULATOR, *CLIENT, *WORLD))
+    known = sorted((*SIMULATOR, *CLIENT, *TIME))
     close = difflib.get_close_matches(name, known, 1)
     return f": did you mean {close[0]}?" if close else f"; it takes {', '.join(known)}"
 
@@ -124,7 +124,7 @@ def _is_a_time(value: object) -> bool:
 
 
 def _are_variants(value: object) -> bool:
-    from qos_async.sim import Variants  # noqa: PLC0415 - see _instead.
+    from qos_async.sim import Variants  # noqa: PLC0415 - see _suggestion.
 
     return value is None or isinstance(value, Variants)
 
@@ -143,7 +143,7 @@ _TAKES: dict[str, tuple[Callable[[Any], bool], str]] = {
     ),
     "variants": (_are_variants, "Variants(...) or None"),
     "start": (_is_a_time, "epoch seconds or None, as in start=1_741_958_430"),
-    "beat": _SECONDS,
+    "push_interval": _SECONDS,
     "heartbeat_limit": _SECONDS,
     "open_universe": (lambda value: isinstance(value, bool), "True or False"),
     "oldest_bars": (

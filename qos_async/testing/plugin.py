@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 
-from qos_async.testing.options import Options, read
+from qos_async.testing.options import Options, parse_mark
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
@@ -67,11 +67,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> Generator[None]:
     # Who offers loops offers them to all tests: so not before it is necessary.
     plugins = metafunc.config.pluginmanager
     if _wants_virtual_time(metafunc.definition) and not plugins.hasplugin(_LOOPS):
-        plugins.register(_Loops(), _LOOPS)
+        plugins.register(_LoopFactories(), _LOOPS)
     return (yield)
 
 
-class _Loops:
+class _LoopFactories:
     """Answers when pytest-asyncio asks which loops a test runs on."""
 
     @pytest.hookimpl(tryfirst=True, optionalhook=True, specname=_ASKED)
@@ -107,7 +107,7 @@ def qos_simulator(request: pytest.FixtureRequest) -> Simulator:
 
     ``@pytest.mark.qos(...)`` sets its options.
     """
-    simulator: Simulator = _in_the_tests_loop(request, _simulator)
+    simulator: Simulator = _fixture_on_test_loop(request, _simulator)
     return simulator
 
 
@@ -117,7 +117,7 @@ def qos_client(request: pytest.FixtureRequest, qos_simulator: Simulator) -> Clie
 
     ``@pytest.mark.qos(...)`` sets its options.
     """
-    client: Client[Any] = _in_the_tests_loop(request, _client)
+    client: Client[Any] = _fixture_on_test_loop(request, _client)
     return client
 
 
@@ -142,25 +142,25 @@ Work = Callable[[pytest.FixtureRequest], AsyncGenerator[Any, None]]
 async def _simulator(request: pytest.FixtureRequest) -> AsyncGenerator[Simulator, None]:
     from qos_async.sim import Limits, Simulator  # noqa: PLC0415 - see the package.
 
-    options = read(request.node)
-    chosen = {"beat": 1.0} if options.virtual else {"plan": _generous(Limits)}
+    options = parse_mark(request.node)
+    chosen = {"push_interval": 1.0} if options.virtual else {"plan": _generous(Limits)}
     chosen = {"seed": 1, **chosen, **options.simulator}
-    with _world(options, chosen["seed"]):
-        async with _made(Simulator, chosen) as simulator:
+    with _time_and_random(options, chosen["seed"]):
+        async with _construct(Simulator, chosen) as simulator:
             yield simulator
 
 
 async def _client(request: pytest.FixtureRequest) -> AsyncGenerator[Client[Any], None]:
     from qos_async import Client, Timing  # noqa: PLC0415 - see the package.
 
-    options = read(request.node)
+    options = parse_mark(request.node)
     simulator: Simulator = request.getfixturevalue("qos_simulator")
     chosen: dict[str, Any] = {"limits": simulator.plan}
     if not options.virtual:
         chosen["timing"] = Timing(backoff_initial=0.05, backoff_max=0.5)
     addresses = {"http_url": simulator.http_url, "stream_url": simulator.stream_url}
     chosen = {"key": simulator.key, **addresses, **chosen, **options.client}
-    async with _made(Client, chosen) as client:
+    async with _construct(Client, chosen) as client:
         yield client
 
 
@@ -168,32 +168,32 @@ def _generous(limits: Callable[..., T]) -> T:
     return limits(command_interval=0.0, http_requests=10_000)
 
 
-def _made(kind: Callable[..., T], options: Mapping[str, Any]) -> T:
+def _construct(kind: Callable[..., T], options: Mapping[str, Any]) -> T:
     try:
         return kind(**options)
     except ValueError as error:
         pytest.fail(f"pytest.mark.qos: {error}", pytrace=False)
 
 
-def _world(options: Options, seed: Any) -> AbstractContextManager[None]:
+def _time_and_random(options: Options, seed: Any) -> AbstractContextManager[None]:
     """Give the time and the chance of the test: virtual ones, or everybody's."""
     if not options.virtual:
         return nullcontext()
     from asyncio import get_running_loop  # noqa: PLC0415 - see the package.
 
-    from qos_async.testing.virtual import SimLoop, own_world  # noqa: PLC0415
+    from qos_async.testing.virtual import SimLoop, patched_time_and_random  # noqa: PLC0415
 
     loop = get_running_loop()
     if not isinstance(loop, SimLoop):
         pytest.fail(_NOT_VIRTUAL, pytrace=False)
     loop.horizon = options.horizon
-    return own_world(loop, seed)
+    return patched_time_and_random(loop, seed)
 
 
 # The loop of the test
 
 
-def _in_the_tests_loop(request: pytest.FixtureRequest, work: Work) -> Any:
+def _fixture_on_test_loop(request: pytest.FixtureRequest, work: Work) -> Any:
     """Set a fixture up where the test will run: every plugin has a loop of its own."""
     anyio = "anyio_backend" in request.fixturenames
     marked = _has_pytest_asyncio(request.config) and not anyio

@@ -81,7 +81,7 @@ def test_a_refused_key_is_told_and_not_shown(live, qos, monkeypatch):
 
 def test_a_key_that_is_good_over_http_alone_has_a_hint(live, qos, monkeypatch):
     """The plan's only connection may be taken."""
-    live.sim.refuse("Key expired.", "RS")
+    live.sim.reject("Key expired.", "RS")
     code, checks = examine(qos)
     assert code == 1
     assert checks["http"]["status"] == checks["key"]["status"] == "ok"
@@ -90,7 +90,7 @@ def test_a_key_that_is_good_over_http_alone_has_a_hint(live, qos, monkeypatch):
 
 def test_a_plan_that_is_used_up_is_told(live, qos):
     """The key must be good, then."""
-    live.sim.refuse("Request limit exceeded.", "/snapshot")
+    live.sim.reject("Request limit exceeded.", "/snapshot")
     _, checks = examine(qos)
     assert checks["http"]["status"] == "failed"
     assert "wait a minute" in checks["http"]["hint"]
@@ -99,8 +99,8 @@ def test_a_plan_that_is_used_up_is_told(live, qos):
 
 def test_a_question_that_is_refused_is_told(live, qos):
     """Whoever gets a no has shown a good key."""
-    live.sim.refuse("Not today.", "/snapshot")
-    live.sim.refuse("Not today.", "RS")
+    live.sim.reject("Not today.", "/snapshot")
+    live.sim.reject("Not today.", "RS")
     _, checks = examine(qos)
     assert checks["http"]["says"] == "/snapshot CF:BTCUSDT: Not today."
     assert checks["http"]["hint"] == "the service was reached and said no"

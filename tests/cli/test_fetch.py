@@ -180,7 +180,7 @@ def test_more_symbols_than_the_plan_takes_at_a_time(live, qos, home):
 
 
 def test_a_refusal_is_a_sentence(live, qos):
-    live.sim.refuse("Not today.", "/snapshot")
+    live.sim.reject("Not today.", "/snapshot")
     ran = qos("snapshot", "US:AAPL")
     assert (ran.code, ran.out) == (1, "")
     assert ran.err == "qos: /snapshot US:AAPL: Not today.\n"
@@ -194,7 +194,7 @@ def test_a_refusal_is_a_sentence(live, qos):
     ],
 )
 def test_a_limit_is_told_with_the_option_that_is_about_it(words, says, live, qos):
-    live.sim.refuse(words, "/snapshot")
+    live.sim.reject(words, "/snapshot")
     ran = qos("snapshot", "US:AAPL")
     assert ran.code == 1
     assert ran.err.startswith(f"qos: /snapshot US:AAPL: {words}{says}")

@@ -132,7 +132,7 @@ def test_the_next_run_goes_on_where_a_failure_stopped_it(
     download, live, out, monkeypatch
 ):
     with monkeypatch.context() as patch:
-        after_first_page(patch, lambda: live.sim.refuse("No permission", "/history"))
+        after_first_page(patch, lambda: live.sim.reject("No permission", "/history"))
         ran = download()
     assert ran.code == 1
     why, kept = ran.err.splitlines()
@@ -229,7 +229,7 @@ def test_what_is_there_is_not_replaced_unasked(download, out):
 
 def test_a_leftover_of_another_download_is_told(download, live, out, monkeypatch):
     with monkeypatch.context() as patch:
-        after_first_page(patch, lambda: live.sim.refuse("No permission", "/history"))
+        after_first_page(patch, lambda: live.sim.reject("No permission", "/history"))
         assert download().code == 1
     ran = download(symbol="CF:ETHUSDT")
     assert ran.code == 1

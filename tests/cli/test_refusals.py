@@ -16,7 +16,7 @@ from qos_async.recordings import contents
 @pytest.fixture
 def refused(live):
     """A symbol that the service refuses."""
-    live.sim.refuse_symbols("US:TSLA", message="No permission")
+    live.sim.reject_symbols("US:TSLA", message="No permission")
     yield "US:TSLA"
     live.sim.allow_symbols()
 
@@ -38,7 +38,7 @@ def noted(live, monkeypatch):
 
 def test_a_refused_symbol_is_told_at_once(live, qos, refused, noted):
     """While others are not decided yet."""
-    live.sim.refuse_symbols("CF:BTCUSDT", message="No permission")
+    live.sim.reject_symbols("CF:BTCUSDT", message="No permission")
     ran = qos("stream", "CF:BTCUSDT,ETHUSDT", "US:AAPL,MSFT,NVDA", refused)
     assert ran.code == 0
     [(text, subscribed)] = noted
@@ -62,7 +62,7 @@ def test_a_symbol_that_is_refused_later_is_told_as_well(live, qos, noted):
     """Here after an outage; before that it was live."""
 
     def take_away():
-        live.sim.refuse_symbols("CF:ETHUSDT", message="No permission")
+        live.sim.reject_symbols("CF:ETHUSDT", message="No permission")
         live.sim.cut()
 
     live.once_watched(take_away)
@@ -73,7 +73,7 @@ def test_a_symbol_that_is_refused_later_is_told_as_well(live, qos, noted):
 
 
 def test_if_all_symbols_are_refused_the_last_of_them_ends_it(live, qos, refused):
-    live.sim.refuse_symbols("US:AAPL", message="No permission")
+    live.sim.reject_symbols("US:AAPL", message="No permission")
     ran = qos("stream", refused, "US:AAPL", "--seconds", "5")
     assert ran.code == 1
     assert [line for line in ran.err.splitlines() if "No permission" in line][1:] == [
@@ -107,7 +107,7 @@ def test_a_service_that_does_not_answer_is_told(live, qos, tmp_path, monkeypatch
     """The recording begins all the same: it is asked again."""
     timing = Timing(request_timeout=0.2, close_timeout=0.5)
     monkeypatch.setattr("qos_async.cli.recording._TIMING", timing)
-    live.sim.lose_answers("T")
+    live.sim.drop_replies("T")
     ran = qos("record", "CF:BTCUSDT", "-o", tmp_path / "r", "--seconds", "0.3")
     assert ran.code == 0
     told = ran.err.splitlines()

@@ -137,7 +137,7 @@ def test_a_symbol_that_nothing_comes_of_is_told(live, qos, stop_when):
 
 def test_a_refused_symbol_does_not_end_the_others(live, qos):
     """It is told; if it was the only one, that is a failure."""
-    live.sim.refuse("Unknown code: US:NOSUCH", "T")
+    live.sim.reject("Unknown code: US:NOSUCH", "T")
     ran = qos("stream", "US:NOSUCH", "--seconds", "5")
     assert ran.code == 1
     assert ran.err.splitlines()[-1] == "qos: T US:NOSUCH: Unknown code: US:NOSUCH"

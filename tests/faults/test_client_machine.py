@@ -64,7 +64,7 @@ class ClientAndServer(RuleBasedStateMachine):
         sim = simulator(
             seed=1,
             rate=0.5,
-            beat=0.25,
+            push_interval=0.25,
             history=20.0,
             plan=Limits(symbols=3),
             variants=Variants(unknown_symbol="refuse"),

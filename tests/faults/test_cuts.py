@@ -179,7 +179,7 @@ def test_late_bytes_of_a_link_that_was_given_up_reach_nobody() -> None:
             assert sim.connections == 2  # The server pushes to both.
             before = client.stats.frames_received
             at = the_loop().time()
-            old.heal()
+            old.restore()
             while the_loop().time() < at + 5.0:
                 events.append(await anext(trades))
             heard = client.stats.frames_received - before

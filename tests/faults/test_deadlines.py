@@ -40,7 +40,7 @@ def test_an_answer_around_the_deadline_settles_one_question_and_no_other(
         async with serve(speed=0.0) as sim, connect(sim) as client:
             expected = await client.fetch_snapshots(OTHER, via="stream")
             await asyncio.sleep(1.0)
-            sim.answer_late(LATE + epsilon, "RS", 1)
+            sim.delay_replies(LATE + epsilon, "RS", 1)
             began = the_loop().time()
             asked = asyncio.create_task(client.fetch_snapshots(SYMBOL, via="stream"))
             await asyncio.wait([asked])
@@ -71,7 +71,7 @@ def test_a_yes_around_the_deadline_leaves_client_and_server_agreed(
             client.watch_trades(SYMBOL) as trades,
         ):
             events = [await anext(trades)]
-            sim.answer_late(LATE + epsilon, "D", 1)
+            sim.delay_replies(LATE + epsilon, "D", 1)
             books = client.watch_depth(OTHER)
             adding = asyncio.create_task(books.add(OTHER))
             await asyncio.wait([adding])
@@ -106,7 +106,7 @@ def test_a_heartbeat_answered_around_the_deadline_keeps_the_link(
             connect(sim) as client,
             client.watch_trades(SYMBOL) as trades,
         ):
-            sim.answer_late(LATE + epsilon, "H", None)
+            sim.delay_replies(LATE + epsilon, "H", None)
             events = [await anext(trades) for _ in range(60)]
             judge(events, sim)
             assert len(sim.received("H")) > 5

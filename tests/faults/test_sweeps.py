@@ -343,7 +343,7 @@ def test_a_client_can_be_closed_at_every_step_of_its_life(dead: bool) -> None:  
         with pytest.raises(ClosedError):
             client.watch_trades(SYMBOL)
         for link in loop.net.connections:
-            link.heal()
+            link.restore()
         await gone(sim)
 
     async def main() -> None:

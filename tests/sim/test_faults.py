@@ -8,16 +8,16 @@ import aiohttp
 import pytest
 
 from qos_async.sim import Close, Cut, Mute
-from qos_async.sim.faults import Rules
+from qos_async.sim.faults import FaultRules
 
 START = 1_741_958_430.0
 
 
 def test_rules_wait_for_their_type_and_count_down():
-    rules: Rules[str] = Rules([])
+    rules: FaultRules[str] = FaultRules([])
     rules.add("a", ("T", "S"), 2)
     rules.add("b", None, 1)
-    assert [rules.take(one) for one in ("D", "D", "T", "S", "T")] == [
+    assert [rules.next_action(one) for one in ("D", "D", "T", "S", "T")] == [
         "b",
         None,
         "a",
@@ -27,9 +27,9 @@ def test_rules_wait_for_their_type_and_count_down():
 
 
 def test_a_rule_without_a_count_lasts():
-    rules: Rules[str] = Rules([])
+    rules: FaultRules[str] = FaultRules([])
     rules.add("a", "T", None)
-    assert [rules.take("T") for _ in range(5)] == ["a"] * 5
+    assert [rules.next_action("T") for _ in range(5)] == ["a"] * 5
 
 
 async def test_a_cut_ends_the_link_without_a_goodbye(raw):
@@ -121,7 +121,7 @@ async def test_a_mute_server_holds_everything_even_pongs_and_newcomers(enter):
 
 async def test_only_the_old_links_may_go_mute(raw):
     old = await raw.dial()
-    raw.sim.mute(newcomers=False)
+    raw.sim.mute(new_connections=False)
     await old.send("H")
     assert await old.quiet(0.05)
     new = await raw.dial()
@@ -138,7 +138,7 @@ async def test_a_mute_link_does_not_even_say_goodbye(raw):
 
 @pytest.mark.parametrize("status", [302, 403, 429, 500, 503])
 async def test_upgrades_are_refused_as_often_as_ordered(raw, status):
-    raw.sim.refuse_upgrades(status, count=2, headers={"Retry-After": "7"})
+    raw.sim.reject_upgrades(status, count=2, headers={"Retry-After": "7"})
     for _ in range(2):
         with pytest.raises(aiohttp.WSServerHandshakeError) as caught:
             await raw.dial()
@@ -149,7 +149,7 @@ async def test_upgrades_are_refused_as_often_as_ordered(raw, status):
 
 
 async def test_upgrades_may_be_cut_until_allowed_again(raw):
-    raw.sim.refuse_upgrades(None, count=None)
+    raw.sim.reject_upgrades(None, count=None)
     for _ in range(3):
         with pytest.raises(aiohttp.ClientError):
             await raw.dial()
@@ -160,8 +160,8 @@ async def test_upgrades_may_be_cut_until_allowed_again(raw):
 
 async def test_answers_come_late(raw):
     wire = await raw.dial()
-    raw.sim.answer_late(0.1, "RS")
-    raw.sim.answer_late(0.1, "/snapshot", count=1)
+    raw.sim.delay_replies(0.1, "RS")
+    raw.sim.delay_replies(0.1, "/snapshot", count=1)
     begun = asyncio.get_running_loop().time()
     await wire.send("RS", "US:AAPL")
     assert (await wire.say("H"))["type"] == "H"
@@ -170,7 +170,7 @@ async def test_answers_come_late(raw):
     begun = asyncio.get_running_loop().time()
     await raw.post("/snapshot", codes=["US:AAPL"])
     assert asyncio.get_running_loop().time() - begun >= 0.1
-    raw.sim.answer_late(0)
+    raw.sim.delay_replies(0)
     await wire.send("RS", "US:AAPL")
     await wire.send("H")
     assert (await wire.answer())["type"] == "RS"
@@ -178,7 +178,7 @@ async def test_answers_come_late(raw):
 
 async def test_late_answers_die_with_their_link(raw):
     wire = await raw.dial()
-    raw.sim.answer_late(30)
+    raw.sim.delay_replies(30)
     await wire.send("RS", "US:AAPL")
     await raw.sim.until(lambda: raw.sim.frames)
     raw.sim.cut()
@@ -188,7 +188,7 @@ async def test_late_answers_die_with_their_link(raw):
 
 async def test_answers_are_lost_but_commands_obeyed(raw):
     wire = await raw.dial()
-    raw.sim.lose_answers("T", count=1)
+    raw.sim.drop_replies("T", count=1)
     await wire.send("T", "US:AAPL")
     assert (await wire.say("D", "US:AAPL"))["type"] == "D"
     assert ("T", "US:AAPL", None) in raw.sim.subscribed
@@ -196,7 +196,7 @@ async def test_answers_are_lost_but_commands_obeyed(raw):
 
 
 async def test_a_lost_http_answer_never_comes(raw):
-    raw.sim.lose_answers("/depth")
+    raw.sim.drop_replies("/depth")
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.1):
             await raw.post("/depth", codes=["US:AAPL"])
@@ -205,7 +205,7 @@ async def test_a_lost_http_answer_never_comes(raw):
 
 async def test_commands_and_requests_are_refused_in_any_words(raw):
     wire = await raw.dial()
-    raw.sim.refuse("Not today", ("T", "/snapshot"), count=2)
+    raw.sim.reject("Not today", ("T", "/snapshot"), count=2)
     assert (await wire.say("T", "US:AAPL", reqid=9)) == {
         "type": "T",
         "msg": "Not today",
@@ -220,7 +220,7 @@ async def test_commands_and_requests_are_refused_in_any_words(raw):
 @pytest.mark.parametrize("frame", [b"\xff\x00{", b"", b"[" * 1000, b"null"])
 async def test_garbage_arrives_as_it_is(raw, frame):
     wire = await raw.dial(decode_text=False)
-    raw.sim.garbage(frame)
+    raw.sim.push_garbage(frame)
     message = await wire.receive()
     assert (message.type, message.data) == (aiohttp.WSMsgType.TEXT, frame)
     assert (await wire.say("H"))["msg"] == "OK"
@@ -296,7 +296,7 @@ async def test_an_outage_cuts_all_and_refuses_all_until_it_is_over(raw):
 async def test_refused_symbols_are_refused_wherever_they_are_named(raw):
     wire = await raw.dial()
     assert (await wire.say("T", "CF:ETHUSDT"))["msg"] == "OK"
-    raw.sim.refuse_symbols("CF:ETHUSDT", "HK:00700", message="No permission")
+    raw.sim.reject_symbols("CF:ETHUSDT", "HK:00700", message="No permission")
     no = "No permission: CF:ETHUSDT"
     assert (await wire.say("T", "CF:BTCUSDT,ETHUSDT"))["msg"] == no
     assert (await raw.ask("/trade", {"codes": ["CF:ETHUSDT"]}))[1]["msg"] == no

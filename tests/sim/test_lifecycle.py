@@ -53,7 +53,7 @@ async def test_leaving_is_quick_and_leaves_nothing_behind():
             wire = await session.ws_connect(sim.stream_url, headers={"key": sim.key})
             await wire.send_json({"type": "T", "codes": ["CF:BTCUSDT"], "reqid": 1})
             await wire.receive()
-            sim.answer_late(30)
+            sim.delay_replies(30)
             await wire.send_json({"type": "H"})
             lost = asyncio.create_task(
                 session.post(sim.http_url + "/depth", headers={"key": sim.key}, json={})
@@ -86,7 +86,7 @@ async def test_a_fault_of_its_own_is_told_on_leaving(monkeypatch):
         raise ZeroDivisionError
 
     sim = await Simulator().__aenter__()
-    monkeypatch.setattr(sim._desk, "beat", boom)
+    monkeypatch.setattr(sim._websockets, "push_pending", boom)
     await asyncio.sleep(0.05)
     with pytest.raises(ZeroDivisionError):
         await sim.__aexit__(None, None, None)

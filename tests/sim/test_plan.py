@@ -7,7 +7,7 @@ import pytest
 
 from qos_async.config import Limits
 from qos_async.sim import Variants
-from qos_async.sim.plan import Meter
+from qos_async.sim.plan import UsageMeter
 
 
 def plan(**limits: float) -> Limits:
@@ -16,25 +16,25 @@ def plan(**limits: float) -> Limits:
 
 
 def test_the_meter_measures_between_frames_whoever_sent_them():
-    meter = Meter(Limits(command_interval=1.0))
-    assert meter.frame_gap(10.0) is None
-    assert meter.frame_gap(11.0) is None
-    assert meter.frame_gap(11.9) == pytest.approx(0.9)
-    assert meter.frame_gap(12.5) == pytest.approx(0.6)  # From the refused one.
-    assert meter.frame_gap(13.4995) is None  # Clocks tick.
+    meter = UsageMeter(Limits(command_interval=1.0))
+    assert meter.count_frame(10.0) is None
+    assert meter.count_frame(11.0) is None
+    assert meter.count_frame(11.9) == pytest.approx(0.9)
+    assert meter.count_frame(12.5) == pytest.approx(0.6)  # From the refused one.
+    assert meter.count_frame(13.4995) is None  # Clocks tick.
 
 
 def test_the_meter_counts_requests_in_any_period():
-    meter = Meter(Limits(http_requests=2, http_period=60.0))
-    assert [meter.takes_request(at) for at in (0, 50, 55, 59.9)] == [
+    meter = UsageMeter(Limits(http_requests=2, http_period=60.0))
+    assert [meter.allow_request(at) for at in (0, 50, 55, 59.9)] == [
         True,
         True,
         False,
         False,
     ]
-    assert meter.takes_request(60.0)
-    assert not meter.takes_request(100.0)
-    assert meter.takes_request(110.0)
+    assert meter.allow_request(60.0)
+    assert not meter.allow_request(100.0)
+    assert meter.allow_request(110.0)
 
 
 async def test_a_frame_too_soon_gets_an_error(enter):

@@ -10,7 +10,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from qos_async.sim import Variants, Watch
+from qos_async.sim import Variants, WireTopic
 
 SAMPLES = Path(__file__).parents[1] / "samples"
 LETTERS = ["S", "T", "D", "K"]
@@ -39,7 +39,7 @@ async def test_subscribing_and_unsubscribing_are_acknowledged(raw, letter):
     assert raw.sim.subscribed == {
         (letter, "US:AAPL", interval),
         (letter, "US:TSLA", interval),
-        Watch(letter, "HK:700", interval),
+        WireTopic(letter, "HK:700", interval),
     }
     answer = await wire.say(f"{letter}C", "US:TSLA", "HK:700", **kt(letter))
     assert (answer["type"], answer["msg"]) == (f"{letter}C", "OK")
@@ -134,7 +134,7 @@ async def test_asking_for_trades_never_swallows_a_push(enter):
 
 
 async def test_no_trade_is_lost_between_the_yes_and_the_next_beat(enter):
-    raw = await enter(speed=FAST, beat=0.2)
+    raw = await enter(speed=FAST, push_interval=0.2)
     wire = await raw.dial()
     before = len(raw.sim.tape("CF:BTCUSDT"))
     await wire.say("T", "CF:BTCUSDT")
@@ -144,7 +144,7 @@ async def test_no_trade_is_lost_between_the_yes_and_the_next_beat(enter):
 
 
 async def test_an_answer_comes_after_the_pushes_of_everything_it_knows(enter):
-    raw = await enter(speed=FAST, beat=0.2)
+    raw = await enter(speed=FAST, push_interval=0.2)
     wire = await raw.dial()
     await wire.say("T", "CF:BTCUSDT")
     await wire.push()

@@ -33,8 +33,8 @@ from qos_async import (
 from qos_async._core.topics import LETTERS
 from qos_async.enums import LinkState
 from qos_async.sim import Simulator, Variants
-from qos_async.sim.faults import Rules
-from qos_async.sim.link import Link
+from qos_async.sim.faults import FaultRules
+from qos_async.sim.link import ServerConnection
 from qos_async.testing.virtual import Connection, SimLoop, simulate
 from tests.support.invariants import KEY, START, Ask, Broken, Judge, Reader, Tap, sizes
 
@@ -211,7 +211,7 @@ def settings(dice: random.Random) -> tuple[dict[str, Any], Variants]:
     )
     options = {
         "rate": dice.choice([0.2, 0.5, 1.0, 2.0]),
-        "beat": 0.25,
+        "push_interval": 0.25,
         "history": dice.choice([5.0, 100.0]),
         "plan": Limits(symbols=dice.choice([3, 4, 10])),
     }
@@ -219,11 +219,11 @@ def settings(dice: random.Random) -> tuple[dict[str, Any], Variants]:
 
 
 class _Sim(Simulator):
-    _doubles: Rules[bool]
+    _doubles: FaultRules[bool]
 
-    def _deliver(self, link: Link, type: str, answer: bytes) -> None:
+    def _deliver(self, link: ServerConnection, type: str, answer: bytes) -> None:
         super()._deliver(link, type, answer)
-        if self._doubles.take(type):
+        if self._doubles.next_action(type):
             super()._deliver(link, type, answer)
 
 
@@ -288,14 +288,14 @@ class World:
         self.net.on_connect = None
         for connection in self.net.connections:
             connection.up.cut_after = connection.down.cut_after = None
-            connection.heal()
+            connection.restore()
             connection.server.resume_reading()
         sim = self.sim
         sim.unmute()
         sim.allow_upgrades()
-        rules: list[Rules[Any]] = [sim._refusals, sim._delays, sim._losses]
+        rules: list[FaultRules[Any]] = [sim._refusals, sim._delays, sim._losses]
         for some in (*rules, sim._failures, sim._doubles):
-            some.turns.clear()
+            some.rules.clear()
 
     # The network
 
@@ -333,7 +333,7 @@ class World:
         with self.judge.blinded():
             await asyncio.sleep(lasting)
         for connection in dark:
-            connection.heal()
+            connection.restore()
 
     async def lag(self, latency: Any, lasting: float) -> None:
         self.net.latency = latency
@@ -370,30 +370,30 @@ class World:
         await self.sim.close(code, "because")
 
     async def shut(self, status: int | None, lasting: float) -> None:
-        self.sim.refuse_upgrades(status, None)
+        self.sim.reject_upgrades(status, None)
         await asyncio.sleep(lasting)
         self.sim.allow_upgrades()
 
     async def mute(self, *, lasting: float, newcomers: bool) -> None:
-        self.sim.mute(newcomers=newcomers)
+        self.sim.mute(new_connections=newcomers)
         await asyncio.sleep(lasting)
         self.sim.unmute()
 
     async def late(self, seconds: float, types: Any, count: int) -> None:
-        self.sim.answer_late(seconds, types, count)
+        self.sim.delay_replies(seconds, types, count)
 
     async def lose(self, types: Any, count: int) -> None:
-        self.sim.lose_answers(types, count)
+        self.sim.drop_replies(types, count)
 
     async def double(self, types: Any, count: int) -> None:
         self.sim._doubles.add(True, types, count)
 
     async def refuse(self, message: str, types: Any, count: int) -> None:
-        self.sim.refuse(message, types, count)
+        self.sim.reject(message, types, count)
 
     async def noise(self, frames: list[bytes]) -> None:
         for frame in frames:
-            self.sim.garbage(frame)
+            self.sim.push_garbage(frame)
 
     async def flood(self, frames: int) -> None:
         for number in range(frames):
@@ -686,7 +686,7 @@ async def begin(sim: _Sim, judge: Judge, **options: Any) -> World:
 def simulator(**options: Any) -> _Sim:
     """Make a simulator with a clock of its own, which doubles answers, too."""
     sim = _Sim(start=START, key=KEY, **options)
-    sim._doubles = Rules([])
+    sim._doubles = FaultRules([])
     return sim
 
 

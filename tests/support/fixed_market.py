@@ -21,7 +21,7 @@ from qos_async import (
 from qos_async.cli.script import SYMBOLS
 from qos_async.cli.watch.app import WatchApp
 from qos_async.cli.watch.model import Model
-from qos_async.sim.market import Market
+from qos_async.sim.market import SimulatedMarket
 from qos_async.stats import Stats
 
 NOW = datetime(2026, 3, 3, 15, 42, 27, tzinfo=UTC).timestamp()
@@ -70,7 +70,7 @@ def gap(topic, *, status="filled", recovered=0, at=NOW):
 
 def scene(symbols=SYMBOLS, interval=Interval.MIN_1, *, seed=4, now=NOW):
     """Give a model of the simulated market, as it is after a short outage."""
-    market = Market(seed, now, history=240.0)
+    market = SimulatedMarket(seed, now, history=240.0)
     model = Model(symbols, interval)
     model.move(StateChange(LinkState.OPEN), now - 100)
     for symbol in symbols:

@@ -68,7 +68,7 @@ async def serve(**options: Any) -> AsyncGenerator[Simulator]:
         "start": WALL,
         "history": 10.0,
         "rate": 1.0,
-        "beat": 0.25,
+        "push_interval": 0.25,
         "heartbeat_limit": 8.0,
         "key": KEY,
         "plan": LIMITS,

@@ -186,7 +186,7 @@ def test_a_black_hole_that_heals_has_lost_nothing() -> None:
         await asyncio.sleep(100.0)
         assert client.told == ["lost"]
         assert server.heard == b""
-        link.heal()
+        link.restore()
         await asyncio.sleep(1.0)
         assert server.heard == b"late, "
         assert server.told == ["eof", "lost"]
@@ -262,7 +262,7 @@ def test_whoever_writes_to_a_closed_end_is_reset() -> None:
         server.transport.close()
         client.transport.write(b"anybody?")
         await asyncio.sleep(1.0)
-        link.down.heal()
+        link.down.restore()
         await asyncio.sleep(1.0)
         client.transport.write(b"anybody?")
         await asyncio.sleep(1.0)
@@ -334,7 +334,7 @@ def watch(seed: int, seconds: float, **options: Any) -> tuple[str, int, int]:
         loop, ticks = the_loop(), 0
         options.setdefault("rate", 0.5)
         async with (
-            Simulator(start=START, beat=0.5, key=KEY, **options) as sim,
+            Simulator(start=START, push_interval=0.5, key=KEY, **options) as sim,
             Client(KEY, http_url=sim.http_url, stream_url=sim.stream_url) as client,
             client.watch_trades("US:AAPL", "HK:700") as trades,
         ):

@@ -21,7 +21,7 @@ Failed = pytest.fail.Exception
     ("given", "words"),
     [
         ({"sed": 7}, "has no option 'sed': did you mean seed?"),
-        ({"nonsense": 1}, "has no option 'nonsense'; it takes beat, faults, "),
+        ({"nonsense": 1}, "has no option 'nonsense'; it takes faults, heartbeat_"),
         ({"http_url": "x"}, "does not take http_url: qos_client is connected to"),
         ({"key": "x"}, "does not take key: the simulator has one"),
         ({"virtual": 1}, "takes virtual=True or virtual=False, not 1"),
@@ -34,7 +34,7 @@ Failed = pytest.fail.Exception
         ({"start": "yesterday"}, "takes start as epoch seconds or None, as in start=1"),
         ({"start": float("nan")}, "takes start as epoch seconds or None, as in start="),
         ({"start": 1_741_958_430_000}, "takes start as epoch seconds or None, as in "),
-        ({"beat": None}, "takes beat as a number of seconds above 0, not None"),
+        ({"push_interval": None}, "takes push_interval as a number of seconds above"),
         ({"heartbeat_limit": "1"}, "takes heartbeat_limit as a number of seconds abo"),
         ({"open_universe": 1}, "takes open_universe as True or False, not 1"),
         ({"oldest_bars": 1.5}, "takes oldest_bars as a whole number from 0, not 1.5"),
@@ -43,21 +43,21 @@ Failed = pytest.fail.Exception
 def test_a_wrong_option_is_told_with_what_to_write(request, given, words):
     request.node.add_marker(pytest.mark.qos(**given))
     with pytest.raises(Failed) as failed:
-        options.read(request.node)
+        options.parse_mark(request.node)
     assert f"pytest.mark.qos {words}" in str(failed.value)
 
 
 def test_an_option_without_a_name_is_refused(request):
     request.node.add_marker(pytest.mark.qos(7))
     with pytest.raises(Failed, match="takes options by name, as in seed=7, not 7"):
-        options.read(request.node)
+        options.parse_mark(request.node)
 
 
 @pytest.mark.qos(seed=1, rate=5.0, virtual=True)
 class TestMarks:
     @pytest.mark.qos(seed=2, numbers=float)
     def test_what_stands_closer_wins(self, request):
-        read = options.read(request.node)
+        read = options.parse_mark(request.node)
         assert read.simulator == {"seed": 2, "rate": 5.0}
         assert read.client == {"numbers": float}
         assert read.virtual
@@ -69,7 +69,7 @@ def test_every_option_of_the_simulator_and_the_client_is_taken_or_explained():
     of_simulator = set(inspect.signature(Simulator).parameters)
     of_client = {"numbers", *ClientOptions.__annotations__}
     world = {"session", "ssl", "proxy", "allow_insecure"}  # There is only loopback.
-    assert taken | set(options.GIVEN) == (of_simulator | of_client) - world
+    assert taken | set(options.RESERVED) == (of_simulator | of_client) - world
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ def test_every_option_of_the_simulator_and_the_client_is_taken_or_explained():
 )
 def test_a_wrong_value_fails_the_test_in_the_words_of_its_owner(kind, given, words):
     with pytest.raises(Failed, match=f"pytest.mark.qos: {words}"):
-        plugin._made(kind, given)
+        plugin._construct(kind, given)
 
 
 async def test_virtual_time_on_a_real_loop_tells_how_to_get_it():
@@ -90,7 +90,7 @@ async def test_virtual_time_on_a_real_loop_tells_how_to_get_it():
     with pytest.raises(
         Failed, match="needs a loop in virtual time: run the test under"
     ):
-        plugin._world(wanted, seed=1)
+        plugin._time_and_random(wanted, seed=1)
 
 
 def test_the_mark_is_registered(request):

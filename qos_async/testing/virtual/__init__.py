@@ -14,15 +14,15 @@ loop.
 from qos_async.testing.virtual.clock import (
     Deadlock,
     Horizon,
-    Selector,
     VirtualLoop,
+    VirtualSelector,
     block,
     run,
 )
 from qos_async.testing.virtual.loop import SimLoop
 from qos_async.testing.virtual.network import Connection, Network
 from qos_async.testing.virtual.pipe import End, Pipe
-from qos_async.testing.virtual.simulation import WALL, own_world, simulate
+from qos_async.testing.virtual.simulation import WALL, patched_time_and_random, simulate
 from qos_async.testing.virtual.transport import SimTransport
 
 __all__ = [
@@ -33,12 +33,12 @@ __all__ = [
     "Horizon",
     "Network",
     "Pipe",
-    "Selector",
     "SimLoop",
     "SimTransport",
     "VirtualLoop",
+    "VirtualSelector",
     "block",
-    "own_world",
+    "patched_time_and_random",
     "run",
     "simulate",
 ]

@@ -12,7 +12,7 @@ import selectors
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, TypeVar
 
-__all__ = ["Deadlock", "Horizon", "Selector", "VirtualLoop", "block", "run"]
+__all__ = ["Deadlock", "Horizon", "VirtualLoop", "VirtualSelector", "block", "run"]
 
 T = TypeVar("T")
 
@@ -25,7 +25,7 @@ class Horizon(AssertionError):  # noqa: N818 - see Deadlock
     """More time, or more steps, than any test needs: the code goes round in circles."""
 
 
-class Selector(selectors.BaseSelector):
+class VirtualSelector(selectors.BaseSelector):
     """Moves its clock instead of waiting; a loop may bring its own.
 
     Attributes:
@@ -82,16 +82,16 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self,
         *,
         horizon: float = 20_000.0,
-        most: float = 500_000,
-        selector: Selector | None = None,
+        max_steps: float = 500_000,
+        selector: VirtualSelector | None = None,
     ) -> None:
-        self._virtual = Selector() if selector is None else selector
+        self._virtual = VirtualSelector() if selector is None else selector
         super().__init__(self._virtual)
         self._virtual.loop = self
         self._clock_resolution = 1e-9
         self.steps = 0
         self.on_step: Callable[[int], None] | None = None
-        self.horizon, self._most = horizon, most
+        self.horizon, self._max_steps = horizon, max_steps
 
     def time(self) -> float:
         """Give the clock, in seconds from 0."""
@@ -109,7 +109,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         """Let time pass as a blocking call does: nothing runs meanwhile."""
         self._virtual.now += seconds
 
-    def finish(self) -> None:
+    def cancel_and_close(self) -> None:
         """Cancel what is left, and close."""
         self.on_step = None
         for task in asyncio.all_tasks(self):
@@ -120,9 +120,9 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def _run_once(self) -> None:
         self.steps += 1
         now = self._virtual.now
-        if now > self.horizon or self.steps > self._most:
+        if now > self.horizon or self.steps > self._max_steps:
             # Once is enough: what cleans up after the test has all the time it needs.
-            self.horizon, self._most = math.inf, math.inf
+            self.horizon, self._max_steps = math.inf, math.inf
             raise Horizon(
                 f"{now:g} virtual seconds and {self.steps} steps have passed: somebody "
                 "waits for what never comes, or needs a longer horizon"
@@ -167,7 +167,7 @@ def run(
         Horizon: If it takes more than ``horizon`` seconds.
     """
     unhandled: list[dict[str, Any]] = []
-    loop = VirtualLoop(horizon=horizon, most=200_000)
+    loop = VirtualLoop(horizon=horizon, max_steps=200_000)
     loop.set_exception_handler(lambda _, context: unhandled.append(context))
     loop.on_step = on_step
     try:
@@ -177,4 +177,4 @@ def run(
         assert not unhandled, unhandled
         return result
     finally:
-        loop.finish()
+        loop.cancel_and_close()

@@ -35,10 +35,10 @@ class SimLoop(VirtualLoop):
     """
 
     def __init__(
-        self, *, seed: int = 0, horizon: float = 20_000.0, most: float = 5_000_000
+        self, *, seed: int = 0, horizon: float = 20_000.0, max_steps: float = 5_000_000
     ) -> None:
         self._wires = Wires(seed)
-        super().__init__(horizon=horizon, most=most, selector=self._wires)
+        super().__init__(horizon=horizon, max_steps=max_steps, selector=self._wires)
         self.net = Network(self._wires, self)
         self.unhandled: list[dict[str, Any]] = []
         self._dialled: weakref.WeakKeyDictionary[socket.socket, tuple[str, int]]
@@ -76,11 +76,11 @@ class SimLoop(VirtualLoop):
 
     async def getaddrinfo(self, host: Any, port: Any, **options: Any) -> Any:
         """Ask the network in memory."""
-        return await self.net.look_up(host, port)
+        return await self.net.resolve(host, port)
 
     async def sock_connect(self, sock: socket.socket, address: Any) -> None:
         """Dial; aiohttp's socket never gets to the machine's network."""
-        await self.net.knock(address[0], address[1])
+        await self.net.tcp_handshake(address[0], address[1])
         self._dialled[sock] = address[0], address[1]
 
     async def create_connection(  # type: ignore[override] # pyright: ignore[reportIncompatibleMethodOverride]
@@ -103,7 +103,7 @@ class SimLoop(VirtualLoop):
             assert host is not None
             assert port is not None
             address = host, port
-            await self.net.knock(host, port)
+            await self.net.tcp_handshake(host, port)
         return await self.net.connect(protocol_factory, *address)
 
     async def create_server(  # type: ignore[override] # pyright: ignore[reportIncompatibleMethodOverride]

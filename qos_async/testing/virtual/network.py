@@ -10,12 +10,12 @@ from functools import partial
 from typing import Any, Literal
 
 from qos_async.testing.virtual.pipe import End, Pipe
-from qos_async.testing.virtual.transport import Plug, SimTransport
+from qos_async.testing.virtual.transport import FakeSocket, SimTransport
 from qos_async.testing.virtual.wires import Conditions, Wires
 
-__all__ = ["Answer", "Connection", "Listener", "Network"]
+__all__ = ["Connection", "DnsAnswer", "Listener", "Network"]
 
-Answer = str | Sequence[str] | BaseException
+DnsAnswer = str | Sequence[str] | BaseException
 """What a name is looked up to: addresses, an error, or ``"hang"``."""
 
 _FIRST_PORT = 20_000
@@ -37,7 +37,7 @@ class Network(Conditions):
     def __init__(self, wires: Wires, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(wires)
         self.loop = loop
-        self.dns: dict[str, Answer] = {}
+        self.dns: dict[str, DnsAnswer] = {}
         self.syn: dict[int | str, Literal["drop", "refuse"]] = {}
         self.connections: list[Connection] = []
         self.on_connect: Callable[[Connection], object] | None = None
@@ -49,7 +49,7 @@ class Network(Conditions):
         """The sockets on our side that are not closed."""
         return [c.client for c in self.connections if not c.client.lost]
 
-    async def look_up(self, host: str, port: int) -> list[Any]:
+    async def resolve(self, host: str, port: int) -> list[Any]:
         """Resolve a name."""
         await asyncio.sleep(self.delay())
         answer = self.dns.get(host, "127.0.0.1")
@@ -61,7 +61,7 @@ class Network(Conditions):
         addresses = [answer] if isinstance(answer, str) else answer
         return [_address_info(address, port) for address in addresses]
 
-    async def knock(self, host: str, port: int) -> None:
+    async def tcp_handshake(self, host: str, port: int) -> None:
         """Do what a SYN does: a round trip, a refusal, or nothing for ever."""
         mode = self.syn.get(port) or self.syn.get(host)
         self.wires.note("knock", port, mode)
@@ -113,7 +113,7 @@ class Network(Conditions):
         else:
             connection.server.start(listener.factory())
 
-    def leave(self, port: int) -> None:
+    def close_port(self, port: int) -> None:
         """Close a port; connections stay."""
         self._listeners.pop(port, None)
 
@@ -129,14 +129,14 @@ class Listener(asyncio.AbstractServer):
         port: int,
     ) -> None:
         self.factory = factory
-        self.sockets = (Plug((host, port)),)
+        self.sockets = (FakeSocket((host, port)),)
         self._net, self._port = net, port
         self._serving = True
 
     def close(self) -> None:
         """Take no new connections."""
         self._serving = False
-        self._net.leave(self._port)
+        self._net.close_port(self._port)
 
     def get_loop(self) -> asyncio.AbstractEventLoop:
         """Give the loop that it belongs to."""
@@ -178,8 +178,8 @@ class Connection:
         pipe = partial(Pipe, net, cut=self.cut, accept=self.accept)
         self.up = pipe(client, server, f"{number} up")
         self.down = pipe(server, client, f"{number} down")
-        client.plug_in(self.up, self.down)
-        server.plug_in(self.down, self.up)
+        client.attach(self.up, self.down)
+        server.attach(self.down, self.up)
         self._net = net
 
     def accept(self) -> None:
@@ -191,10 +191,10 @@ class Connection:
         self.up.blackhole()
         self.down.blackhole()
 
-    def heal(self) -> None:
+    def restore(self) -> None:
         """Send on what was kept."""
-        self.up.heal()
-        self.down.heal()
+        self.up.restore()
+        self.down.restore()
 
     def cut(self, how: End) -> None:
         """End it now, behind what is under way."""

@@ -23,7 +23,7 @@ class Ends(Protocol):
     def pump(self) -> None:
         """Hear, as the writer, that there is room again."""
 
-    def arrive(self, kind: str, data: bytes) -> None:
+    def on_arrival(self, kind: str, data: bytes) -> None:
         """Get, as the reader, what was sent."""
 
 
@@ -93,7 +93,7 @@ class Pipe:
         if self._kept is None:
             self._kept = []
 
-    def heal(self) -> None:
+    def restore(self) -> None:
         """Send on what was kept, in order."""
         kept, self._kept = self._kept or [], None
         for kind, data in kept:
@@ -134,4 +134,4 @@ class Pipe:
         if kind == "open":
             self._accept()
         else:
-            self._target.arrive(kind, data)
+            self._target.on_arrival(kind, data)

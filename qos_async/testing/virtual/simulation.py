@@ -16,7 +16,7 @@ from aiohttp.http import WebSocketWriter
 
 from qos_async.testing.virtual.loop import SimLoop
 
-__all__ = ["WALL", "own_world", "simulate"]
+__all__ = ["WALL", "patched_time_and_random", "simulate"]
 
 T = TypeVar("T")
 
@@ -59,20 +59,20 @@ def simulate(
     loop = SimLoop(seed=seed, horizon=horizon)
     loop.on_step = on_step
     try:
-        with own_world(loop, seed):
+        with patched_time_and_random(loop, seed):
             result = loop.run_until_complete(main())
             loop.run_until_complete(asyncio.sleep(_GRACE))
-        left = _left(loop)
+        left = _leaks(loop)
         gc.collect()  # Errors that nobody took complain now.
         assert not left, f"left behind at {loop.time():g} s: {left}"
         assert not loop.unhandled, loop.unhandled
         return result
     finally:
-        loop.finish()
+        loop.cancel_and_close()
 
 
 @contextmanager
-def own_world(loop: SimLoop, seed: int) -> Generator[None]:
+def patched_time_and_random(loop: SimLoop, seed: int) -> Generator[None]:
     """Take ``time.time`` from the loop, and everything random from ``seed``, an int."""
 
     def now() -> float:
@@ -84,7 +84,7 @@ def own_world(loop: SimLoop, seed: int) -> Generator[None]:
     state = random.getstate()
     random.seed(seed)
     loop.random.seed(seed)
-    _masks().seed(seed)
+    _websocket_mask_rng().seed(seed)
     try:
         with (
             mock.patch.object(time, "time", now),
@@ -95,7 +95,7 @@ def own_world(loop: SimLoop, seed: int) -> Generator[None]:
         random.setstate(state)
 
 
-def _left(loop: SimLoop) -> list[object]:
+def _leaks(loop: SimLoop) -> list[object]:
     scheduled: list[asyncio.TimerHandle] = getattr(loop, "_scheduled")  # noqa: B009 - asyncio has no other way to tell
     timers: list[object] = [
         timer
@@ -105,7 +105,7 @@ def _left(loop: SimLoop) -> list[object]:
     return [*asyncio.all_tasks(loop), *loop.net.open_clients, *timers]
 
 
-def _masks() -> random.Random:
+def _websocket_mask_rng() -> random.Random:
     """Give what aiohttp draws the masks of its frames from."""
     found = inspect.signature(WebSocketWriter.__init__).parameters["random"].default
     assert isinstance(found, random.Random)

@@ -9,7 +9,7 @@ from typing import Any
 
 from qos_async.testing.virtual.pipe import Pipe
 
-__all__ = ["Plug", "SimTransport"]
+__all__ = ["FakeSocket", "SimTransport"]
 
 _READ = 256 * 1024  # As much as asyncio takes from a socket at once.
 _HIGH, _LOW = 64 * 1024, 16 * 1024  # asyncio's own marks.
@@ -28,7 +28,7 @@ class SimTransport(asyncio.Transport):
         name: tuple[str, int],
         peer: tuple[str, int],
     ) -> None:
-        self._plug = Plug(name)
+        self._plug = FakeSocket(name)
         extra = {"sockname": name, "peername": peer, "socket": self._plug}
         super().__init__(extra)
         self.lost = False
@@ -37,15 +37,15 @@ class SimTransport(asyncio.Transport):
         self._in: Pipe
         self._protocol: asyncio.Protocol | None = None
         self._received = bytearray()
-        self._ending: str | None = None
+        self._end: str | None = None
         self._reading = True
         self._read_soon = False
         self._closing = False
         self._unsent = bytearray()
         self._high, self._low = _HIGH, _LOW
-        self._held_up = False
+        self._write_paused = False
 
-    def plug_in(self, out: Pipe, into: Pipe) -> None:
+    def attach(self, out: Pipe, into: Pipe) -> None:
         """Get the two pipes of the connection."""
         self._out, self._in = out, into
 
@@ -80,7 +80,7 @@ class SimTransport(asyncio.Transport):
         self._reading = True
         self._notice()
 
-    def arrive(self, kind: str, data: bytes) -> None:
+    def on_arrival(self, kind: str, data: bytes) -> None:
         """Have something in the kernel's buffer."""
         if self.lost and kind == "data":
             self._out.send("reset")  # Nobody is here any more.
@@ -88,11 +88,11 @@ class SimTransport(asyncio.Transport):
             self._received += data
             self._notice()
         else:
-            self._ending = kind
+            self._end = kind
             self._notice()
 
     def _notice(self) -> None:
-        waiting = self._received or self._ending
+        waiting = self._received or self._end
         able = self.is_reading() and self._protocol is not None
         if waiting and able and not self._read_soon:
             self._read_soon = True
@@ -108,10 +108,10 @@ class SimTransport(asyncio.Transport):
             self._in.consumed(len(data))
             self._protocol.data_received(data)
             self._notice()
-        elif self._ending == "reset":
+        elif self._end == "reset":
             self._lose(ConnectionResetError(104, "Connection reset by peer"))
-        elif self._ending == "end":
-            self._ending = None
+        elif self._end == "end":
+            self._end = None
             if not self._protocol.eof_received():
                 self.close()
 
@@ -121,13 +121,13 @@ class SimTransport(asyncio.Transport):
         """Send bytes, as soon as there is room for them."""
         if self._closing or not data:
             return
-        if self._ending == "reset":
+        if self._end == "reset":
             self._lose(BrokenPipeError(32, "Broken pipe"))
             return
         self._unsent += data
         self.pump()
-        if len(self._unsent) > self._high and not self._held_up:
-            self._held_up = True
+        if len(self._unsent) > self._high and not self._write_paused:
+            self._write_paused = True
             assert self._protocol is not None
             self._protocol.pause_writing()
 
@@ -143,12 +143,12 @@ class SimTransport(asyncio.Transport):
         if part:
             del self._unsent[: len(part)]
             self._out.send("data", part)
-        if self._held_up and len(self._unsent) <= self._low:
-            self._held_up = False
+        if self._write_paused and len(self._unsent) <= self._low:
+            self._write_paused = False
             assert self._protocol is not None
             self._protocol.resume_writing()
         if self._closing and not self._unsent:
-            self._hang_up(rudely=bool(self._received))
+            self._close_now(rudely=bool(self._received))
 
     def can_write_eof(self) -> bool:
         """Say that one half cannot be closed alone."""
@@ -185,9 +185,9 @@ class SimTransport(asyncio.Transport):
         """End at once; a RST only if bytes are unread or SO_LINGER says so."""
         if self.lost:
             return
-        self._hang_up(rudely=bool(self._received) or self._plug.lingers_not)
+        self._close_now(rudely=bool(self._received) or self._plug.linger_off)
 
-    def _hang_up(self, *, rudely: bool) -> None:
+    def _close_now(self, *, rudely: bool) -> None:
         self._out.send("reset" if rudely else "end")
         self._lose(None)
 
@@ -203,7 +203,7 @@ class SimTransport(asyncio.Transport):
             self._loop.call_soon(self._protocol.connection_lost, error)
 
 
-class Plug:
+class FakeSocket:
     """As much of a socket as people ask a transport for."""
 
     family = socket.AF_INET
@@ -211,7 +211,7 @@ class Plug:
     proto = socket.IPPROTO_TCP
 
     def __init__(self, name: tuple[str, int]) -> None:
-        self.lingers_not = False
+        self.linger_off = False
         self._name = name
 
     def getsockname(self) -> tuple[str, int]:
@@ -222,4 +222,4 @@ class Plug:
         """Notice whether it is to be closed with a RST."""
         if option == socket.SO_LINGER and level == socket.SOL_SOCKET:
             assert isinstance(value, bytes)
-            self.lingers_not = struct.unpack("ii", value) == (1, 0)
+            self.linger_off = struct.unpack("ii", value) == (1, 0)

@@ -13,12 +13,12 @@ import random
 from collections.abc import Callable
 from typing import Any
 
-from qos_async.testing.virtual.clock import Selector
+from qos_async.testing.virtual.clock import VirtualSelector
 
 __all__ = ["Conditions", "Wires"]
 
 
-class Wires(Selector):
+class Wires(VirtualSelector):
     """A clock that stops where bytes arrive.
 
     Attributes:

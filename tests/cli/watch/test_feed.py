@@ -79,7 +79,7 @@ async def test_a_market_fills_the_model_and_an_outage_is_told(fast_limits, fast_
         await until(lambda: ("K", "CF:ETHUSDT", 5) in sim.subscribed)
         await until(lambda: ("K", "CF:ETHUSDT", 1) not in sim.subscribed)
 
-        sim.refuse_upgrades(503, 3)  # So that it lasts for some trades.
+        sim.reject_upgrades(503, 3)  # So that it lasts for some trades.
         sim.cut()
         await until(lambda: "gap of" in model.news.newest)
         reading.look(time.time())
@@ -131,7 +131,7 @@ async def test_a_refused_key_is_the_end(fast_limits, fast_timing):
 async def test_a_first_attempt_that_fails_is_the_end(fast_limits, fast_timing):
     model = Model(SYMBOLS, Interval.MIN_1)
     async with Simulator(plan=fast_limits, history=60.0) as sim:
-        sim.refuse_upgrades(503, None)
+        sim.reject_upgrades(503, None)
         async with feeding(sim, model, fast_limits, fast_timing) as (_, task):
             await until(task.done)
             assert isinstance(first(task.exception()), ConnectError)
@@ -158,10 +158,10 @@ async def test_the_past_comes_over_the_stream_if_http_cannot_give_it(
     async with Simulator(plan=fast_limits, history=60.0) as sim:
         if busy:
             monkeypatch.setattr(feed, "_PATIENCE", 0.1)
-            sim.answer_late(5.0, "/kline")
+            sim.delay_replies(5.0, "/kline")
         else:
-            sim.refuse("Too many requests.", "/kline", None)
-        sim.refuse("Too many requests.", ("/snapshot", "RS"), None)
+            sim.reject("Too many requests.", "/kline", None)
+        sim.reject("Too many requests.", ("/snapshot", "RS"), None)
         async with feeding(sim, model, fast_limits, fast_timing):
             await until(lambda: model.bars.of("CF:BTCUSDT"))
             await until(lambda: sim.received("RK"))
