@@ -12,9 +12,8 @@ from qos_async.enums import Interval
 from qos_async.recordings.memory import Label, Memory, Row, label_of
 from qos_async.recordings.reading import Contents, contents, read
 from qos_async.recordings.steps import Frames, Lost, Step, is_speed, steps
-from qos_async.sim.log import WireTopic
 from qos_async.sim.server import Simulator
-from qos_async.sim.source import MarketData, PushSource
+from qos_async.sim.source import MarketData, PushSource, WireTopic
 
 __all__ = ["ReplayServer"]
 
@@ -131,7 +130,7 @@ class ReplayServer(Simulator):
 
 
 class _Recorded:
-    """A ``Source``: what was pushed until now."""
+    """``MarketData`` of what was pushed until now."""
 
     def __init__(self, memory: Memory, symbols: frozenset[str]) -> None:
         self._memory = memory
@@ -174,15 +173,15 @@ class _Recorded:
 
 
 class _Silence:
-    """``News``, of which there are none: the tape pushes by itself."""
+    """A ``PushSource`` without updates: the recording is pushed separately."""
 
     def follow(self, symbols: Iterable[str], now: float) -> None:
         pass
 
     def updates(
-        self, symbol: str, wanted: Iterable[WireTopic], now: float
+        self, symbol: str, topics: Iterable[WireTopic], now: float
     ) -> Iterator[tuple[WireTopic, Row]]:
         return iter(())
 
-    def current(self, watch: WireTopic, now: float) -> list[Row]:
+    def current(self, topic: WireTopic, now: float) -> list[Row]:
         return []

@@ -1,29 +1,25 @@
-"""What the simulated market trades: the document's rows, and some plausible ones.
+"""Instruments of the simulated market: the document's rows, and some plausible ones.
 
-The rows of ``instrument-info`` and the first prices come from the recorded examples;
-FX, IX and CM, of which no row has been published, are made up in their image.
+The rows of ``instrument-info`` and the first prices come from the recorded examples.
+No row of FX, IX or CM has been published; theirs are modelled on the others.
 """
 
 from __future__ import annotations
 
 import hashlib
-from typing import Any, TypeAlias
 
 from msgspec import UNSET, Struct, UnsetType
 
 from qos_async.symbols import market_of
 
-__all__ = ["INSTRUMENTS", "Row", "SimulatedInstrument", "make_instrument"]
-
-Row: TypeAlias = dict[str, Any]
-"""One JSON object, as the wire has it."""
+__all__ = ["INSTRUMENTS", "SimulatedInstrument", "make_instrument"]
 
 _LEVELS = {"US": 1, "SH": 5, "SZ": 5, "HK": 10, "CF": 20}
 _LOTS_OF_100 = ("SH", "SZ")
 
 
 class Increment(Struct, frozen=True):
-    """The multiples of ``step`` / 10**``places`` that a number may be.
+    """The increment of a price or size: ``step`` / 10**``places``.
 
     ``padded`` keeps trailing zeros, as crypto rows do; stocks drop them.
     """
@@ -33,7 +29,7 @@ class Increment(Struct, frozen=True):
     padded: bool = False
 
     def format(self, units: int) -> str:
-        """Write ``units`` steps as the wire's decimal text, exactly."""
+        """Return ``units`` increments as the wire's decimal text, exactly."""
         if not self.places:
             return str(units * self.step)
         digits = str(units * self.step).rjust(self.places + 1, "0")
@@ -57,16 +53,16 @@ class InstrumentInfo(Struct, frozen=True, omit_defaults=True):
 
 
 class SimulatedInstrument(Struct, frozen=True):
-    """One thing that is traded, and how.
+    """One traded instrument, and the parameters of its trades.
 
     Attributes:
         symbol: Canonical.
-        about: What ``instrument-info`` tells.
-        price: The first price, in ticks.
-        prices: The tick grid.
-        sizes: The grid of sizes: shares, lots of 100 or coins, by market.
+        info: Its row of ``instrument-info``.
+        price: The first price, in price increments.
+        price_increment: The tick size.
+        size_increment: One share, a lot of 100 or a fraction of a coin, by market.
         rate: Trades in a market second, on average.
-        size: A usual trade, in steps of ``sizes``.
+        size: The mean size of a trade, in size increments.
         volatility: Relative price change in a minute.
     """
 
@@ -86,16 +82,16 @@ class SimulatedInstrument(Struct, frozen=True):
 
     @property
     def levels(self) -> int:
-        """How many rungs a side of the order book has (recorded)."""
+        """The number of levels on each side of the order book (recorded)."""
         return _LEVELS.get(self.market, 1)
 
     def turnover(self, price: int, size: int) -> int:
-        """Multiply out a trade, in the unit that ``turnover_text`` writes."""
+        """Return price times size, in the unit that ``turnover_text`` expects."""
         lot = 100 if self.market in _LOTS_OF_100 else 1
         return price * self.price_increment.step * size * self.size_increment.step * lot
 
     def turnover_text(self, turnover: int) -> str:
-        """Write money the way the wire does: a float64, printed long."""
+        """Return a turnover as the wire has it: a float64 with many digits."""
         money = float(turnover) / 10 ** (
             self.price_increment.places + self.size_increment.places
         )
@@ -164,9 +160,9 @@ INSTRUMENTS = {instrument.symbol: instrument for instrument in _ROWS}
 
 
 def make_instrument(symbol: str) -> SimulatedInstrument:
-    """Make an instrument up, the same for the same symbol every time."""
-    dice = hashlib.blake2b(symbol.encode(), digest_size=8).digest()
-    price = 500 + int.from_bytes(dice, "big") % 50_000
+    """Return an instrument for an unlisted symbol, always the same for the same symbol."""
+    digest = hashlib.blake2b(symbol.encode(), digest_size=8).digest()
+    price = 500 + int.from_bytes(digest, "big") % 50_000
     if market_of(symbol) == "CF":
         return SimulatedInstrument(
             symbol, _PERPETUAL, price, Increment(2, padded=True), _COINS, 3.0

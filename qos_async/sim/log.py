@@ -1,37 +1,23 @@
-"""What the simulator has seen and said: what tests look at."""
+"""Server log: what the simulator received and pushed, for tests to inspect."""
 
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any, NamedTuple
+from typing import Any
 
 from msgspec import Struct, field
 
-__all__ = ["ReceivedFrame", "ReceivedRequest", "ServerLog", "WireTopic"]
-
-
-class WireTopic(NamedTuple):
-    """A topic as the server knows it; equal to the plain tuple.
-
-    Attributes:
-        letter: ``S``, ``T``, ``D`` or ``K``.
-        symbol: Canonical.
-        kt: The interval's number; None but for ``K``.
-    """
-
-    letter: str
-    symbol: str
-    kt: int | None = None
+__all__ = ["ReceivedFrame", "ReceivedRequest", "ServerLog"]
 
 
 class ReceivedFrame(Struct, frozen=True):
-    """One frame a client sent.
+    """One frame that a client sent.
 
     Attributes:
-        at: When it arrived, in seconds of the loop's clock.
-        link: The number of the websocket, from 1 in the order of their opening.
+        at: Time of arrival, in seconds of the loop's clock.
+        link: The number of the websocket, from 1 in the order of opening.
         type: The field ``type``; empty if it could not be read.
-        body: The decoded frame, or the bytes if it could not be read.
+        body: The decoded frame, or the bytes if it could not be decoded.
     """
 
     at: float
@@ -44,9 +30,9 @@ class ReceivedRequest(Struct, frozen=True):
     """One HTTP request, or one attempt to open a websocket.
 
     Attributes:
-        at: When it arrived, in seconds of the loop's clock.
+        at: Time of arrival, in seconds of the loop's clock.
         path: Such as ``"/snapshot"`` or ``"/ws"``.
-        body: The decoded body, or its bytes if it could not be read.
+        body: The decoded body, or its bytes if it could not be decoded.
         key_in: ``"header"``, ``"url"``, or None without a key.
     """
 
@@ -57,7 +43,7 @@ class ReceivedRequest(Struct, frozen=True):
 
 
 class ServerLog(Struct):
-    """Everything that happened, in order."""
+    """Everything received, in order; violations of protocol or plan; pushes by letter."""
 
     frames: list[ReceivedFrame] = []
     requests: list[ReceivedRequest] = []

@@ -1,4 +1,4 @@
-"""The simulator: one loopback port that speaks the whole protocol."""
+"""Simulator: a QOS server on one loopback port, for tests and for trying out."""
 
 from __future__ import annotations
 
@@ -12,57 +12,55 @@ from typing import Self
 
 from aiohttp import web
 
+from qos_async._deprecation import renamed_options
 from qos_async._numbers import is_finite
 from qos_async.config import Limits
-from qos_async.sim.controls import FaultControls
-from qos_async.sim.desk import WebSocketHandler
-from qos_async.sim.door import Handshake
-from qos_async.sim.faults import ScheduledFault, check_schedule
-from qos_async.sim.feed import MarketPushSource
+from qos_async.sim.connection import ServerConnection
+from qos_async.sim.faults import FaultControls, ScheduledFault, check_schedule
 from qos_async.sim.http import HttpHandler
-from qos_async.sim.instruments import Row
-from qos_async.sim.link import ServerConnection
-from qos_async.sim.log import ReceivedFrame, ReceivedRequest, ServerLog, WireTopic
-from qos_async.sim.market import SimulatedMarket
-from qos_async.sim.questions import RequestHandler
-from qos_async.sim.source import MarketData, PushSource
+from qos_async.sim.log import ReceivedFrame, ReceivedRequest, ServerLog
+from qos_async.sim.market import MarketPushSource, SimulatedMarket
+from qos_async.sim.requests import RequestHandler
+from qos_async.sim.source import MarketData, PushSource, Row, WireTopic
 from qos_async.sim.variants import Variants
+from qos_async.sim.websocket import Handshake, WebSocketHandler
 
 __all__ = ["Simulator"]
 
-_SHUTDOWN = 0.1
+_SHUTDOWN_TIMEOUT = 0.1
 _POLL_INTERVAL = 0.005
 
 
 class Simulator(FaultControls):
-    """A QOS server on a loopback port, with a market of its own.
+    """A QOS server on a loopback port that serves a simulated market.
 
-    Use it as an async context manager, once. Same ``seed`` and ``start``: the same
-    trades, to the byte.
+    Use it as an async context manager, once. The same ``seed`` and ``start`` give the
+    same trades, to the byte.
 
     Args:
         seed: Of everything random.
-        speed: Market seconds in a real second; 0: time stands still.
-        plan: What the key may do; breaking it is noted in ``violations``.
-        faults: What goes wrong by itself, and when.
-        variants: How the unknowns of the protocol are played.
+        speed: Market seconds in a real second; 0 stops the market's clock.
+        plan: The limits of the key; what exceeds them is recorded in ``violations``.
+        faults: Faults to inject, each with its time.
+        variants: The behaviour where the protocol is undocumented.
         host: Address to listen on.
-        port: 0 takes a free one.
+        port: 0 chooses a free one.
         key: The key to accept.
-        start: The market's time on entering, in epoch seconds; None: the wall clock.
+        start: The market's time on entering, in epoch seconds; None: the wall clock's.
         history: Market seconds of trades before that.
         rate: Trades of each symbol in a market second; None: 1 to 3, by symbol.
-        beat: Real seconds between two rounds of pushes; what one round would push
-            several times (a snapshot, a book, a kline) is pushed once.
-        heartbeat_limit: Real seconds that a link may go without ``H``.
-        open_universe: Whether unlisted symbols are made up instead of unknown.
-        oldest_bars: Bars of each interval before the trades; none before 1970.
+        push_interval: Real seconds between two rounds of pushes; what would be pushed
+            several times in a round (a snapshot, a book, a kline) is pushed once.
+        heartbeat_limit: Real seconds that a link may be without ``H``.
+        open_universe: Whether unlisted symbols exist, with generated data.
+        oldest_bars: Klines of each interval before the trades; none before 1970.
 
     Raises:
-        ValueError: For a plan that is no ``Limits``, faults that are none, or numbers that cannot be; the
-            message names the option and the value.
+        ValueError: For an option of a wrong type or out of range; the message names
+            the option and the value.
     """
 
+    @renamed_options(beat="push_interval")
     def __init__(
         self,
         *,
@@ -96,7 +94,7 @@ class Simulator(FaultControls):
             oldest_bars=oldest_bars,
         )
         self._seed, self._speed, self._start = seed, speed, start
-        self._faults = check_schedule(faults)
+        self._schedule = check_schedule(faults)
         self._address: tuple[str, int] = host, port
         self._entered = False
         self._push_interval, self._heartbeat_limit = push_interval, heartbeat_limit
@@ -111,7 +109,7 @@ class Simulator(FaultControls):
         runner = self._runner = web.AppRunner(
             self._application(),
             access_log=None,
-            shutdown_timeout=_SHUTDOWN,
+            shutdown_timeout=_SHUTDOWN_TIMEOUT,
             handler_cancellation=True,
         )
         await runner.setup()
@@ -125,7 +123,7 @@ class Simulator(FaultControls):
         self._entered = True
         work = [
             self._push_loop(),
-            *(self.run_scheduled_fault(fault) for fault in self._faults),
+            *(self.run_scheduled_fault(fault) for fault in self._schedule),
         ]
         self._tasks = [asyncio.create_task(one) for one in work]
         return self
@@ -144,7 +142,7 @@ class Simulator(FaultControls):
         await self._runner.cleanup()
         for result in results:
             if isinstance(result, Exception):
-                raise result  # A fault of the simulator itself: nobody else saw it.
+                raise result  # A bug of the simulator: no other code has seen it.
 
     async def serve_forever(self) -> None:
         """Wait until cancelled."""
@@ -173,43 +171,43 @@ class Simulator(FaultControls):
 
     @property
     def connections(self) -> int:
-        """How many websockets are open."""
+        """The number of open websockets."""
         return len(self.links)
 
     @property
     def subscribed(self) -> set[WireTopic]:
-        """What the open links watch: ``(letter, symbol, kt)``, None for no ``kt``."""
-        return {watch for link in self.links for watch in link.topics}
+        """The topics of the open links: ``(letter, symbol, kt)``, with None for no ``kt``."""
+        return {topic for link in self.links for topic in link.topics}
 
     @property
     def frames(self) -> list[ReceivedFrame]:
-        """Every frame that came in, in order."""
+        """Every frame that was received, in order."""
         return self._log.frames
 
     @property
     def requests(self) -> list[ReceivedRequest]:
-        """Every HTTP request and every websocket upgrade that came in, in order."""
+        """Every HTTP request and websocket upgrade that was received, in order."""
         return self._log.requests
 
     @property
     def violations(self) -> list[str]:
-        """Every breach of the protocol or the plan by a client, in words."""
+        """A message for each violation of the protocol or the plan by a client."""
         return self._log.violations
 
     @property
     def pushed(self) -> Counter[str]:
-        """How many pushes went out, by letter; blasts and garbage do not count."""
+        """The number of pushes sent, by letter; ``blast`` and ``push`` do not count."""
         return self._log.pushed
 
     def received(self, *types: str) -> list[ReceivedFrame]:
-        """Give the frames of some types, in order: ``sim.received("T", "TC")``."""
+        """Return the received frames of some types: ``sim.received("T", "TC")``."""
         return [frame for frame in self._log.frames if frame.type in types]
 
     def tape(self, symbol: str) -> list[Row]:
-        """Give every trade of a symbol until now as the wire's rows, oldest first.
+        """Return every trade of a symbol until now as rows of the wire, oldest first.
 
         Raises:
-            KeyError: If it is unknown.
+            KeyError: If the symbol is unknown.
         """
         return self.market.trades(symbol, self.now, self.market.count(symbol, self.now))
 
@@ -217,15 +215,15 @@ class Simulator(FaultControls):
         self,
         condition: Callable[[], object],
         *,
-        timeout: float = 5.0,  # noqa: ASYNC109 - a test's patience, not a deadline.
+        timeout: float = 5.0,  # noqa: ASYNC109 - part of the public signature
     ) -> None:
-        """Wait until something is true of the simulator.
+        """Wait until a condition, evaluated every 5 ms, is true.
 
         Raises:
-            TimeoutError: If it is not within ``timeout`` seconds.
+            TimeoutError: If it is not true within ``timeout`` seconds.
         """
         async with asyncio.timeout(timeout):
-            while not condition():  # noqa: ASYNC110 - anything may be asked.
+            while not condition():  # noqa: ASYNC110 - any condition, so no event to wait for
                 await asyncio.sleep(_POLL_INTERVAL)
 
     def _netloc(self) -> str:
@@ -238,58 +236,40 @@ class Simulator(FaultControls):
         return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
     def _application(self) -> web.Application:
-        log, variants = self._log, self.variants
-        source, news = self._sources()
-        asker = RequestHandler(
-            source,
-            self.plan,
+        data, pushes = self._sources()
+        plan, variants, log = self.plan, self.variants, self._log
+        faults, key_error = self._faults, self._key_error
+        requests = RequestHandler(
+            data,
+            plan,
             variants,
             self._seed,
             log.violations,
-            refused=self._refused_symbols,
+            rejected_symbols=faults.rejected_symbols,
         )
-        desk = self._websockets = WebSocketHandler(
-            news,
-            asker,
-            self.plan,
+        websockets = self._websockets = WebSocketHandler(
+            pushes, requests, plan, variants, log, faults=faults, now=lambda: self.now
+        )
+        handshake = Handshake(
+            websockets, plan, variants, log, faults=faults, key_error=key_error
+        )
+        http = HttpHandler(
+            requests,
             variants,
             log,
-            now=lambda: self.now,
-            refusal=self._refusal,
-            deliver=self._deliver,
+            websockets.meter,
+            faults=faults,
+            now=websockets.push_pending,
+            key_error=key_error,
         )
         app = web.Application()
-        app.router.add_get("/ws", self._door(desk).handle)
-        self._http_side(asker, desk).add_routes(app)
+        app.router.add_get("/ws", handshake.handle)
+        http.add_routes(app)
         return app
 
     def _sources(self) -> tuple[MarketData, PushSource]:
-        """Give what answers questions, and what there is to push."""
+        """Return the data of replies and of pushes; a subclass may serve another."""
         return self.market, MarketPushSource(self.market)
-
-    def _door(self, desk: WebSocketHandler) -> Handshake:
-        return Handshake(
-            desk,
-            self.plan,
-            self.variants,
-            self._log,
-            key_problem=self._key_problem,
-            closed=self._door_answer,
-            audible=self._audible,
-        )
-
-    def _http_side(self, asker: RequestHandler, desk: WebSocketHandler) -> HttpHandler:
-        return HttpHandler(
-            asker,
-            self.variants,
-            self._log,
-            desk.meter,
-            now=desk.push_pending,
-            key_problem=self._key_problem,
-            failure=self._http_answer,
-            refusal=self._refusals.next_action,
-            pause=self._pause,
-        )
 
     async def _push_loop(self) -> None:
         loop = asyncio.get_running_loop()
@@ -298,15 +278,10 @@ class Simulator(FaultControls):
             self._websockets.check_heartbeats(loop.time(), self._heartbeat_limit)
             await asyncio.sleep(self._push_interval)
 
-    def _key_problem(self, key: str | None) -> str | None:
+    def _key_error(self, key: str | None) -> str | None:
         if key != self.key:
             return "Invalid key." if key else "The key is missing."
-        return "Key expired." if self._key_expired else None
-
-    def _refusal(self, type: str) -> str | None:
-        if self._key_expired:
-            return "Key expired."
-        return self._refusals.next_action(type)
+        return "Key expired." if self._faults.is_key_expired else None
 
 
 def _check(

@@ -30,7 +30,7 @@ from qos_async.cli.quotes import Quote, Quotes
 from qos_async.cli.script import SYMBOLS, Script
 from qos_async.cli.tally import Tally
 from qos_async.cli.wording import gaps_line, percent, share, tick_line
-from qos_async.sim import SimulatedMarket as SimulatedMarket
+from qos_async.sim import SimulatedMarket
 
 TRADE = Trade(symbol="US:AAPL", price=Decimal("211.1"), size=Decimal(40), side=Side.BUY)
 DEPTH = Depth(

@@ -23,7 +23,7 @@ from qos_async._io.secret import Secret
 from qos_async._io.sessions import SessionLease
 from qos_async._io.sockets import DialError, LinkClosed, Socket
 from qos_async._io.transport import AiohttpTransport
-from qos_async.sim.blast import text_frame
+from qos_async.sim.connection import text_frame
 from tests.support.http_servers import serving
 from tests.support.leak_check import assert_absent
 from tests.support.memory_transport import KEY

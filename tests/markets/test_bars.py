@@ -26,7 +26,7 @@ from qos_async import (
     TradingDay,
 )
 from qos_async.markets import Bar, bars
-from qos_async.sim.market import SimulatedMarket as SimulatedMarket
+from qos_async.sim.market import SimulatedMarket
 from qos_async.testing.virtual import WALL, simulate
 from tests.support.memory_transport import Frame, Network, Peer, opened, trade
 

@@ -8,7 +8,7 @@ import struct
 import aiohttp
 import pytest
 
-from qos_async.sim.blast import text_frame
+from qos_async.sim.connection import text_frame
 
 
 @pytest.mark.parametrize(
@@ -76,5 +76,5 @@ async def test_a_blast_leaves_the_loop_to_others(raw):
 
 
 async def test_a_blast_of_nothing_is_refused(raw):
-    with pytest.raises(ValueError, match="nothing"):
+    with pytest.raises(ValueError, match="at least one frame"):
         await raw.sim.blast([], 1)

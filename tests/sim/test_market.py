@@ -10,7 +10,8 @@ import pytest
 from qos_async.enums import Interval
 from qos_async.periods import bar_end, bar_start
 from qos_async.sim import SimulatedMarket
-from qos_async.sim.instruments import INSTRUMENTS, Increment, Row
+from qos_async.sim.instruments import INSTRUMENTS, Increment
+from qos_async.sim.source import Row
 from qos_async.symbols import market_of
 
 START = 1_741_958_400.0

@@ -7,7 +7,7 @@ import pytest
 
 from qos_async.config import Limits
 from qos_async.sim import Variants
-from qos_async.sim.plan import UsageMeter
+from qos_async.sim.requests import UsageMeter
 
 
 def plan(**limits: float) -> Limits:

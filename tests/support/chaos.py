@@ -33,8 +33,8 @@ from qos_async import (
 from qos_async._core.topics import LETTERS
 from qos_async.enums import LinkState
 from qos_async.sim import Simulator, Variants
-from qos_async.sim.faults import FaultRules
-from qos_async.sim.link import ServerConnection
+from qos_async.sim.connection import ServerConnection
+from qos_async.sim.faults import FaultRules, Faults
 from qos_async.testing.virtual import Connection, SimLoop, simulate
 from tests.support.invariants import KEY, START, Ask, Broken, Judge, Reader, Tap, sizes
 
@@ -218,13 +218,21 @@ def settings(dice: random.Random) -> tuple[dict[str, Any], Variants]:
     return options, variants
 
 
-class _Sim(Simulator):
-    _doubles: FaultRules[bool]
+class _Faults(Faults):
+    """Faults that can also send a reply twice."""
 
-    def _deliver(self, link: ServerConnection, type: str, answer: bytes) -> None:
-        super()._deliver(link, type, answer)
-        if self._doubles.next_action(type):
-            super()._deliver(link, type, answer)
+    def __init__(self) -> None:
+        super().__init__()
+        self.duplicates: FaultRules[bool] = FaultRules()
+
+    def send_reply(self, link: ServerConnection, type: str, reply: bytes) -> None:
+        super().send_reply(link, type, reply)
+        if self.duplicates.next_action(type):
+            super().send_reply(link, type, reply)
+
+
+class _Sim(Simulator):
+    _faults: _Faults
 
 
 class World:
@@ -293,9 +301,16 @@ class World:
         sim = self.sim
         sim.unmute()
         sim.allow_upgrades()
-        rules: list[FaultRules[Any]] = [sim._refusals, sim._delays, sim._losses]
-        for some in (*rules, sim._failures, sim._doubles):
-            some.rules.clear()
+        faults = sim._faults
+        kinds: list[FaultRules[Any]] = [
+            faults.rejections,
+            faults.delays,
+            faults.drops,
+            faults.responses,
+            faults.duplicates,
+        ]
+        for kind in kinds:
+            kind.rules.clear()
 
     # The network
 
@@ -386,7 +401,7 @@ class World:
         self.sim.drop_replies(types, count)
 
     async def double(self, types: Any, count: int) -> None:
-        self.sim._doubles.add(True, types, count)
+        self.sim._faults.duplicates.add(True, types, count)
 
     async def refuse(self, message: str, types: Any, count: int) -> None:
         self.sim.reject(message, types, count)
@@ -686,7 +701,7 @@ async def begin(sim: _Sim, judge: Judge, **options: Any) -> World:
 def simulator(**options: Any) -> _Sim:
     """Make a simulator with a clock of its own, which doubles answers, too."""
     sim = _Sim(start=START, key=KEY, **options)
-    sim._doubles = FaultRules([])
+    sim._faults = _Faults()
     return sim
 
 

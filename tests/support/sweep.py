@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 
 from qos_async import Client, Dropped, Gap, Limits, Timing, Trade
 from qos_async.sim import Simulator
-from qos_async.sim.instruments import Row
+from qos_async.sim.source import Row
 from qos_async.testing.virtual import WALL, SimLoop
 from tests.support.memory_transport import KEY
 
