@@ -46,7 +46,7 @@ hows = pytest.mark.parametrize(
     [
         pytest.param("reset", 0, marks=pytest.mark.fault("T1")),
         pytest.param("end", 1, marks=pytest.mark.fault("T2")),
-        pytest.param("hole", 2, marks=pytest.mark.fault("T3")),
+        pytest.param("blackhole", 2, marks=pytest.mark.fault("T3")),
     ],
 )
 ways = pytest.mark.parametrize("way", ["up", "down"])
@@ -109,7 +109,7 @@ def test_a_link_cut_after_any_byte_is_replaced_and_the_gap_is_told(
                 assert len(net.open_clients) == 1
                 events += told
             judge(events, sim)
-            legal(sim, lingering=how == "hole")
+            legal(sim, lingering=how == "blackhole")
 
     simulate(main, seed=third, horizon=1e6)
 
@@ -136,7 +136,7 @@ def test_the_very_first_link_may_be_cut_after_any_byte(
                         await until(lambda: sim.subscribed == {("T", SYMBOL, None)})
                 # The server may hold a dead link for as long as it waits for an H.
                 await until(lambda: not sim.links)
-            legal(sim, lingering=how == "hole")
+            legal(sim, lingering=how == "blackhole")
 
     simulate(main, seed=third, horizon=1e6)
 

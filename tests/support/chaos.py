@@ -146,7 +146,7 @@ def _draw(deed: str, dice: random.Random) -> dict[str, Any]:
     draws: dict[str, Callable[[], dict[str, Any]]] = {
         "cut": lambda: {"how": choice(["reset", "end"])},
         "snap": lambda: {
-            "how": choice(["reset", "end", "hole"]),
+            "how": choice(["reset", "end", "blackhole"]),
             "after": dice.randint(0, 400),
             "up": chance() < 0.3,
         },
@@ -326,7 +326,7 @@ class World:
         pipes = [connection.up if up else connection.down for connection in found]
         for pipe in pipes:
             pipe.cut_after, pipe.cut_how = pipe.passed + after, how
-        if how == "hole":
+        if how == "blackhole":
             await self._dark(40.0, found)
             for pipe in pipes:
                 pipe.cut_after = None

@@ -168,7 +168,7 @@ def test_a_silent_end_is_an_end_of_file_for_both() -> None:
 
 def test_a_black_hole_tells_nobody_anything() -> None:
     async def scenario(client: Ear, server: Ear, link: Connection) -> None:
-        link.up.cut_after, link.up.cut_how = 3, "hole"
+        link.up.cut_after, link.up.cut_how = 3, "blackhole"
         client.transport.write(b"abcdef")
         server.transport.write(b"nor back")
         await asyncio.sleep(5000.0)
