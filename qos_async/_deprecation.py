@@ -40,8 +40,11 @@ def renamed_options(**names: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
         @functools.wraps(function)
         def accepting(*args: P.args, **kwargs: P.kwargs) -> R:
             for old in names.keys() & kwargs.keys():
-                warn_renamed(f"{old}=", f"{names[old]}=")
-                kwargs[names[old]] = kwargs.pop(old)
+                new = names[old]
+                if new in kwargs:
+                    raise TypeError(f"{old}= and {new}= are the same option")
+                warn_renamed(f"{old}=", f"{new}=")
+                kwargs[new] = kwargs.pop(old)
             return function(*args, **kwargs)
 
         return accepting

@@ -1,4 +1,4 @@
-"""The market by itself: pure, so tested with plain numbers."""
+"""The simulated market: pure, so tested with plain numbers."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_the_same_seed_and_start_make_the_same_trades(symbol):
     assert rows(once, symbol) != rows(SimulatedMarket(8, START), symbol)
 
 
-def test_trades_come_in_the_order_of_time_some_in_the_same_second():
+def test_trades_are_in_order_of_time_some_in_the_same_second():
     stamps = [one["ts"] for one in rows(SimulatedMarket(1, START), "CF:BTCUSDT")]
     assert stamps == sorted(stamps)
     assert len(set(stamps)) < len(stamps)
@@ -70,7 +70,7 @@ def test_there_is_history_for_fifty_trades_at_the_start():
 
 
 @pytest.mark.parametrize("symbol", ALL)
-def test_prices_and_sizes_lie_on_the_grid_of_their_market(market, symbol):
+def test_prices_and_sizes_are_multiples_of_their_increments(market, symbol):
     instrument = INSTRUMENTS[symbol]
     tick = Decimal(instrument.price_increment.step).scaleb(
         -instrument.price_increment.places
@@ -97,7 +97,7 @@ def test_prices_and_sizes_lie_on_the_grid_of_their_market(market, symbol):
         (Increment(0, 100), 3, "300"),
     ],
 )
-def test_numbers_are_written_as_recorded(increment, units, text):
+def test_numbers_are_formatted_as_recorded(increment, units, text):
     assert increment.format(units) == text
 
 
@@ -133,7 +133,7 @@ def test_longer_klines_add_up_from_minutes_since_the_tape_began(interval):
 
 @pytest.mark.parametrize("interval", INTERVALS)
 @pytest.mark.parametrize("symbol", ["CF:BTCUSDT", "US:TSLA"])
-def test_klines_before_the_tape_join_up(market, symbol, interval):
+def test_klines_before_the_tape_are_continuous(market, symbol, interval):
     bars = market.klines(symbol, interval, 1000, LATER)
     expected = {Interval.YEAR: 55, Interval.MONTH: 600}.get(interval, 1000)
     assert len(bars) >= expected
@@ -150,7 +150,7 @@ def test_klines_before_the_tape_join_up(market, symbol, interval):
         assert Decimal(bar["v"]) > 0
 
 
-def test_a_bar_before_the_tape_is_the_same_whenever_it_is_asked_for(market):
+def test_a_kline_before_the_tape_is_the_same_at_every_request(market):
     end = int(START) - 86_400 * 5
     page = market.klines("US:AAPL", Interval.MIN_5, 10, LATER, end=end)
     assert page[-1]["ts"] <= end < page[-1]["ts"] + 300
@@ -159,15 +159,13 @@ def test_a_bar_before_the_tape_is_the_same_whenever_it_is_asked_for(market):
 
 
 @pytest.mark.parametrize("start", [START - 120, START - 86_400])
-def test_the_end_of_a_page_is_the_bar_that_it_falls_into_even_at_its_start(
-    market, start
-):
+def test_a_page_ends_with_the_kline_that_contains_its_end(market, start):
     for end in (start, start + 59):
         page = market.klines("US:AAPL", Interval.MIN_1, 2, LATER, end=end)
         assert [bar["ts"] for bar in page] == [start - 60, start]
 
 
-def test_history_has_a_first_bar():
+def test_history_has_a_first_kline():
     market = SimulatedMarket(1, START, oldest_bars=20)
     bars = market.klines("US:AAPL", Interval.HOUR_1, 1000, LATER)
     assert 20 <= len(bars) <= 25
@@ -202,7 +200,7 @@ def test_turnover_is_price_times_size_with_lots_of_a_hundred_in_a_shares(symbol,
 
 
 @pytest.mark.parametrize("symbol", ALL)
-def test_the_book_closes_in_on_the_last_price(symbol):
+def test_the_best_bid_or_ask_is_the_last_price(symbol):
     market = SimulatedMarket(1, START, history=60)
     levels = {"US": 1, "SH": 5, "SZ": 5, "HK": 10, "CF": 20}.get(market_of(symbol), 1)
     for second in range(0, 60, 2):
@@ -218,7 +216,7 @@ def test_the_book_closes_in_on_the_last_price(symbol):
         assert book["ts"] == int(now)
 
 
-def test_empty_rungs_occur_but_never_on_top():
+def test_levels_can_be_empty_except_the_best():
     market = SimulatedMarket(1, START)
     books = [market.depth("CF:BTCUSDT", START + n) for n in range(60)]
     sides = [book[side] for book in books for side in "ba"]
