@@ -65,7 +65,7 @@ async def test_bytes_come_late(toxics):
     async with connected() as ends:
         ends.proxy.to_client = toxics
         assert await ends.echo(b"x" * 100) >= 0.05
-        ends.proxy.heal()
+        ends.proxy.clear()
         assert ends.proxy.to_client == Toxics()
 
 
@@ -95,7 +95,7 @@ async def test_a_black_hole_swallows_everything_and_stays_open():
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.1):
                 await ends.reader.read(1)
-        ends.proxy.heal()
+        ends.proxy.clear()
         await ends.echo(b"found")
 
 

@@ -20,8 +20,8 @@ from typing import Self
 __all__ = ["ChaosProxy", "Toxics"]
 
 _CHUNK = 65_536
-_NO_GOODBYE = struct.pack("ii", 1, 0)
-_GLANCE = 0.005
+_LINGER_OFF = struct.pack("ii", 1, 0)
+_POLL_INTERVAL = 0.005
 
 
 @dataclass
@@ -98,7 +98,7 @@ class ChaosProxy:
         """How many connections to the client are open."""
         return len(self._tasks)
 
-    def heal(self) -> None:
+    def clear(self) -> None:
         """Take all toxics back."""
         self.to_client, self.to_server = Toxics(), Toxics()
         self.down = False
@@ -112,7 +112,7 @@ class ChaosProxy:
         """Wait until so many more bytes have reached the client's side."""
         wanted = self.passed + more
         while self.passed < wanted:  # noqa: ASYNC110 - there is nobody to tell.
-            await asyncio.sleep(_GLANCE)
+            await asyncio.sleep(_POLL_INTERVAL)
 
     def _accept(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
@@ -164,7 +164,7 @@ class ChaosProxy:
         with contextlib.suppress(OSError):
             while chunk := await reader.read(_CHUNK):
                 toxics = self.to_client if inward else self.to_server
-                await self._dawdle(toxics, len(chunk))
+                await self._delay(toxics, len(chunk))
                 if toxics.timeout:
                     continue
                 if toxics.corrupt:
@@ -173,7 +173,7 @@ class ChaosProxy:
                 if toxics.limit_data is not None:
                     chunk = chunk[: toxics.limit_data]
                     toxics.limit_data -= len(chunk)
-                await self._pass_on(chunk, writer, toxics.slicer)
+                await self._forward(chunk, writer, toxics.slicer)
                 if inward:
                     self.passed += len(chunk)
                 if toxics.limit_data == 0:
@@ -184,13 +184,13 @@ class ChaosProxy:
         await asyncio.sleep(toxics.slow_close)
         writer.close()
 
-    async def _dawdle(self, toxics: Toxics, size: int) -> None:
+    async def _delay(self, toxics: Toxics, size: int) -> None:
         late = toxics.latency + toxics.jitter * self._random.random()
         await asyncio.sleep(late)
         if toxics.bandwidth:
             await asyncio.sleep(size / toxics.bandwidth)
 
-    async def _pass_on(
+    async def _forward(
         self, chunk: bytes, writer: asyncio.StreamWriter, size: int
     ) -> None:
         for at in range(0, len(chunk), size or _CHUNK):
@@ -217,5 +217,5 @@ def _reset(writer: asyncio.StreamWriter) -> None:
     plug = writer.get_extra_info("socket")
     if plug is not None:
         with contextlib.suppress(OSError):
-            plug.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_GOODBYE)
+            plug.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_OFF)
     writer.transport.abort()

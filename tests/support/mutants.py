@@ -36,7 +36,7 @@ __all__ = ["KILLED", "SURVIVED", "mutated"]
 
 SURVIVED, KILLED = 0, 1
 
-_PATIENCE = 60
+_TIMEOUT = 60
 
 
 def _is_test(name: str) -> bool:
@@ -105,7 +105,7 @@ def _calls(test: Any) -> Iterator[Callable[[], Any]]:
         yield call
 
 
-def _judge(tests: list[str]) -> int:
+def _run_tests(tests: list[str]) -> int:
     for name in tests:
         path, _, only = name.partition("::")
         module = importlib.import_module(path)
@@ -125,7 +125,7 @@ def _fork(mutant: dict[str, Any]) -> int:
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     # One that goes round in circles is killed in two senses.
     signal.signal(signal.SIGALRM, lambda *_: os._exit(KILLED))
-    signal.alarm(_PATIENCE)
+    signal.alarm(_TIMEOUT)
     code = -1
     try:
         if mutant["module"]:
@@ -134,7 +134,7 @@ def _fork(mutant: dict[str, Any]) -> int:
                 0, _Finder(*(mutant[it] for it in ("module", "old", "new")))
             )
             importlib.import_module(mutant["module"])
-        code = _judge(mutant["tests"])
+        code = _run_tests(mutant["tests"])
     except BaseException:  # noqa: BLE001 - nothing may unwind into the parent's work
         traceback.print_exc()
     finally:

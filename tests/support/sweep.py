@@ -26,12 +26,12 @@ __all__ = [
     "OTHER",
     "SYMBOL",
     "TIMING",
-    "connect",
-    "judge",
-    "legal",
+    "check_deliveries",
+    "check_no_violations",
+    "make_client",
     "points",
+    "running_loop",
     "serve",
-    "the_loop",
     "until",
 ]
 
@@ -54,7 +54,7 @@ TIMING = Timing(
 )
 
 
-def the_loop() -> SimLoop:
+def running_loop() -> SimLoop:
     """Give the running loop."""
     loop = asyncio.get_running_loop()
     assert isinstance(loop, SimLoop)
@@ -77,7 +77,7 @@ async def serve(**options: Any) -> AsyncGenerator[Simulator]:
         yield sim
 
 
-def connect(sim: Simulator, **options: Any) -> Client:
+def make_client(sim: Simulator, **options: Any) -> Client:
     """Make a client whose names are looked up."""
     given = {
         "http_url": sim.http_url.replace("127.0.0.1", "localhost"),
@@ -100,7 +100,7 @@ def points(count: int, *, every: int, offset: int) -> range:
     return range(count) if EFFORT >= 10 else range(offset % every, count, every)
 
 
-def legal(sim: Simulator, *, lingering: bool = False) -> None:
+def check_no_violations(sim: Simulator, *, lingering: bool = False) -> None:
     """See that the client kept to the protocol and the plan.
 
     Args:
@@ -112,7 +112,9 @@ def legal(sim: Simulator, *, lingering: bool = False) -> None:
     assert found == []
 
 
-def judge(events: Iterable[Any], sim: Simulator, symbol: str = SYMBOL) -> None:
+def check_deliveries(
+    events: Iterable[Any], sim: Simulator, symbol: str = SYMBOL
+) -> None:
     """Hold all events of one symbol against its tape.
 
     Trades can look alike, so every way to find them on the tape is followed. The side
