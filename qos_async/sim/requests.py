@@ -175,8 +175,8 @@ class RequestHandler:
         """Return the known canonical symbols that a list of entries names, in order.
 
         Raises:
-            Rejection: For a malformed entry; for too many or unknown symbols as the
-                variants say.
+            Rejection: For a malformed entry; for too many or unknown symbols, by
+                variant.
         """
         found = self._split_codes(codes)
         if len(found) != len(set(found)):
@@ -190,7 +190,7 @@ class RequestHandler:
         Those above the limit are rejected or cut off.
 
         Raises:
-            Rejection: As the variant ``too_many_symbols`` says.
+            Rejection: By the variant ``too_many_symbols``.
         """
         excess = total - self._plan.symbols
         if excess <= 0:
@@ -204,7 +204,7 @@ class RequestHandler:
         """Return the symbols that exist.
 
         Raises:
-            Rejection: As the variant ``unknown_symbol`` says.
+            Rejection: By the variant ``unknown_symbol``.
         """
         unknown = [one for one in symbols if not self._data.knows(one)]
         if unknown and self._variants.unknown_symbol == "refuse":
@@ -249,7 +249,7 @@ class RequestHandler:
                 return self.with_number_type(rows[::-1] if newest_first else rows)
 
     def with_number_type(self, rows: list[Row]) -> list[Row]:
-        """Return trades with prices and sizes as the variant ``json_numbers`` says."""
+        """Return trades with prices and sizes of the type of the variant ``json_numbers``."""
         if not self._variants.json_numbers:
             return rows
         return [{**row, "p": float(row["p"]), "v": _number(row["v"])} for row in rows]

@@ -124,10 +124,10 @@ class WebSocketHandler:
     def _allows_early_frame(
         self, link: ServerConnection, kind: str, body: Row, gap: float
     ) -> bool:
-        """Return whether a frame that came too soon is processed, or deal with it."""
+        """Return whether an early frame is to be processed; if not, reply or close."""
         self._log.violations.append(
-            f"link {link.number}: {kind or 'a frame'} came {gap:.3f} s after the one "
-            f"before, the plan asks for {self._plan.command_interval:g} s"
+            f"link {link.number}: {kind or 'a frame'} arrived {gap:.3f} s after the "
+            f"previous frame, the plan requires {self._plan.command_interval:g} s"
         )
         match self._variants.too_fast:
             case "ignore":

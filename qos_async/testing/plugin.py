@@ -63,7 +63,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(plugin, plugin.__name__)
 
 
-@pytest.hookimpl(wrapper=True)  # So that it comes before pytest-asyncio's own.
+@pytest.hookimpl(wrapper=True)  # To run before the hook of pytest-asyncio.
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> Generator[None]:
     """Register the loop factories with pytest-asyncio, once a test needs one."""
     # Once registered, they apply to all tests, so they are not registered earlier.

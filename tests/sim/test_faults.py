@@ -63,8 +63,8 @@ async def test_the_market_goes_on_during_an_outage(enter):
     await wire.request("T", "CF:BTCUSDT")
     push = await wire.push()
     assert push["ts"] >= missed[-1]["ts"]
-    answer = await wire.request("RT", "CF:BTCUSDT", count=50)
-    assert all(one in answer["data"] for one in missed)
+    reply = await wire.request("RT", "CF:BTCUSDT", count=50)
+    assert all(one in reply["data"] for one in missed)
 
 
 @pytest.mark.parametrize("code", [1000, 1001, 1008, 1012, 4321])
@@ -301,8 +301,8 @@ async def test_rejected_symbols_are_rejected_in_every_command_and_request(raw):
     assert (await wire.request("T", "CF:BTCUSDT,ETHUSDT"))["msg"] == no
     assert (await raw.post_any("/trade", {"codes": ["CF:ETHUSDT"]}))[1]["msg"] == no
     span = {"c": "HK:700", "co": 1, "a": 0, "kt": 1}
-    status, answer = await raw.post_any("/kline", {"kline_reqs": [span]})
-    assert (status, answer["msg"]) == (400, "No permission: HK:700")
+    status, reply = await raw.post_any("/kline", {"kline_reqs": [span]})
+    assert (status, reply["msg"]) == (400, "No permission: HK:700")
     assert (await wire.request("TC", "CF:ETHUSDT"))["msg"] == "OK"
     raw.sim.allow_symbols("CF:ETHUSDT")
     assert (await wire.request("T", "CF:BTCUSDT,ETHUSDT"))["msg"] == "OK"

@@ -167,7 +167,7 @@ async def test_an_ipv6_address_is_in_brackets():
                 headers = {"key": sim.key}
                 async with session.post(
                     sim.http_url + "/snapshot", headers=headers, json={}
-                ) as answer:
-                    assert await answer.json()
+                ) as response:
+                    assert await response.json()
     except OSError:
         pytest.skip("no IPv6 here")

@@ -43,11 +43,11 @@ async def test_an_early_frame_gets_an_error(enter):
     raw = await enter(plan=plan(command_interval=5.0))
     wire = await raw.dial()
     assert (await wire.request("H"))["msg"] == "OK"
-    answer = await wire.request("T", "US:AAPL", reqid=4)
-    assert "frequent" in answer["msg"]
-    assert (answer["type"], answer["reqid"]) == ("T", 4)
+    reply = await wire.request("T", "US:AAPL", reqid=4)
+    assert "frequent" in reply["msg"]
+    assert (reply["type"], reply["reqid"]) == ("T", 4)
     assert raw.sim.subscribed == set()
-    assert "link 1: T came 0.0" in raw.sim.violations[0]
+    assert "link 1: T arrived 0.0" in raw.sim.violations[0]
 
 
 async def test_the_command_interval_applies_across_all_links_of_a_key(enter):
@@ -105,8 +105,8 @@ async def test_distinct_symbols_of_a_link_are_limited_over_all_channels(enter):
     assert (await wire.request("T", "US:AAPL"))["msg"] == "OK"
     assert (await wire.request("D", "US:AAPL"))["msg"] == "OK"
     assert (await wire.request("K", "US:AAPL,TSLA", kt=1))["msg"] == "OK"
-    answer = await wire.request("T", "US:NVDA", "US:TSLA")
-    assert "limit" in answer["msg"]
+    reply = await wire.request("T", "US:NVDA", "US:TSLA")
+    assert "limit" in reply["msg"]
     assert ("T", "US:TSLA", None) not in raw.sim.subscribed
     assert len(raw.sim.violations) == 1
     await wire.request("KC", "US:TSLA", kt=1)
@@ -120,8 +120,8 @@ async def test_symbols_that_fit_can_be_accepted(enter):
     await wire.request("T", "US:AAPL")
     assert (await wire.request("T", "US:TSLA,NVDA"))["msg"] == "OK"
     assert {one.symbol for one in raw.sim.subscribed} == {"US:AAPL", "US:TSLA"}
-    answer = await wire.request("RS", "US:AAPL,TSLA,NVDA")
-    assert len(answer["data"]) == 2
+    reply = await wire.request("RS", "US:AAPL,TSLA,NVDA")
+    assert len(reply["data"]) == 2
     assert len(raw.sim.violations) == 2
 
 
@@ -237,9 +237,9 @@ async def test_unknown_symbols_are_left_out_or_rejected(enter):
 async def test_errors_can_omit_the_reqid(enter):
     raw = await enter(variants=Variants(reqid_on_errors=False))
     wire = await raw.dial()
-    answer = await wire.request("X", reqid=3)
-    assert "reqid" not in answer
-    assert answer["type"] == "X"
+    reply = await wire.request("X", reqid=3)
+    assert "reqid" not in reply
+    assert reply["type"] == "X"
 
 
 async def test_the_current_state_can_be_pushed_right_after_the_acknowledgement(enter):
@@ -259,8 +259,8 @@ async def test_subscribing_twice_is_fine_or_an_error(enter, variant, fine):
     raw = await enter(variants=Variants(subscribed_twice=variant))
     wire = await raw.dial()
     await wire.request("T", "US:AAPL")
-    answer = await wire.request("T", "US:AAPL,TSLA")
-    assert (answer["msg"] == "OK") is fine
+    reply = await wire.request("T", "US:AAPL,TSLA")
+    assert (reply["msg"] == "OK") is fine
     assert (("T", "US:TSLA", None) in raw.sim.subscribed) is fine
 
 

@@ -24,7 +24,7 @@ UNEVEN = (Interval.HOUR_2, Interval.HOUR_4)  # Where days of 23 and 25 hours sho
 
 @pytest.fixture(scope="module")
 def market():
-    """Shared by the tests that only look, and only at ``LATER``."""
+    """A market for tests that only read, at ``LATER``."""
     return SimulatedMarket(1, START)
 
 

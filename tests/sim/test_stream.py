@@ -23,28 +23,28 @@ def kt(letter: str) -> dict[str, int]:
 
 async def test_the_reply_to_a_heartbeat_has_the_time_and_no_reqid(raw):
     wire = await raw.dial()
-    answer = await wire.request("H")
-    assert list(answer) == ["type", "msg", "time"]
-    assert (answer["type"], answer["msg"]) == ("H", "OK")
-    assert answer["time"] == int(raw.sim.now)
+    reply = await wire.request("H")
+    assert list(reply) == ["type", "msg", "time"]
+    assert (reply["type"], reply["msg"]) == ("H", "OK")
+    assert reply["time"] == int(raw.sim.now)
 
 
 @pytest.mark.parametrize("letter", LETTERS)
 async def test_subscribing_and_unsubscribing_are_acknowledged(raw, letter):
     wire = await raw.dial()
-    answer = await wire.request(
+    reply = await wire.request(
         letter, "US:AAPL,TSLA", "HK:00700", reqid=7, **kt(letter)
     )
-    assert list(answer) == ["type", "msg", "time", "reqid"]
-    assert (answer["type"], answer["msg"], answer["reqid"]) == (letter, "OK", 7)
+    assert list(reply) == ["type", "msg", "time", "reqid"]
+    assert (reply["type"], reply["msg"], reply["reqid"]) == (letter, "OK", 7)
     interval = kt(letter).get("kt")
     assert raw.sim.subscribed == {
         (letter, "US:AAPL", interval),
         (letter, "US:TSLA", interval),
         WireTopic(letter, "HK:700", interval),
     }
-    answer = await wire.request(f"{letter}C", "US:TSLA", "HK:700", **kt(letter))
-    assert (answer["type"], answer["msg"]) == (f"{letter}C", "OK")
+    reply = await wire.request(f"{letter}C", "US:TSLA", "HK:700", **kt(letter))
+    assert (reply["type"], reply["msg"]) == (f"{letter}C", "OK")
     assert raw.sim.subscribed == {(letter, "US:AAPL", interval)}
     assert raw.sim.violations == []
 
@@ -80,9 +80,9 @@ async def test_replies_have_type_msg_reqid_and_data_and_no_time(raw, name):
     recorded = json.loads((SAMPLES / f"{name}.response.json").read_bytes())
     wire = await raw.dial()
     await wire.ws.send_str(json.dumps(question))
-    answer = await wire.reply()
-    assert list(answer) == list(recorded)
-    ours = {row["c"]: set(row) for row in answer["data"]}
+    reply = await wire.reply()
+    assert list(reply) == list(recorded)
+    ours = {row["c"]: set(row) for row in reply["data"]}
     for row in recorded["data"]:
         assert set(row) <= ours[row["c"]]
 
@@ -93,9 +93,9 @@ async def test_other_replies_have_the_recorded_names(raw, name):
     recorded = json.loads((SAMPLES / f"ws-{name}.response.json").read_bytes())
     wire = await raw.dial()
     await wire.ws.send_str(json.dumps(question))
-    answer = await wire.reply()
-    assert list(answer) == list(recorded)
-    ours = {row["c"]: row for row in answer["data"]}
+    reply = await wire.reply()
+    assert list(reply) == list(recorded)
+    ours = {row["c"]: row for row in reply["data"]}
     for row in recorded["data"]:
         assert list(row) == list(ours[row["c"]])
         if "k" in row:
@@ -123,9 +123,9 @@ async def test_a_request_for_trades_never_suppresses_a_push(enter):
     await wire.request("T", "CF:BTCUSDT")
     start = await wire.push()
     for _ in range(20):
-        answer = await other.request("RT", "CF:BTCUSDT", count=1)
+        reply = await other.request("RT", "CF:BTCUSDT", count=1)
         await other.request("T", "CF:BTCUSDT,ETHUSDT")
-    newest = answer["data"][0]
+    newest = reply["data"][0]
     pushed = [start]
     while {**newest, "tp": "T"} != pushed[-1]:
         pushed.append(await wire.push())
@@ -151,8 +151,8 @@ async def test_a_reply_is_sent_after_the_pushes_of_everything_it_contains(enter)
     await wire.request("T", "CF:BTCUSDT")
     await wire.push()
     await asyncio.sleep(0.1)  # In the middle of two beats.
-    answer = await wire.request("RT", "CF:BTCUSDT", count=1)
-    assert {"tp": "T", **answer["data"][0]} == wire.pushes[-1]
+    reply = await wire.request("RT", "CF:BTCUSDT", count=1)
+    assert {"tp": "T", **reply["data"][0]} == wire.pushes[-1]
 
 
 async def test_klines_are_pushed_by_interval_and_once_more_when_they_end(enter):
@@ -240,9 +240,9 @@ async def test_a_repeated_reqid_is_recorded_unless_it_is_on_another_link(raw):
 )
 async def test_a_wrong_command_is_rejected_and_recorded(raw, type, body):
     wire = await raw.dial()
-    answer = await wire.request(type, reqid=5, **body)
-    assert answer["msg"] != "OK"
-    assert (answer["type"], answer["reqid"]) == (type, 5)
+    reply = await wire.request(type, reqid=5, **body)
+    assert reply["msg"] != "OK"
+    assert (reply["type"], reply["reqid"]) == (type, 5)
     assert len(raw.sim.violations) == 1
     assert raw.sim.subscribed == set()
 

@@ -35,13 +35,13 @@ from tests.support.chaos_schedule import (
     draw_server,
     schedule,
 )
+from tests.support.client_sizes import client_sizes
 from tests.support.delivery_checks import check_deliveries
 from tests.support.invariants import (
     KEY,
     InvariantChecker,
     InvariantViolation,
     RecordingConsumer,
-    sizes,
 )
 from tests.support.observations import START
 from tests.support.observed_transport import ObservedTransport
@@ -195,7 +195,7 @@ class ChaosRun(ChaosActions):
         self.check_now()
         text = f"still subscribed: {self.sim.subscribed}"
         self.checker.check("I1", not self.sim.subscribed, text)
-        for name, size in sizes(self.client).items():
+        for name, size in client_sizes(self.client).items():
             self.checker.check("I16", not size, f"{name} holds {size} in the end")
 
     async def close_client(self) -> None:

@@ -1,4 +1,4 @@
-"""Event loop in virtual time: a selector that is told to wait moves the clock instead.
+"""Event loop in virtual time: the selector moves the clock instead of waiting.
 
 Waiting takes no time, and waiting without a timeout is a deadlock, reported at once.
 
