@@ -12,7 +12,7 @@ from qos_async.enums import Interval
 from qos_async.recordings.memory import Label, Memory, Row, label_of
 from qos_async.recordings.reading import Contents, contents, read
 from qos_async.recordings.steps import Frames, Lost, Step, is_speed, steps
-from qos_async.sim.server import Simulator
+from qos_async.sim.server import ProtocolServer
 from qos_async.sim.source import MarketData, PushSource, WireTopic
 
 __all__ = ["ReplayServer"]
@@ -21,7 +21,7 @@ _RETURN = 10.0
 _LETTERS = frozenset("STDK")
 
 
-class ReplayServer(Simulator):
+class ReplayServer(ProtocolServer):
     """Serves a recording on a loopback port, as the simulator serves its market.
 
     It begins to play when somebody subscribes. Pushes go out as they came, to the byte.
@@ -50,10 +50,7 @@ class ReplayServer(Simulator):
         port: int = 0,
         key: str = "replay-0123456789abcdef",
     ) -> None:
-        # A market of its own is never asked: it stays empty.
-        super().__init__(
-            speed=0.0, history=0.0, plan=plan, host=host, port=port, key=key
-        )
+        super().__init__(plan=plan, host=host, port=port, key=key)
         if not is_speed(speed):
             raise ValueError(f"speed must be a number above 0, not {speed!r}")
         self.ended = asyncio.Event()

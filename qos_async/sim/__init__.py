@@ -6,8 +6,9 @@
 It enforces the plan and records every violation, implements each variant of what is
 undocumented about the real server, and injects the faults of a network and a server.
 
-The protocol handlers (``http``, ``websocket``) know their data only by the protocols of
-``source``; ``market`` is one implementation, a recording is another.
+``server.ProtocolServer`` and its handlers (``http``, ``websocket``) know their data only by
+the protocols of ``source``; ``Simulator`` serves ``market``, and
+``qos_async.recordings`` a recording, by the same code.
 """
 
 from qos_async._deprecation import renamed_names
@@ -15,7 +16,7 @@ from qos_async.config import Limits
 from qos_async.sim.faults import Close, Cut, Mute
 from qos_async.sim.log import ReceivedFrame, ReceivedRequest
 from qos_async.sim.market import SimulatedMarket
-from qos_async.sim.server import Simulator
+from qos_async.sim.simulator import Simulator
 from qos_async.sim.source import WireTopic
 from qos_async.sim.variants import Variants
 

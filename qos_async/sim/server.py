@@ -1,111 +1,88 @@
-"""Simulator: a QOS server on one loopback port, for tests and for trying out."""
+"""Protocol server: the QOS protocol on one port, for any source of market data."""
 
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import Counter
 from collections.abc import Callable, Iterable
-from functools import partial
 from types import TracebackType
 from typing import Self
 
 from aiohttp import web
 
-from qos_async._deprecation import renamed_options
-from qos_async._numbers import is_finite
 from qos_async.config import Limits
 from qos_async.sim.connection import ServerConnection
 from qos_async.sim.faults import FaultControls, ScheduledFault, check_schedule
 from qos_async.sim.http import HttpHandler
 from qos_async.sim.log import ReceivedFrame, ReceivedRequest, ServerLog
-from qos_async.sim.market import MarketPushSource, SimulatedMarket
 from qos_async.sim.requests import RequestHandler
-from qos_async.sim.source import MarketData, PushSource, Row, WireTopic
+from qos_async.sim.source import MarketData, PushSource, WireTopic
 from qos_async.sim.variants import Variants
 from qos_async.sim.websocket import Handshake, WebSocketHandler
 
-__all__ = ["Simulator"]
+__all__ = ["ProtocolServer"]
 
 _SHUTDOWN_TIMEOUT = 0.1
 _POLL_INTERVAL = 0.005
 
 
-class Simulator(FaultControls):
-    """A QOS server on a loopback port that serves a simulated market.
+class ProtocolServer(FaultControls):
+    """A server of the protocol; subclasses provide the data and its clock.
 
-    Use it as an async context manager, once. The same ``seed`` and ``start`` give the
-    same trades, to the byte.
+    ``Simulator`` serves a simulated market, ``recordings.ReplayServer`` a recording.
 
     Args:
-        seed: Of everything random.
-        speed: Market seconds in a real second; 0 stops the market's clock.
         plan: The limits of the key; what exceeds them is recorded in ``violations``.
         faults: Faults to inject, each with its time.
         variants: The behaviour where the protocol is undocumented.
         host: Address to listen on.
         port: 0 chooses a free one.
         key: The key to accept.
-        start: The market's time on entering, in epoch seconds; None: the wall clock's.
-        history: Market seconds of trades before that.
-        rate: Trades of each symbol in a market second; None: 1 to 3, by symbol.
-        push_interval: Real seconds between two rounds of pushes; what would be pushed
-            several times in a round (a snapshot, a book, a kline) is pushed once.
+        seed: Seed of the order of rows in replies.
+        push_interval: Real seconds between two rounds of pushes.
         heartbeat_limit: Real seconds that a link may be without ``H``.
-        open_universe: Whether unlisted symbols exist, with generated data.
-        oldest_bars: Klines of each interval before the trades; none before 1970.
 
     Raises:
-        ValueError: For an option of a wrong type or out of range; the message names
-            the option and the value.
+        ValueError: For a plan or faults of a wrong type.
     """
 
-    @renamed_options(beat="push_interval")
     def __init__(
         self,
         *,
-        seed: int = 1,
-        speed: float = 1.0,
-        plan: Limits | None = None,
+        plan: Limits | None,
         faults: Iterable[ScheduledFault] = (),
         variants: Variants | None = None,
-        host: str = "127.0.0.1",
-        port: int = 0,
-        key: str = "sim-0123456789abcdef",
-        start: float | None = None,
-        history: float = 900.0,
-        rate: float | None = None,
+        host: str,
+        port: int,
+        key: str,
+        seed: int = 1,
         push_interval: float = 0.02,
         heartbeat_limit: float = 30.0,
-        open_universe: bool = False,
-        oldest_bars: int = 3000,
     ) -> None:
         super().__init__()
-        _check(plan, speed=speed, history=history, rate=rate)
+        if plan is not None and not isinstance(plan, Limits):  # pyright: ignore[reportUnnecessaryIsInstance] - users may be untyped
+            raise ValueError(f"plan must be Limits or None, not {plan!r}")
         self.key = key
         self.plan = Limits() if plan is None else plan
         self.variants = Variants() if variants is None else variants
-        self._make_market = partial(
-            SimulatedMarket,
-            seed,
-            history=history,
-            rate=rate,
-            open_universe=open_universe,
-            oldest_bars=oldest_bars,
-        )
-        self._seed, self._speed, self._start = seed, speed, start
         self._schedule = check_schedule(faults)
         self._address: tuple[str, int] = host, port
+        self._seed = seed
         self._entered = False
         self._push_interval, self._heartbeat_limit = push_interval, heartbeat_limit
         self._log = ServerLog()
         self._tasks: list[asyncio.Task[None]] = []
 
+    @property
+    def now(self) -> float:
+        """The time of the data, in epoch seconds."""
+        raise NotImplementedError
+
+    def _sources(self) -> tuple[MarketData, PushSource]:
+        """Return the data of replies, and the data of pushes."""
+        raise NotImplementedError
+
     async def __aenter__(self) -> Self:
-        self._entered_at = asyncio.get_running_loop().time()
-        if self._start is None:
-            self._start = time.time()
-        self.market = self._make_market(self._start)
         runner = self._runner = web.AppRunner(
             self._application(),
             access_log=None,
@@ -121,10 +98,8 @@ class Simulator(FaultControls):
             raise
         self._address = runner.addresses[0][:2]
         self._entered = True
-        work = [
-            self._push_loop(),
-            *(self.run_scheduled_fault(fault) for fault in self._schedule),
-        ]
+        faults = [self.run_scheduled_fault(fault) for fault in self._schedule]
+        work = [self._push_loop(), *faults]
         self._tasks = [asyncio.create_task(one) for one in work]
         return self
 
@@ -142,7 +117,7 @@ class Simulator(FaultControls):
         await self._runner.cleanup()
         for result in results:
             if isinstance(result, Exception):
-                raise result  # A bug of the simulator: no other code has seen it.
+                raise result  # A bug of the server: no other code has seen it.
 
     async def serve_forever(self) -> None:
         """Wait until cancelled."""
@@ -157,12 +132,6 @@ class Simulator(FaultControls):
     def stream_url(self) -> str:
         """``ws://HOST:PORT/ws``, once entered."""
         return f"ws://{self._netloc()}/ws"
-
-    @property
-    def now(self) -> float:
-        """The market's time, in epoch seconds."""
-        elapsed = asyncio.get_running_loop().time() - self._entered_at
-        return (self._start or 0.0) + self._speed * elapsed
 
     @property
     def links(self) -> list[ServerConnection]:
@@ -203,14 +172,6 @@ class Simulator(FaultControls):
         """Return the received frames of some types: ``sim.received("T", "TC")``."""
         return [frame for frame in self._log.frames if frame.type in types]
 
-    def tape(self, symbol: str) -> list[Row]:
-        """Return every trade of a symbol until now as rows of the wire, oldest first.
-
-        Raises:
-            KeyError: If the symbol is unknown.
-        """
-        return self.market.trades(symbol, self.now, self.market.count(symbol, self.now))
-
     async def until(
         self,
         condition: Callable[[], object],
@@ -228,9 +189,10 @@ class Simulator(FaultControls):
 
     def _netloc(self) -> str:
         if not self._entered:
+            name = type(self).__name__
             raise RuntimeError(
-                "the simulator has no address yet: enter it first, with "
-                "async with Simulator() as simulator"
+                f"the {name} has no address yet: enter it first, with "
+                f"async with {name}(...) as server"
             )
         host, port = self._address
         return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
@@ -267,10 +229,6 @@ class Simulator(FaultControls):
         http.add_routes(app)
         return app
 
-    def _sources(self) -> tuple[MarketData, PushSource]:
-        """Return the data of replies and of pushes; a subclass may serve another."""
-        return self.market, MarketPushSource(self.market)
-
     async def _push_loop(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
@@ -282,15 +240,3 @@ class Simulator(FaultControls):
         if key != self.key:
             return "Invalid key." if key else "The key is missing."
         return "Key expired." if self._faults.is_key_expired else None
-
-
-def _check(
-    plan: object, *, speed: object, history: object, rate: object | None
-) -> None:
-    if plan is not None and not isinstance(plan, Limits):
-        raise ValueError(f"plan must be Limits or None, not {plan!r}")
-    for name, value in (("speed", speed), ("history", history)):
-        if not is_finite(value) or value < 0:
-            raise ValueError(f"{name} must be a number from 0, not {value!r}")
-    if rate is not None and not (is_finite(rate) and rate > 0):
-        raise ValueError(f"rate must be a number above 0 or None, not {rate!r}")
