@@ -152,6 +152,7 @@ class ServerConnection:
                 self._queued.clear()
             await self._queued.wait()
             await self.unmuted.wait()
+            # It stays in the queue until it is sent, because _close waits for that.
             with suppress(ConnectionError):
                 await self.ws.send_frame(self._queue[0], WSMsgType.TEXT)
             self._queue.popleft()
@@ -171,7 +172,7 @@ class ServerConnection:
     async def _close(self, code: int, reason: str) -> None:
         with suppress(TimeoutError):
             async with asyncio.timeout(_CLOSE_TIMEOUT):
-                while self._queue or self._writer is None:  # noqa: ASYNC110 - brief.
+                while self._queue or self._writer is None:  # noqa: ASYNC110 - 0.5 s at most
                     await asyncio.sleep(0.001)
         with suppress(ConnectionError):
             await self.ws.close(code=code, message=reason.encode())

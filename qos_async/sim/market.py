@@ -51,7 +51,7 @@ _ORDER = "TSDK"  # Trades are pushed first.
 
 
 class SimulatedMarket:
-    """The ``MarketData`` of the simulator: trades from ``history`` s before ``start``.
+    """The simulated market: trades from ``history`` seconds before ``start`` on.
 
     Args:
         seed: The same seed and ``start`` make the same market, to the byte.

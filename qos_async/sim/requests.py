@@ -182,7 +182,7 @@ class RequestHandler:
         if len(found) != len(set(found)):
             self._violations.append(f"a symbol twice in one command: {codes}")
             found = list(dict.fromkeys(found))
-        return self.known(self.within_limit(found, len(found)))
+        return self._known(self.within_limit(found, len(found)))
 
     def within_limit(self, symbols: list[str], total: int) -> list[str]:
         """Return the symbols of a command after which the plan counts ``total``.
@@ -199,17 +199,6 @@ class RequestHandler:
         if self._variants.too_many_symbols == "refuse":
             raise Rejection(f"Exceeded the limit of {self._plan.symbols} products.")
         return symbols[:-excess]
-
-    def known(self, symbols: list[str]) -> list[str]:
-        """Return the symbols that exist.
-
-        Raises:
-            Rejection: By the variant ``unknown_symbol``.
-        """
-        unknown = [one for one in symbols if not self._data.knows(one)]
-        if unknown and self._variants.unknown_symbol == "refuse":
-            raise Rejection(f"Unknown code: {','.join(unknown)}")
-        return [symbol for symbol in symbols if symbol not in unknown]
 
     def check_allowed(self, symbols: list[str]) -> list[str]:
         """Return the symbols unchanged.
@@ -234,6 +223,17 @@ class RequestHandler:
         if interval is Interval.UNKNOWN:
             raise self._violation(f"Parameter error: kt {value!r}")
         return interval
+
+    def _known(self, symbols: list[str]) -> list[str]:
+        """Return the symbols that exist.
+
+        Raises:
+            Rejection: By the variant ``unknown_symbol``.
+        """
+        unknown = [one for one in symbols if not self._data.knows(one)]
+        if unknown and self._variants.unknown_symbol == "refuse":
+            raise Rejection(f"Unknown code: {','.join(unknown)}")
+        return [symbol for symbol in symbols if symbol not in unknown]
 
     def _rows(self, operation: str, symbol: str, count: int, now: float) -> list[Row]:
         match operation:
@@ -260,7 +260,7 @@ class RequestHandler:
             for one in self._kline_items(body.get("kline_reqs"))
         ]
         named = list(dict.fromkeys(one for symbols, _ in requests for one in symbols))
-        allowed = self.known(self.within_limit(self.check_allowed(named), len(named)))
+        allowed = self._known(self.within_limit(self.check_allowed(named), len(named)))
         return [
             [{"c": symbol, "k": klines}]
             for symbols, request in requests

@@ -221,7 +221,7 @@ def test_levels_can_be_empty_except_the_best():
     books = [market.depth("CF:BTCUSDT", START + n) for n in range(60)]
     sides = [book[side] for book in books for side in "ba"]
     assert all(Decimal(side[0]["v"]) > 0 for side in sides)
-    assert any(Decimal(rung["v"]) == 0 for side in sides for rung in side)
+    assert any(Decimal(level["v"]) == 0 for side in sides for level in side)
 
 
 @pytest.mark.parametrize(

@@ -327,22 +327,16 @@ def chaos(seed: int) -> Outcome:
     try:
         return simulate(main, seed=seed)
     except Exception as exc:
-        trace = checkers[0].trace[-40:] if checkers else []
         is_violation = isinstance(exc, InvariantViolation)
-        raise AssertionError(
-            "\n".join(
-                [
-                    f"{exc}"
-                    if is_violation
-                    else f"I11/I18: {type(exc).__name__}: {exc}",
-                    f"seed {seed}, ends {ending}, {options}, {variants}",
-                    *map(str, steps),
-                    "the end of the trace:",
-                    *trace,
-                    REPEAT_COMMAND.format(seed),
-                ]
-            )
-        ) from exc
+        report = [
+            f"{exc}" if is_violation else f"I11/I18: {type(exc).__name__}: {exc}",
+            f"seed {seed}, ends {ending}, {options}, {variants}",
+            *map(str, steps),
+            "the end of the trace:",
+            *(line for checker in checkers for line in checker.trace[-40:]),
+            REPEAT_COMMAND.format(seed),
+        ]
+        raise AssertionError("\n".join(report)) from exc
 
 
 async def _run(run: ChaosRun, steps: list[Step], ending: str) -> None:

@@ -190,28 +190,10 @@ class ChaosActions:
         enter: bool = False,
         final: bool = False,
     ) -> None:
-        policies: dict[str, Any] = {
-            "default": None,
-            "small": Latest() if channel in ("snapshot", "depth") else DropOldest(5),
-            "strict": Strict(500),
-        }
-        policy, client = policies[buffer], self.client
         name = f"consumer {len(self.checker.consumers)}"
         topics = _topics(channel, symbols)
         try:
-            match channel:
-                case "trade":
-                    sub: Any = client.watch_trades(symbols, buffer=policy)
-                case "snapshot":
-                    sub = client.watch_snapshots(symbols, buffer=policy)
-                case "depth":
-                    sub = client.watch_depth(symbols, buffer=policy)
-                case "kline":
-                    sub = client.watch_klines(
-                        symbols, interval="1m", final=final, buffer=policy
-                    )
-                case _:
-                    sub = client.watch(*topics, buffer=policy)
+            sub = self._watch(channel, symbols, topics, buffer, final=final)
         except QosError as exc:
             self.checker.record(f"{name} raises {exc!r}")
             return
@@ -232,6 +214,36 @@ class ChaosActions:
             except QosError as exc:
                 consumer.raised(exc)
                 consumer.removed(consumer.open)
+
+    def _watch(
+        self,
+        channel: str,
+        symbols: list[str],
+        topics: list[Topic],
+        buffer: str,
+        *,
+        final: bool,
+    ) -> Any:
+        client = self.client
+        policy: Any = None
+        if buffer == "small":
+            conflates = channel in ("snapshot", "depth")
+            policy = Latest() if conflates else DropOldest(5)
+        elif buffer == "strict":
+            policy = Strict(500)
+        match channel:
+            case "trade":
+                return client.watch_trades(symbols, buffer=policy)
+            case "snapshot":
+                return client.watch_snapshots(symbols, buffer=policy)
+            case "depth":
+                return client.watch_depth(symbols, buffer=policy)
+            case "kline":
+                return client.watch_klines(
+                    symbols, interval="1m", final=final, buffer=policy
+                )
+            case _:
+                return client.watch(*topics, buffer=policy)
 
     def _consumer(self, index: int) -> RecordingConsumer | None:
         self.consumers = [one for one in self.consumers if not one.ended]
