@@ -19,10 +19,10 @@ from qos_async.models import Kline, N, Product, Tick, Trade, TradingDay
 from qos_async.symbols import canonical
 
 __all__ = [
-    "Bars",
-    "bars_by_symbol",
+    "KlineGroup",
     "by_symbol",
     "days_by_market",
+    "klines_by_symbol",
     "products_by_market",
     "trades_by_symbol",
 ]
@@ -37,7 +37,7 @@ R = TypeVar("R", bound=_Record)
 K = TypeVar("K", bound=Tick)
 
 
-class Bars(
+class KlineGroup(
     Struct, Generic[N], frozen=True, gc=False, rename={"symbol": "c", "bars": "k"}
 ):
     """The klines of one symbol, the way the server groups them."""
@@ -50,7 +50,7 @@ def by_symbol(rows: Iterable[R] | None) -> dict[str, R]:
     """Key rows by symbol, one each."""
     found: dict[str, R] = {}
     for row in rows or ():
-        found[_settle(row)] = row
+        found[_canonicalize(row)] = row
     return found
 
 
@@ -61,22 +61,24 @@ def trades_by_symbol(rows: Iterable[Trade[N]] | None) -> dict[str, list[Trade[N]
     for row in rows or ():
         sent = row.symbol
         symbol = names[sent] = names.get(sent) or _canonical(sent)
-        _adopt(row, symbol)
+        _set_symbol(row, symbol)
         found.setdefault(symbol, []).append(row)
-    _ascend(found.values())
+    _sort_oldest_first(found.values())
     return found
 
 
-def bars_by_symbol(groups: Iterable[Bars[N]] | None) -> dict[str, list[Kline[N]]]:
+def klines_by_symbol(
+    groups: Iterable[KlineGroup[N]] | None,
+) -> dict[str, list[Kline[N]]]:
     """Key groups of klines by symbol, oldest first in each; empty ones are left out."""
     found: dict[str, list[Kline[N]]] = {}
     for group in groups or ():
         if group.bars:
             symbol = _canonical(group.symbol)
             for bar in group.bars:
-                _adopt(bar, symbol)
+                _set_symbol(bar, symbol)
             found[symbol] = group.bars
-    _ascend(found.values())
+    _sort_oldest_first(found.values())
     return found
 
 
@@ -99,11 +101,11 @@ def products_by_market(
     lists = {name.upper(): products for name, products in (answer or {}).items()}
     for products in lists.values():
         for product in products or ():
-            _settle(product)
+            _canonicalize(product)
     return {market: lists[market] or [] for market in asked if market in lists}
 
 
-def _ascend(groups: Iterable[list[K]]) -> None:
+def _sort_oldest_first(groups: Iterable[list[K]]) -> None:
     # Trades carry whole seconds, so that only the order they came in orders those of
     # one second. An answer that is newest first is turned round as a whole, which
     # turns round each second too; sorting then moves only what is out of place.
@@ -123,13 +125,13 @@ def _timestamp(row: Tick) -> int:
     return row.timestamp
 
 
-def _settle(row: _Record) -> str:
+def _canonicalize(row: _Record) -> str:
     symbol = _canonical(row.symbol)
-    _adopt(row, symbol)
+    _set_symbol(row, symbol)
     return symbol
 
 
-def _adopt(row: _Record, symbol: str) -> None:
+def _set_symbol(row: _Record, symbol: str) -> None:
     # Nobody has seen this record yet: to everybody who will, it is frozen.
     if row.symbol != symbol:
         force_setattr(row, "symbol", symbol)  # type: ignore[arg-type]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from qos_async.config import Timing
 
-__all__ = ["Backoff", "Contention", "Reproof"]
+__all__ = ["Backoff", "Contention", "PolicyViolationGuard"]
 
 _POLICY = 1008
 _TRY_LATER = 1013
-_UNREGISTERED = range(3000, 5000)
+_PRIVATE_CODES = range(3000, 5000)
 """Close codes that a service may give any meaning it likes."""
 
 
@@ -27,7 +27,9 @@ class Backoff:
         self._timing = timing
         self.attempt = 0
 
-    def failed(self, lived: float, code: int | None = None) -> tuple[float, float]:
+    def next_wait(
+        self, uptime: float, close_code: int | None = None
+    ) -> tuple[float, float]:
         """Count an attempt.
 
         Args:
@@ -37,40 +39,40 @@ class Backoff:
         Returns:
             The bounds of the wait, in seconds; jitter draws between them.
         """
-        if lived >= self._timing.stable_after:
+        if uptime >= self._timing.stable_after:
             self.attempt = 0
         self.attempt += 1
         doubled = self._timing.backoff_initial * 2.0 ** min(self.attempt - 1, 63)
         # Half of the largest wait at most, or there would be no room for jitter.
-        least = min(_least(code), self._timing.backoff_max / 2.0)
+        least = min(_shortest_wait(close_code), self._timing.backoff_max / 2.0)
         return least, min(max(doubled, 2.0 * least), self._timing.backoff_max)
 
 
-class Reproof:
+class PolicyViolationGuard:
     """Notices that the server means it: one link after another closed with 1008.
 
     That code says that we broke a rule. To try a third time to get away with it would
     help nobody.
     """
 
-    __slots__ = ("_row", "_timing")
+    __slots__ = ("_streak", "_timing")
 
-    TRIES = 3
+    MAX_IN_A_ROW = 3
 
     def __init__(self, timing: Timing) -> None:
         self._timing = timing
-        self._row = 0
+        self._streak = 0
 
-    def link_ended(self, lived: float, code: int | None) -> bool:
+    def link_ended(self, uptime: float, close_code: int | None) -> bool:
         """Record how a link ended, as ``Contention.link_ended`` does.
 
         Returns:
             Whether it is time to give up.
         """
-        if lived >= self._timing.stable_after:
-            self._row = 0
-        self._row = self._row + 1 if code == _POLICY else 0
-        return self._row >= self.TRIES
+        if uptime >= self._timing.stable_after:
+            self._streak = 0
+        self._streak = self._streak + 1 if close_code == _POLICY else 0
+        return self._streak >= self.MAX_IN_A_ROW
 
 
 class Contention:
@@ -81,20 +83,20 @@ class Contention:
     server closes politely and soon, one after another, look exactly like that.
     """
 
-    __slots__ = ("_row",)
+    __slots__ = ("_streak",)
 
-    TRIES = 5
-    SOON = 30.0
+    MAX_IN_A_ROW = 5
+    SHORT_LIVED = 30.0
     # Going away, no code at all, internal error, restart, try again later, bad gateway:
     # the server's own troubles.
-    INNOCENT = frozenset(
+    SERVER_FAULT_CODES = frozenset(
         [1001, 1002, 1003, *range(1005, 1008), 1009, *range(1011, 1016)]
     )
 
     def __init__(self) -> None:
-        self._row = 0
+        self._streak = 0
 
-    def link_ended(self, lived: float, code: int | None) -> bool:
+    def link_ended(self, uptime: float, close_code: int | None) -> bool:
         """Record how a link ended.
 
         Args:
@@ -104,12 +106,16 @@ class Contention:
         Returns:
             Whether it is time to give up.
         """
-        kicked = lived < self.SOON and code is not None and code not in self.INNOCENT
-        self._row = self._row + 1 if kicked else 0
-        return self._row >= self.TRIES
+        kicked = (
+            uptime < self.SHORT_LIVED
+            and close_code is not None
+            and close_code not in self.SERVER_FAULT_CODES
+        )
+        self._streak = self._streak + 1 if kicked else 0
+        return self._streak >= self.MAX_IN_A_ROW
 
 
-def _least(code: int | None) -> float:
-    if code == _POLICY or code in _UNREGISTERED:
+def _shortest_wait(code: int | None) -> float:
+    if code == _POLICY or code in _PRIVATE_CODES:
         return 30.0
     return 10.0 if code == _TRY_LATER else 0.0

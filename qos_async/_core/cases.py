@@ -11,19 +11,25 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from qos_async._core.gaps import GapStatus, Outage
-from qos_async._core.merging import Identity, identity, merge
+from qos_async._core.merging import TradeKey, merge_trades, trade_key
 from qos_async._core.topics import Topic
 from qos_async.enums import Channel, Interval
 from qos_async.models import Kline, Tick, Trade
 
-__all__ = ["ASKED_TRADES", "Case", "Healing", "bars_since", "case_of"]
+__all__ = [
+    "REQUESTED_TRADES",
+    "RecoveryCase",
+    "RecoveryResult",
+    "bars_since",
+    "make_case",
+]
 
 T = TypeVar("T", bound=Tick)
 
-ASKED_TRADES = 50
+REQUESTED_TRADES = 50
 """The server's whole memory of trades (section 5.7)."""
 
-_HELD = 10_000
+_MAX_HELD = 10_000
 _NOTHING: list[Any] = []  # Of most topics nothing is held back: it is never changed.
 _NOWHERE = -1
 _SECONDS = {
@@ -35,7 +41,7 @@ _SECONDS = {
 _LONGEST = {**_SECONDS, Interval.MONTH: 31 * 86_400, Interval.YEAR: 366 * 86_400}
 
 
-class Healing(Struct, frozen=True):
+class RecoveryResult(Struct, frozen=True):
     """How one topic came out of an outage.
 
     Attributes:
@@ -66,13 +72,13 @@ class Healing(Struct, frozen=True):
         return len(self.recovered) + len(self.held) - self.fetched
 
     @property
-    def late(self) -> int:
+    def recovered_count(self) -> int:
         """How many of ``recovered`` were fetched, or stand before one that was."""
         fetched = [not tick.received_at for tick in self.recovered]
         return len(fetched) - fetched[::-1].index(True) if any(fetched) else 0
 
 
-class Case(Generic[T]):
+class RecoveryCase(Generic[T]):
     """One topic that is live again, while what it missed is not decided.
 
     Attributes:
@@ -89,19 +95,19 @@ class Case(Generic[T]):
 
     # Ten thousand are opened at once, if so many symbols are watched.
     __slots__ = (
-        "_heard",
-        "_under_way",
+        "_held_at_request",
+        "_request_pending",
         "acked_at",
-        "asks",
         "held",
+        "held_earlier",
         "live",
         "live_at",
         "outage",
         "restored_at",
         "rows",
-        "stash",
         "tail",
         "topic",
+        "wants_request",
     )
 
     def __init__(
@@ -113,51 +119,51 @@ class Case(Generic[T]):
         self.restored_at = self.live_at = now
         self.acked_at: int | None = None
         self.held: list[T] = _NOTHING
-        self.stash: list[T] = _NOTHING
-        self.asks = True
+        self.held_earlier: list[T] = _NOTHING
+        self.wants_request = True
         self.live = True
         self.rows: Any | None = None
-        self._under_way = False
-        self._heard = -1
+        self._request_pending = False
+        self._held_at_request = -1
 
     @property
     def ready_at(self) -> float:
         """When it makes sense to ask."""
         return self.restored_at
 
-    def asked(self) -> None:
+    def request_sent(self) -> None:
         """Record that the question was put: not again before something new is heard."""
-        self.asks = False
-        self._under_way = True
-        self._heard = len(self.held)
+        self.wants_request = False
+        self._request_pending = True
+        self._held_at_request = len(self.held)
 
-    def hold(self, tick: T) -> Healing | None:
+    def hold(self, tick: T) -> RecoveryResult | None:
         """Hold a live tick back; gives the decision if that one brings it."""
         self.held = self.held or []
         self.held.append(tick)
-        full = len(self.held) + len(self.stash) >= _HELD
+        full = len(self.held) + len(self.held_earlier) >= _MAX_HELD
         return self.close() if full else None
 
-    def answer(self, rows: Any) -> Healing | None:
+    def on_reply(self, rows: Any) -> RecoveryResult | None:
         """Take the server's answer in; None if it had none. May decide."""
         raise NotImplementedError
 
-    def close(self) -> Healing:
+    def close(self) -> RecoveryResult:
         """Decide with what there is."""
         raise NotImplementedError
 
-    def set_back(self) -> None:
+    def restart(self) -> None:
         """There is another hole: one gap, all the wider, and all is asked anew."""
-        self.stash = [*self.stash, *self.held]
+        self.held_earlier = [*self.held_earlier, *self.held]
         self.held = _NOTHING
-        self.asks = True
+        self.wants_request = True
         self.acked_at = None
         self.rows = None
-        self._under_way = False
-        self._heard = -1
+        self._request_pending = False
+        self._held_at_request = -1
 
-    def _healing(self, status: GapStatus, recovered: Sequence[T] = ()) -> Healing:
-        return Healing(
+    def _result(self, status: GapStatus, recovered: Sequence[T] = ()) -> RecoveryResult:
+        return RecoveryResult(
             self.topic,
             self.outage,
             self.live_at,
@@ -167,7 +173,7 @@ class Case(Generic[T]):
         )
 
 
-class _Trades(Case[Trade[Any]]):
+class _Trades(RecoveryCase[Trade[Any]]):
     __slots__ = ()
 
     @property
@@ -175,45 +181,49 @@ class _Trades(Case[Trade[Any]]):
         # By then the second of the acknowledgement is over at the server.
         return self.restored_at + 1.0
 
-    def hold(self, tick: Trade[Any]) -> Healing | None:
+    def hold(self, tick: Trade[Any]) -> RecoveryResult | None:
         decided = super().hold(tick)
         if decided is not None or self.rows is None:
             return decided
         return self._decide()
 
-    def answer(self, rows: list[Trade[Any]] | None) -> Healing | None:
-        self.asks = self._under_way = False
+    def on_reply(self, rows: list[Trade[Any]] | None) -> RecoveryResult | None:
+        self.wants_request = self._request_pending = False
         if rows is None:
             return self.close()
         self.rows = rows
         return self._decide()
 
-    def _decide(self) -> Healing | None:
+    def _decide(self) -> RecoveryResult | None:
         merged = self._merged()
         newer = self.acked_at is None or any(
             tick.timestamp > self.acked_at for tick in self.held
         )
-        news = newer and len(self.held) > self._heard and not self._under_way
-        self.asks = merged.waits_for == "answer" and news
+        news = (
+            newer
+            and len(self.held) > self._held_at_request
+            and not self._request_pending
+        )
+        self.wants_request = merged.waits_for == "answer" and news
         return None if merged.waiting else self.close()
 
     def _merged(self) -> Any:
-        return merge(
+        return merge_trades(
             tail=self.tail,
             window=self.rows,
             live=self.held,
             acked_at=self.acked_at,
-            asked=ASKED_TRADES,
+            asked=REQUESTED_TRADES,
         )
 
-    def close(self) -> Healing:
+    def close(self) -> RecoveryResult:
         merged = self._merged()
-        both, whole = _interleaved(self.stash, merged.recovered)
+        both, whole = _merge_in_order(self.held_earlier, merged.recovered)
         denied = merged.status == "filled" and not whole
-        return self._healing("unverified" if denied else merged.status, both)
+        return self._result("unverified" if denied else merged.status, both)
 
 
-def _interleaved(
+def _merge_in_order(
     stash: Sequence[Trade[Any]], fetched: Sequence[Trade[Any]]
 ) -> tuple[list[Trade[Any]], bool]:
     """Put what was fetched between what was received before the last hole.
@@ -224,15 +234,15 @@ def _interleaved(
     Returns:
         All of them, and whether all of the stash was fetched again.
     """
-    places: dict[Identity, list[int]] = {}
+    places: dict[TradeKey, list[int]] = {}
     for place, trade in enumerate(stash):
-        places.setdefault(identity(trade), []).append(place)
-    overlap = any(identity(trade) in places for trade in fetched)
+        places.setdefault(trade_key(trade), []).append(place)
+    overlap = any(trade_key(trade) in places for trade in fetched)
     # For each: whether it was received, and before which place it belongs.
     found: list[tuple[bool, int]] = []
     place = _NOWHERE if overlap else len(stash)
     for trade in reversed(fetched):
-        mine = places.get(identity(trade))
+        mine = places.get(trade_key(trade))
         place = mine.pop() if mine else place
         found.append((mine is not None, place))
     both: list[Trade[Any]] = []
@@ -240,7 +250,7 @@ def _interleaved(
     for trade, (received, place) in zip(fetched, reversed(found), strict=True):
         until = place + 1 if received else told
         while not received and until < len(stash):
-            if not _precedes(stash[until], trade, known=until < place):
+            if not _comes_before(stash[until], trade, known=until < place):
                 break
             until += 1
         both += stash[told:until]
@@ -250,35 +260,35 @@ def _interleaved(
     return [*both, *stash[told:]], not any(places.values())
 
 
-def _precedes(one: Trade[Any], other: Trade[Any], *, known: bool) -> bool:
+def _comes_before(one: Trade[Any], other: Trade[Any], *, known: bool) -> bool:
     # Within a second it is known if a later trade was both received and fetched, or none
     # was: then what was fetched begins later. Else it does not reach as far.
     same = one.timestamp == other.timestamp
     return one.timestamp < other.timestamp or (same and known)
 
 
-class _Klines(Case[Kline[Any]]):
+class _Klines(RecoveryCase[Kline[Any]]):
     __slots__ = ()
 
-    def answer(self, rows: list[Kline[Any]] | None) -> Healing | None:
+    def on_reply(self, rows: list[Kline[Any]] | None) -> RecoveryResult | None:
         self.rows = rows
         return self.close()
 
-    def close(self) -> Healing:
+    def close(self) -> RecoveryResult:
         missed = self._missed()
         # The end of an old bar may be pushed late: it stands where its bar does.
         newest = missed[-1].timestamp if missed else -math.inf
         early = [bar for bar in self.held if bar.timestamp <= newest]
         both = sorted([*early, *missed], key=lambda bar: bar.timestamp)
         held = [bar for bar in self.held if bar.timestamp > newest]
-        return replace(self._healing(self._status(), both), held=tuple(held))
+        return replace(self._result(self._status(), both), held=tuple(held))
 
     def _missed(self) -> list[Kline[Any]]:
         """Give the newest state of each bar that no held push tells, oldest first."""
         bars: dict[int, Kline[Any]] = {}
-        for bar in (*self.stash, *(self.rows or ())):
+        for bar in (*self.held_earlier, *(self.rows or ())):
             mine = bars.get(bar.timestamp)
-            if mine is None or _goes_on(bar, mine):
+            if mine is None or _is_newer_state(bar, mine):
                 bars[bar.timestamp] = bar
         told = {bar.timestamp: bar for bar in (*self.tail[-1:], *self.held)}
         oldest = self.tail[-1].timestamp if self.tail else -math.inf
@@ -288,7 +298,7 @@ class _Klines(Case[Kline[Any]]):
             for start in sorted(bars)
             if start >= oldest
             and start != growing  # The pushes go on with it.
-            and (start not in told or _goes_on(bars[start], told[start]))
+            and (start not in told or _is_newer_state(bars[start], told[start]))
         ]
 
     def _status(self) -> GapStatus:
@@ -321,37 +331,40 @@ class _Klines(Case[Kline[Any]]):
             and (
                 bar.timestamp not in rows or _volume(rows[bar.timestamp]) < _volume(bar)
             )
-            for bar in (*self.tail[-1:], *self.stash)
+            for bar in (*self.tail[-1:], *self.held_earlier)
         )
 
 
-class _State(Case[Any]):
+class _LatestOnly(RecoveryCase[Any]):
     """A channel without a past: the newest tick is all there is to know."""
 
     __slots__ = ()
 
-    def hold(self, tick: Any) -> Healing | None:
+    def hold(self, tick: Any) -> RecoveryResult | None:
         super().hold(tick)
         return self.close()
 
-    def answer(self, rows: Any | None) -> Healing | None:
+    def on_reply(self, rows: Any | None) -> RecoveryResult | None:
         if rows is None:
             return self.close()
         if self.tail and rows.timestamp < self.tail[-1].timestamp:
-            return self._healing("unverified")  # Older than what was told before.
-        return self._healing("filled", (rows,))
+            return self._result("unverified")  # Older than what was told before.
+        return self._result("filled", (rows,))
 
-    def close(self) -> Healing:
-        return self._healing("filled" if self.held else "unfilled", self.stash[-1:])
+    def close(self) -> RecoveryResult:
+        return self._result(
+            "filled" if self.held else "unfilled", self.held_earlier[-1:]
+        )
 
 
-def case_of(
+def make_case(
     topic: Topic, outage: Outage, tail: Sequence[Any], *, now: float
-) -> Case[Any]:
+) -> RecoveryCase[Any]:
     """Open the case of one topic."""
-    kind: type[Case[Any]] = {Channel.TRADE: _Trades, Channel.KLINE: _Klines}.get(
-        topic.channel, _State
-    )
+    kind: type[RecoveryCase[Any]] = {
+        Channel.TRADE: _Trades,
+        Channel.KLINE: _Klines,
+    }.get(topic.channel, _LatestOnly)
     return kind(topic, outage, tail, now=now)
 
 
@@ -361,11 +374,11 @@ def bars_since(outage: Outage, interval: Interval, now: float) -> int:
     return math.ceil((now - outage.since) / length) + 2
 
 
-def _goes_on(bar: Kline[Any], last: Kline[Any]) -> bool:
+def _is_newer_state(bar: Kline[Any], last: Kline[Any]) -> bool:
     """Whether ``bar`` tells more than the last one that was delivered."""
     if bar.timestamp == last.timestamp:
         older = _volume(bar) < _volume(last)
-        return not older and _figures(bar) != _figures(last)
+        return not older and _values(bar) != _values(last)
     return bar.timestamp > last.timestamp
 
 
@@ -373,5 +386,5 @@ def _volume(bar: Kline[Any]) -> Decimal:
     return Decimal(bar.volume or 0)  # As text, "9" would be more than "10".
 
 
-def _figures(bar: Kline[Any]) -> tuple[Any, ...]:
+def _values(bar: Kline[Any]) -> tuple[Any, ...]:
     return bar.open, bar.high, bar.low, bar.close, bar.volume

@@ -47,7 +47,7 @@ class Gap(Struct, frozen=True, kw_only=True):
     status: GapStatus = "unfilled"
     recovered: int = 0
 
-    def widened(self, earlier: Gap) -> Gap:
+    def merged_with(self, earlier: Gap) -> Gap:
         """Join with an earlier gap of the same topic; the worse status stands."""
         return replace(
             self,
@@ -73,7 +73,7 @@ class Outage(Struct, frozen=True):
     since: float
     reason: str
 
-    def older(self, seconds: float) -> Outage:
+    def shifted_back(self, seconds: float) -> Outage:
         """Give the same outage, begun earlier."""
         return replace(self, since=self.since - seconds)
 

@@ -13,19 +13,19 @@ class Liveness:
         beat_at: When the next heartbeat is due.
     """
 
-    __slots__ = ("_every", "_patience", "beat_at", "heard_at")
+    __slots__ = ("_interval", "_timeout", "heartbeat_at", "last_received_at")
 
-    def __init__(self, *, every: float, patience: float, now: float) -> None:
-        self._every = every
-        self._patience = patience
-        self.heard_at = now
-        self.beat_at = now + every
+    def __init__(self, *, interval: float, timeout: float, now: float) -> None:
+        self._interval = interval
+        self._timeout = timeout
+        self.last_received_at = now
+        self.heartbeat_at = now + interval
 
     @property
-    def dead_at(self) -> float:
+    def timeout_at(self) -> float:
         """When silence will have lasted too long."""
-        return self.heard_at + self._patience
+        return self.last_received_at + self._timeout
 
-    def beat(self, now: float) -> None:
+    def heartbeat_sent(self, now: float) -> None:
         """Record that a heartbeat left at ``now``."""
-        self.beat_at = now + self._every
+        self.heartbeat_at = now + self._interval

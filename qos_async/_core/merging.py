@@ -45,17 +45,17 @@ from msgspec import Struct
 from qos_async._core.gaps import GapStatus
 from qos_async.models import N, Trade
 
-__all__ = ["Echoes", "Identity", "Merged", "identity", "merge"]
+__all__ = ["Echoes", "MergedTrades", "TradeKey", "merge_trades", "trade_key"]
 
-Identity: TypeAlias = tuple[int, object, object]
+TradeKey: TypeAlias = tuple[int, object, object]
 
-_NOTHING: Counter[Identity] = Counter()
+_NOTHING: Counter[TradeKey] = Counter()
 _NEVER = -1  # Older than any stamp.
-_LATE = 5
+_ECHO_WINDOW = 5
 _RANKS: tuple[GapStatus, ...] = ("filled", "partial", "unverified", "unfilled")
 
 
-def identity(trade: Trade[Any]) -> Identity:
+def trade_key(trade: Trade[Any]) -> TradeKey:
     """Give all that tells one trade of a symbol from another."""
     return trade.timestamp, _number(trade.price), _number(trade.size)
 
@@ -71,7 +71,7 @@ def _number(value: object) -> object:
     return number if number.is_finite() else value
 
 
-class Merged(Struct, Generic[N], frozen=True):
+class MergedTrades(Struct, Generic[N], frozen=True):
     """What an outage's hole can be filled with, and what may be said of it.
 
     Attributes:
@@ -99,14 +99,14 @@ class Merged(Struct, Generic[N], frozen=True):
         return self.waits_for is not None
 
 
-def merge(
+def merge_trades(
     *,
     tail: Sequence[Trade[N]],
     window: Sequence[Trade[N]] | None,
     live: Sequence[Trade[N]],
     acked_at: int | None,
     asked: int = 50,
-) -> Merged[N]:
+) -> MergedTrades[N]:
     """Find the trades of an outage of one symbol.
 
     In every verdict, and whatever is wrong with the input, nothing is told more often
@@ -123,15 +123,15 @@ def merge(
         asked: How many trades the server was asked for.
     """
     if not window:
-        return Merged("unfilled")
+        return MergedTrades("unfilled")
     if not tail or len(window) > asked:
-        return Merged("unverified")
-    sides = _Sides(tail, window, live, asked)
+        return MergedTrades("unverified")
+    sides = _Evidence(tail, window, live, asked)
     # Each cut is sound. The first decides a quiet topic at its first push; the second
     # copes with a server's clock that runs before or behind the stamps.
     cuts = [acked_at, live[0].timestamp if live else None]
     usable = [cut for cut in cuts if cut is not None and cut >= sides.last]
-    verdicts = [_judge(sides, cut) for cut in usable or [sides.last]]
+    verdicts = [_verdict_at_cut(sides, cut) for cut in usable or [sides.last]]
     return min(verdicts, key=lambda it: (_RANKS.index(it.status), not it.waiting))
 
 
@@ -147,23 +147,25 @@ class Echoes:
     __slots__ = ("_left", "_until")
 
     def __init__(self, recovered: Iterable[Trade[Any]]) -> None:
-        self._left = Counter(map(identity, recovered))
-        self._until = max((second for second, *_ in self._left), default=0) + _LATE
+        self._left = Counter(map(trade_key, recovered))
+        self._until = (
+            max((second for second, *_ in self._left), default=0) + _ECHO_WINDOW
+        )
 
     def __bool__(self) -> bool:
         return bool(self._left)
 
-    def take(self, push: Trade[Any]) -> bool:
+    def matches(self, push: Trade[Any]) -> bool:
         """Say whether this push was delivered already, as a recovered trade."""
         if push.timestamp > self._until:
             self._left.clear()
-        known = identity(push)
+        known = trade_key(push)
         echoed = self._left[known] > 0
         self._left -= Counter([known])  # Drops what falls to zero.
         return echoed
 
 
-class _Sides(Generic[N]):
+class _Evidence(Generic[N]):
     """What we heard and what the server lists, second by second.
 
     ``first`` and ``last`` are the seconds of the ends of the tail; we may have missed
@@ -210,14 +212,14 @@ class _Sides(Generic[N]):
         return self.whole or self.begins < self.last
 
     @property
-    def mixed(self) -> bool:
+    def may_predate(self) -> bool:
         """Whether some of the rest may be older than the subscription.
 
         If all of the tail is of one second, that second began before we listened.
         """
         return self.first == self.last in map(_second, self.rest)
 
-    def agree(self, cut: int) -> bool:
+    def consistent(self, cut: int) -> bool:
         """Whether nothing that can be seen speaks against C1 to C4."""
         known = self.ours.keys() | self.theirs.keys()
         return self.in_order and not any(self._differ(at, cut) for at in known)
@@ -234,7 +236,7 @@ class _Sides(Generic[N]):
             return True
         return bool(missing and extra) and not self.last <= at <= cut
 
-    def lacks(self, cut: int) -> Literal["push", "answer"] | None:
+    def missing_anchor(self, cut: int) -> Literal["push", "answer"] | None:
         """Say what is missing for the right anchor, if the sides agree.
 
         If both know trades after the cut and agree, they know a common one: in the
@@ -242,16 +244,16 @@ class _Sides(Generic[N]):
         """
         if self.ends <= cut:
             return "answer"
-        if self.newest <= cut or not self._in_step():
+        if self.newest <= cut or not self._same_order():
             return "push"
         return None
 
-    def _in_step(self) -> bool:
+    def _same_order(self) -> bool:
         # In the newest second the answer may be ahead of the pushes: by what comes
         # after them. What it lists *before* one of them should have been pushed before
         # it, unless the answer has an order of its own. The next second will tell.
-        ours = [identity(one) for one in self.live if one.timestamp == self.newest]
-        theirs = [identity(one) for one in self.listed if one.timestamp == self.newest]
+        ours = [trade_key(one) for one in self.live if one.timestamp == self.newest]
+        theirs = [trade_key(one) for one in self.listed if one.timestamp == self.newest]
         return all(a == b for a, b in zip(ours, theirs, strict=False))
 
     def recovered(self, cut: int, *, agreed: bool) -> tuple[Trade[N], ...]:
@@ -267,18 +269,18 @@ class _Sides(Generic[N]):
         return tuple(one for one in self.rest if since <= one.timestamp < until)
 
 
-def _judge(sides: _Sides[N], cut: int) -> Merged[N]:
-    agreed = sides.agree(cut)
+def _verdict_at_cut(sides: _Evidence[N], cut: int) -> MergedTrades[N]:
+    agreed = sides.consistent(cut)
     recovered = sides.recovered(cut, agreed=agreed)
     if not agreed:
-        return Merged("unverified", recovered)
-    possible = sides.reaches_back and not sides.mixed
-    lacking = sides.lacks(cut)
+        return MergedTrades("unverified", recovered)
+    possible = sides.reaches_back and not sides.may_predate
+    lacking = sides.missing_anchor(cut)
     if lacking:  # A later answer reaches back even less.
-        return Merged("unverified", recovered, lacking if possible else None)
+        return MergedTrades("unverified", recovered, lacking if possible else None)
     if not sides.reaches_back:
-        return Merged("partial", recovered)
-    return Merged("filled" if possible else "unverified", recovered)
+        return MergedTrades("partial", recovered)
+    return MergedTrades("filled" if possible else "unverified", recovered)
 
 
 def _second(trade: Trade[Any]) -> int:
@@ -294,18 +296,18 @@ def _in_order(trades: Sequence[Trade[Any]]) -> bool:
     return all(a.timestamp <= b.timestamp for a, b in pairwise(trades))
 
 
-def _by_second(trades: Iterable[Trade[Any]]) -> dict[int, Counter[Identity]]:
-    seconds: dict[int, Counter[Identity]] = {}
+def _by_second(trades: Iterable[Trade[Any]]) -> dict[int, Counter[TradeKey]]:
+    seconds: dict[int, Counter[TradeKey]] = {}
     for trade in trades:
-        seconds.setdefault(trade.timestamp, Counter())[identity(trade)] += 1
+        seconds.setdefault(trade.timestamp, Counter())[trade_key(trade)] += 1
     return seconds
 
 
 def _without(trades: Iterable[Trade[N]], told: Iterable[Trade[Any]]) -> list[Trade[N]]:
     # Leaves out the first copies.
-    left, kept = Counter(map(identity, told)), list[Trade[N]]()
+    left, kept = Counter(map(trade_key, told)), list[Trade[N]]()
     for trade in trades:
-        left[identity(trade)] -= 1
-        if left[identity(trade)] < 0:
+        left[trade_key(trade)] -= 1
+        if left[trade_key(trade)] < 0:
             kept.append(trade)
     return kept

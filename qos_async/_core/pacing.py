@@ -36,7 +36,7 @@ class Pacer:
         self._waiting = True
         self.free_at = now + self._patience
 
-    def answered(self, now: float) -> None:
+    def replied(self, now: float) -> None:
         """Record that the newest frame was answered at ``now``."""
         if self._waiting:
             self._waiting = False
@@ -47,7 +47,7 @@ class Pacer:
         self._waiting = False
         self._overdue += 1
 
-    def overheard(self, now: float) -> None:
+    def late_reply(self, now: float) -> None:
         """Record an answer that may belong to a frame whose patience had run out.
 
         If so that frame has reached the server only now.
@@ -56,7 +56,7 @@ class Pacer:
             self._overdue -= 1
             self.free_at = max(self.free_at, now + self._interval)
 
-    def link_lost(self, now: float) -> None:
+    def link_down(self, now: float) -> None:
         """Record that no answer can come any more."""
         self._overdue = 0
-        self.answered(now)
+        self.replied(now)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 
-__all__ = ["Patience"]
+__all__ = ["GracefulDeadline"]
 
 
-class Patience:
+class GracefulDeadline:
     """Gives the other side a second chance when we looked at the clock too late.
 
     After something blocked the event loop, deadlines have passed while the answer was
@@ -18,21 +18,21 @@ class Patience:
 
     __slots__ = ("_grace_until",)
 
-    LATE = 0.5
+    LATE_WAKE = 0.5
     GRACE = 1.0
 
     def __init__(self) -> None:
         self._grace_until = -math.inf
 
-    def ends_at(self, due: float) -> float:
+    def expires_at(self, deadline: float) -> float:
         """Tell when a deadline at ``due`` will really have passed."""
-        return max(due, self._grace_until)
+        return max(deadline, self._grace_until)
 
-    def is_over(self, due: float, now: float) -> bool:
+    def expired(self, deadline: float, now: float) -> bool:
         """Tell whether a deadline at ``due`` has passed; grant the grace if we are late."""
-        if now < self.ends_at(due):
+        if now < self.expires_at(deadline):
             return False
-        if now - due > self.LATE and self._grace_until < due:
+        if now - deadline > self.LATE_WAKE and self._grace_until < deadline:
             self._grace_until = now + self.GRACE
             return False
         return True

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 
-__all__ = ["Pulse", "ServerClock", "Waits"]
+__all__ = ["ConversationStats", "ServerClockEstimate", "WaitStats"]
 
 _DRIFT = 1e-4
 """Seconds a second by which two clocks may part; bad quartz is three times better."""
 
 
-class Waits:
+class WaitStats:
     """How long commands waited, from when they could have been sent until they were.
 
     Attributes:
@@ -20,21 +20,21 @@ class Waits:
         longest: What any of them waited at most, in seconds.
     """
 
-    __slots__ = ("count", "last", "longest", "total")
+    __slots__ = ("count", "last", "max", "total")
 
     def __init__(self) -> None:
         self.count = 0
-        self.total = self.last = self.longest = 0.0
+        self.total = self.last = self.max = 0.0
 
     def add(self, seconds: float) -> None:
         """Record that a command was sent, which had waited so long."""
         self.count += 1
         self.total += seconds
         self.last = seconds
-        self.longest = max(self.longest, seconds)
+        self.max = max(self.max, seconds)
 
 
-class ServerClock:
+class ServerClockEstimate:
     """Compares the server's clock with ours, though it tells whole seconds only.
 
     An answer that says 17, to a question put at ``a`` and answered at ``b`` by our
@@ -47,13 +47,13 @@ class ServerClock:
     __slots__ = ("_at", "_high", "_low")
 
     def __init__(self) -> None:
-        self.forget()
+        self.reset()
 
-    def forget(self) -> None:
+    def reset(self) -> None:
         """Know nothing: our own clock was set, or stood still."""
         self._low, self._high, self._at = -math.inf, math.inf, 0.0
 
-    def heard(self, second: int, asked_at: float, now: float) -> None:
+    def update(self, second: int, asked_at: float, now: float) -> None:
         """Take in that an answer, heard ``now``, told ``second``."""
         drift = (now - self._at) * _DRIFT
         low, high = second - now, second + 1 - asked_at
@@ -64,14 +64,14 @@ class ServerClock:
         self._at = now
 
     @property
-    def ahead(self) -> tuple[float, float] | None:
+    def offset(self) -> tuple[float, float] | None:
         """How far it is ahead of our time, and how wrong that may be, in seconds."""
         if math.isinf(self._low):
             return None
         return (self._low + self._high) / 2, (self._high - self._low) / 2
 
 
-class Pulse:
+class ConversationStats:
     """What is measured of one client's conversation.
 
     Attributes:
@@ -83,6 +83,6 @@ class Pulse:
     __slots__ = ("clock", "round_trip", "waits")
 
     def __init__(self) -> None:
-        self.waits = Waits()
-        self.clock = ServerClock()
+        self.waits = WaitStats()
+        self.clock = ServerClockEstimate()
         self.round_trip: float | None = None

@@ -30,29 +30,29 @@ class Quota:
     def __init__(self, *, requests: int, period: float) -> None:
         self._period = period
         self._free = requests
-        self._resting: deque[float] = deque()
+        self._cooling_down: deque[float] = deque()
 
     def ready_at(self, now: float) -> float:
         """Say when a slot can be taken: ``now``, later, or ``inf`` if all are in use.
 
         ``inf`` ends with the next call to ``rest`` or ``give_back``.
         """
-        while self._resting and self._resting[0] <= now:
-            self._resting.popleft()
+        while self._cooling_down and self._cooling_down[0] <= now:
+            self._cooling_down.popleft()
             self._free += 1
         if self._free:
             return now
-        return self._resting[0] if self._resting else math.inf
+        return self._cooling_down[0] if self._cooling_down else math.inf
 
-    def take(self, now: float) -> None:
+    def acquire(self, now: float) -> None:
         """Use a slot; ``ready_at(now)`` must have said ``now``."""
         assert self.ready_at(now) <= now, "no slot is free"
         self._free -= 1
 
-    def rest(self, now: float) -> None:
+    def release_after_period(self, now: float) -> None:
         """Return a slot whose request was answered, or given up, at ``now``."""
-        self._resting.append(now + self._period)
+        self._cooling_down.append(now + self._period)
 
-    def give_back(self) -> None:
+    def cancel(self) -> None:
         """Return a slot whose request never left."""
         self._free += 1

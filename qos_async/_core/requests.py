@@ -11,10 +11,10 @@ from msgspec.structs import replace
 
 from qos_async._core.wire import request_frame, symbols_in
 
-__all__ = ["Request", "Requests"]
+__all__ = ["QueuedRequest", "RequestQueue"]
 
 
-class Request(Struct, frozen=True):
+class QueuedRequest(Struct, frozen=True):
     """A question that somebody waits for, put or sent at ``since``.
 
     Attributes:
@@ -29,7 +29,7 @@ class Request(Struct, frozen=True):
     waited: float = 0.0
 
 
-class Requests:
+class RequestQueue:
     """The only queue of what is to be said: each entry has a caller waiting.
 
     A request is given up ``timeout`` seconds after it was sent. One that waits for its
@@ -39,9 +39,9 @@ class Requests:
 
     def __init__(self, timeout: float) -> None:
         self._timeout = timeout
-        self._unsent: dict[int, Request] = {}
-        self._sent: dict[int, Request] = {}
-        self._moved_at = -math.inf
+        self._unsent: dict[int, QueuedRequest] = {}
+        self._sent: dict[int, QueuedRequest] = {}
+        self._unblocked_at = -math.inf
 
     @property
     def has_work(self) -> bool:
@@ -49,9 +49,9 @@ class Requests:
         return bool(self._unsent)
 
     @property
-    def due(self) -> float:
+    def deadline(self) -> float:
         """When the next caller must be answered."""
-        return min((due for due, _ in self._dues()), default=math.inf)
+        return min((due for due, _ in self._deadlines()), default=math.inf)
 
     def add(
         self, reqid: int, operation: str, body: dict[str, Any], *, now: float
@@ -59,9 +59,9 @@ class Requests:
         """Queue a question."""
         frame = request_frame(operation, body, reqid=reqid)
         symbols = symbols_in(body)
-        self._unsent[reqid] = Request(reqid, operation, frame, now, symbols)
+        self._unsent[reqid] = QueuedRequest(reqid, operation, frame, now, symbols)
 
-    def next(self, now: float) -> Request | None:
+    def next(self, now: float) -> QueuedRequest | None:
         """Take the oldest unsent question, to be sent at ``now``."""
         if not self._unsent:
             return None
@@ -70,33 +70,33 @@ class Requests:
         self._sent[sent.reqid] = sent
         return sent
 
-    def turn_begins(self) -> None:
+    def block(self) -> None:
         """Record that a frame was sent, be it a request or not: the others wait."""
-        self._moved_at = math.inf
+        self._unblocked_at = math.inf
 
-    def turn_ends(self, free_at: float) -> None:
+    def unblock(self, at: float) -> None:
         """Record that its answer came, or will not come: the next turn is then."""
-        self._moved_at = free_at
+        self._unblocked_at = at
 
-    def finish(self, reqid: int) -> Request | None:
+    def remove(self, reqid: int) -> QueuedRequest | None:
         """Forget a question; None if nobody waits for its answer any more."""
         return self._unsent.pop(reqid, None) or self._sent.pop(reqid, None)
 
-    def overdue(self, now: float) -> list[Request]:
+    def take_expired(self, now: float) -> list[QueuedRequest]:
         """Take all whose time is up."""
-        late = [request for due, request in self._dues() if due <= now]
+        late = [request for due, request in self._deadlines() if due <= now]
         for request in late:
-            self.finish(request.reqid)
+            self.remove(request.reqid)
         return late
 
-    def orphans(self) -> list[Request]:
+    def take_sent(self) -> list[QueuedRequest]:
         """Take all that were sent: on a new link nobody will answer them."""
         sent = list(self._sent.values())
         self._sent.clear()
         return sent
 
-    def _dues(self) -> Iterator[tuple[float, Request]]:
+    def _deadlines(self) -> Iterator[tuple[float, QueuedRequest]]:
         for request in self._sent.values():
             yield request.since + self._timeout, request
         for request in self._unsent.values():
-            yield max(request.since, self._moved_at) + self._timeout, request
+            yield max(request.since, self._unblocked_at) + self._timeout, request

@@ -13,7 +13,7 @@ from qos_async.enums import Channel
 from qos_async.models import Depth, Kline, Snapshot, Tick, Trade
 from qos_async.symbols import canonical
 
-__all__ = ["Heard", "Route", "Routes"]
+__all__ = ["Route", "Router", "TopicActivity"]
 
 S = TypeVar("S", bound=Hashable)
 
@@ -39,22 +39,22 @@ class Route(Generic[S]):
             ``Routes.count`` counts on top of it.
     """
 
-    __slots__ = ("tail", "ticks", "watchers")
+    __slots__ = ("subscribers", "tail", "ticks")
 
     def __init__(self, tail: int = 0) -> None:
-        self.watchers: tuple[S, ...] = ()
+        self.subscribers: tuple[S, ...] = ()
         self.tail: deque[Any] = deque(maxlen=tail)
         self.ticks = 0
 
 
-class Heard(NamedTuple):
+class TopicActivity(NamedTuple):
     """What came of a topic: how many ticks, and when the last one (ns; or 0)."""
 
     ticks: int
     received_at: int
 
 
-class Routes(Generic[S]):
+class Router(Generic[S]):
     """From topics to those who watch them, by one look-up a push.
 
     Attributes:
@@ -65,98 +65,100 @@ class Routes(Generic[S]):
     """
 
     def __init__(self) -> None:
-        self.tables: dict[type[Any], dict[Hashable, Route[S]]] = {
+        self.by_symbol: dict[type[Any], dict[Hashable, Route[S]]] = {
             kind: {} for kind in _TYPES.values()
         }
-        self.keeps: dict[type[Any], dict[Hashable, Callable[[Any], None]]] = {
+        self.tail_append: dict[type[Any], dict[Hashable, Callable[[Any], None]]] = {
             kind: {} for kind in _TYPES.values()
         }
-        self.audiences: dict[type[Any], tuple[S, ...]] = {}
+        self.shared_subscribers: dict[type[Any], tuple[S, ...]] = {}
         # How many topics have the same watchers.
-        self._sharing: dict[type[Any], Counter[tuple[S, ...]]] = {
+        self._subscriber_sets: dict[type[Any], Counter[tuple[S, ...]]] = {
             kind: Counter() for kind in CHANNELS
         }
         self._counts_topics = False
-        self._nowhere: dict[type[Any], Route[S]] = {kind: Route() for kind in CHANNELS}
+        self._unrouted: dict[type[Any], Route[S]] = {kind: Route() for kind in CHANNELS}
         # The ticks of routes that are closed, and of all that were counted together.
-        self._gone = dict.fromkeys(CHANNELS, 0)
+        self._closed_counts = dict.fromkeys(CHANNELS, 0)
 
     def count(self, kind: type[Any], ticks: int) -> None:
         """Count pushes of one kind that had routes, and were not counted there."""
-        self._gone[kind] += ticks
+        self._closed_counts[kind] += ticks
 
-    def heard(self, topic: Topic) -> Heard:
+    def activity(self, topic: Topic) -> TopicActivity:
         """Tell what came of a topic; counted since this was asked for the first time."""
         self._counts_topics = True
-        self.audiences.clear()
+        self.shared_subscribers.clear()
         route = self.of(topic)
-        return Heard(route.ticks, route.tail[-1].received_at if route.tail else 0)
+        return TopicActivity(
+            route.ticks, route.tail[-1].received_at if route.tail else 0
+        )
 
     def find(self, push: Any) -> Route[S]:
         """Tell where ``push`` goes; a route without watchers if nowhere."""
         kind: Any = push.__class__
         key = push.symbol if kind is not Kline else (push.symbol, push.interval)
-        found = self.tables[kind].get(key)
+        found = self.by_symbol[kind].get(key)
         return self._find_canonical(push) if found is None else found
 
     def of(self, topic: Topic) -> Route[S]:
         """Tell where the pushes of ``topic`` go."""
         found = self._table(topic).get(_key(topic))
-        return self._nowhere[_TYPES[topic.channel]] if found is None else found
+        return self._unrouted[_TYPES[topic.channel]] if found is None else found
 
     def ticks(self) -> dict[str, int]:
         """Count the pushes that came on each channel, by its name."""
         return {
-            channel.value: self._gone[kind]
-            + self._nowhere[kind].ticks
-            + sum(route.ticks for route in self.tables[kind].values())
+            channel.value: self._closed_counts[kind]
+            + self._unrouted[kind].ticks
+            + sum(route.ticks for route in self.by_symbol[kind].values())
             for kind, channel in CHANNELS.items()
         }
 
     def unrouted(self) -> int:
         """Count the pushes that came for topics that nobody watched."""
-        return sum(route.ticks for route in self._nowhere.values())
+        return sum(route.ticks for route in self._unrouted.values())
 
-    def add(self, topic: Topic, watcher: S) -> None:
+    def add(self, topic: Topic, subscriber: S) -> None:
         """Let ``watcher`` have the pushes of ``topic``."""
         table, key = self._table(topic), _key(topic)
         route = table.get(key)
         if route is None:
             route = table[key] = Route(_TAILS.get(topic.channel, 1))
-            self.keeps[_TYPES[topic.channel]][key] = route.tail.append
-        self._let_watch(topic, route, (*route.watchers, watcher))
+            self.tail_append[_TYPES[topic.channel]][key] = route.tail.append
+        self._set_subscribers(topic, route, (*route.subscribers, subscriber))
 
-    def remove(self, topic: Topic, watcher: S) -> None:
+    def remove(self, topic: Topic, subscriber: S) -> None:
         """Take ``topic`` away from ``watcher``."""
         table, key = self._table(topic), _key(topic)
         route = table.get(key)
         if route is None:
             return
-        others = tuple(other for other in route.watchers if other is not watcher)
-        self._let_watch(topic, route, others)
+        others = tuple(other for other in route.subscribers if other is not subscriber)
+        self._set_subscribers(topic, route, others)
         if not others:
-            del table[key], self.keeps[_TYPES[topic.channel]][key]
-            self._gone[_TYPES[topic.channel]] += route.ticks
+            del table[key], self.tail_append[_TYPES[topic.channel]][key]
+            self._closed_counts[_TYPES[topic.channel]] += route.ticks
 
-    def _let_watch(
-        self, topic: Topic, route: Route[S], watchers: tuple[S, ...]
+    def _set_subscribers(
+        self, topic: Topic, route: Route[S], subscribers: tuple[S, ...]
     ) -> None:
         kind = _TYPES[topic.channel]
-        sharing = self._sharing[kind]
-        if route.watchers:
-            sharing[route.watchers] -= 1
-            if not sharing[route.watchers]:
-                del sharing[route.watchers]
-        if watchers:
-            sharing[watchers] += 1
-        route.watchers = watchers
+        sharing = self._subscriber_sets[kind]
+        if route.subscribers:
+            sharing[route.subscribers] -= 1
+            if not sharing[route.subscribers]:
+                del sharing[route.subscribers]
+        if subscribers:
+            sharing[subscribers] += 1
+        route.subscribers = subscribers
         if len(sharing) == 1 and kind is not Kline and not self._counts_topics:
-            [self.audiences[kind]] = sharing
+            [self.shared_subscribers[kind]] = sharing
         else:
-            self.audiences.pop(kind, None)
+            self.shared_subscribers.pop(kind, None)
 
     def _table(self, topic: Topic) -> dict[Hashable, Route[S]]:
-        return self.tables[_TYPES[topic.channel]]
+        return self.by_symbol[_TYPES[topic.channel]]
 
     def _find_canonical(self, push: Any) -> Route[S]:
         # The server answers HK:00700 with HK:700; should a push not, mend it here.
@@ -165,7 +167,7 @@ class Routes(Generic[S]):
         except ValueError:
             symbol = push.symbol
         if symbol == push.symbol:
-            return self._nowhere[push.__class__]
+            return self._unrouted[push.__class__]
         force_setattr(push, "symbol", symbol)
         return self.find(push)
 

@@ -7,10 +7,10 @@ from msgspec import Struct
 from qos_async._core.registry import Change
 from qos_async._core.wire import OPERATIONS, Reply
 
-__all__ = ["Sent"]
+__all__ = ["PendingCommand"]
 
 
-class Sent(Struct, frozen=True):
+class PendingCommand(Struct, frozen=True):
     """The newest frame that left.
 
     Attributes:
@@ -22,12 +22,12 @@ class Sent(Struct, frozen=True):
     """
 
     type: str
-    due: float
+    deadline: float
     reqid: int | None = None
     change: Change | None = None
     symbols: tuple[str, ...] = ()
 
-    def answered_by(self, reply: Reply) -> bool:
+    def matches(self, reply: Reply) -> bool:
         """Whether ``reply`` is the answer.
 
         Whether errors carry ``type`` and ``reqid`` is unknown: what is there must fit.

@@ -11,33 +11,33 @@ import msgspec
 
 from qos_async._core.counters import Counters
 from qos_async._core.events import (
+    AckTimedOut,
     Confirmed,
-    Declined,
     Event,
-    Expelled,
     Failed,
-    Healed,
-    Lost,
+    KeyRejected,
+    LinkTimedOut,
     Outcome,
-    Remarked,
+    Recovered,
     Replied,
     Resumed,
-    Unconfirmed,
+    ServerError,
+    SubscriptionRejected,
     Unreadable,
-    in_parts,
+    split_confirmed,
 )
 from qos_async._core.gaps import Outage
-from qos_async._core.interruptions import Interruptions
+from qos_async._core.interruptions import OutageTracker
 from qos_async._core.liveness import Liveness
-from qos_async._core.patience import Patience
+from qos_async._core.patience import GracefulDeadline
 from qos_async._core.recovery import Recovery
 from qos_async._core.registry import Change, Registry
-from qos_async._core.requests import Requests
-from qos_async._core.sent import Sent
-from qos_async._core.speaker import Speaker
-from qos_async._core.text import excerpt, refusal
+from qos_async._core.requests import RequestQueue
+from qos_async._core.sent import PendingCommand
+from qos_async._core.speaker import CommandScheduler
+from qos_async._core.text import error_from_message, excerpt
 from qos_async._core.topics import Push, Topic
-from qos_async._core.wire import Frames, Reply, Unknown, whose
+from qos_async._core.wire import FrameDecoder, Reply, Unknown, topics_possibly_in
 from qos_async.config import Limits, Timing
 from qos_async.errors import (
     AuthenticationError,
@@ -48,10 +48,10 @@ from qos_async.errors import (
 )
 from qos_async.models import N
 
-__all__ = ["Session"]
+__all__ = ["StreamProtocol"]
 
 
-class Session(Generic[N]):
+class StreamProtocol(Generic[N]):
     """The core of the stream, without I/O. Time is an argument, in seconds.
 
     After any call that takes ``now``, the shell sends the frame that :meth:`poll`
@@ -79,79 +79,79 @@ class Session(Generic[N]):
     ) -> None:
         self.stats = stats
         self.registry = Registry()
-        self._interruptions = Interruptions(self.registry)
-        self.outages = self._interruptions.outages
+        self._outage_tracker = OutageTracker(self.registry)
+        self.outages = self._outage_tracker.outages
         self.recovery = recovery
-        self.proven = False
+        self.is_verified = False
         self._timing = timing
         self._redact = redact
-        self._frames = Frames(numbers)
-        self._fast = self._frames.push
-        self._requests = Requests(timing.request_timeout)
-        self._speaker = Speaker(
+        self._frames = FrameDecoder(numbers)
+        self._decode_push = self._frames.push
+        self._requests = RequestQueue(timing.request_timeout)
+        self._scheduler = CommandScheduler(
             self.registry, self._requests, limits=limits, timing=timing
         )
-        self.pulse = self._speaker.pulse
+        self.conversation = self._scheduler.stats
         self._liveness: Liveness | None = None
-        self._silence = timing.silence
+        self._silence_timeout = timing.silence
         self._resumed: set[Topic] = set()
-        self._untold: deque[Confirmed] = deque()
-        self._patience = Patience()
-        self._hold_patience = Patience()
+        self._unemitted: deque[Confirmed] = deque()
+        self._timeouts = GracefulDeadline()
+        self._hold_deadline = GracefulDeadline()
 
     # What users want
 
-    def ask(self, operation: str, body: dict[str, Any], now: float) -> int:
+    def request(self, operation: str, body: dict[str, Any], now: float) -> int:
         """Queue a one-off request and return its id.
 
         It is answered or failed within ``request_timeout``; see ``Requests``.
         """
-        reqid = self._speaker.new_reqid()
+        reqid = self._scheduler.new_reqid()
         self._requests.add(reqid, operation, body, now=now)
         return reqid
 
     def cancel(self, reqid: int) -> None:
         """Forget a request that nobody waits for any more."""
-        self._requests.finish(reqid)
+        self._requests.remove(reqid)
 
-    def abandon(self, topics: Iterable[Topic]) -> None:
+    def remove(self, topics: Iterable[Topic]) -> None:
         """Forget the outages of topics that nobody watches any more."""
         gone = frozenset(topics)
-        self._interruptions.forget(gone)
+        self._outage_tracker.remove(gone)
         if self.recovery is not None:
-            for reqid in self.recovery.drop(gone):
+            for reqid in self.recovery.remove(gone):
                 self.cancel(reqid)
 
-    def ticked(self, topic: Topic) -> None:
+    def note_early_tick(self, topic: Topic) -> None:
         """Record that a topic ticks before its subscription was confirmed.
 
         It is live then: if the link is lost now, that is an outage.
         """
-        self._interruptions.ticked(topic)
+        self._outage_tracker.note_early_tick(topic)
 
     # The link: the shell reports, the core reacts
 
     def link_up(self, now: float) -> None:
         """Record a fresh link: the server knows nothing yet."""
-        self.registry.forget()
-        self.proven = False
+        self.registry.link_down()
+        self.is_verified = False
         self._liveness = Liveness(
-            every=self._timing.heartbeat, patience=self._timing.silence, now=now
+            interval=self._timing.heartbeat, timeout=self._timing.silence, now=now
         )
 
     def link_down(self, reason: str, now: float) -> list[Failed]:
         """Record that the link is gone; what was asked on it will not be answered."""
         if self._liveness is not None:
-            outage = Outage(self._liveness.heard_at, reason)
-            self._interruptions.link_lost(outage)
+            outage = Outage(self._liveness.last_received_at, reason)
+            self._outage_tracker.link_down(outage)
         if self.recovery is not None:
-            for reqid in self.recovery.link_lost():
+            for reqid in self.recovery.link_down():
                 self.cancel(reqid)
         self._resumed.clear()
         self._liveness = None
-        self._speaker.link_lost(now)
-        self.registry.forget()
-        orphans = self._requests.orphans()
+        self._scheduler.link_down(now)
+        self.registry.link_down()
+        orphans = self._requests.take_sent()
         return [
             Failed(
                 request.reqid,
@@ -162,34 +162,36 @@ class Session(Generic[N]):
             for request in orphans
         ]
 
-    def last_words(self) -> list[Confirmed]:
+    def flush_confirmed(self) -> list[Confirmed]:
         """Tell the rest of what was confirmed, before the link is gone."""
-        rest = list(self._untold)
-        self._untold.clear()
+        rest = list(self._unemitted)
+        self._unemitted.clear()
         return rest
 
-    def slept(self, seconds: float, now: float) -> None:
+    def suspended(self, seconds: float, now: float) -> None:
         """Record that the machine was suspended, in which time its clock stood still."""
-        self._interruptions.slept(seconds)
+        self._outage_tracker.suspended(seconds)
         if self.recovery is not None:
-            self.recovery.slept(seconds)
+            self.recovery.suspended(seconds)
         if self._liveness is not None:
-            self._liveness.beat_at = -math.inf  # Is anybody still there?
-            self.pulse.clock.forget()
-            since = self._liveness.heard_at - seconds
-            self._doubt(Outage(since, f"the machine slept for {seconds:.0f} s"), now)
+            self._liveness.heartbeat_at = -math.inf  # Is anybody still there?
+            self.conversation.clock.reset()
+            since = self._liveness.last_received_at - seconds
+            self._open_gap_while_live(
+                Outage(since, f"the machine slept for {seconds:.0f} s"), now
+            )
 
-    def _doubt(
+    def _open_gap_while_live(
         self,
         outage: Outage,
         now: float,
         among: Callable[[Topic], bool] = lambda _: True,
     ) -> None:
         """Open an outage of topics that may have missed something on this link."""
-        topics = self._interruptions.doubted(outage, among=among)
+        topics = self._outage_tracker.mark_suspect(outage, among=among)
         self._resumed |= topics
         if self.recovery is not None:
-            self.recovery.doubt(topics)
+            self.recovery.mark_suspect(topics)
 
     # Frames in
 
@@ -199,36 +201,38 @@ class Session(Generic[N]):
         Nothing is done if one is not, or cannot be read: then ``receive`` each.
         """
         try:
-            pushes = list(map(self._fast, frames))
+            pushes = list(map(self._decode_push, frames))
         except (msgspec.MsgspecError, RecursionError, ValueError):
             return []
-        self._hear(now)
+        self._mark_received(now)
         return pushes
 
     def receive(self, data: bytes, now: float) -> Event[N] | None:
         """Turn one inbound frame into at most one event."""
-        self._hear(now)
+        self._mark_received(now)
         try:
-            return self._fast(data)
+            return self._decode_push(data)
         except (msgspec.MsgspecError, RecursionError, ValueError):
             return self._read(data, now)
 
-    def _hear(self, now: float) -> None:
+    def _mark_received(self, now: float) -> None:
         live = self._liveness
         assert live is not None, "receive() without a link"
-        if now - live.heard_at > self._silence:
+        if now - live.last_received_at > self._silence_timeout:
             # Silence alone would have ended the link: nobody was there to end it.
-            lull = now - live.heard_at
+            lull = now - live.last_received_at
             reason = f"nothing was read for {lull:.0f} s: the event loop stood still"
-            self._doubt(Outage(live.heard_at, reason), now)
-        live.heard_at = now
+            self._open_gap_while_live(Outage(live.last_received_at, reason), now)
+        live.last_received_at = now
 
     def _read(self, data: bytes, now: float) -> Event[N] | None:
         try:
             message = self._frames.read(data)
         except DecodeError as exc:
             self.stats.unreadable += 1
-            self._doubt(Outage(now, "a frame could not be read"), now, whose(data))
+            self._open_gap_while_live(
+                Outage(now, "a frame could not be read"), now, topics_possibly_in(data)
+            )
             shown = excerpt(data, self._redact)
             return Unreadable(f"{self._redact(str(exc))}: {shown}")
         if isinstance(message, Reply):
@@ -240,81 +244,87 @@ class Session(Generic[N]):
 
     def _on_reply(self, reply: Reply, now: float) -> Outcome | None:
         self.stats.answers += 1
-        sent = self._speaker.match(reply, now)
+        sent = self._scheduler.match_reply(reply, now)
         if sent is None:
-            return self._on_foreign(reply)
+            return self._on_unmatched(reply)
         if not reply.ok:
-            error = self._refusal(reply, sent.type, sent.symbols)
+            error = self._error_from(reply, sent.type, sent.symbols)
             if isinstance(error, AuthenticationError):
-                return Expelled(error)
-        self.proven = True
+                return KeyRejected(error)
+        self.is_verified = True
         if sent.change is not None:
             return self._on_ack(sent.change, reply, now)
-        return self._on_answer(sent, reply)
+        return self._on_request_reply(sent, reply)
 
-    def _on_foreign(self, reply: Reply) -> Outcome | None:
+    def _on_unmatched(self, reply: Reply) -> Outcome | None:
         self.stats.unmatched += 1
         if not reply.ok:
-            error = self._refusal(reply)
+            error = self._error_from(reply)
             if isinstance(error, AuthenticationError):
-                return Expelled(error)
-            return Remarked(str(error))
+                return KeyRejected(error)
+            return ServerError(str(error))
         return None
 
-    def _refusal(
+    def _error_from(
         self, reply: Reply, operation: str = "", asked: tuple[str, ...] = ()
     ) -> QosError:
-        return refusal(self._redact(reply.msg), operation=operation, asked=asked)
+        return error_from_message(
+            self._redact(reply.msg), operation=operation, requested=asked
+        )
 
     def _on_ack(self, change: Change, reply: Reply, now: float) -> Outcome | None:
         if reply.ok:
             self.registry.confirm(change)
             if change.add:
-                self._interruptions.confirmed(change.topics)
-                parts = in_parts(Confirmed(change.topics, reply.time))
+                self._outage_tracker.confirmed(change.topics)
+                parts = split_confirmed(Confirmed(change.topics, reply.time))
                 if len(parts) == 1:
                     return parts[0]
-                self._untold += parts
+                self._unemitted += parts
                 return None
-            self._interruptions.removed(change, Outage(now, "subscribed again"))
+            self._outage_tracker.removed_while_wanted(
+                change, Outage(now, "subscribed again")
+            )
             return None
-        if self._interruptions.pardons(change):
+        if self._outage_tracker.should_retry_rejection(change):
             self.registry.expire(change)
             return None
-        final = self.registry.refuse(change)
+        final = self.registry.reject(change)
         if final:
-            self.abandon(change.topics)
+            self.remove(change.topics)
         message = self._redact(reply.msg)
-        return Declined(change.topics, message) if final else None
+        return SubscriptionRejected(change.topics, message) if final else None
 
-    def _on_answer(self, sent: Sent, reply: Reply) -> Outcome | None:
-        request = None if sent.reqid is None else self._requests.finish(sent.reqid)
+    def _on_request_reply(self, sent: PendingCommand, reply: Reply) -> Outcome | None:
+        request = None if sent.reqid is None else self._requests.remove(sent.reqid)
         if sent.reqid is None and not reply.ok:
-            return Remarked(str(self._refusal(reply, sent.type)))
+            return ServerError(str(self._error_from(reply, sent.type)))
         if request is None:
             return None  # A heartbeat, or a caller that has given up.
-        if self._is_ours(request.reqid):
-            return self._healed(request.reqid, bytes(reply.data) if reply.ok else None)
+        if self._is_recovery_request(request.reqid):
+            return self._on_recovery_reply(
+                request.reqid, bytes(reply.data) if reply.ok else None
+            )
         if reply.ok:
             return Replied(request.reqid, reply.data)
-        error = self._refusal(reply, request.operation, request.symbols)
+        error = self._error_from(reply, request.operation, request.symbols)
         return Failed(request.reqid, error)
 
     # Time
 
     def tick(self, now: float) -> list[Outcome]:
         """Give up whatever has passed its deadline."""
-        confirmed = [self._untold.popleft()] if self._untold else []
-        healed = [*confirmed, *self._resume(), *self._decide(now)]
-        if not self._patience.is_over(self._due(), now):
+        confirmed = [self._unemitted.popleft()] if self._unemitted else []
+        healed = [*confirmed, *self._resume(), *self._settle_due_cases(now)]
+        if not self._timeouts.expired(self._deadline(), now):
             return healed
         live = self._liveness
-        if live is not None and live.dead_at <= now:
+        if live is not None and live.timeout_at <= now:
             return [
                 *healed,
-                Lost(f"nothing was received for {self._timing.silence:g} s"),
+                LinkTimedOut(f"nothing was received for {self._timing.silence:g} s"),
             ]
-        return [*healed, *self._expire_requests(now), *self._expire_sent(now)]
+        return [*healed, *self._expire_requests(now), *self._expire_pending(now)]
 
     def _resume(self) -> list[Outcome]:
         topics = frozenset(self._resumed)
@@ -323,91 +333,95 @@ class Session(Generic[N]):
 
     def _expire_requests(self, now: float) -> Iterator[Outcome]:
         state = "no answer" if self._liveness is not None else "no link"
-        for request in self._requests.overdue(now):
-            if not self._is_ours(request.reqid):
+        for request in self._requests.take_expired(now):
+            if not self._is_recovery_request(request.reqid):
                 text = f"{state} within {self._timing.request_timeout:g} s"
                 error = RequestTimeoutError(f"{request.operation}: {text}")
                 yield Failed(request.reqid, error)
-            elif (healed := self._healed(request.reqid, None)) is not None:
+            elif (healed := self._on_recovery_reply(request.reqid, None)) is not None:
                 yield healed
 
-    def _expire_sent(self, now: float) -> list[Outcome]:
-        sent = self._speaker.expire(now)
+    def _expire_pending(self, now: float) -> list[Outcome]:
+        sent = self._scheduler.expire_pending(now)
         if sent is None or sent.change is None:
             return []
         self.registry.expire(sent.change)
-        return [Unconfirmed(sent.change.topics)] if sent.change.add else []
+        return [AckTimedOut(sent.change.topics)] if sent.change.add else []
 
     def wake_at(self) -> float:
         """Tell when :meth:`tick` or :meth:`poll` will next have work."""
-        if self._untold:
+        if self._unemitted:
             return -math.inf
         live = self._liveness
-        speak_at = math.inf if live is None else self._speaker.speak_at(live)
-        return min(self._patience.ends_at(self._due()), speak_at, self._heal_at())
+        speak_at = math.inf if live is None else self._scheduler.next_send_at(live)
+        return min(
+            self._timeouts.expires_at(self._deadline()),
+            speak_at,
+            self._recovery_due_at(),
+        )
 
-    def _due(self) -> float:
+    def _deadline(self) -> float:
         live = self._liveness
         return min(
-            self._requests.due,
-            self._speaker.due,
-            math.inf if live is None else live.dead_at,
+            self._requests.deadline,
+            self._scheduler.deadline,
+            math.inf if live is None else live.timeout_at,
         )
 
     # Recovery
 
     @property
-    def _is_restored(self) -> bool:
+    def _is_resubscribed(self) -> bool:
         return self._liveness is not None and self.registry.settled
 
-    def _is_ours(self, reqid: int) -> bool:
-        return self.recovery is not None and self.recovery.is_ours(reqid)
+    def _is_recovery_request(self, reqid: int) -> bool:
+        return self.recovery is not None and self.recovery.owns(reqid)
 
-    def _healed(self, reqid: int, data: bytes | None) -> Healed | None:
+    def _on_recovery_reply(self, reqid: int, data: bytes | None) -> Recovered | None:
         assert self.recovery is not None, "see _is_ours"
-        healings = self.recovery.answered(reqid, data)
-        return Healed(tuple(healings)) if healings else None
+        healings = self.recovery.on_reply(reqid, data)
+        return Recovered(tuple(healings)) if healings else None
 
-    def _decide(self, now: float) -> list[Outcome]:
+    def _settle_due_cases(self, now: float) -> list[Outcome]:
         recovery = self.recovery
-        if recovery is None or not self._hold_patience.is_over(recovery.due, now):
+        if recovery is None or not self._hold_deadline.expired(recovery.deadline, now):
             return []
         healings = recovery.tick(now)
-        return [Healed(tuple(healings))] if healings else []
+        return [Recovered(tuple(healings))] if healings else []
 
-    def _heal_at(self) -> float:
+    def _recovery_due_at(self) -> float:
         if self.recovery is None:
             return math.inf
-        ask_at = self.recovery.ask_at() if self._is_restored else math.inf
-        return min(self._hold_patience.ends_at(self.recovery.due), ask_at)
+        ask_at = self.recovery.next_request_at() if self._is_resubscribed else math.inf
+        return min(self._hold_deadline.expires_at(self.recovery.deadline), ask_at)
 
     def _recover(self, now: float) -> None:
         """Ask for what was missed, once all subscriptions are restored."""
-        if self.recovery is not None and self._is_restored:
-            self.recovery.settled(now)
-            for question in self.recovery.questions(now):
+        if self.recovery is not None and self._is_resubscribed:
+            self.recovery.all_resubscribed(now)
+            for question in self.recovery.requests(now):
                 query = question.query
-                reqid = self.ask(query.operation, query.body, now)
-                self.recovery.asked(reqid, question)
+                reqid = self.request(query.operation, query.body, now)
+                self.recovery.sent(reqid, question)
 
     # Frames out
 
     def poll(self, now: float) -> bytes | None:
         """Take the one frame that may leave at ``now``; see ``Speaker``."""
-        if self._untold:
+        if self._unemitted:
             return None
         self._recover(now)
         live = self._liveness
-        frame = None if live is None else self._speaker.poll(live, now)
+        frame = None if live is None else self._scheduler.poll(live, now)
         if frame is not None:
             self.stats.frames_sent += 1
             self.stats.bytes_sent += len(frame)
         return frame
 
-    def greet(self) -> None:
+    def request_heartbeat(self) -> None:
         """Make a heartbeat due at once if nothing else is said or to be said.
 
         A link is proven by an answer, so something must be said on it.
         """
-        if self._liveness is not None and self._speaker.is_idle:
-            self._liveness.beat_at = -math.inf
+        if self._liveness is not None and self._scheduler.is_idle:
+            self._liveness.heartbeat_at = -math.inf

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 
 from qos_async.errors import AuthenticationError, LimitError, QosError, RejectedError
 
-__all__ = ["excerpt", "printable", "refusal"]
+__all__ = ["error_from_message", "excerpt", "printable"]
 
 _LENGTH = 200
 _LOOKED_AT = 16_384
@@ -55,12 +55,12 @@ def excerpt(data: bytes, redact: Callable[[str], str]) -> str:
     return printable(text[:-_LONGEST_KEY]).removesuffix("…") + "…"
 
 
-def refusal(
+def error_from_message(
     message: str,
     *,
     operation: str = "",
     symbols: tuple[str, ...] = (),
-    asked: Iterable[str] = (),
+    requested: Iterable[str] = (),
 ) -> QosError:
     """Turn the server's words into the error that says what can be done about it.
 
@@ -71,7 +71,7 @@ def refusal(
         asked: What it was about. A symbol may be called KEY.
     """
     message = printable(message) or "refused without a reason"
-    if _ABOUT_THE_KEY.search(_without(message, (*asked, *symbols))):
+    if _ABOUT_THE_KEY.search(_without(message, (*requested, *symbols))):
         return AuthenticationError(
             f"the server refused the API key: {message} "
             "(see QOS_API_KEY, or the key argument of Client)"

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 
-__all__ = ["Bell"]
+__all__ = ["Notifier"]
 
 
-class Bell:
+class Notifier:
     """Wakes everybody who waits at the moment it rings, and nobody later.
 
     Cheaper than an ``asyncio.Event`` where it rings far more often than anybody
@@ -19,7 +19,7 @@ class Bell:
     def __init__(self) -> None:
         self._waiting: list[asyncio.Future[None]] = []
 
-    def ring(self) -> None:
+    def notify_all(self) -> None:
         """Wake all who wait."""
         if self._waiting:
             waiting, self._waiting = self._waiting, []

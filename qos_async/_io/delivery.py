@@ -8,23 +8,25 @@ from typing import Any
 
 from msgspec.structs import force_setattr
 
-from qos_async._core.cases import Healing
+from qos_async._core.cases import RecoveryResult
 from qos_async._core.gaps import Gap
-from qos_async._core.routes import Route, Routes
-from qos_async._core.session import Session
+from qos_async._core.routes import Route, Router
+from qos_async._core.session import StreamProtocol
 from qos_async._core.topics import Push, Topic, topic_of
-from qos_async._io.inbox import Inbox
-from qos_async._io.slumber import Slumber
-from qos_async._io.wall import CALENDAR, Wall
+from qos_async._io.inbox import SubscriptionQueue
+from qos_async._io.slumber import SuspendDetector
+from qos_async._io.wall import SYSTEM_CLOCK, WallClock
 from qos_async.enums import Channel
 from qos_async.errors import LaggedError
 
-__all__ = ["Delivery"]
+__all__ = ["Dispatcher"]
 
-_LOOK = 5_000_000_000  # Nanoseconds between two looks at how long the machine slept.
+_SUSPEND_CHECK_INTERVAL = (
+    5_000_000_000  # Nanoseconds between two looks at how long the machine slept.
+)
 
 
-class Delivery:
+class Dispatcher:
     """Hands ticks to those who watch their topic.
 
     After an outage it hands them to the session's recovery first, which holds them back
@@ -41,53 +43,56 @@ class Delivery:
 
     def __init__(
         self,
-        session: Session[Any],
-        routes: Routes[Inbox],
+        protocol: StreamProtocol[Any],
+        router: Router[SubscriptionQueue],
         *,
         silence: float,
-        close: Callable[[Inbox], None],
-        ring: Callable[[], None],
-        wall: Wall = CALENDAR,
+        close: Callable[[SubscriptionQueue], None],
+        notify: Callable[[], None],
+        clock: WallClock = SYSTEM_CLOCK,
     ) -> None:
-        self._session = session
-        self._routes = routes
-        self._slumber = Slumber()
+        self._protocol = protocol
+        self._router = router
+        self._suspend_detector = SuspendDetector()
         self._silence = silence
-        self._look_at = 0
+        self._next_check_at = 0
         self._close = close
-        self._ring = ring
-        self._wall = wall
-        self._now = wall.now
-        self._stats = session.stats
-        self._recovery = recovery = session.recovery
+        self._notify = notify
+        self._clock = clock
+        self._now = clock.now
+        self._stats = protocol.stats
+        self._recovery = recovery = protocol.recovery
         # Looked at for each tick; all three are empty as long as all is well.
-        self._outages = session.outages.open
-        self._dirty = session.registry.dirty
+        self._outages = protocol.outages.open
+        self._dirty = protocol.registry.dirty
         self._echoes: dict[Topic, Any] = {} if recovery is None else recovery.echoes
 
     def on_pushes(self, pushes: Sequence[Push[Any]]) -> None:
         """Hand ticks that came together to everyone who watches their topics."""
         now = self._now()
-        if now > self._look_at:
-            self.on_time()
+        if now > self._next_check_at:
+            self.check_suspend()
         if self._outages or self._dirty or self._echoes:
             for push in pushes:
                 _stamp(push, now)
-                self._take_care(push)
+                self._dispatch_one(push)
             return
         kinds = {*map(type, pushes)}
-        audience = self._routes.audiences.get(kinds.pop())
+        audience = self._router.shared_subscribers.get(kinds.pop())
         if audience is None or kinds:
-            self._hand_on(pushes, now)
+            self._dispatch_batch(pushes, now)
         else:
-            self._hand_all(pushes, now, audience)
+            self._dispatch_shared(pushes, now, audience)
 
-    def _hand_all(
-        self, pushes: Sequence[Push[Any]], now: int, audience: tuple[Inbox, ...]
+    def _dispatch_shared(
+        self,
+        pushes: Sequence[Push[Any]],
+        now: int,
+        audience: tuple[SubscriptionQueue, ...],
     ) -> None:
         """Hand pushes of one kind to those who watch all of it, in half the time."""
-        routes, kind = self._routes, type(pushes[0])
-        keep = routes.keeps[kind]
+        routes, kind = self._router, type(pushes[0])
+        keep = routes.tail_append[kind]
         strays = set[int]()
         for push in pushes:
             force_setattr(push, "received_at", now)
@@ -97,7 +102,7 @@ class Delivery:
                 keep[push.symbol](push)
             except KeyError:
                 route = routes.find(push)
-                if route.watchers:
+                if route.subscribers:
                     route.tail.append(push)
                 else:
                     route.ticks += 1
@@ -106,13 +111,13 @@ class Delivery:
             pushes = [push for push in pushes if id(push) not in strays]
         routes.count(kind, len(pushes))
         for inbox in audience:
-            self._deliver(inbox, pushes)
+            self._put_all(inbox, pushes)
 
-    def _hand_on(self, pushes: Sequence[Push[Any]], now: int) -> None:
+    def _dispatch_batch(self, pushes: Sequence[Push[Any]], now: int) -> None:
         # As long as all is well nothing can happen in between: so a reader gets what is
         # for it at once, which takes half the time.
-        routes, find = self._routes.tables, self._routes.find
-        shares: list[Inbox] = []
+        routes, find = self._router.by_symbol, self._router.find
+        shares: list[SubscriptionQueue] = []
         for push in pushes:
             force_setattr(push, "received_at", now)
             if push.recovered:
@@ -120,42 +125,42 @@ class Delivery:
             route = routes[push.__class__].get(push.symbol) or find(push)
             route.ticks += 1
             route.tail.append(push)
-            for inbox in route.watchers:
-                share = inbox.share
+            for inbox in route.subscribers:
+                share = inbox.batch
                 if not share:
                     shares.append(inbox)
                 share.append(push)
         for inbox in shares:
-            share, inbox.share = inbox.share, []
-            self._deliver(inbox, share)
+            share, inbox.batch = inbox.batch, []
+            self._put_all(inbox, share)
 
-    def _deliver(self, inbox: Inbox, pushes: Sequence[Push[Any]]) -> None:
+    def _put_all(self, inbox: SubscriptionQueue, pushes: Sequence[Push[Any]]) -> None:
         try:
-            inbox.deliver_all(pushes)
+            inbox.put_all(pushes)
         except LaggedError as exc:
             inbox.end(exc)
             self._close(inbox)
 
-    def _take_care(self, push: Push[Any]) -> None:
-        route = self._routes.find(push)
+    def _dispatch_one(self, push: Push[Any]) -> None:
+        route = self._router.find(push)
         route.ticks += 1
-        if not route.watchers:
+        if not route.subscribers:
             return
         unusual = self._outages or self._dirty or self._echoes
-        if unusual and self._look_closer(push, route):
+        if unusual and self._dispatch_during_recovery(push, route):
             return
         route.tail.append(push)
-        self._hand_out(push, route.watchers)
+        self._put(push, route.subscribers)
 
-    def on_time(self) -> None:
+    def check_suspend(self) -> None:
         """Look whether the machine slept: then all may have missed something."""
-        self._look_at = self._now() + _LOOK
-        slept = self._slumber.ended()
+        self._next_check_at = self._now() + _SUSPEND_CHECK_INTERVAL
+        slept = self._suspend_detector.seconds_suspended()
         if slept > self._silence:
-            self._session.slept(slept, asyncio.get_running_loop().time())
-            self._ring()
+            self._protocol.suspended(slept, asyncio.get_running_loop().time())
+            self._notify()
 
-    def restored(self, topics: Iterable[Topic], second: int | None) -> None:
+    def on_resubscribed(self, topics: Iterable[Topic], second: int | None) -> None:
         """Make good, or at least tell, what ``topics`` missed: they are live again.
 
         Args:
@@ -167,38 +172,42 @@ class Delivery:
             outage = self._outages.get(topic)
             if outage is None:
                 continue
-            route = self._routes.of(topic)
-            if recovery is None or recovery.begin(topic, outage, route.tail, now):
-                for inbox in route.watchers:
-                    inbox.interrupt(topic)
+            route = self._router.of(topic)
+            if recovery is None or recovery.open_case(topic, outage, route.tail, now):
+                for inbox in route.subscribers:
+                    inbox.begin_gap(topic)
             if recovery is None:
-                self.heal(Healing(topic, outage, now, "unfilled"))
+                self.finish_recovery(RecoveryResult(topic, outage, now, "unfilled"))
             else:
                 recovery.acknowledged(topic, second)
 
-    def join(self, inbox: Inbox, topics: Iterable[Topic]) -> None:
+    def add_subscriber(self, inbox: SubscriptionQueue, topics: Iterable[Topic]) -> None:
         """Spare one reader what is held back already of topics that it has joined."""
         cases = {} if self._recovery is None else self._recovery.cases
         for topic in cases.keys() & topics:
             case = cases[topic]
-            inbox.spared[topic] = frozenset(map(id, (*case.stash, *case.held)))
+            inbox.skip_held[topic] = frozenset(
+                map(id, (*case.held_earlier, *case.held))
+            )
 
-    def part(self, inbox: Inbox, topics: Iterable[Topic]) -> None:
+    def remove_subscriber(
+        self, inbox: SubscriptionQueue, topics: Iterable[Topic]
+    ) -> None:
         """Give one reader what is held back of topics that it is about to leave."""
         if self._recovery is None or inbox.ended:
             return
         for topic in inbox.topics.intersection(topics) & self._recovery.cases.keys():
             case = self._recovery.cases[topic]
             if not case.live:
-                inbox.interrupt(topic)
+                inbox.begin_gap(topic)
             healing = case.close()
-            if self._routes.of(topic).watchers == (inbox,):
+            if self._router.of(topic).subscribers == (inbox,):
                 self._stats.released += healing.received
             if topic in inbox.interrupted:
-                self._make_good(healing, (inbox,))
+                self._emit_gap(healing, (inbox,))
             for tick in healing.held:
-                self._release(tick, topic, (inbox,))
-            inbox.spared.pop(topic, None)
+                self._put_unless_skipped(tick, topic, (inbox,))
+            inbox.skip_held.pop(topic, None)
 
     def finish(self) -> None:
         """Hand out what is still held back: no more will come."""
@@ -208,18 +217,18 @@ class Delivery:
             if (
                 not case.live
             ):  # Who came since it was begun has a share in the next gap.
-                for inbox in self._routes.of(topic).watchers:
-                    inbox.interrupt(topic)
-        for healing in self._recovery.give_up():
-            self.heal(healing)
+                for inbox in self._router.of(topic).subscribers:
+                    inbox.begin_gap(topic)
+        for healing in self._recovery.close_all():
+            self.finish_recovery(healing)
 
-    def heal(self, healing: Healing) -> None:
+    def finish_recovery(self, healing: RecoveryResult) -> None:
         """Tell of a gap, then of what it hid, then of what came since."""
-        topic, route = healing.topic, self._routes.of(healing.topic)
-        self._session.outages.end(topic)
+        topic, route = healing.topic, self._router.of(healing.topic)
+        self._protocol.outages.end(topic)
         self._stats.released += healing.received
-        missed = tuple(w for w in route.watchers if topic in w.interrupted)
-        self._make_good(healing, missed)
+        missed = tuple(w for w in route.subscribers if topic in w.interrupted)
+        self._emit_gap(healing, missed)
         trades, status = topic.channel is Channel.TRADE, healing.status
         if trades and status != "filled":
             # They bridge the next outage only if there is no hole among them.
@@ -228,43 +237,47 @@ class Delivery:
             route.tail.extend(healing.recovered)
         for tick in healing.held:
             route.tail.append(tick)
-            self._release(tick, topic, route.watchers)
-        for inbox in route.watchers:
-            inbox.spared.pop(topic, None)
+            self._put_unless_skipped(tick, topic, route.subscribers)
+        for inbox in route.subscribers:
+            inbox.skip_held.pop(topic, None)
 
-    def _make_good(self, healing: Healing, missed: tuple[Inbox, ...]) -> None:
+    def _emit_gap(
+        self, healing: RecoveryResult, missed: tuple[SubscriptionQueue, ...]
+    ) -> None:
         gap, torn = (
-            _gap(healing, self._wall),
+            _make_gap(healing, self._clock),
             healing.status in ("unfilled", "unverified"),
         )
         for inbox in missed:
             self._stats.gaps[gap.status] += 1
             self._stats.recovered += healing.fetched
-            inbox.tell(gap, healing.fetched)
+            inbox.put_gap(gap, healing.fetched)
         for place, tick in enumerate(healing.recovered):
             if place < gap.recovered:
                 force_setattr(tick, "recovered", True)
             # Nobody saw how a bar ended that was brought in the midst of this.
             brought = torn and tick.received_at
             if brought:
-                _tear(missed, gap.topic)
-            self._release(tick, gap.topic, missed)
+                _discard_open_klines(missed, gap.topic)
+            self._put_unless_skipped(tick, gap.topic, missed)
             if brought:
-                _tear(missed, gap.topic)
+                _discard_open_klines(missed, gap.topic)
         if torn:
-            _tear(missed, gap.topic)
+            _discard_open_klines(missed, gap.topic)
 
-    def _look_closer(self, push: Push[Any], route: Route[Inbox]) -> bool:
+    def _dispatch_during_recovery(
+        self, push: Push[Any], route: Route[SubscriptionQueue]
+    ) -> bool:
         """Look at a tick that comes before all is confirmed and made good.
 
         Returns:
             Whether it is held back, or was delivered already.
         """
         topic = topic_of(push)
-        self._ring()
-        self._session.ticked(topic)
-        self.restored([topic], None)
-        for inbox in route.watchers:
+        self._notify()
+        self._protocol.note_early_tick(topic)
+        self.on_resubscribed([topic], None)
+        for inbox in route.subscribers:
             inbox.live.add(topic)
         recovery = self._recovery
         if recovery is None:
@@ -276,27 +289,29 @@ class Delivery:
         self._stats.held += 1
         healing = recovery.hold(topic, push)
         if healing is not None:
-            self.heal(healing)
+            self.finish_recovery(healing)
         return True
 
-    def _release(self, tick: Any, topic: Topic, inboxes: tuple[Inbox, ...]) -> None:
+    def _put_unless_skipped(
+        self, tick: Any, topic: Topic, inboxes: tuple[SubscriptionQueue, ...]
+    ) -> None:
         for inbox in inboxes:
-            if id(tick) not in inbox.spared.get(topic, ()):
-                self._hand_out(tick, (inbox,))
+            if id(tick) not in inbox.skip_held.get(topic, ()):
+                self._put(tick, (inbox,))
 
-    def _hand_out(self, tick: Any, inboxes: tuple[Inbox, ...]) -> None:
+    def _put(self, tick: Any, inboxes: tuple[SubscriptionQueue, ...]) -> None:
         for inbox in inboxes:
             try:
-                inbox.deliver(tick)
+                inbox.put(tick)
             except LaggedError as exc:
                 inbox.end(exc)
                 self._close(inbox)
 
 
-def _tear(inboxes: Iterable[Inbox], topic: Topic) -> None:
+def _discard_open_klines(inboxes: Iterable[SubscriptionQueue], topic: Topic) -> None:
     """Let nobody take the bar that grew before a hole for a finished one."""
     for inbox in inboxes:
-        inbox.drop_growing([topic])
+        inbox.discard_open_klines([topic])
 
 
 def _stamp(push: Push[Any], now: int) -> None:
@@ -305,12 +320,12 @@ def _stamp(push: Push[Any], now: int) -> None:
         force_setattr(push, "recovered", False)
 
 
-def _gap(healing: Healing, wall: Wall) -> Gap:
+def _make_gap(healing: RecoveryResult, wall: WallClock) -> Gap:
     return Gap(
         topic=healing.topic,
-        since=wall.at(healing.outage.since),
-        until=wall.at(healing.until),
+        since=wall.from_loop_time(healing.outage.since),
+        until=wall.from_loop_time(healing.until),
         reason=healing.outage.reason,
         status=healing.status,
-        recovered=healing.late,
+        recovered=healing.recovered_count,
     )

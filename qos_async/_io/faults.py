@@ -17,9 +17,9 @@ from qos_async._io.secret import Secret
 from qos_async.config import Timing
 from qos_async.errors import ConnectError, RequestTimeoutError, TransportError
 
-__all__ = ["DISTRUST", "UNSENT", "fault"]
+__all__ = ["NOT_SENT", "UNTRUSTED", "map_exception"]
 
-UNSENT = (
+NOT_SENT = (
     aiohttp.ClientConnectorError,
     aiohttp.ConnectionTimeoutError,
     aiohttp.ClientHttpProxyError,
@@ -27,7 +27,7 @@ UNSENT = (
 )
 """With these, no byte of the request has left."""
 
-DISTRUST = (
+UNTRUSTED = (
     aiohttp.ClientConnectorCertificateError,
     aiohttp.ServerFingerprintMismatch,
 )
@@ -46,7 +46,7 @@ _NO_TLS = frozenset(
 _SERVER_ERROR = 500
 
 
-def fault(
+def map_exception(
     exc: Exception,
     path: str,
     url: URL,
@@ -59,8 +59,8 @@ def fault(
     not even be put; another try would not change that.
     """
     where = f"{path}: {url.origin()}"
-    words = printable(secret.redact(_words(exc)))
-    unreached = _unreached(exc, words, timing)
+    words = printable(secret.redact(_detail(exc)))
+    unreached = _connect_error(exc, words, timing)
     if unreached is not None:
         text, again = unreached
         return Outcome(error=ConnectError(f"{where} {text}"), transient=again)
@@ -73,13 +73,17 @@ def fault(
     return Outcome(error=TransportError(broken), transient=True)
 
 
-def _unreached(exc: Exception, words: str, timing: Timing) -> tuple[str, bool] | None:
+def _connect_error(
+    exc: Exception, words: str, timing: Timing
+) -> tuple[str, bool] | None:
     """Say why the service was not reached, and whether it may be in a while."""
     match exc:
         case aiohttp.ClientSSLError() | aiohttp.ServerFingerprintMismatch():
-            return _insecure(exc, words)  # OSErrors too: so these come first.
+            return _tls_error(exc, words)  # OSErrors too: so these come first.
         case aiohttp.ClientHttpProxyError():
-            return f"is behind a proxy that answered HTTP {exc.status}", _mends(exc)
+            return f"is behind a proxy that answered HTTP {exc.status}", _is_transient(
+                exc
+            )
         case aiohttp.ConnectionTimeoutError():
             return f"did not connect within {timing.connect_timeout:g} s", True
         case aiohttp.ClientConnectorError():
@@ -90,8 +94,8 @@ def _unreached(exc: Exception, words: str, timing: Timing) -> tuple[str, bool] |
             return None
 
 
-def _insecure(exc: Exception, words: str) -> tuple[str, bool]:
-    if isinstance(exc, DISTRUST):
+def _tls_error(exc: Exception, words: str) -> tuple[str, bool]:
+    if isinstance(exc, UNTRUSTED):
         advice = (
             "see that the address and this machine's clock are right, or pass as ssl "
             "an SSLContext or a Fingerprint for its certificate"
@@ -105,11 +109,11 @@ def _insecure(exc: Exception, words: str) -> tuple[str, bool]:
     return f"cannot be reached, TLS failed: {words}", True
 
 
-def _mends(exc: aiohttp.ClientHttpProxyError) -> bool:
+def _is_transient(exc: aiohttp.ClientHttpProxyError) -> bool:
     return exc.status >= _SERVER_ERROR
 
 
-def _words(exc: Exception) -> str:
+def _detail(exc: Exception) -> str:
     # Only the operating system's words: str() of the others shows headers or proxies.
     cause = exc.os_error if isinstance(exc, aiohttp.ClientConnectorError) else exc
     said = cause.strerror if isinstance(cause, OSError) else None

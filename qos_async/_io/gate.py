@@ -9,10 +9,10 @@ from typing import Self
 from qos_async._core.quota import Quota
 from qos_async.config import Limits
 
-__all__ = ["Gate"]
+__all__ = ["RateLimiter"]
 
 
-class Gate:
+class RateLimiter:
     """Let requests through as the plan allows; whoever is early waits.
 
     ``async with gate.slot() as slot: …`` holds one slot for one request. A waiter
@@ -24,11 +24,11 @@ class Gate:
         self._turn = asyncio.Lock()  # Wakes its waiters in the order they came.
         self._returned = asyncio.Event()
 
-    def slot(self) -> Slot:
+    def permit(self) -> Permit:
         """Describe one pass, to be entered with ``async with``."""
-        return Slot(self)
+        return Permit(self)
 
-    async def enter(self) -> None:
+    async def acquire(self) -> None:
         """Wait for a slot and take it."""
         async with self._turn:
             while (wait := self._wait()) > 0:
@@ -38,14 +38,14 @@ class Gate:
                         await self._returned.wait()
                 except TimeoutError:
                     pass  # A slot has rested; the loop looks which one.
-            self._quota.take(_now())
+            self._quota.acquire(_now())
 
-    def leave(self, *, sent: bool) -> None:
+    def release(self, *, sent: bool) -> None:
         """Return a slot."""
         if sent:
-            self._quota.rest(_now())
+            self._quota.release_after_period(_now())
         else:
-            self._quota.give_back()
+            self._quota.cancel()
         self._returned.set()
 
     def _wait(self) -> float:
@@ -53,7 +53,7 @@ class Gate:
         return self._quota.ready_at(now) - now
 
 
-class Slot:
+class Permit:
     """One pass through the gate.
 
     Attributes:
@@ -63,16 +63,16 @@ class Slot:
 
     __slots__ = ("_gate", "sent")
 
-    def __init__(self, gate: Gate) -> None:
+    def __init__(self, gate: RateLimiter) -> None:
         self._gate = gate
         self.sent = True
 
     async def __aenter__(self) -> Self:
-        await self._gate.enter()
+        await self._gate.acquire()
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        self._gate.leave(sent=self.sent)
+        self._gate.release(sent=self.sent)
 
 
 def _now() -> float:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 
-__all__ = ["Home"]
+__all__ = ["LoopBinding"]
 
 
-class Home:
+class LoopBinding:
     """The event loop and the process that a client belongs to from its first use on.
 
     Elsewhere it could only do harm: a wait in another loop would never end, and after a
@@ -22,21 +22,21 @@ class Home:
         self._process = 0
 
     @property
-    def is_claimed(self) -> bool:
+    def is_bound(self) -> bool:
         """Whether it has been used at all."""
         return self._loop is not None
 
     @property
-    def is_foreign(self) -> bool:
+    def is_forked(self) -> bool:
         """Whether this process is a child, which inherited what is its parent's."""
         return self._loop is not None and self._process != os.getpid()
 
     @property
-    def is_gone(self) -> bool:
+    def is_loop_closed(self) -> bool:
         """Whether the event loop was closed: nothing can be waited for any more."""
         return self._loop is not None and self._loop.is_closed()
 
-    def claim(self) -> None:
+    def bind(self) -> None:
         """Belong to the running event loop from now on.
 
         Raises:
@@ -57,7 +57,7 @@ class Home:
                 return  # A forked process has no running loop, or another one.
         except RuntimeError:
             pass
-        if self.is_foreign:
+        if self.is_forked:
             raise RuntimeError(
                 "this client belongs to the process that was forked: its connections "
                 "cannot be shared, so make a new Client in the child"

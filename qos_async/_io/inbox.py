@@ -11,18 +11,18 @@ from weakref import ReferenceType, ref
 
 from qos_async._core.buffers import Buffer, Policy
 from qos_async._core.gaps import Gap
-from qos_async._core.klines import FinishedKlines
-from qos_async._core.text import refusal
+from qos_async._core.klines import KlineFinalizer
+from qos_async._core.text import error_from_message
 from qos_async._core.topics import LETTERS, Topic
-from qos_async._io.bell import Bell
-from qos_async._io.wall import CALENDAR
+from qos_async._io.bell import Notifier
+from qos_async._io.wall import SYSTEM_CLOCK
 from qos_async.errors import QosError, RequestTimeoutError
 from qos_async.stats import SubscriptionStats
 
-__all__ = ["Inbox"]
+__all__ = ["SubscriptionQueue"]
 
 
-class Inbox:
+class SubscriptionQueue:
     """Takes ticks and notices in for one reader, who may be asleep, slow or gone.
 
     It does not know its ``Subscription``: so that one can be garbage, and the stream
@@ -49,82 +49,82 @@ class Inbox:
     """
 
     def __init__(
-        self, policy: Policy, *, final: bool, now: Callable[[], int] = CALENDAR.now
+        self, policy: Policy, *, final: bool, now: Callable[[], int] = SYSTEM_CLOCK.now
     ) -> None:
         self.buffer: Buffer[Any] = policy.open()
-        self._ready = self.buffer.ready
-        self.share: list[Any] = []
+        self._pending_ticks = self.buffer.pending
+        self.batch: list[Any] = []
         self.topics: set[Topic] = set()
-        self.pending: set[Topic] = set()
+        self.unacked: set[Topic] = set()
         self.live: set[Topic] = set()
         self.interrupted: set[Topic] = set()
-        self.spared: dict[Topic, frozenset[int]] = {}
-        self.arrived = Bell()
-        self.decided = Bell()
+        self.skip_held: dict[Topic, frozenset[int]] = {}
+        self.arrived = Notifier()
+        self.acked = Notifier()
         self.ended = False
-        self.alert = False
-        self.read_out = False
+        self.needs_check = False
+        self.end_seen = False
         self.gaps = 0
         self.recovered = 0
         self.unfinished = 0
         self._reader: ReferenceType[asyncio.Task[Any]] | None = None
         self._waiting = False
         self._wanted = 1
-        self._askers = 0
-        self._refusal: QosError | None = None
-        self._late: QosError | None = None
-        self._refused: dict[Topic, str] = {}
+        self._ack_waiters = 0
+        self._rejection: QosError | None = None
+        self._ack_timeout: QosError | None = None
+        self._rejected: dict[Topic, str] = {}
         self._error: BaseException | None = None
-        self._finished = FinishedKlines() if final else None
+        self._finalizer = KlineFinalizer() if final else None
         self._now = now
 
-    def deliver(self, tick: Any) -> None:
+    def put(self, tick: Any) -> None:
         """Take in one tick; never waits.
 
         Raises:
             LaggedError: If the buffer is full and may not lose anything.
         """
-        if self._finished is not None:
-            tick = self._finished.put(tick)
+        if self._finalizer is not None:
+            tick = self._finalizer.push(tick)
             if tick is None:
                 self.unfinished += 1
                 return
         self.buffer.put(tick)
         if len(self.buffer) >= self._wanted:
-            self.arrived.ring()
+            self.arrived.notify_all()
 
-    def deliver_all(self, ticks: Sequence[Any]) -> None:
+    def put_all(self, ticks: Sequence[Any]) -> None:
         """Take in what came together, as if tick by tick.
 
         Raises:
             LaggedError: As for ``deliver``.
         """
-        if self._finished is None:
+        if self._finalizer is None:
             self.buffer.put_all(ticks)
-            if len(self._ready) >= self._wanted:
-                self.arrived.ring()
+            if len(self._pending_ticks) >= self._wanted:
+                self.arrived.notify_all()
         else:
             for tick in ticks:
-                self.deliver(tick)
+                self.put(tick)
 
-    def tell(self, gap: Gap, fetched: int) -> None:
+    def put_gap(self, gap: Gap, fetched: int) -> None:
         """Take in a notice; the ticks that it promises follow."""
         if gap.status != "filled":
-            self.drop_growing([gap.topic])
+            self.discard_open_klines([gap.topic])
         self.gaps += 1
         self.recovered += fetched
         self.interrupted.discard(gap.topic)
-        self.buffer.mark(gap)
-        self.arrived.ring()
+        self.buffer.put_gap(gap)
+        self.arrived.notify_all()
 
-    def drop_growing(self, topics: Iterable[Topic]) -> None:
+    def discard_open_klines(self, topics: Iterable[Topic]) -> None:
         """Forget the klines that nobody saw to their end."""
-        if self._finished is not None:
+        if self._finalizer is not None:
             for topic in topics:
-                self._finished.forget(topic.symbol, topic.interval or 0)
+                self._finalizer.forget(topic.symbol, topic.interval or 0)
 
     @property
-    def title(self) -> str:
+    def label(self) -> str:
         """What it is of, in a few words."""
         topics = sorted(str(topic) for topic in self.topics)
         shown = ", ".join(topics[:3]) + (", …" if len(topics) > 3 else "")  # noqa: PLR2004
@@ -134,7 +134,11 @@ class Inbox:
     def stats(self) -> SubscriptionStats:
         """Counters up to now."""
         buffer, backlog = self.buffer, len(self.buffer)
-        waits = (self._now() - buffer.since) / 1e9 if buffer.since else 0.0
+        waits = (
+            (self._now() - buffer.oldest_received_at) / 1e9
+            if buffer.oldest_received_at
+            else 0.0
+        )
         return SubscriptionStats(
             received=buffer.received,
             delivered=buffer.received - buffer.dropped - backlog,
@@ -146,7 +150,7 @@ class Inbox:
             lag=max(waits, 0.0),  # The calendar may be set back meanwhile.
         )
 
-    def interrupt(self, topic: Topic) -> None:
+    def begin_gap(self, topic: Topic) -> None:
         """There was an outage; it concerns the reader if the topic was live before."""
         if topic in self.live:
             self.interrupted.add(topic)
@@ -154,7 +158,7 @@ class Inbox:
     @property
     def reading(self) -> bool:
         """Whether a reader has taken something and has not come to the end."""
-        return self.buffer.received > self.buffer.dropped and not self.read_out
+        return self.buffer.received > self.buffer.dropped and not self.end_seen
 
     @property
     def is_waiting(self) -> bool:
@@ -184,7 +188,7 @@ class Inbox:
                 "a subscription feeds one reader at a time: make a second one, "
                 "it costs nothing on the wire"
             )
-        self._waiting = self.alert = True
+        self._waiting = self.needs_check = True
         self._wanted = wanted
         self.begin_reading()
         try:
@@ -192,111 +196,111 @@ class Inbox:
         finally:
             self._waiting = False
             self._wanted = 1
-            self.alert = self._refusal is not None and not self._askers
+            self.needs_check = self._rejection is not None and not self._ack_waiters
 
     @contextmanager
-    def asking(self) -> Generator[None]:
+    def awaiting_ack(self) -> Generator[None]:
         """While somebody waits for the server's decision, refusals are for them."""
-        self._askers += 1
+        self._ack_waiters += 1
         try:
             yield
         finally:
-            self._askers -= 1
-            self._alarm()
+            self._ack_waiters -= 1
+            self._signal_rejection()
 
-    def _alarm(self) -> None:
-        if self._refusal is not None and not self._askers:
-            self.alert = True
-            self.arrived.ring()
+    def _signal_rejection(self) -> None:
+        if self._rejection is not None and not self._ack_waiters:
+            self.needs_check = True
+            self.arrived.notify_all()
 
-    def want(self, topics: Iterable[Topic]) -> None:
+    def add(self, topics: Iterable[Topic]) -> None:
         """Have more topics; the server has not decided on them."""
         for topic in topics:
             self.topics.add(topic)
-            self.pending.add(topic)
+            self.unacked.add(topic)
 
-    def forget(self, topics: Iterable[Topic]) -> set[Topic]:
+    def remove(self, topics: Iterable[Topic]) -> set[Topic]:
         """Have fewer topics; tells which of ``topics`` there were."""
         gone = self.topics.intersection(topics)
-        self.drop_growing(gone)
+        self.discard_open_klines(gone)
         self.topics -= gone
-        self.pending -= gone
+        self.unacked -= gone
         self.live -= gone
         self.interrupted -= gone
-        self._settle()
+        self._check_settled()
         return gone
 
-    def confirm(self, topics: Iterable[Topic]) -> None:
+    def ack(self, topics: Iterable[Topic]) -> None:
         """The server agreed to ``topics``."""
         self.live.update(self.topics.intersection(topics))
-        self.pending.difference_update(topics)
-        self._settle()
+        self.unacked.difference_update(topics)
+        self._check_settled()
 
-    def decline(self, topics: Iterable[Topic], message: str) -> None:
+    def reject(self, topics: Iterable[Topic], message: str) -> None:
         """The server refused ``topics`` for good."""
         for topic in self.topics.intersection(topics):
             self.topics.discard(topic)
-            self.pending.discard(topic)
+            self.unacked.discard(topic)
             self.live.discard(topic)
             self.interrupted.discard(topic)
-            self._refused[topic] = message
-        self._settle()
+            self._rejected[topic] = message
+        self._check_settled()
 
-    def unanswered(self, topics: Iterable[Topic]) -> None:
+    def ack_timed_out(self, topics: Iterable[Topic]) -> None:
         """Nobody answered in time about ``topics``; they will be asked for again."""
-        silent = self.pending.intersection(topics)
+        silent = self.unacked.intersection(topics)
         if silent:
             names = ", ".join(sorted(str(topic) for topic in silent))
-            self._late = RequestTimeoutError(
+            self._ack_timeout = RequestTimeoutError(
                 f"no answer to the subscription of {names}"
             )
-            self.decided.ring()
+            self.acked.notify_all()
 
     def end(self, error: BaseException | None = None) -> None:
         """Nothing more will come; what waits can still be read."""
         if not self.ended:
             self.ended = True
             self._error = error
-            self.arrived.ring()
-            self.decided.ring()
+            self.arrived.notify_all()
+            self.acked.notify_all()
 
-    def take_late(self) -> BaseException | None:
+    def pop_ack_timeout(self) -> BaseException | None:
         """Give the error of a subscription that was not answered in time, once.
 
         It is for whoever waits for the answer; a loop goes on waiting for ticks.
         """
-        late, self._late = self._late, None
+        late, self._ack_timeout = self._ack_timeout, None
         return late
 
-    def take_error(self) -> BaseException | None:
+    def pop_error(self) -> BaseException | None:
         """Give the error that the reader must hear.
 
         A refusal is told once: the topics that were not refused live on. What ended
         the subscription is told for ever.
         """
-        refusal, self._refusal = self._refusal, None
-        self.alert = self._waiting
+        refusal, self._rejection = self._rejection, None
+        self.needs_check = self._waiting
         return refusal or (None if self._error is None else copy(self._error))
 
-    def _settle(self) -> None:
-        if self.pending or self.ended:
+    def _check_settled(self) -> None:
+        if self.unacked or self.ended:
             return
-        self._late = None  # The answer came after all.
-        if self._refused:
-            error = self._sum_up()
+        self._ack_timeout = None  # The answer came after all.
+        if self._rejected:
+            error = self._rejection_error()
             if self.topics:
-                self._refusal = error
-                self._alarm()
+                self._rejection = error
+                self._signal_rejection()
             else:
                 self.end(error)
-        self.decided.ring()
+        self.acked.notify_all()
 
-    def _sum_up(self) -> QosError:
-        message = next(iter(self._refused.values()))
-        channels = sorted({topic.channel for topic in self._refused})
-        symbols = sorted({topic.symbol for topic in self._refused})
-        self._refused.clear()
-        return refusal(
+    def _rejection_error(self) -> QosError:
+        message = next(iter(self._rejected.values()))
+        channels = sorted({topic.channel for topic in self._rejected})
+        symbols = sorted({topic.symbol for topic in self._rejected})
+        self._rejected.clear()
+        return error_from_message(
             message,
             operation="/".join(LETTERS[channel] for channel in channels),
             symbols=tuple(symbols),

@@ -8,24 +8,24 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, Generic, NoReturn, Protocol
 
-from qos_async._core.events import Outcome, Remarked, Unreadable
-from qos_async._core.session import Session
+from qos_async._core.events import Outcome, ServerError, Unreadable
+from qos_async._core.session import StreamProtocol
 from qos_async._core.topics import CHANNELS, Push
 from qos_async._io.sockets import Socket
-from qos_async._io.tap import Tap
+from qos_async._io.tap import FrameObserver
 from qos_async.models import N
 
-__all__ = ["Intake", "Listener"]
+__all__ = ["Receiver", "StreamEvents"]
 
 _log = logging.getLogger("qos_async.stream")
 
 # Buffered frames come without suspending; let readers run too. Twice as many gain less
 # than a twentieth, half as many cost that.
-_FAIRNESS = 128
-_QUIET = 60.0
+_FRAMES_BEFORE_YIELD = 128
+_LOG_INTERVAL = 60.0
 
 
-class Listener(Protocol):
+class StreamEvents(Protocol):
     """Who is told what comes over the links. Called synchronously; never waits."""
 
     def on_pushes(self, pushes: Sequence[Push[Any]]) -> None:
@@ -45,7 +45,7 @@ class Listener(Protocol):
         ...
 
 
-class Intake(Generic[N]):
+class Receiver(Generic[N]):
     """Takes in the frames of one link after another, and tells what they mean.
 
     Args:
@@ -57,17 +57,20 @@ class Intake(Generic[N]):
 
     def __init__(
         self,
-        session: Session[N],
-        listener: Listener,
+        session: StreamProtocol[N],
+        listener: StreamEvents,
         *,
-        ring: Callable[[], None],
-        tap: Tap | None,
+        notify: Callable[[], None],
+        observer: FrameObserver | None,
     ) -> None:
         self._session = session
         self._listener = listener
-        self._ring = ring
-        self._tap = tap
-        self._grumble, self._hearsay = _Hush(), _Hush()
+        self._notify = notify
+        self._observer = observer
+        self._warn_unreadable, self._warn_server_error = (
+            _ThrottledWarning(),
+            _ThrottledWarning(),
+        )
 
     async def read(
         self,
@@ -97,44 +100,44 @@ class Intake(Generic[N]):
                 frames, start = await receive(), 0
             # One at a time until the server has said something sensible: only then the
             # link is open.
-            most = _FAIRNESS - held if is_open else 1
+            most = _FRAMES_BEFORE_YIELD - held if is_open else 1
             part = frames[start : start + most]
             start, held = start + len(part), held + len(part)
-            self._hear(part, clock())
-            if session.proven and not is_open:
+            self._on_frames(part, clock())
+            if session.is_verified and not is_open:
                 is_open = True
                 opened()
-                socket.listen(self._taker(clock, crashed))
-            if held >= _FAIRNESS or not is_open:
+                socket.set_sync_handler(self._make_sync_handler(clock, crashed))
+            if held >= _FRAMES_BEFORE_YIELD or not is_open:
                 held = 0
                 await asyncio.sleep(0)
 
-    def _taker(
+    def _make_sync_handler(
         self, clock: Callable[[], float], crashed: Callable[[BaseException], None]
     ) -> Callable[[Sequence[bytes]], bool]:
         """Make what takes in frames within the transport, if all of them are pushes."""
 
         def take(frames: Sequence[bytes]) -> bool:
             try:
-                return self._hear_pushes(frames, clock())
+                return self._on_pushes(frames, clock())
             except BaseException as exc:  # noqa: BLE001 - raised by the task that reads
                 crashed(exc)
                 return True
 
         return take
 
-    def _hear(self, frames: Sequence[bytes], now: float) -> None:
-        if not self._hear_pushes(frames, now):
+    def _on_frames(self, frames: Sequence[bytes], now: float) -> None:
+        if not self._on_pushes(frames, now):
             self._count(frames, plain=False)
             for data in frames:
-                self._take(self._session.receive(data, now))
+                self._dispatch_event(self._session.receive(data, now))
 
-    def _hear_pushes(self, frames: Sequence[bytes], now: float) -> bool:
+    def _on_pushes(self, frames: Sequence[bytes], now: float) -> bool:
         pushes = self._session.receive_pushes(frames, now)
         if not pushes:
             return False
         self._count(frames, plain=True)
-        self._session.proven = True
+        self._session.is_verified = True
         self._listener.on_pushes(pushes)
         return True
 
@@ -143,26 +146,28 @@ class Intake(Generic[N]):
         stats.frames_received += len(frames)
         size = sum(map(len, frames))
         stats.bytes_received += size
-        if self._tap is not None:
-            self._tap.frames(frames, size, plain=plain)
+        if self._observer is not None:
+            self._observer.frames(frames, size, plain=plain)
 
-    def _take(self, event: Any) -> None:
+    def _dispatch_event(self, event: Any) -> None:
         if event is None:
-            self._ring()
+            self._notify()
         elif type(event) in CHANNELS:
             self._listener.on_pushes([event])
         elif isinstance(event, Unreadable):
             count = self._session.stats.unreadable
-            self._grumble.say("%s (skipped; %d such so far)", event.reason, count)
-            self._ring()
-        elif isinstance(event, Remarked):
-            self._hearsay.say("the server says: %s", event.message)
+            self._warn_unreadable.log(
+                "%s (skipped; %d such so far)", event.reason, count
+            )
+            self._notify()
+        elif isinstance(event, ServerError):
+            self._warn_server_error.log("the server says: %s", event.message)
         else:
             self._listener.on_outcome(event)
-            self._ring()
+            self._notify()
 
 
-class _Hush:
+class _ThrottledWarning:
     """Writes a warning, then none for a minute."""
 
     __slots__ = ("_until",)
@@ -170,8 +175,8 @@ class _Hush:
     def __init__(self) -> None:
         self._until = -math.inf
 
-    def say(self, text: str, *words: object) -> None:
+    def log(self, text: str, *words: object) -> None:
         now = asyncio.get_running_loop().time()
         if now >= self._until:
-            self._until = now + _QUIET
+            self._until = now + _LOG_INTERVAL
             _log.warning(text, *words)

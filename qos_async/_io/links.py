@@ -11,17 +11,17 @@ from typing import Any, Generic, NoReturn, cast
 import anyio
 from msgspec import Struct
 
-from qos_async._core.backoff import Backoff, Contention, Reproof
-from qos_async._core.events import Lost
+from qos_async._core.backoff import Backoff, Contention, PolicyViolationGuard
+from qos_async._core.events import LinkTimedOut
 from qos_async._core.link import LinkEvent
-from qos_async._core.session import Session
-from qos_async._core.text import refusal
+from qos_async._core.session import StreamProtocol
+from qos_async._core.text import error_from_message
 from qos_async._io import causes
-from qos_async._io.bell import Bell
-from qos_async._io.intake import Intake, Listener
+from qos_async._io.bell import Notifier
+from qos_async._io.intake import Receiver, StreamEvents
 from qos_async._io.sockets import DialError, LinkClosed, Socket, Transport
 from qos_async._io.states import LinkStates
-from qos_async._io.tap import Tap
+from qos_async._io.tap import FrameObserver
 from qos_async.config import Limits, Timing
 from qos_async.errors import (
     AuthenticationError,
@@ -32,17 +32,17 @@ from qos_async.errors import (
 )
 from qos_async.models import N
 
-__all__ = ["Links"]
+__all__ = ["LinkSupervisor"]
 
-_SLOT_LINGERS = 120.0
+_STALE_SLOT_TIMEOUT = 120.0
 
 
 class _Ending(Struct, frozen=True):
     """How a link ended: why, how many seconds after the handshake, by which code."""
 
     error: TransportError
-    lived: float = 0.0
-    code: int | None = None
+    uptime: float = 0.0
+    close_code: int | None = None
 
     @property
     def cause(self) -> str:
@@ -51,7 +51,7 @@ class _Ending(Struct, frozen=True):
         return causes.OTHER
 
 
-class Links(Generic[N]):
+class LinkSupervisor(Generic[N]):
     """Keeps one link open, for ever; two tasks, both in the group of ``run``.
 
     One dials and reads. The other keeps the time and writes: it is the only one that
@@ -66,27 +66,29 @@ class Links(Generic[N]):
     def __init__(
         self,
         transport: Transport,
-        session: Session[N],
-        listener: Listener,
+        protocol: StreamProtocol[N],
+        listener: StreamEvents,
         *,
         limits: Limits,
         timing: Timing,
-        tap: Tap | None = None,
-        chance: Callable[[], float] = random.random,
+        observer: FrameObserver | None = None,
+        rng: Callable[[], float] = random.random,
     ) -> None:
         self.states = LinkStates()
-        self.work = Bell()
-        self.hurry = Bell()
+        self.send_ready = Notifier()
+        self.dial_now = Notifier()
         self._transport = transport
-        self._session = session
+        self._protocol = protocol
         self._listener = listener
         self._limits = limits
         self._timing = timing
-        self._tap = tap
-        self._chance = chance
-        self._live: _Live | None = None
-        self._refused_since = math.inf
-        self._intake = Intake(session, listener, ring=self.work.ring, tap=tap)
+        self._observer = observer
+        self._rng = rng
+        self._live: _OpenLink | None = None
+        self._rejected_since = math.inf
+        self._receiver = Receiver(
+            protocol, listener, notify=self.send_ready.notify_all, observer=observer
+        )
 
     async def run(self) -> NoReturn:
         """Keep a link open until that is pointless.
@@ -100,144 +102,150 @@ class Links(Generic[N]):
         failure: Exception | None = None
         try:
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._speak())
-                await self._keep_linked()
+                tasks.create_task(self._send_loop())
+                await self._run_links()
         except* Exception as group:  # noqa: BLE001 - raised again below, ungrouped
-            failure = _first(group)
+            failure = _first_error(group)
         assert failure is not None, "neither task ends by itself"
         raise failure
 
-    async def _keep_linked(self) -> NoReturn:
+    async def _run_links(self) -> NoReturn:
         backoff, contention = Backoff(self._timing), Contention()
-        reproof = Reproof(self._timing)
+        reproof = PolicyViolationGuard(self._timing)
         while True:
-            ending = await self._spend_one()
-            if reproof.link_ended(ending.lived, ending.code):
-                raise _reproved(str(ending.error))
+            ending = await self._run_one()
+            if reproof.link_ended(ending.uptime, ending.close_code):
+                raise _policy_error(str(ending.error))
             only_one = self._limits.connections == 1
-            if contention.link_ended(ending.lived, ending.code) and only_one:
+            if contention.link_ended(ending.uptime, ending.close_code) and only_one:
                 raise LimitError(
                     f"the server closes each new link soon ({ending.error}): another "
                     "client seems to use this plan's only connection; stop that one, "
                     "or use another key"
                 )
-            least, most = backoff.failed(ending.lived, ending.code)
-            wait = least + self._chance() * (most - least)
+            least, most = backoff.next_wait(ending.uptime, ending.close_code)
+            wait = least + self._rng() * (most - least)
             if isinstance(ending.error, DialError):
                 wait = max(wait, ending.error.retry_after)
-            self._session.stats.reconnects[ending.cause] += 1
-            self.states.move(
+            self._protocol.stats.reconnects[ending.cause] += 1
+            self.states.transition(
                 LinkEvent.LOST,
                 str(ending.error),
                 attempt=backoff.attempt,
                 retry_in=wait,
             )
             with anyio.move_on_after(wait):
-                await self.hurry.wait()
+                await self.dial_now.wait()
 
-    async def _spend_one(self) -> _Ending:
-        self.states.move(LinkEvent.DIAL)
+    async def _run_one(self) -> _Ending:
+        self.states.transition(LinkEvent.DIAL)
         try:
             socket = await self._transport.dial()
         except (TransportError, AuthenticationError) as exc:
-            return self._refused(exc)
-        self._refused_since = math.inf
-        return await self._spend(socket)
+            return self._classify_dial_error(exc)
+        self._rejected_since = math.inf
+        return await self._run_open(socket)
 
-    def _refused(self, error: TransportError | AuthenticationError) -> _Ending:
+    def _classify_dial_error(
+        self, error: TransportError | AuthenticationError
+    ) -> _Ending:
         """Judge why a link could not be opened: raise if that is final.
 
         A server that has let us in before may refuse us only because the dead link
         still holds the plan's only slot, or send us elsewhere during maintenance. So
         that is final only when it has lasted; whom we cannot trust has no such credit.
         """
-        final = isinstance(error, DialError) and error.final
+        final = isinstance(error, DialError) and error.is_permanent
         if isinstance(error, TransportError) and not final:
             return _Ending(error)
-        self._refused_since = min(self._refused_since, _now())
-        lasted = _now() - self._refused_since
-        distrusted = isinstance(error, DialError) and error.distrusted
-        if distrusted or not self._session.stats.links or lasted >= _SLOT_LINGERS:
+        self._rejected_since = min(self._rejected_since, _now())
+        lasted = _now() - self._rejected_since
+        distrusted = isinstance(error, DialError) and error.untrusted
+        if (
+            distrusted
+            or not self._protocol.stats.links
+            or lasted >= _STALE_SLOT_TIMEOUT
+        ):
             raise ConnectError(str(error)) if isinstance(error, DialError) else error
         if isinstance(error, DialError):
             return _Ending(error)
         return _Ending(DialError(str(error), cause=causes.KEY))
 
-    async def _spend(self, socket: Socket) -> _Ending:
+    async def _run_open(self, socket: Socket) -> _Ending:
         born = _now()
-        live = self._live = _Live(socket)
-        if self._tap is not None:
-            self._tap.opened()
+        live = self._live = _OpenLink(socket)
+        if self._observer is not None:
+            self._observer.opened()
         error: TransportError | None = None
         try:
-            self._session.link_up(born)
-            self.work.ring()
-            error = await self._listen(live)
+            self._protocol.link_up(born)
+            self.send_ready.notify_all()
+            error = await self._receive_loop(live)
         finally:
             self._live = None
-            for told in self._session.last_words():
+            for told in self._protocol.flush_confirmed():
                 self._listener.on_outcome(told)
-            orphans = self._session.link_down(str(error), _now())
+            orphans = self._protocol.link_down(str(error), _now())
             if error is not None:  # Else the end of all is near, and has its own error.
-                if self._tap is not None:
-                    self._tap.lost(str(error))
+                if self._observer is not None:
+                    self._observer.lost(str(error))
                 for failed in orphans:
                     self._listener.on_outcome(failed)
-            await socket.close(polite=not live.severed)
+            await socket.close(graceful=not live.abort_reason)
         assert error is not None, "whatever else ended it has been raised"
         code = error.code if isinstance(error, LinkClosed) else None
         return _Ending(error, _now() - born, code)
 
-    async def _listen(self, live: _Live) -> TransportError:
+    async def _receive_loop(self, live: _OpenLink) -> TransportError:
         try:
             with live.scope:
-                await self._intake.read(
-                    live.socket, opened=self._opened, crashed=live.crashed
+                await self._receiver.read(
+                    live.socket, opened=self._opened, crashed=live.fail
                 )
-            if live.crash is not None:
-                raise live.crash
+            if live.handler_error is not None:
+                raise live.handler_error
         except TransportError as exc:
             return exc
-        return LinkClosed(live.severed, cause=live.cause)
+        return LinkClosed(live.abort_reason, cause=live.cause)
 
     def _opened(self) -> None:
-        self._session.stats.links += 1
-        self.states.move(LinkEvent.OPENED)
+        self._protocol.stats.links += 1
+        self.states.transition(LinkEvent.OPENED)
 
     # Time, and frames out
 
-    async def _speak(self) -> NoReturn:
+    async def _send_loop(self) -> NoReturn:
         while True:
             now = _now()
             self._listener.on_time()
-            for outcome in self._session.tick(now):
-                if isinstance(outcome, Lost):
-                    self._sever(outcome.reason, causes.SILENCE)
+            for outcome in self._protocol.tick(now):
+                if isinstance(outcome, LinkTimedOut):
+                    self._abort(outcome.reason, causes.SILENCE)
                 else:
                     self._listener.on_outcome(outcome)
             live = self._live
-            if live is not None and not self._session.proven:
-                self._session.greet()
-            if live is not None and (frame := self._session.poll(now)) is not None:
+            if live is not None and not self._protocol.is_verified:
+                self._protocol.request_heartbeat()
+            if live is not None and (frame := self._protocol.poll(now)) is not None:
                 await self._send(live, frame)
             else:
-                with anyio.CancelScope(deadline=self._session.wake_at()):
-                    await self.work.wait()
+                with anyio.CancelScope(deadline=self._protocol.wake_at()):
+                    await self.send_ready.wait()
 
-    async def _send(self, live: _Live, frame: bytes) -> None:
+    async def _send(self, live: _OpenLink, frame: bytes) -> None:
         try:
             await live.socket.send(frame)
         except TransportError as exc:
             if self._live is live:
-                self._sever(str(exc), causes.SEND)
+                self._abort(str(exc), causes.SEND)
 
-    def _sever(self, reason: str, cause: str) -> None:
+    def _abort(self, reason: str, cause: str) -> None:
         if self._live is not None:
-            self._live.severed, self._live.cause = reason, cause
+            self._live.abort_reason, self._live.cause = reason, cause
             self._live.scope.cancel()
 
 
-class _Live:
+class _OpenLink:
     """The link of this moment: its socket, and the means to stop reading from it.
 
     Attributes:
@@ -246,16 +254,16 @@ class _Live:
         crash: What went wrong with us where nobody could be told.
     """
 
-    __slots__ = ("cause", "crash", "scope", "severed", "socket")
+    __slots__ = ("abort_reason", "cause", "handler_error", "scope", "socket")
 
     def __init__(self, socket: Socket) -> None:
         self.socket = socket
         self.scope = anyio.CancelScope()
-        self.severed = self.cause = ""
-        self.crash: BaseException | None = None
+        self.abort_reason = self.cause = ""
+        self.handler_error: BaseException | None = None
 
-    def crashed(self, crash: BaseException) -> None:
-        self.crash = crash
+    def fail(self, crash: BaseException) -> None:
+        self.handler_error = crash
         self.scope.cancel()
 
 
@@ -263,8 +271,8 @@ def _now() -> float:
     return asyncio.get_running_loop().time()
 
 
-def _reproved(words: str) -> QosError:
-    error = refusal(words)
+def _policy_error(words: str) -> QosError:
+    error = error_from_message(words)
     if isinstance(error, AuthenticationError):
         return error
     return LimitError(
@@ -273,7 +281,7 @@ def _reproved(words: str) -> QosError:
     )
 
 
-def _first(group: ExceptionGroup[Exception]) -> Exception:
+def _first_error(group: ExceptionGroup[Exception]) -> Exception:
     found: Any = group
     while isinstance(found, ExceptionGroup):
         found = cast("Any", found).exceptions[0]

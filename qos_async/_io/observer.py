@@ -7,17 +7,17 @@ from collections.abc import Callable, Collection
 from typing import Any
 
 from qos_async._core.report import report
-from qos_async._core.routes import Routes
-from qos_async._core.session import Session
+from qos_async._core.routes import Router
+from qos_async._core.session import StreamProtocol
 from qos_async._core.text import printable
-from qos_async._io.inbox import Inbox
+from qos_async._io.inbox import SubscriptionQueue
 from qos_async._io.states import LinkStates
 from qos_async.stats import Stats
 
-__all__ = ["Observer"]
+__all__ = ["StatsCollector"]
 
 
-class Observer:
+class StatsCollector:
     """Takes pictures of a stream, at any time, also before it begins and after its end.
 
     Args:
@@ -30,9 +30,9 @@ class Observer:
 
     def __init__(
         self,
-        session: Session[Any],
-        routes: Routes[Inbox],
-        inboxes: Collection[Inbox],
+        session: StreamProtocol[Any],
+        routes: Router[SubscriptionQueue],
+        inboxes: Collection[SubscriptionQueue],
         states: LinkStates,
         *,
         clock: Callable[[], float],
@@ -45,7 +45,7 @@ class Observer:
 
     def stats(self) -> Stats:
         """Count and measure."""
-        counts, waits = self._session.stats, self._session.pulse.waits
+        counts, waits = self._session.stats, self._session.conversation.waits
         recovery = self._session.recovery
         held = 0 if recovery is None else recovery.held
         inboxes = tuple(self._inboxes)
@@ -76,9 +76,9 @@ class Observer:
             consumer_lag=max((reader.lag for reader in readers), default=0.0),
             commands=waits.count,
             command_wait_last=waits.last,
-            command_wait_max=waits.longest,
+            command_wait_max=waits.max,
             command_wait_total=waits.total,
-            heartbeat_round_trip=self._session.pulse.round_trip,
+            heartbeat_round_trip=self._session.conversation.round_trip,
             clock_offset=offset,
             clock_error=error,
             http_requests=counts.http_requests,
@@ -89,17 +89,17 @@ class Observer:
 
     def report(self) -> str:
         """Tell the same to a person."""
-        readers = [(inbox.title, inbox.stats) for inbox in tuple(self._inboxes)]
+        readers = [(inbox.label, inbox.stats) for inbox in tuple(self._inboxes)]
         return report(
             self.stats(),
             readers,
-            since=self._states.moved_at,
+            since=self._states.changed_at,
             reason=printable(self._states.reason, 400),
             now=time.time(),
         )
 
     def _clock_offset(self) -> tuple[float, float] | tuple[None, None]:
-        ahead = self._session.pulse.clock.ahead
+        ahead = self._session.conversation.clock.offset
         if ahead is None:
             return None, None
         # The core compared it with its own time; the user has a calendar.

@@ -12,7 +12,7 @@ from weakref import WeakKeyDictionary
 
 from yarl import URL
 
-__all__ = ["Pace"]
+__all__ = ["KeyPace"]
 
 # By a hash that means nothing outside of this process; forgotten when it has passed.
 _salt = os.urandom(32)
@@ -21,7 +21,7 @@ _free_at: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[bytes, float]] = (
 )
 
 
-class Pace:
+class KeyPace:
     """Keeps the first frame of a link away from the last one of an earlier link.
 
     Args:
@@ -36,20 +36,20 @@ class Pace:
         self._interval = interval
         self._name = blake2b(f"{url}\n{key}".encode(), key=_salt).digest()
 
-    async def turn(self) -> None:
+    async def wait(self) -> None:
         """Wait until a link may be opened, and be spoken on at once."""
         now = asyncio.get_running_loop().time()
-        wait = self._times().get(self._name, now) - now
+        wait = self._next_allowed().get(self._name, now) - now
         if wait > 0:
             await asyncio.sleep(wait)
 
-    def said(self) -> None:
+    def mark_sent(self) -> None:
         """Record that a frame leaves."""
-        now, times = asyncio.get_running_loop().time(), self._times()
+        now, times = asyncio.get_running_loop().time(), self._next_allowed()
         for name in [name for name, free_at in times.items() if free_at <= now]:
             del times[name]
         times[self._name] = now + self._interval
 
     @staticmethod
-    def _times() -> dict[bytes, float]:
+    def _next_allowed() -> dict[bytes, float]:
         return _free_at.setdefault(asyncio.get_running_loop(), {})

@@ -10,24 +10,26 @@ from typing import Any, TypeVar
 from msgspec import Raw
 
 from qos_async._core.queries import Query
-from qos_async._core.session import Session
+from qos_async._core.session import StreamProtocol
 from qos_async._core.text import excerpt
 from qos_async.errors import DecodeError
 
-__all__ = ["Questions"]
+__all__ = ["PendingReplies"]
 
 T = TypeVar("T")
 
 
-class Questions:
+class PendingReplies:
     """One future for each request that somebody waits for."""
 
-    def __init__(self, session: Session[Any], redact: Callable[[str], str]) -> None:
-        self._session = session
+    def __init__(
+        self, session: StreamProtocol[Any], redact: Callable[[str], str]
+    ) -> None:
+        self._protocol = session
         self._redact = redact
         self._futures: dict[int, asyncio.Future[Raw]] = {}
 
-    async def ask(self, query: Query[T], said: Callable[[], None]) -> T:
+    async def request(self, query: Query[T], on_queued: Callable[[], None]) -> T:
         """Ask and wait; the core sees to it that every request ends.
 
         Args:
@@ -35,17 +37,17 @@ class Questions:
             said: Called when the question is queued.
         """
         loop = asyncio.get_running_loop()
-        reqid = self._session.ask(query.operation, query.body, loop.time())
+        reqid = self._protocol.request(query.operation, query.body, loop.time())
         future = self._futures[reqid] = loop.create_future()
-        said()
+        on_queued()
         try:
             data = bytes(await future)
         finally:
             del self._futures[reqid]
-            self._session.cancel(reqid)
+            self._protocol.cancel(reqid)
         return self._read(query, data)
 
-    def settle(self, reqid: int, outcome: Raw | BaseException) -> None:
+    def resolve(self, reqid: int, outcome: Raw | BaseException) -> None:
         """Answer or fail a request; nothing happens if nobody waits any more."""
         future = self._futures.get(reqid)
         if future is None or future.done():
@@ -58,7 +60,7 @@ class Questions:
     def fail_all(self, error: BaseException) -> None:
         """Fail every request."""
         for reqid in list(self._futures):
-            self.settle(reqid, error)
+            self.resolve(reqid, error)
 
     def _read(self, query: Query[T], data: bytes) -> T:
         try:

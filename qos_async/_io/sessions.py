@@ -16,17 +16,17 @@ import aiohttp
 from yarl import URL
 
 from qos_async._core.text import printable
-from qos_async._io.home import Home
+from qos_async._io.home import LoopBinding
 from qos_async._io.secret import Secret
 from qos_async.errors import ClosedError
 
 __all__ = [
+    "AiohttpSession",
     "RedirectRefusedError",
-    "SessionLease",
     "check_proxy",
     "check_url",
-    "on_answered",
-    "on_connected",
+    "on_connection",
+    "on_response",
 ]
 
 _SECURE = frozenset({"https", "wss"})
@@ -34,16 +34,16 @@ _SECURE = frozenset({"https", "wss"})
 _PROXIES = frozenset({"http", "https"})
 
 # Contexts live on in connections that are kept, and with them whatever they lead to.
-_connected: ContextVar[list[Callable[[], None]] | None] = ContextVar(
+_connection_listener: ContextVar[list[Callable[[], None]] | None] = ContextVar(
     "qos_async_connected", default=None
 )
-_answered: ContextVar[Callable[[aiohttp.ClientResponse], None] | None] = ContextVar(
-    "qos_async_answered", default=None
+_response_listener: ContextVar[Callable[[aiohttp.ClientResponse], None] | None] = (
+    ContextVar("qos_async_answered", default=None)
 )
 
 # What a forked child throws away. To close it would deafen the parent: their event
 # loops share what the system knows of their sockets.
-_inherited: list[aiohttp.ClientSession] = []
+_forked_sessions: list[aiohttp.ClientSession] = []
 
 
 class RedirectRefusedError(Exception):
@@ -54,7 +54,7 @@ class RedirectRefusedError(Exception):
     """
 
 
-class SessionLease:
+class AiohttpSession:
     """One aiohttp session, our own or the user's, guarded against redirects.
 
     Our own is made at first use, inside the running loop, without cookies and
@@ -70,17 +70,17 @@ class SessionLease:
     ) -> None:
         self._secret = secret
         self._borrowed = borrowed
-        self._guard = self._make_guard()
+        self._redirect_trace = self._make_redirect_trace()
         self._session: aiohttp.ClientSession | None = None
-        self.home = Home()
+        self.binding = LoopBinding()
         self._closed = False
 
     def __del__(self) -> None:
         session: aiohttp.ClientSession | None = getattr(self, "_session", None)
         if session is None or session is self._borrowed:
             return
-        if self.home.is_foreign:
-            _inherited.append(session)
+        if self.binding.is_forked:
+            _forked_sessions.append(session)
             return
         # The client has complained: aiohttp need not, at length.
         connector = session.connector
@@ -93,10 +93,10 @@ class SessionLease:
     @property
     def in_use(self) -> bool:
         """Whether it was used in this process, and not closed."""
-        used = self.home.is_claimed and not self.home.is_foreign
+        used = self.binding.is_bound and not self.binding.is_forked
         return used and not self._closed
 
-    def claim(self) -> None:
+    def bind(self) -> None:
         """Belong to the running event loop from now on.
 
         Raises:
@@ -104,7 +104,7 @@ class SessionLease:
                 or if no event loop is running.
         """
         if not self._closed:  # Which is said elsewhere.
-            self.home.claim()
+            self.binding.bind()
 
     def session(self) -> aiohttp.ClientSession:
         """Give the session; call it anew for each request.
@@ -115,7 +115,7 @@ class SessionLease:
         """
         if self._closed:
             raise ClosedError("the client is closed")
-        self.claim()
+        self.bind()
         if self._session is None:
             self._session = self._open()
         if self._session.closed:
@@ -129,7 +129,7 @@ class SessionLease:
         if session is None:
             return
         if session is self._borrowed:
-            session.trace_configs.remove(self._guard)
+            session.trace_configs.remove(self._redirect_trace)
         else:
             await session.close()
 
@@ -140,17 +140,17 @@ class SessionLease:
                 connector=aiohttp.TCPConnector(use_dns_cache=False),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 trust_env=False,
-                trace_configs=[self._guard],
+                trace_configs=[self._redirect_trace],
             )
-        self._borrowed.trace_configs.append(self._guard)
+        self._borrowed.trace_configs.append(self._redirect_trace)
         return self._borrowed
 
-    def _make_guard(self) -> aiohttp.TraceConfig:
+    def _make_redirect_trace(self) -> aiohttp.TraceConfig:
         guard = aiohttp.TraceConfig()
         guard.on_request_redirect.append(self._refuse)
-        guard.on_connection_create_end.append(_tell_connected)
-        guard.on_connection_reuseconn.append(_tell_connected)
-        guard.on_request_end.append(_tell_answered)
+        guard.on_connection_create_end.append(_notify_connection)
+        guard.on_connection_reuseconn.append(_notify_connection)
+        guard.on_request_end.append(_notify_response)
         guard.freeze()  # A session does this only to those it was constructed with.
         return guard
 
@@ -161,31 +161,31 @@ class SessionLease:
         params: aiohttp.TraceRequestRedirectParams,
     ) -> None:
         ours = self._borrowed is None
-        if ours or self._secret.carried_by(params.headers, params.url):
+        if ours or self._secret.is_in_request(params.headers, params.url):
             params.response.close()
             raise RedirectRefusedError(f"HTTP {params.response.status}")
 
 
 @contextmanager
-def on_connected(call: Callable[[], None]) -> Generator[None]:
+def on_connection(call: Callable[[], None]) -> Generator[None]:
     """Call when a request of this task, inside the block, has got its connection."""
     calls = [call]
-    token = _connected.set(calls)
+    token = _connection_listener.set(calls)
     try:
         yield
     finally:
         calls.clear()
-        _connected.reset(token)
+        _connection_listener.reset(token)
 
 
 @contextmanager
-def on_answered(call: Callable[[aiohttp.ClientResponse], None]) -> Generator[None]:
+def on_response(call: Callable[[aiohttp.ClientResponse], None]) -> Generator[None]:
     """Call when a request of this task, inside the block, has got its status line."""
-    token = _answered.set(call)
+    token = _response_listener.set(call)
     try:
         yield
     finally:
-        _answered.reset(token)
+        _response_listener.reset(token)
 
 
 def check_url(
@@ -212,7 +212,7 @@ def check_url(
         found = URL(url)
     except (ValueError, TypeError):
         found = URL()
-    shown = printable(_without_secrets(found) if found.host else _bare(str(url)))
+    shown = printable(_without_secrets(found) if found.host else _redacted(str(url)))
     if found.scheme not in schemes or not found.host:
         allowed = " or ".join(f"{scheme}://" for scheme in schemes)
         raise ValueError(f"{shown} is not an address that starts with {allowed}")
@@ -247,23 +247,23 @@ def check_proxy(proxy: str) -> None:
     if not fits:
         raise ValueError(
             'proxy must be an address such as "http://host:3128", which starts with '
-            f"http:// or https://, not {_bare(proxy)}"
+            f"http:// or https://, not {_redacted(proxy)}"
         )
 
 
-async def _tell_connected(
+async def _notify_connection(
     session: aiohttp.ClientSession, context: object, params: object
 ) -> None:
-    for call in _connected.get() or ():
+    for call in _connection_listener.get() or ():
         call()
 
 
-async def _tell_answered(
+async def _notify_response(
     session: aiohttp.ClientSession,
     context: object,
     params: aiohttp.TraceRequestEndParams,
 ) -> None:
-    call = _answered.get()
+    call = _response_listener.get()
     if call is not None:
         call(params.response)
 
@@ -272,7 +272,7 @@ def _without_secrets(url: URL) -> str:
     return str(url.with_user(None).with_query(None))
 
 
-def _bare(text: str) -> str:
+def _redacted(text: str) -> str:
     # Unreadable, and still no place for what stands before an @ or after a ?.
     return repr(text.rpartition("@")[2].partition("?")[0])
 

@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import time
 
-__all__ = ["Slumber"]
+__all__ = ["SuspendDetector"]
 
 
-class Slumber:
+class SuspendDetector:
     """Notices that the machine was suspended: a laptop closed, a paused guest."""
 
-    __slots__ = ("_asleep",)
+    __slots__ = ("_suspended",)
 
     def __init__(self) -> None:
-        self._asleep = _asleep()
+        self._suspended = _total_suspended()
 
-    def ended(self) -> float:
+    def seconds_suspended(self) -> float:
         """Tell how many seconds the machine slept since the last call."""
-        before, self._asleep = self._asleep, _asleep()
-        return self._asleep - before
+        before, self._suspended = self._suspended, _total_suspended()
+        return self._suspended - before
 
 
-def _asleep() -> float:
+def _total_suspended() -> float:
     """Give the seconds asleep since some moment."""
     return _boot_time() - time.monotonic()
 

@@ -8,7 +8,7 @@ from typing import Protocol
 from qos_async._io import causes
 from qos_async.errors import ConnectError, TransportError
 
-__all__ = ["DialError", "Ended", "LinkClosed", "Socket", "Transport"]
+__all__ = ["DialError", "EndOfStream", "LinkClosed", "Socket", "Transport"]
 
 
 class DialError(ConnectError):
@@ -32,8 +32,8 @@ class DialError(ConnectError):
     ) -> None:
         super().__init__(message)
         self.retry_after = retry_after
-        self.final = final
-        self.distrusted = distrusted
+        self.is_permanent = final
+        self.untrusted = distrusted
         self.cause = cause
 
 
@@ -53,7 +53,7 @@ class LinkClosed(TransportError):  # noqa: N818 - an ending, not always a fault
         self.cause = causes.closed(code) if cause is None else cause
 
 
-class Ended(Exception):  # noqa: N818 - an ending, and no fault at all
+class EndOfStream(Exception):  # noqa: N818 - an ending, and no fault at all
     """There is nothing to come any more, and no other link: all may end well."""
 
 
@@ -69,7 +69,7 @@ class Socket(Protocol):
         """
         ...
 
-    def listen(self, take: Callable[[Sequence[bytes]], bool]) -> None:
+    def set_sync_handler(self, handler: Callable[[Sequence[bytes]], bool]) -> None:
         """Offer frames as they come to somebody who takes them without waiting.
 
         Only while ``receive`` is awaited, and in order. Frames that are not taken come
@@ -88,7 +88,7 @@ class Socket(Protocol):
         """
         ...
 
-    async def close(self, *, polite: bool) -> None:
+    async def close(self, *, graceful: bool) -> None:
         """Be rid of the connection, after a goodbye if ``polite``; never raises."""
         ...
 

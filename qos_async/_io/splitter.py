@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 
 from aiohttp import WSMsgType
 
-__all__ = ["Batch", "Offer", "Splitter", "put_in_front"]
+__all__ = ["FastFrameParser", "FrameBatchMessage", "SyncHandoff", "install"]
 
 _PLAIN = 0x81  # A whole text message, uncompressed.
 _KNOWN = frozenset([_PLAIN, 0x88, 0x89, 0x8A])  # And a close, a ping, a pong.
@@ -34,7 +34,7 @@ _ALL = sys.maxsize
 _FEW = 128  # Readers of ticks wait meanwhile.
 
 
-class Batch(NamedTuple):
+class FrameBatchMessage(NamedTuple):
     """A message for aiohttp's queue, shaped like those in it, that holds many frames."""
 
     type: WSMsgType
@@ -42,7 +42,7 @@ class Batch(NamedTuple):
     extra: None = None
 
 
-class Offer:
+class SyncHandoff:
     """Between a splitter and whoever reads its link.
 
     Attributes:
@@ -51,14 +51,14 @@ class Offer:
             that were taken from the queue.
     """
 
-    __slots__ = ("is_awaited", "take")
+    __slots__ = ("handler", "reader_idle")
 
     def __init__(self) -> None:
-        self.take: Callable[[list[bytes]], bool] | None = None
-        self.is_awaited = False
+        self.handler: Callable[[list[bytes]], bool] | None = None
+        self.reader_idle = False
 
 
-class Splitter:
+class FastFrameParser:
     """Stands where aiohttp has its reader, in front of that one.
 
     Args:
@@ -69,21 +69,23 @@ class Splitter:
 
     __slots__ = (
         "__weakref__",
-        "_head",
-        "_offer",
-        "_owed",
+        "_handoff",
+        "_partial_header",
+        "_passthrough_bytes",
         "_queue",
         "_queued",
         "_reader",
     )
 
-    def __init__(self, reader: Any, queue: Any, offer: Offer) -> None:
-        self._offer = offer
+    def __init__(self, reader: Any, queue: Any, offer: SyncHandoff) -> None:
+        self._handoff = offer
         self._reader = reader
         self._queue = queue
         self._queued: Any = getattr(queue, "_buffer", None)
-        self._head = b""  # Of a frame whose end is not known yet.
-        self._owed = 0  # Bytes to come of a frame that the reader has begun with.
+        self._partial_header = b""  # Of a frame whose end is not known yet.
+        self._passthrough_bytes = (
+            0  # Bytes to come of a frame that the reader has begun with.
+        )
 
     def feed_eof(self) -> None:
         """Tell that nothing more will come."""
@@ -95,22 +97,26 @@ class Splitter:
         Returns:
             As aiohttp's reader: whether the protocol was broken, and nothing.
         """
-        data = self._head + data if self._head else bytes(data)
-        self._head = b""
+        data = self._partial_header + data if self._partial_header else bytes(data)
+        self._partial_header = b""
         at, size = 0, len(data)
         while at < size:
             # A reader that found the queue full keeps what it was fed until there is
             # room; what came later must not overtake that.
             stalled = getattr(self._queue, "_stalled_reader", None) is not None
-            if not self._owed and not stalled:
+            if not self._passthrough_bytes and not stalled:
                 at = self._split(data, at)
                 if at == size:
                     break
-            end = at + self._owed if self._owed else self._end_of_frame(data, at)
+            end = (
+                at + self._passthrough_bytes
+                if self._passthrough_bytes
+                else self._end_of_frame(data, at)
+            )
             if end == at:
-                self._head = data[at:]
+                self._partial_header = data[at:]
                 break
-            self._owed = max(end - size, 0)
+            self._passthrough_bytes = max(end - size, 0)
             if self._reader.feed_data(data[at:end])[0]:
                 return True, b""
             at = end
@@ -118,18 +124,18 @@ class Splitter:
 
     def _split(self, data: bytes, at: int) -> int:
         frames, end = _plain_frames(data, at)
-        offer = self._offer
+        offer = self._handoff
         taken = (
-            offer.take is not None
-            and offer.is_awaited
+            offer.handler is not None
+            and offer.reader_idle
             # And nothing came before that nobody has seen yet.
             and self._queued is not None
             and not self._queued
             and 0 < len(frames) <= _FEW
-            and offer.take(frames)
+            and offer.handler(frames)
         )
         if frames and not taken:
-            self._queue.feed_data(Batch(WSMsgType.TEXT, frames), end - at)
+            self._queue.feed_data(FrameBatchMessage(WSMsgType.TEXT, frames), end - at)
         return end
 
     def _end_of_frame(self, data: bytes, at: int) -> int:
@@ -151,7 +157,7 @@ class Splitter:
         return start + length
 
 
-def put_in_front(protocol: Any, offer: Offer) -> None:
+def install(protocol: Any, offer: SyncHandoff) -> None:
     """Let a ``Splitter`` read what comes over a connection that becomes a websocket.
 
     To be called before aiohttp puts its reader there, so that not a byte has passed.
@@ -169,19 +175,19 @@ def put_in_front(protocol: Any, offer: Offer) -> None:
 
     def replacement(reader: Any, queue: Any, *args: Any, **options: Any) -> None:
         own.pop("set_parser")
-        if _fits(reader, queue, protocol):
-            reader = Splitter(reader, queue, offer)
+        if _is_compatible(reader, queue, protocol):
+            reader = FastFrameParser(reader, queue, offer)
         set_parser(reader, queue, *args, **options)
 
     if "set_parser" not in own:  # Clients may share a session.
         own["set_parser"] = replacement
 
 
-def _fits(reader: Any, queue: Any, protocol: Any) -> bool:
+def _is_compatible(reader: Any, queue: Any, protocol: Any) -> bool:
     """Try on another queue whether it takes a batch as it takes a message."""
     try:
         trial = type(queue)(protocol, 1 << 16, loop=None)
-        trial.feed_data(Batch(WSMsgType.TEXT, []), 0)
+        trial.feed_data(FrameBatchMessage(WSMsgType.TEXT, []), 0)
         return callable(reader.feed_data) and callable(reader.feed_eof)
     except Exception:  # noqa: BLE001 - whatever it is that has changed
         return False

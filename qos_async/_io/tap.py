@@ -7,11 +7,11 @@ from typing import Protocol, runtime_checkable
 
 from qos_async._core.topics import Topic
 
-__all__ = ["Tap"]
+__all__ = ["FrameObserver"]
 
 
 @runtime_checkable
-class Tap(Protocol):
+class FrameObserver(Protocol):
     """Is told what comes over the links. Called synchronously; never waits.
 
     ``qos_async.Recorder`` is one.

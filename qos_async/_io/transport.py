@@ -15,13 +15,13 @@ from yarl import URL
 
 from qos_async._core.text import printable
 from qos_async._io import causes
-from qos_async._io.faults import DISTRUST, fault
-from qos_async._io.pace import Pace
+from qos_async._io.faults import UNTRUSTED, map_exception
+from qos_async._io.pace import KeyPace
 from qos_async._io.retry import retry_after
 from qos_async._io.secret import Secret
-from qos_async._io.sessions import RedirectRefusedError, SessionLease, on_answered
+from qos_async._io.sessions import AiohttpSession, RedirectRefusedError, on_response
 from qos_async._io.sockets import DialError, LinkClosed, Socket
-from qos_async._io.splitter import Batch, Offer, put_in_front
+from qos_async._io.splitter import FrameBatchMessage, SyncHandoff, install
 from qos_async.config import Timing
 from qos_async.errors import (
     AuthenticationError,
@@ -62,7 +62,7 @@ class AiohttpTransport:
 
     def __init__(
         self,
-        lease: SessionLease,
+        lease: AiohttpSession,
         secret: Secret,
         *,
         url: URL,
@@ -91,30 +91,30 @@ class AiohttpTransport:
 
     async def dial(self) -> Socket:
         """Open one link, within ``timing.connect_timeout``."""
-        opened = await self._open()
+        opened = await self._dial()
         if isinstance(opened, QosError):
             raise opened
         return opened
 
-    async def _open(self) -> Socket | QosError:
-        session, (url, headers, pace) = self._lease.session(), self._address()
-        offer = Offer()
+    async def _dial(self) -> Socket | QosError:
+        session, (url, headers, pace) = self._lease.session(), self._request_target()
+        offer = SyncHandoff()
 
         def quicken(response: aiohttp.ClientResponse) -> None:
-            put_in_front(getattr(response.connection, "protocol", None), offer)
+            install(getattr(response.connection, "protocol", None), offer)
 
-        await pace.turn()
+        await pace.wait()
         try:
             with anyio.fail_after(self._timing.connect_timeout):
-                with on_answered(quicken):
+                with on_response(quicken):
                     ws = await _connect(session, url, headers, self._options)
             return _AiohttpSocket(ws, offer, self._timing, self._secret, pace)
         except RedirectRefusedError as exc:
-            return self._moved(str(exc))
+            return self._redirect_error(str(exc))
         except aiohttp.ClientHttpProxyError as exc:  # Says nothing about our key.
-            return self._failed(exc)
+            return self._network_error(exc)
         except aiohttp.ClientResponseError as exc:
-            return self._refused(exc)
+            return self._handshake_error(exc)
         except TimeoutError:
             seconds = self._timing.connect_timeout
             return DialError(
@@ -122,24 +122,26 @@ class AiohttpTransport:
                 cause=causes.TIMEOUT,
             )
         except Exception as exc:  # noqa: BLE001 - unusual hosts make yarl raise others
-            return self._failed(exc)
+            return self._network_error(exc)
 
-    def _address(self) -> tuple[URL, dict[str, str], Pace]:
+    def _request_target(self) -> tuple[URL, dict[str, str], KeyPace]:
         key = self._secret.read()
-        pace = Pace(self._url, key, self._interval)
+        pace = KeyPace(self._url, key, self._interval)
         if self._key_in == "url":
             return self._url.update_query(key=key), {}, pace
         return self._url, {"key": key}, pace
 
-    def _failed(self, exc: Exception) -> DialError:
-        outcome = fault(exc, self._url.path, self._url, self._timing, self._secret)
+    def _network_error(self, exc: Exception) -> DialError:
+        outcome = map_exception(
+            exc, self._url.path, self._url, self._timing, self._secret
+        )
         return DialError(
             str(outcome.error),
             final=not outcome.transient,
-            distrusted=isinstance(exc, DISTRUST),
+            distrusted=isinstance(exc, UNTRUSTED),
         )
 
-    def _moved(self, status: str) -> DialError:
+    def _redirect_error(self, status: str) -> DialError:
         return DialError(
             f"{self._url.path}: the server redirects ({status}), which is not "
             "followed, so that the API key stays where it was sent: set stream_url to "
@@ -148,7 +150,7 @@ class AiohttpTransport:
             cause=causes.REDIRECT,
         )
 
-    def _refused(self, exc: aiohttp.ClientResponseError) -> QosError:
+    def _handshake_error(self, exc: aiohttp.ClientResponseError) -> QosError:
         # aiohttp says 400 too where an answer is not HTTP at all.
         garbled = not isinstance(exc, aiohttp.WSServerHandshakeError)
         if exc.status in _REFUSED_KEY and not (garbled and exc.status == _BAD_REQUEST):
@@ -184,28 +186,28 @@ class _AiohttpSocket:
     def __init__(
         self,
         ws: aiohttp.ClientWebSocketResponse[bool],
-        offer: Offer,
+        offer: SyncHandoff,
         timing: Timing,
         secret: Secret,
-        pace: Pace,
+        pace: KeyPace,
     ) -> None:
         self._ws = ws
-        self._offer = offer
+        self._handoff = offer
         self._transport = _transport(ws)
         self._timing = timing
         self._secret = secret
         self._pace = pace
 
-    def listen(self, take: Callable[[Sequence[bytes]], bool]) -> None:
-        self._offer.take = take
+    def set_sync_handler(self, take: Callable[[Sequence[bytes]], bool]) -> None:
+        self._handoff.handler = take
 
     async def receive(self) -> Sequence[bytes]:
-        self._offer.is_awaited = True
+        self._handoff.reader_idle = True
         try:
             message = await self._ws.receive()
         finally:
-            self._offer.is_awaited = False
-        if isinstance(message, Batch):
+            self._handoff.reader_idle = False
+        if isinstance(message, FrameBatchMessage):
             return message.data
         if message.type in _DATA:
             return (message.data,)
@@ -229,7 +231,7 @@ class _AiohttpSocket:
         return LinkClosed("the connection broke without a goodbye")
 
     async def send(self, frame: bytes) -> None:
-        self._pace.said()
+        self._pace.mark_sent()
         late = False
         try:
             # Blocks for ever if the server stops reading: hence our own deadline.
@@ -247,14 +249,14 @@ class _AiohttpSocket:
             else "the connection broke while sending"
         )
 
-    async def close(self, *, polite: bool) -> None:
+    async def close(self, *, graceful: bool) -> None:
         # Timers that asyncio keeps after their cancellation hold the offer for minutes.
-        self._offer.take = None
+        self._handoff.handler = None
         # aiohttp's close waits for an answer after each message that comes, so on a
         # busy link for ever. Cancelling it lets go of the socket; which stays open for
         # as long as the other side does not take what is unsent, and in TLS for half a
         # minute more, for a goodbye: hence the abort.
-        seconds = self._timing.close_timeout if polite else 0.0
+        seconds = self._timing.close_timeout if graceful else 0.0
         with anyio.move_on_after(seconds, shield=True):
             with contextlib.suppress(aiohttp.ClientError, OSError):
                 await self._ws.close()

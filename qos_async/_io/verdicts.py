@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from qos_async._core.queries import Query
-from qos_async._core.text import excerpt, refusal
+from qos_async._core.text import error_from_message, excerpt
 from qos_async._io.retry import Outcome
 from qos_async._io.secret import Secret
 from qos_async.errors import (
@@ -21,7 +21,7 @@ from qos_async.errors import (
     TransportError,
 )
 
-__all__ = ["Reply", "verdict"]
+__all__ = ["HttpResponse", "classify_response"]
 
 T = TypeVar("T")
 
@@ -32,7 +32,7 @@ _TOO_FAST = 429
 _SERVER_ERROR = 500
 
 
-class Reply(Struct, frozen=True):
+class HttpResponse(Struct, frozen=True):
     """What came back from one attempt.
 
     Attributes:
@@ -54,7 +54,9 @@ class _Envelope(Struct):
 _envelopes = msgspec.json.Decoder(_Envelope)
 
 
-def verdict(query: Query[T], reply: Reply, secret: Secret) -> Outcome[T]:
+def classify_response(
+    query: Query[T], reply: HttpResponse, secret: Secret
+) -> Outcome[T]:
     """Judge one answer.
 
     A gateway answers with HTML and a status, the service with a ``msg`` and, it seems,
@@ -64,17 +66,17 @@ def verdict(query: Query[T], reply: Reply, secret: Secret) -> Outcome[T]:
     """
     status = reply.status
     if _REDIRECT <= status < _BAD_REQUEST:
-        return Outcome(error=_moved(query.path, status))
+        return Outcome(error=_redirect_error(query.path, status))
     if reply.body is None:
         return Outcome(error=DecodeError(f"{query.path}: the answer is too large"))
-    envelope = _open(reply.body)
+    envelope = _parse_envelope(reply.body)
     if status < _REDIRECT:
         if envelope is None:
-            return Outcome(error=_unreadable(query.path, reply.body, secret))
+            return Outcome(error=_unreadable_response(query.path, reply.body, secret))
         if envelope.msg == "OK":
-            return _read(query, bytes(envelope.data), secret)
+            return _decode_data(query, bytes(envelope.data), secret)
     words = secret.redact(envelope.msg) if envelope and envelope.msg != "OK" else None
-    error = _refused(query, status, words)
+    error = _rejection(query, status, words)
     temporary = status == _TOO_FAST or status >= _SERVER_ERROR
     return Outcome(
         error=error,
@@ -83,14 +85,14 @@ def verdict(query: Query[T], reply: Reply, secret: Secret) -> Outcome[T]:
     )
 
 
-def _open(body: bytes) -> _Envelope | None:
+def _parse_envelope(body: bytes) -> _Envelope | None:
     try:
         return _envelopes.decode(body)
     except (msgspec.MsgspecError, ValueError, RecursionError):
         return None
 
 
-def _read(query: Query[T], data: bytes, secret: Secret) -> Outcome[T]:
+def _decode_data(query: Query[T], data: bytes, secret: Secret) -> Outcome[T]:
     try:
         return Outcome(value=query.read(data))
     except DecodeError as exc:
@@ -99,44 +101,46 @@ def _read(query: Query[T], data: bytes, secret: Secret) -> Outcome[T]:
     return Outcome(error=DecodeError(f"{query.path}: {secret.redact(reason)}{shown}"))
 
 
-def _refused(query: Query[Any], status: int, words: str | None) -> QosError:
+def _rejection(query: Query[Any], status: int, words: str | None) -> QosError:
     path = query.path
     symbols = query.symbols if len(query.symbols) == 1 else ()
     if words is None:
-        return _by_status(path, status, symbols)
-    error = refusal(words, operation=path, symbols=symbols, asked=query.symbols)
+        return _error_from_status(path, status, symbols)
+    error = error_from_message(
+        words, operation=path, symbols=symbols, requested=query.symbols
+    )
     if type(error) is not RejectedError:
         return error
     if status in _KEY_REFUSED:
-        return AuthenticationError(_about_the_key(path, status, error.message))
+        return AuthenticationError(_key_error(path, status, error.message))
     if status == _TOO_FAST:
         return LimitError(error.message, operation=path, symbols=symbols)
     return error
 
 
-def _by_status(path: str, status: int, symbols: tuple[str, ...]) -> QosError:
+def _error_from_status(path: str, status: int, symbols: tuple[str, ...]) -> QosError:
     if status in _KEY_REFUSED:
-        return AuthenticationError(_about_the_key(path, status, "no reason given"))
+        return AuthenticationError(_key_error(path, status, "no reason given"))
     if status >= _SERVER_ERROR:
         return TransportError(f"{path}: HTTP {status}")
     kind = LimitError if status == _TOO_FAST else RejectedError
     return kind(f"HTTP {status}", operation=path, symbols=symbols)
 
 
-def _about_the_key(path: str, status: int, words: str) -> str:
+def _key_error(path: str, status: int, words: str) -> str:
     return (
         f"{path}: the server refused the API key (HTTP {status}: {words}); "
         "see QOS_API_KEY, or the key argument of Client"
     )
 
 
-def _moved(path: str, status: int) -> ConnectError:
+def _redirect_error(path: str, status: int) -> ConnectError:
     return ConnectError(
         f"{path}: the server redirects (HTTP {status}), which is not followed, so that "
         "the API key stays where it was sent: set http_url to the new address"
     )
 
 
-def _unreadable(path: str, body: bytes, secret: Secret) -> DecodeError:
+def _unreadable_response(path: str, body: bytes, secret: Secret) -> DecodeError:
     shown = excerpt(body, secret.redact)
     return DecodeError(f"{path}: the answer is not what the document says: {shown}")

@@ -7,29 +7,29 @@ import time
 from datetime import UTC, datetime
 from typing import Protocol
 
-__all__ = ["CALENDAR", "Wall"]
+__all__ = ["SYSTEM_CLOCK", "WallClock"]
 
 
-class Wall(Protocol):
+class WallClock(Protocol):
     """A clock on the wall; it need not go at the pace of the event loop's."""
 
     def now(self) -> int:
         """Tell the time, in nanoseconds since the epoch."""
         ...
 
-    def at(self, moment: float) -> datetime:
+    def from_loop_time(self, moment: float) -> datetime:
         """Turn a time of the event loop's into one of the calendar's."""
         ...
 
 
-class _Calendar:
+class _SystemClock:
     def now(self) -> int:
         return time.time_ns()
 
-    def at(self, moment: float) -> datetime:
+    def from_loop_time(self, moment: float) -> datetime:
         age = asyncio.get_running_loop().time() - moment
         return datetime.fromtimestamp(time.time() - age, UTC)
 
 
-CALENDAR: Wall = _Calendar()
+SYSTEM_CLOCK: WallClock = _SystemClock()
 """This machine's own."""

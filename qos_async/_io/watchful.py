@@ -10,21 +10,21 @@ from datetime import UTC, datetime
 from typing import Generic, Self, TypeVar
 
 from qos_async._core.gaps import Dropped, Gap
-from qos_async._core.routes import Heard
-from qos_async._core.stale import Quiet, Stale
+from qos_async._core.routes import TopicActivity
+from qos_async._core.stale import Stale, StalenessDetector
 from qos_async._core.topics import Topic
-from qos_async._io.inbox import Inbox
+from qos_async._io.inbox import SubscriptionQueue
 from qos_async.enums import Session
 from qos_async.models import Tick
 
-__all__ = ["WatchfulEvents"]
+__all__ = ["StaleAwareEvents"]
 
 T = TypeVar("T", bound=Tick)
 
 _EVERY = 5.0  # Seconds between two looks.
 
 
-class WatchfulEvents(Generic[T]):
+class StaleAwareEvents(Generic[T]):
     """Ticks and notices in order, and ``Stale`` behind all that came before it.
 
     It looks at counters that are there anyway, every five seconds, as long as somebody
@@ -40,43 +40,46 @@ class WatchfulEvents(Generic[T]):
 
     def __init__(
         self,
-        inbox: Inbox,
+        queue: SubscriptionQueue,
         wait: Callable[[], Awaitable[None]],
         *,
-        heard: Callable[[Topic], Heard | None],
-        part_at: Callable[[str, int], Session | None],
+        activity: Callable[[Topic], TopicActivity | None],
+        trading_session_at: Callable[[str, int], Session | None],
     ) -> None:
-        self._inbox = inbox
+        self._queue = queue
         self._wait = wait
-        self._heard = heard
-        self._part_at = part_at
-        self._quiet = Quiet(2 * _EVERY)
-        self._look_at = 0.0
+        self._activity = activity
+        self._trading_session_at = trading_session_at
+        self._detector = StalenessDetector(2 * _EVERY)
+        self._next_look_at = 0.0
         # By the count of ticks received before them, which is their place.
-        self._told: deque[tuple[int, Stale]] = deque()
+        self._due_reports: deque[tuple[int, Stale]] = deque()
 
     def __aiter__(self) -> Self:
-        self._inbox.begin_reading()
+        self._queue.begin_reading()
         return self
 
     async def __anext__(self) -> T | Gap | Dropped | Stale:
         inbox, buffer, loop = (
-            self._inbox,
-            self._inbox.buffer,
+            self._queue,
+            self._queue.buffer,
             asyncio.get_running_loop(),
         )
         while True:
-            if loop.time() >= self._look_at:
-                self._look(loop.time())
-            if self._told and buffer.received - len(buffer) >= self._told[0][0]:
-                return self._told.popleft()[1]
-            if buffer.has_event and not inbox.alert:
+            if loop.time() >= self._next_look_at:
+                self._observe(loop.time())
+            if (
+                self._due_reports
+                and buffer.received - len(buffer) >= self._due_reports[0][0]
+            ):
+                return self._due_reports.popleft()[1]
+            if buffer.has_event and not inbox.needs_check:
                 event: T | Gap | Dropped = buffer.take_event()
                 return event
             await self._sleep()
 
     async def _sleep(self) -> None:
-        scope = asyncio.timeout_at(self._look_at)
+        scope = asyncio.timeout_at(self._next_look_at)
         try:
             async with scope:
                 await self._wait()
@@ -84,18 +87,18 @@ class WatchfulEvents(Generic[T]):
             if not scope.expired():
                 raise
 
-    def _look(self, now: float) -> None:
-        inbox, wall = self._inbox, time.time()
-        self._look_at = now + _EVERY
-        self._quiet.keep(inbox.topics)
+    def _observe(self, now: float) -> None:
+        inbox, wall = self._queue, time.time()
+        self._next_look_at = now + _EVERY
+        self._detector.retain(inbox.topics)
         for topic in sorted(inbox.topics):
-            heard = self._heard(topic)
-            part = self._part_at(topic.symbol, int(wall))
+            heard = self._activity(topic)
+            part = self._trading_session_at(topic.symbol, int(wall))
             ticks = None if heard is None else heard.ticks
-            found = self._quiet.look(topic, ticks, part, now)
+            found = self._detector.observe(topic, ticks, part, now)
             if heard is not None and found is not None:
                 quiet, usual = found
                 last = heard.received_at / 1e9 or wall - quiet
                 since = datetime.fromtimestamp(last, UTC)
                 stale = Stale(topic=topic, since=since, quiet=quiet, usual=usual)
-                self._told.append((inbox.buffer.received, stale))
+                self._due_reports.append((inbox.buffer.received, stale))

@@ -55,7 +55,7 @@ async def told(sim: Simulator, sub: Any, number: int) -> None:
 
 
 def unchanged(client: Client) -> bool:
-    session = client._stream._session
+    session = client._stream._protocol
     recovery = session.recovery
     assert recovery is not None
     return not (recovery.cases or recovery.echoes or session.outages.open)

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from qos_async._core.answers import (
-    Bars,
-    bars_by_symbol,
+    KlineGroup,
     by_symbol,
     days_by_market,
+    klines_by_symbol,
     products_by_market,
     trades_by_symbol,
 )
@@ -42,10 +42,10 @@ def bar(start: int, symbol: str = "US:A") -> Kline[str]:
 def test_nothing_at_all_is_an_answer_without_rows():
     assert by_symbol(None) == {}
     assert trades_by_symbol(None) == {}
-    assert bars_by_symbol(None) == {}
+    assert klines_by_symbol(None) == {}
     assert days_by_market([Market.US], None) == {}
     assert products_by_market([Market.US], None) == {}
-    assert bars_by_symbol([Bars("US:A", None), Bars("US:B", [])]) == {}
+    assert klines_by_symbol([KlineGroup("US:A", None), KlineGroup("US:B", [])]) == {}
 
 
 @pytest.mark.fault("P11")
@@ -53,7 +53,7 @@ def test_rows_are_found_under_their_canonical_symbol_and_carry_it():
     found = by_symbol([Snapshot(symbol="HK:00700"), Snapshot(symbol="odd one")])
     assert list(found) == ["HK:700", "odd one"]
     assert found["HK:700"].symbol == "HK:700"
-    (bars,) = bars_by_symbol([Bars("HK:00700", [bar(1, "HK:00700")])]).values()
+    (bars,) = klines_by_symbol([KlineGroup("HK:00700", [bar(1, "HK:00700")])]).values()
     assert bars[0].symbol == "HK:700"
     assert [t.symbol for t in trades_by_symbol([trade(1, "1", "hk:0001")])["HK:1"]] == [
         "HK:1"
@@ -64,7 +64,9 @@ def test_rows_are_found_under_their_canonical_symbol_and_carry_it():
 def test_what_is_ours_to_say_is_not_the_servers():
     own: dict[str, Any] = {"received_at": 9, "recovered": True}
     [[fetched]] = trades_by_symbol([replace(trade(1, "1"), **own)]).values()
-    [[first]] = bars_by_symbol([Bars("US:A", [replace(bar(1), **own)])]).values()
+    [[first]] = klines_by_symbol(
+        [KlineGroup("US:A", [replace(bar(1), **own)])]
+    ).values()
     [state] = by_symbol([Snapshot(symbol="US:A", **own)]).values()
     for row in (fetched, first, state):
         assert (row.received_at, row.recovered) == (0, False)
@@ -83,7 +85,9 @@ def test_trades_and_bars_ascend_whatever_came(seconds: list[int], newest_first: 
     sent = rows[::-1] if newest_first else rows
     found = trades_by_symbol(sent).get("US:A", [])
     assert sorted(row.timestamp for row in rows) == [row.timestamp for row in found]
-    bars = bars_by_symbol([Bars("US:A", [bar(s) for s in seconds])]).get("US:A", [])
+    bars = klines_by_symbol([KlineGroup("US:A", [bar(s) for s in seconds])]).get(
+        "US:A", []
+    )
     assert [row.timestamp for row in bars] == sorted(seconds)
 
 

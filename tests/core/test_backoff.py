@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from qos_async._core.backoff import Backoff, Contention, Reproof
+from qos_async._core.backoff import Backoff, Contention, PolicyViolationGuard
 from qos_async.config import Timing
 
 
 def test_the_bound_doubles_up_to_its_limit():
     backoff = Backoff(Timing(backoff_initial=0.5, backoff_max=10.0))
-    bounds = [backoff.failed(lived=0.0)[1] for _ in range(7)]
+    bounds = [backoff.next_wait(uptime=0.0)[1] for _ in range(7)]
     assert bounds == [0.5, 1.0, 2.0, 4.0, 8.0, 10.0, 10.0]
     assert backoff.attempt == 7
 
@@ -18,7 +18,7 @@ def test_the_bound_doubles_up_to_its_limit():
 def test_ten_thousand_failures_do_not_overflow():
     backoff = Backoff(Timing())
     for _ in range(10_000):
-        bounds = backoff.failed(lived=0.0)
+        bounds = backoff.next_wait(uptime=0.0)
     assert bounds == (0.0, 60.0)
     assert backoff.attempt == 10_000
 
@@ -28,19 +28,19 @@ def test_ten_thousand_failures_do_not_overflow():
 def test_only_a_link_that_was_stable_starts_the_count_again(lived: float, attempt: int):
     backoff = Backoff(Timing(stable_after=60.0))
     for _ in range(3):
-        backoff.failed(lived=0.0)
-    backoff.failed(lived=lived)
+        backoff.next_wait(uptime=0.0)
+    backoff.next_wait(uptime=lived)
     assert backoff.attempt == attempt
 
 
 @pytest.mark.fault("T12", "I14")
 def test_a_server_that_accepts_and_closes_is_not_dialled_in_a_tight_loop():
     backoff = Backoff(Timing())
-    assert sum(backoff.failed(lived=1.0)[1] for _ in range(70)) > 3600
+    assert sum(backoff.next_wait(uptime=1.0)[1] for _ in range(70)) > 3600
 
 
 def test_no_waiting_at_all_can_be_had():
-    assert Backoff(Timing(backoff_max=0.0)).failed(0.0, 1008) == (0.0, 0.0)
+    assert Backoff(Timing(backoff_max=0.0)).next_wait(0.0, 1008) == (0.0, 0.0)
 
 
 @pytest.mark.fault("T8", "T9", "T11")
@@ -60,18 +60,22 @@ def test_no_waiting_at_all_can_be_had():
     ],
 )
 def test_some_close_codes_ask_for_a_slower_pace(code, bounds):
-    assert Backoff(Timing()).failed(10.0, code) == bounds
+    assert Backoff(Timing()).next_wait(10.0, code) == bounds
 
 
 @pytest.mark.fault("T9", "T11")
 def test_the_slower_pace_slows_down_too_and_stays_below_the_longest_wait():
     backoff = Backoff(Timing())
-    assert [backoff.failed(1.0, 1013)[1] for _ in range(8)][-3:] == [20.0, 32.0, 60.0]
-    assert Backoff(Timing(backoff_max=8.0)).failed(1.0, 4000) == (4.0, 8.0)
+    assert [backoff.next_wait(1.0, 1013)[1] for _ in range(8)][-3:] == [
+        20.0,
+        32.0,
+        60.0,
+    ]
+    assert Backoff(Timing(backoff_max=8.0)).next_wait(1.0, 4000) == (4.0, 8.0)
 
 
 def reproofs(*rows: tuple[float, int | None]) -> list[bool]:
-    reproof = Reproof(Timing(stable_after=60.0))
+    reproof = PolicyViolationGuard(Timing(stable_after=60.0))
     return [reproof.link_ended(lived, code) for lived, code in rows]
 
 

@@ -8,7 +8,13 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from qos_async._core.cases import ASKED_TRADES, Case, Healing, bars_since, case_of
+from qos_async._core.cases import (
+    REQUESTED_TRADES,
+    RecoveryCase,
+    RecoveryResult,
+    bars_since,
+    make_case,
+)
 from qos_async._core.gaps import Outage
 from qos_async._core.topics import Topic
 from qos_async.enums import Interval
@@ -38,8 +44,8 @@ def bar(start: int, close: int = 1) -> Kline[Any]:
     )
 
 
-def opened(topic: Topic, *tail: Any, acked_at: int | None = None) -> Case[Any]:
-    case = case_of(topic, OUTAGE, tail, now=110.0)
+def opened(topic: Topic, *tail: Any, acked_at: int | None = None) -> RecoveryCase[Any]:
+    case = make_case(topic, OUTAGE, tail, now=110.0)
     case.acked_at = acked_at
     return case
 
@@ -51,9 +57,9 @@ def seconds(ticks: Any) -> list[int]:
 def test_trades_are_decided_when_both_sides_agree():
     tail = [trade(second) for second in range(1, 6)]
     case = opened(TRADE, *tail, acked_at=8)
-    assert case.answer([trade(second) for second in range(1, 10)]) is None
+    assert case.on_reply([trade(second) for second in range(1, 10)]) is None
     healing = case.hold(trade(9))
-    assert isinstance(healing, Healing)
+    assert isinstance(healing, RecoveryResult)
     assert healing.status == "filled"
     assert seconds(healing.recovered) == [6, 7, 8]
     assert seconds(healing.held) == [9]
@@ -62,34 +68,34 @@ def test_trades_are_decided_when_both_sides_agree():
 def test_a_question_is_not_repeated_while_one_is_under_way():
     tail = [trade(second) for second in range(1, 6)]
     case = opened(TRADE, *tail, acked_at=8)
-    case.asked()  # It was asked.
-    case.answer(tail)  # The server lags.
+    case.request_sent()  # It was asked.
+    case.on_reply(tail)  # The server lags.
     case.hold(trade(9))
-    assert case.asks
-    case.asked()  # It was asked again.
+    assert case.wants_request
+    case.request_sent()  # It was asked again.
     case.hold(trade(9, 2))
-    assert not case.asks
+    assert not case.wants_request
 
 
 def test_a_question_is_not_repeated_before_anything_new_was_heard():
     tail = [trade(second) for second in range(1, 6)]
     case = opened(TRADE, *tail, acked_at=8)
     case.hold(trade(9))
-    case.answer(tail)
-    assert case.asks
-    case.asked()
-    case.answer(tail)
-    assert not case.asks
+    case.on_reply(tail)
+    assert case.wants_request
+    case.request_sent()
+    case.on_reply(tail)
+    assert not case.wants_request
 
 
 def test_trades_that_an_earlier_link_brought_are_told_once():
     tail = [trade(second) for second in range(1, 6)]
     case = opened(TRADE, *tail, acked_at=8)
     case.hold(trade(9))
-    case.set_back()
+    case.restart()
     case.live, case.acked_at = True, 12
     case.hold(trade(13))
-    healing = case.answer([trade(second) for second in range(1, 14)])
+    healing = case.on_reply([trade(second) for second in range(1, 14)])
     assert healing is not None
     assert healing.status == "filled"
     assert seconds(healing.recovered) == [6, 7, 8, 9, 10, 11, 12]
@@ -99,10 +105,10 @@ def test_trades_of_an_earlier_link_that_the_server_denies_are_not_filled():
     tail = [trade(second) for second in range(1, 6)]
     case = opened(TRADE, *tail, acked_at=8)
     case.hold(trade(9, 77))
-    case.set_back()
+    case.restart()
     case.live, case.acked_at = True, 12
     case.hold(trade(13))
-    healing = case.answer([trade(second) for second in range(1, 14)]) or case.close()
+    healing = case.on_reply([trade(second) for second in range(1, 14)]) or case.close()
     assert trade(9, 77) in healing.recovered
     assert healing.status == "unverified"
 
@@ -114,11 +120,11 @@ def test_trades_of_an_earlier_link_keep_their_order_within_a_second(answered):
     brought = [trade(9, 2), trade(9, 3), trade(9, 2)]
     for one in brought:
         case.hold(one)
-    case.set_back()
+    case.restart()
     case.live, case.acked_at = True, 12
     # The answer may begin in the middle of that second.
     late = [trade(9, 2), *(trade(second) for second in range(10, 14))]
-    case.answer(late if answered else None)
+    case.on_reply(late if answered else None)
     told = [tick for tick in case.close().recovered if tick.timestamp == 9]
     assert [id(tick) for tick in told] == [id(tick) for tick in brought]
 
@@ -135,10 +141,10 @@ def test_what_two_links_brought_and_what_was_fetched_between_stand_in_order(
     for brought in (tape[2:4], tape[7:9]):
         for one in brought:
             case.hold(one)
-        case.set_back()
+        case.restart()
         case.live = True
     case.acked_at = 12
-    case.answer([*tape[begins:ends], trade(13), trade(14)])
+    case.on_reply([*tape[begins:ends], trade(13), trade(14)])
     case.hold(trade(13))
     told = [int(tick.price) for tick in case.close().recovered if tick.timestamp == 9]
     assert told == sorted(told)
@@ -149,10 +155,10 @@ def test_what_two_links_brought_and_what_was_fetched_between_stand_in_order(
 def test_trades_of_an_earlier_link_come_before_younger_ones_that_were_fetched():
     case = opened(TRADE, *(trade(second) for second in range(1, 6)), acked_at=8)
     case.hold(trade(8, 77))  # The server denies it, and forgets what was before.
-    case.set_back()
+    case.restart()
     case.live, case.acked_at = True, 12
     case.hold(trade(13))
-    case.answer([trade(10), trade(11), trade(13), trade(14)])
+    case.on_reply([trade(10), trade(11), trade(13), trade(14)])
     told = case.close().recovered
     assert [(tick.timestamp, tick.price) for tick in told][:2] == [
         (8, trade(8, 77).price),
@@ -168,7 +174,7 @@ def test_what_is_held_is_bounded_over_all_links(links):
         for _ in range(9_000 if links > 1 else 10_000):
             decided = decided or case.hold(trade(2))
         if decided is None:
-            case.set_back()
+            case.restart()
             case.live = True
     assert decided is not None
     assert len(decided.held) + len(decided.recovered) <= 10_000
@@ -187,19 +193,19 @@ def test_an_answer_with_older_figures_of_the_last_bar_is_not_told():
         close=Decimal(4),
         volume=Decimal("0.5"),
     )
-    healing = case.answer([stale])
+    healing = case.on_reply([stale])
     assert healing is not None
     assert healing.recovered == ()
 
 
 def test_klines_without_one_from_before_are_not_verified():
-    healing = opened(KLINE).answer([bar(60), bar(120)])
+    healing = opened(KLINE).on_reply([bar(60), bar(120)])
     assert healing is not None
     assert healing.status == "unverified"
 
 
 def test_klines_that_do_not_reach_back_fill_in_part():
-    healing = opened(KLINE, bar(60), acked_at=299).answer([bar(180), bar(240)])
+    healing = opened(KLINE, bar(60), acked_at=299).on_reply([bar(180), bar(240)])
     assert healing is not None
     assert (healing.status, seconds(healing.recovered)) == ("partial", [180, 240])
 
@@ -213,8 +219,8 @@ def test_a_push_decides_a_state_and_an_answer_comes_too_late():
 
 @pytest.mark.parametrize("topic", [TRADE, KLINE, SNAPSHOT], ids=str)
 def test_without_an_answer_nothing_is_filled(topic):
-    healing = opened(topic).answer(None)
-    assert healing == Healing(topic, OUTAGE, 110.0, "unfilled")
+    healing = opened(topic).on_reply(None)
+    assert healing == RecoveryResult(topic, OUTAGE, 110.0, "unfilled")
 
 
 @pytest.mark.parametrize("status", ["held", "stash"])
@@ -224,9 +230,9 @@ def test_every_verdict_tells_what_was_received_once(status):
         case = opened(TRADE, *tail, acked_at=8)
         case.hold(trade(9))
         if status == "stash":
-            case.set_back()
+            case.restart()
             case.live = True
-        healing = case.answer(rows) or case.close()
+        healing = case.on_reply(rows) or case.close()
         told = [*healing.recovered, *healing.held]
         assert told.count(trade(9)) == 1
 
@@ -241,7 +247,7 @@ def test_the_bars_of_an_outage_and_two_more_are_asked_for(interval, lasting, bar
 
 
 def test_the_servers_whole_memory_is_asked_for():
-    assert ASKED_TRADES == 50
+    assert REQUESTED_TRADES == 50
 
 
 def grown(start: int, volume: object) -> Kline[Any]:
@@ -252,8 +258,8 @@ def states(ticks: Any) -> list[tuple[int, int]]:
     return [(tick.timestamp, int(tick.volume)) for tick in ticks]
 
 
-def bars_of(case: Case[Any], rows: Any) -> Healing:
-    healing = case.answer(rows)
+def bars_of(case: RecoveryCase[Any], rows: Any) -> RecoveryResult:
+    healing = case.on_reply(rows)
     assert healing is not None
     return healing
 
@@ -300,7 +306,7 @@ def test_klines_without_the_last_bar_are_not_verified():
 def test_klines_that_know_less_than_an_earlier_link_are_not_verified():
     case = opened(KLINE, bar(60), acked_at=130)
     case.hold(grown(120, 5))
-    case.set_back()
+    case.restart()
     case.live, case.acked_at = True, 170
     healing = bars_of(case, [bar(60), grown(120, 3)])
     assert (healing.status, states(healing.recovered)) == ("unverified", [(120, 5)])
@@ -330,6 +336,6 @@ def test_the_end_of_a_bar_comes_from_the_answer_if_no_push_has_it():
 def test_an_answer_from_before_another_hole_does_not_count():
     case = opened(KLINE, bar(60), acked_at=130)
     bars_of(case, [bar(60), bar(120)])
-    case.set_back()
+    case.restart()
     healing = case.close()
     assert (healing.status, healing.recovered) == ("unfilled", ())

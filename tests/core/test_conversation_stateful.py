@@ -18,14 +18,14 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from qos_async._core.events import (
+    AckTimedOut,
     Confirmed,
-    Declined,
     Failed,
-    Lost,
-    Remarked,
+    LinkTimedOut,
     Replied,
     Resumed,
-    Unconfirmed,
+    ServerError,
+    SubscriptionRejected,
     Unreadable,
 )
 from qos_async._core.topics import LETTERS, Topic
@@ -142,7 +142,7 @@ class Conversation(RuleBasedStateMachine):
     @rule(code=st.sampled_from(CODES), times=st.integers(1, 3))
     def ask(self, code: str, times: int) -> None:
         for _ in range(times):
-            reqid = self.session.ask("RS", {"codes": [code]}, self.now)
+            reqid = self.session.request("RS", {"codes": [code]}, self.now)
             assert reqid > 0
             assert reqid not in self.waiting
             self.waiting[reqid] = self.now
@@ -166,7 +166,7 @@ class Conversation(RuleBasedStateMachine):
         self.up = True
         self.server.connect(self.now)
         self.session.link_up(self.now)
-        self.session.greet()
+        self.session.request_heartbeat()
 
     @precondition(lambda self: self.up)
     @rule()
@@ -308,7 +308,7 @@ class Conversation(RuleBasedStateMachine):
 
     def _on_outcome(self, outcome: Any) -> None:
         match outcome:
-            case Declined(refused):
+            case SubscriptionRejected(refused):
                 assert {topic.symbol for topic in refused} <= GUILTY
                 for topic in refused:
                     del self.wanted[topic]
@@ -322,10 +322,10 @@ class Conversation(RuleBasedStateMachine):
                     self.session.outages.end(topic)
             case Replied(reqid) | Failed(reqid):
                 self._end(reqid)
-            case Lost():
+            case LinkTimedOut():
                 self.cut()
             case _:
-                kinds = (Unconfirmed, Unreadable, Remarked, Trade)
+                kinds = (AckTimedOut, Unreadable, ServerError, Trade)
                 assert isinstance(outcome, kinds), outcome
 
     def _end(self, reqid: int) -> None:

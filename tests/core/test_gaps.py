@@ -55,17 +55,19 @@ def test_a_topic_that_is_live_has_no_outage():
 
 
 def test_joined_gaps_reach_from_the_first_to_the_last():
-    joined = gap(20, 25, status="filled", recovered=3).widened(
+    joined = gap(20, 25, status="filled", recovered=3).merged_with(
         gap(1, 5, status="filled")
     )
     assert (joined.since, joined.until) == (at(1), at(25))
     assert joined.recovered == 3
-    assert gap(20, 25).widened(gap(1, 5)).reason == "cut"
+    assert gap(20, 25).merged_with(gap(1, 5)).reason == "cut"
 
 
 @pytest.mark.parametrize("worse", ["partial", "unverified", "unfilled"])
 def test_a_joined_gap_never_claims_more_than_its_worse_half(worse: Any):
-    joined = gap(20, 25, status="filled", recovered=3).widened(gap(1, 5, status=worse))
+    joined = gap(20, 25, status="filled", recovered=3).merged_with(
+        gap(1, 5, status=worse)
+    )
     assert joined.status != "filled"
 
 

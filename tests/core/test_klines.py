@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from qos_async._core.klines import FinishedKlines
+from qos_async._core.klines import KlineFinalizer
 from qos_async.enums import Interval
 from qos_async.models import Kline
 
@@ -20,23 +20,23 @@ def bar(start: int, close: str, symbol: str = "US:A", interval: int = 1) -> Klin
 
 
 def test_a_bar_is_over_when_a_later_one_starts_and_comes_out_as_it_was_last():
-    finished = FinishedKlines()
-    assert finished.put(bar(60, "1")) is None
-    assert finished.put(bar(60, "2")) is None
-    assert finished.put(bar(120, "3")) == bar(60, "2")
-    assert finished.put(bar(120, "4")) is None
+    finished = KlineFinalizer()
+    assert finished.push(bar(60, "1")) is None
+    assert finished.push(bar(60, "2")) is None
+    assert finished.push(bar(120, "3")) == bar(60, "2")
+    assert finished.push(bar(120, "4")) is None
 
 
 def test_each_bar_comes_once_and_a_late_one_not_at_all():
-    finished = FinishedKlines()
+    finished = KlineFinalizer()
     pushes = [bar(60, "1"), bar(120, "2"), bar(60, "9"), bar(180, "3"), bar(120, "9")]
-    told = [found for push in pushes if (found := finished.put(push))]
+    told = [found for push in pushes if (found := finished.push(push))]
     assert told == [bar(60, "1"), bar(120, "2")]
 
 
 def test_symbols_and_intervals_do_not_finish_each_other():
-    finished = FinishedKlines()
-    finished.put(bar(60, "1"))
-    assert finished.put(bar(120, "2", symbol="US:B")) is None
-    assert finished.put(bar(300, "3", interval=5)) is None
-    assert finished.put(bar(120, "4")) == bar(60, "1")
+    finished = KlineFinalizer()
+    finished.push(bar(60, "1"))
+    assert finished.push(bar(120, "2", symbol="US:B")) is None
+    assert finished.push(bar(300, "3", interval=5)) is None
+    assert finished.push(bar(120, "4")) == bar(60, "1")

@@ -19,7 +19,7 @@ import pytest
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
-from qos_async._core.merging import Echoes, Merged, identity, merge
+from qos_async._core.merging import Echoes, MergedTrades, merge_trades, trade_key
 from qos_async.enums import Side
 from qos_async.models import Trade
 
@@ -40,7 +40,7 @@ def tape(text: str) -> list[Trade[str]]:
 
 
 def told(trades: Iterable[Trade[Any]]):
-    return [identity(one) for one in trades]
+    return [trade_key(one) for one in trades]
 
 
 def count(*parts: Iterable[Trade[Any]]):
@@ -48,7 +48,7 @@ def count(*parts: Iterable[Trade[Any]]):
 
 
 def fill(tail: str, window: str | None, live: str, acked_at: int | None, asked: int):
-    return merge(
+    return merge_trades(
         tail=tape(tail),
         window=None if window is None else tape(window),
         live=tape(live),
@@ -57,7 +57,7 @@ def fill(tail: str, window: str | None, live: str, acked_at: int | None, asked: 
     )
 
 
-def outcome(merged: Merged[str]):
+def outcome(merged: MergedTrades[str]):
     found: dict[int, str] = {}
     for one in merged.recovered:
         found[one.timestamp] = found.get(one.timestamp, "") + one.price
@@ -279,7 +279,7 @@ def test_without_a_tail_nothing_is_claimed():
 
 def test_the_newest_may_come_first():
     window = tape("5a 6bc 7de 9f")[::-1]
-    merged = merge(
+    merged = merge_trades(
         tail=tape("5a 6b"), window=window, live=tape("9f"), acked_at=8, asked=6
     )
     assert outcome(merged) == ("filled", "6c 7de", None)
@@ -287,7 +287,7 @@ def test_the_newest_may_come_first():
 
 def test_the_size_is_part_of_a_trade():
     bigger = trade(6, size="2")
-    merged = merge(
+    merged = merge_trades(
         tail=[trade(5), trade(6)],
         window=[trade(5), bigger, trade(6), trade(9)],
         live=[trade(9)],
@@ -298,7 +298,7 @@ def test_the_size_is_part_of_a_trade():
 
 
 def test_the_side_is_no_part_of_a_trade():
-    merged = merge(
+    merged = merge_trades(
         tail=[trade(5), trade(6, side=1)],
         window=[trade(5), trade(6, side=2), trade(9, side=0)],
         live=[trade(9, side=1)],
@@ -314,7 +314,7 @@ def test_numbers_are_compared_as_numbers_and_a_missing_size_as_itself():
         return Trade(symbol="A", timestamp=at, price=Decimal(price), size=number)
 
     window = [priced(5, "1.50"), priced(6, "2", "1.0"), priced(9, "3")]
-    merged = merge(
+    merged = merge_trades(
         tail=[priced(5, "1.5"), priced(6, "2.0", "1")],
         window=window,
         live=window[2:],
@@ -326,7 +326,7 @@ def test_numbers_are_compared_as_numbers_and_a_missing_size_as_itself():
 
 def test_one_number_may_be_written_in_several_ways_as_text():
     window = [trade(5, "1.50"), trade(6, "8.5", "1.0"), trade(7, "NaN"), trade(9, "a")]
-    merged = merge(
+    merged = merge_trades(
         tail=[trade(5, "1.5"), trade(6, "8.50", "1")],
         window=window,
         live=window[3:],
@@ -335,8 +335,8 @@ def test_one_number_may_be_written_in_several_ways_as_text():
     )
     assert (merged.status, merged.recovered) == ("filled", (window[2],))
     echoes = Echoes([trade(7, "8.5"), trade(7, "sNaN")])
-    assert echoes.take(trade(7, "8.50"))
-    assert echoes.take(trade(7, "sNaN"))
+    assert echoes.matches(trade(7, "8.50"))
+    assert echoes.matches(trade(7, "sNaN"))
 
 
 def test_an_answer_with_more_rows_than_asked_for_is_not_believed():
@@ -351,17 +351,17 @@ def test_a_push_that_equals_a_recovered_trade_is_taken_for_it_once():
     echoes = Echoes(tape("7aab"))
     assert echoes
     pushes = tape("7aabaab")
-    assert [echoes.take(push) for push in pushes] == [1, 1, 1, 0, 0, 0]
+    assert [echoes.matches(push) for push in pushes] == [1, 1, 1, 0, 0, 0]
     assert not echoes
 
 
 def test_echoes_are_expected_for_five_seconds_of_stamps():
     echoes = Echoes(tape("7a 8b"))
-    assert not echoes.take(trade(13, "c"))
-    assert echoes.take(trade(7, "a"))
-    assert not echoes.take(trade(14, "c"))
+    assert not echoes.matches(trade(13, "c"))
+    assert echoes.matches(trade(7, "a"))
+    assert not echoes.matches(trade(14, "c"))
     assert not echoes
-    assert not echoes.take(trade(8, "b"))
+    assert not echoes.matches(trade(8, "b"))
     assert not Echoes([])
 
 
@@ -425,8 +425,8 @@ class World:
             known.sort(key=lambda one: one.timestamp)
         return known[::-1] if self.newest_first else known
 
-    def merge(self) -> Merged[str]:
-        return merge(
+    def merge(self) -> MergedTrades[str]:
+        return merge_trades(
             tail=self.delivered[-self.kept :],
             window=self.window,
             live=self.live,
@@ -468,16 +468,16 @@ def make_world(random: Random, *, shuffled: bool = False, sound: bool = True) ->
     )
 
 
-def assert_nothing_twice(world: World, merged: Merged[str]) -> None:
+def assert_nothing_twice(world: World, merged: MergedTrades[str]) -> None:
     everything = count(world.delivered, merged.recovered, world.live)
     assert everything <= count(world.tape), (world, merged)
     # Later pushes may be of anything that was neither delivered nor pushed yet.
     echoes = Echoes(merged.recovered)
-    later = [one for one in world.tape[world.now :] if not echoes.take(one)]
+    later = [one for one in world.tape[world.now :] if not echoes.matches(one)]
     assert everything + count(later) <= count(world.tape), (world, merged)
 
 
-def assert_the_hole(world: World, merged: Merged[str], *, ordered: bool) -> None:
+def assert_the_hole(world: World, merged: MergedTrades[str], *, ordered: bool) -> None:
     recovered, hole = count(merged.recovered), count(world.hole)
     if merged.status == "filled":
         assert recovered == hole, (world, merged)
@@ -507,7 +507,7 @@ def anchored(world: World) -> bool:
     return min(listed) < tail[-1] and max(listed) > cut and pushed[-1] > cut
 
 
-def assert_it_is_decided(world: World, merged: Merged[str]) -> None:
+def assert_it_is_decided(world: World, merged: MergedTrades[str]) -> None:
     """Anchors decide; and waiting leads there, as soon as trades go on."""
     if anchored(world):
         assert merged.status == "filled", (world, merged)
@@ -525,7 +525,7 @@ def assert_it_is_decided(world: World, merged: Merged[str]) -> None:
         assert end.status == "filled", (world, merged, end)
 
 
-def assert_sound(world: World) -> Merged[str]:
+def assert_sound(world: World) -> MergedTrades[str]:
     merged = world.merge()
     ordered = world.shuffle is None
     assert_nothing_twice(world, merged)
@@ -572,7 +572,9 @@ def test_nothing_is_told_more_often_than_one_source_tells_it(
     tail: Tape, window: Tape, live: Tape, acked_at: int | None
 ):
     """Whatever the three are, and even if they have nothing to do with each other."""
-    merged = merge(tail=tail, window=window, live=live, acked_at=acked_at, asked=ASKED)
+    merged = merge_trades(
+        tail=tail, window=window, live=live, acked_at=acked_at, asked=ASKED
+    )
     heard = count(tail, live)
     assert count(merged.recovered) + heard <= heard | count(window)
     if merged.status == "filled":
@@ -628,7 +630,7 @@ class Market:
             sorted(tape, key=lambda t: t.timestamp)[-50:] if self.sort else tape[-50:]
         )
 
-    def recover(self) -> tuple[Merged[str], Tape]:
+    def recover(self) -> tuple[MergedTrades[str], Tape]:
         """Ask at the first push newer than the acknowledgement; hold back 5 s."""
         acked_at = int(self.back_at) - self.behind
         pushes = [at for at, one in self.pushed if at > self.back_at]
@@ -642,7 +644,7 @@ class Market:
         now, answer = asked_at + 0.05, self.answer(asked_at)
         while True:
             live = self.between(self.back_at, now)
-            merged = merge(
+            merged = merge_trades(
                 tail=self.between(0, self.lost_at)[-128:],
                 window=answer,
                 live=live,

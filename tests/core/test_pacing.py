@@ -18,7 +18,7 @@ def test_the_wait_starts_at_the_answer():
     pacer.sent(0.0)
     assert not pacer.is_free(1.0)
     assert not pacer.is_free(7.9)
-    pacer.answered(3.0)
+    pacer.replied(3.0)
     assert not pacer.is_free(3.9)
     assert pacer.is_free(4.0)
     assert pacer.free_at == 4.0
@@ -34,8 +34,8 @@ def test_an_answer_that_never_comes_holds_up_nothing_beyond_the_patience():
 def test_a_second_answer_changes_nothing():
     pacer = Pacer(1.0, 8.0)
     pacer.sent(0.0)
-    pacer.answered(0.5)
-    pacer.answered(1.4)
+    pacer.replied(0.5)
+    pacer.replied(1.4)
     assert pacer.free_at == 1.5
 
 
@@ -43,8 +43,8 @@ def test_an_answer_to_nothing_sets_no_pace():
     # Else a server that talks to itself could keep us silent for ever.
     pacer = Pacer(1.0, 8.0)
     pacer.sent(0.0)
-    pacer.answered(0.5)
-    pacer.overheard(1.4)
+    pacer.replied(0.5)
+    pacer.late_reply(1.4)
     assert pacer.free_at == 1.5
 
 
@@ -52,9 +52,9 @@ def test_an_answer_that_was_given_up_sets_the_pace_once():
     pacer = Pacer(1.0, 8.0)
     pacer.sent(0.0)
     pacer.expired()
-    pacer.overheard(9.0)
+    pacer.late_reply(9.0)
     assert pacer.free_at == 10.0
-    pacer.overheard(9.5)
+    pacer.late_reply(9.5)
     assert pacer.free_at == 10.0
 
 
@@ -68,7 +68,7 @@ def test_patience_is_never_shorter_than_the_pace():
 def test_a_lost_link_counts_as_the_answer():
     pacer = Pacer(1.0, 8.0)
     pacer.sent(0.0)
-    pacer.link_lost(0.2)
+    pacer.link_down(0.2)
     assert not pacer.is_free(1.1)
     assert pacer.is_free(1.2)
 
@@ -76,8 +76,8 @@ def test_a_lost_link_counts_as_the_answer():
 def test_a_link_lost_after_the_answer_changes_nothing():
     pacer = Pacer(1.0, 8.0)
     pacer.sent(0.0)
-    pacer.answered(0.2)
-    pacer.link_lost(100.0)
+    pacer.replied(0.2)
+    pacer.link_down(100.0)
     assert pacer.is_free(1.2)
 
 
@@ -101,12 +101,12 @@ def test_the_server_never_sees_two_frames_within_the_interval(
             last = arrival
             now = min(arrival + back, now + 8.0)
             if now == arrival + back:
-                pacer.answered(now)
+                pacer.replied(now)
         else:  # The link breaks; what is under way arrives before that or never.
             now += back
             if arrival <= now:
                 seen.append(arrival)
             last = 0.0
-            pacer.link_lost(now)
+            pacer.link_down(now)
     for earlier, later in itertools.pairwise(seen):
         assert later - earlier >= 1.0 - 1e-9

@@ -8,42 +8,44 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qos_async._core.pulse import ServerClock, Waits
+from qos_async._core.pulse import ServerClockEstimate, WaitStats
 from tests.support.wire_frames import session
 
 seconds = st.floats(0, 10, allow_nan=False)
 
 
-def exchange(clock: ServerClock, at: float, ahead: float, there: float, back: float):
+def exchange(
+    clock: ServerClockEstimate, at: float, ahead: float, there: float, back: float
+):
     """Let the server answer; give the time of the answer."""
-    clock.heard(math.floor(at + there + ahead), at, at + there + back)
+    clock.update(math.floor(at + there + ahead), at, at + there + back)
     return at + there + back
 
 
 def test_waits_are_summed_and_the_longest_is_kept():
-    waits = Waits()
+    waits = WaitStats()
     for wait in (1.0, 3.0, 0.5):
         waits.add(wait)
-    assert (waits.count, waits.total, waits.last, waits.longest) == (3, 4.5, 0.5, 3.0)
+    assert (waits.count, waits.total, waits.last, waits.max) == (3, 4.5, 0.5, 3.0)
 
 
 def test_nothing_is_known_before_the_first_answer():
-    assert ServerClock().ahead is None
+    assert ServerClockEstimate().offset is None
 
 
 def test_one_answer_leaves_a_second_and_the_round_trip():
-    clock = ServerClock()
-    clock.heard(17, 10.0, 10.2)
-    ahead, error = clock.ahead or (0, 0)
+    clock = ServerClockEstimate()
+    clock.update(17, 10.0, 10.2)
+    ahead, error = clock.offset or (0, 0)
     assert ahead - error == pytest.approx(17 - 10.2)
     assert ahead + error == pytest.approx(18 - 10.0)
 
 
 def test_answers_at_different_parts_of_a_second_leave_less():
-    clock, at = ServerClock(), 0.0
+    clock, at = ServerClockEstimate(), 0.0
     for _ in range(40):
         at = exchange(clock, at + 15.03, ahead=5.25, there=0.01, back=0.01)
-    ahead, error = clock.ahead or (0, 0)
+    ahead, error = clock.offset or (0, 0)
     assert error < 0.05
     assert abs(ahead - 5.25) <= error
 
@@ -53,10 +55,10 @@ def test_answers_at_different_parts_of_a_second_leave_less():
     trips=st.lists(st.tuples(st.floats(0, 60), seconds, seconds), min_size=1),
 )
 def test_the_truth_is_always_within_the_error(ahead, trips):
-    clock, now = ServerClock(), 0.0
+    clock, now = ServerClockEstimate(), 0.0
     for pause, there, back in trips:
         now = exchange(clock, now + pause, ahead, there, back)
-        estimate, error = clock.ahead or (0, 0)
+        estimate, error = clock.offset or (0, 0)
         assert abs(estimate - ahead) <= error + 1e-6
 
 
@@ -65,25 +67,25 @@ def test_the_truth_is_always_within_the_error(ahead, trips):
     trips=st.lists(st.tuples(st.floats(0, 3600), seconds, seconds), min_size=1),
 )
 def test_clocks_that_part_slowly_are_followed(drift, trips):
-    clock, now = ServerClock(), 0.0
+    clock, now = ServerClockEstimate(), 0.0
     for pause, there, back in trips:
         asked_at = now + pause
         now = exchange(clock, asked_at, 3.0 + drift * asked_at, there, back)
-        estimate, error = clock.ahead or (0, 0)
+        estimate, error = clock.offset or (0, 0)
         assert abs(estimate - (3.0 + drift * now)) <= error + 1e-2
 
 
 def test_a_clock_that_is_set_is_believed_at_once():
-    clock = ServerClock()
-    clock.heard(100, 0.0, 0.1)
-    clock.heard(515, 15.0, 15.1)
-    ahead, error = clock.ahead or (0, 0)
+    clock = ServerClockEstimate()
+    clock.update(100, 0.0, 0.1)
+    clock.update(515, 15.0, 15.1)
+    ahead, error = clock.offset or (0, 0)
     assert abs(ahead - 500.5) <= error < 0.6
 
 
 def test_after_a_sleep_of_the_machine_nothing_is_known_any_more():
     alive = session()
     alive.link_up(0.0)
-    alive.pulse.clock.heard(100, 0.0, 0.1)
-    alive.slept(60.0, 1.0)
-    assert alive.pulse.clock.ahead is None
+    alive.conversation.clock.update(100, 0.0, 0.1)
+    alive.suspended(60.0, 1.0)
+    assert alive.conversation.clock.offset is None

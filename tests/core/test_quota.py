@@ -15,9 +15,9 @@ def test_it_lets_through_as_many_as_the_plan_allows_and_then_says_when():
     quota = Quota(requests=2, period=60.0)
     for now in (0.0, 1.0):
         assert quota.ready_at(now) == now
-        quota.take(now)
+        quota.acquire(now)
     assert quota.ready_at(2.0) == math.inf
-    quota.rest(5.0)
+    quota.release_after_period(5.0)
     assert quota.ready_at(5.0) == 65.0
     assert quota.ready_at(64.9) == 65.0
     assert quota.ready_at(65.0) == 65.0
@@ -25,15 +25,15 @@ def test_it_lets_through_as_many_as_the_plan_allows_and_then_says_when():
 
 def test_a_request_that_never_left_costs_nothing():
     quota = Quota(requests=1, period=60.0)
-    quota.take(0.0)
-    quota.give_back()
+    quota.acquire(0.0)
+    quota.cancel()
     assert quota.ready_at(0.0) == 0.0
 
 
 def test_a_period_of_zero_limits_only_what_is_under_way():
     quota = Quota(requests=1, period=0.0)
-    quota.take(3.0)
-    quota.rest(3.0)
+    quota.acquire(3.0)
+    quota.release_after_period(3.0)
     assert quota.ready_at(3.0) == 3.0
 
 
@@ -57,10 +57,10 @@ def test_no_jitter_makes_the_server_see_more_than_the_plan(requests, period, tri
             ready = quota.ready_at(now)
             if answers and answers[0] <= ready:
                 now = max(now, heapq.heappop(answers))
-                quota.rest(now)
+                quota.release_after_period(now)
             else:
                 now = ready
-        quota.take(now)
+        quota.acquire(now)
         seen.append(now + there)
         heapq.heappush(answers, now + there + back)
     seen.sort()

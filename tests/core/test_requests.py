@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import math
 
-from qos_async._core.requests import Requests
+from qos_async._core.requests import RequestQueue
 
 
-def queue(*puts: float) -> Requests:
-    requests = Requests(8.0)
+def queue(*puts: float) -> RequestQueue:
+    requests = RequestQueue(8.0)
     for reqid, put in enumerate(puts, 1):
         requests.add(reqid, "RS", {"codes": ["US:A"]}, now=put)
     return requests
@@ -29,56 +29,56 @@ def test_questions_leave_in_the_order_asked_and_each_once():
 
 def test_one_that_does_not_get_its_turn_is_given_up_after_the_timeout():
     requests = queue(1.0, 2.0)
-    assert requests.due == 9.0
-    assert requests.overdue(8.9) == []
-    assert [r.reqid for r in requests.overdue(9.0)] == [1]
-    assert requests.overdue(9.0) == []
-    assert requests.due == 10.0
+    assert requests.deadline == 9.0
+    assert requests.take_expired(8.9) == []
+    assert [r.reqid for r in requests.take_expired(9.0)] == [1]
+    assert requests.take_expired(9.0) == []
+    assert requests.deadline == 10.0
 
 
 def test_one_that_was_sent_has_the_timeout_from_then_on():
     requests = queue(1.0)
     requests.next(7.0)
-    assert requests.due == 15.0
-    assert requests.overdue(14.9) == []
-    assert [r.reqid for r in requests.overdue(15.0)] == [1]
-    assert requests.due == math.inf
+    assert requests.deadline == 15.0
+    assert requests.take_expired(14.9) == []
+    assert [r.reqid for r in requests.take_expired(15.0)] == [1]
+    assert requests.deadline == math.inf
 
 
 def test_nobody_is_given_up_while_another_has_its_turn():
     requests = queue(0.0, 0.0)
     requests.next(7.0)
-    requests.turn_begins()
-    assert requests.due == 15.0
-    assert [r.reqid for r in requests.overdue(15.0)] == [1]
-    requests.turn_ends(15.0)
-    assert requests.due == 23.0
-    assert requests.overdue(22.9) == []
-    assert [r.reqid for r in requests.overdue(23.0)] == [2]
+    requests.block()
+    assert requests.deadline == 15.0
+    assert [r.reqid for r in requests.take_expired(15.0)] == [1]
+    requests.unblock(15.0)
+    assert requests.deadline == 23.0
+    assert requests.take_expired(22.9) == []
+    assert [r.reqid for r in requests.take_expired(23.0)] == [2]
 
 
 def test_what_is_due_is_overdue_then_whatever_the_floats():
     for put in (1e-16, 0.1, 12345.678, 1e6 + 0.1):
         requests = queue(put)
-        assert [r.reqid for r in requests.overdue(requests.due)] == [1]
+        assert [r.reqid for r in requests.take_expired(requests.deadline)] == [1]
 
 
 def test_a_question_that_is_finished_is_gone_sent_or_not():
     requests = queue(9.0, 9.0)
     requests.next(9.0)
-    assert requests.finish(1)
-    assert requests.finish(1) is None
-    assert requests.finish(2)
+    assert requests.remove(1)
+    assert requests.remove(1) is None
+    assert requests.remove(2)
     assert not requests.has_work
-    assert requests.finish(77) is None
-    assert requests.due == math.inf
+    assert requests.remove(77) is None
+    assert requests.deadline == math.inf
 
 
 def test_orphans_are_those_that_were_sent():
     requests = queue(9.0, 9.0)
     requests.next(9.0)
-    assert [r.reqid for r in requests.orphans()] == [1]
-    assert requests.orphans() == []
+    assert [r.reqid for r in requests.take_sent()] == [1]
+    assert requests.take_sent() == []
     left = requests.next(10.0)
     assert left
     assert left.reqid == 2

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from qos_async._core.routes import Heard, Routes
+from qos_async._core.routes import Router, TopicActivity
 from qos_async._core.topics import Topic
 from qos_async.enums import Interval
 from qos_async.models import Depth, Kline, Snapshot, Trade
@@ -32,103 +32,103 @@ PUSHES = {
 
 @pytest.mark.parametrize("topic", PUSHES, ids=str)
 def test_a_push_finds_those_who_watch_its_topic_and_nobody_else(topic: Topic):
-    routes: Routes[str] = Routes()
+    routes: Router[str] = Router()
     routes.add(topic, "me")
     for other, push in PUSHES.items():
         expected = ("me",) if other == topic else ()
-        assert routes.find(push).watchers == routes.of(other).watchers == expected
+        assert routes.find(push).subscribers == routes.of(other).subscribers == expected
 
 
 def test_several_may_watch_one_topic_and_leave_one_by_one():
-    routes: Routes[str] = Routes()
+    routes: Router[str] = Router()
     topic = Topic("trade", "US:A")
     push = PUSHES[topic]
     routes.add(topic, "one")
     routes.add(topic, "two")
-    handed_round = routes.find(push).watchers
+    handed_round = routes.find(push).subscribers
     routes.remove(topic, "one")
     assert handed_round == ("one", "two")
-    assert routes.find(push).watchers == ("two",)
+    assert routes.find(push).subscribers == ("two",)
     routes.remove(topic, "two")
     routes.remove(topic, "two")
-    assert routes.find(push).watchers == routes.of(topic).watchers == ()
+    assert routes.find(push).subscribers == routes.of(topic).subscribers == ()
 
 
 @pytest.mark.fault("P11")
 def test_a_symbol_in_another_spelling_finds_its_way_and_is_mended():
-    routes: Routes[str] = Routes()
+    routes: Router[str] = Router()
     routes.add(Topic("trade", "HK:700"), "me")
     routes.add(Topic("kline", "HK:700", "1m"), "you")
     push = Trade(symbol="hk:00700", price="1")
-    assert routes.find(push).watchers == ("me",)
+    assert routes.find(push).subscribers == ("me",)
     assert push.symbol == "HK:700"
     bar = kline("HK:0700", 1)
-    assert routes.find(bar).watchers == ("you",)
+    assert routes.find(bar).subscribers == ("you",)
     assert bar.symbol == "HK:700"
 
 
 @pytest.mark.fault("P11")
 @pytest.mark.parametrize("symbol", ["", "AAPL", "US:A,B", "US:\x00", "US:B", "HK:007"])
 def test_a_symbol_nobody_watches_or_understands_finds_nobody(symbol: str):
-    routes: Routes[str] = Routes()
+    routes: Router[str] = Router()
     routes.add(Topic("trade", "US:A"), "me")
-    assert routes.find(Trade(symbol=symbol, price="1")).watchers == ()
+    assert routes.find(Trade(symbol=symbol, price="1")).subscribers == ()
 
 
 def test_a_kline_of_an_unknown_interval_finds_nobody():
-    routes: Routes[str] = Routes()
+    routes: Router[str] = Router()
     routes.add(Topic("kline", "US:A", "1m"), "me")
-    assert routes.find(kline("US:A", 7)).watchers == ()
+    assert routes.find(kline("US:A", 7)).subscribers == ()
 
 
 def test_who_watches_all_of_a_kind_is_known_as_long_as_it_is_the_same_for_each_topic():
-    routes: Routes[str] = Routes()
+    routes: Router[str] = Router()
     one, two = Topic("trade", "US:A"), Topic("trade", "US:B")
     routes.add(one, "me")
     routes.add(two, "me")
     routes.add(Topic("depth", "US:A"), "you")
-    assert routes.audiences == {Trade: ("me",), Depth: ("you",)}
+    assert routes.shared_subscribers == {Trade: ("me",), Depth: ("you",)}
     routes.add(one, "you")
-    assert routes.audiences == {Depth: ("you",)}
+    assert routes.shared_subscribers == {Depth: ("you",)}
     routes.add(two, "you")
-    assert routes.audiences[Trade] == ("me", "you")
+    assert routes.shared_subscribers[Trade] == ("me", "you")
     routes.remove(one, "me")
     routes.remove(one, "you")
-    assert routes.audiences[Trade] == ("me", "you")
+    assert routes.shared_subscribers[Trade] == ("me", "you")
     routes.remove(two, "me")
-    assert routes.audiences[Trade] == ("you",)
+    assert routes.shared_subscribers[Trade] == ("you",)
     routes.remove(two, "you")
-    assert routes.audiences == {Depth: ("you",)}
+    assert routes.shared_subscribers == {Depth: ("you",)}
 
 
 def test_the_bars_of_one_symbol_are_of_several_topics_so_nobody_has_all_of_them():
-    routes: Routes[str] = Routes()
+    routes: Router[str] = Router()
     routes.add(Topic("kline", "US:A", "1m"), "me")
-    assert not routes.audiences
+    assert not routes.shared_subscribers
 
 
 def test_once_topics_are_counted_each_push_has_to_be_looked_at():
-    routes: Routes[str] = Routes()
+    routes: Router[str] = Router()
     routes.add(Topic("trade", "US:A"), "me")
-    assert routes.heard(Topic("trade", "US:A")) == Heard(0, 0)
-    assert not routes.audiences
+    assert routes.activity(Topic("trade", "US:A")) == TopicActivity(0, 0)
+    assert not routes.shared_subscribers
     routes.add(Topic("trade", "US:B"), "me")
-    assert not routes.audiences
+    assert not routes.shared_subscribers
 
 
 def test_what_is_kept_of_a_symbol_is_the_tail_of_its_route():
-    routes: Routes[str] = Routes()
+    routes: Router[str] = Router()
     topic = Topic("trade", "US:A")
     routes.add(topic, "me")
     push = PUSHES[topic]
-    routes.keeps[Trade]["US:A"](push)
+    routes.tail_append[Trade]["US:A"](push)
     assert [*routes.of(topic).tail] == [push]
     routes.remove(topic, "me")
-    assert not routes.keeps[Trade]
+    assert not routes.tail_append[Trade]
 
 
 def test_pushes_that_are_counted_together_are_part_of_the_sum():
-    routes: Routes[str] = Routes()
+    routes: Router[str] = Router()
     topic = Topic("trade", "US:A")
     routes.add(topic, "me")
     routes.count(Trade, 3)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from qos_async._core.sent import Sent
+from qos_async._core.sent import PendingCommand
 from qos_async._core.wire import Reply
 
-FRAME = Sent("T", 8.0, 5)
-BEAT = Sent("H", 8.0)
+FRAME = PendingCommand("T", 8.0, 5)
+BEAT = PendingCommand("H", 8.0)
 
 
 @pytest.mark.fault("P5", "P6", "P7")
@@ -42,8 +42,8 @@ BEAT = Sent("H", 8.0)
     ids=lambda value: repr(value).partition(", data")[0],
 )
 def test_what_a_reply_carries_must_fit_and_what_it_leaves_out_does_not_matter(
-    sent: Sent,
+    sent: PendingCommand,
     reply: Reply,
     fits: bool,  # noqa: FBT001
 ):
-    assert sent.answered_by(reply) is fits
+    assert sent.matches(reply) is fits

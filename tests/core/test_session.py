@@ -14,18 +14,18 @@ from hypothesis import strategies as st
 
 from qos_async._core.counters import Counters
 from qos_async._core.events import (
+    AckTimedOut,
     Confirmed,
-    Declined,
-    Expelled,
     Failed,
-    Lost,
-    Remarked,
+    KeyRejected,
+    LinkTimedOut,
     Replied,
-    Unconfirmed,
+    ServerError,
+    SubscriptionRejected,
     Unreadable,
 )
 from qos_async._core.gaps import Outage
-from qos_async._core.session import Session
+from qos_async._core.session import StreamProtocol
 from qos_async._core.wire import HEARTBEAT
 from qos_async.config import Limits, Timing
 from qos_async.errors import (
@@ -53,7 +53,7 @@ A, B = trades("US:A", "US:B")
 BODY = {"codes": ["US:A"]}
 
 
-def subscribed(*wanted: Any, **more: Any) -> Session[Any]:
+def subscribed(*wanted: Any, **more: Any) -> StreamProtocol[Any]:
     """Make a session whose link came up at 0 and whose topics are live at 0.5."""
     alive = session(**more)
     alive.registry.want(wanted)
@@ -91,7 +91,7 @@ def test_heartbeats_repeat_for_as_long_as_they_are_answered():
 def test_a_heartbeat_that_is_due_outranks_everything():
     alive = session()
     alive.registry.want([A])
-    alive.ask("RS", BODY, 10.0)
+    alive.request("RS", BODY, 10.0)
     assert alive.poll(15.0) == HEARTBEAT
     assert alive.poll(15.9) is None
     alive.receive(ok(HEARTBEAT), 15.5)
@@ -101,7 +101,7 @@ def test_a_heartbeat_that_is_due_outranks_everything():
 
 def test_a_fresh_link_on_which_nothing_is_to_be_said_can_be_greeted():
     alive = session()
-    alive.greet()
+    alive.request_heartbeat()
     assert alive.wake_at() <= 0.0
     assert alive.poll(0.0) == HEARTBEAT
     alive.receive(ok(HEARTBEAT), 0.1)
@@ -111,14 +111,14 @@ def test_a_fresh_link_on_which_nothing_is_to_be_said_can_be_greeted():
 def test_a_fresh_link_with_work_is_greeted_by_the_work():
     alive = session()
     alive.registry.want([A])
-    alive.greet()
+    alive.request_heartbeat()
     assert said(alive.poll(0.0))["type"] == "T"
 
 
 def test_without_a_link_nothing_is_said_and_nothing_is_due():
     alive = session(up=False)
     alive.registry.want([A])
-    alive.greet()
+    alive.request_heartbeat()
     assert alive.poll(100.0) is None
     assert alive.wake_at() == math.inf
     assert alive.tick(100.0) == []
@@ -143,7 +143,7 @@ def test_an_answer_that_never_comes_stalls_nothing_beyond_its_timeout():
     alive.registry.want([A, DEPTH])
     alive.poll(0.0)
     assert alive.wake_at() == 8.0
-    assert alive.tick(8.0) == [Unconfirmed(frozenset([A]))]
+    assert alive.tick(8.0) == [AckTimedOut(frozenset([A]))]
     assert alive.poll(8.0)
 
 
@@ -196,7 +196,7 @@ def test_the_server_never_sees_two_frames_within_the_interval(
     alive.registry.want([A, B, DEPTH])
     now, held_up, seen = 0.0, 0.0, list[float]()
     for there, back, fate in fortune:
-        alive.ask("RS", BODY, now)
+        alive.request("RS", BODY, now)
         lost_at = list[float]()
         now, frame = next_frame(alive, now, lost_at)
         if lost_at:  # What was still on its way went down with the link.
@@ -218,17 +218,17 @@ def test_the_server_never_sees_two_frames_within_the_interval(
     assert all(b - a >= 1.0 - 1e-9 for a, b in itertools.pairwise(seen))
 
 
-def reconnect(alive: Session[Any], now: float) -> None:
+def reconnect(alive: StreamProtocol[Any], now: float) -> None:
     alive.link_down("cut", now)
     alive.link_up(now)
 
 
 def next_frame(
-    alive: Session[Any], now: float, lost_at: list[float] | None = None
+    alive: StreamProtocol[Any], now: float, lost_at: list[float] | None = None
 ) -> tuple[float, bytes]:
     for _ in range(50):
         for outcome in alive.tick(now):
-            if isinstance(outcome, Lost):
+            if isinstance(outcome, LinkTimedOut):
                 reconnect(alive, now)
                 if lost_at is not None:
                     lost_at.append(now)
@@ -246,7 +246,7 @@ def test_requests_and_changes_take_turns():
     alive = session()
     alive.registry.want([A, DEPTH, *topics("snapshot", "US:A")])
     for _ in range(3):
-        alive.ask("RS", BODY, 0.0)
+        alive.request("RS", BODY, 0.0)
     now, order = 0.0, []
     for _ in range(6):
         now, frame = next_frame(alive, now)
@@ -258,7 +258,7 @@ def test_requests_and_changes_take_turns():
 def test_neither_kind_waits_for_the_other_when_that_has_nothing_to_say():
     alive = session()
     for _ in range(3):
-        alive.ask("RS", BODY, 0.0)
+        alive.request("RS", BODY, 0.0)
     now, order = 0.0, []
     for _ in range(3):
         now, frame = next_frame(alive, now)
@@ -337,7 +337,7 @@ def test_ids_are_positive_and_never_repeat_even_on_a_new_link():
     ids = []
     now = 0.0
     for turn in range(12):
-        ids.append(alive.ask("RS", BODY, now))
+        ids.append(alive.request("RS", BODY, now))
         (alive.registry.want if turn % 2 else alive.registry.release)([A])
         now, frame = next_frame(alive, now)
         if "reqid" in said(frame) and said(frame)["type"] != "RS":
@@ -386,9 +386,9 @@ def test_what_was_not_told_yet_of_a_yes_is_told_before_the_link_is_gone():
     alive.receive(ok(alive.poll(0.0)), 0.5)
     [first] = alive.tick(0.5)
     assert isinstance(first, Confirmed)
-    rest = alive.last_words()
+    rest = alive.flush_confirmed()
     assert first.topics.union(*[part.topics for part in rest]) == many
-    assert alive.last_words() == []
+    assert alive.flush_confirmed() == []
     assert alive.tick(0.5) == []
 
 
@@ -403,7 +403,7 @@ def test_an_answer_that_does_not_fit_is_counted_and_ignored(more: dict[str, Any]
     assert alive.receive(ok(frame, **more), 0.5) is None
     assert alive.stats.unmatched == 1
     assert not alive.registry.holds(A)
-    assert not alive.proven
+    assert not alive.is_verified
     assert alive.receive(ok(frame), 1.0) == Confirmed(frozenset([A]), ACKED_AT)
 
 
@@ -416,7 +416,7 @@ def test_a_second_answer_is_counted_and_ignored():
     assert alive.receive(ok(frame), 0.6) is None
     assert alive.stats.unmatched == 1
     event = alive.receive(no(frame), 0.7)
-    assert event is None or isinstance(event, Remarked)
+    assert event is None or isinstance(event, ServerError)
     assert alive.stats.unmatched == 2
     assert alive.registry.holds(A)
 
@@ -444,7 +444,7 @@ def test_a_late_no_is_not_taken_for_a_fresh_one():
     alive.tick(8.0)
     again = alive.poll(8.0)
     event = alive.receive(no(late), 8.5)
-    assert not isinstance(event, Declined)
+    assert not isinstance(event, SubscriptionRejected)
     assert alive.registry.wants(A)
     assert alive.receive(ok(again), 9.0) == Confirmed(frozenset([A]), ACKED_AT)
 
@@ -463,7 +463,7 @@ def test_the_answer_to_a_frame_of_the_old_link_means_nothing_on_the_new_one():
 def test_a_complaint_about_nothing_is_passed_on():
     alive = session()
     event = alive.receive(encoded({"msg": "maintenance\nat 5"}), 1.0)
-    assert isinstance(event, Remarked)
+    assert isinstance(event, ServerError)
     assert "maintenance" in event.message
     assert "\n" not in event.message
     assert alive.stats.unmatched == 1
@@ -474,7 +474,7 @@ def test_a_refused_heartbeat_is_an_answer_all_the_same():
     alive = session()
     frame = alive.poll(15.0)
     said = alive.receive(no(frame, "busy"), 15.5)
-    assert isinstance(said, Remarked)
+    assert isinstance(said, ServerError)
     assert said.message == "H: busy"
     assert alive.stats.unmatched == 0
     alive.registry.want([A])
@@ -500,7 +500,7 @@ def test_a_refused_batch_is_halved_until_the_guilty_are_named():
             continue
         codes = {f"US:{c}" for c in said(frame)["codes"][0][3:].split(",")}
         events.append(alive.receive((no if codes & names else ok)(frame), now))
-    declined = [e for e in events if isinstance(e, Declined)]
+    declined = [e for e in events if isinstance(e, SubscriptionRejected)]
     assert {t for e in declined for t in e.topics} == guilty
     assert {e.message for e in declined} == {"no such code"}
     assert alive.registry.held == set(wanted) - guilty
@@ -517,7 +517,7 @@ def test_a_refusal_counts_however_little_it_says(more: dict[str, Any]):
     alive = session()
     alive.registry.want([A])
     event = alive.receive(no(alive.poll(0.0), **more), 0.5)
-    assert event == Declined(frozenset([A]), "no such code")
+    assert event == SubscriptionRejected(frozenset([A]), "no such code")
     assert not alive.registry.wants(A)
     assert alive.wake_at() == 15.0
 
@@ -536,7 +536,7 @@ def test_an_unanswered_change_is_told_and_asked_for_again():
     alive.registry.want([A, B])
     first = alive.poll(0.0)
     assert alive.tick(7.9) == []
-    assert alive.tick(8.0) == [Unconfirmed(frozenset([A, B]))]
+    assert alive.tick(8.0) == [AckTimedOut(frozenset([A, B]))]
     assert alive.tick(8.0) == []
     again = alive.poll(8.0)
     assert said(again)["codes"] == said(first)["codes"]
@@ -572,21 +572,21 @@ def test_a_refused_key_ends_it_whatever_it_answers(to: str, more: dict[str, Any]
     if to == "change":
         alive.registry.want([A])
     elif to == "request":
-        alive.ask("RS", BODY, 0.0)
+        alive.request("RS", BODY, 0.0)
     else:
-        alive.greet()
+        alive.request_heartbeat()
     event = alive.receive(no(alive.poll(0.0), "Key expired.", **more), 0.5)
-    assert isinstance(event, Expelled)
+    assert isinstance(event, KeyRejected)
     assert isinstance(event.error, AuthenticationError)
     assert "Key expired." in str(event.error)
-    assert not alive.proven
+    assert not alive.is_verified
 
 
 @pytest.mark.parametrize("more", [{}, {"type": "H"}, {"type": "S", "reqid": 3}])
 def test_a_refused_key_ends_it_unasked(more: dict[str, Any]):
     alive = session()
     event = alive.receive(encoded({"msg": "invalid key"} | more), 0.5)
-    assert isinstance(event, Expelled)
+    assert isinstance(event, KeyRejected)
 
 
 # Requests
@@ -594,7 +594,7 @@ def test_a_refused_key_ends_it_unasked(more: dict[str, Any]):
 
 def test_a_request_is_answered_with_what_came():
     alive = session()
-    reqid = alive.ask("RS", BODY, 0.0)
+    reqid = alive.request("RS", BODY, 0.0)
     frame = alive.poll(0.0)
     assert said(frame) == {"type": "RS", "reqid": reqid, **BODY}
     event = alive.receive(ok(frame, data=[{"c": "US:A"}]), 0.5)
@@ -611,7 +611,7 @@ def test_a_refused_request_fails_with_the_servers_words(
     msg: str, kind: type[Exception]
 ):
     alive = session()
-    reqid = alive.ask("RS", BODY, 0.0)
+    reqid = alive.request("RS", BODY, 0.0)
     event = alive.receive(no(alive.poll(0.0), msg), 0.5)
     assert isinstance(event, Failed)
     assert event.reqid == reqid
@@ -622,7 +622,7 @@ def test_a_refused_request_fails_with_the_servers_words(
 @pytest.mark.fault("P3", "P4", "I5")
 def test_an_unanswered_request_times_out_and_the_answer_then_means_nothing():
     alive = session()
-    reqid = alive.ask("RS", BODY, 0.0)
+    reqid = alive.request("RS", BODY, 0.0)
     frame = alive.poll(0.0)
     assert alive.wake_at() == 8.0
     (failed,) = alive.tick(8.0)
@@ -634,7 +634,7 @@ def test_an_unanswered_request_times_out_and_the_answer_then_means_nothing():
 
 def test_a_request_times_out_without_a_link_too():
     alive = session(up=False)
-    reqid = alive.ask("RS", BODY, 100.0)
+    reqid = alive.request("RS", BODY, 100.0)
     assert alive.wake_at() == 108.0
     (failed,) = alive.tick(108.0)
     assert failures([failed]) == {reqid: RequestTimeoutError}
@@ -643,7 +643,7 @@ def test_a_request_times_out_without_a_link_too():
 
 
 def work_through(
-    alive: Session[Any], *, now: float, trip: float, silent: int = 0
+    alive: StreamProtocol[Any], *, now: float, trip: float, silent: int = 0
 ) -> tuple[list[int], dict[int, type[Exception]]]:
     """Answer all but ``silent`` frames, each after a round trip; tell what came of it."""
     answered: list[int] = []
@@ -651,7 +651,7 @@ def work_through(
     while alive.wake_at() < min(now + 14, 500):
         now = max(now, alive.wake_at())
         outcomes = alive.tick(now)
-        assert not any(isinstance(outcome, Lost) for outcome in outcomes)
+        assert not any(isinstance(outcome, LinkTimedOut) for outcome in outcomes)
         failed |= failures(outcomes)
         if (frame := alive.poll(now)) is None:
             continue
@@ -670,14 +670,14 @@ def work_through(
 @pytest.mark.parametrize("trip", [0.0, 0.5, 3.0, 7.0])
 def test_a_queue_that_moves_is_answered_however_long_it_is(trip: float):
     alive = session(silence=29.0)
-    ids = [alive.ask("RS", BODY, 0.0) for _ in range(20)]
+    ids = [alive.request("RS", BODY, 0.0) for _ in range(20)]
     assert work_through(alive, now=0.0, trip=trip) == (ids, {})
 
 
 def test_one_lost_answer_fails_one_request_and_not_the_queue():
     # Those behind it have waited just as long, but not for their own answer.
     alive = session()
-    ids = [alive.ask("RS", BODY, 0.0) for _ in range(4)]
+    ids = [alive.request("RS", BODY, 0.0) for _ in range(4)]
     answered, failed = work_through(alive, now=0.0, trip=0.2, silent=1)
     assert failed == {ids[0]: RequestTimeoutError}
     assert answered == ids[1:]
@@ -686,25 +686,25 @@ def test_one_lost_answer_fails_one_request_and_not_the_queue():
 @pytest.mark.parametrize("after", [0.0, 0.1, 4.0])
 def test_a_request_behind_a_lost_answer_still_gets_an_answer(after: float):
     alive = session()
-    alive.greet()
+    alive.request_heartbeat()
     alive.poll(0.0)  # A heartbeat that nobody answers.
-    reqid = alive.ask("RS", BODY, after)
+    reqid = alive.request("RS", BODY, after)
     assert work_through(alive, now=after, trip=0.3) == ([reqid], {})
 
 
 def test_a_request_nobody_waits_for_is_not_sent():
     alive = session()
-    alive.cancel(alive.ask("RS", BODY, 0.0))
+    alive.cancel(alive.request("RS", BODY, 0.0))
     assert alive.poll(0.0) is None
     assert alive.tick(8.0) == []
 
 
 def test_a_request_given_up_after_it_left_still_sets_the_pace():
     alive = session()
-    reqid = alive.ask("RS", BODY, 0.0)
+    reqid = alive.request("RS", BODY, 0.0)
     frame = alive.poll(0.0)
     alive.cancel(reqid)
-    alive.ask("RS", BODY, 0.1)
+    alive.request("RS", BODY, 0.1)
     assert alive.receive(ok(frame), 2.0) is None
     assert alive.stats.unmatched == 0
     assert alive.poll(2.9) is None
@@ -713,7 +713,7 @@ def test_a_request_given_up_after_it_left_still_sets_the_pace():
 
 def test_a_lost_link_orphans_what_was_sent_and_keeps_what_was_not():
     alive = session()
-    sent, unsent = alive.ask("RS", BODY, 0.0), alive.ask("RT", BODY, 0.0)
+    sent, unsent = alive.request("RS", BODY, 0.0), alive.request("RT", BODY, 0.0)
     alive.poll(0.0)
     outcomes = alive.link_down("reset by peer", 0.5)
     assert failures(outcomes) == {sent: TransportError}
@@ -736,7 +736,7 @@ def test_silence_is_a_loss():
     assert alive.tick(40.0) == []
     assert alive.wake_at() <= 40.1
     (lost,) = alive.tick(40.1)
-    assert lost == Lost("nothing was received for 25 s")
+    assert lost == LinkTimedOut("nothing was received for 25 s")
 
 
 @pytest.mark.fault("P1")
@@ -747,19 +747,19 @@ def test_anything_at_all_breaks_the_silence(data: bytes):
     alive = session()
     alive.receive(data, 20.0)
     assert alive.tick(25.0) == []
-    assert isinstance(alive.tick(45.0)[0], Lost)
+    assert isinstance(alive.tick(45.0)[0], LinkTimedOut)
 
 
 def test_our_own_stall_gives_the_socket_a_chance_first():
     alive = session()
     alive.registry.want([A])
-    reqid = alive.ask("RS", BODY, 0.0)
+    reqid = alive.request("RS", BODY, 0.0)
     frame = alive.poll(0.0)
     assert alive.tick(60.0) == []
     assert alive.receive(ok(frame), 60.0) == Confirmed(frozenset([A]), ACKED_AT)
     assert alive.tick(60.5) == []
     outcomes = alive.tick(61.0)
-    assert not any(isinstance(o, Lost) for o in outcomes)
+    assert not any(isinstance(o, LinkTimedOut) for o in outcomes)
     assert failures(outcomes).keys() <= {reqid}
 
 
@@ -767,7 +767,7 @@ def test_a_link_that_is_silent_after_our_stall_is_lost_a_second_later():
     alive = session()
     assert alive.tick(60.0) == []
     assert alive.tick(60.9) == []
-    assert isinstance(alive.tick(61.0)[0], Lost)
+    assert isinstance(alive.tick(61.0)[0], LinkTimedOut)
 
 
 def test_while_it_gives_the_socket_a_chance_it_does_not_spin():
@@ -791,21 +791,21 @@ def test_an_answer_in_the_nick_of_time_counts():
 STORIES = st.lists(st.tuples(st.integers(0, 5), st.floats(0.0, 12.0)), max_size=40)
 
 
-def act(alive: Session[Any], what: int, frame: bytes | None, now: float) -> None:
+def act(alive: StreamProtocol[Any], what: int, frame: bytes | None, now: float) -> None:
     match what:
         case 0:
             alive.registry.want([A])
         case 1:
             alive.registry.release([A])
         case 2:
-            alive.ask("RS", BODY, now)
+            alive.request("RS", BODY, now)
         case 3 if frame:
             alive.receive(ok(frame), now)
         case 4 if frame:
             alive.receive(no(frame), now)
         case 5:
             reconnect(alive, now)
-            alive.greet()
+            alive.request_heartbeat()
         case _:
             pass
 
@@ -829,7 +829,7 @@ def test_coming_back_when_told_always_makes_progress(
             outcomes, polled = alive.tick(now), alive.poll(now)
             frame = polled or frame
             assert outcomes or polled or alive.wake_at() > now
-            if any(isinstance(outcome, Lost) for outcome in outcomes):
+            if any(isinstance(outcome, LinkTimedOut) for outcome in outcomes):
                 reconnect(alive, now)
         now = end
 
@@ -875,7 +875,7 @@ def test_a_topic_that_ticks_before_its_yes_has_an_outage_too():
     alive.registry.want([A])
     alive.poll(0.0)
     alive.receive(encoded(PUSHES["T"]), 0.5)
-    alive.ticked(A)
+    alive.note_early_tick(A)
     alive.link_down("cut", 0.7)
     assert alive.outages.end(A) == Outage(0.5, "cut")
 
@@ -885,7 +885,7 @@ def test_a_topic_that_ticked_early_and_was_left_has_no_outage():
     alive = session()
     alive.registry.want([A])
     frame = alive.poll(0.0)
-    alive.ticked(A)
+    alive.note_early_tick(A)
     alive.receive(ok(frame), 0.5)
     alive.registry.release([A])
     alive.receive(ok(alive.poll(1.5)), 2.0)
@@ -932,16 +932,16 @@ def test_frames_sent_are_counted():
 
 def test_an_answer_proves_the_link_and_a_new_link_must_be_proven_again():
     alive = session()
-    assert not alive.proven
+    assert not alive.is_verified
     alive.registry.want([A])
     alive.receive(ok(alive.poll(0.0)), 0.5)
-    assert alive.proven
+    assert alive.is_verified
     reconnect(alive, 1.0)
-    assert not alive.proven
+    assert not alive.is_verified
 
 
 def test_the_key_in_a_servers_words_is_hidden():
-    alive = Session(
+    alive = StreamProtocol(
         Decimal,
         limits=Limits(),
         timing=Timing(),
@@ -956,10 +956,10 @@ def test_the_key_in_a_servers_words_is_hidden():
         alive.receive(encoded({"msg": "what s3cr3t"}), 0.3),
         alive.receive(encoded({"msg": "invalid key s3cr3t"}), 0.4),
     ]
-    kinds = [Unreadable, Declined, Remarked, Expelled]
+    kinds = [Unreadable, SubscriptionRejected, ServerError, KeyRejected]
     assert [type(event) for event in events] == kinds
     for event in events:
-        shown = str(event.error) if isinstance(event, Expelled) else str(event)
+        shown = str(event.error) if isinstance(event, KeyRejected) else str(event)
         assert "s3cr3t" not in shown
         assert "***" in shown
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qos_async._core.text import excerpt, printable, refusal
+from qos_async._core.text import error_from_message, excerpt, printable
 from qos_async.errors import AuthenticationError, LimitError, RejectedError
 
 
@@ -67,7 +67,7 @@ def test_the_beginning_of_long_text_is_shown(size: int):
     ],
 )
 def test_words_about_the_key_are_for_its_owner(words: str):
-    error = refusal(words, operation="T", symbols=("US:A",))
+    error = error_from_message(words, operation="T", symbols=("US:A",))
     assert type(error) is AuthenticationError
     assert words in str(error)
     assert "QOS_API_KEY" in str(error)
@@ -86,7 +86,7 @@ def test_words_about_the_key_are_for_its_owner(words: str):
     ],
 )
 def test_words_about_the_plan_are_a_limit(words: str):
-    error = refusal(words, operation="T", symbols=("US:A",))
+    error = error_from_message(words, operation="T", symbols=("US:A",))
     assert type(error) is LimitError
     assert (error.message, error.operation, error.symbols) == (words, "T", ("US:A",))
 
@@ -96,9 +96,9 @@ def test_words_about_the_plan_are_a_limit(words: str):
     ["no such code", "param error", "monkey", "turkey invalidated", "internal error"],
 )
 def test_other_words_are_a_refusal(words: str):
-    assert type(refusal(words)) is RejectedError
+    assert type(error_from_message(words)) is RejectedError
 
 
 @pytest.mark.parametrize("words", ["", "\x00"])
 def test_a_refusal_always_says_something(words: str):
-    assert str(refusal(words)).strip()
+    assert str(error_from_message(words)).strip()

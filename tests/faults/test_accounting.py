@@ -131,7 +131,7 @@ class Play:
             self._push({"tp": "T", **late})
 
     def _read(self) -> None:
-        buffer = self.subs[self.chance.randrange(len(self.subs))]._inbox.buffer
+        buffer = self.subs[self.chance.randrange(len(self.subs))]._queue.buffer
         while buffer:
             buffer.take()
 

@@ -136,7 +136,7 @@ async def test_accepting_and_closing_is_answered_by_few_dials_an_hour(seed):
     net = Network()
     net.on_link = closing(None)
     async with opened(net) as client:
-        client._stream._links._chance = random.Random(seed).random
+        client._stream._supervisor._rng = random.Random(seed).random
         with pytest.raises(ConnectError):
             await client.connect()
         await asyncio.sleep(3600)

@@ -34,7 +34,7 @@ def exchange() -> Exchange:
 
 def drain(sub: Subscription[Any]) -> list[Any]:
     """Take whatever waits, notices included."""
-    buffer, events = sub._inbox.buffer, list[Any]()
+    buffer, events = sub._queue.buffer, list[Any]()
     while buffer.has_event:
         events.append(buffer.take_event())
     return events
@@ -236,12 +236,12 @@ def test_sleep_is_the_boot_clock_less_the_loops(monkeypatch):
     boot, running = [100.0], [40.0]
     monkeypatch.setattr(slumber, "_boot_time", lambda: boot[0])
     monkeypatch.setattr("qos_async._io.slumber.time.monotonic", lambda: running[0])
-    watch = slumber.Slumber()
+    watch = slumber.SuspendDetector()
     boot[0], running[0] = 107.0, 47.0
-    assert watch.ended() == 0.0
+    assert watch.seconds_suspended() == 0.0
     boot[0], running[0] = 167.0, 50.0
-    assert watch.ended() == 57.0
-    assert watch.ended() == 0.0
+    assert watch.seconds_suspended() == 57.0
+    assert watch.seconds_suspended() == 0.0
 
 
 @pytest.mark.fault("U11")

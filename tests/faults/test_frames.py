@@ -35,5 +35,5 @@ async def test_a_flood_that_says_nothing_ends_and_lets_others_run(flood: bytes):
         async with asyncio.timeout(20):
             assert list(await socket.receive()) == [b"{}"]
         worker.cancel()
-        await socket.close(polite=False)
+        await socket.close(graceful=False)
     assert turns

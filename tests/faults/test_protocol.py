@@ -222,7 +222,7 @@ def test_what_is_refused_after_silence_is_refused_for_good_the_next_time():
     while (change := registry.next_change()) is not None and len(said) < 9:
         said.append(change.add)
         registry.sent(change)
-        told = registry.refuse(change)
+        told = registry.reject(change)
     assert said == [True, True, True, False, True]
     assert told
     assert not registry.wants(topic)

@@ -196,7 +196,7 @@ async def test_a_frame_that_announces_a_gigabyte_takes_no_memory():
                 socket = await transport.dial()
                 with pytest.raises(LinkClosed, match="protocol"):
                     await socket.receive()
-                await socket.close(polite=False)
+                await socket.close(graceful=False)
 
 
 @pytest.mark.fault("P16", "D5")

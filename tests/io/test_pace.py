@@ -10,7 +10,7 @@ from yarl import URL
 
 from qos_async import Client, Timing
 from qos_async._io import pace
-from qos_async._io.pace import Pace
+from qos_async._io.pace import KeyPace
 from qos_async.sim import Simulator
 from qos_async.testing.virtual import simulate
 from tests.support.leak_check import assert_absent
@@ -19,9 +19,9 @@ from tests.support.memory_transport import KEY
 URL_ = URL("wss://host/ws")
 
 
-async def waited(turn: Pace) -> float:
+async def waited(turn: KeyPace) -> float:
     start = asyncio.get_running_loop().time()
-    await turn.turn()
+    await turn.wait()
     return asyncio.get_running_loop().time() - start
 
 
@@ -47,11 +47,11 @@ def test_one_client_after_another_keeps_the_pace_of_their_key(key_in):
 
 @pytest.mark.virtual_time
 async def test_only_what_shares_key_and_address_waits():
-    Pace(URL_, "one", 5.0).said()
-    assert await waited(Pace(URL_, "other", 5.0)) == 0
-    assert await waited(Pace(URL("wss://elsewhere/ws"), "one", 5.0)) == 0
-    assert await waited(Pace(URL_, "one", 5.0)) == pytest.approx(5)
-    assert await waited(Pace(URL_, "one", 5.0)) == 0
+    KeyPace(URL_, "one", 5.0).mark_sent()
+    assert await waited(KeyPace(URL_, "other", 5.0)) == 0
+    assert await waited(KeyPace(URL("wss://elsewhere/ws"), "one", 5.0)) == 0
+    assert await waited(KeyPace(URL_, "one", 5.0)) == pytest.approx(5)
+    assert await waited(KeyPace(URL_, "one", 5.0)) == 0
 
 
 @pytest.mark.fault("U19")
@@ -59,7 +59,7 @@ async def test_only_what_shares_key_and_address_waits():
 async def test_nothing_is_remembered_for_longer_than_it_matters_nor_the_key():
     loop = asyncio.get_running_loop()
     for number in range(100):
-        Pace(URL_, f"{KEY}-{number}", 1.0).said()
+        KeyPace(URL_, f"{KEY}-{number}", 1.0).mark_sent()
         await asyncio.sleep(0.5)
     times = pace._free_at[loop]
     assert len(times) <= 3
@@ -71,7 +71,7 @@ def test_a_loop_that_is_gone_is_not_remembered():
     before = len(pace._free_at)
 
     async def use() -> None:
-        Pace(URL_, "one", 5.0).said()
+        KeyPace(URL_, "one", 5.0).mark_sent()
         assert len(pace._free_at) == before + 1
 
     asyncio.run(use())

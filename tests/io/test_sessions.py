@@ -8,7 +8,7 @@ from aiohttp import web
 from yarl import URL
 
 from qos_async._io.secret import Secret
-from qos_async._io.sessions import RedirectRefusedError, SessionLease, check_url
+from qos_async._io.sessions import AiohttpSession, RedirectRefusedError, check_url
 from qos_async.errors import ClosedError
 from tests.support.http_servers import CANARY, serving
 
@@ -54,7 +54,9 @@ async def test_no_redirect_carries_the_key_elsewhere(status, how, key_in, whose)
         serving(thief.point) as url,
         aiohttp.ClientSession() as session,
     ):
-        lease = SessionLease(secret, borrowed=session if whose == "borrowed" else None)
+        lease = AiohttpSession(
+            secret, borrowed=session if whose == "borrowed" else None
+        )
         with pytest.raises(RedirectRefusedError):
             await go(lease.session(), how, url, key_in)
         await lease.aclose()
@@ -68,7 +70,7 @@ async def test_a_borrowed_session_still_follows_redirects_that_are_not_ours():
         serving(thief.point) as url,
         aiohttp.ClientSession() as session,
     ):
-        lease = SessionLease(Secret(CANARY), borrowed=session)
+        lease = AiohttpSession(Secret(CANARY), borrowed=session)
         assert lease.session() is session
         async with session.post(url, headers={"key": "another"}, data=b""):
             pass
@@ -78,8 +80,8 @@ async def test_a_borrowed_session_still_follows_redirects_that_are_not_ours():
 
 async def test_a_borrowed_session_comes_back_open_and_as_it_was():
     async with aiohttp.ClientSession() as session:
-        first = SessionLease(Secret("one"), borrowed=session)
-        second = SessionLease(Secret("two"), borrowed=session)
+        first = AiohttpSession(Secret("one"), borrowed=session)
+        second = AiohttpSession(Secret("two"), borrowed=session)
         assert first.session() is first.session() is second.session() is session
         assert len(session.trace_configs) == 2
         await first.aclose()
@@ -92,7 +94,7 @@ async def test_a_borrowed_session_comes_back_open_and_as_it_was():
 
 @pytest.mark.fault("U19", "D3")
 async def test_our_own_session_is_made_once_and_closed_with_the_lease():
-    lease = SessionLease(Secret(CANARY))
+    lease = AiohttpSession(Secret(CANARY))
     session = lease.session()
     assert lease.session() is session
     assert isinstance(session.cookie_jar, aiohttp.DummyCookieJar)
@@ -104,13 +106,13 @@ async def test_our_own_session_is_made_once_and_closed_with_the_lease():
 
 
 async def test_a_lease_that_was_never_used_opens_nothing():
-    await SessionLease(Secret(CANARY)).aclose()
+    await AiohttpSession(Secret(CANARY)).aclose()
 
 
 async def test_a_borrowed_session_that_its_owner_closed_is_told():
     session = aiohttp.ClientSession()
     await session.close()
-    lease = SessionLease(Secret(CANARY), borrowed=session)
+    lease = AiohttpSession(Secret(CANARY), borrowed=session)
     with pytest.raises(ClosedError, match="borrowed"):
         lease.session()
 

@@ -12,7 +12,12 @@ from aiohttp.http import WebSocketReader
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from qos_async._io.splitter import Batch, Offer, Splitter, put_in_front
+from qos_async._io.splitter import (
+    FastFrameParser,
+    FrameBatchMessage,
+    SyncHandoff,
+    install,
+)
 
 MOST = 70_000
 
@@ -93,15 +98,15 @@ class Reading:
         self._reader: Any = WebSocketReader(
             self.queue, MOST, compress=False, decode_text=False
         )
-        self.offer = Offer()
-        splitter = Splitter(self._reader, self.queue, self.offer)
+        self.offer = SyncHandoff()
+        splitter = FastFrameParser(self._reader, self.queue, self.offer)
         self.parser = splitter if split else self._reader
         self.told: list[tuple[Any, Any]] = []
         self.taken: list[list[bytes]] = []
         self.is_over = False
         self._taking = iter(taking)
-        self.offer.take = self._take_at_once
-        self.offer.is_awaited = True
+        self.offer.handler = self._take_at_once
+        self.offer.reader_idle = True
 
     def feed(self, data: Any) -> None:
         if not self.is_over:
@@ -125,7 +130,7 @@ class Reading:
         return True
 
     def _take(self, message: Any) -> None:
-        if isinstance(message, Batch):
+        if isinstance(message, FrameBatchMessage):
             self.told += [(message.type, data) for data in message.data]
         else:
             self.told.append((message.type, message.data))
@@ -185,7 +190,7 @@ def test_frames_of_one_read_become_one_message():
     reading = Reading(split=True, room=1000)
     reading.feed(frame(b"one") + frame(b"2" * 300) + frame(b"three")[:4])
     (message, size), *others = reading.queue._buffer
-    assert message == Batch(WSMsgType.TEXT, [b"one", b"2" * 300])
+    assert message == FrameBatchMessage(WSMsgType.TEXT, [b"one", b"2" * 300])
     assert size == len(frame(b"one") + frame(b"2" * 300))
     assert not others
     reading.feed(frame(b"three")[4:] + frame(b"four"))
@@ -223,7 +228,7 @@ def test_frames_are_not_offered_before_those_that_came_before_were_read():
 
 def test_frames_that_nobody_waits_for_are_kept():
     reading = Reading(split=True, room=1000, taking=[True] * 9)
-    reading.offer.is_awaited = False
+    reading.offer.reader_idle = False
     reading.feed(frame(b"one"))
     assert not reading.taken
     assert [data for _, data in reading.end()] == [b"one"]
@@ -266,12 +271,12 @@ class Handler:
 
 def test_it_is_put_there_once_even_if_two_clients_share_a_session():
     handler, reading = Handler(), Reading(split=False, room=1)
-    put_in_front(handler, Offer())
-    put_in_front(handler, Offer())
+    install(handler, SyncHandoff())
+    install(handler, SyncHandoff())
     handler.set_parser(reading.parser, reading.queue, call=print)
     parser, queue, call = handler.fed
-    assert isinstance(parser, Splitter)
-    assert not isinstance(parser._reader, Splitter)
+    assert isinstance(parser, FastFrameParser)
+    assert not isinstance(parser._reader, FastFrameParser)
     assert (queue, call) == (reading.queue, print)
     assert not vars(handler).keys() - {"fed"}
 
@@ -285,11 +290,11 @@ class Slotted:
 
 @pytest.mark.parametrize("strange", [None, object(), Slotted()])
 def test_a_connection_that_is_not_as_expected_stays_as_it_is(strange):
-    put_in_front(strange, Offer())
+    install(strange, SyncHandoff())
 
 
 def test_a_reader_that_is_not_as_expected_stays_as_it_is():
     handler = Handler()
-    put_in_front(handler, Offer())
+    install(handler, SyncHandoff())
     handler.set_parser("reader", "queue")
     assert handler.fed == ("reader", "queue", None)

@@ -20,7 +20,7 @@ from yarl import URL
 from qos_async import AuthenticationError, ClosedError, Timing, TransportError
 from qos_async._io import transport as transport_module
 from qos_async._io.secret import Secret
-from qos_async._io.sessions import SessionLease
+from qos_async._io.sessions import AiohttpSession
 from qos_async._io.sockets import DialError, LinkClosed, Socket
 from qos_async._io.transport import AiohttpTransport
 from qos_async.sim.blast import text_frame
@@ -46,7 +46,7 @@ TIMING = Timing(request_timeout=0.2, connect_timeout=0.5, close_timeout=0.2)
 @asynccontextmanager
 async def dialling(url: URL | str, **options: Any) -> AsyncGenerator[AiohttpTransport]:
     secret = Secret(KEY)
-    lease = SessionLease(secret)
+    lease = AiohttpSession(secret)
     options = {"key_in": "header", "ssl": True, "proxy": None, **options}
     try:
         yield AiohttpTransport(
@@ -99,7 +99,7 @@ async def test_the_key_goes_where_it_was_told_to(key_in):
 
     async with serving(handler) as url, dialling(url, key_in=key_in) as transport:
         socket = await transport.dial()
-        await socket.close(polite=True)
+        await socket.close(graceful=True)
     assert seen == [(KEY, None) if key_in == "header" else (None, KEY)]
 
 
@@ -113,7 +113,7 @@ async def test_frames_that_come_together_are_received_together():
         socket = await transport.dial()
         if len(await socket.receive()) == 1:
             assert vars(transport_module)["put_in_front"] is _nowhere
-        await socket.close(polite=True)
+        await socket.close(graceful=True)
 
 
 async def test_frames_that_come_with_the_handshake_are_read_whole():
@@ -122,7 +122,7 @@ async def test_frames_that_come_with_the_handshake_are_read_whole():
     async with server, dialling(url) as transport:
         socket = await transport.dial()
         assert await frames_of(socket, 3) == [b"first", b"second", b"third"]
-        await socket.close(polite=False)
+        await socket.close(graceful=False)
         await asyncio.sleep(0.05)  # The server closes its end.
 
 
@@ -156,7 +156,7 @@ async def test_a_server_has_to_wait_for_as_long_as_nobody_reads():
         assert [int(frame[:5]) for frame in frames] == [
             n % 10_000 for n in range(count)
         ]
-        await socket.close(polite=True)
+        await socket.close(graceful=True)
 
 
 @pytest.mark.fault("I16")
@@ -173,9 +173,9 @@ async def test_a_link_that_was_closed_holds_on_to_nobody(polite):
 
     async with talking(talk) as transport:
         socket = await transport.dial()
-        socket.listen(take)
+        socket.set_sync_handler(take)
         held = weakref.ref(take), weakref.ref(socket)
-        await socket.close(polite=polite)
+        await socket.close(graceful=polite)
         del take
         assert held[0]() is None
         del socket
@@ -194,7 +194,7 @@ async def test_text_and_binary_frames_come_as_bytes():
     async with talking(talk) as transport:
         socket = await transport.dial()
         assert await frames_of(socket, 2) == [b"text", b"\xff binary"]
-        await socket.close(polite=True)
+        await socket.close(graceful=True)
 
 
 @pytest.mark.fault("T6", "T11")
@@ -215,7 +215,7 @@ async def test_a_close_is_told_with_its_code_and_reason(sent, seen):
         if sent:
             assert r"bye ***\x1b" in str(caught.value)
         assert_absent(KEY, caught.value)
-        await socket.close(polite=True)
+        await socket.close(graceful=True)
 
 
 @pytest.mark.fault("T2", "T7")
@@ -230,7 +230,7 @@ async def test_a_connection_that_just_ends_has_no_code():
         assert caught.value.code is None
         with pytest.raises(TransportError):
             await socket.send(b"{}")
-        await socket.close(polite=True)
+        await socket.close(graceful=True)
 
 
 @pytest.mark.fault("T10")
@@ -243,7 +243,7 @@ async def test_a_broken_protocol_ends_the_link():
         socket = await transport.dial()
         with pytest.raises(LinkClosed):
             await socket.receive()
-        await socket.close(polite=False)
+        await socket.close(graceful=False)
 
 
 @pytest.mark.fault("T5")
@@ -259,7 +259,7 @@ async def test_a_send_that_nobody_reads_fails_in_time():
                 while True:
                     await socket.send(b"x" * 1_000_000)
         start = asyncio.get_running_loop().time()
-        await socket.close(polite=True)
+        await socket.close(graceful=True)
         assert asyncio.get_running_loop().time() - start < 0.5
 
 
@@ -272,8 +272,8 @@ async def test_a_goodbye_that_nobody_answers_takes_no_longer_than_close_timeout(
     async with talking(talk) as transport:
         socket = await transport.dial()
         start = asyncio.get_running_loop().time()
-        await socket.close(polite=True)
-        await socket.close(polite=True)
+        await socket.close(graceful=True)
+        await socket.close(graceful=True)
         assert 0.1 < asyncio.get_running_loop().time() - start < 0.5
 
 
@@ -281,7 +281,7 @@ async def test_a_cut_takes_no_time_at_all():
     async with talking(linger) as transport:
         socket = await transport.dial()
         start = asyncio.get_running_loop().time()
-        await socket.close(polite=False)
+        await socket.close(graceful=False)
         assert asyncio.get_running_loop().time() - start < 0.1
 
 
@@ -370,7 +370,7 @@ async def test_whoever_is_no_websocket_server_is_a_dial_error(raw):
     async with server, dialling(url) as transport:
         with pytest.raises(DialError) as caught:
             await transport.dial()
-        assert not caught.value.final
+        assert not caught.value.is_permanent
         assert_absent(KEY, caught.value)
 
 
@@ -386,7 +386,7 @@ async def test_nobody_listening_is_a_dial_error():
     async with dialling("http://127.0.0.1:1") as transport:
         with pytest.raises(DialError) as caught:
             await transport.dial()
-        assert not caught.value.final
+        assert not caught.value.is_permanent
 
 
 async def test_after_the_lease_was_closed_nothing_can_be_dialled():

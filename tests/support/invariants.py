@@ -489,14 +489,14 @@ class _TappedSocket:
         self._judge = judge
         self._link = link
 
-    def listen(self, take: Callable[[Sequence[bytes]], bool]) -> None:
+    def set_sync_handler(self, take: Callable[[Sequence[bytes]], bool]) -> None:
         def tapped(frames: Sequence[bytes]) -> bool:
             taken = take(frames)
             for raw in frames if taken else ():
                 self._judge.on_receive(self._link, raw)
             return taken
 
-        self._inner.listen(tapped)
+        self._inner.set_sync_handler(tapped)
 
     async def receive(self) -> Sequence[bytes]:
         return _TappedFrames(await self._inner.receive(), self._judge, self._link)
@@ -505,10 +505,10 @@ class _TappedSocket:
         self._judge.on_send(self._link, frame)
         await self._inner.send(frame)
 
-    async def close(self, *, polite: bool) -> None:
+    async def close(self, *, graceful: bool) -> None:
         self._judge.on_close(self._link)
         try:
-            await self._inner.close(polite=polite)
+            await self._inner.close(graceful=graceful)
         finally:
             self._judge.held -= 1
 

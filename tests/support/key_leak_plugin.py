@@ -22,8 +22,8 @@ import pytest
 
 import qos_async
 from qos_async._io.history import HistoryPages
-from qos_async._io.http import HttpSession
-from qos_async._io.inbox import Inbox
+from qos_async._io.http import HttpClient
+from qos_async._io.inbox import SubscriptionQueue
 from qos_async._io.states import LinkStates
 from qos_async._io.stream import Stream
 from qos_async.fetching import Fetching
@@ -51,9 +51,9 @@ _SURFACE: dict[type[Any], tuple[str, ...]] = {
     Watching: tuple(name for name in vars(Watching) if name.startswith("watch")),
     qos_async.Subscription: ("aclose", "add", "remove", "_wait", "_decided"),
     Stream: ("ask", "connect", "subscribe", "extend"),
-    HttpSession: ("ask",),
+    HttpClient: ("ask",),
 }
-_TOLD: dict[type[Any], str] = {LinkStates: "move", Inbox: "tell"}
+_TOLD: dict[type[Any], str] = {LinkStates: "move", SubscriptionQueue: "tell"}
 
 
 class Watchdog(logging.Handler):

@@ -246,7 +246,7 @@ async def opened(
     """Open a real client on an in-memory network; its jitter is always ``chance``."""
     with mock.patch("qos_async.client.AiohttpTransport", return_value=net):
         client = Client(KEY, limits=limits, timing=timing or Timing(), **options)
-    client._stream._links._chance = lambda: chance
+    client._stream._supervisor._rng = lambda: chance
     async with client:
         yield client
 
