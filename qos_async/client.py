@@ -23,16 +23,16 @@ from typing import (
 
 import aiohttp
 
-from qos_async._core.counters import Counters
 from qos_async._core.queries import Queries
 from qos_async._core.recovery import Recovery
+from qos_async._core.stats import Counters
+from qos_async._io.aiohttp_session import AiohttpSession, check_proxy, check_url
+from qos_async._io.aiohttp_transport import AiohttpTransport
 from qos_async._io.http import HttpClient
 from qos_async._io.secret import Secret
-from qos_async._io.sessions import AiohttpSession, check_proxy, check_url
 from qos_async._io.states import StateChange
 from qos_async._io.stream import Stream
-from qos_async._io.tap import FrameObserver
-from qos_async._io.transport import AiohttpTransport
+from qos_async._io.transport import FrameObserver
 from qos_async.config import HTTP_URL, STREAM_URL, Limits, Timing
 from qos_async.enums import LinkState
 from qos_async.errors import ClosedError

@@ -9,9 +9,9 @@ from typing import Generic, Literal, TypeAlias, TypeVar
 from msgspec import Struct
 
 from qos_async._core.queries import Queries, Query, merge
+from qos_async._io.aiohttp_session import AiohttpSession
 from qos_async._io.history import HistoryPages
 from qos_async._io.http import HttpClient
-from qos_async._io.sessions import AiohttpSession
 from qos_async._io.stream import Stream
 from qos_async.enums import Adjustment, Interval, Market
 from qos_async.models import (

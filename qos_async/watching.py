@@ -7,7 +7,7 @@ from typing import Any, Generic
 
 from qos_async._core.buffers import DropOldest, Latest, Policy, Strict
 from qos_async._core.topics import Push, Topic
-from qos_async._io.sessions import AiohttpSession
+from qos_async._io.aiohttp_session import AiohttpSession
 from qos_async._io.stream import Stream
 from qos_async._io.subscription import Subscription
 from qos_async.enums import Channel, Interval

@@ -63,7 +63,7 @@ def test_the_version_is_written_once():
 
 def test_importing_the_package_and_its_core_loads_no_network_library():
     program = (
-        "import sys, qos_async, qos_async._core.session, qos_async._core.queries;"
+        "import sys, qos_async, qos_async._core.protocol, qos_async._core.queries;"
         "print([m for m in ('aiohttp', 'anyio', 'tenacity', 'asyncio')"
         " if m in sys.modules])"
     )

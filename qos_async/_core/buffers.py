@@ -14,16 +14,16 @@ from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
 from msgspec import Struct
 
-from qos_async._core.gaps import Dropped, Gap
+from qos_async._core.recovery.gaps import Dropped, Gap
 from qos_async._core.topics import Topic
 from qos_async.errors import LaggedError
-from qos_async.models import Tick
+from qos_async.models import Kline, Tick
 
-__all__ = ["Buffer", "DropOldest", "Latest", "Policy", "Strict"]
+__all__ = ["Buffer", "DropOldest", "KlineFinalizer", "Latest", "Policy", "Strict"]
 
 T = TypeVar("T", bound=Tick)
 
-_SIZE = 65_536
+_DEFAULT_SIZE = 65_536
 
 
 class Buffer(Protocol[T]):
@@ -98,7 +98,7 @@ class DropOldest(Struct, frozen=True):
         size: Ticks, at least one.
     """
 
-    size: int = _SIZE
+    size: int = _DEFAULT_SIZE
 
     def __post_init__(self) -> None:
         _check_size(self.size)
@@ -115,7 +115,7 @@ class Strict(Struct, frozen=True):
         size: Ticks, at least one.
     """
 
-    size: int = _SIZE
+    size: int = _DEFAULT_SIZE
 
     def __post_init__(self) -> None:
         _check_size(self.size)
@@ -319,3 +319,29 @@ class _Conflating(Generic[T]):
 def _check_size(size: object) -> None:
     if isinstance(size, bool) or not isinstance(size, int) or size < 1:
         raise ValueError(f"a buffer's size must be a whole number from 1, not {size!r}")
+
+
+class KlineFinalizer:
+    """Turns a stream of growing klines into one of finished klines, each once."""
+
+    def __init__(self) -> None:
+        self._open: dict[tuple[str, int], Kline[Any]] = {}
+
+    def forget(self, symbol: str, interval: int) -> None:
+        """Drop a growing kline: what it became was not seen, so it is never given."""
+        self._open.pop((symbol, interval), None)
+
+    def push(self, kline: Kline[Any]) -> Kline[Any] | None:
+        """Take a kline in; give the one before it back when that is over.
+
+        A bar is over when one that starts later comes: the server's newest bar is
+        unfinished, and only that one.
+        """
+        key = (kline.symbol, kline.interval)
+        newest = self._open.get(key)
+        if newest is not None and kline.timestamp < newest.timestamp:
+            return None
+        self._open[key] = kline
+        if newest is None or newest.timestamp == kline.timestamp:
+            return None
+        return newest

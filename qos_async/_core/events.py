@@ -6,7 +6,7 @@ from typing import TypeAlias
 
 from msgspec import Raw, Struct
 
-from qos_async._core.cases import RecoveryResult
+from qos_async._core.recovery.cases import RecoveryResult
 from qos_async._core.topics import Push, Topic
 from qos_async.errors import QosError
 from qos_async.models import N

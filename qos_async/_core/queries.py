@@ -15,7 +15,8 @@ from datetime import datetime
 from functools import cache
 from typing import Any, Generic, TypeAlias, TypeVar, cast
 
-from qos_async._core.answers import (
+from qos_async._core.decoding import RecordDecoder, finite_type
+from qos_async._core.responses import (
     KlineGroup,
     by_symbol,
     days_by_market,
@@ -23,7 +24,6 @@ from qos_async._core.answers import (
     products_by_market,
     trades_by_symbol,
 )
-from qos_async._core.decoding import RecordDecoder, finite_type
 from qos_async.enums import Adjustment, Interval, Market
 from qos_async.models import (
     Depth,

@@ -115,7 +115,7 @@ class StalenessDetector:
         Args:
             topic: Which.
             ticks: How many there were so far; None while it is not live.
-            part: The session that its market is in; None while that is closed.
+            trading_session: The session that its market is in; None while that is closed.
             now: Seconds, by any clock that does not jump.
 
         Returns:

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from qos_async import frames
-from qos_async._io.inbox import SubscriptionQueue
+from qos_async._io.subscription_queue import SubscriptionQueue
 from qos_async.frames.packages import Package, load
 from qos_async.models import Tick
 

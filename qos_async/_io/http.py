@@ -1,14 +1,15 @@
-"""Questions over HTTP (document, chapter 4): every one of them is safe to ask twice."""
+"""Waiting for the plan's HTTP pace, first come, first served."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import random
 import time
 from collections.abc import Awaitable, Callable
 from ssl import SSLContext
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Literal, Protocol, Self, TypeVar
 
 import aiohttp
 import anyio
@@ -16,16 +17,88 @@ import msgspec
 from yarl import URL
 
 from qos_async._core.queries import Query
-from qos_async._io.faults import NOT_SENT, map_exception
-from qos_async._io.gate import RateLimiter
+from qos_async._core.rate_limits import Quota
+from qos_async._io.aiohttp_session import AiohttpSession, on_connection
+from qos_async._io.http_errors import (
+    NOT_SENT,
+    HttpResponse,
+    classify_response,
+    map_exception,
+)
 from qos_async._io.retry import Outcome, retry_after, retrying
 from qos_async._io.secret import Secret
-from qos_async._io.sessions import AiohttpSession, on_connection
-from qos_async._io.verdicts import HttpResponse, classify_response
 from qos_async.config import Limits, Timing
 from qos_async.errors import ClosedError
 
-__all__ = ["BODY_MAX", "HttpClient", "HttpCounters"]
+__all__ = ["BODY_MAX", "HttpClient", "HttpCounters", "RateLimiter"]
+
+
+class RateLimiter:
+    """Let requests through as the plan allows; whoever is early waits.
+
+    ``async with gate.slot() as slot: …`` holds one slot for one request. A waiter
+    that is cancelled takes none; a request that is cancelled counts as sent.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        self._quota = Quota(requests=limits.http_requests, period=limits.http_period)
+        self._turn = asyncio.Lock()  # Wakes its waiters in the order they came.
+        self._returned = asyncio.Event()
+
+    def permit(self) -> Permit:
+        """Describe one pass, to be entered with ``async with``."""
+        return Permit(self)
+
+    async def acquire(self) -> None:
+        """Wait for a slot and take it."""
+        async with self._turn:
+            while (wait := self._wait()) > 0:
+                self._returned.clear()
+                try:
+                    async with asyncio.timeout(None if math.isinf(wait) else wait):
+                        await self._returned.wait()
+                except TimeoutError:
+                    pass  # A slot has rested; the loop looks which one.
+            self._quota.acquire(_loop_time())
+
+    def release(self, *, sent: bool) -> None:
+        """Return a slot."""
+        if sent:
+            self._quota.release_after_period(_loop_time())
+        else:
+            self._quota.cancel()
+        self._returned.set()
+
+    def _wait(self) -> float:
+        now = _loop_time()
+        return self._quota.ready_at(now) - now
+
+
+class Permit:
+    """One pass through the gate.
+
+    Attributes:
+        sent: Whether the request may have reached the server; set it to False where
+            it certainly has not.
+    """
+
+    __slots__ = ("_gate", "sent")
+
+    def __init__(self, gate: RateLimiter) -> None:
+        self._gate = gate
+        self.sent = True
+
+    async def __aenter__(self) -> Self:
+        await self._gate.acquire()
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        self._gate.release(sent=self.sent)
+
+
+def _loop_time() -> float:
+    return asyncio.get_running_loop().time()
+
 
 T = TypeVar("T")
 
@@ -74,7 +147,7 @@ class HttpClient:
         """Open nothing yet.
 
         Args:
-            lease: Where the aiohttp session comes from.
+            session: Where the aiohttp session comes from.
             secret: The key.
             url: The service, as ``check_url`` returned it.
             limits: ``http_requests`` in any ``http_period`` are kept.
@@ -84,7 +157,7 @@ class HttpClient:
             key_in: Where the key goes.
             ssl: As in aiohttp.
             proxy: As in aiohttp.
-            chance: A random number from 0 to 1, for the back-off.
+            rng: A random number from 0 to 1, for the back-off.
             sleep: How to wait between attempts.
         """
         self._session = session

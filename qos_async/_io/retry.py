@@ -66,8 +66,8 @@ def retrying(
 
     Args:
         timing: The bounds, in seconds.
-        note: Told the outcome and the wait before each new attempt.
-        chance: A random number from 0 to 1.
+        on_retry: Told the outcome and the wait before each new attempt.
+        rng: A random number from 0 to 1.
         sleep: How to wait.
     """
 

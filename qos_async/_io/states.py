@@ -11,8 +11,8 @@ from weakref import WeakSet
 from msgspec import Struct
 
 from qos_async._core.link import Link, LinkEvent
-from qos_async._io.bell import Notifier
-from qos_async._io.home import LoopBinding
+from qos_async._io.loop_binding import LoopBinding
+from qos_async._io.notifier import Notifier
 from qos_async.enums import LinkState
 
 __all__ = ["LinkStates", "StateChange", "StateChanges"]
@@ -42,7 +42,7 @@ class LinkStates:
     """The link's state machine, with those who watch it.
 
     Attributes:
-        moved_at: When it moved last, in epoch seconds.
+        changed_at: When it moved last, in epoch seconds.
         reason: The last one that was told.
     """
 

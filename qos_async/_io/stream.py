@@ -12,7 +12,6 @@ from typing import Any, Generic, TypeVar
 import anyio
 
 from qos_async._core.buffers import Policy
-from qos_async._core.counters import Counters
 from qos_async._core.events import (
     AckTimedOut,
     Confirmed,
@@ -25,22 +24,22 @@ from qos_async._core.events import (
     SubscriptionRejected,
 )
 from qos_async._core.link import LinkEvent
+from qos_async._core.protocol import StreamProtocol
 from qos_async._core.queries import Query
 from qos_async._core.recovery import Recovery
-from qos_async._core.routes import Router, TopicActivity
-from qos_async._core.session import StreamProtocol
+from qos_async._core.router import Router, TopicActivity
+from qos_async._core.stats import Counters
 from qos_async._core.topics import Topic, in_order
-from qos_async._io.delivery import Dispatcher
-from qos_async._io.home import LoopBinding
-from qos_async._io.inbox import SubscriptionQueue
-from qos_async._io.links import LinkSupervisor
-from qos_async._io.observer import StatsCollector
-from qos_async._io.questions import PendingReplies
-from qos_async._io.sockets import EndOfStream, Transport
+from qos_async._io.clocks import SYSTEM_CLOCK, WallClock
+from qos_async._io.dispatcher import Dispatcher
+from qos_async._io.loop_binding import LoopBinding
+from qos_async._io.pending import PendingReplies
 from qos_async._io.states import LinkStates
+from qos_async._io.stats_collector import StatsCollector
 from qos_async._io.subscription import Subscription
-from qos_async._io.tap import FrameObserver
-from qos_async._io.wall import SYSTEM_CLOCK, WallClock
+from qos_async._io.subscription_queue import SubscriptionQueue
+from qos_async._io.supervisor import LinkSupervisor
+from qos_async._io.transport import EndOfStream, FrameObserver, Transport
 from qos_async.config import Limits, Timing
 from qos_async.enums import LinkState
 from qos_async.errors import (
@@ -69,7 +68,7 @@ class Stream(Generic[N]):
     later call.
 
     Attributes:
-        home: Where it may be used.
+        binding: Where it may be used.
         observer: Tells how all of this stands.
     """
 

@@ -16,12 +16,12 @@ from typing import (
     overload,
 )
 
-from qos_async._core.gaps import Dropped, Gap
-from qos_async._core.routes import TopicActivity
+from qos_async._core.recovery.gaps import Dropped, Gap
+from qos_async._core.router import TopicActivity
 from qos_async._core.topics import Topic
 from qos_async._io.batches import Batches
-from qos_async._io.home import LoopBinding
-from qos_async._io.inbox import SubscriptionQueue
+from qos_async._io.loop_binding import LoopBinding
+from qos_async._io.subscription_queue import SubscriptionQueue
 from qos_async.errors import ClosedError
 from qos_async.models import Tick
 from qos_async.stats import SubscriptionStats
@@ -239,7 +239,7 @@ class Subscription(Generic[T]):
         if not stale:
             return _Events[T](self._queue, self._wait)
         # Few want it, and time zones come along.
-        from qos_async._io.watchful import StaleAwareEvents  # noqa: PLC0415
+        from qos_async._io.staleness import StaleAwareEvents  # noqa: PLC0415
         from qos_async.markets.timetable import Timetable  # noqa: PLC0415
 
         return StaleAwareEvents[T](

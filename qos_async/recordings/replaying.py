@@ -12,12 +12,12 @@ from secrets import token_hex
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast, overload
 
 from qos_async._core.buffers import DropOldest, Policy
-from qos_async._core.counters import Counters
 from qos_async._core.queries import Queries, Query
+from qos_async._core.stats import Counters
 from qos_async._core.topics import Topic
+from qos_async._io.aiohttp_session import AiohttpSession
 from qos_async._io.http import HttpClient
 from qos_async._io.secret import Secret
-from qos_async._io.sessions import AiohttpSession
 from qos_async._io.stream import Stream
 from qos_async._io.subscription import Subscription
 from qos_async.client import Client

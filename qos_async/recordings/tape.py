@@ -13,8 +13,8 @@ import msgspec
 
 from qos_async._core.topics import LETTERS, Topic
 from qos_async._core.wire import symbols_in
-from qos_async._io.bell import Notifier
-from qos_async._io.sockets import EndOfStream, LinkClosed
+from qos_async._io.notifier import Notifier
+from qos_async._io.transport import EndOfStream, LinkClosed
 from qos_async.recordings.memory import Memory, Row, Watch, label_of
 from qos_async.recordings.steps import Frames, Lost, Opened, Step
 

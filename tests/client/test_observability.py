@@ -22,7 +22,7 @@ from qos_async import (
     Timing,
 )
 from qos_async._core.queries import Queries
-from qos_async._io.sockets import DialError
+from qos_async._io.transport import DialError
 from qos_async.errors import TransportError
 from qos_async.sim import Simulator
 from tests.support.leak_check import assert_absent
@@ -101,7 +101,7 @@ async def test_ticks_are_counted_by_channel_also_when_nobody_watches_any_more():
     ("error", "word"),
     [
         (DialError("nobody home"), "unreachable"),
-        (DialError("late", cause="timeout"), "timeout"),
+        (DialError("late", label="timeout"), "timeout"),
         (TransportError("something"), "other"),
     ],
 )

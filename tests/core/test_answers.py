@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from qos_async._core.answers import (
+from qos_async._core.responses import (
     KlineGroup,
     by_symbol,
     days_by_market,

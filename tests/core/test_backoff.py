@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from qos_async._core.backoff import Backoff, Contention, PolicyViolationGuard
+from qos_async._core.link import Backoff, Contention, PolicyViolationGuard
 from qos_async.config import Timing
 
 

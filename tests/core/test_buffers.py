@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qos_async._core.buffers import DropOldest, Latest, Policy, Strict
-from qos_async._core.gaps import Dropped, Gap
+from qos_async._core.recovery.gaps import Dropped, Gap
 from qos_async._core.topics import Topic
 from qos_async.enums import Interval
 from qos_async.errors import LaggedError

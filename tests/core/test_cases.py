@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from qos_async._core.cases import (
+from qos_async._core.recovery.cases import (
     REQUESTED_TRADES,
     RecoveryCase,
     RecoveryResult,
     bars_since,
     make_case,
 )
-from qos_async._core.gaps import Outage
+from qos_async._core.recovery.gaps import Outage
 from qos_async._core.topics import Topic
 from qos_async.enums import Interval
 from qos_async.models import Kline, Snapshot, Trade

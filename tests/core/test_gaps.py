@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from qos_async._core.gaps import Dropped, Gap, Outage, Outages
+from qos_async._core.recovery.gaps import Dropped, Gap, Outage, Outages
 from tests.support.wire_frames import trades
 
 A, B = trades("US:A", "US:B")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from qos_async._core.klines import KlineFinalizer
+from qos_async._core.buffers import KlineFinalizer
 from qos_async.enums import Interval
 from qos_async.models import Kline
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from qos_async._core.liveness import Liveness
+from qos_async._core.keepalive import Liveness
 
 
 def live() -> Liveness:

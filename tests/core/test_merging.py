@@ -19,7 +19,12 @@ import pytest
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
-from qos_async._core.merging import Echoes, MergedTrades, merge_trades, trade_key
+from qos_async._core.recovery.trades import (
+    Echoes,
+    MergedTrades,
+    merge_trades,
+    trade_key,
+)
 from qos_async.enums import Side
 from qos_async.models import Trade
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qos_async._core.pacing import Pacer
+from qos_async._core.rate_limits import Pacer
 
 
 @pytest.mark.fault("P22")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from qos_async._core.patience import GracefulDeadline
+from qos_async._core.keepalive import GracefulDeadline
 
 
 def test_a_deadline_noticed_in_time_is_over():

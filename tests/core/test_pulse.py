@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qos_async._core.pulse import ServerClockEstimate, WaitStats
+from qos_async._core.keepalive import ServerClockEstimate, WaitStats
 from tests.support.wire_frames import session
 
 seconds = st.floats(0, 10, allow_nan=False)

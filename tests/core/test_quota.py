@@ -8,7 +8,7 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qos_async._core.quota import Quota
+from qos_async._core.rate_limits import Quota
 
 
 def test_it_lets_through_as_many_as_the_plan_allows_and_then_says_when():

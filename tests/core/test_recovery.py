@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from qos_async._core.gaps import Outage
 from qos_async._core.queries import Queries
 from qos_async._core.recovery import Recovery
+from qos_async._core.recovery.gaps import Outage
 from qos_async._core.topics import Topic
 from qos_async.models import Trade
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from qos_async import LinkState
-from qos_async._core.report import report
+from qos_async._core.stats import report
 from qos_async.stats import Stats, SubscriptionStats
 
 NOW = 1_700_000_000.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 
-from qos_async._core.requests import RequestQueue
+from qos_async._core.scheduler import RequestQueue
 
 
 def queue(*puts: float) -> RequestQueue:

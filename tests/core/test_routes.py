@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from qos_async._core.routes import Router, TopicActivity
+from qos_async._core.router import Router, TopicActivity
 from qos_async._core.topics import Topic
 from qos_async.enums import Interval
 from qos_async.models import Depth, Kline, Snapshot, Trade

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from qos_async._core.sent import PendingCommand
+from qos_async._core.scheduler import PendingCommand
 from qos_async._core.wire import Reply
 
 FRAME = PendingCommand("T", 8.0, 5)

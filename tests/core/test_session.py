@@ -12,7 +12,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qos_async._core.counters import Counters
 from qos_async._core.events import (
     AckTimedOut,
     Confirmed,
@@ -24,8 +23,9 @@ from qos_async._core.events import (
     SubscriptionRejected,
     Unreadable,
 )
-from qos_async._core.gaps import Outage
-from qos_async._core.session import StreamProtocol
+from qos_async._core.protocol import StreamProtocol
+from qos_async._core.recovery.gaps import Outage
+from qos_async._core.stats import Counters
 from qos_async._core.wire import HEARTBEAT
 from qos_async.config import Limits, Timing
 from qos_async.errors import (

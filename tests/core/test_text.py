@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qos_async._core.text import error_from_message, excerpt, printable
+from qos_async._core.sanitize import error_from_message, excerpt, printable
 from qos_async.errors import AuthenticationError, LimitError, RejectedError
 
 

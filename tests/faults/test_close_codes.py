@@ -18,7 +18,7 @@ from qos_async import (
     LinkState,
     Trade,
 )
-from qos_async._io.sockets import DialError
+from qos_async._io.transport import DialError
 from tests.support.memory_transport import Network, Peer, opened, trade
 
 pytestmark = pytest.mark.virtual_time
@@ -203,7 +203,7 @@ async def test_a_key_that_was_revoked_ends_all_who_wait_but_not_before_two_minut
 
 @pytest.mark.fault("T20")
 async def test_a_server_that_cannot_be_trusted_any_more_gets_no_second_chance():
-    spoiled = DialError("cannot be trusted", final=True, distrusted=True)
+    spoiled = DialError("cannot be trusted", is_permanent=True, untrusted=True)
     net = Network(None, spoiled)
     async with opened(net) as client, client.watch_trades("US:AAPL") as trades:
         net.peers[0].end()

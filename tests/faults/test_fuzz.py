@@ -20,7 +20,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import astuple
 
-from qos_async._core.counters import Counters
 from qos_async._core.events import (
     KeyRejected,
     LinkTimedOut,
@@ -28,9 +27,10 @@ from qos_async._core.events import (
     ServerError,
     Unreadable,
 )
+from qos_async._core.protocol import StreamProtocol
 from qos_async._core.queries import Queries, Query
 from qos_async._core.recovery import Recovery
-from qos_async._core.session import StreamProtocol
+from qos_async._core.stats import Counters
 from qos_async._core.topics import CHANNELS, Topic
 from qos_async._core.wire import FrameDecoder
 from qos_async.config import Limits, Timing

@@ -14,9 +14,9 @@ import pytest
 from aiohttp import web
 
 from qos_async import ConnectError, DecodeError, QosError, TransportError
+from qos_async._io.aiohttp_transport import MAX_FRAME
 from qos_async._io.http import BODY_MAX
-from qos_async._io.sockets import LinkClosed
-from qos_async._io.transport import MAX_FRAME
+from qos_async._io.transport import LinkClosed
 from tests.faults.test_handshakes import Talk, client_of, listening
 from tests.io.test_transport import talking
 from tests.support.http_servers import serving

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from qos_async._io.bell import Notifier
+from qos_async._io.notifier import Notifier
 
 pytestmark = pytest.mark.virtual_time
 

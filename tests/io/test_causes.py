@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from qos_async._io import causes
+from qos_async._io.transport import close_label, status_label
 
 
 @pytest.mark.parametrize(
@@ -23,14 +23,14 @@ from qos_async._io import causes
     ],
 )
 def test_a_close_code_has_a_word(code, word):
-    assert causes.closed(code) == word
+    assert close_label(code) == word
 
 
 def test_a_server_cannot_make_up_words_without_end():
-    assert len({causes.closed(code) for code in range(65_536)}) <= 20
-    assert len({causes.refused(status) for status in range(1000)}) <= 80
+    assert len({close_label(code) for code in range(65_536)}) <= 20
+    assert len({status_label(status) for status in range(1000)}) <= 80
 
 
 @pytest.mark.parametrize(("status", "word"), [(503, "http 503"), (799, "http other")])
 def test_an_http_status_has_a_word(status, word):
-    assert causes.refused(status) == word
+    assert status_label(status) == word

@@ -18,7 +18,7 @@ from qos_async import (
     Topic,
     Trade,
 )
-from qos_async._io.inbox import SubscriptionQueue
+from qos_async._io.subscription_queue import SubscriptionQueue
 from qos_async.errors import AuthenticationError, RequestTimeoutError
 
 GAP = Gap(

@@ -17,7 +17,7 @@ from qos_async import (
     Limits,
     LinkState,
 )
-from qos_async._io.sockets import DialError
+from qos_async._io.transport import DialError
 from qos_async.testing.virtual import block
 from tests.support.memory_transport import Network, Peer, opened, trade
 
@@ -113,7 +113,7 @@ async def test_a_refused_key_is_never_tried_again():
 
 @pytest.mark.fault("T18")
 async def test_a_redirect_is_never_tried_again():
-    net = Network(DialError("moved", final=True))
+    net = Network(DialError("moved", is_permanent=True))
     async with opened(net) as client:
         with pytest.raises(ConnectError, match="moved"):
             await client.connect()

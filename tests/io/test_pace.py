@@ -9,8 +9,8 @@ import pytest
 from yarl import URL
 
 from qos_async import Client, Timing
-from qos_async._io import pace
-from qos_async._io.pace import KeyPace
+from qos_async._io import aiohttp_transport
+from qos_async._io.aiohttp_transport import KeyPace
 from qos_async.sim import Simulator
 from qos_async.testing.virtual import simulate
 from tests.support.leak_check import assert_absent
@@ -61,19 +61,19 @@ async def test_nothing_is_remembered_for_longer_than_it_matters_nor_the_key():
     for number in range(100):
         KeyPace(URL_, f"{KEY}-{number}", 1.0).mark_sent()
         await asyncio.sleep(0.5)
-    times = pace._free_at[loop]
+    times = aiohttp_transport._free_at[loop]
     assert len(times) <= 3
     assert_absent(KEY, times)
 
 
 @pytest.mark.fault("I16")
 def test_a_loop_that_is_gone_is_not_remembered():
-    before = len(pace._free_at)
+    before = len(aiohttp_transport._free_at)
 
     async def use() -> None:
         KeyPace(URL_, "one", 5.0).mark_sent()
-        assert len(pace._free_at) == before + 1
+        assert len(aiohttp_transport._free_at) == before + 1
 
     asyncio.run(use())
     gc.collect()
-    assert len(pace._free_at) <= before
+    assert len(aiohttp_transport._free_at) <= before

@@ -7,8 +7,12 @@ import pytest
 from aiohttp import web
 from yarl import URL
 
+from qos_async._io.aiohttp_session import (
+    AiohttpSession,
+    RedirectRefusedError,
+    check_url,
+)
 from qos_async._io.secret import Secret
-from qos_async._io.sessions import AiohttpSession, RedirectRefusedError, check_url
 from qos_async.errors import ClosedError
 from tests.support.http_servers import CANARY, serving
 

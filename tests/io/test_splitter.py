@@ -12,7 +12,7 @@ from aiohttp.http import WebSocketReader
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from qos_async._io.splitter import (
+from qos_async._io.frame_splitter import (
     FastFrameParser,
     FrameBatchMessage,
     SyncHandoff,

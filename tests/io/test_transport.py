@@ -18,11 +18,11 @@ from aiohttp.http import WS_KEY
 from yarl import URL
 
 from qos_async import AuthenticationError, ClosedError, Timing, TransportError
-from qos_async._io import transport as transport_module
+from qos_async._io import aiohttp_transport as transport_module
+from qos_async._io.aiohttp_session import AiohttpSession
+from qos_async._io.aiohttp_transport import AiohttpTransport
 from qos_async._io.secret import Secret
-from qos_async._io.sessions import AiohttpSession
-from qos_async._io.sockets import DialError, LinkClosed, Socket
-from qos_async._io.transport import AiohttpTransport
+from qos_async._io.transport import DialError, LinkClosed, Socket
 from qos_async.sim.blast import text_frame
 from tests.support.http_servers import serving
 from tests.support.leak_check import assert_absent

@@ -8,17 +8,16 @@ from typing import Any, NamedTuple
 import pytest
 from msgspec.structs import replace
 
-from qos_async._core.backoff import Backoff
-from qos_async._core.cases import RecoveryCase, _Trades
-from qos_async._core.liveness import Liveness
-from qos_async._core.merging import MergedTrades
-from qos_async._core.pacing import Pacer
+from qos_async._core.keepalive import Liveness
+from qos_async._core.link import Backoff
+from qos_async._core.rate_limits import Pacer
+from qos_async._core.recovery.cases import RecoveryCase, _Trades
+from qos_async._core.recovery.trades import MergedTrades
 from qos_async._core.registry import Registry
-from qos_async._core.requests import RequestQueue
-from qos_async._core.speaker import CommandScheduler
-from qos_async._io import intake
-from qos_async._io.inbox import SubscriptionQueue
+from qos_async._core.scheduler import CommandScheduler, RequestQueue
+from qos_async._io import receiver
 from qos_async._io.stream import Stream
+from qos_async._io.subscription_queue import SubscriptionQueue
 from qos_async.config import Timing
 
 __all__ = ["MUTANTS", "Mutant"]
@@ -171,7 +170,12 @@ MUTANTS = [
     Mutant("the backoff starts anew", Backoff, "failed", _resets, "I14 "),
     Mutant("a reader's topics stay", Stream, "close", _stays, "I(1|16) "),
     Mutant(
-        "the loop is held", intake, "_FAIRNESS", lambda _: 10**9, "I17 ", range(4, 5)
+        "the loop is held",
+        receiver,
+        "_FRAMES_BEFORE_YIELD",
+        lambda _: 10**9,
+        "I17 ",
+        range(4, 5),
     ),
 ]
 

@@ -9,9 +9,9 @@ from typing import Any
 from aiohttp import web
 from yarl import URL
 
+from qos_async._io.aiohttp_session import AiohttpSession
 from qos_async._io.http import HttpClient
 from qos_async._io.secret import Secret
-from qos_async._io.sessions import AiohttpSession
 from qos_async.config import Limits, Timing
 
 __all__ = ["CANARY", "UNLIMITED", "Counters", "Waits", "asking", "ok", "serving"]

@@ -27,7 +27,7 @@ from msgspec import Struct, field
 from qos_async import Client, Depth, Dropped, Gap, Kline, Snapshot, Topic, Trade
 from qos_async._core.link import MOVES
 from qos_async._core.topics import LETTERS, topic_of
-from qos_async._io.sockets import Socket, Transport
+from qos_async._io.transport import Socket, Transport
 from qos_async.enums import Channel, Interval, LinkState
 from qos_async.errors import QosError, RejectedError
 from qos_async.sim import Simulator

@@ -23,9 +23,9 @@ import pytest
 import qos_async
 from qos_async._io.history import HistoryPages
 from qos_async._io.http import HttpClient
-from qos_async._io.inbox import SubscriptionQueue
 from qos_async._io.states import LinkStates
 from qos_async._io.stream import Stream
+from qos_async._io.subscription_queue import SubscriptionQueue
 from qos_async.fetching import Fetching
 from qos_async.watching import Watching
 from tests.support.leak_check import traces

@@ -11,7 +11,7 @@ from typing import Any
 from unittest import mock
 
 from qos_async import Client, Limits, Timing
-from qos_async._io.sockets import LinkClosed
+from qos_async._io.transport import LinkClosed
 from qos_async.errors import TransportError
 
 __all__ = ["KEY", "Network", "Peer", "kline", "opened", "snapshot", "trade"]

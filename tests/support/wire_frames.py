@@ -7,8 +7,8 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from qos_async._core.counters import Counters
-from qos_async._core.session import StreamProtocol
+from qos_async._core.protocol import StreamProtocol
+from qos_async._core.stats import Counters
 from qos_async._core.topics import Topic
 from qos_async.config import Limits, Timing
 

@@ -9,11 +9,11 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Generic, Self, TypeVar
 
-from qos_async._core.gaps import Dropped, Gap
-from qos_async._core.routes import TopicActivity
+from qos_async._core.recovery.gaps import Dropped, Gap
+from qos_async._core.router import TopicActivity
 from qos_async._core.stale import Stale, StalenessDetector
 from qos_async._core.topics import Topic
-from qos_async._io.inbox import SubscriptionQueue
+from qos_async._io.subscription_queue import SubscriptionQueue
 from qos_async.enums import Session
 from qos_async.models import Tick
 
@@ -34,7 +34,7 @@ class StaleAwareEvents(Generic[T]):
         inbox: What is read.
         wait: Waits until something may have come.
         heard: Tells what came of a topic; None while that is not live.
-        part_at: Tells which session a symbol's market is in, by epoch seconds; None
+        trading_session_at: Tells which session a symbol's market is in, by epoch seconds; None
             while it is closed.
     """
 

@@ -9,10 +9,9 @@ from collections.abc import Callable, Sequence
 from typing import Any, Generic, NoReturn, Protocol
 
 from qos_async._core.events import Outcome, ServerError, Unreadable
-from qos_async._core.session import StreamProtocol
+from qos_async._core.protocol import StreamProtocol
 from qos_async._core.topics import CHANNELS, Push
-from qos_async._io.sockets import Socket
-from qos_async._io.tap import FrameObserver
+from qos_async._io.transport import FrameObserver, Socket
 from qos_async.models import N
 
 __all__ = ["Receiver", "StreamEvents"]
@@ -51,8 +50,8 @@ class Receiver(Generic[N]):
     Args:
         session: The core.
         listener: Who is told.
-        ring: Called when the core may have something to say.
-        tap: Hears every frame.
+        notify: Called when the core may have something to say.
+        observer: Hears every frame.
     """
 
     def __init__(

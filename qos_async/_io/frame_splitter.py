@@ -46,8 +46,8 @@ class SyncHandoff:
     """Between a splitter and whoever reads its link.
 
     Attributes:
-        take: Takes frames at once, and tells whether it has; else they go the usual way.
-        is_awaited: Whether somebody waits for the next message and is done with all
+        handler: Takes frames at once, and tells whether it has; else they go the usual way.
+        reader_idle: Whether somebody waits for the next message and is done with all
             that were taken from the queue.
     """
 

@@ -8,14 +8,13 @@ from typing import Any
 
 from msgspec.structs import force_setattr
 
-from qos_async._core.cases import RecoveryResult
-from qos_async._core.gaps import Gap
-from qos_async._core.routes import Route, Router
-from qos_async._core.session import StreamProtocol
+from qos_async._core.protocol import StreamProtocol
+from qos_async._core.recovery.cases import RecoveryResult
+from qos_async._core.recovery.gaps import Gap
+from qos_async._core.router import Route, Router
 from qos_async._core.topics import Push, Topic, topic_of
-from qos_async._io.inbox import SubscriptionQueue
-from qos_async._io.slumber import SuspendDetector
-from qos_async._io.wall import SYSTEM_CLOCK, WallClock
+from qos_async._io.clocks import SYSTEM_CLOCK, SuspendDetector, WallClock
+from qos_async._io.subscription_queue import SubscriptionQueue
 from qos_async.enums import Channel
 from qos_async.errors import LaggedError
 
@@ -33,12 +32,12 @@ class Dispatcher:
     until it is decided what was missed: then a gap is told, then what it hid, then they.
 
     Args:
-        session: The core.
+        protocol: The core.
         routes: Who watches what.
         silence: How many seconds the machine may sleep without having missed anything.
         close: Closes the inbox of a reader that may not lose anything, and did.
-        ring: Called when the core may have something to say.
-        wall: Tells the time of the calendar.
+        notify: Called when the core may have something to say.
+        clock: Tells the time of the calendar.
     """
 
     def __init__(

@@ -9,9 +9,9 @@ from typing import Any, TypeVar
 
 from msgspec import Raw
 
+from qos_async._core.protocol import StreamProtocol
 from qos_async._core.queries import Query
-from qos_async._core.session import StreamProtocol
-from qos_async._core.text import excerpt
+from qos_async._core.sanitize import excerpt
 from qos_async.errors import DecodeError
 
 __all__ = ["PendingReplies"]
@@ -34,7 +34,7 @@ class PendingReplies:
 
         Args:
             query: What to ask.
-            said: Called when the question is queued.
+            on_queued: Called when the question is queued.
         """
         loop = asyncio.get_running_loop()
         reqid = self._protocol.request(query.operation, query.body, loop.time())

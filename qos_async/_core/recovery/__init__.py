@@ -8,16 +8,16 @@ from typing import Any, Generic
 
 from msgspec import Struct
 
-from qos_async._core.cases import (
+from qos_async._core.queries import KLINES_MAX, Queries, Query
+from qos_async._core.recovery.cases import (
     REQUESTED_TRADES,
     RecoveryCase,
     RecoveryResult,
     bars_since,
     make_case,
 )
-from qos_async._core.gaps import Outage
-from qos_async._core.merging import Echoes
-from qos_async._core.queries import KLINES_MAX, Queries, Query
+from qos_async._core.recovery.gaps import Outage
+from qos_async._core.recovery.trades import Echoes
 from qos_async._core.topics import Topic
 from qos_async.enums import Channel
 from qos_async.errors import DecodeError

@@ -1,21 +1,148 @@
-"""What is said next, and when."""
+"""The frame whose answer is awaited."""
 
 from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Iterator
+from typing import Any
 
-from qos_async._core.liveness import Liveness
-from qos_async._core.pacing import Pacer
-from qos_async._core.pulse import ConversationStats
-from qos_async._core.registry import Registry
-from qos_async._core.requests import RequestQueue
-from qos_async._core.sent import PendingCommand
+from msgspec import Struct
+from msgspec.structs import replace
+
+from qos_async._core.keepalive import ConversationStats, Liveness
+from qos_async._core.rate_limits import Pacer
+from qos_async._core.registry import Change, Registry
 from qos_async._core.topics import LETTERS, Topic
-from qos_async._core.wire import HEARTBEAT, Reply, change_frame
+from qos_async._core.wire import (
+    HEARTBEAT,
+    OPERATIONS,
+    Reply,
+    change_frame,
+    request_frame,
+    symbols_in,
+)
 from qos_async.config import Limits, Timing
 
-__all__ = ["CommandScheduler"]
+__all__ = ["CommandScheduler", "PendingCommand", "QueuedRequest", "RequestQueue"]
+
+
+class PendingCommand(Struct, frozen=True):
+    """The newest frame that left.
+
+    Attributes:
+        type: Its ``type``, such as ``"T"`` or ``"RS"``.
+        deadline: When we stop waiting for its answer.
+        reqid: None for heartbeats.
+        change: What it subscribes or unsubscribes, if anything.
+        symbols: What it is about.
+    """
+
+    type: str
+    deadline: float
+    reqid: int | None = None
+    change: Change | None = None
+    symbols: tuple[str, ...] = ()
+
+    def matches(self, reply: Reply) -> bool:
+        """Whether ``reply`` is the answer.
+
+        Whether errors carry ``type`` and ``reqid`` is unknown: what is there must fit.
+        """
+        if reply.type in OPERATIONS:
+            if reply.type != self.type:
+                return False
+        elif reply.ok:
+            return False
+        return reply.reqid is None or reply.reqid == self.reqid
+
+
+class QueuedRequest(Struct, frozen=True):
+    """A question that somebody waits for, put or sent at ``since``.
+
+    Attributes:
+        waited: How long it waited for its turn, once it was sent.
+    """
+
+    reqid: int
+    operation: str
+    frame: bytes
+    since: float
+    symbols: tuple[str, ...] = ()
+    waited: float = 0.0
+
+
+class RequestQueue:
+    """The only queue of what is to be said: each entry has a caller waiting.
+
+    A request is given up ``timeout`` seconds after it was sent. One that waits for its
+    turn is given up as long after it was put, or after it could have had a turn:
+    the plan's pace lets many wait long, but none waits for a turn that does not come.
+    """
+
+    def __init__(self, timeout: float) -> None:
+        self._timeout = timeout
+        self._unsent: dict[int, QueuedRequest] = {}
+        self._sent: dict[int, QueuedRequest] = {}
+        self._unblocked_at = -math.inf
+
+    @property
+    def has_work(self) -> bool:
+        """Whether a request could be sent now."""
+        return bool(self._unsent)
+
+    @property
+    def deadline(self) -> float:
+        """When the next caller must be answered."""
+        return min((due for due, _ in self._deadlines()), default=math.inf)
+
+    def add(
+        self, reqid: int, operation: str, body: dict[str, Any], *, now: float
+    ) -> None:
+        """Queue a question."""
+        frame = request_frame(operation, body, reqid=reqid)
+        symbols = symbols_in(body)
+        self._unsent[reqid] = QueuedRequest(reqid, operation, frame, now, symbols)
+
+    def next(self, now: float) -> QueuedRequest | None:
+        """Take the oldest unsent question, to be sent at ``now``."""
+        if not self._unsent:
+            return None
+        put = self._unsent.pop(next(iter(self._unsent)))
+        sent = replace(put, since=now, waited=now - put.since)
+        self._sent[sent.reqid] = sent
+        return sent
+
+    def block(self) -> None:
+        """Record that a frame was sent, be it a request or not: the others wait."""
+        self._unblocked_at = math.inf
+
+    def unblock(self, at: float) -> None:
+        """Record that its answer came, or will not come: the next turn is then."""
+        self._unblocked_at = at
+
+    def remove(self, reqid: int) -> QueuedRequest | None:
+        """Forget a question; None if nobody waits for its answer any more."""
+        return self._unsent.pop(reqid, None) or self._sent.pop(reqid, None)
+
+    def take_expired(self, now: float) -> list[QueuedRequest]:
+        """Take all whose time is up."""
+        late = [request for due, request in self._deadlines() if due <= now]
+        for request in late:
+            self.remove(request.reqid)
+        return late
+
+    def take_sent(self) -> list[QueuedRequest]:
+        """Take all that were sent: on a new link nobody will answer them."""
+        sent = list(self._sent.values())
+        self._sent.clear()
+        return sent
+
+    def _deadlines(self) -> Iterator[tuple[float, QueuedRequest]]:
+        for request in self._sent.values():
+            yield request.since + self._timeout, request
+        for request in self._unsent.values():
+            yield max(request.since, self._unblocked_at) + self._timeout, request
 
 
 class CommandScheduler:
@@ -25,7 +152,7 @@ class CommandScheduler:
     never comes holds the rest up for ``timing.request_timeout`` and no longer.
 
     Attributes:
-        pulse: What is measured of the conversation.
+        stats: What is measured of the conversation.
     """
 
     def __init__(

@@ -9,13 +9,12 @@ from copy import copy
 from typing import Any
 from weakref import ReferenceType, ref
 
-from qos_async._core.buffers import Buffer, Policy
-from qos_async._core.gaps import Gap
-from qos_async._core.klines import KlineFinalizer
-from qos_async._core.text import error_from_message
+from qos_async._core.buffers import Buffer, KlineFinalizer, Policy
+from qos_async._core.recovery.gaps import Gap
+from qos_async._core.sanitize import error_from_message
 from qos_async._core.topics import LETTERS, Topic
-from qos_async._io.bell import Notifier
-from qos_async._io.wall import SYSTEM_CLOCK
+from qos_async._io.clocks import SYSTEM_CLOCK
+from qos_async._io.notifier import Notifier
 from qos_async.errors import QosError, RequestTimeoutError
 from qos_async.stats import SubscriptionStats
 
@@ -30,19 +29,19 @@ class SubscriptionQueue:
 
     Attributes:
         buffer: Where ticks wait.
-        share: What came for this reader in a burst, until it is delivered.
+        batch: What came for this reader in a burst, until it is delivered.
         topics: What is subscribed, refused topics excepted.
         pending: Those of ``topics`` that the server has not decided yet.
         live: Those of ``topics`` that have been live, so that an outage is a gap.
-        spared: Ticks, by their ids, that were held back when it joined their topic, so
+        skip_held: Ticks, by their ids, that were held back when it joined their topic, so
             that they are none of its own.
         interrupted: Those that were live before an outage that was not told of yet.
         arrived: Rings when there is something to read, or nothing more to come.
         decided: Rings when the server has decided on topics.
         ended: Whether nothing more will come.
-        alert: Whether a reader must look before it takes: there is a refusal to hear
+        needs_check: Whether a reader must look before it takes: there is a refusal to hear
             of, or another reader.
-        read_out: Whether the reader has seen that.
+        end_seen: Whether the reader has seen that.
         gaps: Topics times outages.
         recovered: Ticks that were fetched after an outage.
         unfinished: Klines that were not for the reader, who wants finished ones.

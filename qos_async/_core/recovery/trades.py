@@ -42,7 +42,7 @@ from typing import Any, Generic, Literal, TypeAlias
 
 from msgspec import Struct
 
-from qos_async._core.gaps import GapStatus
+from qos_async._core.recovery.gaps import GapStatus
 from qos_async.models import N, Trade
 
 __all__ = ["Echoes", "MergedTrades", "TradeKey", "merge_trades", "trade_key"]

@@ -9,7 +9,6 @@ from typing import Any, Generic
 
 import msgspec
 
-from qos_async._core.counters import Counters
 from qos_async._core.events import (
     AckTimedOut,
     Confirmed,
@@ -26,16 +25,13 @@ from qos_async._core.events import (
     Unreadable,
     split_confirmed,
 )
-from qos_async._core.gaps import Outage
-from qos_async._core.interruptions import OutageTracker
-from qos_async._core.liveness import Liveness
-from qos_async._core.patience import GracefulDeadline
+from qos_async._core.keepalive import GracefulDeadline, Liveness
 from qos_async._core.recovery import Recovery
+from qos_async._core.recovery.gaps import Outage, OutageTracker
 from qos_async._core.registry import Change, Registry
-from qos_async._core.requests import RequestQueue
-from qos_async._core.sent import PendingCommand
-from qos_async._core.speaker import CommandScheduler
-from qos_async._core.text import error_from_message, excerpt
+from qos_async._core.sanitize import error_from_message, excerpt
+from qos_async._core.scheduler import CommandScheduler, PendingCommand, RequestQueue
+from qos_async._core.stats import Counters
 from qos_async._core.topics import Push, Topic
 from qos_async._core.wire import FrameDecoder, Reply, Unknown, topics_possibly_in
 from qos_async.config import Limits, Timing
@@ -61,7 +57,7 @@ class StreamProtocol(Generic[N]):
 
     Attributes:
         stats: Counts, shared with the shell.
-        pulse: What is measured of the conversation.
+        stats: What is measured of the conversation.
         registry: What is wanted, and what the server has.
         outages: The topics that were live when a link was lost, until they are again.
         proven: Whether the server has said something sensible on this link.

@@ -15,8 +15,8 @@ from contextvars import ContextVar
 import aiohttp
 from yarl import URL
 
-from qos_async._core.text import printable
-from qos_async._io.home import LoopBinding
+from qos_async._core.sanitize import printable
+from qos_async._io.loop_binding import LoopBinding
 from qos_async._io.secret import Secret
 from qos_async.errors import ClosedError
 
@@ -62,7 +62,7 @@ class AiohttpSession:
     stays open, and keeps following the redirects of requests that are not ours.
 
     Attributes:
-        home: Where it may be used.
+        binding: Where it may be used.
     """
 
     def __init__(

@@ -11,17 +11,21 @@ from typing import Any, Generic, NoReturn, cast
 import anyio
 from msgspec import Struct
 
-from qos_async._core.backoff import Backoff, Contention, PolicyViolationGuard
 from qos_async._core.events import LinkTimedOut
-from qos_async._core.link import LinkEvent
-from qos_async._core.session import StreamProtocol
-from qos_async._core.text import error_from_message
-from qos_async._io import causes
-from qos_async._io.bell import Notifier
-from qos_async._io.intake import Receiver, StreamEvents
-from qos_async._io.sockets import DialError, LinkClosed, Socket, Transport
+from qos_async._core.link import Backoff, Contention, LinkEvent, PolicyViolationGuard
+from qos_async._core.protocol import StreamProtocol
+from qos_async._core.sanitize import error_from_message
+from qos_async._io.notifier import Notifier
+from qos_async._io.receiver import Receiver, StreamEvents
 from qos_async._io.states import LinkStates
-from qos_async._io.tap import FrameObserver
+from qos_async._io.transport import (
+    DialError,
+    DisconnectReason,
+    FrameObserver,
+    LinkClosed,
+    Socket,
+    Transport,
+)
 from qos_async.config import Limits, Timing
 from qos_async.errors import (
     AuthenticationError,
@@ -45,10 +49,10 @@ class _Ending(Struct, frozen=True):
     close_code: int | None = None
 
     @property
-    def cause(self) -> str:
+    def label(self) -> str:
         if isinstance(self.error, (DialError, LinkClosed)):
-            return self.error.cause
-        return causes.OTHER
+            return self.error.label
+        return DisconnectReason.OTHER
 
 
 class LinkSupervisor(Generic[N]):
@@ -59,8 +63,8 @@ class LinkSupervisor(Generic[N]):
 
     Attributes:
         states: Where the link is, and who wants to know.
-        work: Rings when there may be something to say.
-        hurry: Ring it to dial now instead of after the back-off.
+        send_ready: Rings when there may be something to say.
+        dial_now: Ring it to dial now instead of after the back-off.
     """
 
     def __init__(
@@ -127,7 +131,7 @@ class LinkSupervisor(Generic[N]):
             wait = least + self._rng() * (most - least)
             if isinstance(ending.error, DialError):
                 wait = max(wait, ending.error.retry_after)
-            self._protocol.stats.reconnects[ending.cause] += 1
+            self._protocol.stats.reconnects[ending.label] += 1
             self.states.transition(
                 LinkEvent.LOST,
                 str(ending.error),
@@ -158,8 +162,8 @@ class LinkSupervisor(Generic[N]):
         final = isinstance(error, DialError) and error.is_permanent
         if isinstance(error, TransportError) and not final:
             return _Ending(error)
-        self._rejected_since = min(self._rejected_since, _now())
-        lasted = _now() - self._rejected_since
+        self._rejected_since = min(self._rejected_since, _loop_time())
+        lasted = _loop_time() - self._rejected_since
         distrusted = isinstance(error, DialError) and error.untrusted
         if (
             distrusted
@@ -169,10 +173,10 @@ class LinkSupervisor(Generic[N]):
             raise ConnectError(str(error)) if isinstance(error, DialError) else error
         if isinstance(error, DialError):
             return _Ending(error)
-        return _Ending(DialError(str(error), cause=causes.KEY))
+        return _Ending(DialError(str(error), label=DisconnectReason.KEY))
 
     async def _run_open(self, socket: Socket) -> _Ending:
-        born = _now()
+        born = _loop_time()
         live = self._live = _OpenLink(socket)
         if self._observer is not None:
             self._observer.opened()
@@ -185,7 +189,7 @@ class LinkSupervisor(Generic[N]):
             self._live = None
             for told in self._protocol.flush_confirmed():
                 self._listener.on_outcome(told)
-            orphans = self._protocol.link_down(str(error), _now())
+            orphans = self._protocol.link_down(str(error), _loop_time())
             if error is not None:  # Else the end of all is near, and has its own error.
                 if self._observer is not None:
                     self._observer.lost(str(error))
@@ -194,7 +198,7 @@ class LinkSupervisor(Generic[N]):
             await socket.close(graceful=not live.abort_reason)
         assert error is not None, "whatever else ended it has been raised"
         code = error.code if isinstance(error, LinkClosed) else None
-        return _Ending(error, _now() - born, code)
+        return _Ending(error, _loop_time() - born, code)
 
     async def _receive_loop(self, live: _OpenLink) -> TransportError:
         try:
@@ -206,7 +210,7 @@ class LinkSupervisor(Generic[N]):
                 raise live.handler_error
         except TransportError as exc:
             return exc
-        return LinkClosed(live.abort_reason, cause=live.cause)
+        return LinkClosed(live.abort_reason, label=live.label)
 
     def _opened(self) -> None:
         self._protocol.stats.links += 1
@@ -216,11 +220,11 @@ class LinkSupervisor(Generic[N]):
 
     async def _send_loop(self) -> NoReturn:
         while True:
-            now = _now()
+            now = _loop_time()
             self._listener.on_time()
             for outcome in self._protocol.tick(now):
                 if isinstance(outcome, LinkTimedOut):
-                    self._abort(outcome.reason, causes.SILENCE)
+                    self._abort(outcome.reason, DisconnectReason.SILENCE)
                 else:
                     self._listener.on_outcome(outcome)
             live = self._live
@@ -237,11 +241,11 @@ class LinkSupervisor(Generic[N]):
             await live.socket.send(frame)
         except TransportError as exc:
             if self._live is live:
-                self._abort(str(exc), causes.SEND)
+                self._abort(str(exc), DisconnectReason.SEND)
 
-    def _abort(self, reason: str, cause: str) -> None:
+    def _abort(self, reason: str, label: str) -> None:
         if self._live is not None:
-            self._live.abort_reason, self._live.cause = reason, cause
+            self._live.abort_reason, self._live.label = reason, label
             self._live.scope.cancel()
 
 
@@ -249,17 +253,17 @@ class _OpenLink:
     """The link of this moment: its socket, and the means to stop reading from it.
 
     Attributes:
-        severed: Why it was given up; empty as long as it was not.
-        cause: The same in a word of ``causes``.
+        abort_reason: Why it was given up; empty as long as it was not.
+        label: The same in a word of ``causes``.
         crash: What went wrong with us where nobody could be told.
     """
 
-    __slots__ = ("abort_reason", "cause", "handler_error", "scope", "socket")
+    __slots__ = ("abort_reason", "handler_error", "label", "scope", "socket")
 
     def __init__(self, socket: Socket) -> None:
         self.socket = socket
         self.scope = anyio.CancelScope()
-        self.abort_reason = self.cause = ""
+        self.abort_reason = self.label = ""
         self.handler_error: BaseException | None = None
 
     def fail(self, crash: BaseException) -> None:
@@ -267,7 +271,7 @@ class _OpenLink:
         self.scope.cancel()
 
 
-def _now() -> float:
+def _loop_time() -> float:
     return asyncio.get_running_loop().time()
 
 

@@ -32,7 +32,7 @@ class Route(Generic[S]):
     """Where the pushes of one topic go.
 
     Attributes:
-        watchers: Who watches it. A tuple, replaced on change: a push may be handed
+        subscribers: Who watches it. A tuple, replaced on change: a push may be handed
             round while readers leave.
         tail: The last pushes that were delivered, by which an outage is bridged.
         ticks: How many pushes came; whoever looks the route up counts, and
@@ -58,9 +58,9 @@ class Router(Generic[S]):
     """From topics to those who watch them, by one look-up a push.
 
     Attributes:
-        tables: The routes by kind and symbol; those of klines by symbol and interval.
-        keeps: As ``tables``: what puts a push at the end of the tail of its route.
-        audiences: Who watches all topics of a kind, if these are the same for each; not
+        by_symbol: The routes by kind and symbol; those of klines by symbol and interval.
+        tail_append: As ``tables``: what puts a push at the end of the tail of its route.
+        shared_subscribers: Who watches all topics of a kind, if these are the same for each; not
             for klines, and not once ticks are counted by topic.
     """
 

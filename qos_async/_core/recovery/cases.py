@@ -10,8 +10,8 @@ from typing import Any, Generic, TypeVar
 from msgspec import Struct
 from msgspec.structs import replace
 
-from qos_async._core.gaps import GapStatus, Outage
-from qos_async._core.merging import TradeKey, merge_trades, trade_key
+from qos_async._core.recovery.gaps import GapStatus, Outage
+from qos_async._core.recovery.trades import TradeKey, merge_trades, trade_key
 from qos_async._core.topics import Topic
 from qos_async.enums import Channel, Interval
 from qos_async.models import Kline, Tick, Trade
@@ -87,8 +87,8 @@ class RecoveryCase(Generic[T]):
         live_at: When it was live again for the last time.
         acked_at: The server's second in the acknowledgement, if it told.
         held: Live ticks since then, held back.
-        stash: Ticks held back on an earlier link that was lost before a decision.
-        asks: Whether an answer of the server could help now.
+        held_earlier: Ticks held back on an earlier link that was lost before a decision.
+        wants_request: Whether an answer of the server could help now.
         live: Whether its link still stands.
         rows: What the server answered, once it did.
     """

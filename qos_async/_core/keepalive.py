@@ -1,10 +1,74 @@
-"""What the conversation tells of itself: waits, round trips, and the server's clock."""
+"""When to speak, and when to stop believing in the link."""
 
 from __future__ import annotations
 
 import math
 
-__all__ = ["ConversationStats", "ServerClockEstimate", "WaitStats"]
+__all__ = [
+    "ConversationStats",
+    "GracefulDeadline",
+    "Liveness",
+    "ServerClockEstimate",
+    "WaitStats",
+]
+
+
+class Liveness:
+    """Two deadlines: our next heartbeat, and the server's last chance.
+
+    Attributes:
+        last_received_at: When the last frame of any kind arrived; the reader sets it.
+        heartbeat_at: When the next heartbeat is due.
+    """
+
+    __slots__ = ("_interval", "_timeout", "heartbeat_at", "last_received_at")
+
+    def __init__(self, *, interval: float, timeout: float, now: float) -> None:
+        self._interval = interval
+        self._timeout = timeout
+        self.last_received_at = now
+        self.heartbeat_at = now + interval
+
+    @property
+    def timeout_at(self) -> float:
+        """When silence will have lasted too long."""
+        return self.last_received_at + self._timeout
+
+    def heartbeat_sent(self, now: float) -> None:
+        """Record that a heartbeat left at ``now``."""
+        self.heartbeat_at = now + self._interval
+
+
+class GracefulDeadline:
+    """Gives the other side a second chance when we looked at the clock too late.
+
+    After something blocked the event loop, deadlines have passed while the answer was
+    already waiting in the socket: that says something about us, not about the server.
+    So a deadline noticed more than ``LATE`` seconds late counts ``GRACE`` seconds later,
+    by when the socket has been read.
+    """
+
+    __slots__ = ("_grace_until",)
+
+    LATE_WAKE = 0.5
+    GRACE = 1.0
+
+    def __init__(self) -> None:
+        self._grace_until = -math.inf
+
+    def expires_at(self, deadline: float) -> float:
+        """Tell when a deadline at ``due`` will really have passed."""
+        return max(deadline, self._grace_until)
+
+    def expired(self, deadline: float, now: float) -> bool:
+        """Tell whether a deadline at ``due`` has passed; grant the grace if we are late."""
+        if now < self.expires_at(deadline):
+            return False
+        if now - deadline > self.LATE_WAKE and self._grace_until < deadline:
+            self._grace_until = now + self.GRACE
+            return False
+        return True
+
 
 _DRIFT = 1e-4
 """Seconds a second by which two clocks may part; bad quartz is three times better."""
@@ -17,7 +81,7 @@ class WaitStats:
         count: How many were sent.
         total: What they waited together, in seconds.
         last: What the newest one waited, in seconds.
-        longest: What any of them waited at most, in seconds.
+        max: What any of them waited at most, in seconds.
     """
 
     __slots__ = ("count", "last", "max", "total")

@@ -6,12 +6,12 @@ import time
 from collections.abc import Callable, Collection
 from typing import Any
 
-from qos_async._core.report import report
-from qos_async._core.routes import Router
-from qos_async._core.session import StreamProtocol
-from qos_async._core.text import printable
-from qos_async._io.inbox import SubscriptionQueue
+from qos_async._core.protocol import StreamProtocol
+from qos_async._core.router import Router
+from qos_async._core.sanitize import printable
+from qos_async._core.stats import report
 from qos_async._io.states import LinkStates
+from qos_async._io.subscription_queue import SubscriptionQueue
 from qos_async.stats import Stats
 
 __all__ = ["StatsCollector"]

@@ -68,7 +68,7 @@ def error_from_message(
         message: The words.
         operation: What was asked.
         symbols: What was refused, if that is known.
-        asked: What it was about. A symbol may be called KEY.
+        requested: What it was about. A symbol may be called KEY.
     """
     message = printable(message) or "refused without a reason"
     if _ABOUT_THE_KEY.search(_without(message, (*requested, *symbols))):
