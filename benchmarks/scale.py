@@ -225,7 +225,7 @@ async def _until(there: Callable[[], bool]) -> None:
 
 
 def _settled(qos: Any) -> bool:
-    settled: bool = qos._stream._session.registry.settled  # noqa: SLF001 - not public
+    settled: bool = qos._stream._protocol.registry.settled  # noqa: SLF001 - not public
     return settled
 
 

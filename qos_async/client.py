@@ -202,8 +202,8 @@ class Client(Fetching[N], Watching[N]):
         return f"<Client {self.state} key=***>"
 
     def __del__(self) -> None:
-        lease: AiohttpSession | None = getattr(self, "_lease", None)
-        if lease is not None and lease.in_use:
+        session: AiohttpSession | None = getattr(self, "_session", None)
+        if session is not None and session.in_use:
             warnings.warn(
                 "Unclosed client: leave its async with, or await its aclose()",
                 ResourceWarning,

@@ -32,7 +32,7 @@ class Watching(Generic[N]):
     """
 
     _stream: Stream[N]
-    _lease: AiohttpSession
+    _session: AiohttpSession
 
     def watch_snapshots(
         self, *symbols: Symbols, buffer: Policy | None = None
@@ -113,7 +113,7 @@ class Watching(Generic[N]):
         *,
         final: bool = False,
     ) -> Subscription[Any]:
-        self._lease.bind()
+        self._session.bind()
         return self._stream.subscribe(topics, buffer, topics_of, final=final)
 
 

@@ -201,11 +201,11 @@ class Registry:
 
     def _differences(self) -> dict[bool, list[Topic]]:
         """Tell what is to be removed, and then what added, but for the suspects."""
-        suspected = {(half.add, t) for half in self._split_batches for t in half.topics}
+        split = {(half.add, t) for half in self._split_batches for t in half.topics}
         ready: dict[bool, list[Topic]] = {False: [], True: []}
         for topic in self.dirty:
             add = self._should_hold(topic)
-            if not suspected or (add, topic) not in suspected:
+            if not split or (add, topic) not in split:
                 ready[add].append(topic)
         return ready
 

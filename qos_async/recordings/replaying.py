@@ -155,7 +155,7 @@ class _NoServer:
     def __init__(self, ask: Callable[[Query[Any]], Any]) -> None:
         self._ask = ask
 
-    async def ask(self, query: Query[Any]) -> Any:
+    async def fetch(self, query: Query[Any]) -> Any:
         if not query.operation:
             raise RequestError(f"{query.path}: a recording does not have it")
         return await self._ask(query)

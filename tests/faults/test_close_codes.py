@@ -176,7 +176,7 @@ async def test_a_server_that_accepts_and_says_nothing_is_left_in_time():
             await client.connect()
         assert asyncio.get_running_loop().time() <= 30
         assert client.state is not LinkState.OPEN
-        assert net.peers[0].politely is False
+        assert net.peers[0].closed_gracefully is False
 
 
 @pytest.mark.fault("T14", "P24")

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 from aiohttp import web
 
-from tests.io.test_transport import linger, talking
+from tests.io.test_aiohttp_transport import linger, talking
 
 _START, _MORE, _END, _PING = b"\x01\x00", b"\x00\x00", b"\x80\x02{}", b"\x89\x00"
 

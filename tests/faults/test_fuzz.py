@@ -344,7 +344,9 @@ def test_an_answer_with_anything_anywhere_is_counted():
         stats = alive.stats
         assert stats.answers + stats.unreadable + stats.unknown == 1, data[:200]
         said.append(type(event).__name__)
-    assert {"Confirmed", "Expelled", "Declined", "Unreadable"} <= set(said)
+    assert {"Confirmed", "KeyRejected", "SubscriptionRejected", "Unreadable"} <= set(
+        said
+    )
 
 
 # The whole client

@@ -58,7 +58,7 @@ async def test_unanswered_heartbeats_end_a_link_on_which_nothing_else_comes():
         heard_at = seconds()
         await net.link(1)
         assert 25.0 <= seconds() - heard_at < 30.0
-        assert net.peers[0].politely is False
+        assert net.peers[0].closed_gracefully is False
 
 
 @pytest.mark.fault("P1")

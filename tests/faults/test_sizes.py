@@ -18,7 +18,7 @@ from qos_async._io.aiohttp_transport import MAX_FRAME
 from qos_async._io.http import BODY_MAX
 from qos_async._io.transport import LinkClosed
 from tests.faults.test_handshakes import Talk, client_of, listening
-from tests.io.test_transport import talking
+from tests.io.test_aiohttp_transport import talking
 from tests.support.http_servers import serving
 from tests.support.leak_check import assert_absent
 from tests.support.memory_transport import KEY

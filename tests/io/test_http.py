@@ -203,7 +203,7 @@ async def test_an_answer_that_may_pass_is_asked_for_again_and_then_raised(name):
     handler, kind = FAILURES[name]
     counters, waits = Counters(), Waits()
     options: dict[str, Any] = {"counters": counters, "sleep": waits}
-    error = await refused(handler, chance=lambda: 1.0, **options)
+    error = await refused(handler, rng=lambda: 1.0, **options)
     assert type(error) is kind
     assert counters.http_requests == ATTEMPTS
     assert counters.http_retries == ATTEMPTS - 1

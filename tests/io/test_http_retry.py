@@ -75,7 +75,7 @@ async def test_the_wait_is_drawn_below_a_bound_that_doubles_up_to_the_largest(
     server.post(f"{URL}/snapshot", status=500, repeat=True)
     chances = iter([1.0, 0.5, 1.0, 1.0])
     timing = Timing(backoff_initial=2.0, backoff_max=5.0)
-    options: dict[str, Any] = {"sleep": waits, "chance": lambda: next(chances)}
+    options: dict[str, Any] = {"sleep": waits, "rng": lambda: next(chances)}
     async with asking(URL, timing=timing, **options) as http:
         with pytest.raises(TransportError, match="HTTP 500"):
             await http.fetch(SNAPSHOTS)
@@ -88,7 +88,7 @@ async def test_the_server_says_how_long_to_wait(server, waits):
     for header in ("7", later, "soon"):
         server.post(f"{URL}/snapshot", status=429, headers={"Retry-After": header})
     server.post(f"{URL}/snapshot", payload=OK)
-    async with asking(URL, sleep=waits, chance=lambda: 0.25) as http:
+    async with asking(URL, sleep=waits, rng=lambda: 0.25) as http:
         await http.fetch(SNAPSHOTS)
     assert waits.seconds[0] == 7.0
     assert waits.seconds[1] == pytest.approx(99.5, abs=2.0)

@@ -305,7 +305,7 @@ async def test_closing_ends_loops_after_what_is_buffered():
         await asyncio.sleep(1)
         await client.aclose()
         assert [int(tick.price) async for tick in trades] == [1, 2]
-        assert net.peers[0].politely is True
+        assert net.peers[0].closed_gracefully is True
 
 
 async def test_closing_ends_waiting_loops_and_questions():
@@ -381,7 +381,7 @@ async def test_a_server_that_does_not_answer_the_goodbye_cannot_hold_up_closing(
     net = Network(None)
     async with opened(net) as client:
         await client.connect()
-        net.peers[0].goodbye = 2.0
+        net.peers[0].close_delay = 2.0
         first, second = (asyncio.create_task(client.aclose()) for _ in range(2))
         await asyncio.wait([first, second])
         assert asyncio.get_running_loop().time() <= 3

@@ -646,7 +646,7 @@ def clocks(loop: SimLoop) -> Iterator[None]:
     with (
         mock.patch("time.time", now),
         mock.patch("time.time_ns", now_ns),
-        mock.patch("qos_async._io.clocks._asleep", return_value=0.0),
+        mock.patch("qos_async._io.clocks._total_suspended", return_value=0.0),
     ):
         yield
 

@@ -142,24 +142,28 @@ def _stays(close: Any) -> Any:
 
 MUTANTS = [
     Mutant(
-        "a topic is not subscribed again", Registry, "forget", _forgets_half, "I[18] "
+        "a topic is not subscribed again",
+        Registry,
+        "link_down",
+        _forgets_half,
+        "I[18] ",
     ),
-    Mutant("gaps are not told", SubscriptionQueue, "tell", _tells_no_gap, "I[78] "),
+    Mutant("gaps are not told", SubscriptionQueue, "put_gap", _tells_no_gap, "I[78] "),
     Mutant(
         "ticks come twice",
         SubscriptionQueue,
-        "deliver",
+        "put",
         _delivers_some_twice,
         "I(7|9|10) ",
     ),
-    Mutant("ticks are lost", SubscriptionQueue, "deliver", _loses_some, "I(7|10) "),
+    Mutant("ticks are lost", SubscriptionQueue, "put", _loses_some, "I(7|10) "),
     Mutant("the pace is ignored", Pacer, "is_free", _is_always_free, "I2 "),
-    Mutant("heartbeats are late", Liveness, "beat", _beats_late, "I3 "),
+    Mutant("heartbeats are late", Liveness, "heartbeat_sent", _beats_late, "I3 "),
     Mutant("answers are not awaited", CommandScheduler, "__init__", _waits_less, "I6 "),
     Mutant(
         "requests outlive their link",
         RequestQueue,
-        "orphans",
+        "take_sent",
         lambda _: _orphans,
         "I5 ",
         range(9, 10),
@@ -167,7 +171,7 @@ MUTANTS = [
     Mutant("all is called filled", _Trades, "_merged", _claims_filled, "I10 "),
     Mutant("all that was asked is told", _Trades, "_merged", _tells_all, "I(9|10) "),
     Mutant("held ticks are dropped", RecoveryCase, "hold", _holds_nothing, "I(7|10) "),
-    Mutant("the backoff starts anew", Backoff, "failed", _resets, "I14 "),
+    Mutant("the backoff starts anew", Backoff, "next_wait", _resets, "I14 "),
     Mutant("a reader's topics stay", Stream, "close", _stays, "I(1|16) "),
     Mutant(
         "the loop is held",

@@ -620,7 +620,7 @@ class Reader:
         judge.check("I7", stats.delivered == len(ticks), text)
         whole = stats.received == stats.delivered + stats.dropped + stats.backlog
         judge.check("I7", whole, text)
-        if type(self.sub._inbox.buffer).__name__ != "_Conflating":
+        if type(self.sub._queue.buffer).__name__ != "_Conflating":
             text = f"{self.name} lost {lost}: {stats}"
             judge.check("I7", lost == stats.dropped, text)
         if self.final:
@@ -887,24 +887,28 @@ class _Ears(logging.Handler):
 def sizes(client: Client) -> dict[str, int]:
     """Count what a client remembers; all of it must stay small."""
     stream: Any = client._stream
-    session = stream._session
-    registry, requests, recovery = session.registry, session._requests, session.recovery
+    protocol = stream._protocol
+    registry, requests, recovery = (
+        protocol.registry,
+        protocol._requests,
+        protocol.recovery,
+    )
     return {
         "wanted": len(registry._wanted),
         "held": len(registry._held),
-        "unsure": len(registry._unsure),
+        "unsure": len(registry._unknown),
         "dirty": len(registry.dirty),
-        "suspects": len(registry._suspects),
-        "outages": len(session.outages.open),
-        "early": len(session._interruptions._early),
-        "refusals": len(session._interruptions._refusals),
+        "suspects": len(registry._split_batches),
+        "outages": len(protocol.outages.open),
+        "early": len(protocol._outage_tracker._ticking_unacked),
+        "refusals": len(protocol._outage_tracker._rejections),
         "cases": len(recovery.cases),
         "echoes": len(recovery.echoes),
-        "asked": len(recovery._asked),
+        "asked": len(recovery._sent),
         "requests": len(requests._unsent) + len(requests._sent),
-        "futures": len(stream._questions._futures),
-        "routes": sum(map(len, stream._routes.tables.values())),
-        "inboxes": len(stream._inboxes),
+        "futures": len(stream._pending._futures),
+        "routes": sum(map(len, stream._router.by_symbol.values())),
+        "inboxes": len(stream._queues),
     }
 
 

@@ -164,7 +164,11 @@ class OutageTracker:
         Returns:
             The topics: they are live on.
         """
-        live = frozenset(filter(among, self._registry.held | self._ticking_unacked))
+        registry = self._registry
+        # A topic whose removal is in flight may be gone at the server already.
+        held = filter(registry.holds, registry.held)
+        ticking = registry.wanted & self._ticking_unacked.union(held)
+        live = frozenset(filter(among, ticking))
         self._begin(live, outage)
         return live
 

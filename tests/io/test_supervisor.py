@@ -193,7 +193,7 @@ async def test_silence_is_noticed_within_thirty_seconds_and_cut_without_a_goodby
         start = asyncio.get_running_loop().time()
         peer = await net.link(1)
         assert asyncio.get_running_loop().time() - start < 30
-        assert net.peers[0].politely is False
+        assert net.peers[0].closed_gracefully is False
         await peer.hear("T")
 
 
@@ -204,7 +204,7 @@ async def test_a_server_that_stops_reading_is_left_without_a_goodbye():
         first.deaf = True
         ticking = asyncio.create_task(tick_for_ever(first))
         await net.link(1)
-        assert first.politely is False
+        assert first.closed_gracefully is False
         net.peers[1].push(trade(7))
         while (await anext(trades)).price != 7:
             pass
@@ -235,7 +235,7 @@ async def test_a_link_that_the_server_ended_is_closed_politely():
         await client.connect()
         net.peers[0].end(1001)
         await net.link(1)
-        assert net.peers[0].politely is True
+        assert net.peers[0].closed_gracefully is True
 
 
 async def test_our_own_stall_is_not_blamed_on_the_server():
@@ -255,7 +255,7 @@ async def test_there_is_never_more_than_one_link_at_a_time():
 
     def on_link(peer: Peer) -> None:
         assert net.live == [peer]
-        peer.goodbye = 2.0
+        peer.close_delay = 2.0
         asyncio.get_running_loop().call_later(5, peer.end)
 
     net.on_link = on_link

@@ -1,4 +1,4 @@
-"""What the conversation tells of itself."""
+"""When to speak, and when to stop believing."""
 
 from __future__ import annotations
 
@@ -8,8 +8,72 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qos_async._core.keepalive import ServerClockEstimate, WaitStats
+from qos_async._core.keepalive import (
+    GracefulDeadline,
+    Liveness,
+    ServerClockEstimate,
+    WaitStats,
+)
 from tests.support.wire_frames import session
+
+
+def live() -> Liveness:
+    return Liveness(interval=15.0, timeout=25.0, now=100.0)
+
+
+def test_the_first_heartbeat_and_the_first_doubt_count_from_the_beginning():
+    assert live().heartbeat_at == 115.0
+    assert live().timeout_at == 125.0
+
+
+def test_a_heartbeat_puts_off_only_the_next_heartbeat():
+    alive = live()
+    alive.heartbeat_sent(116.0)
+    assert alive.heartbeat_at == 131.0
+    assert alive.timeout_at == 125.0
+
+
+def test_hearing_something_puts_off_only_the_doubt():
+    alive = live()
+    alive.last_received_at = 110.0
+    assert alive.timeout_at == 135.0
+    assert alive.heartbeat_at == 115.0
+
+
+def test_a_deadline_noticed_in_time_is_over():
+    patience = GracefulDeadline()
+    assert not patience.expired(10.0, 9.9)
+    assert patience.expired(10.0, 10.0)
+    assert patience.expired(10.0, 10.5)
+
+
+def test_a_deadline_noticed_late_counts_a_second_later():
+    patience = GracefulDeadline()
+    assert not patience.expired(10.0, 60.0)
+    assert patience.expires_at(10.0) == 61.0
+    assert not patience.expired(10.0, 60.9)
+    assert patience.expired(10.0, 61.0)
+
+
+def test_one_grace_is_enough_for_one_stall():
+    patience = GracefulDeadline()
+    assert not patience.expired(10.0, 60.0)
+    assert patience.expired(30.0, 61.0)
+
+
+def test_the_next_stall_earns_its_own_grace():
+    patience = GracefulDeadline()
+    patience.expired(10.0, 60.0)
+    assert patience.expired(10.0, 61.0)
+    assert not patience.expired(70.0, 100.0)
+    assert patience.expires_at(70.0) == 101.0
+
+
+def test_what_is_never_due_is_never_over():
+    patience = GracefulDeadline()
+    assert not patience.expired(math.inf, 1e9)
+    assert patience.expires_at(math.inf) == math.inf
+
 
 seconds = st.floats(0, 10, allow_nan=False)
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from qos_async._core.recovery.gaps import Dropped, Gap, Outage, Outages
+from qos_async._core.recovery.gaps import Dropped, Gap, Outage, Outages, OutageTracker
+from qos_async._core.registry import Registry
 from tests.support.wire_frames import trades
 
 A, B = trades("US:A", "US:B")
@@ -76,3 +77,21 @@ def test_notices_are_frozen():
         gap(1, 2).reason = "x"  # type: ignore[misc]
     with pytest.raises(AttributeError):
         Dropped(1).count = 2  # type: ignore[misc]
+
+
+def test_a_topic_that_is_being_removed_is_not_live_where_data_may_be_missing():
+    registry = Registry()
+    tracker = OutageTracker(registry)
+    registry.want([A, B])
+    change = registry.next_change()
+    assert change is not None
+    registry.sent(change)
+    registry.confirm(change)
+    registry.release([A])
+    removal = registry.next_change()
+    assert removal is not None
+    registry.sent(removal)
+    registry.want([A])  # Wanted again: the server removes it all the same.
+    suspect = tracker.mark_suspect(Outage(1.0, "unreadable"), among=lambda _: True)
+    assert suspect == {B}
+    assert tracker.outages.open.keys() == {B}
