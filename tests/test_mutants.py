@@ -67,8 +67,8 @@ MUTANTS = [
     Mutant(
         "the pace starts at the send",
         "rate_limits",
-        "self.free_at = now + self._patience",
-        "self.free_at, self._waiting = now + self._interval, False",
+        "self.free_at = now + self._reply_timeout",
+        "self.free_at, self._reply_pending = now + self._interval, False",
         (
             "tests.core.test_rate_limits::test_the_server_never_sees_two_frames_within_the_interval",
         ),
@@ -76,21 +76,21 @@ MUTANTS = [
     Mutant(
         "a new link starts with a free pace",
         "rate_limits",
-        "        self._overdue = 0\n        self.replied(now)",
-        "        self._overdue = 0\n        self.free_at = now",
+        "        self._expired = 0\n        self.replied(now)",
+        "        self._expired = 0\n        self.free_at = now",
         (f"{PROTOCOL}::test_the_pace_outlives_the_link",),
     ),
     Mutant(
         "a late answer sets no pace",
         "rate_limits",
-        "if self._overdue:",
+        "if self._expired:",
         "if False:",
         (f"{PROTOCOL}::test_a_late_answer_sets_the_pace_as_well",),
     ),
     Mutant(
         "a stranger sets the pace",
         "rate_limits",
-        "if self._overdue:",
+        "if self._expired:",
         "if True:",
         ("tests.core.test_rate_limits::test_an_answer_to_nothing_sets_no_pace",),
     ),
