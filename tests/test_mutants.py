@@ -125,14 +125,14 @@ MUTANTS = [
     Mutant(
         "what was refused stays wanted",
         "registry",
-        "                for topic in change.topics:\n                    self._unwant",
-        "                for topic in ():\n                    self._unwant",
+        "                for topic in change.topics:\n                    self._discard_wanted",
+        "                for topic in ():\n                    self._discard_wanted",
         (EVERY_STATE,),
     ),
     Mutant(
         "a refused batch was surely not applied in part",
         "registry",
-        "        else:\n            self._unknown |= change.topics",
+        "        else:\n            self._unknown |= change.topics  # A part of it may have been applied.",
         "        else:",
         (EVERY_STATE,),
     ),
@@ -192,7 +192,7 @@ MUTANTS = [
     Mutant(
         "a topic that is being removed counts as live",
         "registry",
-        "return known and not self._is_leaving(topic)",
+        "return known and not self._is_being_removed(topic)",
         "return known",
         (f"{REGISTRY}::test_a_topic_whose_removal_is_on_its_way_is_not_held",),
     ),

@@ -42,14 +42,8 @@ _HUGE = 2**63
 _MAX_FLOAT = sys.float_info.max
 _FINITE_FLOAT = Annotated[float, Meta(ge=-_MAX_FLOAT, le=_MAX_FLOAT)]
 
-
-def finite_type(numbers: type[Any]) -> Any:
-    """Return the type of a record's numbers that makes msgspec reject infinity and NaN.
-
-    Only ``float`` needs another type. ``str`` keeps the text of the wire unchecked, and
-    msgspec has no bounds for ``Decimal``: there ``RecordDecoder`` checks the values.
-    """
-    return _FINITE_FLOAT if numbers is float else numbers
+_NOT_FINITE = "a number is infinite or NaN"
+_UPPER_N, _LOWER_N, _ESCAPE = b"Nn\\"
 
 
 class RecordDecoder(Generic[T]):
@@ -99,8 +93,13 @@ class RecordDecoder(Generic[T]):
         raise DecodeError(f"cannot decode a message ({reason})")
 
 
-_NOT_FINITE = "a number is infinite or NaN"
-_UPPER_N, _LOWER_N, _ESCAPE = b"Nn\\"
+def finite_type(numbers: type[Any]) -> Any:
+    """Return the type of a record's numbers that makes msgspec reject infinity and NaN.
+
+    Only ``float`` needs another type. ``str`` keeps the text of the wire unchecked, and
+    msgspec has no bounds for ``Decimal``: there ``RecordDecoder`` checks the values.
+    """
+    return _FINITE_FLOAT if numbers is float else numbers
 
 
 def _checked(decode: Callable[[bytes], Any]) -> Callable[[bytes], Any]:

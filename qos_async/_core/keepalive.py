@@ -15,6 +15,9 @@ __all__ = [
     "WaitStats",
 ]
 
+_DRIFT = 1e-4
+"""Assumed drift between two clocks, in seconds a second: three times that of bad quartz."""
+
 
 class Liveness:
     """Two deadlines of a link: the next heartbeat, and the end of tolerated silence.
@@ -76,10 +79,6 @@ class GracefulDeadline:
             self._grace_until = now + self.GRACE
             return False
         return True
-
-
-_DRIFT = 1e-4
-"""Assumed drift between two clocks, in seconds a second: three times that of bad quartz."""
 
 
 class WaitStats:

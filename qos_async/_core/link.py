@@ -16,6 +16,11 @@ __all__ = [
     "PolicyViolationGuard",
 ]
 
+_POLICY = 1008
+_TRY_LATER = 1013
+# RFC 6455, section 7.4.2: of libraries and frameworks, and for private use.
+_PRIVATE_CODES = range(3000, 5000)
+
 
 class LinkEvent(Enum):
     """Inputs of the state machine."""
@@ -62,12 +67,6 @@ class Link:
                 f"{event.name} is impossible in {self.state.name}"
             ) from None
         return self.state
-
-
-_POLICY = 1008
-_TRY_LATER = 1013
-# RFC 6455, section 7.4.2: of libraries and frameworks, and for private use.
-_PRIVATE_CODES = range(3000, 5000)
 
 
 class Backoff:

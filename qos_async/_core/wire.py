@@ -44,6 +44,10 @@ OPERATIONS = frozenset(
 )
 
 _CHANNELS = {letter: channel for channel, letter in LETTERS.items()}
+_FAR_FUTURE = 100_000_000_000  # In seconds the year 5138; in milliseconds, 1973.
+# Read from a ``reqid`` that is not a number. It is never sent, so a reply with it matches
+# no command, whereas None would match any.
+_NO_REQID = -1
 
 
 class Reply(Struct, frozen=True):
@@ -75,35 +79,7 @@ class Unknown(Struct, frozen=True):
     tp: str
 
 
-class _EnvelopeKind(Struct):
-    tp: str | None = None
-
-
-class _EnvelopeTopic(Struct):
-    tp: Any = None
-    c: Any = None
-    kt: Any = None
-
-
-class _EnvelopeReply(Struct):
-    type: Any = None
-    msg: Any = None
-    reqid: Any = None
-    time: Any = None
-    data: Raw = Raw(b"null")
-    c: Any = None
-
-
 Message: TypeAlias = Push[N] | Reply | Unknown
-
-_encoder = msgspec.json.Encoder()
-_kind_decoder = msgspec.json.Decoder(_EnvelopeKind)
-_topic_decoder = msgspec.json.Decoder(_EnvelopeTopic)
-_reply_decoder = msgspec.json.Decoder(_EnvelopeReply)
-_FAR_FUTURE = 100_000_000_000  # In seconds the year 5138; in milliseconds, 1973.
-# Read from a ``reqid`` that is not a number. It is never sent, so a reply with it matches
-# no command, whereas None would match any.
-_NO_REQID = -1
 
 
 class FrameDecoder(Generic[N]):
@@ -148,11 +124,29 @@ class FrameDecoder(Generic[N]):
         raise DecodeError(f"cannot decode a frame ({reason})")
 
 
-@cache  # The same for all clients; to build it delays the first tick.
-def _pushes(numbers: type[Any]) -> RecordDecoder[Any]:
-    number: Any = finite_type(numbers)
-    kinds: Any = Snapshot[number] | Trade[number] | Depth[number] | Kline[number]
-    return RecordDecoder(kinds, numbers)
+def change_frame(
+    channel: Channel,
+    symbols: Iterable[str],
+    *,
+    add: bool,
+    reqid: int,
+    interval: Interval | None = None,
+) -> bytes:
+    """Return a subscribe or unsubscribe command (sections 5.2 to 5.5)."""
+    letter = LETTERS[channel]
+    frame: dict[str, Any] = {
+        "type": letter if add else f"{letter}C",
+        "codes": pack(symbols),
+        "reqid": reqid,
+    }
+    if interval is not None:
+        frame["kt"] = int(interval)
+    return _encoder.encode(frame)
+
+
+def request_frame(operation: str, body: dict[str, Any], *, reqid: int) -> bytes:
+    """Return the frame of a one-off request (sections 5.6 to 5.11)."""
+    return _encoder.encode({"type": operation, **body, "reqid": reqid})
 
 
 def topics_possibly_in(data: bytes) -> Callable[[Topic], bool]:
@@ -180,6 +174,38 @@ def symbols_in(body: dict[str, Any]) -> tuple[str, ...]:
     rows = [row["c"] for row in body.get("kline_reqs", ())]
     entries = [*body.get("codes", ()), *rows]
     return split(entries) if entries else ()
+
+
+class _EnvelopeKind(Struct):
+    tp: str | None = None
+
+
+class _EnvelopeTopic(Struct):
+    tp: Any = None
+    c: Any = None
+    kt: Any = None
+
+
+class _EnvelopeReply(Struct):
+    type: Any = None
+    msg: Any = None
+    reqid: Any = None
+    time: Any = None
+    data: Raw = Raw(b"null")
+    c: Any = None
+
+
+_encoder = msgspec.json.Encoder()
+_kind_decoder = msgspec.json.Decoder(_EnvelopeKind)
+_topic_decoder = msgspec.json.Decoder(_EnvelopeTopic)
+_reply_decoder = msgspec.json.Decoder(_EnvelopeReply)
+
+
+@cache  # The same for all clients; to build it delays the first tick.
+def _pushes(numbers: type[Any]) -> RecordDecoder[Any]:
+    number: Any = finite_type(numbers)
+    kinds: Any = Snapshot[number] | Trade[number] | Depth[number] | Kline[number]
+    return RecordDecoder(kinds, numbers)
 
 
 def _kind(tp: Any) -> str:
@@ -215,28 +241,3 @@ def _reqid(value: Any) -> int | None:
         return int(value) if isinstance(value, (str, float)) else _NO_REQID
     except (ValueError, OverflowError):
         return _NO_REQID
-
-
-def change_frame(
-    channel: Channel,
-    symbols: Iterable[str],
-    *,
-    add: bool,
-    reqid: int,
-    interval: Interval | None = None,
-) -> bytes:
-    """Return a subscribe or unsubscribe command (sections 5.2 to 5.5)."""
-    letter = LETTERS[channel]
-    frame: dict[str, Any] = {
-        "type": letter if add else f"{letter}C",
-        "codes": pack(symbols),
-        "reqid": reqid,
-    }
-    if interval is not None:
-        frame["kt"] = int(interval)
-    return _encoder.encode(frame)
-
-
-def request_frame(operation: str, body: dict[str, Any], *, reqid: int) -> bytes:
-    """Return the frame of a one-off request (sections 5.6 to 5.11)."""
-    return _encoder.encode({"type": operation, **body, "reqid": reqid})

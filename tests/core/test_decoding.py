@@ -65,7 +65,7 @@ def test_whole_numbers_may_be_text(field: str, numbers: type[Any]):
     "data", [b"", b"{", b"[1]", b'[{"c":"US:A"}]', b'[{"c":"US:A","p":"x"}]', b'"\xff"']
 )
 def test_what_nobody_can_read_says_why(data: bytes):
-    with pytest.raises(DecodeError, match="cannot read an answer") as caught:
+    with pytest.raises(DecodeError, match="cannot decode a message") as caught:
         trades(Decimal).decode(data)
     assert caught.value.__context__ is None
     assert caught.value.__cause__ is None

@@ -310,7 +310,7 @@ def test_what_is_no_time_is_named(value):
 
 
 def test_milliseconds_are_taken_for_a_mistake():
-    with pytest.raises(ValueError, match="not ms"):
+    with pytest.raises(ValueError, match="not milliseconds"):
         epoch(1741959608000)
 
 

@@ -154,7 +154,7 @@ def test_a_late_print_long_before_the_outage_does_not_matter():
 
 def test_an_answer_that_lags_is_compared_with_all_that_was_delivered():
     tail = "1a 2b 3c 4d 5e 6f"
-    assert outcome(fill(tail, "2b 3c 4d", "9e", 8, 3)) == ("unverified", "", "answer")
+    assert outcome(fill(tail, "2b 3c 4d", "9e", 8, 3)) == ("unverified", "", "reply")
     assert outcome(fill(tail, "2b 3cx 4d", "9e", 8, 4)) == ("unverified", "", None)
 
 
@@ -174,7 +174,7 @@ def test_an_answer_ahead_of_the_pushes_waits_for_the_next_push():
 
 def test_an_answer_that_ends_before_the_cut_waits_for_a_later_one():
     merged = fill("5a 6b", "5a 6b 7d", "9e", acked_at=8, asked=3)
-    assert outcome(merged) == ("unverified", "7d", "answer")
+    assert outcome(merged) == ("unverified", "7d", "reply")
     assert merged.waiting
     assert outcome(fill("5a 6b", "5a 6b 7d 9e", "9e", 8, 4))[0] == "filled"
 
@@ -185,7 +185,7 @@ def test_an_answer_that_does_not_reach_back_waits_for_nothing():
 
 def test_what_may_still_be_pushed_is_not_recovered():
     merged = fill("5a 6b", "5a 6b 7d 8xy", "8x", acked_at=8, asked=5)
-    assert outcome(merged) == ("unverified", "7d", "answer")
+    assert outcome(merged) == ("unverified", "7d", "reply")
     assert outcome(fill("5a 6b", "5a 6b 7d 8xy", "", 8, 5))[1] == "7d"
 
 
@@ -232,7 +232,7 @@ def test_without_the_acknowledgements_second_two_seconds_of_pushes_decide():
     assert outcome(fill("5a 6b", "5a 6b 7d 9e", "9e", None, 4)) == (
         "unverified",
         "7d",
-        "answer",
+        "reply",
     )
     assert outcome(fill("5a 6b", "5a 6b 7d 9e 10f", "9e 10f", None, 5)) == (
         "filled",
@@ -255,7 +255,7 @@ def test_an_acknowledgement_older_than_the_last_trade_counts_as_unknown():
     merged = fill("5a 6b", "5a 6bx 7d 9e", "7d 9e", acked_at=4, asked=5)
     assert outcome(merged) == ("filled", "6x", None)
     merged = fill("5a 6b", "5a 6bxb", "6b", acked_at=4, asked=4)
-    assert outcome(merged) == ("unverified", "", "answer")
+    assert outcome(merged) == ("unverified", "", "reply")
 
 
 # -- Short memories, short tails
@@ -657,7 +657,7 @@ class Market:
             )
             if not merged.waiting or now > max(held_at, asked_at) + 5:
                 return merged, live
-            if merged.waits_for == "answer":
+            if merged.waits_for == "reply":
                 answer, now = self.answer(now + 1), now + 1.05
             else:
                 now = min((at for at in pushes if at > now), default=now + 9) + 0.01

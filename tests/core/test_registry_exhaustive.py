@@ -140,7 +140,7 @@ class World:
             new = self.copy()
             flight = new.registry._in_flight
             assert flight is not None
-            new.registry.unanswered(flight)
+            new.registry.ack_timed_out(flight)
             new.registry.expire(flight)
             if new.asked is not None:
                 new.late, new.asked = (*new.late, new.asked), None

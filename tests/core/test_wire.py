@@ -381,7 +381,7 @@ def test_a_push_with_a_garbled_tp_is_unreadable(kind: str, garbled: str | None):
 @pytest.mark.fault("P12")
 @pytest.mark.parametrize("plain", [{}, {"hello": 1}, {"type": 5}, {"time": 1}])
 def test_an_object_that_says_nothing_is_unreadable(plain: dict[str, Any]):
-    with pytest.raises(DecodeError, match="neither a push nor an answer"):
+    with pytest.raises(DecodeError, match="neither a push nor a reply"):
         read(plain)
 
 
