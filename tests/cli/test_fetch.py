@@ -212,7 +212,7 @@ def test_a_refused_key_is_told_with_its_origin(live, qos, monkeypatch):
     monkeypatch.setenv("QOS_API_KEY", "a-wrong-key")
     ran = qos("snapshot", "US:AAPL")
     assert (ran.code, ran.out) == (3, "")
-    assert "refused the API key" in ran.err
+    assert "rejected the API key" in ran.err
     assert "the key came from QOS_API_KEY" in ran.err
     assert "a-wrong-key" not in ran.err
 

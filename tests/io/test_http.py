@@ -159,7 +159,7 @@ REFUSALS = {
     "500, of the key": (refusing("Key expired.", 500), AuthenticationError, "expired"),
     "400 saying OK": (refusing("OK", 400), RejectedError, "HTTP 400"),
     "html": (saying(200, "<html>hi\x1b</html>"), DecodeError, r"<html>hi\\x1b"),
-    "nothing": (saying(204), DecodeError, "not what the document says"),
+    "nothing": (saying(204), DecodeError, "not JSON with a msg"),
     "other json": (saying(200, "[1]"), DecodeError, r"\[1\]"),
     "deep json": (saying(200, '{"x":' + "[" * 100_000), DecodeError, r"\[\[\["),
     "other rows": (saying(200, '{"msg":"OK","data":[7]}'), DecodeError, r"\[7\]"),
@@ -438,7 +438,7 @@ async def test_whatever_else_aiohttp_raises_is_a_connect_error(kind, monkeypatch
             raise kind(CANARY)
 
         monkeypatch.setattr(http, "_exchange", exchange)
-        with pytest.raises(ConnectError, match=f"asked: {kind.__name__}") as caught:
+        with pytest.raises(ConnectError, match=f"request: {kind.__name__}") as caught:
             await http.fetch(SNAPSHOTS)
     assert caught.value.__cause__ is caught.value.__context__ is None
     assert_absent(CANARY, caught.value)
