@@ -36,9 +36,9 @@ class Mutant(NamedTuple):
 
 
 REGISTRY = "tests.core.test_registry"
-EVERY_STATE = "tests.core.test_registry_exhaustive::test_from_every_state_a_quiet_network_leads_to_what_is_wanted"
-STRICT = "tests.core.test_registry_exhaustive::test_a_server_that_refuses_to_remove_what_it_does_not_have_is_no_exception"
-TOUCHY = "tests.core.test_registry_exhaustive::test_a_server_that_refuses_to_add_what_it_has_takes_nothing_from_us"
+EVERY_STATE = "tests.core.test_registry_exhaustive::test_every_state_converges_to_the_wanted_topics_without_faults"
+STRICT = "tests.core.test_registry_exhaustive::test_convergence_holds_if_removing_an_unheld_topic_is_rejected"
+TOUCHY = "tests.core.test_registry_exhaustive::test_convergence_holds_if_adding_a_held_topic_is_rejected"
 PROTOCOL = "tests.core.test_protocol"
 TRADES = "tests.core.test_recovery_trades"
 
@@ -92,7 +92,7 @@ MUTANTS = [
         "rate_limits",
         "if self._expired:",
         "if True:",
-        ("tests.core.test_rate_limits::test_an_answer_to_nothing_sets_no_pace",),
+        ("tests.core.test_rate_limits::test_a_reply_to_nothing_delays_nothing",),
     ),
     Mutant(
         "a removal is confirmed as an addition",
@@ -186,7 +186,7 @@ MUTANTS = [
         "if self._wanted[topic] > 1:",
         "if False:",
         (
-            f"{REGISTRY}::test_two_watchers_cost_one_subscription_and_the_last_to_leave_ends_it",
+            f"{REGISTRY}::test_two_subscribers_share_one_subscription_and_the_last_release_ends_it",
         ),
     ),
     Mutant(
@@ -194,7 +194,7 @@ MUTANTS = [
         "registry",
         "return known and not self._is_being_removed(topic)",
         "return known",
-        (f"{REGISTRY}::test_a_topic_whose_removal_is_on_its_way_is_not_held",),
+        (f"{REGISTRY}::test_a_topic_with_a_removal_in_flight_is_not_held",),
     ),
     Mutant(
         "heartbeats wait until all else is said",
@@ -250,7 +250,7 @@ MUTANTS = [
         "scheduler",
         "        self._sent.clear()\n        return sent",
         "        return sent",
-        ("tests.core.test_scheduler::test_orphans_are_those_that_were_sent",),
+        ("tests.core.test_scheduler::test_take_sent_returns_only_sent_requests",),
     ),
     Mutant(
         "a long queue times out although it moves",
@@ -258,7 +258,7 @@ MUTANTS = [
         "        self._unblocked_at = math.inf",
         "        pass",
         (
-            "tests.core.test_scheduler::test_nobody_is_given_up_while_another_has_its_turn",
+            "tests.core.test_scheduler::test_no_queued_request_times_out_while_another_is_pending",
         ),
     ),
     Mutant(
@@ -266,35 +266,35 @@ MUTANTS = [
         "recovery/trades",
         "return self.whole or self.begins < self.last",
         "return True",
-        (f"{TRADES}::test_an_answer_that_begins_within_the_last_second_is_partial",),
+        (f"{TRADES}::test_a_window_that_begins_within_the_last_second_is_partial",),
     ),
     Mutant(
         "no right anchor is needed",
         "recovery/trades",
         "if self.ends <= cut:",
         "if False:",
-        (f"{TRADES}::test_filled_is_the_tape_and_nothing_comes_twice",),
+        (f"{TRADES}::test_filled_is_the_tape_and_nothing_is_repeated",),
     ),
     Mutant(
         "recovered trades are pushed as well",
         "recovery/trades",
         "self.rest = _without(undelivered[::-1], live)[::-1]",
         "self.rest = undelivered",
-        (f"{TRADES}::test_filled_is_the_tape_and_nothing_comes_twice",),
+        (f"{TRADES}::test_filled_is_the_tape_and_nothing_is_repeated",),
     ),
     Mutant(
         "delivered trades are recovered as well",
         "recovery/trades",
         "undelivered = _without(self.listed, tail)",
         "undelivered = list(self.listed)",
-        (f"{TRADES}::test_filled_is_the_tape_and_nothing_comes_twice",),
+        (f"{TRADES}::test_filled_is_the_tape_and_nothing_is_repeated",),
     ),
     Mutant(
         "the sides need not agree",
         "recovery/trades",
         "return self.in_order and not any(self._differ(at, cut) for at in known)",
         "return True",
-        (f"{TRADES}::test_where_the_sides_disagree_only_silent_seconds_are_recovered",),
+        (f"{TRADES}::test_inconsistent_data_recovers_only_the_seconds_without_pushes",),
     ),
     Mutant(
         "a second loss moves the beginning of an outage",
@@ -349,7 +349,7 @@ MUTANTS = [
         "wire",
         'return self.msg == "OK"',
         'return self.msg.strip().upper() == "OK"',
-        ("tests.core.test_wire::test_nothing_but_ok_is_a_yes",),
+        ("tests.core.test_wire::test_only_ok_is_a_success",),
     ),
     Mutant(
         "a price may be infinite",
@@ -357,7 +357,7 @@ MUTANTS = [
         "if value.price.is_finite() and (size is None or size.is_finite()):",
         "if True:",
         (
-            "tests.core.test_decoding::test_a_number_that_is_infinite_or_none_is_unreadable_wherever_it_stands",
+            "tests.core.test_decoding::test_an_infinite_or_nan_number_raises_in_any_field",
         ),
     ),
 ]

@@ -73,7 +73,7 @@ def outcome(merged: MergedTrades[str]):
 # -- One example of each verdict
 
 
-def test_what_was_traded_between_two_anchors_is_recovered():
+def test_trades_between_two_anchors_are_recovered():
     merged = fill("5a 6b", "5a 6bc 7d 9e", "9e", acked_at=8, asked=5)
     assert outcome(merged) == ("filled", "6c 7d", None)
     assert not merged.waiting
@@ -83,33 +83,33 @@ def test_an_outage_without_trades_is_filled_with_nothing():
     assert outcome(fill("5a 6b", "5a 6b 9c", "9c", 8, 3)) == ("filled", "", None)
 
 
-def test_copies_of_delivered_trades_are_recovered_where_they_stand():
+def test_copies_of_delivered_trades_are_recovered_in_their_place():
     merged = fill("5a 6x", "5a 6xbxcx 7d", "6x 7d", acked_at=6, asked=7)
     assert outcome(merged) == ("filled", "6bxc", None)
 
 
-def test_an_answer_that_begins_after_the_last_trade_is_partial():
+def test_a_window_that_begins_after_the_last_trade_is_partial():
     merged = fill("5a 6b", "7d 8e 9f", "9f", acked_at=8, asked=3)
     assert outcome(merged) == ("partial", "7d 8e", None)
 
 
-def test_an_answer_that_begins_within_the_last_second_is_partial():
+def test_a_window_that_begins_within_the_last_second_is_partial():
     merged = fill("5a 6bcd", "6cdx 7e 9f", "9f", acked_at=8, asked=5)
     assert outcome(merged) == ("partial", "6x 7e", None)
 
 
-def test_an_answer_from_after_the_outage_recovers_nothing():
+def test_a_window_from_after_the_outage_recovers_nothing():
     merged = fill("5a 6b", "9xyz", "9xyz", acked_at=8, asked=3)
     assert outcome(merged) == ("partial", "", None)
 
 
-def test_a_server_that_forgot_everything_does_not_reach_back():
+def test_a_server_that_lost_its_trades_does_not_reach_back():
     merged = fill("5a 6b", "7x 9c", "9c", acked_at=8, asked=50)
     assert outcome(merged) == ("partial", "7x", None)
 
 
 @pytest.mark.parametrize("window", [None, ""])
-def test_no_answer_leaves_the_hole(window: str | None):
+def test_without_a_reply_the_trades_are_unfilled(window: str | None):
     assert outcome(fill("5a 6b", window, "9c", 8, 3)) == ("unfilled", "", None)
 
 
@@ -125,7 +125,7 @@ def test_no_answer_leaves_the_hole(window: str | None):
         ("an early push is not listed", "5a 6b", "5a 6b 7d 9e", "8x 9e"),
     ],
 )
-def test_where_the_sides_disagree_only_silent_seconds_are_recovered(
+def test_inconsistent_data_recovers_only_the_seconds_without_pushes(
     why: str, tail: str, window: str, live: str
 ):
     merged = fill(tail, window, live, acked_at=8, asked=len(tape(window)))
@@ -140,25 +140,23 @@ def test_where_the_sides_disagree_only_silent_seconds_are_recovered(
         ("5a 6b", "5a 6b 7d 9xe", "9e 9x 8y"),
     ],
 )
-def test_whatever_is_out_of_time_order_is_not_trusted(
-    tail: str, window: str, live: str
-):
+def test_trades_out_of_time_order_are_unverified(tail: str, window: str, live: str):
     merged = fill(tail, window, live, acked_at=9, asked=len(tape(window)))
     assert outcome(merged) == ("unverified", "7d", None)
 
 
-def test_a_late_print_long_before_the_outage_does_not_matter():
+def test_a_late_trade_long_before_the_outage_does_not_matter():
     merged = fill("3a 2x 4a 5a 6b", "5a 6b 7d 9e", "9e", acked_at=8, asked=4)
     assert outcome(merged) == ("filled", "7d", None)
 
 
-def test_an_answer_that_lags_is_compared_with_all_that_was_delivered():
+def test_a_window_that_lags_is_compared_with_all_delivered_trades():
     tail = "1a 2b 3c 4d 5e 6f"
     assert outcome(fill(tail, "2b 3c 4d", "9e", 8, 3)) == ("unverified", "", "reply")
     assert outcome(fill(tail, "2b 3cx 4d", "9e", 8, 4)) == ("unverified", "", None)
 
 
-def test_a_push_older_than_the_last_trade_is_not_trusted():
+def test_a_push_older_than_the_last_trade_is_unverified():
     merged = fill("5a 6b", "5ax 6b 7d 9e", "5x 9e", acked_at=8, asked=5)
     assert outcome(merged) == ("unverified", "", None)
 
@@ -166,24 +164,24 @@ def test_a_push_older_than_the_last_trade_is_not_trusted():
 # -- Waiting
 
 
-def test_an_answer_ahead_of_the_pushes_waits_for_the_next_push():
+def test_a_window_ahead_of_the_pushes_waits_for_the_next_push():
     window = "5a 6b 7d 9e"
     assert outcome(fill("5a 6b", window, "", 8, 4)) == ("unverified", "7d", "push")
     assert outcome(fill("5a 6b", window, "9e", 8, 4)) == ("filled", "7d", None)
 
 
-def test_an_answer_that_ends_before_the_cut_waits_for_a_later_one():
+def test_a_window_that_ends_before_the_cut_waits_for_a_later_one():
     merged = fill("5a 6b", "5a 6b 7d", "9e", acked_at=8, asked=3)
     assert outcome(merged) == ("unverified", "7d", "reply")
     assert merged.waiting
     assert outcome(fill("5a 6b", "5a 6b 7d 9e", "9e", 8, 4))[0] == "filled"
 
 
-def test_an_answer_that_does_not_reach_back_waits_for_nothing():
+def test_a_window_that_does_not_reach_back_waits_for_nothing():
     assert outcome(fill("5a 6b", "7d 8e", "9f", 8, 2)) == ("unverified", "7d 8e", None)
 
 
-def test_what_may_still_be_pushed_is_not_recovered():
+def test_trades_that_may_still_be_pushed_are_not_recovered():
     merged = fill("5a 6b", "5a 6b 7d 8xy", "8x", acked_at=8, asked=5)
     assert outcome(merged) == ("unverified", "7d", "reply")
     assert outcome(fill("5a 6b", "5a 6b 7d 8xy", "", 8, 5))[1] == "7d"
@@ -210,7 +208,7 @@ def test_a_listed_trade_before_a_push_of_its_second_waits_for_the_next_second():
         ("5a 6b 7d 9e", "9f"),
     ],
 )
-def test_a_listed_trade_after_the_acknowledgement_that_was_not_pushed_is_doubtful(
+def test_a_listed_trade_after_the_acknowledgement_that_was_not_pushed_is_unverified(
     window: str, live: str
 ):
     """Either the push was lost, or the server's clock is behind the stamps."""
@@ -218,17 +216,17 @@ def test_a_listed_trade_after_the_acknowledgement_that_was_not_pushed_is_doubtfu
     assert (merged.status, merged.waiting) == ("unverified", True)
 
 
-def test_a_push_lost_after_the_first_second_is_a_disagreement():
+def test_a_push_lost_after_the_first_second_is_inconsistent():
     merged = fill("5a 6b", "5a 6b 7d 9e 10f 11g", "9e 11g", acked_at=8, asked=6)
     assert outcome(merged) == ("unverified", "7d", None)
 
 
-def test_a_push_lost_in_the_first_second_is_recovered_as_if_of_the_outage():
+def test_a_push_lost_in_the_first_second_is_recovered_like_the_outage():
     merged = fill("5a 6b", "5a 6b 7d 9efg 10h", "9eg 10h", acked_at=8, asked=7)
     assert outcome(merged) == ("filled", "7d 9f", None)
 
 
-def test_without_the_acknowledgements_second_two_seconds_of_pushes_decide():
+def test_without_the_acknowledgements_second_two_seconds_of_pushes_settle():
     assert outcome(fill("5a 6b", "5a 6b 7d 9e", "9e", None, 4)) == (
         "unverified",
         "7d",
@@ -246,7 +244,7 @@ def test_without_the_acknowledgements_second_two_seconds_of_pushes_decide():
     )
 
 
-def test_a_feed_that_lags_behind_the_clock_is_filled_by_its_own_stamps():
+def test_a_feed_that_lags_behind_the_clock_is_filled_by_its_own_timestamps():
     merged = fill("5a 6b", "5a 6bx 7d 9e", "7d 9e", acked_at=900, asked=5)
     assert outcome(merged) == ("filled", "6x", None)
 
@@ -261,20 +259,20 @@ def test_an_acknowledgement_older_than_the_last_trade_counts_as_unknown():
 # -- Short memories, short tails
 
 
-def test_a_short_answer_is_the_whole_tape_and_needs_no_older_anchor():
+def test_a_short_window_is_the_whole_tape_and_needs_no_left_anchor():
     assert outcome(fill("6b", "6b 7d 9e", "9e", 8, 50)) == ("filled", "7d", None)
     assert outcome(fill("6b", "6b 7d 9e", "9e", 8, 3)) == ("partial", "7d", None)
     assert outcome(fill("6b", "6c 7d 9e", "9e", 8, 50))[0] == "unverified"
 
 
-def test_what_may_be_older_than_the_subscription_is_not_recovered():
+def test_trades_that_may_predate_the_subscription_are_not_recovered():
     merged = fill("6b", "5a 6xby 7d 9e", "9e", acked_at=8, asked=6)
     assert outcome(merged) == ("unverified", "7d", None)
     merged = fill("5x 6b", "4z 5ax 6by 7d 9e", "9e", acked_at=8, asked=7)
     assert outcome(merged) == ("filled", "6y 7d", None)
 
 
-def test_without_a_tail_nothing_is_claimed():
+def test_without_a_tail_the_gap_is_unverified():
     assert outcome(fill("", "5a 7d 9e", "9e", 8, 50)) == ("unverified", "", None)
     assert outcome(fill("", None, "9e", 8, 50)) == ("unfilled", "", None)
 
@@ -282,7 +280,7 @@ def test_without_a_tail_nothing_is_claimed():
 # -- Identity and order
 
 
-def test_the_newest_may_come_first():
+def test_the_window_may_be_newest_first():
     window = tape("5a 6bc 7de 9f")[::-1]
     merged = merge_trades(
         tail=tape("5a 6b"), window=window, live=tape("9f"), acked_at=8, asked=6
@@ -302,7 +300,7 @@ def test_the_size_is_part_of_a_trade():
     assert (merged.status, merged.recovered) == ("filled", (bigger,))
 
 
-def test_the_side_is_no_part_of_a_trade():
+def test_the_side_is_not_part_of_a_trade():
     merged = merge_trades(
         tail=[trade(5), trade(6, side=1)],
         window=[trade(5), trade(6, side=2), trade(9, side=0)],
@@ -313,7 +311,7 @@ def test_the_side_is_no_part_of_a_trade():
     assert outcome(merged) == ("filled", "", None)
 
 
-def test_numbers_are_compared_as_numbers_and_a_missing_size_as_itself():
+def test_numbers_are_compared_by_value_and_a_missing_size_equals_itself():
     def priced(at: int, price: str, size: str | None = None):
         number = None if size is None else Decimal(size)
         return Trade(symbol="A", timestamp=at, price=Decimal(price), size=number)
@@ -329,7 +327,7 @@ def test_numbers_are_compared_as_numbers_and_a_missing_size_as_itself():
     assert (merged.status, merged.recovered) == ("filled", ())
 
 
-def test_one_number_may_be_written_in_several_ways_as_text():
+def test_numbers_as_text_are_compared_by_value():
     window = [trade(5, "1.50"), trade(6, "8.5", "1.0"), trade(7, "NaN"), trade(9, "a")]
     merged = merge_trades(
         tail=[trade(5, "1.5"), trade(6, "8.50", "1")],
@@ -344,7 +342,7 @@ def test_one_number_may_be_written_in_several_ways_as_text():
     assert echoes.matches(trade(7, "sNaN"))
 
 
-def test_an_answer_with_more_rows_than_asked_for_is_not_believed():
+def test_a_window_with_more_rows_than_requested_is_unverified():
     merged = fill("5a 6b", "5a 6bc 7d 9e", "9e", acked_at=8, asked=4)
     assert outcome(merged) == ("unverified", "", None)
 
@@ -352,7 +350,7 @@ def test_an_answer_with_more_rows_than_asked_for_is_not_believed():
 # -- Echoes
 
 
-def test_a_push_that_equals_a_recovered_trade_is_taken_for_it_once():
+def test_a_push_equal_to_a_recovered_trade_matches_it_once():
     echoes = Echoes(tape("7aab"))
     assert echoes
     pushes = tape("7aabaab")
@@ -360,7 +358,7 @@ def test_a_push_that_equals_a_recovered_trade_is_taken_for_it_once():
     assert not echoes
 
 
-def test_echoes_are_expected_for_five_seconds_of_stamps():
+def test_echoes_are_expected_for_five_seconds_of_timestamps():
     echoes = Echoes(tape("7a 8b"))
     assert not echoes.matches(trade(13, "c"))
     assert echoes.matches(trade(7, "a"))
@@ -374,7 +372,7 @@ def test_echoes_are_expected_for_five_seconds_of_stamps():
 
 
 @pytest.mark.parametrize("run", ["a", "abc", "abcdefxyz"])
-def test_two_worlds_that_look_alike_forbid_an_anchor_within_one_second(run: str):
+def test_indistinguishable_outages_forbid_an_anchor_within_one_second(run: str):
     tail, window, live = f"6{run}", f"6{run} 7d 9e", "9e"
     short, long = f"{tail} 7d 9e", f"6{run}{run} 7d 9e"  # The second traded it twice.
     asked = len(tape(window))
@@ -546,11 +544,11 @@ def assert_sound(world: World) -> MergedTrades[str]:
 
 @settings(max_examples=40)
 @given(random=st.randoms(use_true_random=False), shuffled=st.booleans())
-def test_filled_is_the_tape_and_nothing_comes_twice(*, random: Random, shuffled: bool):
+def test_filled_is_the_tape_and_nothing_is_repeated(*, random: Random, shuffled: bool):
     event(assert_sound(make_world(random, shuffled=shuffled)).status)
 
 
-def test_filled_is_the_tape_in_thousands_of_worlds():
+def test_filled_is_the_tape_in_thousands_of_random_outages():
     seen = Counter[str]()
     for seed in range(WORLDS):
         merged = assert_sound(make_world(Random(seed), shuffled=seed % 4 == 0))
@@ -558,7 +556,7 @@ def test_filled_is_the_tape_in_thousands_of_worlds():
     assert min(seen[status] for status in ("filled", "partial")) > WORLDS / 10, seen
 
 
-def test_nothing_comes_twice_from_a_server_that_lags_forgets_and_misdates():
+def test_nothing_is_repeated_by_a_server_that_lags_forgets_and_misdates():
     for seed in range(WORLDS):
         world = make_world(Random(seed), shuffled=seed % 2 == 0, sound=False)
         assert_nothing_twice(world, world.merge())
@@ -573,7 +571,7 @@ def any_trades(draw: st.DrawFn) -> Tape:
 
 @settings(max_examples=40)
 @given(any_trades(), any_trades(), any_trades(), st.none() | st.integers(0, 5))
-def test_nothing_is_told_more_often_than_one_source_tells_it(
+def test_no_trade_is_delivered_more_often_than_one_source_has_it(
     tail: Tape, window: Tape, live: Tape, acked_at: int | None
 ):
     """Whatever the three are, and even if they have nothing to do with each other."""
@@ -709,7 +707,7 @@ def test_most_outages_of_a_calm_symbol_are_filled(
     ],
     ids=str,
 )
-def test_misplaced_trust_is_mostly_seen_and_tells_nothing_twice(
+def test_violated_assumptions_are_mostly_detected_and_repeat_nothing(
     trouble: dict[str, float],
 ):
     runs = 20

@@ -196,13 +196,13 @@ def explore(start: World, bound: int) -> int:
 
 
 @pytest.mark.fault("P3", "P4", "P8", "U8", "I1", "U9")
-def test_from_every_state_a_quiet_network_leads_to_what_is_wanted():
+def test_every_state_converges_to_the_wanted_topics_without_faults():
     assert explore(World(), BOUND) >= BOUND
 
 
 @pytest.mark.fault("P8", "I1")
 @pytest.mark.parametrize("bound", [BOUND // 3])
-def test_a_server_that_refuses_to_remove_what_it_does_not_have_is_no_exception(
+def test_convergence_holds_if_removing_an_unheld_topic_is_rejected(
     bound: int,
 ):
     explore(World(strict=True), bound)
@@ -210,7 +210,7 @@ def test_a_server_that_refuses_to_remove_what_it_does_not_have_is_no_exception(
 
 @pytest.mark.fault("P3", "P8", "I1")
 @pytest.mark.parametrize("strict", [False, True])
-def test_a_server_that_refuses_to_add_what_it_has_takes_nothing_from_us(
+def test_convergence_holds_if_adding_a_held_topic_is_rejected(
     strict: bool,  # noqa: FBT001
 ):
     explore(World(strict=strict, touchy=True), BOUND // 3)

@@ -174,7 +174,7 @@ def chunks(data: bytes, cuts: Iterable[int]) -> Iterable[bytes]:
 @example(frame(b"\x81\x01a" * 22_000) * 2, [10, 50_000], [], 1000, [])
 @example(b"\xc1\x7e", [], [], 1000, [])
 @example(b"\x89\xfe", [], [], 1000, [])
-def test_the_same_messages_come_out_in_the_same_order(data, cuts, reads, room, taking):
+def test_the_messages_equal_those_of_aiohttps_reader(data, cuts, reads, room, taking):
     outcomes = []
     for split in (False, True):
         reading = Reading(split=split, room=room, taking=taking)
@@ -202,7 +202,7 @@ def test_frames_of_one_read_become_one_message():
     ]
 
 
-def test_a_few_frames_that_somebody_waits_for_are_offered_at_once():
+def test_few_frames_for_an_idle_reader_go_to_the_handler():
     reading = Reading(split=True, room=1000, taking=[True] * 9)
     reading.feed(frame(b"one") + frame(b"two"))
     assert reading.taken == [[b"one", b"two"]]
@@ -214,7 +214,7 @@ def test_a_few_frames_that_somebody_waits_for_are_offered_at_once():
     assert reading.queue._buffer
 
 
-def test_frames_are_not_offered_before_those_that_came_before_were_read():
+def test_frames_do_not_overtake_queued_ones():
     reading = Reading(split=True, room=1000, taking=[False] + [True] * 9)
     reading.feed(frame(b"refused"))
     reading.feed(frame(b"behind it"))
@@ -226,7 +226,7 @@ def test_frames_are_not_offered_before_those_that_came_before_were_read():
     assert reading.taken == [[b"alone"]]
 
 
-def test_frames_that_nobody_waits_for_are_kept():
+def test_frames_for_a_busy_reader_are_queued():
     reading = Reading(split=True, room=1000, taking=[True] * 9)
     reading.offer.reader_idle = False
     reading.feed(frame(b"one"))
@@ -234,7 +234,7 @@ def test_frames_that_nobody_waits_for_are_kept():
     assert [data for _, data in reading.end()] == [b"one"]
 
 
-def test_a_full_queue_stops_the_reading_until_it_is_read():
+def test_a_full_queue_pauses_reading_until_it_is_read():
     reading = Reading(split=True, room=1000)
     for _ in range(20):
         reading.feed(frame(b"x" * 100) * 3)
@@ -243,7 +243,7 @@ def test_a_full_queue_stops_the_reading_until_it_is_read():
     assert not reading.protocol._reading_paused
 
 
-def test_what_the_network_gives_may_be_no_bytes_object():
+def test_data_may_be_another_type_than_bytes():
     reading = Reading(split=True, room=1000)
     reading.feed(bytearray(frame(b"one")))
     reading.feed(bytearray(frame(b"two")[:1]))
@@ -251,7 +251,7 @@ def test_what_the_network_gives_may_be_no_bytes_object():
     assert [data for _, data in reading.end()] == [b"one", b"two"]
 
 
-def test_the_end_is_passed_on():
+def test_the_end_of_data_is_passed_on():
     reading = Reading(split=True, room=1000)
     reading.parser.feed_eof()
     assert reading.queue.is_eof()
@@ -269,7 +269,7 @@ class Handler:
         self.fed = parser, payload, call
 
 
-def test_it_is_put_there_once_even_if_two_clients_share_a_session():
+def test_the_parser_is_installed_once_if_two_clients_share_a_session():
     handler, reading = Handler(), Reading(split=False, room=1)
     install(handler, SyncHandoff())
     install(handler, SyncHandoff())
@@ -289,11 +289,11 @@ class Slotted:
 
 
 @pytest.mark.parametrize("strange", [None, object(), Slotted()])
-def test_a_connection_that_is_not_as_expected_stays_as_it_is(strange):
+def test_an_unexpected_connection_is_left_unchanged(strange):
     install(strange, SyncHandoff())
 
 
-def test_a_reader_that_is_not_as_expected_stays_as_it_is():
+def test_an_unexpected_reader_is_left_unchanged():
     handler = Handler()
     install(handler, SyncHandoff())
     handler.set_parser("reader", "queue")

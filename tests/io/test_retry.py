@@ -49,7 +49,7 @@ def waits():
     return Waits()
 
 
-async def test_a_failure_is_followed_by_the_answer(server, waits):
+async def test_a_transient_failure_is_followed_by_the_result(server, waits):
     counters = Counters()
     server.post(f"{URL}/snapshot", status=503)
     server.post(f"{URL}/snapshot", payload=OK)
@@ -69,7 +69,7 @@ async def test_a_failure_is_followed_by_the_answer(server, waits):
     )
 
 
-async def test_the_wait_is_drawn_below_a_bound_that_doubles_up_to_the_largest(
+async def test_the_wait_is_random_below_a_bound_that_doubles_up_to_the_maximum(
     server, waits
 ):
     server.post(f"{URL}/snapshot", status=500, repeat=True)
@@ -83,7 +83,7 @@ async def test_the_wait_is_drawn_below_a_bound_that_doubles_up_to_the_largest(
 
 
 @pytest.mark.fault("T15", "P25")
-async def test_the_server_says_how_long_to_wait(server, waits):
+async def test_retry_after_sets_the_wait(server, waits):
     later = format_datetime(datetime.now(UTC) + timedelta(seconds=100), usegmt=True)
     for header in ("7", later, "soon"):
         server.post(f"{URL}/snapshot", status=429, headers={"Retry-After": header})
@@ -116,14 +116,14 @@ async def test_the_server_says_how_long_to_wait(server, waits):
         ("Fri, 01 Jan 99999999999999999999 00:00:00 GMT", None),
     ],
 )
-def test_a_retry_after_header_is_read_with_care(header, seconds):
+def test_a_retry_after_header_is_parsed(header, seconds):
     assert retry_after(header, 100.0) == seconds
 
 
 @pytest.mark.fault("T15")
 @settings(max_examples=50)
 @given(st.text(max_size=40))
-def test_no_retry_after_header_does_harm(header):
+def test_any_retry_after_header_gives_a_bounded_wait(header):
     seconds = retry_after(header, 1e9)
     assert seconds is None or 1.0 <= seconds <= 300.0
 
@@ -173,7 +173,7 @@ LASTING: dict[str, tuple[Exception, type[QosError]]] = {
 
 @pytest.mark.fault("T19", "T20", "T21", "T22", "U19")
 @pytest.mark.parametrize("name", [*MENDING, *LASTING])
-async def test_an_exception_of_aiohttp_ends_here(server, name):
+async def test_an_exception_of_aiohttp_is_mapped(server, name):
     exc, kind = {**MENDING, **LASTING}[name]
     counters = Counters()
     server.post(f"{URL}/snapshot", exception=exc, repeat=True)
@@ -187,7 +187,7 @@ async def test_an_exception_of_aiohttp_ends_here(server, name):
     assert_absent("hunter2", caught.value)
 
 
-async def test_a_cancelled_question_is_not_asked_again(server):
+async def test_a_cancelled_call_is_not_retried(server):
     counters = Counters()
     server.post(f"{URL}/snapshot", exception=asyncio.CancelledError(), repeat=True)
     async with asking(URL, counters=counters) as http:
@@ -196,7 +196,7 @@ async def test_a_cancelled_question_is_not_asked_again(server):
     assert counters.http_requests == 1
 
 
-async def test_questions_at_once_do_not_share_their_attempts(server):
+async def test_concurrent_calls_do_not_share_their_attempts(server):
     server.post(f"{URL}/snapshot", status=500, repeat=True)
     counters = Counters()
     async with asking(URL, counters=counters) as http:

@@ -77,7 +77,7 @@ def lines(stats: Stats, since: float = NOW) -> dict[str, str]:
     return {line[:16].strip(): line[16:] for line in page.splitlines()}
 
 
-def test_a_page_tells_everything_in_its_place():
+def test_a_report_has_all_statistics_in_order():
     shown = report(
         LIVELY,
         [("trade US:AAPL", READER)],
@@ -88,7 +88,7 @@ def test_a_page_tells_everything_in_its_place():
     assert shown == PAGE
 
 
-def test_a_client_that_did_nothing_has_a_short_page():
+def test_an_unused_client_has_a_short_report():
     shown = lines(Stats())
     assert shown["state"].startswith("idle for 0 ms")
     assert shown["last reason"] == "none"
@@ -110,7 +110,7 @@ def test_a_client_that_did_nothing_has_a_short_page():
         (-5, "0 ms"),
     ],
 )
-def test_a_span_of_time_is_told_in_its_two_largest_units(seconds, shown):
+def test_a_duration_is_shown_in_its_two_largest_units(seconds, shown):
     assert lines(Stats(), NOW - seconds)["state"].startswith(f"idle for {shown},")
 
 
@@ -124,5 +124,5 @@ def test_a_span_of_time_is_told_in_its_two_largest_units(seconds, shown):
         (3 * 10**15, "3,000.0 TB"),
     ],
 )
-def test_a_size_is_told_in_units_that_fit(count, shown):
+def test_a_size_is_shown_in_a_fitting_unit(count, shown):
     assert lines(Stats(bytes_sent=count))["frames out"] == f"0, {shown}"
