@@ -1,8 +1,8 @@
-"""A test that lets broken code pass is no test: each of these must be noticed.
+"""Mutation tests of the core: the named tests must fail on each mutant.
 
-Each mutant is one plausible mistake in the pure core, and names the tests that must
-catch it. A line that was rewritten since must be found anew here: a mutant that fits
-nowhere, or in two places, fails.
+A mutant is one plausible mistake: it replaces one piece of source text. If that text is
+changed in the source, it must be changed here too; a mutant whose text is found nowhere,
+or more than once, fails.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ GROUPS = 4
 
 
 class Mutant(NamedTuple):
-    """A mistake: ``old`` reads ``new`` in one module, and these tests see it."""
+    """Replaces ``old`` by ``new`` in one module; ``tests`` must fail on it."""
 
     name: str
     module: str
@@ -37,8 +37,8 @@ class Mutant(NamedTuple):
 
 REGISTRY = "tests.core.test_registry"
 EVERY_STATE = "tests.core.test_registry_exhaustive::test_every_state_converges_to_the_wanted_topics_without_faults"
-STRICT = "tests.core.test_registry_exhaustive::test_convergence_holds_if_removing_an_unheld_topic_is_rejected"
-TOUCHY = "tests.core.test_registry_exhaustive::test_convergence_holds_if_adding_a_held_topic_is_rejected"
+REJECTS_UNHELD = "tests.core.test_registry_exhaustive::test_convergence_holds_if_removing_an_unheld_topic_is_rejected"
+REJECTS_HELD = "tests.core.test_registry_exhaustive::test_convergence_holds_if_adding_a_held_topic_is_rejected"
 PROTOCOL = "tests.core.test_protocol"
 TRADES = "tests.core.test_recovery_trades"
 
@@ -148,14 +148,14 @@ MUTANTS = [
         "registry",
         "            self._held -= change.topics\n            self._unknown",
         "            self._unknown",
-        (STRICT,),
+        (REJECTS_UNHELD,),
     ),
     Mutant(
         "a server that refuses to add twice does not have it",
         "registry",
         "if final and change.add and change.topics <= self._unacked_adds:",
         "if False:",
-        (TOUCHY,),
+        (REJECTS_HELD,),
     ),
     Mutant(
         "what is refused after silence is never refused for good",

@@ -51,7 +51,7 @@ class PendingCommand(Struct, frozen=True):
     def matches(self, reply: Reply) -> bool:
         """Return whether ``reply`` is the reply to this frame.
 
-        The document does not say whether errors carry ``type`` and ``reqid``, so each is
+        The document does not specify whether errors carry ``type`` and ``reqid``, so each is
         compared only if it is there. An OK always carries its ``type`` (section 5.2.3).
         """
         if reply.type in OPERATIONS:
@@ -106,7 +106,7 @@ class RequestQueue:
 
     @property
     def deadline(self) -> float:
-        """When the next request times out; ``inf`` if there is none."""
+        """When the next request times out; ``inf`` without requests."""
         return min((due for due, _ in self._deadlines()), default=math.inf)
 
     def add(

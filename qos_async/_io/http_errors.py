@@ -172,7 +172,7 @@ def _decode_data(query: Query[T], data: bytes, secret: Secret) -> Outcome[T]:
 
 def _rejection(query: Query[Any], status: int, text: str | None) -> QosError:
     path = query.path
-    # Of several symbols, the response does not say which one was rejected.
+    # Of several symbols, the response does not name the rejected one.
     symbols = query.symbols if len(query.symbols) == 1 else ()
     if text is None:
         return _error_from_status(path, status, symbols)

@@ -62,7 +62,7 @@ class LoopBinding:
                 "this client belongs to the process that was forked: its connections "
                 "cannot be shared, so make a new Client in the child"
             )
-        asyncio.get_running_loop()  # Raises a clear error of its own if there is none.
+        asyncio.get_running_loop()  # Without a running loop, its own error is clearer.
         raise RuntimeError(
             "this client belongs to another event loop: make a new Client in this one"
         )

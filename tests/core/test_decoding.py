@@ -1,4 +1,4 @@
-"""Bytes to records: twice as patient as msgspec alone, and no slower for it."""
+"""Decoding of JSON to records: tolerant, and no slower for well-formed frames."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_a_price_that_is_not_a_number_raises():
                 trades(numbers).decode(b'[{"c":"US:A","p":%s}]' % junk)
 
 
-# Numbers that are none
+# Values that are not numbers
 
 LIMITLESS = ["NaN", "nan", "NAN", "-nan", "inf", "Inf", "INFINITY", "-Infinity"]
 SIGNALS = ["sNaN", "-SNAN", "NaN123"]
@@ -89,7 +89,7 @@ RECORDS: dict[str, type[Any]] = {"S": Snapshot, "T": Trade, "D": Depth, "K": Kli
 
 
 def everywhere(kind: str, written: str) -> list[bytes]:
-    """Write the number in each place of a push, and of a list of such records."""
+    """Put the number into each field of a push, and of a list of such records."""
     frames: list[bytes] = []
     push = PUSHES[kind]
     for letter, value in push.items():

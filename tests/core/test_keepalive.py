@@ -1,4 +1,4 @@
-"""When to speak, and when to stop believing."""
+"""Keepalive deadlines and measurements."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ seconds = st.floats(0, 10, allow_nan=False)
 def exchange(
     clock: ServerClockEstimate, at: float, ahead: float, there: float, back: float
 ):
-    """Let the server answer; give the time of the answer."""
+    """Make the server reply; return the time of the reply."""
     clock.update(math.floor(at + there + ahead), at, at + there + back)
     return at + there + back
 

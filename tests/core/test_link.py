@@ -1,4 +1,4 @@
-"""The life of the link."""
+"""Link states, back-off and guards."""
 
 from __future__ import annotations
 

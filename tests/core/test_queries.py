@@ -1,4 +1,4 @@
-"""Questions and their answers, against every sample in the document."""
+"""Queries and their results, against every sample of the document."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The pace, where it counts: at the server."""
+"""Rate limits, measured at the server."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_a_second_reply_changes_nothing():
 
 
 def test_a_reply_to_nothing_delays_nothing():
-    # Else a server that talks to itself could keep us silent for ever.
+    # Otherwise unsolicited replies could block the client for ever.
     pacer = Pacer(1.0, 8.0)
     pacer.sent(0.0)
     pacer.replied(0.5)
@@ -104,7 +104,7 @@ def test_the_server_never_sees_two_frames_within_the_interval(
             now = min(arrival + back, now + 8.0)
             if now == arrival + back:
                 pacer.replied(now)
-        else:  # The link breaks; what is under way arrives before that or never.
+        else:  # The link breaks; frames in flight arrive before that or never.
             now += back
             if arrival <= now:
                 seen.append(arrival)
@@ -151,7 +151,7 @@ waits = st.floats(0.0, 30.0)
 def test_the_server_never_sees_more_requests_than_the_plan_under_jitter(
     requests, period, trips
 ):
-    """Each request is sent as early as it may be; ways there and back vary freely."""
+    """Each request is sent as early as allowed; latencies vary freely."""
     quota = Quota(requests=requests, period=period)
     now = 0.0
     seen: list[float] = []

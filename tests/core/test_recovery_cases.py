@@ -1,4 +1,4 @@
-"""What an outage did to one topic, without a link."""
+"""Recovery cases of one topic, without a link."""
 
 from __future__ import annotations
 
@@ -68,11 +68,11 @@ def test_trades_are_settled_when_reply_and_pushes_are_consistent():
 def test_no_request_is_repeated_while_one_is_pending():
     tail = [trade(second) for second in range(1, 6)]
     case = opened(TRADE, *tail, acked_at=8)
-    case.request_sent()  # It was asked.
-    case.on_reply(tail)  # The server lags.
+    case.request_sent()  # The first request.
+    case.on_reply(tail)  # Its window lags.
     case.hold(trade(9))
     assert case.wants_request
-    case.request_sent()  # It was asked again.
+    case.request_sent()  # The second request.
     case.hold(trade(9, 2))
     assert not case.wants_request
 
@@ -122,7 +122,7 @@ def test_trades_of_an_earlier_link_keep_their_order_within_a_second(answered):
         case.hold(one)
     case.restart()
     case.live, case.acked_at = True, 12
-    # The answer may begin in the middle of that second.
+    # The reply may begin within that second.
     late = [trade(9, 2), *(trade(second) for second in range(10, 14))]
     case.on_reply(late if answered else None)
     told = [tick for tick in case.close().recovered if tick.timestamp == 9]
@@ -152,7 +152,7 @@ def test_trades_of_two_links_and_fetched_ones_between_are_in_order(begins, ends)
 @pytest.mark.fault("I9")
 def test_trades_of_an_earlier_link_precede_newer_fetched_ones():
     case = opened(TRADE, *(trade(second) for second in range(1, 6)), acked_at=8)
-    case.hold(trade(8, 77))  # The server denies it, and forgets what was before.
+    case.hold(trade(8, 77))  # The reply lacks it and all earlier ones.
     case.restart()
     case.live, case.acked_at = True, 12
     case.hold(trade(13))

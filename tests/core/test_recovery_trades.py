@@ -1,6 +1,6 @@
-"""Recovering the trades of an outage: never twice, and never a wrong "filled".
+"""Merge of trades after an outage: no trade twice, and no wrong "filled".
 
-An oracle knows the whole tape. The worlds draw from it what a client gets to see.
+An oracle knows the whole tape; a world draws from it what a client receives.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from qos_async._core.recovery.trades import (
 from qos_async.enums import Side
 from qos_async.models import Trade
 
-ASKED = 6  # Stands for 50: the same logic in a smaller space.
+ASKED = 6  # In place of 50: the same logic in a smaller search space.
 WORLDS = int(os.environ.get("MERGING_WORLDS", "1000"))
 
 Tape = Sequence[Trade[str]]
@@ -70,7 +70,7 @@ def outcome(merged: MergedTrades[str]):
     return merged.status, text, merged.waits_for
 
 
-# -- One example of each verdict
+# -- One example of each status
 
 
 def test_trades_between_two_anchors_are_recovered():
@@ -135,8 +135,12 @@ def test_inconsistent_data_recovers_only_the_seconds_without_pushes(
 @pytest.mark.parametrize(
     ("tail", "window", "live"),
     [
-        ("5a 6b", "5a 7d 6b 9e", "9e"),  # The answer is in no order.
-        ("5a 6b 5x", "5ax 6bz 7d 9e", "9e"),  # Late prints: more may hide.
+        ("5a 6b", "5a 7d 6b 9e", "9e"),  # The window is in no order.
+        (
+            "5a 6b 5x",
+            "5ax 6bz 7d 9e",
+            "9e",
+        ),  # Late trades: more of them may be missing.
         ("5a 6b", "5a 6b 7d 9xe", "9e 9x 8y"),
     ],
 )
@@ -188,10 +192,10 @@ def test_trades_that_may_still_be_pushed_are_not_recovered():
 
 
 def test_a_listed_trade_before_a_push_of_its_second_waits_for_the_next_second():
-    # The server's clock may be behind the stamps: x was traded in the outage.
+    # The server's clock may be behind the timestamps: then x was traded in the outage.
     window = "5a 6b 9xe"
     assert outcome(fill("5a 6b", window, "9e", 8, 4)) == ("unverified", "", "push")
-    # The next second shows whether the order or the clock was to blame.
+    # The next second shows whether it was the order or the clock.
     assert outcome(fill("5a 6b", window, "9ex 10f", 8, 4))[0] == "filled"
     merged = fill("5a 6b", window + " 10f", "9e 10f", acked_at=8, asked=5)
     assert outcome(merged) == ("filled", "9x", None)
@@ -211,7 +215,7 @@ def test_a_listed_trade_before_a_push_of_its_second_waits_for_the_next_second():
 def test_a_listed_trade_after_the_acknowledgement_that_was_not_pushed_is_unverified(
     window: str, live: str
 ):
-    """Either the push was lost, or the server's clock is behind the stamps."""
+    """Either the push was lost, or the server's clock is behind the timestamps."""
     merged = fill("5a 6b", window, live, acked_at=8, asked=len(tape(window)))
     assert (merged.status, merged.waiting) == ("unverified", True)
 
@@ -256,7 +260,7 @@ def test_an_acknowledgement_older_than_the_last_trade_counts_as_unknown():
     assert outcome(merged) == ("unverified", "", "reply")
 
 
-# -- Short memories, short tails
+# -- Short windows, short tails
 
 
 def test_a_short_window_is_the_whole_tape_and_needs_no_left_anchor():
@@ -374,18 +378,21 @@ def test_echoes_are_expected_for_five_seconds_of_timestamps():
 @pytest.mark.parametrize("run", ["a", "abc", "abcdefxyz"])
 def test_indistinguishable_outages_forbid_an_anchor_within_one_second(run: str):
     tail, window, live = f"6{run}", f"6{run} 7d 9e", "9e"
-    short, long = f"{tail} 7d 9e", f"6{run}{run} 7d 9e"  # The second traded it twice.
+    short, long = (
+        f"{tail} 7d 9e",
+        f"6{run}{run} 7d 9e",
+    )  # In the second tape the run was traded twice.
     asked = len(tape(window))
     assert tape(short)[-asked:] == tape(long)[-asked:] == tape(window)
     assert fill(tail, window, live, 8, asked).status == "partial"
 
 
-# -- Worlds
+# -- Random tapes
 
 
 @dataclass
 class World:
-    """A tape and what a client sees of it, as places in the tape.
+    """A tape and what a client receives of it, as indices into the tape.
 
     The client listened from ``since`` to ``lost`` and again from ``back`` to ``now``;
     the answer was written at ``answered``.
@@ -423,7 +430,7 @@ class World:
             for place, one in enumerate(self.tape[: self.answered])
             if place not in self.forgotten
         ][-self.asked :]
-        if self.shuffle is not None:  # An order of its own within each second.
+        if self.shuffle is not None:  # Another order within each second.
             Random(self.shuffle).shuffle(known)
             known.sort(key=lambda one: one.timestamp)
         return known[::-1] if self.newest_first else known
@@ -439,18 +446,20 @@ class World:
 
 
 def make_world(random: Random, *, shuffled: bool = False, sound: bool = True) -> World:
-    """Make a world in which C1 to C4 hold; if not ``sound``, only C1 and C4 do."""
+    """Return a world in which C1 to C4 hold; if not ``sound``, only C1 and C4 do."""
     at, trades = 1, list[Trade[str]]()
     for _ in range(random.randint(0, 30)):
         at += random.choice([0, 0, 0, 1, 1, 3])
         trades.append(trade(at, random.choice("aab")))
     size = len(trades)
     since, lost, back, now = sorted(random.randint(0, size) for _ in range(4))
-    if random.random() < 0.7:  # Short outages, and all pushes here: mostly decided.
+    if random.random() < 0.7:  # Short outages, and all pushes received: mostly settled.
         since, back, now = 0, min(size, lost + random.randint(0, 4)), size
     soon = min(size, back + random.randint(1, 5))
     asked = random.choice([ASKED, 2 * ASKED])
-    acked_at = trades[back - 1].timestamp if back else 0  # C3, at its tightest.
+    acked_at = (
+        trades[back - 1].timestamp if back else 0
+    )  # The lowest value that C3 allows.
     acked_at += random.randint(0, 2) if sound else random.randint(-2, 9)
     gone = (
         [] if sound else [random.randint(0, size) for _ in range(random.randint(0, 4))]
@@ -474,7 +483,7 @@ def make_world(random: Random, *, shuffled: bool = False, sound: bool = True) ->
 def assert_nothing_twice(world: World, merged: MergedTrades[str]) -> None:
     everything = count(world.delivered, merged.recovered, world.live)
     assert everything <= count(world.tape), (world, merged)
-    # Later pushes may be of anything that was neither delivered nor pushed yet.
+    # Later pushes may be any trades that were neither delivered nor pushed yet.
     echoes = Echoes(merged.recovered)
     later = [one for one in world.tape[world.now :] if not echoes.matches(one)]
     assert everything + count(later) <= count(world.tape), (world, merged)
@@ -495,12 +504,12 @@ def assert_the_hole(world: World, merged: MergedTrades[str], *, ordered: bool) -
 
 
 def spans_two_seconds(world: World) -> bool:
-    """Say whether the tail tells its last second from the beginning."""
+    """Return whether the tail has its last second from the beginning."""
     return len({one.timestamp for one in world.delivered[-world.kept :]}) > 1
 
 
 def anchored(world: World) -> bool:
-    """Say whether both anchors stand."""
+    """Return whether both anchors hold."""
     tail = [one.timestamp for one in world.delivered]
     listed = [one.timestamp for one in world.window]
     pushed = [one.timestamp for one in world.live]
@@ -511,7 +520,7 @@ def anchored(world: World) -> bool:
 
 
 def assert_it_is_decided(world: World, merged: MergedTrades[str]) -> None:
-    """Anchors decide; and waiting leads there, as soon as trades go on."""
+    """The anchors decide; waiting leads to them, as soon as further trades are pushed."""
     if anchored(world):
         assert merged.status == "filled", (world, merged)
     if merged.waiting and spans_two_seconds(world):
@@ -574,7 +583,7 @@ def any_trades(draw: st.DrawFn) -> Tape:
 def test_no_trade_is_delivered_more_often_than_one_source_has_it(
     tail: Tape, window: Tape, live: Tape, acked_at: int | None
 ):
-    """Whatever the three are, and even if they have nothing to do with each other."""
+    """For any three inputs, even unrelated ones."""
     merged = merge_trades(
         tail=tail, window=window, live=live, acked_at=acked_at, asked=ASKED
     )
@@ -586,7 +595,7 @@ def test_no_trade_is_delivered_more_often_than_one_source_has_it(
         assert seconds == sorted(seconds)
 
 
-# -- Poisson worlds: how often it works, and what happens when the trust is misplaced
+# -- Poisson tapes: how often trades are filled, and what violated assumptions do
 
 
 @dataclass
@@ -596,12 +605,12 @@ class Market:
     rate: float
     outage: float
     seed: int
-    late: float = 0.0  # Share of trades printed with an old stamp.
-    lag: float = 0.0  # Seconds by which the answers are behind.
-    forgets: float = 0.0  # Share of trades the answers lack.
+    late: float = 0.0  # Share of trades with an old timestamp.
+    lag: float = 0.0  # Seconds by which the windows lag.
+    forgets: float = 0.0  # Share of trades that the windows lack.
     loses: float = 0.0  # Share of pushes lost while live.
-    behind: int = 0  # Seconds by which the server's clock is behind the stamps.
-    sort: bool = False  # Answers sort late prints in.
+    behind: int = 0  # Seconds by which the server's clock is behind the timestamps.
+    sort: bool = False  # Windows are sorted by timestamp.
 
     def __post_init__(self) -> None:
         random = self.random = Random(self.seed)
@@ -634,7 +643,7 @@ class Market:
         )
 
     def recover(self) -> tuple[MergedTrades[str], Tape]:
-        """Ask at the first push newer than the acknowledgement; hold back 5 s."""
+        """Request at the first push newer than the acknowledgement; hold for 5 s."""
         acked_at = int(self.back_at) - self.behind
         pushes = [at for at, one in self.pushed if at > self.back_at]
         newer = (
@@ -662,7 +671,7 @@ class Market:
 
 
 def outages(rate: float, outage: float, runs: int, **trouble: Any):
-    """Count the verdicts, the wrong "filled", and the trades told twice."""
+    """Count the statuses, the wrong "filled", and the trades delivered twice."""
     seen = Counter[str]()
     for seed in range(runs):
         market = Market(rate, outage, seed, **trouble)
@@ -686,7 +695,7 @@ def test_most_outages_of_a_calm_symbol_are_filled(
 ):
     runs = 40
     seen = outages(rate, outage, runs)
-    share = seen["filled"] / runs  # Shown by -s.
+    share = seen["filled"] / runs  # Printed with -s.
     sys.stdout.write(f"\n{rate} trades/s, {outage} s: {share:.0%} filled\n")
     assert seen["filled"] >= floor * runs, seen
     assert seen["wrong"] == seen["twice"] == 0, seen

@@ -1,4 +1,4 @@
-"""What is wanted, what the server has, and the difference."""
+"""Registry of wanted and held topics."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ def holding(*held: Topic) -> Registry:
         if not registry.has_work:
             return registry
         registry.confirm(take(registry))
-    raise AssertionError("it never comes to rest")
+    raise AssertionError("it does not converge")
 
 
 def frames(registry: Registry) -> list[tuple[bool, set[Topic]]]:
-    """Let a server that agrees to everything hear all there is to say."""
+    """Send all changes to a server that acknowledges everything."""
     said: list[tuple[bool, set[Topic]]] = []
     while (change := registry.next_change()) is not None:
-        assert len(said) < 100, "it never comes to rest"
+        assert len(said) < 100, "it does not converge"
         registry.sent(change)
         said.append((change.add, set(change.topics)))
         registry.confirm(change)
@@ -134,8 +134,8 @@ def test_held_topics_are_those_the_server_acknowledged():
 
 
 def test_a_topic_with_a_removal_in_flight_is_not_held():
-    # Whoever enters now would be told "live" at once, and lose what comes between the
-    # removal and the new subscription without a Gap.
+    # A subscriber that enters now would count as live at once, and miss the ticks between
+    # the removal and the new subscription without a Gap.
     registry = holding(A)
     registry.release([A])
     take(registry)
@@ -151,7 +151,7 @@ def test_an_addition_without_a_reply_is_unknown_and_repeated():
     assert not registry.holds(A)
     assert not registry.settled
     registry.release([B])
-    # The server may have heard: what nobody wants any more must be taken back.
+    # The server may have applied it, so an unwanted topic must be removed.
     assert frames(registry) == [(False, {B}), (True, {A})]
     assert registry.settled
 
@@ -171,15 +171,17 @@ def test_a_removal_without_a_reply_is_unknown_and_repeated():
     assert frames(registry) == [(True, {A})]
 
 
-def refusing(registry: Registry, guilty: set[Topic]) -> tuple[list[int], set[Topic]]:
-    """Play a server that refuses batches with guilty topics in them."""
+def reject_some(
+    registry: Registry, rejected: set[Topic]
+) -> tuple[list[int], set[Topic]]:
+    """Play a server that rejects batches with certain topics in them."""
     sizes: list[int] = []
     named: set[Topic] = set()
     while (change := registry.next_change()) is not None:
-        assert len(sizes) < 100, "it never comes to rest"
+        assert len(sizes) < 100, "it does not converge"
         registry.sent(change)
         sizes.append(len(change.topics))
-        if change.add and change.topics & guilty:
+        if change.add and change.topics & rejected:
             if registry.reject(change):
                 named |= change.topics
         else:
@@ -189,16 +191,16 @@ def refusing(registry: Registry, guilty: set[Topic]) -> tuple[list[int], set[Top
 
 @pytest.mark.fault("P8", "P9")
 def test_a_rejected_batch_is_split_until_only_rejected_topics_are_dropped():
-    everybody = trades(*(f"US:{letter}" for letter in "ABCDEFGHIJ"))
-    for guilty in ({everybody[0]}, {everybody[4], everybody[9]}, set(everybody)):
+    everything = trades(*(f"US:{letter}" for letter in "ABCDEFGHIJ"))
+    for rejected in ({everything[0]}, {everything[4], everything[9]}, set(everything)):
         registry = Registry()
-        registry.want(everybody)
-        sizes, named = refusing(registry, guilty)
-        assert named == guilty
-        assert registry.held == set(everybody) - guilty
+        registry.want(everything)
+        sizes, named = reject_some(registry, rejected)
+        assert named == rejected
+        assert registry.held == set(everything) - rejected
         assert registry.settled
         assert sizes[:2] == [10, 5]
-        assert len(sizes) < 2 * len(everybody)
+        assert len(sizes) < 2 * len(everything)
 
 
 def test_a_rejected_topic_is_no_longer_wanted():
@@ -264,10 +266,12 @@ def test_a_rejected_removal_means_the_topic_was_not_subscribed():
 
 
 def test_a_rejected_batch_of_removals_is_split_too():
-    # A server may refuse all of it because of one topic that it does not have; it
-    # then keeps the others, and they keep their slots of the plan.
+    # A server may reject the batch because of one topic that it does not hold. It then
+    # keeps the others, which continue to count for the plan.
     registry = holding(A, B)
-    server = {A}  # It lost B, say; and it refuses what it does not have.
+    server = {
+        A
+    }  # It has lost B, for example, and rejects the removal of unheld topics.
     registry.release([A, B])
     for _ in range(10):
         change = registry.next_change()

@@ -1,4 +1,4 @@
-"""Rows arranged the way they were asked for (see also test_queries)."""
+"""Response rows, keyed by symbol or market (see also test_queries)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Text from the server: escaped, cut, and sorted by what can be done about it."""
+"""Text from the server: escaped, cut, and mapped to exceptions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One-off requests."""
+"""The queue of one-off requests, and the matching of replies."""
 
 from __future__ import annotations
 

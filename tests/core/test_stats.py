@@ -1,4 +1,4 @@
-"""The page for a person."""
+"""The text report on statistics."""
 
 from __future__ import annotations
 

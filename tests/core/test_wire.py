@@ -1,4 +1,4 @@
-"""Frames, against every sample and every way in which a server may vary them."""
+"""Wire frames, against every sample and every known variation."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def test_a_command_decodes_as_a_reply_that_is_not_ok():
     assert not read(sample("ws-trade.subscribe")).ok
 
 
-# What we write
+# Outbound frames
 
 
 @pytest.mark.parametrize("channel", Channel)
@@ -214,7 +214,7 @@ def test_a_timestamp_may_be_text(kind: str, numbers: type[Any]):
     assert read(PUSHES[kind] | {"ts": "1741960243"}, numbers).timestamp == 1741960243
 
 
-# What is missing, null, new, or in another order
+# Missing, null, unknown and reordered fields
 
 
 @pytest.mark.fault("P19")
@@ -335,7 +335,7 @@ def test_the_status_may_be_text(value: Any, status: int):
     assert read(PUSHES["S"] | {"s": value}).status == status
 
 
-# Which of the two it is
+# Pushes and replies
 
 
 @pytest.mark.fault("P20")
@@ -474,7 +474,7 @@ def test_a_reqid_may_be_text(reqid: Any):
 
 @pytest.mark.fault("P5")
 def test_a_reqid_of_zero_is_none():
-    # The zero value of a server in Go: a heartbeat's answer would prove nothing.
+    # The zero value of a Go server; else the reply to a heartbeat would match nothing.
     assert read({"type": "H", "msg": "OK", "reqid": 0}).reqid is None
 
 

@@ -1,4 +1,4 @@
-"""Whose session it is, and that the key goes nowhere else."""
+"""The aiohttp session, its redirect guard, and address checks."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.support.http_servers import CANARY, serving
 
 
 class Thief:
-    """A second listener, and a server that points at it."""
+    """A second listener, and a server that redirects to it."""
 
     def __init__(self, status: int) -> None:
         self.status = status

@@ -1,4 +1,4 @@
-"""The aiohttp transport against servers that behave in every way but the right one."""
+"""The aiohttp transport against misbehaving servers."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ from tests.support.memory_transport import KEY
 
 
 def _nowhere(protocol: Any, tell: Any) -> None:
-    """Leave aiohttp's reader alone."""
+    """Install no fast parser."""
 
 
 @pytest.fixture(autouse=True, params=["split", "one by one"])
 def _reading(request, monkeypatch):
-    """Run every test on each of the ways in which frames are read."""
+    """Run every test with the fast parser and without it."""
     if request.param == "one by one":
         monkeypatch.setattr(transport_module, "install", _nowhere)
 
@@ -107,7 +107,7 @@ async def test_the_key_is_sent_in_the_header_or_the_url(key_in):
 
 
 async def test_frames_that_arrive_together_are_received_together():
-    # Should aiohttp change what the splitter stands on, this is how we hear of it.
+    # This fails if aiohttp changes the private names that the splitter uses.
     async def talk(ws: web.WebSocketResponse) -> None:
         ws._req.transport.write(text_frame(b"{}") * 99)  # type: ignore[union-attr]
         await linger(ws)
@@ -126,7 +126,7 @@ async def test_frames_that_arrive_with_the_handshake_are_complete():
         socket = await transport.dial()
         assert await frames_of(socket, 3) == [b"first", b"second", b"third"]
         await socket.close(graceful=False)
-        await asyncio.sleep(0.05)  # The server closes its end.
+        await asyncio.sleep(0.05)  # Until the server has closed.
 
 
 async def test_the_server_is_paused_while_frames_are_not_received():
@@ -165,7 +165,7 @@ async def test_the_server_is_paused_while_frames_are_not_received():
 @pytest.mark.fault("I16")
 @pytest.mark.parametrize("polite", [True, False])
 async def test_a_closed_link_keeps_no_references(polite):
-    # As long as this is due first, the loop keeps timers that were cancelled.
+    # While this timer is the first one due, the loop keeps cancelled ones behind it.
     due = asyncio.get_running_loop().call_later(60, int)
 
     async def talk(ws: web.WebSocketResponse) -> None:
@@ -315,7 +315,7 @@ async def test_a_rejected_upgrade_raises_with_the_reason(status, kind):
 
 
 async def upgrading(*writes: bytes) -> tuple[asyncio.Server, str]:
-    """Agree to a websocket, with more in the same write as the answer."""
+    """Accept a websocket, with frames in the same write as the response."""
 
     async def handle(
         reader: asyncio.StreamReader, writer: asyncio.StreamWriter

@@ -1,4 +1,4 @@
-"""The splitter, beside aiohttp's own reader: the same bytes, the same messages."""
+"""The frame splitter beside aiohttp's own reader: equal messages for equal bytes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MOST = 70_000
 
 
 class Protocol:
-    """What aiohttp's queue knows of a connection."""
+    """The part of a connection that aiohttp's queue uses."""
 
     def __init__(self) -> None:
         self._reading_paused = False
@@ -49,7 +49,7 @@ def frame(payload: bytes, first: int = 0x81, *, mask: bytes = b"") -> bytes:
 
 
 LENGTHS = st.sampled_from([0, 1, 2, 3, 69, 124, 125, 126, 127, 300, 0xFFFF, 0x10000])
-# Marks and whole frames in a text: whoever loses count takes them for real.
+# Payloads that look like frames: a parser that loses count takes them for real ones.
 PAYLOADS = st.one_of(
     st.binary(max_size=200),
     LENGTHS.map(lambda length: b"\x81" * length),
@@ -84,24 +84,24 @@ CUTS = st.lists(st.integers(1, 400) | st.integers(1, 70_000), max_size=60)
 
 
 class Reading:
-    """What comes out of a queue that is read now and then.
+    """Reads messages from a queue at times.
 
     Attributes:
-        told: Types and contents of the messages, batches taken apart; the error last.
+        received: Types and contents of the messages, batches split up; an error is last.
     """
 
     def __init__(self, *, split: bool, room: int, taking: Iterable[bool] = ()) -> None:
         self.protocol = Protocol()
-        # It would need a loop only to wait.
+        # A loop is needed only for waiting.
         self.queue = _queue_type()(self.protocol, room, loop=None)
-        # Kept here, as aiohttp keeps it: a stalled queue holds it by a weak reference.
+        # A strong reference, as aiohttp has one: a stalled queue has only a weak one.
         self._reader: Any = WebSocketReader(
             self.queue, MOST, compress=False, decode_text=False
         )
         self.offer = SyncHandoff()
         splitter = FastFrameParser(self._reader, self.queue, self.offer)
         self.parser = splitter if split else self._reader
-        self.told: list[tuple[Any, Any]] = []
+        self.received: list[tuple[Any, Any]] = []
         self.taken: list[list[bytes]] = []
         self.is_over = False
         self._taking = iter(taking)
@@ -119,21 +119,21 @@ class Reading:
     def end(self) -> list[tuple[Any, Any]]:
         self.read()
         if (error := self.queue.exception()) is not None:
-            self.told.append((type(error), getattr(error, "code", None)))
-        return self.told
+            self.received.append((type(error), getattr(error, "code", None)))
+        return self.received
 
     def _take_at_once(self, frames: list[bytes]) -> bool:
         if not next(self._taking, False):
             return False
         self.taken.append(frames)
-        self.told += [(WSMsgType.TEXT, data) for data in frames]
+        self.received += [(WSMsgType.TEXT, data) for data in frames]
         return True
 
     def _take(self, message: Any) -> None:
         if isinstance(message, FrameBatchMessage):
-            self.told += [(message.type, data) for data in message.data]
+            self.received += [(message.type, data) for data in message.data]
         else:
-            self.told.append((message.type, message.data))
+            self.received.append((message.type, message.data))
 
 
 def _queue_type() -> Any:
@@ -258,7 +258,7 @@ def test_the_end_of_data_is_passed_on():
 
 
 class Handler:
-    """What aiohttp has for each connection."""
+    """aiohttp's protocol object of a connection."""
 
     def __init__(self) -> None:
         self.fed: Any = None

@@ -1,4 +1,4 @@
-"""Paging back through klines."""
+"""History pages."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def bar(timestamp: int) -> Kline[Decimal]:
 
 
 class Server:
-    """A market with a bar each minute, that gives at most ``most`` of them."""
+    """A server with a bar for each minute, which returns at most ``most`` of them."""
 
     def __init__(
         self, times: Any, *, most: int = 3, heeds: bool = True, includes: bool = True
@@ -156,7 +156,7 @@ async def test_the_pages_hold_every_bar_in_range(times, most, includes, ends):
     found = await pages_of(server, start=start, end=end)
     whole = list(itertools.chain(*reversed(found)))
     expected = [at for at in sorted(times) if start <= at <= end]
-    # The server that excludes its end is believed: it says the bar is not there.
+    # If the server excludes the end itself, that bar is not there.
     assert whole == [at for at in expected if includes or at != end]
 
 

@@ -1,4 +1,4 @@
-"""The HTTP layer against real servers on the loopback."""
+"""The HTTP client against real servers on the loopback."""
 
 from __future__ import annotations
 
@@ -248,7 +248,7 @@ async def test_a_small_response_that_decompresses_to_a_huge_one_raises_in_little
     block = bytes(1024 * 1024)
     first = packer.compress(block) + packer.flush(zlib.Z_FULL_FLUSH)
     again = packer.compress(block) + packer.flush(zlib.Z_FULL_FLUSH)
-    bomb = first + again * 999  # About 1 MB that would be 1 GB.
+    bomb = first + again * 999  # About 1 MB, 1 GB decompressed.
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     error = await refused(saying(200, bomb, **{"Content-Encoding": "gzip"}))
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
@@ -267,7 +267,7 @@ async def test_a_large_compressed_response_is_decoded():
 
 
 async def once(broken: Any) -> tuple[list[Any], Any]:
-    """Answer well, but the first time with ``broken``."""
+    """Respond with ``broken`` first, then correctly."""
     seen: list[Any] = []
 
     async def handle(request: web.Request) -> web.StreamResponse:
@@ -374,7 +374,7 @@ async def test_a_broken_tls_handshake_is_retried(greet):
 
 @pytest.fixture
 def certificate(tmp_path: Path) -> Path:
-    """Make a certificate that nobody trusts."""
+    """Return a self-signed certificate."""
     if (openssl := shutil.which("openssl")) is None:
         pytest.skip("needs openssl")
     made = tmp_path / "both.pem"
@@ -388,7 +388,7 @@ def certificate(tmp_path: Path) -> Path:
 
 
 def distrusted(listener: socket.socket, certificate: Path) -> None:
-    """Shake hands twice, and see it fail, where asyncio has nothing to complain of."""
+    """Accept two TLS handshakes that fail, without errors logged by asyncio."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(certificate)
     for _ in range(2):

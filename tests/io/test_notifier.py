@@ -1,4 +1,4 @@
-"""Bell: wakes who waits, and nobody later."""
+"""The notifier of waiting tasks."""
 
 from __future__ import annotations
 

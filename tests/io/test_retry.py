@@ -1,4 +1,4 @@
-"""When and after how long a question is asked again; aioresponses plays the server."""
+"""HTTP retries and exception mapping; aioresponses plays the server."""
 
 from __future__ import annotations
 

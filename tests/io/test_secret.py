@@ -1,4 +1,4 @@
-"""The key stays out of sight."""
+"""The API key: validation and redaction."""
 
 from __future__ import annotations
 

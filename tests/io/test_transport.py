@@ -1,4 +1,4 @@
-"""The few words for why a link ended."""
+"""Metric labels of link endings."""
 
 from __future__ import annotations
 

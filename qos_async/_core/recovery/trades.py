@@ -6,7 +6,7 @@ Input, all of one symbol, all carrying whole seconds and no id:
 * ``window``: the newest trades, which the server lists on request (``RT``, section 5.7),
 * ``live``: the pushes since the topic was subscribed again.
 
-Output: the missed trades, and a status that says how much is known about them.
+Output: the missed trades, and a status that shows how much is known about them.
 
 Identity. Equal trades in one second are common, so they are compared as multisets of
 (timestamp, price, size). The side is no part of the key: the document's samples list one
@@ -42,7 +42,7 @@ after which all trades are live: ``acked_at`` (by C3), or the second of the firs
 that begins within second *last* with trades that were delivered. That is unsound, however
 long the run of delivered trades and however well the order agrees: an outage in which the
 same run of trades was made once more yields the same tail, the same window and the same
-pushes, but other missed trades. The two cases cannot be told apart
+pushes, but other missed trades. The two cases are indistinguishable
 (``test_indistinguishable_outages_forbid_an_anchor_within_one_second``).
 
 Measured on generated tapes: 30,000 without a false "filled". Without the right anchor, a
