@@ -24,9 +24,12 @@ from msgspec.structs import astuple
 from qos_async.errors import DecodeError
 from qos_async.models import Trade
 
-__all__ = ["RecordDecoder", "finite_type"]
+__all__ = ["FAR_FUTURE", "RecordDecoder", "finite_type"]
 
 T = TypeVar("T")
+
+FAR_FUTURE = 100_000_000_000
+"""No time in epoch seconds is so large (year 5138); one in milliseconds is, since 1973."""
 
 _UNREADABLE = (msgspec.MsgspecError, RecursionError, ValueError, OverflowError)
 

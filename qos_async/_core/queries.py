@@ -14,7 +14,7 @@ from datetime import datetime
 from functools import cache
 from typing import Any, Generic, TypeAlias, TypeVar, cast
 
-from qos_async._core.decoding import RecordDecoder, finite_type
+from qos_async._core.decoding import FAR_FUTURE, RecordDecoder, finite_type
 from qos_async._core.responses import (
     KlineGroup,
     by_symbol,
@@ -53,7 +53,6 @@ KLINES_MAX = 1000
 _ROWS = 20_000
 _SNAPSHOTS = 5_000
 _DEPTHS = 2_000
-_FAR_FUTURE = 100_000_000_000  # In seconds the year 5138; in milliseconds, 1973.
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,7 +242,7 @@ def epoch(value: datetime | float) -> int:
         raise ValueError(
             f"{value!r} is not a time: expected an aware datetime or epoch seconds"
         )
-    if abs(value) >= _FAR_FUTURE:
+    if abs(value) >= FAR_FUTURE:
         raise ValueError(
             f"{value!r} is too far from now: expected epoch seconds, not milliseconds"
         )

@@ -71,8 +71,8 @@ class Registry:
         self.symbols: Counter[str] = Counter()
         self._held: set[Topic] = set()
         self._unknown: set[Topic] = set()
-        # Doubtful additions. The document does not specify the reply to a topic
-        # that is subscribed twice; it may reject it. So if an addition times out and is
+        # Doubtful additions. The document does not specify the reply to a topic that is
+        # subscribed twice; it may be a rejection. So if an addition times out and is
         # repeated, a rejection has two possible reasons: the topic is not allowed, or the
         # first command was applied and only its reply was lost. To find out which:
         #
@@ -87,10 +87,10 @@ class Registry:
         self._to_readd: set[Topic] = set()
         self._in_flight: Change | None = None
         self.dirty: dict[Topic, None] = {}
-        # Halves of rejected batches, each to be sent on its own. The reply does not
-        # name the topic that caused the rejection, so batches are bisected until it stands alone;
-        # all others are then subscribed. Halves are kept out of ``_differences``, or the
-        # next difference would join them into the same batch again.
+        # Halves of rejected batches, each to be sent on its own. The reply does not name
+        # the topic that caused the rejection, so batches are bisected until it stands
+        # alone; all others are then subscribed. ``_differences`` leaves the halves out, or
+        # the next change would join them into the same batch again.
         self._split_batches: deque[Change] = deque()
 
     @property

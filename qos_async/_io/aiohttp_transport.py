@@ -23,7 +23,7 @@ from qos_async._io.aiohttp_session import (
     on_response,
 )
 from qos_async._io.frame_splitter import FrameBatchMessage, SyncHandoff, install
-from qos_async._io.http_errors import UNTRUSTED, map_exception
+from qos_async._io.http_errors import UNTRUSTED, map_exception, redirect_message
 from qos_async._io.retry import retry_after
 from qos_async._io.secret import Secret
 from qos_async._io.transport import (
@@ -169,9 +169,7 @@ class AiohttpTransport:
 
     def _redirect_error(self, status: str) -> DialError:
         return DialError(
-            f"{self._url.path}: the server redirects ({status}), which is not "
-            "followed, so that the API key is sent to no other address: set stream_url to "
-            "the new address",
+            redirect_message(self._url.path, status, "stream_url"),
             is_permanent=True,
             label=DisconnectReason.REDIRECT,
         )

@@ -36,6 +36,7 @@ __all__ = [
     "HttpResponse",
     "classify_response",
     "map_exception",
+    "redirect_message",
 ]
 
 T = TypeVar("T")
@@ -99,7 +100,8 @@ def classify_response(
     """
     status = reply.status
     if _REDIRECT <= status < _BAD_REQUEST:
-        return Outcome(error=_redirect_error(query.path, status))
+        redirected = redirect_message(query.path, f"HTTP {status}", "http_url")
+        return Outcome(error=ConnectError(redirected))
     if reply.body is None:
         return Outcome(error=DecodeError(f"{query.path}: the response is too large"))
     envelope = _parse_envelope(reply.body)
@@ -144,6 +146,14 @@ def map_exception(
         return Outcome(error=ConnectError(text))
     text = f"{path}: the connection broke: {detail}"
     return Outcome(error=TransportError(text), transient=True)
+
+
+def redirect_message(path: str, status: str, option: str) -> str:
+    """Return the text of the error for a redirect; ``option`` names Client's option."""
+    return (
+        f"{path}: the server redirects ({status}), which is not followed, so that the "
+        f"API key is sent to no other address: set {option} to the new address"
+    )
 
 
 class _Envelope(Struct):
@@ -204,13 +214,6 @@ def _key_error(path: str, status: int, text: str) -> str:
     )
 
 
-def _redirect_error(path: str, status: int) -> ConnectError:
-    return ConnectError(
-        f"{path}: the server redirects (HTTP {status}), which is not followed, so that "
-        "the API key is sent to no other address: set http_url to the new address"
-    )
-
-
 def _unreadable_response(path: str, body: bytes, secret: Secret) -> DecodeError:
     shown = excerpt(body, secret.redact)
     return DecodeError(f"{path}: the response is not JSON with a msg: {shown}")
@@ -225,9 +228,8 @@ def _connect_error(
         case aiohttp.ClientSSLError() | aiohttp.ServerFingerprintMismatch():
             return _tls_error(exc, detail)
         case aiohttp.ClientHttpProxyError():
-            return f"is behind a proxy that answered HTTP {exc.status}", _is_transient(
-                exc
-            )
+            transient = exc.status >= _SERVER_ERROR
+            return f"is behind a proxy that answered HTTP {exc.status}", transient
         case aiohttp.ConnectionTimeoutError():
             return f"did not connect within {timing.connect_timeout:g} s", True
         case aiohttp.ClientConnectorError():
@@ -251,10 +253,6 @@ def _tls_error(exc: Exception, detail: str) -> tuple[str, bool]:
         return f"does not speak TLS 1.2 or later: {detail}; {advice}", False
     # Retried, as a load balancer that restarts sends alerts too.
     return f"cannot be reached, TLS failed: {detail}", True
-
-
-def _is_transient(exc: aiohttp.ClientHttpProxyError) -> bool:
-    return exc.status >= _SERVER_ERROR
 
 
 def _detail(exc: Exception) -> str:

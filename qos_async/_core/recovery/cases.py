@@ -16,6 +16,7 @@ from typing import Any, Generic, TypeVar
 from msgspec import Struct
 from msgspec.structs import replace
 
+from qos_async._core.queries import TRADES_MAX
 from qos_async._core.recovery.gaps import GapStatus, Outage
 from qos_async._core.recovery.trades import TradeKey, merge_trades, trade_key
 from qos_async._core.topics import Topic
@@ -32,7 +33,7 @@ __all__ = [
 
 T = TypeVar("T", bound=Tick)
 
-REQUESTED_TRADES = 50
+REQUESTED_TRADES = TRADES_MAX
 """Trades in a recovery request: all that the server returns (sections 4.5 and 5.7)."""
 
 _MAX_HELD = 10_000  # Held ticks of one topic, at which its case is settled early.
@@ -226,19 +227,19 @@ class _Trades(RecoveryCase[Trade[Any]]):
         return self.restored_at + 1.0
 
     def hold(self, tick: Trade[Any]) -> RecoveryResult | None:
-        decided = super().hold(tick)
-        if decided is not None or self.rows is None:
-            return decided
-        return self._decide()
+        result = super().hold(tick)
+        if result is not None or self.rows is None:
+            return result
+        return self._close_if_final()
 
     def on_reply(self, rows: list[Trade[Any]] | None) -> RecoveryResult | None:
         self.wants_request = self._request_pending = False
         if rows is None:
             return self.close()
         self.rows = rows
-        return self._decide()
+        return self._close_if_final()
 
-    def _decide(self) -> RecoveryResult | None:
+    def _close_if_final(self) -> RecoveryResult | None:
         # Request again only when the reply can differ: after a push that is newer than the
         # acknowledgement and than the last request, and not while one is pending.
         merged = self._merged()
