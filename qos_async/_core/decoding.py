@@ -29,7 +29,7 @@ __all__ = ["FAR_FUTURE", "RecordDecoder", "finite_type"]
 T = TypeVar("T")
 
 FAR_FUTURE = 100_000_000_000
-"""No time in epoch seconds is so large (year 5138); one in milliseconds is, since 1973."""
+"""Above any time in epoch seconds (year 5138), below any in milliseconds (1973)."""
 
 _UNREADABLE = (msgspec.MsgspecError, RecursionError, ValueError, OverflowError)
 
@@ -123,9 +123,9 @@ def _checked(decode: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
 
 
 def _may_be_nonfinite(data: bytes) -> bool:
-    # Decimal accepts "NaN", "sNaN", "Inf" and "Infinity" in any case. Each contains "nan"
-    # or "inf", unless JSON escapes hide a letter ("\u004eaN"). Most frames do not even
-    # contain an N, which two scans for one byte find out.
+    # Decimal accepts "NaN", "sNaN", "Inf" and "Infinity" in any case. Each contains
+    # "nan" or "inf", unless JSON escapes hide a letter ("\u004eaN"). Most frames do not
+    # even contain an N, which two scans for one byte find out.
     if _ESCAPE in data:
         return True
     if _UPPER_N not in data and _LOWER_N not in data:

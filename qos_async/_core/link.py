@@ -1,4 +1,4 @@
-"""Link state machine, back-off, and two guards that detect a hopeless reconnect loop."""
+"""Link state machine, back-off, and two guards against a hopeless reconnect loop."""
 
 from __future__ import annotations
 
@@ -44,9 +44,9 @@ MOVES = {
 class Link:
     """The state of the link; the only place that decides whether it is connected.
 
-    ``OPEN`` means that a valid frame was received on this link. An accepted handshake is
-    not enough: how a bad key is rejected on the websocket is undocumented, and it may be
-    by an error reply after the handshake.
+    ``OPEN`` means that a valid frame was received on this link. An accepted handshake
+    is not enough: how a bad key is rejected on the websocket is undocumented, and it
+    may be by an error reply after the handshake.
     """
 
     __slots__ = ("state",)
@@ -58,7 +58,8 @@ class Link:
         """Move to the next state and return it.
 
         Raises:
-            AssertionError: If ``MOVES`` has no such move, which is a bug in this library.
+            AssertionError: If ``MOVES`` has no such move, which is a bug in this
+                library.
         """
         try:
             self.state = MOVES[self.state, event]
@@ -114,8 +115,8 @@ class Backoff:
 class PolicyViolationGuard:
     """Detects consecutive links that the server closed with 1008, policy violation.
 
-    The code means that this client broke a rule. The third such close in a row, without a
-    link that was stable in between, ends the client with an error.
+    The code means that this client broke a rule. The third such close in a row, without
+    a link that was stable in between, ends the client with an error.
     """
 
     __slots__ = ("_streak", "_timing")
@@ -141,10 +142,10 @@ class PolicyViolationGuard:
 class Contention:
     """Detects that another client uses this plan's only connection.
 
-    Section 5.0.2: the default plan allows one connection. If the service closes the older
-    link in favour of the newer one, two clients close each other's links for ever. The
-    sign of it is a streak of short-lived links, each ended by a close frame whose code is
-    not that of a server fault.
+    Section 5.0.2: the default plan allows one connection. If the service closes the
+    older link in favour of the newer one, two clients close each other's links for
+    ever. The sign of it is a streak of short-lived links, each ended by a close frame
+    whose code is not that of a server fault.
     """
 
     __slots__ = ("_streak",)
@@ -152,8 +153,9 @@ class Contention:
     MAX_IN_A_ROW = 5
     SHORT_LIVED = 30.0
     # RFC 6455 and its registry: going away, protocol error, unsupported data, no code,
-    # abnormal closure, invalid payload, message too big, internal error, service restart,
-    # try again later, bad gateway, TLS failure. None of them is about another client.
+    # abnormal closure, invalid payload, message too big, internal error, service
+    # restart, try again later, bad gateway, TLS failure. None of them is about another
+    # client.
     SERVER_FAULT_CODES = frozenset(
         [1001, 1002, 1003, *range(1005, 1008), 1009, *range(1011, 1016)]
     )

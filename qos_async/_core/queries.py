@@ -1,8 +1,8 @@
 """Queries: one-off requests, described once and sent over HTTP or the websocket.
 
 A ``Query`` holds the path, the body and the decoder of the response. A query for many
-symbols is a list: it is split into chunks of at most ``chunk`` symbols, or fewer where the
-response would not fit into one frame. ``merge`` joins the results.
+symbols is a list: it is split into chunks of at most ``chunk`` symbols, or fewer where
+the response would not fit into one frame. ``merge`` joins the results.
 """
 
 from __future__ import annotations
@@ -49,7 +49,8 @@ TRADES_MAX = 50
 KLINES_MAX = 1000
 """The most klines that one query may request (sections 4.6 and 4.7)."""
 
-# Rows in one response, chosen so that the largest stays below the 16 MiB of ``MAX_FRAME``.
+# Rows in one response, chosen so that the largest stays below the 16 MiB of
+# ``MAX_FRAME``.
 _ROWS = 20_000
 _SNAPSHOTS = 5_000
 _DEPTHS = 2_000
@@ -75,7 +76,7 @@ class Query(Generic[T_co]):
     reader: _Reader[T_co]
 
     def read(self, data: bytes) -> T_co:
-        """Return the value of the ``data`` part of a response; no bytes count as ``null``.
+        """Return the value of a response's ``data``; no bytes count as ``null``.
 
         Raises:
             DecodeError: If it cannot be decoded.
@@ -86,9 +87,9 @@ class Query(Generic[T_co]):
 class Queries(Generic[N]):
     """Builds the queries that the service answers (chapter 4, sections 5.6 to 5.11).
 
-    Queries for symbols return ``{canonical symbol: value}``, without the symbols that the
-    server left out. All methods raise ``ValueError`` for arguments that the document does
-    not allow.
+    Queries for symbols return ``{canonical symbol: value}``, without the symbols that
+    the server left out. All methods raise ``ValueError`` for arguments that the
+    document does not allow.
     """
 
     def __init__(self, numbers: type[N], *, chunk: int) -> None:
@@ -136,7 +137,7 @@ class Queries(Generic[N]):
     def trades(
         self, symbols: Iterable[str], *, count: int = 1
     ) -> list[Query[dict[str, list[Trade[N]]]]]:
-        """Return queries for the last 1 to 50 trades, oldest first (sections 4.5, 5.7)."""
+        """Return queries for the last 1 to 50 trades, oldest first (4.5, 5.7)."""
         more = {"count": _count(count, TRADES_MAX)}
         parts = self._parts(symbols, _ROWS // count)
         return _code_queries(parts, "/trade", "RT", more, self._trades)
@@ -214,7 +215,7 @@ class Queries(Generic[N]):
 def merge(
     queries: Sequence[Query[dict[str, T]]], results: Iterable[dict[str, T]]
 ) -> Result[T]:
-    """Return one result of a list of queries, in the order the symbols were requested."""
+    """Return one result for a list of queries, in the order of their symbols."""
     found: dict[str, T] = {}
     for result in results:
         found.update(result)

@@ -43,20 +43,22 @@ class Registry:
 
     * a burst of calls becomes one command,
     * a subscription that is withdrawn before it was sent costs no command,
-    * a reconnect needs no code of its own: it is the same difference, computed against a
-      server that holds nothing.
+    * a reconnect needs no code of its own: it is the same difference, computed against
+      a server that holds nothing.
 
     At most one change is in flight. The knowledge about a topic has three values:
 
     1. *held*: the server confirmed an addition.
     2. *not held*: it confirmed a removal, or the link is new.
-    3. *unknown*: a reply timed out, or a batch was rejected, which the document does not
-       call atomic: the server may have applied a part of it.
+    3. *unknown*: a reply timed out, or a batch was rejected, which the document does
+       not call atomic: the server may have applied a part of it.
 
-    An unknown topic stays in ``dirty``, so its command is repeated until a reply settles
-    it. Two replies need more than that; the comments in ``__init__`` explain them:
+    An unknown topic stays in ``dirty``, so its command is repeated until a reply
+    settles it. Two replies need more than that; the comments in ``__init__`` explain
+    them:
 
-    * A rejected batch does not name the rejected topic: it is split (``_split_batches``).
+    * A rejected batch does not name the rejected topic: it is split
+      (``_split_batches``).
     * A rejected addition may be of a topic that the server already holds, if an earlier
       addition of it timed out (``_unacked_adds``, ``_to_readd``).
 
@@ -73,24 +75,24 @@ class Registry:
         self._unknown: set[Topic] = set()
         # Doubtful additions. The document does not specify the reply to a topic that is
         # subscribed twice; it may be a rejection. So if an addition times out and is
-        # repeated, a rejection has two possible reasons: the topic is not allowed, or the
-        # first command was applied and only its reply was lost. To find out which:
+        # repeated, a rejection has two possible reasons: the topic is not allowed, or
+        # the first command was applied and only its reply was lost. To find out which:
         #
         # 1. An addition whose reply times out goes into ``_unacked_adds``.
-        # 2. If the repeated addition is rejected, the topic goes into ``_to_readd``, and
-        #    counts as "should not be held" although it is wanted: the next command is a
-        #    removal.
-        # 3. Any reply to the removal settles that the server does not hold the topic. It
-        #    leaves both sets and is added once more. If that is rejected, the rejection
-        #    is real.
+        # 2. If the repeated addition is rejected, the topic goes into ``_to_readd``,
+        #    and counts as "should not be held" although it is wanted: the next command
+        #    is a removal.
+        # 3. Any reply to the removal settles that the server does not hold the topic.
+        #    It leaves both sets and is added once more. If that is rejected, the
+        #    rejection is real.
         self._unacked_adds: set[Topic] = set()
         self._to_readd: set[Topic] = set()
         self._in_flight: Change | None = None
         self.dirty: dict[Topic, None] = {}
-        # Halves of rejected batches, each to be sent on its own. The reply does not name
-        # the topic that caused the rejection, so batches are bisected until it stands
-        # alone; all others are then subscribed. ``_differences`` leaves the halves out, or
-        # the next change would join them into the same batch again.
+        # Halves of rejected batches, each to be sent on its own. The reply does not
+        # name the topic that caused the rejection, so batches are bisected until it
+        # stands alone; all others are then subscribed. ``_differences`` leaves the
+        # halves out, or the next change would join them into the same batch again.
         self._split_batches: deque[Change] = deque()
 
     @property
@@ -109,7 +111,7 @@ class Registry:
         return frozenset(self._held - self._unknown)
 
     def holds(self, topic: Topic) -> bool:
-        """Return whether ``topic`` is known to be held, with no removal of it in flight."""
+        """Return whether ``topic`` is known to be held, with no removal in flight."""
         known = topic in self._held and topic not in self._unknown
         return known and not self._is_being_removed(topic)
 
@@ -142,7 +144,8 @@ class Registry:
     def next_change(self) -> Change | None:
         """Return the next change; None if nothing differs or one is in flight.
 
-        Removals come before additions, as they free the plan's products (section 5.0.2).
+        Removals come before additions, as they free the plan's products (section
+        5.0.2).
         """
         if self._in_flight is not None:
             return None
@@ -174,8 +177,8 @@ class Registry:
         """Record that the server rejected the change.
 
         Returns:
-            Whether a topic is no longer wanted, because its addition was rejected alone.
-            A larger batch is repeated in halves instead.
+            Whether a topic is no longer wanted, because its addition was rejected
+            alone. A larger batch is repeated in halves instead.
         """
         self._clear_in_flight(change)
         final = len(change.topics) == 1
@@ -200,7 +203,7 @@ class Registry:
         return final and change.add
 
     def ack_timed_out(self, change: Change) -> None:
-        """Record that the reply timed out: if it is an addition, it may be held already."""
+        """Record that the reply timed out: an addition may be held already."""
         if change.add:
             self._unacked_adds |= change.topics
 
@@ -219,8 +222,9 @@ class Registry:
         self._split_batches.clear()
         self._in_flight = None
         self.dirty.clear()
-        # Trades are subscribed first: the server returns no more than the last 50 of them
-        # (section 5.7), so each second without them may be one that cannot be recovered.
+        # Trades are subscribed first: the server returns no more than the last 50 of
+        # them (section 5.7), so each second without them may be one that cannot be
+        # recovered.
         trades: list[Topic] = []
         others: list[Topic] = []
         for topic in self._wanted:
@@ -238,7 +242,7 @@ class Registry:
         self._to_readd -= change.topics
 
     def _differences(self) -> dict[bool, list[Topic]]:
-        """Return ``{False: topics to remove, True: topics to add}``, without the halves."""
+        """Return ``{False: topics to remove, True: topics to add}``, without halves."""
         split = {(half.add, t) for half in self._split_batches for t in half.topics}
         ready: dict[bool, list[Topic]] = {False: [], True: []}
         for topic in self.dirty:

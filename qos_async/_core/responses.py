@@ -1,8 +1,8 @@
 """Response rows, keyed by symbol or market.
 
-The server sends rows in any order, leaves out codes without data, and may write a symbol
-differently than the request did (``HK:700`` for ``HK:00700``). ``None`` is an empty
-response.
+The server sends rows in any order, leaves out codes without data, and may write a
+symbol differently than the request did (``HK:700`` for ``HK:00700``). ``None`` is an
+empty response.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def by_symbol(rows: Iterable[R] | None) -> dict[str, R]:
 
 
 def trades_by_symbol(rows: Iterable[Trade[N]] | None) -> dict[str, list[Trade[N]]]:
-    """Return ``{canonical symbol: trades}`` from a flat list; trades are oldest first."""
+    """Return ``{canonical symbol: trades}`` from a flat list, oldest trade first."""
     found: dict[str, list[Trade[N]]] = {}
     names: dict[str, str] = {}
     for row in rows or ():
@@ -71,7 +71,7 @@ def trades_by_symbol(rows: Iterable[Trade[N]] | None) -> dict[str, list[Trade[N]
 def klines_by_symbol(
     groups: Iterable[KlineGroup[N]] | None,
 ) -> dict[str, list[Kline[N]]]:
-    """Return ``{canonical symbol: klines}``, oldest first; empty groups are left out."""
+    """Return ``{canonical symbol: klines}``, oldest first, without empty groups."""
     found: dict[str, list[Kline[N]]] = {}
     for group in groups or ():
         if group.bars:
@@ -113,10 +113,11 @@ def products_by_market(
 
 
 def _sort_oldest_first(groups: Iterable[list[K]]) -> None:
-    # Trades carry whole seconds: within one second, only the order of the response orders
-    # them. So a response that is newest first is reversed as a whole, which also reverses
-    # each second; the stable sort then moves only rows that are out of place. All groups
-    # decide together, as one whose rows are of a single second shows no direction.
+    # Trades carry whole seconds: within one second, only the order of the response
+    # orders them. So a response that is newest first is reversed as a whole, which also
+    # reverses each second; the stable sort then moves only rows that are out of place.
+    # All groups decide together, as one whose rows are of a single second shows no
+    # direction.
     groups = [rows for rows in groups if rows]
     newest_first = sum(
         (rows[0].timestamp > rows[-1].timestamp)
@@ -140,12 +141,12 @@ def _canonicalize(row: _Record) -> str:
 
 
 def _set_symbol(row: _Record, symbol: str) -> None:
-    # Records are frozen for users. This one was just decoded and has not been handed out,
-    # so it is changed in place instead of copied.
+    # Records are frozen for users. This one was just decoded and has not been handed
+    # out, so it is changed in place instead of copied.
     if row.symbol != symbol:
         force_setattr(row, "symbol", symbol)  # type: ignore[arg-type]
-    # These two fields are set by this library; a server that sends fields of these names
-    # must not be able to mark a tick as recovered.
+    # These two fields are set by this library; a server that sends fields of these
+    # names must not be able to mark a tick as recovered.
     if isinstance(row, Tick) and (row.received_at or row.recovered):
         force_setattr(row, "received_at", 0)
         force_setattr(row, "recovered", False)

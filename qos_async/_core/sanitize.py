@@ -1,6 +1,7 @@
 """Text sanitizer: makes the server's text safe for logs, terminals and errors.
 
-It also maps the text of an error to an exception class: the server sends no error codes.
+It also maps the text of an error to an exception class: the server sends no error
+codes.
 """
 
 from __future__ import annotations
@@ -17,10 +18,10 @@ _EXCERPT_INPUT = 16_384
 # A key has at most 256 characters; escaped for JSON or HTML, each takes up to 6.
 _LONGEST_KEY = 256 * 6
 
-# The server has no error codes, only text (section 5.0); of its texts one is public: "Key
-# expired." An AuthenticationError ends the client, and "key" may also be a field or a
-# symbol of the request, so only phrases that clearly mean the API key count. The Chinese
-# words are: expired, invalid, error, exist; API key.
+# The server has no error codes, only text (section 5.0); of its texts one is public:
+# "Key expired." An AuthenticationError ends the client, and "key" may also be a field
+# or a symbol of the request, so only phrases that clearly mean the API key count. The
+# Chinese words are: expired, invalid, error, exist; API key.
 _FAULTY = (
     r"expired?|invalid|incorrect|wrong|unknown|missing|required|empty|illegal|disabled"
     r"|denied|refused|rejected|banned|过期|无效|错误"
@@ -33,7 +34,7 @@ _ABOUT_THE_KEY = re.compile(
     r"|key ?(?:已|不)?(?:过期|无效|错误|存在)|unauthori[sz]ed\W*$|authentication (?:failed|error|required)|密钥",
     re.IGNORECASE,
 )
-# The last line: "frequent", "exceeds", "goes beyond", "upper limit", "limit".
+# The Chinese words are: frequent, exceeds, goes beyond, upper limit, limit.
 _ABOUT_THE_PLAN = re.compile(
     r"limit|quota|exceed|too (?:many|fast|frequent|often)|frequen|rate\b|maximum|throttl"
     r"|频|超过|超出|上限|限制",
@@ -56,9 +57,9 @@ def printable(data: bytes | str, length: int = _LENGTH) -> str:
 
 def excerpt(data: bytes, redact: Callable[[str], str]) -> str:
     """Return the beginning of undecodable data, printable and without the API key."""
-    # Redaction comes before the cut: it finds whole keys only, and half a key is still a
-    # secret. Data of many megabytes must be cut before redaction, to bound the work; then
-    # the last ``_LONGEST_KEY`` characters are dropped, as they may be half a key.
+    # Redaction comes before the cut: it finds whole keys only, and half a key is still
+    # a secret. Data of many megabytes must be cut before redaction, to bound the work;
+    # then the last ``_LONGEST_KEY`` characters are dropped, as they may be half a key.
     text = redact(data[:_EXCERPT_INPUT].decode("utf-8", "backslashreplace"))
     if len(data) <= _EXCERPT_INPUT:
         return printable(text)
@@ -82,8 +83,8 @@ def error_from_message(
             searched for "key", as a symbol may be called KEY.
 
     Returns:
-        ``AuthenticationError`` if the text is about the API key, ``LimitError`` if it is
-        about the plan's limits, else ``RejectedError``.
+        ``AuthenticationError`` if the text is about the API key, ``LimitError`` if it
+        is about the plan's limits, else ``RejectedError``.
     """
     message = printable(message) or "rejected without a reason"
     if _ABOUT_THE_KEY.search(_without(message, (*requested, *symbols))):

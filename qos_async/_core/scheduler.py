@@ -51,8 +51,9 @@ class PendingCommand(Struct, frozen=True):
     def matches(self, reply: Reply) -> bool:
         """Return whether ``reply`` is the reply to this frame.
 
-        The document does not specify whether errors carry ``type`` and ``reqid``, so each is
-        compared only if it is there. An OK always carries its ``type`` (section 5.2.3).
+        The document does not specify whether errors carry ``type`` and ``reqid``, so
+        each is compared only if it is there. An OK always carries its ``type`` (section
+        5.2.3).
         """
         if reply.type in OPERATIONS:
             if reply.type != self.type:
@@ -87,10 +88,10 @@ class RequestQueue:
 
     Only requests are queued; subscription changes are computed when they can be sent.
 
-    A sent request times out ``timeout`` seconds after it was sent. A queued one times out
-    ``timeout`` seconds after it was queued, or after the queue was last unblocked,
-    whichever is later: with many requests the pace makes the last ones wait for long, which
-    is no fault, but none waits for ever while no frame can be sent.
+    A sent request times out ``timeout`` seconds after it was sent. A queued one times
+    out ``timeout`` seconds after it was queued, or after the queue was last unblocked,
+    whichever is later: with many requests the pace makes the last ones wait for long,
+    which is no fault, but none waits for ever while no frame can be sent.
     """
 
     def __init__(self, timeout: float) -> None:
@@ -118,7 +119,7 @@ class RequestQueue:
         self._unsent[reqid] = QueuedRequest(reqid, operation, frame, now, symbols)
 
     def next(self, now: float) -> QueuedRequest | None:
-        """Remove the oldest queued request, mark it as sent at ``now`` and return it."""
+        """Return the oldest queued request, which now counts as sent at ``now``."""
         if not self._unsent:
             return None
         queued = self._unsent.pop(next(iter(self._unsent)))
@@ -131,7 +132,7 @@ class RequestQueue:
         self._unblocked_at = math.inf
 
     def unblock(self, at: float) -> None:
-        """Record that a request can be sent from ``at`` on: the reply came or timed out."""
+        """Record that a request can be sent from ``at`` on."""
         self._unblocked_at = at
 
     def remove(self, reqid: int) -> QueuedRequest | None:
@@ -146,7 +147,7 @@ class RequestQueue:
         return late
 
     def take_sent(self) -> list[QueuedRequest]:
-        """Remove and return the sent requests: their link is gone, no reply can come."""
+        """Remove and return the sent requests, as their link is gone."""
         sent = list(self._sent.values())
         self._sent.clear()
         return sent
@@ -161,10 +162,12 @@ class RequestQueue:
 class CommandScheduler:
     """Chooses the next frame; at most one reply is awaited.
 
-    1. A heartbeat, when it is due: the server expects one every 10 to 30 s (section 5.1).
+    1. A heartbeat, when it is due: the server expects one every 10 to 30 s (section
+       5.1).
     2. Then requests and subscription changes, in turn, so that neither starves.
 
-    A reply that never comes delays the next frame by ``timing.request_timeout`` at most.
+    A reply that never comes delays the next frame by ``timing.request_timeout`` at
+    most.
 
     Attributes:
         stats: Measurements of the commands and replies.

@@ -18,8 +18,8 @@ _THOUSAND = 1000
 class Counters:
     """Counters of one client, from its first use on; ``Stats`` documents most of them.
 
-    Not a Struct: some are incremented for each batch of frames, and a plain slot takes two
-    thirds of the time of a Struct's field.
+    Not a Struct: some are incremented for each batch of frames, and a plain slot takes
+    two thirds of the time of a Struct's field.
 
     Attributes:
         dropped: Ticks dropped by the buffers of subscriptions that are closed.
@@ -165,9 +165,10 @@ def _format_clock(stats: Stats) -> str:
 
 
 def _http_rows(stats: Stats) -> Iterator[tuple[str, str]]:
-    sizes = f"{_format_size(stats.http_bytes_received)} in, {_format_size(stats.http_bytes_sent)} out"
-    asked = f"{stats.http_requests:,} requests ({stats.http_retries:,} repeated)"
-    yield "HTTP", f"{asked}, {sizes}"
+    received = _format_size(stats.http_bytes_received)
+    sent = _format_size(stats.http_bytes_sent)
+    requests = f"{stats.http_requests:,} requests ({stats.http_retries:,} repeated)"
+    yield "HTTP", f"{requests}, {received} in, {sent} out"
 
 
 def _format_counts(counts: Mapping[str, int]) -> str:

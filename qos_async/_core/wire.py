@@ -44,8 +44,8 @@ OPERATIONS = frozenset(
 )
 
 _CHANNELS = {letter: channel for channel, letter in LETTERS.items()}
-# Read from a ``reqid`` that is not a number. It is never sent, so a reply with it matches
-# no command, whereas None would match any.
+# Read from a ``reqid`` that is not a number. It is never sent, so a reply with it
+# matches no command, whereas None would match any.
 _NO_REQID = -1
 
 
@@ -85,8 +85,8 @@ class FrameDecoder(Generic[N]):
     """Decodes inbound frames whose prices are of the type ``numbers``.
 
     Attributes:
-        push: Decodes a well-formed push in one step. Raises msgspec's exceptions for any
-            other frame, which is then to be passed to ``read``.
+        push: Decodes a well-formed push in one step. Raises msgspec's exceptions for
+            any other frame, which is then to be passed to ``read``.
     """
 
     def __init__(self, numbers: type[N]) -> None:
@@ -151,8 +151,8 @@ def request_frame(operation: str, body: dict[str, Any], *, reqid: int) -> bytes:
 def topics_possibly_in(data: bytes) -> Callable[[Topic], bool]:
     """Return a predicate: may this undecodable frame be a push of a given topic?
 
-    Only fields that can be read narrow it down: a frame that is not JSON may be a push of
-    any topic, one without a ``tp`` of any channel.
+    Only fields that can be read narrow it down: a frame that is not JSON may be a push
+    of any topic, one without a ``tp`` of any channel.
     """
     try:
         label = _topic_decoder.decode(data)

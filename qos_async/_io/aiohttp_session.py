@@ -1,9 +1,10 @@
 """aiohttp session of a client, with a guard against redirects, and address checks.
 
-aiohttp follows redirects to other hosts with the ``key`` header still on: it strips only
-the headers it knows (Authorization, cookies), and ``ws_connect`` has no option to turn
-redirects off (aiohttp issue 3678). So a trace raises before a redirect is followed
-(RELIABILITY.md, decision 5).
+aiohttp follows redirects to other hosts with the ``key`` header still on: it strips
+only the headers it knows (Authorization, cookies), and ``ws_connect`` has no option to
+turn redirects off (aiohttp issue 3678). So a trace raises before a redirect is
+followed. The risk is real: the vendor's document names ``qos.hk``, its SDK
+``api.qos.hk``.
 """
 
 from __future__ import annotations
@@ -44,8 +45,8 @@ _response_listener: ContextVar[Callable[[aiohttp.ClientResponse], None] | None] 
 )
 
 # Sessions that a forked child discards. They must not be closed there: parent and child
-# share the epoll instance, so closing unregisters the parent's sockets. Kept in a list, as
-# aiohttp's connector closes its sockets when it is garbage-collected.
+# share the epoll instance, so closing unregisters the parent's sockets. Kept in a list,
+# as aiohttp's connector closes its sockets when it is garbage-collected.
 _forked_sessions: list[aiohttp.ClientSession] = []
 
 
@@ -60,9 +61,10 @@ class RedirectRefusedError(Exception):
 class AiohttpSession:
     """One aiohttp session, owned or borrowed, guarded against redirects.
 
-    An owned session is opened at first use, inside the running event loop, without cookies
-    and without proxies from the environment; ``aclose`` closes it. A borrowed session stays
-    open, and keeps following redirects of requests that do not carry the key.
+    An owned session is opened at first use, inside the running event loop, without
+    cookies and without proxies from the environment; ``aclose`` closes it. A borrowed
+    session stays open, and keeps following redirects of requests that do not carry the
+    key.
 
     Args:
         secret: The key; requests that carry it are not redirected.
@@ -89,7 +91,8 @@ class AiohttpSession:
         if self.binding.is_forked:
             _forked_sessions.append(session)
             return
-        # An unclosed client has already warned. Detaching avoids aiohttp's own warnings.
+        # An unclosed client has already warned. Detaching avoids aiohttp's own
+        # warnings.
         connector = session.connector
         session.detach()
         if connector is not None:
@@ -145,8 +148,8 @@ class AiohttpSession:
     def _open(self) -> aiohttp.ClientSession:
         if self._borrowed is None:
             return aiohttp.ClientSession(
-                # Without the DNS cache, a service that moves to another address is found
-                # by the next attempt. aiohttp's own entries last ten seconds.
+                # Without the DNS cache, a service that moves to another address is
+                # found by the next attempt. aiohttp's own entries last ten seconds.
                 connector=aiohttp.TCPConnector(use_dns_cache=False),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 trust_env=False,
@@ -218,8 +221,8 @@ def check_url(
         schemes: The allowed ones, such as ``("https", "http")``. Those without TLS are
             allowed for loopback hosts only.
         allow_insecure: Whether to allow them for any host.
-        proxy: The proxy, as ``check_proxy`` accepted it. Without TLS it sees the key, so
-            then it must be on a loopback host too.
+        proxy: The proxy, as ``check_proxy`` accepted it. Without TLS it sees the key,
+            so then it must be on a loopback host too.
 
     Raises:
         ValueError: With the address, but without a password that is in it.

@@ -36,7 +36,7 @@ SYSTEM_CLOCK: WallClock = _SystemClock()
 
 
 class SuspendDetector:
-    """Detects that the machine was suspended: a closed laptop, a paused virtual machine.
+    """Detects suspends of the machine: a closed laptop, a paused virtual machine.
 
     The event loop's clock stops during a suspend, so no timeout notices it.
     """
@@ -60,6 +60,6 @@ def _total_suspended() -> float:
 def _boot_time() -> float:
     if hasattr(time, "CLOCK_BOOTTIME"):
         return time.clock_gettime(time.CLOCK_BOOTTIME)
-    # Elsewhere the wall clock, which also runs during a suspend. But it can be set, which
-    # looks like a suspend: then a gap is reported although no tick was missed.
+    # Elsewhere the wall clock, which also runs during a suspend. But it can be set,
+    # which looks like a suspend: then a gap is reported although no tick was missed.
     return time.time()

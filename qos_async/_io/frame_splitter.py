@@ -1,20 +1,21 @@
 """Frame splitter: a fast parser for plain text frames, in front of aiohttp's own.
 
 Why. aiohttp delivers each frame as a message of its own, through two coroutines. Ticks
-arrive in bursts, so here all frames of one network read become one message. That reduced
-the CPU time of a tick from 2.8 to 0.95 us; a bare aiohttp loop that receives and decodes
-takes 1.2 us. Few frames that arrive while the reader is idle are even processed inside
-``data_received``, without waking a task: at 1,000 ticks/s that lowered the median latency
-from 1.30 to 1.04 of that of a bare aiohttp loop. (A transport built on picows was slower
-behind the same interface, and would need redirects, errors and proxies a second time.)
+arrive in bursts, so here all frames of one network read become one message. That
+reduced the CPU time of a tick from 2.8 to 0.95 us; a bare aiohttp loop that receives
+and decodes takes 1.2 us. A few frames that arrive while the reader is idle are even
+processed inside ``data_received``, without waking a task: at 1,000 ticks/s that lowered
+the median latency from 1.30 to 1.04 times that of a bare aiohttp loop. (A transport
+built on picows was slower behind the same interface, and would need redirects, errors
+and proxies a second time.)
 
 How. aiohttp's ``protocol.set_parser(reader, queue)`` installs its websocket reader.
 ``install`` wraps that call and puts a ``FastFrameParser`` in front:
 
 1. Whole, uncompressed, unmasked text frames are sliced out of the data and delivered.
-2. Close, ping and pong frames, frames of 64 KiB or more, and a frame that is split between
-   two network reads are passed on to aiohttp's reader unchanged; the fast parser only
-   finds their end.
+2. Close, ping and pong frames, frames of 64 KiB or more, and a frame that is split
+   between two network reads are passed on to aiohttp's reader unchanged; the fast
+   parser only finds their end.
 3. From the first frame of any other kind on (fragmented, compressed, masked, binary),
    everything goes to aiohttp's reader.
 
@@ -35,7 +36,8 @@ __all__ = ["FastFrameParser", "FrameBatchMessage", "SyncHandoff", "install"]
 # RFC 6455, section 5.2. First byte: FIN bit, three reserved bits, opcode.
 _PLAIN = 0x81  # A whole text message, uncompressed.
 _KNOWN = frozenset([_PLAIN, 0x88, 0x89, 0x8A])  # And close, ping, pong.
-# Second byte: mask bit and length. 126 means that 16 bits of length follow, 127 64 bits.
+# Second byte: mask bit and length. 126 means that 16 bits of length follow, 127 64
+# bits.
 _MASKED = 0x80
 _SHORT, _MEDIUM = 125, 126
 _LONGEST_HEADER = 4  # Of the frames that are split off: 64-bit lengths are not.
@@ -59,8 +61,8 @@ class SyncHandoff:
     Attributes:
         handler: Processes frames synchronously and returns whether it did; if not, they
             go through the queue. None: they always do.
-        reader_idle: Whether the reader awaits the next message, having processed all the
-            earlier ones.
+        reader_idle: Whether the reader awaits the next message, having processed all
+            the earlier ones.
     """
 
     __slots__ = ("handler", "reader_idle")
@@ -75,8 +77,8 @@ class FastFrameParser:
 
     Args:
         reader: aiohttp's reader.
-        queue: The queue that both put messages into; while it is full, it pauses reading
-            from the socket.
+        queue: The queue that both put messages into; while it is full, it pauses
+            reading from the socket.
         handoff: The handler that a few frames are passed to directly.
     """
 
@@ -97,7 +99,8 @@ class FastFrameParser:
         self._queued: Any = getattr(queue, "_buffer", None)
         # Received bytes of a frame whose length has not been received in full.
         self._partial_header = b""
-        # Bytes still to be received of a frame that aiohttp's reader has begun to parse.
+        # Bytes still to be received of a frame that aiohttp's reader has begun to
+        # parse.
         self._passthrough_bytes = 0
 
     def feed_eof(self) -> None:
@@ -114,8 +117,8 @@ class FastFrameParser:
         self._partial_header = b""
         at, size = 0, len(data)
         while at < size:
-            # aiohttp's reader keeps data back while the queue is full. Later data must not
-            # overtake that, so it goes to the reader too.
+            # aiohttp's reader keeps data back while the queue is full. Later data must
+            # not overtake that, so it goes to the reader too.
             stalled = getattr(self._queue, "_stalled_reader", None) is not None
             if not self._passthrough_bytes and not stalled:
                 at = self._split(data, at)
@@ -210,7 +213,7 @@ def _is_compatible(reader: Any, queue: Any, protocol: Any) -> bool:
 
 
 def _plain_frames(data: bytes, at: int) -> tuple[list[bytes], int]:
-    """Return the whole plain frames from index ``at`` on, and the index where they end."""
+    """Return the whole plain frames from index ``at`` on, and where they end."""
     frames: list[bytes] = []
     add, size, last = frames.append, len(data), len(data) - _LONGEST_HEADER
     while at <= last and data[at] == _PLAIN:

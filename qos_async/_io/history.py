@@ -32,17 +32,18 @@ Bars: TypeAlias = dict[str, list[Kline[N]]]
 class HistoryPages(Generic[N]):
     """An asynchronous iterator over pages of klines, from ``end`` back to ``start``.
 
-    Both ends are included. The newest page is first; within a page, time ascends; no bar
-    is repeated and no page is empty. If a page fails, the next step requests it again. Only
-    one task at a time may iterate.
+    Both ends are included. The newest page is first; within a page, time ascends; no
+    bar is repeated and no page is empty. If a page fails, the next step requests it
+    again. Only one task at a time may iterate.
 
-    The iteration ends at ``start``, or when the server returns no older bars. The server
-    was seen to ignore the requested end (``e`` in section 4.7) and to return the newest
-    page each time: then the iteration ends after it, with a warning in the log
+    The iteration ends at ``start``, or when the server returns no older bars. The
+    server was seen to ignore the requested end (``e`` in section 4.7) and to return the
+    newest page each time: then the iteration ends after it, with a warning in the log
     ``qos_async.http``.
 
     ``await pages.to_polars()`` collects all pages that were not iterated over into one
-    frame, oldest bar first. If one fails, the pages before it are kept for another call.
+    frame, oldest bar first. If one fails, the pages before it are kept for another
+    call.
     """
 
     def __init__(
@@ -70,8 +71,8 @@ class HistoryPages(Generic[N]):
             clock: Returns the current time in epoch seconds.
 
         Raises:
-            ValueError: For arguments that the document does not allow, or if ``start`` is
-                after ``end``.
+            ValueError: For arguments that the document does not allow, or if ``start``
+                is after ``end``.
         """
         self._fetch = ask
         self._queries = queries
@@ -157,7 +158,7 @@ class HistoryPages(Generic[N]):
         return query
 
     def _accept_page(self, bars: list[Kline[N]]) -> list[Kline[N]]:
-        """Return the new bars of a response that are in range; move on to the next page."""
+        """Return the new bars of a response that are in range; go to the next page."""
         older = {
             bar.timestamp: bar for bar in bars if 0 != bar.timestamp < self._oldest
         }

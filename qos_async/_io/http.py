@@ -126,7 +126,8 @@ class HttpClient:
             try:
                 outcome = await retry(self._attempt, query)
             except asyncio.CancelledError as cancelled:
-                # Its traceback goes through aiohttp's frames, whose variables hold the key.
+                # Its traceback goes through aiohttp's frames, whose variables hold the
+                # key.
                 raise cancelled.with_traceback(None)  # noqa: B904
             finally:
                 self._in_flight.discard(scope)
@@ -219,7 +220,8 @@ class RateLimiter:
 
     def __init__(self, limits: Limits) -> None:
         self._quota = Quota(requests=limits.http_requests, period=limits.http_period)
-        # Fair: it wakes its waiters in the order they arrived. Its holder waits for a slot.
+        # Fair: it wakes its waiters in the order they arrived. Its holder waits for a
+        # slot.
         self._lock = asyncio.Lock()
         self._released = asyncio.Event()
 

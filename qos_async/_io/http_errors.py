@@ -1,8 +1,8 @@
 """HTTP errors: classifies responses, and maps aiohttp's exceptions to the library's.
 
-No exception of aiohttp goes beyond this module, and of its text only a few words do: it
-holds the request's headers with the key in them, and its text may hold the password of a
-proxy (RELIABILITY.md, decision 6).
+No exception of aiohttp goes beyond this module, and of its text only a few words do.
+``repr`` and ``args`` of some show the request's headers with the key in them, and the
+text of others shows the password of a proxy.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ _NO_TLS = frozenset(
 
 _REDIRECT = 300
 _BAD_REQUEST = 400
-_KEY_REFUSED = (401, 403)
+_KEY_REJECTED = (401, 403)
 _TOO_FAST = 429
 _SERVER_ERROR = 500
 
@@ -93,9 +93,9 @@ def classify_response(
     """Return the outcome of an attempt that got a response.
 
     1. A redirect or an oversized body is an error.
-    2. The service sends JSON with a ``msg``, possibly with any status; a gateway in front
-       of it sends HTML with a status. So a ``msg`` other than "OK" is the error text
-       (section 4.0), and only without one does the status decide.
+    2. The service sends JSON with a ``msg``, possibly with any status; a gateway in
+       front of it sends HTML with a status. So a ``msg`` other than "OK" is the error
+       text (section 4.0), and only without one does the status decide.
     3. Status 429 and those from 500 on are transient, unless the text is about the key.
     """
     status = reply.status
@@ -191,7 +191,7 @@ def _rejection(query: Query[Any], status: int, text: str | None) -> QosError:
     )
     if type(error) is not RejectedError:
         return error
-    if status in _KEY_REFUSED:
+    if status in _KEY_REJECTED:
         return AuthenticationError(_key_error(path, status, error.message))
     if status == _TOO_FAST:
         return LimitError(error.message, operation=path, symbols=symbols)
@@ -199,7 +199,7 @@ def _rejection(query: Query[Any], status: int, text: str | None) -> QosError:
 
 
 def _error_from_status(path: str, status: int, symbols: tuple[str, ...]) -> QosError:
-    if status in _KEY_REFUSED:
+    if status in _KEY_REJECTED:
         return AuthenticationError(_key_error(path, status, "no reason given"))
     if status >= _SERVER_ERROR:
         return TransportError(f"{path}: HTTP {status}")
@@ -256,8 +256,8 @@ def _tls_error(exc: Exception, detail: str) -> tuple[str, bool]:
 
 
 def _detail(exc: Exception) -> str:
-    # Only the operating system's text: str() of aiohttp's exceptions shows headers, or the
-    # address of a proxy.
+    # Only the operating system's text: str() of aiohttp's exceptions shows headers, or
+    # the address of a proxy.
     cause = exc.os_error if isinstance(exc, aiohttp.ClientConnectorError) else exc
     text = cause.strerror if isinstance(cause, OSError) else None
     return f"{type(exc).__name__}: {text}" if text else type(exc).__name__

@@ -11,8 +11,8 @@ __all__ = ["LoopBinding"]
 class LoopBinding:
     """The event loop and the process that a client is bound to at its first use.
 
-    In another event loop, a wait would never end. In a forked child, two processes would
-    send on one connection.
+    In another event loop, a wait would never end. In a forked child, two processes
+    would send on one connection.
     """
 
     __slots__ = ("_loop", "_process")
@@ -54,7 +54,8 @@ class LoopBinding:
         """
         try:
             if self._loop is None or self._loop is asyncio.get_running_loop():
-                return  # Not in a forked child: that has no running loop, or another one.
+                # A forked child has no running loop, or another one.
+                return
         except RuntimeError:
             pass
         if self.is_forked:

@@ -8,7 +8,7 @@ __all__ = ["Notifier"]
 
 
 class Notifier:
-    """Wakes all tasks that wait when it is notified; a notification is not kept for later.
+    """Wakes all waiting tasks when it is notified; a notification is not kept.
 
     Cheaper than an ``asyncio.Event`` that is set and cleared, if notifications are far
     more frequent than waits: without a waiting task, one costs a single test.

@@ -60,9 +60,10 @@ def retrying(
 ) -> tenacity.AsyncRetrying:
     """Return a retrier: up to ``ATTEMPTS`` attempts, until an outcome is not transient.
 
-    It returns the last outcome and raises no error of its own. The wait between attempts
-    is ``Outcome.retry_after`` if there is one, else uniformly random below a bound that
-    doubles from ``timing.backoff_initial`` to ``timing.backoff_max`` ("full jitter").
+    It returns the last outcome and raises no error of its own. The wait between
+    attempts is ``Outcome.retry_after`` if there is one, else uniformly random below a
+    bound that doubles from ``timing.backoff_initial`` to ``timing.backoff_max`` ("full
+    jitter").
 
     Args:
         timing: The bounds, in seconds.
@@ -92,7 +93,7 @@ def retrying(
 
 
 def retry_after(header: str | None, now: float) -> float | None:
-    """Return a ``Retry-After`` header in seconds, from 1 to 300; None if it is malformed.
+    """Return a ``Retry-After`` header in seconds, from 1 to 300; None if malformed.
 
     Args:
         header: Whole seconds or an HTTP date (RFC 9110, section 10.2.3).

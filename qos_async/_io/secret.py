@@ -16,9 +16,13 @@ from qos_async.errors import AuthenticationError
 
 __all__ = ["Secret"]
 
-# Visible ASCII: aiohttp would send other characters, and keys of any length, as they are.
+# Visible ASCII: aiohttp would send other characters, and keys of any length, as they
+# are.
 _VALID = re.compile(r"[\x21-\x7e]{1,256}")
-_KEY_HELP = "set QOS_API_KEY, or pass key=... to Client (a string, or a callable that returns one)"
+_KEY_HELP = (
+    "set QOS_API_KEY, or pass key=... to Client (a string, or a callable that "
+    "returns one)"
+)
 _REMEMBERED = (
     8  # The newest keys that are redacted, if a callable returns different ones.
 )
@@ -27,12 +31,12 @@ _REMEMBERED = (
 class Secret:
     """An API key, or a callable that returns it.
 
-    A callable is called for each use, in the event loop, so it should not block. The last
-    few values are kept, for ``redact`` to search for.
+    A callable is called for each use, in the event loop, so it should not block. The
+    last few values are kept, for ``redact`` to search for.
 
     Raises:
-        AuthenticationError: If there is no key, or one that is not valid in a header. The
-            message explains how to set it and does not contain it.
+        AuthenticationError: If there is no key, or one that is not valid in a header.
+            The message explains how to set it and does not contain it.
     """
 
     __slots__ = ("_recent", "_source")
@@ -53,13 +57,13 @@ class Secret:
         """
         value, invalid_reason = self._call_source()
         if invalid_reason:
-            # Raised here, in a frame without the invalid value and outside of the except
-            # block: tracebacks with local variables would show both.
+            # Raised here, in a frame without the invalid value and outside of the
+            # except block: tracebacks with local variables would show both.
             raise AuthenticationError(f"{invalid_reason}: {_KEY_HELP}")
         return value
 
     def redact(self, text: str) -> str:
-        """Return ``text`` with ``***`` for the key, also if escaped for a URL or for HTML.
+        """Return ``text`` with ``***`` for the key, also if escaped for a URL or HTML.
 
         Thread-safe: a recorder redacts all frames in a thread of its own.
         """
@@ -111,7 +115,7 @@ def _invalid_reason(value: Any) -> str:
 
 
 def _encodings(value: str) -> list[str]:
-    """Return the key and its escaped forms, longest first, as one may contain another."""
+    """Return the key and its escaped forms, longest first: one may contain another."""
     forms = {
         value,
         quote(value, safe=""),

@@ -1,4 +1,4 @@
-"""Transport interface: protocols of a transport and its sockets, errors, metric labels."""
+"""Transport interface: protocols of transport and socket, errors, metric labels."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Socket(Protocol):
     """An open link that carries whole frames."""
 
     async def receive(self) -> Sequence[bytes]:
-        """Wait for and return the next frames: one or more that arrived together, in order.
+        """Wait for and return the next frames: those that arrived together, in order.
 
         Raises:
             LinkClosed: When the link has ended.
@@ -57,9 +57,9 @@ class Socket(Protocol):
     def set_sync_handler(self, handler: Callable[[Sequence[bytes]], bool], /) -> None:
         """Set a handler that processes frames as they arrive, without a task switch.
 
-        It is called only while ``receive`` is awaited, and in order. Frames that it does
-        not process are returned by ``receive``. Optional: a socket that cannot call it
-        does nothing here, and returns all frames by ``receive``.
+        It is called only while ``receive`` is awaited, and in order. Frames that it
+        does not process are returned by ``receive``. Optional: a socket that cannot
+        call it does nothing here, and returns all frames by ``receive``.
 
         Args:
             handler: Returns whether it has processed the frames.
@@ -130,7 +130,7 @@ class FrameObserver(Protocol):
 
 
 class DisconnectReason(StrEnum):
-    """Labels of links that ended, or failed to open, without a close code or a status."""
+    """Labels of links that ended or failed to open without a code or a status."""
 
     SILENCE = "silence"
     SEND = "send"

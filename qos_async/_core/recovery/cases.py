@@ -1,9 +1,9 @@
 """Recovery cases: how the missed ticks of one topic are recovered, by channel.
 
-A case is opened when a topic is live again after an outage. It holds the live ticks back,
-takes the reply to a recovery request, and settles: it returns what to deliver after the
-gap, and how much is known about the gap. Trades are merged (``trades``), klines are
-compared bar by bar, of snapshots and depths only the newest counts.
+A case is opened when a topic is live again after an outage. It holds the live ticks
+back, takes the reply to a recovery request, and settles: it returns what to deliver
+after the gap, and how much is known about the gap. Trades are merged (``trades``),
+klines are compared bar by bar, of snapshots and depths only the newest counts.
 """
 
 from __future__ import annotations
@@ -59,8 +59,8 @@ class RecoveryResult(Struct, frozen=True):
         outage: When the outage began, and why.
         until: When the topic was live again, in the caller's time.
         status: The status of the gap, as in ``Gap.status``.
-        recovered: Ticks to deliver after the gap: fetched ones, and those that were held
-            back on a link that was lost before the case was settled.
+        recovered: Ticks to deliver after the gap: fetched ones, and those that were
+            held back on a link that was lost before the case was settled.
         held: Held live ticks, to deliver after those.
     """
 
@@ -103,13 +103,15 @@ class RecoveryCase(Generic[T]):
         live_at: When the topic became live for the last time.
         acked_at: The ``time`` of the acknowledgement, in epoch seconds, if it had one.
         held: Live ticks since then, held back.
-        held_earlier: Ticks held back on an earlier link, lost before the case was settled.
+        held_earlier: Ticks held back on an earlier link, lost before the case was
+            settled.
         wants_request: Whether a reply of the server could help now.
         live: Whether its link is still open.
         rows: The ticks in the server's reply; None before it.
     """
 
-    # After an outage, one is opened for each topic: with slots, 10,000 cost less memory.
+    # After an outage, one is opened for each topic: with slots, 10,000 cost less
+    # memory.
     __slots__ = (
         "_held_at_request",
         "_request_pending",
@@ -175,7 +177,8 @@ class RecoveryCase(Generic[T]):
     def restart(self) -> None:
         """Start anew after another outage: the two become one gap.
 
-        Held ticks are kept; an earlier reply is discarded, as it ends before this outage.
+        Held ticks are kept; an earlier reply is discarded, as it ends before this
+        outage.
         """
         self.held_earlier = [*self.held_earlier, *self.held]
         self.held = _NOTHING
@@ -221,9 +224,9 @@ class _Trades(RecoveryCase[Trade[Any]]):
 
     @property
     def ready_at(self) -> float:
-        # One second later, the server's second of the acknowledgement is over, so a reply
-        # lists all its trades. Within that second, merges would be wrong (RELIABILITY.md,
-        # section e, C3).
+        # One second later, the server's second of the acknowledgement is over, so a
+        # reply lists all trades of it. A request within that second may miss some of
+        # them.
         return self.restored_at + 1.0
 
     def hold(self, tick: Trade[Any]) -> RecoveryResult | None:
@@ -240,8 +243,8 @@ class _Trades(RecoveryCase[Trade[Any]]):
         return self._close_if_final()
 
     def _close_if_final(self) -> RecoveryResult | None:
-        # Request again only when the reply can differ: after a push that is newer than the
-        # acknowledgement and than the last request, and not while one is pending.
+        # Request again only when the reply can differ: after a push that is newer than
+        # the acknowledgement and than the last request, and not while one is pending.
         merged = self._merged()
         newer = self.acked_at is None or any(
             tick.timestamp > self.acked_at for tick in self.held
@@ -266,8 +269,8 @@ class _Trades(RecoveryCase[Trade[Any]]):
     def close(self) -> RecoveryResult:
         merged = self._merged()
         both, confirmed = _merge_in_order(self.held_earlier, merged.recovered)
-        # The tape must contain the trades that an earlier link pushed; if the server does
-        # not list all of them, its list is not the whole tape.
+        # The tape must contain the trades that an earlier link pushed; if the server
+        # does not list all of them, its list is not the whole tape.
         denied = merged.status == "filled" and not confirmed
         return self._result("unverified" if denied else merged.status, both)
 
@@ -277,11 +280,11 @@ def _merge_in_order(
 ) -> tuple[list[Trade[Any]], bool]:
     """Insert fetched trades among those that were pushed before the last outage.
 
-    1. Each fetched trade that equals a pushed one is that trade: it is delivered once. Of
-       equal trades, the newest pushed ones are taken.
+    1. Each fetched trade that equals a pushed one is that trade: it is delivered once.
+       Of equal trades, the newest pushed ones are taken.
     2. All pushed trades are delivered, in their order of receipt.
-    3. A trade that was only fetched stands before the pushed trade that the next matched
-       trade of the reply equals, and otherwise in order of time.
+    3. A trade that was only fetched stands before the pushed trade that the next
+       matched trade of the reply equals, and otherwise in order of time.
 
     Returns:
         All trades, and whether the reply listed every pushed one.
@@ -314,9 +317,9 @@ def _merge_in_order(
 
 
 def _comes_before(one: Trade[Any], other: Trade[Any], *, known: bool) -> bool:
-    # Within one second, timestamps do not order two trades. The pushed one comes first if a
-    # later trade was matched, or none at all (``known``): the fetched ones begin later.
-    # Otherwise the fetched trades end before the pushed one.
+    # Within one second, timestamps do not order two trades. The pushed one comes first
+    # if a later trade was matched, or none at all (``known``): the fetched ones begin
+    # later. Otherwise the fetched trades end before the pushed one.
     same = one.timestamp == other.timestamp
     return one.timestamp < other.timestamp or (same and known)
 
@@ -377,8 +380,8 @@ class _Klines(RecoveryCase[Kline[Any]]):
             length = _LONGEST.get(interval, interval * 60)
             if newest.timestamp + length > self.acked_at:
                 return True
-        # A push of the bar that was delivered last may be its late last state, so only a
-        # newer bar is live for certain.
+        # A push of the bar that was delivered last may be its late last state, so only
+        # a newer bar is live for certain.
         newer = [bar for bar in self.held if bar.timestamp > self.tail[-1].timestamp]
         live = newer or (self.held if self.acked_at is None else [])
         return bool(live) and newest.timestamp >= live[0].timestamp

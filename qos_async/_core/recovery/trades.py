@@ -3,14 +3,15 @@
 Input, all of one symbol, all carrying whole seconds and no id:
 
 * ``tail``: the last trades delivered before the outage,
-* ``window``: the newest trades, which the server lists on request (``RT``, section 5.7),
+* ``window``: the newest trades, which the server lists on request (``RT``, section
+  5.7),
 * ``live``: the pushes since the topic was subscribed again.
 
 Output: the missed trades, and a status that shows how much is known about them.
 
-Identity. Equal trades in one second are common, so they are compared as multisets of
-(timestamp, price, size). The side is no part of the key: the document's samples list one
-trade with a side in one place and without in another.
+**Identity.** Equal trades in one second are common, so they are compared as multisets
+of (timestamp, price, size). The side is no part of the key: the document's samples list
+one trade with a side in one place and without in another.
 
 **Assumptions.** "filled" is exact if these hold:
 
@@ -18,35 +19,36 @@ trade with a side in one place and without in another.
   one before.
 * C2: ``window`` is the newest ``asked`` trades of the same tape as the pushes, or all
   trades if there are fewer, in the order of the tape or in reverse.
-* C3: No trade that was made before the acknowledgement has a timestamp above ``acked_at``.
-* C4: ``tail`` is the end of what was delivered, without a gap: at least the last ``asked``
-  trades, or all since the topic became live (or since the last gap).
+* C3: No trade that was made before the acknowledgement has a timestamp above
+  ``acked_at``.
+* C4: ``tail`` is the end of what was delivered, without a gap: at least the last
+  ``asked`` trades, or all since the topic became live (or since the last gap).
 
 Each is checked as far as the data shows it. What the data cannot show is a missed trade
 that the server itself has forgotten.
 
-**Argument.** Let *last* be the second of the last trade of ``tail``. Let *cut* be a second
-after which all trades are live: ``acked_at`` (by C3), or the second of the first live push
-(by C1).
+**Argument.** Let *last* be the second of the last trade of ``tail``. Let *cut* be a
+second after which all trades are live: ``acked_at`` (by C3), or the second of the first
+live push (by C1).
 
-1. *Left anchor*: the window begins in a second before *last*. Timestamps do not fall, so
-   every trade of second *last* and of the outage is newer than the window's first trade.
-   The window is the end of the tape (C2): it lists all of them.
-2. *Right anchor*: a trade newer than *cut* was pushed, and one is listed. So ``live`` has
-   all trades from the acknowledgement up to *cut*, and the window reaches beyond the
-   outage: the server's list does not lag behind it.
-3. With both anchors, the trades listed from *last* to *cut*, without those in ``tail`` and
-   without those in ``live``, are the missed ones.
+1. *Left anchor*: the window begins in a second before *last*. Timestamps do not fall,
+   so every trade of second *last* and of the outage is newer than the window's first
+   trade. The window is the end of the tape (C2): it lists all of them.
+2. *Right anchor*: a trade newer than *cut* was pushed, and one is listed. So ``live``
+   has all trades from the acknowledgement up to *cut*, and the window reaches beyond
+   the outage: the server's list does not lag behind it.
+3. With both anchors, the trades listed from *last* to *cut*, without those in ``tail``
+   and without those in ``live``, are the missed ones.
 
 **Why the left anchor needs an earlier second.** It is tempting to also accept a window
-that begins within second *last* with trades that were delivered. That is unsound, however
-long the run of delivered trades and however well the order agrees: an outage in which the
-same run of trades was made once more yields the same tail, the same window and the same
-pushes, but other missed trades. The two cases are indistinguishable
+that begins within second *last* with trades that were delivered. That is unsound,
+however long the run of delivered trades and however well the order agrees: an outage in
+which the same run of trades was made once more yields the same tail, the same window
+and the same pushes, but other missed trades. The two cases are indistinguishable
 (``test_indistinguishable_outages_forbid_an_anchor_within_one_second``).
 
-Measured on generated tapes: 30,000 without a false "filled". Without the right anchor, a
-list that lags gave 274 false ones of 400 (RELIABILITY.md, section e).
+Measured: no false "filled" in 30,000 generated outages. Without the right anchor,
+windows that lag gave 274 false ones of 400.
 """
 
 from __future__ import annotations
@@ -77,19 +79,20 @@ class MergedTrades(Struct, Generic[N], frozen=True):
     """The result of a merge: the recovered trades, and how much is known about them.
 
     Attributes:
-        status: ``"filled"``: the delivered trades, ``recovered`` and ``live`` together are
-            the tape, in its order. ``"partial"``: the window does not reach back to the
-            outage's start; they are the tape after the second in which it begins.
+        status: ``"filled"``: the delivered trades, ``recovered`` and ``live`` together
+            are the tape, in its order. ``"partial"``: the window does not reach back to
+            the outage's start; they are the tape after the second in which it begins.
             ``"unverified"``: tail, window and pushes are inconsistent, an anchor is
             missing, or some of the listed trades may be older than the subscription.
             ``"unfilled"``: there was no reply, or an empty one.
-        recovered: To be delivered after the gap and before ``live``, oldest first. By C1
-            none of them can still be pushed; if ``live`` is empty, this holds as long as
-            no timestamp is lower than that of the acknowledgement (see ``Echoes``).
+        recovered: To be delivered after the gap and before ``live``, oldest first. By
+            C1 none of them can still be pushed; if ``live`` is empty, this holds as
+            long as no timestamp is lower than that of the acknowledgement (see
+            ``Echoes``).
         waits_for: What may still turn ``"unverified"`` into ``"filled"``. ``"push"``:
-            another push, after which the same window is merged again. ``"reply"``: a later
-            window, to be requested once a push newer than ``acked_at`` was received.
-            None: the result is final.
+            another push, after which the same window is merged again. ``"reply"``: a
+            later window, to be requested once a push newer than ``acked_at`` was
+            received. None: the result is final.
     """
 
     status: GapStatus
@@ -116,9 +119,9 @@ def merge_trades(
     ``recovered`` and ``live`` together) than the window or the pushes contain it.
 
     If tail, window and pushes are inconsistent, only the seconds between ``tail`` and
-    ``live`` are recovered. Nothing is recovered without a tail, as all listed trades may be
-    older than the subscription, or from a window with more rows than requested, as it is
-    the reply to another request.
+    ``live`` are recovered. Nothing is recovered without a tail, as all listed trades
+    may be older than the subscription, or from a window with more rows than requested,
+    as it is the reply to another request.
 
     Args:
         tail: The trades delivered before the outage, oldest first, as in C4.
@@ -133,8 +136,8 @@ def merge_trades(
         return MergedTrades("unverified")
     evidence = _Evidence(tail, window, live, asked)
     # Either cut is sound, and the stronger result is taken. With ``acked_at``, a symbol
-    # that trades rarely is settled by its first push. The first push's second also works if
-    # the server's clock runs ahead of the timestamps or behind them.
+    # that trades rarely is settled by its first push. The first push's second also
+    # works if the server's clock runs ahead of the timestamps or behind them.
     cuts = [acked_at, live[0].timestamp if live else None]
     usable = [cut for cut in cuts if cut is not None and cut >= evidence.last]
     verdicts = [_verdict_at_cut(evidence, cut) for cut in usable or [evidence.last]]
@@ -145,12 +148,12 @@ class Echoes:
     """Detects pushes of trades that were already delivered as recovered trades.
 
     There should be none (see ``MergedTrades.recovered``). But if pushes overtake each
-    other, or timestamps lag behind the server's clock, a recovered trade is pushed late. A
-    push that equals a recovered trade is taken for that trade, as many times as it was
-    recovered, so no trade is delivered more often than it was made.
+    other, or timestamps lag behind the server's clock, a recovered trade is pushed
+    late. A push that equals a recovered trade is taken for that trade, as many times as
+    it was recovered, so no trade is delivered more often than it was made.
 
-    False in a boolean context once no echo is expected any more: when a push is more than
-    5 seconds newer than the last recovered trade.
+    False in a boolean context once no echo is expected any more: when a push is more
+    than 5 seconds newer than the last recovered trade.
     """
 
     __slots__ = ("_left", "_until")
@@ -192,8 +195,8 @@ class _Evidence(Generic[N]):
         rest: The listed trades that are neither in the tail nor in live.
         in_order: Whether neither the window nor the received trades go back in time.
         whole: Whether the window is the whole tape, so that nothing is missing from its
-            first second either. It is if it has fewer trades than were requested, unless
-            older trades were received.
+            first second either. It is if it has fewer trades than were requested,
+            unless older trades were received.
     """
 
     def __init__(
@@ -252,10 +255,11 @@ class _Evidence(Generic[N]):
         return self.in_order and not any(self._differ(at, cut) for at in known)
 
     def _differ(self, at: int, cut: int) -> bool:
-        # 1. In a second that the window lists completely, no received trade may be missing
-        #    from it; in one that was received completely, no listed trade may be extra.
-        # 2. A second that both have in part is cut on the same side, so one part contains
-        #    the other: not both a missing and an extra trade.
+        # 1. In a second that the window lists completely, no received trade may be
+        #    missing from it; in one that was received completely, no listed trade may
+        #    be extra.
+        # 2. A second that both have in part is cut on the same side, so one part
+        #    contains the other: not both a missing and an extra trade.
         # 3. Only within the outage may each have trades that the other has not.
         ours, theirs = self.ours.get(at, _NOTHING), self.theirs.get(at, _NOTHING)
         missing, extra = ours - theirs, theirs - ours
@@ -268,9 +272,9 @@ class _Evidence(Generic[N]):
     def missing_anchor(self, cut: int) -> Literal["push", "reply"] | None:
         """Return what the right anchor lacks; None if it holds. For consistent data.
 
-        If there are both pushes and listed trades after the cut, and they are consistent,
-        then they share a trade: in the oldest second after the cut that either has, one
-        side contains all trades of the other.
+        If there are both pushes and listed trades after the cut, and they are
+        consistent, then they share a trade: in the oldest second after the cut that
+        either has, one side contains all trades of the other.
         """
         if self.ends <= cut:
             return "reply"
@@ -279,10 +283,10 @@ class _Evidence(Generic[N]):
         return None
 
     def _same_order(self) -> bool:
-        # In the newest second the window may be ahead of the pushes, by trades that come
-        # after the last push. A trade that it lists *before* a pushed one should have been
-        # pushed before that one, unless the window has an order of its own. Then the next
-        # second decides.
+        # In the newest second the window may be ahead of the pushes, by trades that
+        # come after the last push. A trade that it lists *before* a pushed one should
+        # have been pushed before that one, unless the window has an order of its own.
+        # Then the next second decides.
         ours = [trade_key(one) for one in self.live if one.timestamp == self.newest]
         theirs = [trade_key(one) for one in self.listed if one.timestamp == self.newest]
         return all(a == b for a, b in zip(ours, theirs, strict=False))
