@@ -279,7 +279,7 @@ class _AiohttpSocket:
                 f"the server broke the websocket protocol ({error})",
                 label=DisconnectReason.PROTOCOL,
             )
-        return LinkClosed("the connection ended without a close frame")
+        return LinkClosed("the connection broke without a close frame")
 
     async def send(self, frame: bytes) -> None:
         self._pace.mark_sent()
