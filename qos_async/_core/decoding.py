@@ -24,12 +24,9 @@ from msgspec.structs import astuple
 from qos_async.errors import DecodeError
 from qos_async.models import Trade
 
-__all__ = ["FAR_FUTURE", "RecordDecoder", "finite_type"]
+__all__ = ["RecordDecoder", "finite_type"]
 
 T = TypeVar("T")
-
-FAR_FUTURE = 100_000_000_000
-"""Above any time in epoch seconds (year 5138), below any in milliseconds (1973)."""
 
 _UNREADABLE = (msgspec.MsgspecError, RecursionError, ValueError, OverflowError)
 

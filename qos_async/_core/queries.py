@@ -14,7 +14,7 @@ from datetime import datetime
 from functools import cache
 from typing import Any, Generic, TypeAlias, TypeVar, cast
 
-from qos_async._core.decoding import FAR_FUTURE, RecordDecoder, finite_type
+from qos_async._core.decoding import RecordDecoder, finite_type
 from qos_async._core.responses import (
     KlineGroup,
     by_symbol,
@@ -45,15 +45,16 @@ T_co = TypeVar("T_co", covariant=True)
 _Reader: TypeAlias = Callable[[bytes], T]
 
 TRADES_MAX = 50
-"""The most trades that one query may request (section 4.5)."""
+"""The most trades one question may ask for (section 4.5)."""
 KLINES_MAX = 1000
-"""The most klines that one query may request (sections 4.6 and 4.7)."""
+"""The most klines one question may ask for (sections 4.6 and 4.7)."""
 
 # Rows in one response, chosen so that the largest stays below the 16 MiB of
 # ``MAX_FRAME``.
 _ROWS = 20_000
 _SNAPSHOTS = 5_000
 _DEPTHS = 2_000
+_FAR_FUTURE = 100_000_000_000  # In seconds the year 5138; in milliseconds, 1973.
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,7 +244,7 @@ def epoch(value: datetime | float) -> int:
         raise ValueError(
             f"{value!r} is not a time: expected an aware datetime or epoch seconds"
         )
-    if abs(value) >= FAR_FUTURE:
+    if abs(value) >= _FAR_FUTURE:
         raise ValueError(
             f"{value!r} is too far from now: expected epoch seconds, not milliseconds"
         )
@@ -295,10 +296,10 @@ def _kline_options(
     }
 
 
-def _count(count: object, limit: int) -> int:
-    if not isinstance(count, int) or isinstance(count, bool) or not 1 <= count <= limit:
+def _count(count: object, most: int) -> int:
+    if not isinstance(count, int) or isinstance(count, bool) or not 1 <= count <= most:
         raise ValueError(
-            f"count must be a whole number from 1 to {limit}, not {count!r}"
+            f"count must be a whole number from 1 to {most}, not {count!r}"
         )
     return count
 

@@ -12,7 +12,7 @@ from typing import Any, Generic, TypeAlias, cast
 import msgspec
 from msgspec import Raw, Struct
 
-from qos_async._core.decoding import FAR_FUTURE, RecordDecoder, finite_type
+from qos_async._core.decoding import RecordDecoder, finite_type
 from qos_async._core.topics import LETTERS, Push, Topic
 from qos_async.enums import Channel, Interval
 from qos_async.errors import DecodeError
@@ -44,6 +44,7 @@ OPERATIONS = frozenset(
 )
 
 _CHANNELS = {letter: channel for channel, letter in LETTERS.items()}
+_FAR_FUTURE = 100_000_000_000  # In seconds the year 5138; in milliseconds, 1973.
 # Read from a ``reqid`` that is not a number. It is never sent, so a reply with it
 # matches no command, whereas None would match any.
 _NO_REQID = -1
@@ -228,7 +229,7 @@ def _read_reply(data: bytes) -> Reply | None:
 
 
 def _second(value: Any) -> int | None:
-    return value if type(value) is int and 0 <= value < FAR_FUTURE else None
+    return value if type(value) is int and 0 <= value < _FAR_FUTURE else None
 
 
 def _reqid(value: Any) -> int | None:

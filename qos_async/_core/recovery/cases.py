@@ -16,7 +16,6 @@ from typing import Any, Generic, TypeVar
 from msgspec import Struct
 from msgspec.structs import replace
 
-from qos_async._core.queries import TRADES_MAX
 from qos_async._core.recovery.gaps import GapStatus, Outage
 from qos_async._core.recovery.trades import TradeKey, merge_trades, trade_key
 from qos_async._core.topics import Topic
@@ -33,8 +32,8 @@ __all__ = [
 
 T = TypeVar("T", bound=Tick)
 
-REQUESTED_TRADES = TRADES_MAX
-"""Trades in a recovery request: all that the server returns (sections 4.5 and 5.7)."""
+REQUESTED_TRADES = 50
+"""The server's whole memory of trades (section 5.7)."""
 
 _MAX_HELD = 10_000  # Held ticks of one topic, at which its case is settled early.
 # Shared by all cases without held ticks, which are most: it is replaced, never changed.
