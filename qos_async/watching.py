@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, Generic
 
 from qos_async._core.buffers import DropOldest, Latest, Policy, Strict
-from qos_async._core.topics import Push, Topic
+from qos_async._core.topics import AnyTick, Topic
 from qos_async._io.aiohttp_session import AiohttpSession
 from qos_async._io.stream import Stream
 from qos_async._io.subscription import Subscription
@@ -84,7 +84,7 @@ class Watching(Generic[N]):
 
     def watch(
         self, *topics: Topic, buffer: Policy | None = None
-    ) -> Subscription[Push[N]]:
+    ) -> Subscription[AnyTick[N]]:
         """Several channels in one loop, in the order of arrival.
 
         >>> client.watch(Topic("trade", "US:AAPL"), Topic("kline", "CF:BTCUSDT", "1m"))

@@ -13,9 +13,9 @@ from qos_async.enums import Channel, Interval
 from qos_async.models import Depth, Kline, N, Snapshot, Trade
 from qos_async.symbols import canonical
 
-__all__ = ["CHANNELS", "LETTERS", "Push", "Topic", "in_order", "topic_of"]
+__all__ = ["CHANNELS", "LETTERS", "AnyTick", "Topic", "in_order", "topic_of"]
 
-Push: TypeAlias = Snapshot[N] | Trade[N] | Depth[N] | Kline[N]
+AnyTick: TypeAlias = Snapshot[N] | Trade[N] | Depth[N] | Kline[N]
 
 CHANNELS: dict[type[object], Channel] = {
     Snapshot: Channel.SNAPSHOT,
@@ -84,7 +84,7 @@ def in_order(topics: Iterable[Topic]) -> list[Topic]:
     return sorted(topics, key=_parts)
 
 
-def topic_of(push: Push[N]) -> Topic:
+def topic_of(push: AnyTick[N]) -> Topic:
     """Name the topic that a push belongs to."""
     interval = push.interval if isinstance(push, Kline) else None
     return Topic(CHANNELS[type(push)], push.symbol, interval)

@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from qos_async._core.decoding import RecordDecoder, finite_type
-from qos_async._core.topics import LETTERS, Push, Topic
+from qos_async._core.topics import LETTERS, AnyTick, Topic
 from qos_async.enums import Channel, Interval
 from qos_async.errors import DecodeError
 from qos_async.models import Depth, Kline, N, Snapshot, Trade
@@ -81,7 +81,7 @@ class _EnvelopeReply(Struct):
     c: Any = None
 
 
-Message: TypeAlias = Push[N] | Reply | Unknown
+Message: TypeAlias = AnyTick[N] | Reply | Unknown
 
 _encoder = msgspec.json.Encoder()
 _kind_decoder = msgspec.json.Decoder(_EnvelopeKind)
@@ -100,7 +100,7 @@ class FrameDecoder(Generic[N]):
     """
 
     def __init__(self, numbers: type[N]) -> None:
-        self._pushes: RecordDecoder[Push[N]] = _pushes(cast("Any", numbers))
+        self._pushes: RecordDecoder[AnyTick[N]] = _pushes(cast("Any", numbers))
         self.push = self._pushes.decode_strict
 
     def read(self, data: bytes) -> Message[N]:

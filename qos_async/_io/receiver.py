@@ -10,7 +10,7 @@ from typing import Any, Generic, NoReturn, Protocol
 
 from qos_async._core.events import Outcome, ServerError, Unreadable
 from qos_async._core.protocol import StreamProtocol
-from qos_async._core.topics import CHANNELS, Push
+from qos_async._core.topics import CHANNELS, AnyTick
 from qos_async._io.transport import FrameObserver, Socket
 from qos_async.models import N
 
@@ -27,7 +27,7 @@ _LOG_INTERVAL = 60.0
 class StreamEvents(Protocol):
     """Who is told what comes over the links. Called synchronously; never waits."""
 
-    def on_pushes(self, pushes: Sequence[Push[Any]]) -> None:
+    def on_pushes(self, pushes: Sequence[AnyTick[Any]]) -> None:
         """Ticks came."""
         ...
 

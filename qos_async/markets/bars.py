@@ -10,7 +10,7 @@ from typing import Any, Generic, Protocol, Self, TypeAlias, cast
 
 from qos_async._core.recovery.gaps import Dropped, Gap
 from qos_async._core.stale import Stale
-from qos_async._core.topics import Push
+from qos_async._core.topics import AnyTick
 from qos_async._numbers import is_finite
 from qos_async.enums import Interval
 from qos_async.markets.building import Bar, Builder
@@ -32,7 +32,7 @@ class Watched(Protocol[N]):
 
 
 def bars(
-    trades: Watched[N] | AsyncIterable[Push[N] | Notice],
+    trades: Watched[N] | AsyncIterable[AnyTick[N] | Notice],
     interval: Interval | str,
     *,
     calendar: Calendar | None = None,
