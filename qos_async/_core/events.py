@@ -7,9 +7,9 @@ from typing import TypeAlias
 from msgspec import Raw, Struct
 
 from qos_async._core.recovery.cases import RecoveryResult
-from qos_async._core.topics import AnyTick, Topic
 from qos_async.errors import QosError
-from qos_async.models import N
+from qos_async.models import AnyTick, N
+from qos_async.topics import Topic
 
 __all__ = [
     "AckTimedOut",

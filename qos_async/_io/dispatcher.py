@@ -12,11 +12,12 @@ from qos_async._core.protocol import StreamProtocol
 from qos_async._core.recovery.cases import RecoveryResult
 from qos_async._core.recovery.gaps import Gap
 from qos_async._core.router import Route, Router
-from qos_async._core.topics import AnyTick, Topic, topic_of
 from qos_async._io.clocks import SYSTEM_CLOCK, SuspendDetector, WallClock
 from qos_async._io.subscription_queue import SubscriptionQueue
 from qos_async.enums import Channel
 from qos_async.errors import LaggedError
+from qos_async.models import AnyTick
+from qos_async.topics import Topic
 
 __all__ = ["Dispatcher"]
 
@@ -133,7 +134,9 @@ class Dispatcher:
             share, inbox.batch = inbox.batch, []
             self._put_all(inbox, share)
 
-    def _put_all(self, inbox: SubscriptionQueue, pushes: Sequence[AnyTick[Any]]) -> None:
+    def _put_all(
+        self, inbox: SubscriptionQueue, pushes: Sequence[AnyTick[Any]]
+    ) -> None:
         try:
             inbox.put_all(pushes)
         except LaggedError as exc:
@@ -272,7 +275,7 @@ class Dispatcher:
         Returns:
             Whether it is held back, or was delivered already.
         """
-        topic = topic_of(push)
+        topic = push.topic
         self._notify()
         self._protocol.note_early_tick(topic)
         self.on_resubscribed([topic], None)

@@ -10,9 +10,8 @@ from typing import Any, Generic, NoReturn, Protocol
 
 from qos_async._core.events import Outcome, ServerError, Unreadable
 from qos_async._core.protocol import StreamProtocol
-from qos_async._core.topics import CHANNELS, AnyTick
 from qos_async._io.transport import FrameObserver, Socket
-from qos_async.models import N
+from qos_async.models import CHANNELS, AnyTick, N
 
 __all__ = ["Receiver", "StreamEvents"]
 
