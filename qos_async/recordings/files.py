@@ -8,7 +8,7 @@ from pathlib import Path
 
 from qos_async.errors import QosError
 
-__all__ = ["SUFFIX", "RecordingError", "create", "files_in", "prepare"]
+__all__ = ["SUFFIX", "RecordingError", "create_file", "files_in", "make_directory"]
 
 SUFFIX = ".jsonl.zst"
 
@@ -20,7 +20,7 @@ class RecordingError(QosError):
     """A recording cannot be read or made; the message says what to do."""
 
 
-def prepare(directory: Path) -> None:
+def make_directory(directory: Path) -> None:
     """Make a directory that nobody else may look into, and those above it.
 
     Raises:
@@ -45,7 +45,7 @@ def prepare(directory: Path) -> None:
         )
 
 
-def create(directory: Path, at: int) -> tuple[Path, int]:
+def create_file(directory: Path, at: int) -> tuple[Path, int]:
     """Make a new file that begins at a time, in ns; give it and its descriptor.
 
     Names sort in the order of time, and are good on every file system.

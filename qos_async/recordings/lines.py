@@ -23,7 +23,7 @@ from msgspec import Raw, Struct
 
 from qos_async.topics import Topic
 
-__all__ = ["VERSION", "Entry", "Event", "Kind", "event", "header", "parse", "write"]
+__all__ = ["VERSION", "Entry", "Event", "Kind", "encode_event", "encode_header", "decode_line", "encode_frames"]
 
 VERSION = 1
 
@@ -35,7 +35,7 @@ Kind: TypeAlias = Literal["begun", "frame", "damaged"] | Event
 _FRAME = b',"frame":'
 _AT = b'{"at":'
 
-_json = msgspec.json.Encoder()
+_encoder = msgspec.json.Encoder()
 
 
 class Entry(Struct, frozen=True, kw_only=True):
@@ -79,7 +79,7 @@ class _Line(Struct):
     link: bool = False
 
 
-WORDS = " ".join(
+FORMAT_WORDS = " ".join(
     [
         '{"": [] },null true false http header url',
         *(name for kind in (_Line, Topic) for name in kind.__struct_fields__),
@@ -101,27 +101,27 @@ WORDS = " ".join(
 )
 """What files are made of: a key that is part of it cannot be taken out again."""
 
-_lines = msgspec.json.Decoder(_Line)
+_line_decoder = msgspec.json.Decoder(_Line)
 _any_json = msgspec.json.Decoder(Raw)
 
 
-def header(
+def encode_header(
     at: int, run: str, number: int, *, link: bool, topics: Sequence[str]
 ) -> bytes:
     """Write the first line of a file."""
     first = {"recording": VERSION, "at": at, "run": run, "file": number}
-    return _json.encode({**first, "link": link, "topics": topics}) + b"\n"
+    return _encoder.encode({**first, "link": link, "topics": topics}) + b"\n"
 
 
-def event(at: int, kind: Event, **more: Any) -> bytes:
+def encode_event(at: int, kind: Event, **more: Any) -> bytes:
     """Write the line of an event."""
-    return _json.encode({"at": at, "event": kind, **more}) + b"\n"
+    return _encoder.encode({"at": at, "event": kind, **more}) + b"\n"
 
 
-def write(
+def encode_frames(
     at: int,
     frames: Sequence[bytes],
-    hide: Callable[[bytes], bytes],
+    redact: Callable[[bytes], bytes],
     *,
     plain: bool = False,
 ) -> bytes:
@@ -132,7 +132,7 @@ def write(
     """
     before = b'{"at":%d,"frame":' % at
     if b"\n" in b"".join(frames) or not (plain or _are_json(frames)):
-        return b"".join([_one(at, frame, hide) for frame in frames])
+        return b"".join([_encode_frame(at, frame, redact) for frame in frames])
     return before + (b"}\n" + before).join(frames) + b"}\n"
 
 
@@ -146,14 +146,14 @@ def _are_json(frames: Sequence[bytes]) -> bool:
     return True
 
 
-def _one(at: int, frame: bytes, hide: Callable[[bytes], bytes]) -> bytes:
+def _encode_frame(at: int, frame: bytes, redact: Callable[[bytes], bytes]) -> bytes:
     if b"\n" not in frame and _are_json((frame,)):
         return b'{"at":%d,"frame":%b}\n' % (at, frame)
-    text = base64.b64encode(hide(frame)).decode()
-    return _json.encode({"at": at, "base64": text}) + b"\n"
+    text = base64.b64encode(redact(frame)).decode()
+    return _encoder.encode({"at": at, "base64": text}) + b"\n"
 
 
-def parse(line: bytes) -> Entry:
+def decode_line(line: bytes) -> Entry:
     """Read one line, without its end.
 
     Raises:
@@ -164,12 +164,12 @@ def parse(line: bytes) -> Entry:
         if found and moment.isdigit():
             return Entry(at=int(moment), kind="frame", frame=rest[:-1])
     try:
-        return _read(_lines.decode(line))
+        return _entry(_line_decoder.decode(line))
     except (msgspec.MsgspecError, RecursionError) as exc:
         raise ValueError(f"not a line of a recording: {exc}") from None
 
 
-def _read(line: _Line) -> Entry:
+def _entry(line: _Line) -> Entry:
     if line.base64 is not None:
         frame = base64.b64decode(line.base64, validate=True)
         return Entry(at=line.at, kind="frame", frame=frame)

@@ -13,12 +13,12 @@ from msgspec import Raw, Struct
 from qos_async.config import KLINES_MAX, TRADES_MAX
 from qos_async.symbols import canonical
 
-__all__ = ["Label", "Memory", "Row", "Watch", "label_of"]
+__all__ = ["PushHeader", "LastValues", "Row", "RecordedTopic", "push_header"]
 
 Row: TypeAlias = dict[str, Any]
 
 
-class Watch(NamedTuple):
+class RecordedTopic(NamedTuple):
     """A topic as the wire has it: a letter, a symbol, and for klines an interval."""
 
     letter: str
@@ -26,7 +26,7 @@ class Watch(NamedTuple):
     kt: int | None = None
 
 
-class Label(Struct):
+class PushHeader(Struct):
     """What a push says of itself."""
 
     tp: str | None = None
@@ -35,20 +35,20 @@ class Label(Struct):
     ts: int = 0
 
     @property
-    def watch(self) -> Watch:
+    def topic(self) -> RecordedTopic:
         """The topic that it is of."""
         kt = self.kt if self.tp == "K" else None
-        return Watch(self.tp or "", _canonical(self.c), kt)
+        return RecordedTopic(self.tp or "", _canonical(self.c), kt)
 
 
-_labels = msgspec.json.Decoder(Label, strict=False)
-_rows = msgspec.json.Decoder(dict[str, Raw])
+_header_decoder = msgspec.json.Decoder(PushHeader, strict=False)
+_row_decoder = msgspec.json.Decoder(dict[str, Raw])
 
 
-def label_of(frame: bytes) -> Label | None:
+def push_header(frame: bytes) -> PushHeader | None:
     """Read what a frame says of itself; None if nobody can."""
     try:
-        return _labels.decode(frame)
+        return _header_decoder.decode(frame)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
 
@@ -61,20 +61,20 @@ def _canonical(symbol: str) -> str:
         return symbol
 
 
-class Memory:
+class LastValues:
     """Remembers pushes, and gives them as the rows of an answer.
 
     Numbers stay as they came, to the digit.
     """
 
     def __init__(self) -> None:
-        self._last: dict[Watch, bytes] = {}
+        self._last: dict[RecordedTopic, bytes] = {}
         self._trades: dict[str, deque[bytes]] = {}
-        self._bars: dict[Watch, dict[int, bytes]] = {}
+        self._klines: dict[RecordedTopic, dict[int, bytes]] = {}
 
-    def keep(self, frame: bytes, label: Label) -> None:
+    def record(self, frame: bytes, label: PushHeader) -> None:
         """Take note of a push."""
-        watch = label.watch
+        watch = label.topic
         match watch.letter:
             case "T":
                 kept = self._trades.get(watch.symbol)
@@ -82,7 +82,7 @@ class Memory:
                     kept = self._trades[watch.symbol] = deque(maxlen=TRADES_MAX)
                 kept.append(frame)
             case "K":
-                bars = self._bars.setdefault(watch, {})
+                bars = self._klines.setdefault(watch, {})
                 bars[label.ts] = frame
                 if len(bars) > KLINES_MAX:
                     del bars[next(iter(bars))]
@@ -91,7 +91,7 @@ class Memory:
 
     def last(self, letter: str, symbol: str) -> list[Row]:
         """Give the last snapshot (``S``) or book (``D``), if there is one."""
-        frame = self._last.get(Watch(letter, symbol))
+        frame = self._last.get(RecordedTopic(letter, symbol))
         return [] if frame is None else [_row(frame)]
 
     def trades(self, symbol: str, count: int) -> list[Row]:
@@ -100,16 +100,16 @@ class Memory:
         newest = list(islice(reversed(kept), count))
         return [_row(frame) for frame in reversed(newest)]
 
-    def bars(
+    def klines(
         self, symbol: str, kt: int, count: int, *, end: float | None = None
     ) -> list[Row]:
         """Give the last klines, ascending; those that began by ``end``, if it is set."""
-        kept = self._bars.get(Watch("K", symbol, kt), {})
+        kept = self._klines.get(RecordedTopic("K", symbol, kt), {})
         known = sorted(ts for ts in kept if end is None or ts <= end)
         return [_row(kept[ts]) for ts in known[-count:]]
 
 
 def _row(frame: bytes) -> Row:
-    row: Row = dict(_rows.decode(frame))
+    row: Row = dict(_row_decoder.decode(frame))
     row.pop("tp", None)
     return row

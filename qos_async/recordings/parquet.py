@@ -118,17 +118,17 @@ class _Partitions:
         self.rows: Counter[str] = Counter()
         self.files: list[Path] = []
         self._out, self._source, self._numbers = out, source, numbers
-        self._waiting: dict[_Key, list[Any]] = {}
-        self._tables: dict[_Key, _Table] = {}
+        self._pending: dict[_Key, list[Any]] = {}
+        self._files_by_key: dict[_Key, _PartitionFile] = {}
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: object, error: object, trace: object) -> None:
         with ExitStack() as closing:  # All of them, whatever one of them says.
-            for table in self._tables.values():
+            for table in self._files_by_key.values():
                 closing.callback(table.close, whole=kind is None)
-        self.files += [table.path for table in self._tables.values()]
+        self.files += [table.path for table in self._files_by_key.values()]
 
     def fill(self) -> int:
         """Read all there is; tell how many frames nobody can read."""
@@ -138,21 +138,21 @@ class _Partitions:
                 unreadable += 1
                 continue
             key = _Key(type(tick), tick.received_at // _DAY)
-            rows = self._waiting.setdefault(key, [])
+            rows = self._pending.setdefault(key, [])
             rows.append(tick)
             if len(rows) >= _ROWS:
                 self._write(key)
-        for key in list(self._waiting):
+        for key in list(self._pending):
             self._write(key)
         return unreadable
 
     def _write(self, key: _Key) -> None:
-        rows = self._waiting.pop(key)
-        table = self._tables.get(key)
+        rows = self._pending.pop(key)
+        table = self._files_by_key.get(key)
         if table is None:
             path = self._path(key)
             schema = frames.schema(key.kind, numbers=self._numbers)
-            table = self._tables[key] = _Table(path, schema)
+            table = self._files_by_key[key] = _PartitionFile(path, schema)
         table.write(frames.to_arrow(rows, numbers=self._numbers, kind=key.kind))
         self.rows[CHANNELS[key.kind]] += len(rows)
 
@@ -162,7 +162,7 @@ class _Partitions:
         return folder / f"{self._source.name.removesuffix(SUFFIX)}.parquet"
 
 
-class _Table:
+class _PartitionFile:
     """A Parquet file that gets its name when it is whole."""
 
     def __init__(self, path: Path, schema: Any) -> None:

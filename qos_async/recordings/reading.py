@@ -9,8 +9,8 @@ from pathlib import Path
 from msgspec import Struct
 
 from qos_async.recordings.files import RecordingError, files_in
-from qos_async.recordings.lines import Entry, parse
-from qos_async.recordings.zstd import MAGIC, Zstd, zstd
+from qos_async.recordings.lines import Entry, decode_line
+from qos_async.recordings.zstd import MAGIC, Zstd, load_zstd
 from qos_async.topics import Topic
 
 __all__ = ["Contents", "contents", "read"]
@@ -41,41 +41,41 @@ def read(path: str | os.PathLike[str]) -> Iterator[Entry]:
         ...     if entry.kind == "lost":
         ...         print(entry.at, entry.reason)
     """
-    library = zstd()
+    library = load_zstd()
     for file in files_in(path):
         yield from _read_file(file, library)
 
 
 def _read_file(file: Path, library: Zstd, *, frames: bool = True) -> Iterator[Entry]:
     """Read one file; without ``frames``, the last of these stands for all."""
-    reader = _Lines(file, library)
+    reader = _LineReader(file, library)
     at, passed = 0, b""
     for line in reader:
         if not frames and at and line[_FRAME_AT] == _FRAME:
             passed = line
             continue
         try:
-            entry = parse(line)
+            entry = decode_line(line)
         except ValueError as exc:
             if not at:
                 raise RecordingError(f"{file} is no recording: {exc}") from None
-            reader.fault = str(exc)
+            reader.error = str(exc)
             break
         if not at and entry.kind != "begun":
             raise RecordingError(f"{file} is no recording: it does not begin like one")
         at, passed = entry.at, b""
         yield entry
     if passed:
-        yield parse(passed)
-    if reader.fault:
-        yield _damaged(at, file, reader.fault)
+        yield decode_line(passed)
+    if reader.error:
+        yield _damage_entry(at, file, reader.error)
 
 
-def _damaged(at: int, file: Path, why: str) -> Entry:
+def _damage_entry(at: int, file: Path, why: str) -> Entry:
     return Entry(at=at, kind="damaged", reason=f"{file.name}: {why}")
 
 
-class _Lines:
+class _LineReader:
     """The whole lines of one file.
 
     Attributes:
@@ -83,7 +83,7 @@ class _Lines:
     """
 
     def __init__(self, file: Path, library: Zstd) -> None:
-        self.fault = ""
+        self.error = ""
         self._file = file
         self._library = library
 
@@ -92,8 +92,8 @@ class _Lines:
         for text in self._texts():
             *whole, rest = (rest + text).split(b"\n")
             yield from whole
-        if rest and not self.fault:
-            self.fault = "it ends in the middle of a line"
+        if rest and not self.error:
+            self.error = "it ends in the middle of a line"
 
     def _texts(self) -> Iterator[bytes]:
         """Uncompress one frame after another, each as far as it goes."""
@@ -106,13 +106,13 @@ class _Lines:
                     try:
                         yield frame.decompress(data)
                     except self._library.ZstdError as exc:
-                        self.fault = f"it is damaged before byte {file.tell()} ({exc})"
+                        self.error = f"it is damaged before byte {file.tell()} ({exc})"
                         return
                     data, inside = frame.unused_data, not frame.eof
                     if frame.eof:
                         frame = self._library.ZstdDecompressor()
             if inside or not file.tell():
-                self.fault = f"it ends in the middle, at byte {file.tell()}"
+                self.error = f"it ends in the middle, at byte {file.tell()}"
 
     def _check(self, head: bytes) -> None:
         if not MAGIC.startswith(head):
@@ -145,7 +145,7 @@ def contents(path: str | os.PathLike[str]) -> Contents:
             at one time.
         MissingZstdError: If what uncompresses it is not installed.
     """
-    library = zstd()
+    library = load_zstd()
     topics: set[Topic] = set()
     faults: list[str] = []
     spans: list[tuple[str, int, int]] = []

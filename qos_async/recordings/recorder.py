@@ -14,20 +14,20 @@ from msgspec import Struct
 
 from qos_async._validation import check_number, check_whole
 from qos_async.recordings import lines
-from qos_async.recordings.files import RecordingError, prepare
+from qos_async.recordings.files import RecordingError, make_directory
 from qos_async.recordings.lines import Event
-from qos_async.recordings.writer import Arrival, Happening, Writer
-from qos_async.recordings.zstd import zstd
+from qos_async.recordings.writer import FrameBatch, RecordedEvent, Writer
+from qos_async.recordings.zstd import load_zstd
 from qos_async.topics import Topic
 
 __all__ = ["Recorder", "RecorderStats"]
 
-_MOST_WAITING = 64 * 1024 * 1024
-_HURRY = 256 * 1024
-_PATIENCE = 10.0
-_LONGEST = 1_000_000.0
+_MAX_WAITING = 64 * 1024 * 1024
+_WAKE_THRESHOLD = 256 * 1024
+_CLOSE_TIMEOUT = 10.0
+_MAX_FLUSH = 1_000_000.0
 """Seconds that a thread can wait for on every system."""
-_LONGEST_FILE = 1_000_000_000.0
+_MAX_ROTATE = 1_000_000_000.0
 
 
 class RecorderStats(Struct, frozen=True, kw_only=True):
@@ -96,19 +96,19 @@ class Recorder:
         on_error: Callable[[RecordingError], object] | None = None,
     ) -> None:
         check_number(
-            "rotate", rotate, above_zero=True, most=_LONGEST_FILE, optional=True
+            "rotate", rotate, above_zero=True, most=_MAX_ROTATE, optional=True
         )
         check_number("max_bytes", max_bytes, above_zero=True, optional=True)
-        check_number("flush", flush, above_zero=True, most=_LONGEST)
+        check_number("flush", flush, above_zero=True, most=_MAX_FLUSH)
         check_whole("level", level, most=19)  # The levels of zstandard.
         self.directory = Path(directory)
-        library = zstd()
-        prepare(self.directory)
+        library = load_zstd()
+        make_directory(self.directory)
         self._on_error = on_error
         self._loop: asyncio.AbstractEventLoop | None = None
         self._attached = self._closed = False
-        self._put = self._rung_at = 0
-        self._dropped = self._untold = self._untold_since = 0
+        self._put = self._woken_at = 0
+        self._dropped = self._unreported = self._unreported_since = 0
         self._writer = Writer(
             self.directory,
             library,
@@ -116,7 +116,7 @@ class Recorder:
             max_bytes=max_bytes,
             flush=float(flush),
             level=level,
-            on_error=self._failed,
+            on_error=self._on_writer_error,
         )
 
     def __repr__(self) -> str:
@@ -168,9 +168,9 @@ class Recorder:
         if not self._closed:
             self._closed = True
             if self._loop is not None:
-                self._tell_of_drops()
+                self._record_drops()
                 self._event("closed")
-        self._writer.close(_PATIENCE)
+        self._writer.close(_CLOSE_TIMEOUT)
 
     # What the client calls. Nothing here waits.
 
@@ -183,7 +183,7 @@ class Recorder:
         """
         if self._attached or self._closed:
             raise ValueError("a recorder records one client, once: make another one")
-        if redact(lines.WORDS) != lines.WORDS:
+        if redact(lines.FORMAT_WORDS) != lines.FORMAT_WORDS:
             raise ValueError(
                 "the API key is too short or too common a word to be hidden in a "
                 "recording: record with another key"
@@ -215,31 +215,31 @@ class Recorder:
         With ``plain`` they are surely JSON, and need not be looked at.
         """
         waiting = self._put - self._writer.taken + size
-        if waiting > _MOST_WAITING or self._writer.has_ended:
+        if waiting > _MAX_WAITING or self._writer.has_ended:
             self._drop(len(frames))
             return
-        if self._untold:
-            self._tell_of_drops()
-        self._writer.put(Arrival(time.time_ns(), frames, size, plain))
+        if self._unreported:
+            self._record_drops()
+        self._writer.put(FrameBatch(time.time_ns(), frames, size, plain))
         self._put += size
-        if self._put - self._rung_at > _HURRY:
-            self._rung_at = self._put
-            self._writer.ring()
+        if self._put - self._woken_at > _WAKE_THRESHOLD:
+            self._woken_at = self._put
+            self._writer.wake()
 
     def _drop(self, count: int) -> None:
         self._dropped += count
-        self._untold_since = self._untold_since or time.time_ns()
-        self._untold += count
+        self._unreported_since = self._unreported_since or time.time_ns()
+        self._unreported += count
 
-    def _tell_of_drops(self) -> None:
-        if self._untold:
-            self._event("dropped", at=self._untold_since, count=self._untold)
-            self._untold = self._untold_since = 0
+    def _record_drops(self) -> None:
+        if self._unreported:
+            self._event("dropped", at=self._unreported_since, count=self._unreported)
+            self._unreported = self._unreported_since = 0
 
     def _event(self, kind: Event, *, at: int = 0, **more: Any) -> None:
-        self._writer.put(Happening(at or time.time_ns(), kind, more))
+        self._writer.put(RecordedEvent(at or time.time_ns(), kind, more))
 
-    def _failed(self, error: RecordingError) -> None:
+    def _on_writer_error(self, error: RecordingError) -> None:
         # Called in the writer's thread, once.
         if self._on_error is not None and self._loop is not None:
             with contextlib.suppress(RuntimeError):  # The loop is closed by now.

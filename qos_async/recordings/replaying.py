@@ -25,8 +25,8 @@ from qos_async.config import Limits, Timing
 from qos_async.errors import RequestError
 from qos_async.models import N
 from qos_async.recordings.reading import Contents, contents, read
-from qos_async.recordings.steps import steps
-from qos_async.recordings.tape import RecordedTime, Tape
+from qos_async.recordings.steps import timeline
+from qos_async.recordings.tape import ReplayClock, ReplayTransport
 from qos_async.topics import Topic
 
 __all__ = ["Replay", "replay"]
@@ -59,28 +59,28 @@ class Replay(Client[N]):
         # Not a client's own beginning: that would make what speaks to a server.
         self._path = path
         self._speed = speed
-        self._contents: Contents | None = None
+        self._loaded: Contents | None = None
         self._recorder = None
         self._session = AiohttpSession(Secret(token_hex()))
         self._queries = Queries(numbers, chunk=_LIMITS.symbols)
-        self._http = cast("HttpClient", _NoServer(self._ask))
+        self._http = cast("HttpClient", _ReplayHttp(self._request))
         self._numbers = numbers
 
     async def __aenter__(self) -> Self:
-        if self._contents is None:
-            self._contents = await asyncio.to_thread(contents, self._path)
-            self._begin(self._contents)
+        if self._loaded is None:
+            self._loaded = await asyncio.to_thread(contents, self._path)
+            self._open(self._loaded)
         return await super().__aenter__()
 
-    def _begin(self, found: Contents) -> None:
+    def _open(self, found: Contents) -> None:
         for fault in found.faults:
             _log.warning("the recording is damaged: %s", fault)
-        calendar = RecordedTime(found.begins_at)
-        tape = Tape(
-            steps(read(self._path)),
+        calendar = ReplayClock(found.begins_at)
+        tape = ReplayTransport(
+            timeline(read(self._path)),
             topics=found.topics,
             speed=self._speed,
-            calendar=calendar,
+            clock=calendar,
         )
         self._stream = Stream(
             tape,
@@ -92,8 +92,8 @@ class Replay(Client[N]):
             clock=calendar,
         )
         tape.is_settled = lambda: self._stream.is_settled
-        tape.is_watched = lambda: self._stream.has_subscriptions
-        tape.is_thirsty = lambda: self._stream.is_starved
+        tape.has_subscriptions = lambda: self._stream.has_subscriptions
+        tape.is_starved = lambda: self._stream.is_starved
 
     if not TYPE_CHECKING:  # Whoever mistypes a name is to be told.
 
@@ -104,7 +104,7 @@ class Replay(Client[N]):
 
     async def aclose(self) -> None:
         """Close everything, as a client does; what was never entered, too."""
-        if self._contents is None:
+        if self._loaded is None:
             await self._session.aclose()
         else:
             await super().aclose()
@@ -115,23 +115,23 @@ class Replay(Client[N]):
     @property
     def topics(self) -> tuple[Topic, ...]:
         """What was ever subscribed in the recording, in order of name."""
-        return tuple(sorted(self._found.topics))
+        return tuple(sorted(self._contents.topics))
 
     @property
     def begins_at(self) -> datetime:
         """When the recording begins, in UTC."""
-        return datetime.fromtimestamp(self._found.begins_at / 1e9, UTC)
+        return datetime.fromtimestamp(self._contents.begins_at / 1e9, UTC)
 
     @property
     def ends_at(self) -> datetime:
         """When the recording ends, in UTC."""
-        return datetime.fromtimestamp(self._found.ends_at / 1e9, UTC)
+        return datetime.fromtimestamp(self._contents.ends_at / 1e9, UTC)
 
     @property
-    def _found(self) -> Contents:
-        if self._contents is None:
+    def _contents(self) -> Contents:
+        if self._loaded is None:
             raise RuntimeError(_NOT_ENTERED)
-        return self._contents
+        return self._loaded
 
     def _subscribe(
         self,
@@ -145,12 +145,12 @@ class Replay(Client[N]):
             buffer = DropOldest()  # The tape waits: it never has to.
         return super()._subscribe(topics, buffer, topics_of, final=final)
 
-    async def _ask(self, query: Query[T]) -> T:
+    async def _request(self, query: Query[T]) -> T:
         self._session.bind()
         return await self._stream.fetch(query)
 
 
-class _NoServer:
+class _ReplayHttp:
     """Stands where a client has its HTTP: asks the tape."""
 
     def __init__(self, ask: Callable[[Query[Any]], Any]) -> None:

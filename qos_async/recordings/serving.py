@@ -10,9 +10,9 @@ from typing import Self
 from qos_async._validation import check_number
 from qos_async.config import Limits
 from qos_async.enums import Interval
-from qos_async.recordings.memory import Label, Memory, Row, label_of
+from qos_async.recordings.memory import PushHeader, LastValues, Row, push_header
 from qos_async.recordings.reading import Contents, contents, read
-from qos_async.recordings.steps import Frames, Lost, Step, steps
+from qos_async.recordings.steps import FramesReceived, LinkLost, TimelineEvent, timeline
 from qos_async.sim.log import Watch
 from qos_async.sim.server import Simulator
 from qos_async.sim.source import News, Source
@@ -58,9 +58,9 @@ class ReplayServer(Simulator):
         )
         check_number("speed", speed, above_zero=True)
         self.ended = asyncio.Event()
-        self._path, self._pace = path, speed
+        self._path, self._playback_speed = path, speed
         self._played_at = 0
-        self._memory = Memory()
+        self._last_values = LastValues()
 
     async def __aenter__(self) -> Self:
         """Open the recording, and listen.
@@ -83,58 +83,58 @@ class ReplayServer(Simulator):
 
     def _sources(self) -> tuple[Source, News]:
         symbols = {topic.symbol for topic in self.contents.topics}
-        return _Recorded(self._memory, frozenset(symbols)), _Silence()
+        return _RecordedMarket(self._last_values, frozenset(symbols)), _NoPushes()
 
     async def _play(self) -> None:
-        await self._subscription()
+        await self._await_subscription()
         loop = asyncio.get_running_loop()
         began, begun_at = loop.time(), self.contents.begins_at
-        for step in steps(read(self._path)):
-            due = began + (step.at - begun_at) / 1e9 / self._pace
+        for step in timeline(read(self._path)):
+            due = began + (step.at - begun_at) / 1e9 / self._playback_speed
             await asyncio.sleep(max(due - loop.time(), 0.0))
             self._played_at = max(step.at, self._played_at)
-            if isinstance(step, Lost):
+            if isinstance(step, LinkLost):
                 self.cut()
                 await asyncio.sleep(0)
-                await self._return()
+                await self._await_reconnect()
                 began, begun_at = loop.time(), step.at
             await self._push(step)
         self.ended.set()
 
-    async def _subscription(self) -> None:
+    async def _await_subscription(self) -> None:
         while not self.subscribed:  # noqa: ASYNC110 - as often as it beats anyway
             await asyncio.sleep(self._beat)
 
-    async def _return(self) -> None:
+    async def _await_reconnect(self) -> None:
         try:
             async with asyncio.timeout(_RETURN):
-                await self._subscription()
+                await self._await_subscription()
         except TimeoutError:
             pass
 
-    async def _push(self, step: Step) -> None:
-        if not isinstance(step, Frames):
+    async def _push(self, step: TimelineEvent) -> None:
+        if not isinstance(step, FramesReceived):
             return
         for frame in step.frames:
-            label = label_of(frame)
+            label = push_header(frame)
             if label is not None and label.tp in _LETTERS:
-                self._memory.keep(frame, label)
-                self._tell(frame, label)
+                self._last_values.record(frame, label)
+                self._forward(frame, label)
         await asyncio.sleep(0)
 
-    def _tell(self, frame: bytes, label: Label) -> None:
-        watch = Watch(*label.watch)
+    def _forward(self, frame: bytes, label: PushHeader) -> None:
+        watch = Watch(*label.topic)
         for link in self.links:
             if watch in link.topics:
                 link.put(frame)
                 self._log.pushed[watch.letter] += 1
 
 
-class _Recorded:
+class _RecordedMarket:
     """A ``Source``: what was pushed until now."""
 
-    def __init__(self, memory: Memory, symbols: frozenset[str]) -> None:
-        self._memory = memory
+    def __init__(self, memory: LastValues, symbols: frozenset[str]) -> None:
+        self._last_values = memory
         self._symbols = symbols
 
     def knows(self, symbol: str) -> bool:
@@ -144,15 +144,15 @@ class _Recorded:
         return {}
 
     def snapshot(self, symbol: str, now: float) -> Row:
-        found = self._memory.last("S", symbol)
+        found = self._last_values.last("S", symbol)
         return found[0] if found else {}
 
     def depth(self, symbol: str, now: float) -> Row:
-        found = self._memory.last("D", symbol)
+        found = self._last_values.last("D", symbol)
         return found[0] if found else {}
 
     def trades(self, symbol: str, now: float, count: int) -> list[Row]:
-        return self._memory.trades(symbol, count)
+        return self._last_values.trades(symbol, count)
 
     def klines(
         self,
@@ -163,7 +163,7 @@ class _Recorded:
         *,
         end: float | None = None,
     ) -> list[Row]:
-        return self._memory.bars(symbol, int(interval), count, end=end)
+        return self._last_values.klines(symbol, int(interval), count, end=end)
 
     def products(self, market: str) -> list[Row]:
         named = sorted(s for s in self._symbols if s.startswith(f"{market}:"))
@@ -173,7 +173,7 @@ class _Recorded:
         return []
 
 
-class _Silence:
+class _NoPushes:
     """``News``, of which there are none: the tape pushes by itself."""
 
     def follow(self, symbols: Iterable[str], now: float) -> None:

@@ -13,21 +13,21 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
 from qos_async.recordings import lines
-from qos_async.recordings.files import RecordingError, create
+from qos_async.recordings.files import RecordingError, create_file
 from qos_async.recordings.zstd import Zstd
 
-__all__ = ["Arrival", "Happening", "Writer"]
+__all__ = ["FrameBatch", "RecordedEvent", "Writer"]
 
 
 _log = logging.getLogger("qos_async.recorder")
 
-_AT_ONCE = 64 * 1024
+_CHUNK_SIZE = 64 * 1024
 _SECOND = 1_000_000_000
 _MICROSECOND = 1000
-_NONE = -1
+_NO_FILE = -1
 
 
-class Arrival(NamedTuple):
+class FrameBatch(NamedTuple):
     """Frames that came together: when, how many bytes, and whether surely JSON."""
 
     at: int
@@ -36,15 +36,15 @@ class Arrival(NamedTuple):
     plain: bool
 
 
-class Happening(NamedTuple):
+class RecordedEvent(NamedTuple):
     """An event, and what else is to be said of it."""
 
     at: int
     kind: lines.Event
-    more: dict[str, Any]
+    fields: dict[str, Any]
 
 
-Item: TypeAlias = Arrival | Happening
+Item: TypeAlias = FrameBatch | RecordedEvent
 
 
 class Writer:
@@ -78,11 +78,11 @@ class Writer:
         self.error: RecordingError | None = None
         self._flush = flush
         self._on_error = on_error
-        self._files = _Files(
+        self._files = _RotatingFile(
             directory, library, rotate=rotate, max_bytes=max_bytes, level=level
         )
         self._items: deque[Item | threading.Event] = deque()
-        self._bell = threading.Event()
+        self._wake = threading.Event()
         self._ending = False
         self._chunk: list[bytes] = []
         self._chunk_size = self._chunk_frames = 0
@@ -118,9 +118,9 @@ class Writer:
             )
             self._thread.start()
 
-    def ring(self) -> None:
+    def wake(self) -> None:
         """Let it be written now."""
-        self._bell.set()
+        self._wake.set()
 
     # Anywhere else
 
@@ -128,19 +128,19 @@ class Writer:
         """Wait until all that was put is written, or nothing will be."""
         done = threading.Event()
         self._items.append(done)
-        self.ring()
+        self.wake()
         while self.is_alive() and not done.wait(0.05):
             pass
 
-    def close(self, patience: float) -> None:
+    def close(self, timeout: float) -> None:
         """Write all that was put, and end; give up after ``patience`` seconds."""
         self._ending = True
-        self.ring()
+        self.wake()
         if self._thread is not None:
-            self._thread.join(patience)
+            self._thread.join(timeout)
             if self._thread.is_alive():
-                self._fail(
-                    TimeoutError(f"the disk took nothing for {patience:g} seconds")
+                self._abort(
+                    TimeoutError(f"the disk took nothing for {timeout:g} seconds")
                 )
 
     # The thread
@@ -148,13 +148,13 @@ class Writer:
     def _run(self) -> None:
         try:
             while not self._ending:
-                self._bell.wait(self._flush)
-                self._bell.clear()
+                self._wake.wait(self._flush)
+                self._wake.clear()
                 self._write_all()
             self._write_all()
             self._files.close()
         except Exception as exc:  # noqa: BLE001 - whatever it is, the stream goes on
-            self._fail(exc)
+            self._abort(exc)
             self._files.abandon()
 
     def _write_all(self) -> None:
@@ -169,44 +169,44 @@ class Writer:
 
     def _write(self, item: Item) -> None:
         try:
-            begin = self._begin_for(item)
+            begin = self._open_file_for(item)
         except OSError:
-            self._pass_over(item)  # It is in no chunk yet.
+            self._discard(item)  # It is in no chunk yet.
             raise
         text = begin + self._text(item)
         self._chunk.append(text)
         self._chunk_size += len(text)
-        if self._chunk_size > _AT_ONCE:
+        if self._chunk_size > _CHUNK_SIZE:
             self._write_chunk()
 
-    def _begin_for(self, item: Item) -> bytes:
+    def _open_file_for(self, item: Item) -> bytes:
         """See to it that the right file is open; give its first line if it is new."""
-        if self._files.is_over(item.at):
+        if self._files.should_rotate(item.at):
             self._write_chunk()
             self._files.close()
-        return b"" if self._files.is_open else self._files.begin(item.at)
+        return b"" if self._files.is_open else self._files.open_next(item.at)
 
     def _text(self, item: Item) -> bytes:
-        if isinstance(item, Happening):
-            self._files.note(item)
-            return lines.event(item.at, item.kind, **item.more)
+        if isinstance(item, RecordedEvent):
+            self._files.track_state(item)
+            return lines.encode_event(item.at, item.kind, **item.fields)
         self.taken += item.size
         self._chunk_frames += len(item.frames)
-        return lines.write(item.at, item.frames, self._hide, plain=item.plain)
+        return lines.encode_frames(item.at, item.frames, self._redact, plain=item.plain)
 
-    def _hide(self, frame: bytes) -> bytes:
+    def _redact(self, frame: bytes) -> bytes:
         text = frame.decode("utf-8", "surrogateescape")
         shown = self.redact(text)
         return frame if shown is text else shown.encode("utf-8", "surrogateescape")
 
     def _write_chunk(self) -> None:
         if self._chunk:
-            self._files.write(self._hide(b"".join(self._chunk)))
+            self._files.write(self._redact(b"".join(self._chunk)))
             self.frames += self._chunk_frames
             self._chunk.clear()
             self._chunk_size = self._chunk_frames = 0
 
-    def _fail(self, exc: Exception) -> None:
+    def _abort(self, exc: Exception) -> None:
         why = getattr(exc, "strerror", None) or str(exc) or type(exc).__name__
         error = RecordingError(
             f"the recording in {self._files.directory} stopped: {why}; the stream "
@@ -217,19 +217,19 @@ class Writer:
         self.lost += self._chunk_frames
         with contextlib.suppress(IndexError):
             while True:
-                self._pass_over(self._items.popleft())
+                self._discard(self._items.popleft())
         _log.error("%s", error)
         self._on_error(error)
 
-    def _pass_over(self, item: Item | threading.Event) -> None:
+    def _discard(self, item: Item | threading.Event) -> None:
         if isinstance(item, threading.Event):
             item.set()
-        elif isinstance(item, Arrival):
+        elif isinstance(item, FrameBatch):
             self.taken += item.size
             self.lost += len(item.frames)
 
 
-class _Files:
+class _RotatingFile:
     """One file after another.
 
     Attributes:
@@ -251,27 +251,27 @@ class _Files:
         self.paths: list[Path] = []
         # One for all: to make one takes as long as to compress 64 kB with it.
         self._compressor = library.ZstdCompressor(level)
-        self._every = None if rotate is None else max(int(rotate * _SECOND), 1)
-        self._most = max_bytes
+        self._rotate_ns = None if rotate is None else max(int(rotate * _SECOND), 1)
+        self._max_bytes = max_bytes
         self._run = secrets.token_hex(8)
         self._link = False
         self._topics: set[str] = set()
-        self._file = _NONE
+        self._file = _NO_FILE
         self._size = self._until = self._latest = 0
 
     @property
     def is_open(self) -> bool:
         """Whether there is a file to write to."""
-        return self._file != _NONE
+        return self._file != _NO_FILE
 
-    def is_over(self, at: int) -> bool:
+    def should_rotate(self, at: int) -> bool:
         """Whether what happened at a time belongs into another file."""
         if not self.is_open:
             return False
-        late = self._every is not None and at >= self._until
-        return late or (self._most is not None and self._size >= self._most)
+        late = self._rotate_ns is not None and at >= self._until
+        return late or (self._max_bytes is not None and self._size >= self._max_bytes)
 
-    def begin(self, at: int) -> bytes:
+    def open_next(self, at: int) -> bytes:
         """Open a new file, and give its first line.
 
         Raises:
@@ -279,15 +279,15 @@ class _Files:
         """
         # The clock may have been set back: the order of names is the order of files.
         self._latest = max(at, self._latest + _MICROSECOND)
-        path, self._file = create(self.directory, self._latest)
-        if self._every is not None:
-            self._until = (at // self._every + 1) * self._every
+        path, self._file = create_file(self.directory, self._latest)
+        if self._rotate_ns is not None:
+            self._until = (at // self._rotate_ns + 1) * self._rotate_ns
         number, self._size = len(self.paths), 0
         self.paths.append(path)
         topics = sorted(self._topics)
-        return lines.header(at, self._run, number, link=self._link, topics=topics)
+        return lines.encode_header(at, self._run, number, link=self._link, topics=topics)
 
-    def note(self, what: Happening) -> None:
+    def track_state(self, what: RecordedEvent) -> None:
         """Keep in mind what the first line of the next file has to say."""
         match what.kind:
             case "opened":
@@ -296,9 +296,9 @@ class _Files:
                 self._link = False
                 self._topics.clear()
             case "subscribed":
-                self._topics.update(what.more["topics"])
+                self._topics.update(what.fields["topics"])
             case "unsubscribed":
-                self._topics.difference_update(what.more["topics"])
+                self._topics.difference_update(what.fields["topics"])
             case _:
                 pass
 
@@ -324,7 +324,7 @@ class _Files:
     def close(self) -> None:
         """Sync and close the file."""
         if self.is_open:
-            file, self._file = self._file, _NONE
+            file, self._file = self._file, _NO_FILE
             try:
                 os.fsync(file)
             finally:

@@ -7,12 +7,12 @@ from typing import Any, Protocol
 
 from qos_async.errors import QosError
 
-__all__ = ["MAGIC", "MissingZstdError", "Zstd", "zstd"]
+__all__ = ["MAGIC", "MissingZstdError", "Zstd", "load_zstd"]
 
 MAGIC = b"\x28\xb5\x2f\xfd"
 """What each compressed frame begins with."""
 
-_HOMES = ("compression.zstd", "backports.zstd")
+_MODULES = ("compression.zstd", "backports.zstd")
 
 
 class MissingZstdError(QosError, ModuleNotFoundError):
@@ -27,13 +27,13 @@ class Zstd(Protocol):
     ZstdDecompressor: Any
 
 
-def zstd() -> Zstd:
+def load_zstd() -> Zstd:
     """Import it, now that it is needed.
 
     Raises:
         MissingZstdError: If it is not there; the message says what to install.
     """
-    for home in _HOMES:
+    for home in _MODULES:
         try:
             found: Any = import_module(home)
         except ModuleNotFoundError:

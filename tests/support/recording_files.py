@@ -18,16 +18,16 @@ TOPIC = "trade US:AAPL"
 
 
 def begun(at=0.0, *, run="a", number=0, link=False, topics=()):
-    return lines.header(_ns(at), run, number, link=link, topics=list(topics))
+    return lines.encode_header(_ns(at), run, number, link=link, topics=list(topics))
 
 
 def event(at, kind, **more):
-    return lines.event(_ns(at), kind, **more)
+    return lines.encode_event(_ns(at), kind, **more)
 
 
 def frame(at, *frames):
     raw = [f if isinstance(f, bytes) else json.dumps(f).encode() for f in frames]
-    return lines.write(_ns(at), raw, bytes)
+    return lines.encode_frames(_ns(at), raw, bytes)
 
 
 def trades(at, *prices):
