@@ -60,7 +60,7 @@ if TYPE_CHECKING:
     )
     from qos_async.recordings.files import RecordingError
     from qos_async.recordings.recorder import Recorder
-    from qos_async.recordings.replaying import replay
+    from qos_async.recordings.replay_client import replay
     from qos_async.results import Result
     from qos_async.stats import Stats, SubscriptionStats
     from qos_async.topics import Topic
@@ -167,7 +167,7 @@ _HOMES = {
     ],
     "qos_async.recordings.files": ["RecordingError"],
     "qos_async.recordings.recorder": ["Recorder"],
-    "qos_async.recordings.replaying": ["replay"],
+    "qos_async.recordings.replay_client": ["replay"],
     "qos_async.results": ["Result"],
     "qos_async.stats": ["Stats", "SubscriptionStats"],
 }

@@ -20,7 +20,7 @@ from qos_async.cli.refusals import Refusals
 from qos_async.cli.stream import topics_of
 from qos_async.cli.wording import gaps_line, stamp
 from qos_async.recordings import Converted, Recorder, RecordingError, convert
-from qos_async.recordings.serving import ReplayServer
+from qos_async.recordings.replay_server import ReplayServer
 
 __all__ = ["run_convert", "run_record", "run_replay"]
 

@@ -1,4 +1,4 @@
-"""The recorder's other end: a thread that compresses and writes."""
+"""Writer thread of a recorder: compresses, writes and rotates files."""
 
 from __future__ import annotations
 
@@ -12,12 +12,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
-from qos_async.recordings import lines
 from qos_async.recordings.files import RecordingError, create_file
-from qos_async.recordings.zstd import Zstd
+from qos_async.recordings.format import (
+    Event,
+    Zstd,
+    encode_event,
+    encode_frames,
+    encode_header,
+)
 
 __all__ = ["FrameBatch", "RecordedEvent", "Writer"]
-
 
 _log = logging.getLogger("qos_async.recorder")
 
@@ -28,7 +32,7 @@ _NO_FILE = -1
 
 
 class FrameBatch(NamedTuple):
-    """Frames that came together: when, how many bytes, and whether surely JSON."""
+    """Frames received together: time, size in bytes, and whether all are JSON."""
 
     at: int
     frames: Sequence[bytes]
@@ -37,10 +41,10 @@ class FrameBatch(NamedTuple):
 
 
 class RecordedEvent(NamedTuple):
-    """An event, and what else is to be said of it."""
+    """An event and the other fields of its line."""
 
     at: int
-    kind: lines.Event
+    kind: Event
     fields: dict[str, Any]
 
 
@@ -48,18 +52,17 @@ Item: TypeAlias = FrameBatch | RecordedEvent
 
 
 class Writer:
-    """Takes items from the event loop and writes them to files.
+    """Receives items from the event loop and writes them to files.
 
-    The thread begins with the first item. What the loop asks and what the thread
-    answers are plain numbers, each written by one of the two.
+    The thread is started by the first item. Loop and thread share a deque and plain
+    numbers, each of which only one of the two writes: no lock is needed.
 
     Attributes:
-        redact: Hides what must not be in a file.
-        taken: Bytes of frames that no longer wait.
+        redact: Returns a text without the API key.
+        taken: Bytes of frames that are no longer waiting.
         frames: Frames that are in the files.
-        lost: Frames that were taken, and could not be written.
-        bytes_written: Bytes of files.
-        error: What ended it, if anything did.
+        lost: Frames that were received, but could not be written.
+        error: The error that ended the recording, or None.
     """
 
     def __init__(
@@ -84,33 +87,33 @@ class Writer:
         self._items: deque[Item | threading.Event] = deque()
         self._wake = threading.Event()
         self._ending = False
-        self._chunk: list[bytes] = []
-        self._chunk_size = self._chunk_frames = 0
+        self._chunk = bytearray()
+        self._chunk_frames = 0
         self._thread: threading.Thread | None = None
 
     @property
     def bytes_written(self) -> int:
-        """Bytes of files."""
+        """Compressed bytes of all files."""
         return self._files.bytes_written
 
     @property
     def paths(self) -> list[Path]:
-        """Where the files are, oldest first."""
+        """The paths of the files, oldest first."""
         return self._files.paths
 
     @property
     def has_ended(self) -> bool:
-        """Whether nothing is written any more."""
+        """Whether nothing more will be written."""
         return self._ending or self.error is not None
 
     def is_alive(self) -> bool:
-        """Whether there is a thread that writes."""
+        """Whether the thread runs."""
         return self._thread is not None and self._thread.is_alive()
 
-    # In the event loop
+    # Called in the event loop.
 
     def put(self, item: Item) -> None:
-        """Hand over what is to be written; never waits."""
+        """Queue an item; never waits."""
         self._items.append(item)
         if self._thread is None:
             self._thread = threading.Thread(
@@ -119,13 +122,13 @@ class Writer:
             self._thread.start()
 
     def wake(self) -> None:
-        """Let it be written now."""
+        """Wake the thread before its flush interval is over."""
         self._wake.set()
 
-    # Anywhere else
+    # Called in other threads.
 
     def flush(self) -> None:
-        """Wait until all that was put is written, or nothing will be."""
+        """Wait until all queued items are written, or the thread has ended."""
         done = threading.Event()
         self._items.append(done)
         self.wake()
@@ -133,17 +136,17 @@ class Writer:
             pass
 
     def close(self, timeout: float) -> None:
-        """Write all that was put, and end; give up after ``patience`` seconds."""
+        """Write all queued items and end; gives up after ``timeout`` seconds."""
         self._ending = True
         self.wake()
         if self._thread is not None:
             self._thread.join(timeout)
             if self._thread.is_alive():
                 self._abort(
-                    TimeoutError(f"the disk took nothing for {timeout:g} seconds")
+                    TimeoutError(f"the disk did not respond for {timeout:g} seconds")
                 )
 
-    # The thread
+    # Called in the thread.
 
     def _run(self) -> None:
         try:
@@ -153,7 +156,7 @@ class Writer:
                 self._write_all()
             self._write_all()
             self._files.close()
-        except Exception as exc:  # noqa: BLE001 - whatever it is, the stream goes on
+        except Exception as exc:  # noqa: BLE001 - the stream goes on after any error
             self._abort(exc)
             self._files.abandon()
 
@@ -169,18 +172,17 @@ class Writer:
 
     def _write(self, item: Item) -> None:
         try:
-            begin = self._open_file_for(item)
+            first_line = self._open_file_for(item)
         except OSError:
-            self._discard(item)  # It is in no chunk yet.
+            self._discard(item)  # It is not in a chunk yet.
             raise
-        text = begin + self._text(item)
-        self._chunk.append(text)
-        self._chunk_size += len(text)
-        if self._chunk_size > _CHUNK_SIZE:
+        text = first_line + self._text(item)
+        self._chunk += text
+        if len(self._chunk) > _CHUNK_SIZE:
             self._write_chunk()
 
     def _open_file_for(self, item: Item) -> bytes:
-        """See to it that the right file is open; give its first line if it is new."""
+        """Open a file for an item if necessary; return the first line of a new one."""
         if self._files.should_rotate(item.at):
             self._write_chunk()
             self._files.close()
@@ -189,10 +191,10 @@ class Writer:
     def _text(self, item: Item) -> bytes:
         if isinstance(item, RecordedEvent):
             self._files.track_state(item)
-            return lines.encode_event(item.at, item.kind, **item.fields)
+            return encode_event(item.at, item.kind, **item.fields)
         self.taken += item.size
         self._chunk_frames += len(item.frames)
-        return lines.encode_frames(item.at, item.frames, self._redact, plain=item.plain)
+        return encode_frames(item.at, item.frames, self._redact, plain=item.plain)
 
     def _redact(self, frame: bytes) -> bytes:
         text = frame.decode("utf-8", "surrogateescape")
@@ -201,10 +203,10 @@ class Writer:
 
     def _write_chunk(self) -> None:
         if self._chunk:
-            self._files.write(self._redact(b"".join(self._chunk)))
+            self._files.write(self._redact(bytes(self._chunk)))
             self.frames += self._chunk_frames
             self._chunk.clear()
-            self._chunk_size = self._chunk_frames = 0
+            self._chunk_frames = 0
 
     def _abort(self, exc: Exception) -> None:
         why = getattr(exc, "strerror", None) or str(exc) or type(exc).__name__
@@ -230,11 +232,11 @@ class Writer:
 
 
 class _RotatingFile:
-    """One file after another.
+    """The file being written, and the files before it.
 
     Attributes:
-        bytes_written: In all of them.
-        paths: Of all of them.
+        bytes_written: Compressed bytes of all files.
+        paths: The paths of all files, oldest first.
     """
 
     def __init__(
@@ -249,7 +251,7 @@ class _RotatingFile:
         self.directory = directory
         self.bytes_written = 0
         self.paths: list[Path] = []
-        # One for all: to make one takes as long as to compress 64 kB with it.
+        # Shared by all chunks: creating one takes as long as compressing 64 kB.
         self._compressor = library.ZstdCompressor(level)
         self._rotate_ns = None if rotate is None else max(int(rotate * _SECOND), 1)
         self._max_bytes = max_bytes
@@ -261,23 +263,23 @@ class _RotatingFile:
 
     @property
     def is_open(self) -> bool:
-        """Whether there is a file to write to."""
+        """Whether a file is open."""
         return self._file != _NO_FILE
 
     def should_rotate(self, at: int) -> bool:
-        """Whether what happened at a time belongs into another file."""
+        """Whether an item of this time belongs into a new file."""
         if not self.is_open:
             return False
         late = self._rotate_ns is not None and at >= self._until
         return late or (self._max_bytes is not None and self._size >= self._max_bytes)
 
     def open_next(self, at: int) -> bytes:
-        """Open a new file, and give its first line.
+        """Open a new file; return its first line.
 
         Raises:
-            OSError: If it cannot be made.
+            OSError: If it cannot be created.
         """
-        # The clock may have been set back: the order of names is the order of files.
+        # Names must sort in the order of the files, also if the clock was set back.
         self._latest = max(at, self._latest + _MICROSECOND)
         path, self._file = create_file(self.directory, self._latest)
         if self._rotate_ns is not None:
@@ -285,10 +287,10 @@ class _RotatingFile:
         number, self._size = len(self.paths), 0
         self.paths.append(path)
         topics = sorted(self._topics)
-        return lines.encode_header(at, self._run, number, link=self._link, topics=topics)
+        return encode_header(at, self._run, number, link=self._link, topics=topics)
 
     def track_state(self, what: RecordedEvent) -> None:
-        """Keep in mind what the first line of the next file has to say."""
+        """Keep the state of the link, for the first line of the next file."""
         match what.kind:
             case "opened":
                 self._link = True
@@ -306,7 +308,7 @@ class _RotatingFile:
         """Write one compressed frame.
 
         Raises:
-            OSError: If not all of it could be written; then none of it is.
+            OSError: If it could not be written as a whole; the file is cut back then.
         """
         compressor = self._compressor
         packed = memoryview(compressor.compress(text, compressor.FLUSH_FRAME))
@@ -331,6 +333,6 @@ class _RotatingFile:
                 os.close(file)
 
     def abandon(self) -> None:
-        """Close the file, come what may."""
+        """Close the file, ignoring errors."""
         with contextlib.suppress(OSError):
             self.close()

@@ -66,12 +66,16 @@ def test_a_full_disk_ends_it_with_code_1(tmp_path, quick, capsys, monkeypatch):
 @pytest.mark.parametrize(
     ("words", "code", "told"),
     [
-        (("convert", "nowhere", "-o", "out"), 1, "qos: there is no nowhere: give"),
-        (("replay", "nowhere"), 1, "qos: there is no nowhere: give"),
+        (("convert", "nowhere", "-o", "out"), 1, "qos: nowhere does not exist"),
+        (("replay", "nowhere"), 1, "qos: nowhere does not exist"),
         (("replay", "nowhere", "--speed", "0"), 2, "'0' is not a speed above 0"),
         (("replay", "nowhere", "--speed", "1e400"), 2, "'1e400' is not a speed"),
         (("replay", "nowhere", "--speed", "nan"), 2, "'nan' is not a speed above 0"),
-        (("record", "US:AAPL", "-o", "/dev/null"), 1, "/dev/null is a file: give the"),
+        (
+            ("record", "US:AAPL", "-o", "/dev/null"),
+            1,
+            "/dev/null is a file: expected a",
+        ),
         (("record", "US:AAPL"), 2, "required: -o/--output"),
         (("record", "trades", "-o", "r"), 2, "name at least one symbol"),
     ],

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from qos_async import Client, Gap, Limits, Timing
-from qos_async.recordings.serving import ReplayServer
+from qos_async.recordings.replay_server import ReplayServer
 from tests.support.memory_transport import snapshot, trade
 from tests.support.recording_files import event, frame, recorded, trades, write
 
@@ -17,7 +17,7 @@ PLAN = Limits(command_interval=0.0, http_requests=1000)
 TIMING = Timing(backoff_initial=0.01, backoff_max=0.01, close_timeout=0.1)
 
 
-async def test_a_client_of_a_served_recording_gets_what_was_recorded(tmp_path):
+async def test_a_client_of_a_replay_server_receives_what_was_recorded(tmp_path):
     raw = b'{"tp":"T","c":"US:AAPL","p":2.50,"v":"1","ts":1,"d":1,"new":1}'
     outage = event(2, "lost", reason="the cable") + event(3, "opened")
     parts = frame(1, snapshot(7), trade(1), trade(8, "US:TSLA")), frame(1.5, raw)
@@ -57,7 +57,7 @@ async def test_a_client_of_a_served_recording_gets_what_was_recorded(tmp_path):
     assert nothing.missing == (AAPL,)
 
 
-async def test_it_waits_for_the_first_subscription(tmp_path):
+async def test_the_server_waits_for_the_first_subscription(tmp_path):
     write(tmp_path, recorded(trades(1, 1), end=2))
     async with ReplayServer(tmp_path, speed=1000) as server:
         await asyncio.sleep(0.05)
@@ -66,6 +66,6 @@ async def test_it_waits_for_the_first_subscription(tmp_path):
 
 
 @pytest.mark.parametrize("speed", [0, float("inf"), float("nan"), 10**400, None, "x"])
-def test_a_speed_that_cannot_be_is_told(tmp_path, speed):
+def test_an_invalid_speed_raises(tmp_path, speed):
     with pytest.raises(ValueError, match="speed must be a number above 0, not"):
         ReplayServer(tmp_path, speed=speed)

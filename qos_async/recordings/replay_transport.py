@@ -1,4 +1,4 @@
-"""A recording as a transport: it opens links, pushes what came, and answers."""
+"""Transport of a replay: plays a recording as the link of a client."""
 
 from __future__ import annotations
 
@@ -14,8 +14,16 @@ import msgspec
 from qos_async._core.wire import LETTERS, symbols_in
 from qos_async._io.notifier import Notifier
 from qos_async._io.transport import EndOfStream, LinkClosed
-from qos_async.recordings.memory import LastValues, Row, RecordedTopic, push_header
-from qos_async.recordings.steps import FramesReceived, LinkLost, LinkOpened, TimelineEvent
+from qos_async.recordings.replay_timeline import (
+    FramesReceived,
+    LastValues,
+    LinkLost,
+    LinkOpened,
+    RecordedTopic,
+    Row,
+    TimelineEvent,
+    push_header,
+)
 from qos_async.topics import Topic
 
 __all__ = ["ReplayClock", "ReplayTransport", "reply_rows"]
@@ -23,29 +31,27 @@ __all__ = ["ReplayClock", "ReplayTransport", "reply_rows"]
 _PAUSES = (0.0, 0.0, 0.0, 0.001, 0.002, 0.005, 0.01)
 _CHANNELS = frozenset(LETTERS.values())
 
-encode = msgspec.json.encode
-
 
 class ReplayClock:
-    """The calendar of a recording: it stands still between two of its steps."""
+    """The wall clock of a replay: the time of the event played last."""
 
     def __init__(self, begins_at: int) -> None:
         self._moments = [0.0]
         self._times = [begins_at]
 
     def now(self) -> int:
-        """Tell when what is read now was received, in ns."""
+        """Return the recorded time, in ns since the epoch."""
         return self._times[-1]
 
     def from_loop_time(self, moment: float) -> datetime:
-        """Tell what the calendar showed at a time of the event loop."""
+        """Return the recorded time at a time of the event loop."""
         place = max(bisect_right(self._moments, moment) - 1, 0)
         return datetime.fromtimestamp(self._times[place] / 1e9, UTC)
 
     def set(self, time: int, *, keep: bool = False) -> None:
-        """Show another time from now on.
+        """Set the recorded time.
 
-        With ``keep`` the time before can still be asked for: an outage needs that.
+        With ``keep``, ``from_loop_time`` still knows the time before: a ``Gap`` needs it.
         """
         if keep or len(self._times) == 1:
             self._moments.append(_loop_time())
@@ -55,16 +61,23 @@ class ReplayClock:
 
 
 class ReplayTransport:
-    """A ``Transport`` that plays steps.
+    """A ``Transport`` that plays the events of a recording.
 
-    It begins as soon as something is watched. Without a speed it waits for the readers,
-    so that nobody loses anything.
+    It starts as soon as there is a subscription. Without a speed it waits for the
+    consumers, so that no tick is dropped.
 
     Args:
-        steps: What to play.
-        topics: What there is; everything else is refused.
-        speed: Recorded seconds in a real second; None: as fast as they are read.
-        calendar: Shows when what is played was received.
+        events: The events to play.
+        topics: The recorded topics; all others are rejected.
+        speed: Recorded seconds in a second; None: as fast as the consumers read.
+        clock: Set to the time of each event that is played.
+
+    Attributes:
+        last_values: The values pushed so far, for replies.
+        is_settled: Whether all subscriptions are acknowledged; set by the owner, as are
+            the next two.
+        has_subscriptions: Whether there are subscriptions.
+        is_starved: Whether a consumer waits and nothing is buffered for it.
     """
 
     def __init__(
@@ -87,10 +100,10 @@ class ReplayTransport:
         self._started: tuple[float, int] | None = None
 
     async def dial(self) -> ReplaySocket:
-        """Wait until the next link opens.
+        """Return the next link, at the time when it was opened.
 
         Raises:
-            Ended: If none does.
+            EndOfStream: If there is none.
         """
         while not isinstance(self._next, LinkOpened):
             self.advance()
@@ -101,54 +114,54 @@ class ReplayTransport:
         return ReplaySocket(self)
 
     def peek(self) -> TimelineEvent:
-        """Give the next step.
+        """Return the next event.
 
         Raises:
-            Ended: If there is none.
+            EndOfStream: If there is none.
         """
         if self._next is None:
             raise EndOfStream("the recording has ended")
         return self._next
 
     def advance(self) -> None:
-        """Go on to the next step.
+        """Advance to the next event.
 
         Raises:
-            Ended: If there is none.
+            EndOfStream: If there is none.
         """
         self.peek()
         self._next = next(self._events, None)
 
     def take(self, wanted: set[RecordedTopic]) -> list[bytes]:
-        """Take the frames of the next step that are wanted, and show their time."""
-        step = self.peek()
-        assert isinstance(step, FramesReceived), "whoever takes has looked"
-        self._clock.set(step.at)
+        """Return the frames of the next event for these topics, and set the clock."""
+        event = self.peek()
+        assert isinstance(event, FramesReceived), "the caller has peeked"
+        self._clock.set(event.at)
         self.advance()
-        return [frame for frame in step.frames if self._is_wanted(frame, wanted)]
+        return [frame for frame in event.frames if self._is_wanted(frame, wanted)]
 
-    def lost_error(self, step: LinkLost) -> LinkClosed:
-        """Show the time of an outage, and give its error.
+    def lost_error(self, event: LinkLost) -> LinkClosed:
+        """Return the error of a lost link, and set the clock.
 
         Raises:
-            Ended: If it is the last that there is.
+            EndOfStream: If the recording ends with it.
         """
-        self._clock.set(step.at, keep=True)
+        self._clock.set(event.at, keep=True)
         self.advance()
-        self.peek()  # Where nothing follows, it is the end, and no outage.
-        return LinkClosed(step.reason)
+        self.peek()  # If nothing follows, it is the end and not an outage.
+        return LinkClosed(event.reason)
 
     def _is_wanted(self, frame: bytes, wanted: set[RecordedTopic]) -> bool:
-        label = push_header(frame)
-        if label is None:
-            return True  # The readers of its time got it, too.
-        if label.tp not in _CHANNELS:
-            return False  # An answer to somebody else.
-        self.last_values.record(frame, label)
-        return label.topic in wanted
+        header = push_header(frame)
+        if header is None:
+            return True  # Unreadable: the client received it, too, and counted it.
+        if header.tp not in _CHANNELS:
+            return False  # A reply to a request of the recorded client.
+        self.last_values.record(frame, header)
+        return header.topic in wanted
 
     def seconds_to_next(self) -> float:
-        """Tell how many seconds it takes until the next step may be played, perhaps."""
+        """Return the seconds until the next event is due; negative if unknown."""
         if self._speed is None:
             return 0.0 if self.is_starved() else -1.0
         if not self.is_settled():
@@ -160,26 +173,26 @@ class ReplayTransport:
         return max(self._due(self.peek().at) - _loop_time(), 0.0)
 
     def _due(self, at: int) -> float:
-        assert self._speed, "only what has a speed is ever due"
-        moment, begun_at = self._started or (_loop_time(), at)
-        return moment + (at - begun_at) / 1e9 / self._speed
+        assert self._speed, "without a speed nothing is due"
+        moment, started_at = self._started or (_loop_time(), at)
+        return moment + (at - started_at) / 1e9 / self._speed
 
-    def has(self, watch: RecordedTopic) -> bool:
+    def has(self, topic: RecordedTopic) -> bool:
         """Whether it was recorded."""
-        return watch in self._known
+        return topic in self._known
 
 
 class ReplaySocket:
     """A ``Socket``: one link of a recording."""
 
-    def __init__(self, tape: ReplayTransport) -> None:
-        self._transport = tape
+    def __init__(self, transport: ReplayTransport) -> None:
+        self._transport = transport
         self._subscribed: set[RecordedTopic] = set()
         self._replies: deque[bytes] = deque()
         self._replied = Notifier()
 
     def set_sync_handler(self, handler: Callable[[Sequence[bytes]], bool]) -> None:
-        pass  # It plays when it is asked to.
+        pass  # Frames are played by ``receive`` only.
 
     async def receive(self) -> Sequence[bytes]:
         pauses = iter(_PAUSES)
@@ -192,22 +205,22 @@ class ReplaySocket:
                 continue
             with anyio.move_on_after(wait if wait > 0 else next(pauses, _PAUSES[-1])):
                 await self._replied.wait()
-        answers = list(self._replies)
+        replies = list(self._replies)
         self._replies.clear()
-        return answers
+        return replies
 
     def _next_frames(self) -> list[bytes]:
-        step = self._transport.peek()
-        if isinstance(step, LinkLost):
-            raise self._transport.lost_error(step)
-        if isinstance(step, LinkOpened):
+        event = self._transport.peek()
+        if isinstance(event, LinkLost):
+            raise self._transport.lost_error(event)
+        if isinstance(event, LinkOpened):
             self._transport.advance()
             return []
         return self._transport.take(self._subscribed)
 
     async def send(self, frame: bytes) -> None:
         body: Row = msgspec.json.decode(frame)
-        self._replies.append(encode(self._reply(body)))
+        self._replies.append(msgspec.json.encode(self._reply(body)))
         self._replied.notify_all()
 
     def _reply(self, body: Row) -> Row:
@@ -218,40 +231,43 @@ class ReplaySocket:
         if kind[0] == "R":
             reply["data"] = reply_rows(self._transport.last_values, kind, body)
         elif kind != "H":
-            watches = {
-                RecordedTopic(kind[0], symbol, body.get("kt")) for symbol in symbols_in(body)
+            topics = {
+                RecordedTopic(kind[0], symbol, body.get("kt"))
+                for symbol in symbols_in(body)
             }
             if kind.endswith("C"):
-                self._subscribed -= watches
-            elif all(map(self._transport.has, watches)):
-                self._subscribed |= watches
+                self._subscribed -= topics
+            elif all(map(self._transport.has, topics)):
+                self._subscribed |= topics
             else:
-                reply["msg"] = "the recording does not have it"
+                reply["msg"] = "not in the recording"
         return reply
 
     async def close(self, *, graceful: bool) -> None:
         pass
 
 
-def reply_rows(memory: LastValues, operation: str, body: Row) -> list[Row]:
-    """Answer a question with what was pushed until now; what was not is left out."""
+def reply_rows(values: LastValues, operation: str, body: Row) -> list[Row]:
+    """Return the rows of a reply from the last values; what is missing is left out."""
     symbols = symbols_in(body)
     match operation:
         case "RS" | "RD":
-            found = [memory.last(operation[1], symbol) for symbol in symbols]
+            found = [values.last(operation[1], symbol) for symbol in symbols]
         case "RT":
             count = body.get("count", 1)
-            found = [memory.trades(symbol, count) for symbol in symbols]
+            found = [values.trades(symbol, count) for symbol in symbols]
         case "RK" | "RH":
-            found = [_kline_rows(memory, one) for one in body["kline_reqs"]]
+            found = [_kline_rows(values, one) for one in body["kline_reqs"]]
         case _:
             found = []
     return [row for rows in found for row in rows]
 
 
-def _kline_rows(memory: LastValues, asked: Row) -> list[Row]:
-    bars = memory.klines(asked["c"], asked["kt"], asked["co"], end=asked.get("e"))
-    return [{"c": asked["c"], "k": bars}] if bars else []
+def _kline_rows(values: LastValues, request: Row) -> list[Row]:
+    klines = values.klines(
+        request["c"], request["kt"], request["co"], end=request.get("e")
+    )
+    return [{"c": request["c"], "k": klines}] if klines else []
 
 
 def _recorded_topic(topic: Topic) -> RecordedTopic:

@@ -1,4 +1,4 @@
-"""A client of a recording instead of a server."""
+"""Client of a recording instead of a server."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from qos_async.config import Limits, Timing
 from qos_async.errors import RequestError
 from qos_async.models import N
 from qos_async.recordings.reading import Contents, contents, read
-from qos_async.recordings.steps import timeline
-from qos_async.recordings.tape import ReplayClock, ReplayTransport
+from qos_async.recordings.replay_timeline import timeline
+from qos_async.recordings.replay_transport import ReplayClock, ReplayTransport
 from qos_async.topics import Topic
 
 __all__ = ["Replay", "replay"]
@@ -37,26 +37,26 @@ _log = logging.getLogger("qos_async.replay")
 
 _NOT_ENTERED = "enter it first: async with replay(...) as client"
 
-# Nothing is slow, far away or forbidden here; and a bot may think for as long as it
-# likes.
+# A recording has no limits and no latency; and a bot under test may block the loop for
+# as long as it takes, which must not count as silence.
 _LIMITS = Limits(symbols=1_000_000, connections=1_000, command_interval=0.0)
 _TIMING = Timing(silence=1e9, backoff_initial=1e-6, backoff_max=0.0, close_timeout=0.1)
 
 
 class Replay(Client[N]):
-    """A client whose server is a recording; ``replay`` makes one.
+    """A client whose server is a recording; created by ``replay``.
 
-    It begins to play when something is watched. ``watch_*`` gives what was recorded, of
-    the same types, each with the ``received_at`` of its time. ``fetch_*`` answers from
-    what was pushed up to now; what was not is missing. Where the link was lost, the link
-    is lost: ``events()`` tells a ``Gap`` with the reason and the times of that day. Loops
-    end when the recording does.
+    It starts to play with the first subscription. ``watch_*`` yields the recorded ticks,
+    of the same types, with the ``received_at`` of the recording. ``fetch_*`` returns the
+    values pushed so far; symbols without any are missing. Where the recorded link was
+    lost, ``events()`` yields a ``Gap`` with the recorded reason and times. Loops end
+    with the recording.
     """
 
     def __init__(
         self, path: str | os.PathLike[str], speed: float | None, numbers: type[N]
     ) -> None:
-        # Not a client's own beginning: that would make what speaks to a server.
+        # Without super().__init__(): it would create the transports of a server.
         self._path = path
         self._speed = speed
         self._loaded: Contents | None = None
@@ -75,27 +75,27 @@ class Replay(Client[N]):
     def _open(self, found: Contents) -> None:
         for fault in found.faults:
             _log.warning("the recording is damaged: %s", fault)
-        calendar = ReplayClock(found.begins_at)
-        tape = ReplayTransport(
+        clock = ReplayClock(found.begins_at)
+        transport = ReplayTransport(
             timeline(read(self._path)),
             topics=found.topics,
             speed=self._speed,
-            clock=calendar,
+            clock=clock,
         )
         self._stream = Stream(
-            tape,
+            transport,
             self._numbers,
             limits=_LIMITS,
             timing=_TIMING,
             stats=Counters(),
             binding=self._session.binding,
-            clock=calendar,
+            clock=clock,
         )
-        tape.is_settled = lambda: self._stream.is_settled
-        tape.has_subscriptions = lambda: self._stream.has_subscriptions
-        tape.is_starved = lambda: self._stream.is_starved
+        transport.is_settled = lambda: self._stream.is_settled
+        transport.has_subscriptions = lambda: self._stream.has_subscriptions
+        transport.is_starved = lambda: self._stream.is_starved
 
-    if not TYPE_CHECKING:  # Whoever mistypes a name is to be told.
+    if not TYPE_CHECKING:  # Type checkers are to report unknown names.
 
         def __getattr__(self, name: str) -> Any:
             if name == "_stream":
@@ -103,7 +103,7 @@ class Replay(Client[N]):
             raise AttributeError(name, name=name, obj=self)
 
     async def aclose(self) -> None:
-        """Close everything, as a client does; what was never entered, too."""
+        """Close everything, as a client does; also if it was never entered."""
         if self._loaded is None:
             await self._session.aclose()
         else:
@@ -114,17 +114,17 @@ class Replay(Client[N]):
 
     @property
     def topics(self) -> tuple[Topic, ...]:
-        """What was ever subscribed in the recording, in order of name."""
+        """All topics that were subscribed in the recording, sorted."""
         return tuple(sorted(self._contents.topics))
 
     @property
     def begins_at(self) -> datetime:
-        """When the recording begins, in UTC."""
+        """The start of the recording, in UTC."""
         return datetime.fromtimestamp(self._contents.begins_at / 1e9, UTC)
 
     @property
     def ends_at(self) -> datetime:
-        """When the recording ends, in UTC."""
+        """The end of the recording, in UTC."""
         return datetime.fromtimestamp(self._contents.ends_at / 1e9, UTC)
 
     @property
@@ -142,7 +142,7 @@ class Replay(Client[N]):
         final: bool = False,
     ) -> Subscription[Any]:
         if self._speed is None:
-            buffer = DropOldest()  # The tape waits: it never has to.
+            buffer = DropOldest()  # The replay waits for the consumer: it never drops.
         return super()._subscribe(topics, buffer, topics_of, final=final)
 
     async def _request(self, query: Query[T]) -> T:
@@ -151,15 +151,15 @@ class Replay(Client[N]):
 
 
 class _ReplayHttp:
-    """Stands where a client has its HTTP: asks the tape."""
+    """Replaces the ``HttpClient``: sends requests to the replay."""
 
-    def __init__(self, ask: Callable[[Query[Any]], Any]) -> None:
-        self._ask = ask
+    def __init__(self, request: Callable[[Query[Any]], Any]) -> None:
+        self._request = request
 
     async def fetch(self, query: Query[Any]) -> Any:
         if not query.operation:
-            raise RequestError(f"{query.path}: a recording does not have it")
-        return await self._ask(query)
+            raise RequestError(f"{query.path} is not available in a recording")
+        return await self._request(query)
 
     def close(self) -> None:
         pass
@@ -183,22 +183,22 @@ def replay(
     *,
     numbers: type[Any] = Decimal,
 ) -> Replay[Any]:
-    """Play a recording to a bot that was written for the live market.
+    """Play a recording to a program that was written for the live market.
 
-    Use it where the bot has its ``Client``: it has the same verbs.
+    Use it in place of the ``Client``: it has the same methods.
 
     Args:
         path: A recording's directory, or one of its files.
-        speed: Recorded seconds in a real second: 10 is ten times as fast. None is as fast
-            as it is read: the tape waits for the slowest reader, and nobody loses
-            anything, whatever its buffer; so each subscription must be read, or closed.
+        speed: Recorded seconds in a second: 10 is ten times as fast. None is as fast as
+            the consumers read: the replay waits for the slowest, and no tick is dropped,
+            whatever the buffer; so each subscription must be read, or closed.
         numbers: The type of every price, size and volume: ``Decimal``, ``float`` or
             ``str``.
 
     Raises:
-        ValueError: For a speed or numbers that cannot be.
-        RecordingError: On entering: if there is no recording, or it is empty.
-        MissingZstdError: On entering: if what uncompresses it is not installed.
+        ValueError: For a speed that is not above 0, or an unknown type of numbers.
+        RecordingError: On entering, if there is no recording, or it is empty.
+        MissingZstdError: On entering, if no zstandard library is installed.
 
     Example:
         >>> async with replay("recordings", speed=None) as client:

@@ -1,36 +1,53 @@
-"""The lines of a recording: what each says, written and read.
+"""File format of recordings: encoding and decoding of lines, and zstandard.
 
 A recording is JSON lines, compressed: whole zstandard frames, one after another. Each
-line tells at which nanosecond since the epoch, and what happened then:
+line has the time ``at`` in nanoseconds since the epoch, and one of these:
 
 - ``{"recording":1,"at":…,"run":"…","file":0,"link":false,"topics":[…]}`` begins each
-  file: which recorder wrote it, its number, and how things stood;
-- ``{"at":…,"frame":{…}}``: an inbound frame, exactly as it came;
-- ``{"at":…,"base64":"…"}``: one that is no JSON, or not on one line;
+  file: the run of the recorder, the number of the file, the state of the link and the
+  topics that are subscribed;
+- ``{"at":…,"frame":{…}}``: an inbound frame, exactly as received;
+- ``{"at":…,"base64":"…"}``: a frame that is not JSON, or has a line feed;
 - ``{"at":…,"event":"opened"}``, and ``lost`` with a ``reason``, ``subscribed`` and
-  ``unsubscribed`` with ``topics``, ``dropped`` with a ``count`` of frames that the disk
-  was too slow for, ``closed`` at the end of it all.
+  ``unsubscribed`` with ``topics``, ``dropped`` with a ``count`` of frames that were
+  not written because the disk was too slow, ``closed`` at the end of the recording.
 """
 
 from __future__ import annotations
 
 import base64
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, TypeAlias
+from importlib import import_module
+from typing import Any, Literal, Protocol, TypeAlias, get_args
 
 import msgspec
 from msgspec import Raw, Struct
 
+from qos_async.enums import Channel
+from qos_async.errors import QosError
 from qos_async.topics import Topic
 
-__all__ = ["VERSION", "Entry", "Event", "Kind", "encode_event", "encode_header", "decode_line", "encode_frames"]
+__all__ = [
+    "MAGIC",
+    "VERSION",
+    "Entry",
+    "Event",
+    "Kind",
+    "MissingZstdError",
+    "Zstd",
+    "decode_line",
+    "encode_event",
+    "encode_frames",
+    "encode_header",
+    "load_zstd",
+]
 
 VERSION = 1
 
 Event: TypeAlias = Literal[
     "opened", "lost", "subscribed", "unsubscribed", "dropped", "closed"
 ]
-Kind: TypeAlias = Literal["begun", "frame", "damaged"] | Event
+Kind: TypeAlias = Literal["started", "frame", "damaged"] | Event
 
 _FRAME = b',"frame":'
 _AT = b'{"at":'
@@ -39,20 +56,20 @@ _encoder = msgspec.json.Encoder()
 
 
 class Entry(Struct, frozen=True, kw_only=True):
-    """One thing that was recorded.
+    """An entry of a recording: a frame or an event.
 
     Attributes:
-        at: When, in nanoseconds since the epoch by the recorder's clock.
-        kind: What: ``"frame"``, an event of the link (``"opened"``, ``"lost"``,
+        at: The time, in nanoseconds since the epoch by the recorder's clock.
+        kind: ``"frame"``, an event of the link (``"opened"``, ``"lost"``,
             ``"subscribed"``, ``"unsubscribed"``), ``"dropped"``, ``"closed"``, or
-            of a file: ``"begun"``, and ``"damaged"`` where it cannot be read on.
-        frame: The inbound frame, exactly as it came, but for a key in it.
-        reason: Why the link was lost, or what is wrong with the file.
-        topics: What was subscribed or unsubscribed; for ``"begun"``, all that is.
-        count: How many frames were dropped.
-        link: For ``"begun"``: whether the link was open.
-        run: For ``"begun"``: which recorder wrote this.
-        number: For ``"begun"``: which of its files this is, from 0.
+            of a file: ``"started"``, and ``"damaged"`` where it is unreadable from here.
+        frame: The inbound frame, exactly as received; an API key in it is redacted.
+        reason: Why the link was lost, or the file is unreadable.
+        topics: The topics subscribed or unsubscribed; of ``"started"``, all that are.
+        count: The number of dropped frames.
+        link: Of ``"started"``: whether the link was open.
+        run: Of ``"started"``: an id of the recorder.
+        number: Of ``"started"``: the number of this file among the recorder's, from 0.
     """
 
     at: int
@@ -83,23 +100,14 @@ FORMAT_WORDS = " ".join(
     [
         '{"": [] },null true false http header url',
         *(name for kind in (_Line, Topic) for name in kind.__struct_fields__),
-        *(
-            [
-                "opened",
-                "lost",
-                "subscribed",
-                "unsubscribed",
-                "dropped",
-                "closed",
-                "begun",
-                "frame",
-            ]
-        ),
-        *(["snapshot", "trade", "depth", "kline", "type", "data", "codes", "reqid"]),
+        *get_args(Event),
+        *("started", "frame"),
+        *Channel,
+        *("type", "data", "codes", "reqid"),
         *(f"{number:03}" for number in range(1000)),
     ]
 )
-"""What files are made of: a key that is part of it cannot be taken out again."""
+"""All words of the format: an API key that is part of it cannot be redacted."""
 
 _line_decoder = msgspec.json.Decoder(_Line)
 _any_json = msgspec.json.Decoder(Raw)
@@ -108,13 +116,13 @@ _any_json = msgspec.json.Decoder(Raw)
 def encode_header(
     at: int, run: str, number: int, *, link: bool, topics: Sequence[str]
 ) -> bytes:
-    """Write the first line of a file."""
+    """Return the first line of a file."""
     first = {"recording": VERSION, "at": at, "run": run, "file": number}
     return _encoder.encode({**first, "link": link, "topics": topics}) + b"\n"
 
 
 def encode_event(at: int, kind: Event, **more: Any) -> bytes:
-    """Write the line of an event."""
+    """Return the line of an event."""
     return _encoder.encode({"at": at, "event": kind, **more}) + b"\n"
 
 
@@ -125,10 +133,10 @@ def encode_frames(
     *,
     plain: bool = False,
 ) -> bytes:
-    """Write the lines of frames that came together.
+    """Return the lines of frames that were received together.
 
-    What is JSON on one line is written as it is; of everything else, what ``hide``
-    leaves. With ``plain`` all is surely JSON.
+    JSON on one line is written as it is, everything else in base64 after ``redact``.
+    With ``plain`` all frames are known to be JSON, and are not checked.
     """
     before = b'{"at":%d,"frame":' % at
     if b"\n" in b"".join(frames) or not (plain or _are_json(frames)):
@@ -137,7 +145,7 @@ def encode_frames(
 
 
 def _are_json(frames: Sequence[bytes]) -> bool:
-    """Say whether each is JSON: in one look, as nearly all are."""
+    """Return whether each is JSON; all at once, since nearly all are."""
     together = b'[{"":' + b'},{"":'.join(frames) + b"}]"
     try:
         _any_json.decode(together)
@@ -154,10 +162,10 @@ def _encode_frame(at: int, frame: bytes, redact: Callable[[bytes], bytes]) -> by
 
 
 def decode_line(line: bytes) -> Entry:
-    """Read one line, without its end.
+    """Return the entry of a line, given without its line feed.
 
     Raises:
-        ValueError: If it is none of a recording.
+        ValueError: If it is not a line of a recording.
     """
     if line.startswith(_AT) and line.endswith(b"}"):
         moment, found, rest = line[len(_AT) :].partition(_FRAME)
@@ -177,12 +185,12 @@ def _entry(line: _Line) -> Entry:
     if line.recording is not None:
         if line.recording != VERSION:
             raise ValueError(
-                f"the recording has the form {line.recording}, which a newer qos-async "
-                "wrote: pip install --upgrade qos-async"
+                f"the recording has format {line.recording}, written by a newer qos-async: "
+                "pip install --upgrade qos-async"
             )
         return Entry(
             at=line.at,
-            kind="begun",
+            kind="started",
             topics=topics,
             link=line.link,
             run=line.run,
@@ -202,3 +210,39 @@ def _entry(line: _Line) -> Entry:
 def _topic(text: str) -> Topic:
     channel, symbol, *interval = text.split(" ")
     return Topic(channel, symbol, interval[0] if interval else None)
+
+
+MAGIC = b"\x28\xb5\x2f\xfd"
+"""The first bytes of each compressed frame."""
+
+_MODULES = ("compression.zstd", "backports.zstd")
+
+
+class MissingZstdError(QosError, ModuleNotFoundError):
+    """No zstandard library is installed, with which recordings are compressed."""
+
+
+class Zstd(Protocol):
+    """The part of a zstandard library that recordings use."""
+
+    ZstdError: type[Exception]
+    ZstdCompressor: Any
+    ZstdDecompressor: Any
+
+
+def load_zstd() -> Zstd:
+    """Import the standard library's module, or the package for Python before 3.14.
+
+    Raises:
+        MissingZstdError: If neither is there; the message has the command to install it.
+    """
+    for name in _MODULES:
+        try:
+            found: Any = import_module(name)
+        except ModuleNotFoundError:
+            continue
+        return found  # type: ignore[no-any-return]
+    raise MissingZstdError(
+        "recordings are compressed with zstandard, which comes with Python 3.14 and "
+        "is a package before that: pip install 'qos-async[record]'"
+    )

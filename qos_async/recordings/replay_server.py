@@ -1,4 +1,4 @@
-"""A recording as a QOS server, for clients in any language."""
+"""Server of a recording, for QOS clients in any language."""
 
 from __future__ import annotations
 
@@ -7,39 +7,49 @@ import os
 from collections.abc import Iterable, Iterator
 from typing import Self
 
+from qos_async._core.wire import LETTERS
 from qos_async._validation import check_number
 from qos_async.config import Limits
 from qos_async.enums import Interval
-from qos_async.recordings.memory import PushHeader, LastValues, Row, push_header
 from qos_async.recordings.reading import Contents, contents, read
-from qos_async.recordings.steps import FramesReceived, LinkLost, TimelineEvent, timeline
+from qos_async.recordings.replay_timeline import (
+    FramesReceived,
+    LastValues,
+    LinkLost,
+    PushHeader,
+    Row,
+    TimelineEvent,
+    push_header,
+    timeline,
+)
 from qos_async.sim.log import Watch
 from qos_async.sim.server import Simulator
 from qos_async.sim.source import News, Source
 
 __all__ = ["ReplayServer"]
 
-_RETURN = 10.0
-_LETTERS = frozenset("STDK")
+_RECONNECT_TIMEOUT = 10.0
+_LETTERS = frozenset(LETTERS.values())
 
 
 class ReplayServer(Simulator):
     """Serves a recording on a loopback port, as the simulator serves its market.
 
-    It begins to play when somebody subscribes. Pushes go out as they came, to the byte.
-    Questions are answered from what was pushed until then. Where the link was lost it
-    cuts its links, and waits up to ten seconds for somebody to subscribe again.
+    It starts to play with the first subscription. Pushes are sent byte for byte as they
+    were recorded, requests answered with the values pushed so far. Where the recorded
+    link was lost, the server drops its connections and waits up to ten seconds for a new
+    subscription.
 
     Args:
         path: A recording's directory, or one of its files.
-        speed: Recorded seconds in a real second.
-        plan: What the key may do.
-        host: Address to listen on.
-        port: 0 takes a free one.
-        key: The key to accept.
+        speed: Recorded seconds in a second.
+        plan: The limits of the key.
+        host: The address to listen on.
+        port: The port; 0 for any free one.
+        key: The API key to accept.
 
     Raises:
-        ValueError: For a speed that cannot be.
+        ValueError: For a speed that is not above 0.
     """
 
     def __init__(
@@ -52,7 +62,7 @@ class ReplayServer(Simulator):
         port: int = 0,
         key: str = "replay-0123456789abcdef",
     ) -> None:
-        # A market of its own is never asked: it stays empty.
+        # The simulated market is unused: ``_sources`` below replaces it.
         super().__init__(
             speed=0.0, history=0.0, plan=plan, host=host, port=port, key=key
         )
@@ -63,12 +73,12 @@ class ReplayServer(Simulator):
         self._last_values = LastValues()
 
     async def __aenter__(self) -> Self:
-        """Open the recording, and listen.
+        """Open the recording and listen.
 
         Raises:
             RecordingError: If there is none, or it is empty.
-            MissingZstdError: If what uncompresses it is not installed.
-            OSError: If the port cannot be had.
+            MissingZstdError: If no zstandard library is installed.
+            OSError: If the port is in use.
         """
         self.contents: Contents = await asyncio.to_thread(contents, self._path)
         self._played_at = self.contents.begins_at
@@ -78,7 +88,7 @@ class ReplayServer(Simulator):
 
     @property
     def now(self) -> float:
-        """The recording's time, in epoch seconds."""
+        """The recorded time, in epoch seconds."""
         return self._played_at / 1e9
 
     def _sources(self) -> tuple[Source, News]:
@@ -88,42 +98,42 @@ class ReplayServer(Simulator):
     async def _play(self) -> None:
         await self._await_subscription()
         loop = asyncio.get_running_loop()
-        began, begun_at = loop.time(), self.contents.begins_at
-        for step in timeline(read(self._path)):
-            due = began + (step.at - begun_at) / 1e9 / self._playback_speed
+        started, start = loop.time(), self.contents.begins_at
+        for event in timeline(read(self._path)):
+            due = started + (event.at - start) / 1e9 / self._playback_speed
             await asyncio.sleep(max(due - loop.time(), 0.0))
-            self._played_at = max(step.at, self._played_at)
-            if isinstance(step, LinkLost):
+            self._played_at = max(event.at, self._played_at)
+            if isinstance(event, LinkLost):
                 self.cut()
                 await asyncio.sleep(0)
                 await self._await_reconnect()
-                began, begun_at = loop.time(), step.at
-            await self._push(step)
+                started, start = loop.time(), event.at
+            await self._push(event)
         self.ended.set()
 
     async def _await_subscription(self) -> None:
-        while not self.subscribed:  # noqa: ASYNC110 - as often as it beats anyway
+        while not self.subscribed:  # noqa: ASYNC110 - the server polls anyway
             await asyncio.sleep(self._beat)
 
     async def _await_reconnect(self) -> None:
         try:
-            async with asyncio.timeout(_RETURN):
+            async with asyncio.timeout(_RECONNECT_TIMEOUT):
                 await self._await_subscription()
         except TimeoutError:
             pass
 
-    async def _push(self, step: TimelineEvent) -> None:
-        if not isinstance(step, FramesReceived):
+    async def _push(self, event: TimelineEvent) -> None:
+        if not isinstance(event, FramesReceived):
             return
-        for frame in step.frames:
-            label = push_header(frame)
-            if label is not None and label.tp in _LETTERS:
-                self._last_values.record(frame, label)
-                self._forward(frame, label)
+        for frame in event.frames:
+            header = push_header(frame)
+            if header is not None and header.tp in _LETTERS:
+                self._last_values.record(frame, header)
+                self._forward(frame, header)
         await asyncio.sleep(0)
 
-    def _forward(self, frame: bytes, label: PushHeader) -> None:
-        watch = Watch(*label.topic)
+    def _forward(self, frame: bytes, header: PushHeader) -> None:
+        watch = Watch(*header.topic)
         for link in self.links:
             if watch in link.topics:
                 link.put(frame)
@@ -131,10 +141,10 @@ class ReplayServer(Simulator):
 
 
 class _RecordedMarket:
-    """A ``Source``: what was pushed until now."""
+    """A ``Source`` of the values pushed so far."""
 
-    def __init__(self, memory: LastValues, symbols: frozenset[str]) -> None:
-        self._last_values = memory
+    def __init__(self, values: LastValues, symbols: frozenset[str]) -> None:
+        self._last_values = values
         self._symbols = symbols
 
     def knows(self, symbol: str) -> bool:
@@ -174,7 +184,7 @@ class _RecordedMarket:
 
 
 class _NoPushes:
-    """``News``, of which there are none: the tape pushes by itself."""
+    """``News`` without any: ``ReplayServer`` pushes the frames itself."""
 
     def follow(self, symbols: Iterable[str], now: float) -> None:
         pass
