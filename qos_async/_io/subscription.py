@@ -28,7 +28,7 @@ from qos_async.topics import Topic
 
 if TYPE_CHECKING:  # They bring time zones along: loaded for whoever wants ``Stale``.
     from qos_async._core.stale import Stale
-    from qos_async.markets.timetable import Calendar
+    from qos_async.markets.hours import Calendar
 
 __all__ = ["Source", "Subscription"]
 
@@ -240,13 +240,13 @@ class Subscription(Generic[T]):
             return _Events[T](self._queue, self._wait)
         # Few want it, and time zones come along.
         from qos_async._io.staleness import StaleAwareEvents  # noqa: PLC0415
-        from qos_async.markets.timetable import Timetable  # noqa: PLC0415
+        from qos_async.markets.hours import TradingHours  # noqa: PLC0415
 
         return StaleAwareEvents[T](
             self._queue,
             self._wait,
             activity=self._source.activity,
-            trading_session_at=Timetable(calendar).part_at,
+            trading_session_at=TradingHours(calendar).kind_at,
         )
 
     async def _wait(self) -> None:

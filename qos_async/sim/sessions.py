@@ -10,7 +10,7 @@ from qos_async.periods import market_zone
 
 __all__ = ["open_days", "session_at", "session_span"]
 
-_HOURS = {one.kind: (one.opens, one.closes) for one in HOURS["US"].whole}
+_HOURS = {one.kind: (one.opens, one.closes) for one in HOURS["US"].full_day}
 _ALWAYS_OPEN = ("CF",)
 _CALENDAR_DAYS = 92
 _HALF_DAYS = {"HK": ((12, 24), (12, 31)), "US": ((7, 3), (12, 24))}
