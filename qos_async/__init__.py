@@ -119,7 +119,7 @@ __all__ = [
     "replay",
 ]
 
-_HOMES = {
+_LAZY = {
     "qos_async._core.buffers": ["DropOldest", "Latest", "Strict"],
     "qos_async._core.recovery.gaps": ["Dropped", "Gap", "GapStatus"],
     "qos_async._core.stale": ["Stale"],
@@ -171,16 +171,16 @@ _HOMES = {
     "qos_async.results": ["Result"],
     "qos_async.stats": ["Stats", "SubscriptionStats"],
 }
-_HOME = {name: home for home, names in _HOMES.items() for name in names}
+_MODULES = {name: module for module, names in _LAZY.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:
-    # Importing lazily (PEP 562) keeps aiohttp out until it is needed: the pytest
-    # plugin, for one, is loaded in every test run of every user.
-    home = _HOME.get(name)
-    if home is None:
+    # Imported lazily (PEP 562), so that aiohttp is not loaded before it is needed: the
+    # pytest plugin, for one, is loaded in every test run of every user.
+    module = _MODULES.get(name)
+    if module is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = globals()[name] = getattr(importlib.import_module(home), name)
+    value = globals()[name] = getattr(importlib.import_module(module), name)
     return value
 
 

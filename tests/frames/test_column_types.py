@@ -32,7 +32,7 @@ SESSION = ("last_price", "prev_close", "high", "low", "volume", "turnover", "tim
 
 
 @pytest.mark.parametrize("kind", list(OF))
-def test_they_are_named_as_the_fields_with_symbol_and_time_first(kind: Any):
+def test_columns_are_named_as_the_fields_with_symbol_and_time_first(kind: Any):
     assert columns(kind) == OF[kind]
 
 
@@ -46,7 +46,7 @@ def test_the_sessions_of_a_snapshot_are_columns_with_a_prefix():
 
 
 @pytest.mark.parametrize("kind", [*KINDS, Bar])
-def test_no_field_of_any_record_is_left_out(kind: Any):
+def test_every_field_of_every_record_has_a_column(kind: Any):
     named = columns(kind)
     assert len(set(named)) == len(named)
     for field in fields(kind):
@@ -62,7 +62,7 @@ def test_an_exploded_book_has_a_row_for_each_level():
 
 
 @pytest.mark.parametrize("kind", [Trade, Instrument])
-def test_what_is_no_book_cannot_be_exploded(kind: Any):
+def test_only_books_can_be_exploded(kind: Any):
     with pytest.raises(ValueError, match=f"is for Depth: {kind.__name__} has no"):
         columns(kind, explode=True)
 
@@ -73,7 +73,7 @@ def test_a_kind_is_a_class_of_records(kind: Any):
         columns(kind)
 
 
-def test_a_record_that_no_column_can_hold_is_told_with_its_field():
+def test_a_record_that_fits_no_column_raises_with_its_field():
     class Odd(Struct):
         symbol: str
         parts: dict[str, int]
@@ -82,7 +82,7 @@ def test_a_record_that_no_column_can_hold_is_told_with_its_field():
         columns(Odd)
 
 
-def test_neither_the_package_nor_a_result_imports_what_is_optional():
+def test_importing_frames_and_results_loads_no_optional_package():
     program = (
         "import sys, qos_async.frames, qos_async.results;"
         "print([m for m in ('polars', 'pandas', 'pyarrow', 'numpy')"

@@ -1,4 +1,4 @@
-"""Frames of pandas."""
+"""DataFrames of pandas."""
 
 from __future__ import annotations
 
@@ -7,18 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
-from qos_async.frames.intake import Records
-from qos_async.frames.layout import Dtype
-from qos_async.frames.numbers import Numbers
+from qos_async.frames.column_types import Dtype, Numbers
+from qos_async.frames.column_values import ColumnValues, LevelLists, Records, tabulate
 from qos_async.frames.packages import load
-from qos_async.frames.table import Filled, Ladders, tabulate
 
 if TYPE_CHECKING:  # An optional package.
     import pandas as pd
 
 __all__ = ["to_pandas"]
 
-_NOT_A_TIME = -(2**63)  # As numpy writes it.
+_NAT = -(2**63)  # numpy's NaT as an integer.
 
 
 def to_pandas(
@@ -28,37 +26,37 @@ def to_pandas(
     explode: bool = False,
     kind: type[Struct] | None = None,
 ) -> pd.DataFrame:
-    """Make a pandas DataFrame with a row for each record.
+    """Return a pandas DataFrame with a row for each record.
 
-    Exact numbers are ``Decimal`` objects: slow, but nothing is lost, however many digits
-    there are, and they can be reckoned with. (The product of two columns of pyarrow's
-    ``decimal128(38, 18)`` raises, for want of digits.)
+    With ``numbers=Decimal`` they are ``Decimal`` objects: slow, but exact for any number
+    of digits, also in calculations. (The product of two columns of pyarrow's
+    ``decimal128(38, 18)`` raises, since it has too many digits.)
 
     >>> to_pandas(await client.fetch_trades("US:AAPL", count=50)).set_index("time")
 
     Args:
         records: As in ``to_polars``.
-        numbers: As in ``to_polars``; here ``Decimal`` knows no bounds.
+        numbers: As in ``to_polars``; here ``Decimal`` has no limit of digits.
         explode: As in ``to_polars``.
         kind: As in ``to_polars``.
 
     Raises:
-        ModuleNotFoundError: Without pandas; the message says how to install it.
+        ModuleNotFoundError: Without pandas; the message has the command to install it.
         TypeError: As in ``to_polars``.
         ValueError: As in ``to_polars``.
     """
     pandas = load("pandas")
-    filled = tabulate(records, numbers, explode=explode, kind=kind)
+    columns = tabulate(records, numbers, explode=explode, kind=kind)
     frame: pd.DataFrame = pandas.DataFrame(
-        {one.column.name: _values(pandas, one, numbers) for one in filled}, copy=False
+        {one.column.name: _values(pandas, one, numbers) for one in columns}, copy=False
     )
     return frame
 
 
-def _values(pandas: Any, filled: Filled, numbers: Numbers) -> Any:
-    column, values = filled.column, filled.cells
-    if filled.ladders is not None:
-        return pandas.Series(_lists(filled.ladders), dtype=object)
+def _values(pandas: Any, column_values: ColumnValues, numbers: Numbers) -> Any:
+    column, values, levels = column_values
+    if levels is not None:
+        return pandas.Series(_level_dicts(levels), dtype=object)
     if column.words is not None:
         return pandas.Categorical(values, categories=list(column.words.values()))
     if column.dtype is Dtype.NUMBER:
@@ -78,14 +76,14 @@ def _values(pandas: Any, filled: Filled, numbers: Numbers) -> Any:
 
 
 def _times(pandas: Any, values: list[int | None], unit: str, scale: int) -> Any:
-    ticks = [_NOT_A_TIME if at is None else at * scale for at in values]
+    ticks = [_NAT if at is None else at * scale for at in values]
     naive = pandas.Series(ticks, dtype="int64").array.view(f"datetime64[{unit}]")
     return pandas.DatetimeIndex(naive).tz_localize("UTC")
 
 
-def _lists(ladders: Ladders) -> list[list[dict[str, Any]]]:
-    rungs = (
+def _level_dicts(levels: LevelLists) -> list[list[dict[str, Any]]]:
+    rows = (
         {"price": price, "size": size}
-        for price, size in zip(ladders.prices, ladders.sizes, strict=True)
+        for price, size in zip(levels.prices, levels.sizes, strict=True)
     )
-    return [list(islice(rungs, length)) for length in ladders.lengths]
+    return [list(islice(rows, length)) for length in levels.lengths]

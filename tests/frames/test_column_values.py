@@ -26,13 +26,13 @@ def trade(symbol: str, price: Any) -> Trade[Any]:
     return Trade(symbol=symbol, price=price)
 
 
-def test_a_result_of_records_gives_a_row_each():
+def test_a_result_of_records_has_a_row_for_each():
     found = {"US:B": FULL[Instrument], "US:A": BARE[Instrument]}
     frame = Result(("US:A", "US:X", "US:B"), found).to_polars()
     assert frame["symbol"].to_list() == ["US:AAPL", "HK:700"]
 
 
-def test_a_result_of_lists_gives_a_row_for_each_record_symbol_after_symbol():
+def test_a_result_of_lists_has_a_row_for_each_record_symbol_after_symbol():
     found = Result(
         ("US:B", "US:A", "US:C"),
         {
@@ -48,12 +48,12 @@ def test_a_result_of_lists_gives_a_row_for_each_record_symbol_after_symbol():
     assert found.to_pandas()["price"].tolist() == [3, 1, 2]
 
 
-def test_any_iterable_of_records_will_do():
+def test_any_iterable_of_records_is_accepted():
     frame = to_polars(trade("US:A", n) for n in range(3))
     assert frame["price"].to_list() == [0, 1, 2]
 
 
-def test_a_calendar_tells_the_market_of_each_day():
+def test_a_calendar_has_a_column_for_the_market():
     days = [TradingDay(date=dt.date(2025, 6, 6)), FULL[TradingDay]]
     frame = to_polars({Market.HK: days, Market.US: days[:1]})
     assert frame.rows() == [
@@ -64,13 +64,13 @@ def test_a_calendar_tells_the_market_of_each_day():
     assert to_polars(days)["market"].to_list() == [None, None]
 
 
-def test_a_product_list_gives_a_row_for_each_product():
+def test_a_product_list_has_a_row_for_each_product():
     frame = to_polars({Market.CM: [FULL[Product]], Market.HK: []})
     assert frame.rows() == [("CM:XAUUSD", "黄金")]
 
 
 @pytest.mark.parametrize("make", [to_polars, to_pandas, to_arrow])
-def test_nothing_gives_an_empty_frame_of_the_kind_that_was_named(make: Any):
+def test_no_records_make_an_empty_frame_of_the_given_kind(make: Any):
     nothings: list[Any] = [[], {}, Result((), {}), Result(("US:A",), {"US:A": []})]
     for nothing in nothings:
         frame = make(nothing, kind=Trade)
@@ -80,7 +80,7 @@ def test_nothing_gives_an_empty_frame_of_the_kind_that_was_named(make: Any):
 
 @pytest.mark.parametrize("make", [to_polars, to_pandas, to_arrow])
 @pytest.mark.parametrize("kind", [Trade[float], Trade[Decimal], Trade[Any]], ids=str)
-def test_a_kind_may_say_of_what_type_its_numbers_are(make: Any, kind: Any):
+def test_a_kind_may_have_a_type_parameter(make: Any, kind: Any):
     """It says nothing here: ``numbers`` does."""
     for records in ([], [trade("US:A", 1)]):
         frame = make(records, kind=kind)
@@ -90,21 +90,21 @@ def test_a_kind_may_say_of_what_type_its_numbers_are(make: Any, kind: Any):
     assert schema(kind) == schema(Trade)
 
 
-def test_an_empty_result_knows_its_kind_or_asks_for_it():
+def test_an_empty_result_has_a_kind_or_needs_one():
     assert Result(("US:A",), {}, Kline).to_polars().columns == list(columns(Kline))
-    with pytest.raises(ValueError, match="give kind=, such as kind=Trade"):
+    with pytest.raises(ValueError, match="pass kind=, such as kind=Trade"):
         Result(("US:A",), {}).to_polars()
     with pytest.raises(ValueError, match="nothing says which columns"):
         to_polars([])
 
 
-def test_records_of_two_kinds_are_refused_with_the_way_out():
+def test_records_of_two_kinds_raise_with_the_remedy():
     mixed = [FULL[Trade], FULL[Kline]]
     with pytest.raises(TypeError, match=r"found Trade, Kline: .*isinstance\(r, Trade"):
         to_polars(mixed)
 
 
-def test_a_kind_that_the_records_are_not_is_refused():
+def test_a_kind_other_than_that_of_the_records_raises():
     with pytest.raises(TypeError, match="kind=Kline, but the records are Trade"):
         to_polars([FULL[Trade]], kind=Kline)
 
@@ -121,9 +121,9 @@ class Framing:
 @pytest.mark.parametrize(
     ("wrong", "told"),
     [
-        (FULL[Trade], "not Trade: put it in a list"),
+        (FULL[Trade], "not Trade: put it into a list"),
         (_stream(), r"not async_generator: read it first, \[r async for"),
-        (Framing(), r"not Framing: it has methods to_polars\(\)"),
+        (Framing(), r"not Framing: call its own to_polars\(\)"),
         ("US:AAPL", "not str"),
         (None, "not NoneType"),
         ([1, 2], "records such as Trade or Kline, found int"),
@@ -131,7 +131,7 @@ class Framing:
         ({"US:A": 1}, "found int"),
     ],
 )
-def test_what_is_no_records_is_refused_by_name(wrong: Any, told: str):
+def test_arguments_without_records_raise_with_their_type(wrong: Any, told: str):
     with pytest.raises(TypeError, match=told):
         to_polars(wrong)
 
@@ -155,7 +155,7 @@ def test_numbers_are_float_decimal_or_str(numbers: Any):
         (lambda _: schema(Trade), "pyarrow", "arrow"),
     ],
 )
-def test_a_missing_package_is_told_with_what_to_install(
+def test_without_the_package_the_error_has_the_command_to_install_it(
     monkeypatch: Any, make: Any, package: str, extra: str
 ):
     monkeypatch.setitem(sys.modules, package, None)

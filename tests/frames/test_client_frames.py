@@ -18,7 +18,7 @@ from tests.support.memory_transport import Network, opened, trade
 
 
 @pytest.mark.virtual_time
-async def test_an_answer_without_records_still_knows_its_columns():
+async def test_a_result_without_records_still_has_its_columns():
     net = Network()
     async with opened(net) as client:
         how: Any = {"via": "stream"}
@@ -45,14 +45,14 @@ def times(frame: Any) -> list[int]:
     return [int(at.timestamp()) for at in frame["time"]]
 
 
-async def test_history_is_one_frame_that_ascends_and_has_no_bar_twice():
+async def test_history_is_one_ascending_frame_without_duplicates():
     server = Server(range(60, 481, 60))
     frame = await paging(server).to_polars()
     assert times(frame) == list(range(60, 481, 60))
     assert tuple(frame.columns) == columns(Kline)
 
 
-async def test_history_goes_to_each_library():
+async def test_history_can_be_a_frame_of_each_library():
     server = Server(range(60, 301, 60))
     pages = paging(server)
     frame = await pages.to_pandas(numbers=str)
@@ -68,7 +68,7 @@ async def test_history_without_a_bar_is_an_empty_frame():
     assert (len(frame), tuple(frame.columns)) == (0, columns(Kline))
 
 
-async def test_a_failure_half_way_keeps_the_bars_before_it():
+async def test_a_failure_keeps_the_klines_fetched_before_it():
     server = Server(range(60, 481, 60))
     pages = paging(server)
     real, answered = server.ask, 0
@@ -86,7 +86,7 @@ async def test_a_failure_half_way_keeps_the_bars_before_it():
     assert times(await pages.to_polars()) == list(range(60, 481, 60))
 
 
-async def test_history_gives_the_pages_that_were_not_iterated_over():
+async def test_history_has_the_pages_that_were_not_iterated_over():
     pages = paging(Server(range(60, 481, 60)))
     newest = await anext(pages)
     frame = await pages.to_polars()
@@ -119,7 +119,7 @@ async def test_each_batch_of_a_stream_becomes_a_frame():
 
 
 @pytest.mark.virtual_time
-async def test_batches_go_to_each_library():
+async def test_batches_can_be_frames_of_each_library():
     net = Network()
     async with opened(net) as client, client.watch_trades("US:AAPL") as trades:
         net.peers[0].push(trade(7), trade(8))
@@ -157,7 +157,7 @@ async def test_draining_in_a_loop_over_frames_does_not_wait_for_that_loop():
 
 
 @pytest.mark.virtual_time
-async def test_channels_that_share_no_columns_are_refused_at_once():
+async def test_channels_with_different_columns_raise_at_once():
     async with opened(Network()) as client:
         mixed = client.watch(Topic("trade", "US:A"), Topic("depth", "US:A"))
         with pytest.raises(ValueError, match=r"has \['depth', 'trade'\]: watch each"):
@@ -165,7 +165,7 @@ async def test_channels_that_share_no_columns_are_refused_at_once():
 
 
 @pytest.mark.virtual_time
-async def test_a_missing_package_is_told_before_the_first_batch(monkeypatch: Any):
+async def test_a_missing_package_raises_before_the_first_batch(monkeypatch: Any):
     monkeypatch.setitem(sys.modules, "pandas", None)
     async with opened(Network()) as client, client.watch_trades("US:A") as trades:
         with pytest.raises(ModuleNotFoundError, match=r"qos-async\[pandas\]"):

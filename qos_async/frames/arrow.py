@@ -1,4 +1,4 @@
-"""Tables of Apache Arrow, which Parquet, duckdb and most of the rest can read."""
+"""Tables of Apache Arrow, for Parquet, duckdb and others."""
 
 from __future__ import annotations
 
@@ -8,11 +8,18 @@ from typing import Any
 
 from msgspec import Struct
 
-from qos_async.frames.intake import Records
-from qos_async.frames.layout import Column, Dtype, layout
-from qos_async.frames.numbers import PRECISION, SCALE, Numbers, check_fit, known
+from qos_async.frames.column_types import (
+    PRECISION,
+    SCALE,
+    Column,
+    Dtype,
+    Numbers,
+    check_numbers,
+    check_range,
+    layout,
+)
+from qos_async.frames.column_values import ColumnValues, LevelLists, Records, tabulate
 from qos_async.frames.packages import load
-from qos_async.frames.table import Filled, Ladders, tabulate
 
 __all__ = ["schema", "to_arrow"]
 
@@ -24,7 +31,7 @@ def to_arrow(
     explode: bool = False,
     kind: type[Struct] | None = None,
 ) -> Any:
-    """Make a ``pyarrow.Table`` with a row for each record.
+    """Return a ``pyarrow.Table`` with a row for each record.
 
     >>> pyarrow.parquet.write_table(to_arrow(trades, numbers=Decimal), "trades.parquet")
 
@@ -35,16 +42,16 @@ def to_arrow(
         kind: As in ``to_polars``.
 
     Raises:
-        ModuleNotFoundError: Without pyarrow; the message says how to install it.
+        ModuleNotFoundError: Without pyarrow; the message has the command to install it.
         TypeError: As in ``to_polars``.
         ValueError: As in ``to_polars``.
     """
     pa = load("pyarrow")
-    filled = tabulate(records, numbers, explode=explode, kind=kind)
-    found = pa.schema([_field(pa, one.column, numbers) for one in filled])
+    columns = tabulate(records, numbers, explode=explode, kind=kind)
+    found = pa.schema([_field(pa, one.column, numbers) for one in columns])
     arrays = [
         _array(pa, one, of, numbers)
-        for one, of in zip(filled, found.types, strict=True)
+        for one, of in zip(columns, found.types, strict=True)
     ]
     return pa.Table.from_arrays(arrays, schema=found)
 
@@ -52,19 +59,19 @@ def to_arrow(
 def schema(
     kind: type[Struct], *, numbers: Numbers = float, explode: bool = False
 ) -> Any:
-    """Give the ``pyarrow.Schema`` of what ``to_arrow`` makes, for a ``ParquetWriter``.
+    """Return the ``pyarrow.Schema`` of ``to_arrow``, for a ``ParquetWriter``.
 
     >>> schema(Trade, numbers=Decimal).field("price").type
     Decimal128Type(decimal128(38, 18))
 
     Raises:
-        ModuleNotFoundError: Without pyarrow; the message says how to install it.
-        TypeError: If ``kind`` is no class of records.
-        ValueError: If ``explode`` is asked of what is no depth.
+        ModuleNotFoundError: Without pyarrow; the message has the command to install it.
+        TypeError: If ``kind`` is not a class of records.
+        ValueError: For ``explode`` with another kind than Depth.
     """
     pa = load("pyarrow")
     found = layout(kind, explode=explode)
-    return pa.schema([_field(pa, column, known(numbers)) for column in found])
+    return pa.schema([_field(pa, column, check_numbers(numbers)) for column in found])
 
 
 def _field(pa: Any, column: Column, numbers: Numbers) -> Any:
@@ -90,10 +97,10 @@ def _dtype(pa: Any, column: Column, numbers: Numbers) -> Any:
     }[column.dtype]
 
 
-def _array(pa: Any, filled: Filled, of: Any, numbers: Numbers) -> Any:
-    column, values = filled.column, filled.cells
-    if filled.ladders is not None:
-        return _lists(pa, column.name, filled.ladders, of, numbers)
+def _array(pa: Any, column_values: ColumnValues, of: Any, numbers: Numbers) -> Any:
+    column, values, levels = column_values
+    if levels is not None:
+        return _level_array(pa, column.name, levels, of, numbers)
     if column.words is not None:
         words = list(column.words.values())
         codes = {word: code for code, word in enumerate(words)}
@@ -104,20 +111,22 @@ def _array(pa: Any, filled: Filled, of: Any, numbers: Numbers) -> Any:
     if column.dtype is Dtype.SECONDS:
         return pa.array(values, pa.timestamp("s", "UTC")).cast(of)
     if numbers is Decimal and column.dtype is Dtype.NUMBER:
-        check_fit(column.name, values)
+        check_range(column.name, values)
     return pa.array(values, of)
 
 
-def _lists(pa: Any, name: str, ladders: Ladders, of: Any, numbers: Numbers) -> Any:
+def _level_array(
+    pa: Any, name: str, levels: LevelLists, of: Any, numbers: Numbers
+) -> Any:
     if numbers is Decimal:
-        check_fit(f"{name}.price", ladders.prices)
-        check_fit(f"{name}.size", ladders.sizes)
-    rungs = pa.StructArray.from_arrays(
+        check_range(f"{name}.price", levels.prices)
+        check_range(f"{name}.size", levels.sizes)
+    rows = pa.StructArray.from_arrays(
         [
-            pa.array(ladders.prices, of.value_type.field("price").type),
-            pa.array(ladders.sizes, of.value_type.field("size").type),
+            pa.array(levels.prices, of.value_type.field("price").type),
+            pa.array(levels.sizes, of.value_type.field("size").type),
         ],
         fields=list(of.value_type),
     )
-    offsets = pa.array(accumulate(ladders.lengths, initial=0), pa.int32())
-    return pa.ListArray.from_arrays(offsets, rungs, type=of)
+    offsets = pa.array(accumulate(levels.lengths, initial=0), pa.int32())
+    return pa.ListArray.from_arrays(offsets, rows, type=of)
