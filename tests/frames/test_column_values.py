@@ -94,7 +94,7 @@ def test_an_empty_result_has_a_kind_or_needs_one():
     assert Result(("US:A",), {}, Kline).to_polars().columns == list(columns(Kline))
     with pytest.raises(ValueError, match="pass kind=, such as kind=Trade"):
         Result(("US:A",), {}).to_polars()
-    with pytest.raises(ValueError, match="nothing says which columns"):
+    with pytest.raises(ValueError, match="so the columns are unknown"):
         to_polars([])
 
 
