@@ -10,8 +10,8 @@ from functools import partial
 import msgspec
 import pytest
 
-from benchmarks import chart, contestants, harness
-from benchmarks.harness import Lap, Report, Rounds, Server, Spread
+from benchmarks import baselines, chart, harness
+from benchmarks.harness import Report, Round, Rounds, Server, Spread
 from benchmarks.wires import WIRES
 from tests.support.programs import finish, start
 
@@ -30,31 +30,31 @@ async def test_it_measures_every_record_with_every_type_of_number():
         assert all(ns > 0 for ns in one["ns"].values())
 
 
-@pytest.mark.parametrize("peer", ["orjson", "pydantic"])
-async def test_a_peer_that_is_missing_has_no_column(peer):
+@pytest.mark.parametrize("library", ["orjson", "pydantic"])
+async def test_a_library_that_is_not_installed_has_no_column(library):
     hidden = (
-        f"import sys; sys.modules['{peer}'] = None; sys.argv = ['decode', '--quick'];"
+        f"import sys; sys.modules['{library}'] = None; sys.argv = ['decode', '--quick'];"
         "from benchmarks.decode import main; main()"
     )
     async with start("-c", hidden, env={}) as process:
         shown = await finish(process)
     note, head = shown.partition(" ns ")[::2]
-    assert f"{peer} is not installed" in note
-    assert peer not in head
+    assert f"{library} is not installed" in note
+    assert library not in head
 
 
 @pytest.mark.parametrize(
     ("work", "words"),
     [
-        (contestants.bare, ()),
-        (contestants.limit, ()),
-        (contestants.each_trade, ("aiohttp",)),
-        (contestants.in_batches, ("fast",)),
+        (baselines.bare, ()),
+        (baselines.limit, ()),
+        (baselines.each_trade, ("aiohttp",)),
+        (baselines.in_batches, ("fast",)),
     ],
 )
-async def test_a_contestant_is_timed_from_warm_up_to_its_last_tick(work, words):
+async def test_a_candidate_is_timed_from_its_warm_up_to_its_last_tick(work, words):
     with Server() as server:
-        figures = await work(server.url, Lap(500, 1_000), float, *words)
+        figures = await work(server.url, Round(500, 1_000), float, *words)
     assert figures["wall"] > 0
     assert figures["cpu"] > 0
     assert not figures.get("dropped")
@@ -62,7 +62,7 @@ async def test_a_contestant_is_timed_from_warm_up_to_its_last_tick(work, words):
 
 async def test_the_server_tells_what_was_asked_of_it():
     with Server(silent=True) as server:
-        client = contestants.client(server.url, float, "aiohttp")
+        client = baselines.client(server.url, float, "aiohttp")
         async with client, client.watch_trades("US:TSLA"):
             pass
         account = await asyncio.to_thread(server.account)

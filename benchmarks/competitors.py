@@ -1,11 +1,11 @@
-"""Trades a second beside other libraries, each unmodified.
+"""Comparison with other libraries, each unmodified: trades a second.
 
-    python -m benchmarks.peers [--quick] [--json]
+    python -m benchmarks.competitors [--quick] [--json]
 
 A library that speaks QOS reads the same frames from the same server. The others read an
-equal trade in their own wire format, from the same server program. cryptofeed insists on
-TLS: the client it is held against reads over TLS, too. Everybody has a process of their
-own in each round, on one core, beside the server on the other: see ``rivals``.
+equal trade in their own wire format, from the same server program. cryptofeed requires
+TLS: it is compared with a client that reads over TLS, too. In each round, each library
+has a new process on one core, with the server on the other: see ``competitors_runner``.
 
 The libraries are pinned in ``requirements.txt``. One that is not installed is left out.
 """
@@ -26,7 +26,7 @@ from typing import Any
 import msgspec
 
 from benchmarks.harness import (
-    Contestant,
+    Candidate,
     Figures,
     Report,
     Rounds,
@@ -42,8 +42,8 @@ _ROOT = Path(__file__).parents[1]
 _TIMEOUT = 30.0
 
 
-class _Peer(msgspec.Struct, frozen=True, kw_only=True):
-    """Who is measured, and what our two transports should reach beside it."""
+class _Competitor(msgspec.Struct, frozen=True, kw_only=True):
+    """A library, and the speeds that our two transports should reach relative to it."""
 
     package: str
     module: str
@@ -55,8 +55,8 @@ class _Peer(msgspec.Struct, frozen=True, kw_only=True):
     tls: bool = False
 
 
-_PEERS = {
-    "qos-api": _Peer(
+_COMPETITORS = {
+    "qos-api": _Competitor(
         package="qos-api",
         module="qos_api",
         wire="qos",
@@ -64,7 +64,7 @@ _PEERS = {
         fast=10,
         ticks=100_000,
     ),
-    "cryptofeed": _Peer(
+    "cryptofeed": _Competitor(
         package="cryptofeed",
         module="cryptofeed",
         wire="binance-stream",
@@ -74,17 +74,21 @@ _PEERS = {
         plan={"talks": True},
         tls=True,
     ),
-    "ccxt": _Peer(package="ccxt", module="ccxt", wire="binance", default=15),
-    "massive": _Peer(package="massive", module="massive", wire="massive", default=15),
-    "python-binance": _Peer(
+    "ccxt": _Competitor(package="ccxt", module="ccxt", wire="binance", default=15),
+    "massive": _Competitor(
+        package="massive", module="massive", wire="massive", default=15
+    ),
+    "python-binance": _Competitor(
         package="python-binance",
         module="binance",
         wire="binance",
         default=15,
         plan={"talks": True},
     ),
-    "alpaca-py": _Peer(package="alpaca-py", module="alpaca", wire="alpaca", default=15),
-    "websockets + orjson + asyncio.Queue": _Peer(
+    "alpaca-py": _Competitor(
+        package="alpaca-py", module="alpaca", wire="alpaca", default=15
+    ),
+    "websockets + orjson + asyncio.Queue": _Competitor(
         package="websockets",
         module="websockets",
         wire="qos",
@@ -97,27 +101,33 @@ _OUR_TICKS = 300_000
 
 
 def run(*, quick: bool) -> Report:
-    """Measure it."""
-    report = Report(benchmark="peers")
-    found = {name: peer for name, peer in _PEERS.items() if _is_here(report, peer)}
-    for peer in found.values():
-        report.about[peer.package] = version(peer.package)
+    """Measure all libraries that are installed."""
+    report = Report(benchmark="competitors")
+    found = {
+        name: competitor
+        for name, competitor in _COMPETITORS.items()
+        if _is_here(report, competitor)
+    }
+    for competitor in found.values():
+        report.about[competitor.package] = version(competitor.package)
     with ExitStack() as stack:
         cert = _certificate(stack)
         if cert is None and found.pop("cryptofeed", False):
-            report.note("cryptofeed is left out: it wants TLS, so trustme is needed")
-        ways: dict[str, Contestant] = {}
-        for via, rival in _OURS.items():
+            report.note("cryptofeed is left out: it requires TLS, so trustme is needed")
+        ways: dict[str, Candidate] = {}
+        for via, name in _OURS.items():
             plain = stack.enter_context(Server())
-            ways[via] = partial(_turn, rival, plain.url, _size(_OUR_TICKS, quick=quick))
+            ways[via] = partial(_turn, name, plain.url, _size(_OUR_TICKS, quick=quick))
             if cert is not None:
                 secure = stack.enter_context(Server(cert=cert))
                 size = _size(_OUR_TICKS, quick=quick)
-                ways[f"{via}, TLS"] = partial(_turn, rival, secure.url, size, cert)
-        for name, peer in dict(found).items():
-            tls = {"cert": cert} if peer.tls else {}
-            server = stack.enter_context(Server(wire=peer.wire, **peer.plan, **tls))
-            size = _size(peer.ticks, quick=quick)
+                ways[f"{via}, TLS"] = partial(_turn, name, secure.url, size, cert)
+        for name, competitor in dict(found).items():
+            tls = {"cert": cert} if competitor.tls else {}
+            server = stack.enter_context(
+                Server(wire=competitor.wire, **competitor.plan, **tls)
+            )
+            size = _size(competitor.ticks, quick=quick)
             ways[name] = partial(_turn, name, server.url, size, tls.get("cert"))
             try:
                 _turn(name, server.url, _size(0, quick=True), tls.get("cert"))
@@ -129,14 +139,14 @@ def run(*, quick: bool) -> Report:
     return report
 
 
-def _is_here(report: Report, peer: _Peer) -> bool:
+def _is_here(report: Report, competitor: _Competitor) -> bool:
     try:
-        version(peer.package)
-        there = find_spec(peer.module) is not None
+        version(competitor.package)
+        there = find_spec(competitor.module) is not None
     except PackageNotFoundError:
         there = False
     if not there:
-        report.note(f"{peer.package} is left out: it is not installed")
+        report.note(f"{competitor.package} is left out: it is not installed")
     return there
 
 
@@ -153,18 +163,18 @@ def _certificate(stack: ExitStack) -> str | None:
 
 
 def _size(ticks: int, *, quick: bool) -> tuple[int, int]:
-    """Tell how many ticks warm up, and how many count."""
+    """Return the number of ticks of the warm-up, and of the measurement."""
     return (200, 1_000) if quick else (ticks // 10, ticks)
 
 
 def _turn(
-    rival: str, url: str, size: tuple[int, int], cert: str | None = None
+    name: str, url: str, size: tuple[int, int], cert: str | None = None
 ) -> Figures:
-    words = [rival, url, *map(str, size)]
-    # Who trusts the server, does so by the usual variable.
+    words = [name, url, *map(str, size)]
+    # All libraries trust the certificate by this variable of OpenSSL.
     trust = {} if cert is None else {"SSL_CERT_FILE": cert}
     done = subprocess.run(  # noqa: S603 - this Python, our module
-        [sys.executable, "-m", "benchmarks.rivals", *words],
+        [sys.executable, "-m", "benchmarks.competitors_runner", *words],
         capture_output=True,
         check=False,
         timeout=_TIMEOUT,
@@ -172,20 +182,20 @@ def _turn(
         env={**os.environ, **trust},
     )
     if done.returncode:
-        said = done.stderr.decode().strip().splitlines()
-        raise RuntimeError(f"{rival}: {said[-1] if said else done.returncode}")
+        lines = done.stderr.decode().strip().splitlines()
+        raise RuntimeError(f"{name}: {lines[-1] if lines else done.returncode}")
     figures: Figures = msgspec.json.decode(done.stdout.splitlines()[-1])
     return figures
 
 
-def _judge(report: Report, rounds: Rounds, found: dict[str, _Peer]) -> None:
+def _judge(report: Report, rounds: Rounds, found: dict[str, _Competitor]) -> None:
     report.rounds = rounds.count
-    for name, peer in found.items():
-        for via, bound in (("default", peer.default), ("fast", peer.fast)):
-            ours = f"{via}, TLS" if peer.tls else via
+    for name, competitor in found.items():
+        for via, bound in (("default", competitor.default), ("fast", competitor.fast)):
+            ours = f"{via}, TLS" if competitor.tls else via
             what = f"{ours}: speed, to that of {name}"
             speed = rounds.ratio(name, "wall", ours)
-            group = "speed by CPU time, to the peer's"
+            group = "speed by CPU time, to the competitor's"
             report.figure(
                 group, f"{ours}, {name}", "x", rounds.ratio(name, "cpu", ours)
             )

@@ -1,7 +1,7 @@
-"""Ways to receive trades: what a loop can do at best, the limit, and the client.
+"""Baselines and the client: ways to receive trades.
 
-Each subscribes, lets the warm-up pass, and counts ticks until the lap is over. All count
-alike, and all that decode use the client's own decoder.
+Each subscribes, waits for the end of the warm-up, and counts ticks until the round is
+over, all in the same way. All that decode use the client's own decoder.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any, Literal
 import aiohttp
 import msgspec
 
-from benchmarks.harness import Figures, Lap
+from benchmarks.harness import Figures, Round
 from benchmarks.wires import symbols
 from qos_async import Client, Limits, Timing
 from qos_async._core.wire import FrameDecoder
@@ -32,7 +32,7 @@ _MAX_FRAME = 16 * 1024 * 1024
 
 
 def client(url: str, numbers: Any, transport: Transport, **options: Any) -> Client[Any]:
-    """Make a client that no plan slows down."""
+    """Return a client without the limits of a plan."""
     options = {"limits": LIMITS, "timing": TIMING, **options}
     return Client(
         "key", numbers=numbers, stream_url=url, transport=transport, **options
@@ -40,35 +40,35 @@ def client(url: str, numbers: Any, transport: Transport, **options: Any) -> Clie
 
 
 async def each_trade(
-    url: str, lap: Lap, numbers: Any, transport: Transport, count: int = 100
+    url: str, round_: Round, numbers: Any, transport: Transport, count: int = 100
 ) -> Figures:
     """The client: ``async for trade in``."""
     async with client(url, numbers, transport) as qos:
-        trades, goal = qos.watch_trades(*symbols(count)), lap.goal
+        trades, goal = qos.watch_trades(*symbols(count)), round_.goal
         seen = 0
         async for _ in trades:
             seen += 1
             if seen == goal:
-                goal = lap.mark(seen)
+                goal = round_.mark(seen)
                 if not goal:
                     break
-        return {**lap.figures, "dropped": trades.stats.dropped}
+        return {**round_.figures, "dropped": trades.stats.dropped}
 
 
 async def in_batches(
-    url: str, lap: Lap, numbers: Any, transport: Transport, count: int = 100
+    url: str, round_: Round, numbers: Any, transport: Transport, count: int = 100
 ) -> Figures:
     """The client: ``async for batch in ….batches()``."""
     async with client(url, numbers, transport) as qos:
-        trades, goal = qos.watch_trades(*symbols(count)), lap.goal
+        trades, goal = qos.watch_trades(*symbols(count)), round_.goal
         seen = 0
         async for batch in trades.batches():
             seen += len(batch)
             if seen >= goal:
-                goal = lap.mark(seen)
+                goal = round_.mark(seen)
                 if not goal:
                     break
-        return {**lap.figures, "dropped": trades.stats.dropped}
+        return {**round_.figures, "dropped": trades.stats.dropped}
 
 
 @asynccontextmanager
@@ -88,10 +88,10 @@ async def link(
         ) as ws,
     ):
         await ws.send_frame(_subscription(names, kind), aiohttp.WSMsgType.TEXT)
-        await ws.receive()  # The answer.
+        await ws.receive()  # The acknowledgement.
         try:
             yield ws
-        finally:  # A close would wait for the server to stop talking.
+        finally:  # A close would wait for the server to stop sending.
             transport = ws._response.connection.transport  # type: ignore[union-attr]  # noqa: SLF001
             transport.abort()  # type: ignore[union-attr]
 
@@ -101,33 +101,33 @@ def _subscription(names: list[str], kind: str = "T") -> bytes:
     return msgspec.json.encode({"type": kind, "codes": codes, "reqid": 1})
 
 
-async def bare(url: str, lap: Lap, numbers: Any) -> Figures:
-    """A loop that only receives with aiohttp and decodes."""
+async def bare(url: str, round_: Round, numbers: Any) -> Figures:
+    """A loop that only receives with aiohttp, and decodes."""
     decode = FrameDecoder(numbers).push
     async with link(url, symbols(100)) as ws:
-        goal, receive = lap.goal, ws.receive
+        goal, receive = round_.goal, ws.receive
         seen = 0
         while True:
             decode((await receive()).data)
             seen += 1
             if seen == goal:
-                goal = lap.mark(seen)
+                goal = round_.mark(seen)
                 if not goal:
                     break
-    return lap.figures
+    return round_.figures
 
 
-async def limit(url: str, lap: Lap, numbers: Any) -> Figures:
+async def limit(url: str, round_: Round, numbers: Any) -> Figures:
     """A raw protocol that splits frames by hand and calls a plain function."""
     loop = asyncio.get_running_loop()
     done: asyncio.Future[None] = loop.create_future()
-    seen, goal = 0, lap.goal
+    seen, goal = 0, round_.goal
 
     def on_trade(_: Any) -> None:
         nonlocal seen, goal
         seen += 1
         if seen == goal:
-            goal = lap.mark(seen)
+            goal = round_.mark(seen)
             if not goal:
                 done.set_result(None)
 
@@ -137,7 +137,7 @@ async def limit(url: str, lap: Lap, numbers: Any) -> Figures:
     )
     await done
     transport.abort()
-    return lap.figures
+    return round_.figures
 
 
 class _Raw(asyncio.Protocol):

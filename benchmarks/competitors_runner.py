@@ -1,11 +1,11 @@
-"""One library at a time, unmodified, in a process of its own.
+"""Runner of one library, unmodified, in a separate process.
 
-    python -m benchmarks.rivals NAME URL WARM TICKS
+    python -m benchmarks.competitors_runner NAME URL WARM TICKS
 
-Started by ``benchmarks.peers``. Each library is used as its own manual says, except that
-it is pointed at the loopback server, and told what it would ask an exchange over HTTP.
-Ticks count when user code has them: in its callback, or out of its ``await``. Prints
-nanoseconds a tick, by the clock and of this process.
+Started by ``benchmarks.competitors``. Each library is used as in its manual, except that it
+connects to the loopback server, and is given what it would request from an exchange over
+HTTP. Ticks are counted in user code: in its callback, or after its ``await``. Prints
+nanoseconds a tick, of the clock and of CPU time.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ from collections.abc import Awaitable, Callable
 from importlib import import_module
 from typing import Any, NoReturn
 
-from benchmarks.contestants import each_trade
-from benchmarks.harness import Lap, pin
+from benchmarks.baselines import each_trade
+from benchmarks.harness import Round, pin
 
-__all__ = ["RIVALS"]
+__all__ = ["COMPETITORS"]
 
 
 class _Count:
-    """Counts ticks in a library that calls back, and ends the process after the last."""
+    """Counts ticks in callbacks, and ends the process after the last."""
 
-    def __init__(self, lap: Lap) -> None:
-        self._lap = lap
-        self._goal = lap.goal
+    def __init__(self, round_: Round) -> None:
+        self._lap = round_
+        self._goal = round_.goal
         self._seen = 0
 
     def add(self, count: int = 1) -> None:
-        """So many ticks came."""
+        """Count ticks."""
         self._seen += count
         if self._seen >= self._goal:
             self._goal = self._lap.mark(self._seen)
@@ -42,23 +42,23 @@ class _Count:
                 _finish(self._lap)
 
 
-def _finish(lap: Lap) -> NoReturn:
-    print(json.dumps(lap.figures), flush=True)
-    os._exit(0)  # Some of them cannot be stopped, or wait for seconds.
+def _finish(round_: Round) -> NoReturn:
+    print(json.dumps(round_.figures), flush=True)
+    os._exit(0)  # Some libraries cannot be stopped, or take seconds.
 
 
-async def _client(url: str, lap: Lap) -> None:
-    await each_trade(url, lap, float, "aiohttp")
-    _finish(lap)
+async def _client(url: str, round_: Round) -> None:
+    await each_trade(url, round_, float, "aiohttp")
+    _finish(round_)
 
 
-async def _client_fast(url: str, lap: Lap) -> None:
-    await each_trade(url, lap, float, "fast")
-    _finish(lap)
+async def _client_fast(url: str, round_: Round) -> None:
+    await each_trade(url, round_, float, "fast")
+    _finish(round_)
 
 
-async def _queue(url: str, lap: Lap) -> None:
-    """What many write for themselves."""
+async def _queue(url: str, round_: Round) -> None:
+    """A usual client without a library."""
     websockets, orjson = import_module("websockets"), import_module("orjson")
     queue: asyncio.Queue[Any] = asyncio.Queue(1_000)
 
@@ -70,14 +70,14 @@ async def _queue(url: str, lap: Lap) -> None:
                 await queue.put(orjson.loads(data))
 
     task = asyncio.create_task(receive())
-    count = _Count(lap)
+    count = _Count(round_)
     while not task.done():
         await queue.get()
         count.add()
 
 
-async def _vendor(url: str, lap: Lap) -> None:
-    count = _Count(lap)
+async def _vendor(url: str, round_: Round) -> None:
+    count = _Count(round_)
 
     async def on_trade(_: Any) -> None:
         count.add()
@@ -90,8 +90,8 @@ async def _vendor(url: str, lap: Lap) -> None:
     await asyncio.Event().wait()
 
 
-def _cryptofeed(url: str, lap: Lap) -> None:
-    count = _Count(lap)
+def _cryptofeed(url: str, round_: Round) -> None:
+    count = _Count(round_)
 
     async def on_trade(_: Any, __: float) -> None:
         count.add()
@@ -113,7 +113,7 @@ def _cryptofeed(url: str, lap: Lap) -> None:
     handler.run()
 
 
-async def _ccxt(url: str, lap: Lap) -> None:
+async def _ccxt(url: str, round_: Round) -> None:
     exchange = import_module("ccxt.pro").binance()
     market = {
         "id": "BTCUSDT",
@@ -130,13 +130,13 @@ async def _ccxt(url: str, lap: Lap) -> None:
     }
     exchange.set_markets([market])
     exchange.urls["api"]["ws"]["spot"] = f"{url.removesuffix('ws')}stream"
-    count = _Count(lap)
+    count = _Count(round_)
     while True:
         count.add(len(await exchange.watch_trades("BTC/USDT")))
 
 
-async def _massive(url: str, lap: Lap) -> None:
-    count = _Count(lap)
+async def _massive(url: str, round_: Round) -> None:
+    count = _Count(round_)
 
     async def on_trades(trades: list[Any]) -> None:
         count.add(len(trades))
@@ -150,21 +150,21 @@ async def _massive(url: str, lap: Lap) -> None:
     await client.connect(on_trades)
 
 
-async def _python_binance(url: str, lap: Lap) -> None:
+async def _python_binance(url: str, round_: Round) -> None:
     binance = import_module("binance")
     manager = binance.BinanceSocketManager(
         binance.AsyncClient("key", "secret"), max_queue_size=1 << 30
     )
     manager.STREAM_URL = url.removesuffix("ws")
-    count = _Count(lap)
+    count = _Count(round_)
     async with manager.trade_socket("BTCUSDT") as trades:
         while True:
             await trades.recv()
             count.add()
 
 
-def _alpaca(url: str, lap: Lap) -> None:
-    count = _Count(lap)
+def _alpaca(url: str, round_: Round) -> None:
+    count = _Count(round_)
 
     async def on_trade(_: Any) -> None:
         count.add()
@@ -179,7 +179,7 @@ def _modules(*names: str) -> list[Any]:
     return [import_module(name) for name in names]
 
 
-RIVALS: dict[str, Callable[[str, Lap], Awaitable[None] | None]] = {
+COMPETITORS: dict[str, Callable[[str, Round], Awaitable[None] | None]] = {
     "qos_async": _client,
     "qos_async, fast": _client_fast,
     "qos-api": _vendor,
@@ -194,9 +194,9 @@ RIVALS: dict[str, Callable[[str, Lap], Awaitable[None] | None]] = {
 
 def main() -> None:
     name, url, warm, ticks = sys.argv[1:]
-    logging.disable()  # At an exchange's pace nobody would see their chatter either.
+    logging.disable()  # Some libraries log each message.
     pin()
-    work = RIVALS[name](url, Lap(int(warm), int(ticks)))
+    work = COMPETITORS[name](url, Round(int(warm), int(ticks)))
     if work is not None:
 
         async def run() -> None:
