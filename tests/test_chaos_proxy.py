@@ -1,4 +1,4 @@
-"""The proxy of the fault tests does the harm that it promises."""
+"""Tests of the proxy that the fault tests use."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ async def connected() -> AsyncGenerator[Ends]:
                 await writer.wait_closed()
 
 
-async def test_without_toxics_bytes_pass_unharmed_both_ways():
+async def test_without_toxics_bytes_pass_unchanged_both_ways():
     async with connected() as ends:
         await ends.echo(bytes(range(256)) * 100)
         assert ends.proxy.passed == 25_600
@@ -61,7 +61,7 @@ async def test_without_toxics_bytes_pass_unharmed_both_ways():
 @pytest.mark.parametrize(
     "toxics", [Toxics(latency=0.1), Toxics(jitter=0.4), Toxics(bandwidth=1000.0)]
 )
-async def test_bytes_come_late(toxics):
+async def test_bytes_are_delayed(toxics):
     async with connected() as ends:
         ends.proxy.to_client = toxics
         assert await ends.echo(b"x" * 100) >= 0.05
@@ -69,7 +69,7 @@ async def test_bytes_come_late(toxics):
         assert ends.proxy.to_client == Toxics()
 
 
-async def test_bytes_come_one_at_a_time():
+async def test_bytes_are_forwarded_one_at_a_time():
     async with connected() as ends:
         ends.proxy.to_client.slicer = 1
         ends.writer.write(b"x" * 50)
@@ -99,14 +99,14 @@ async def test_a_black_hole_swallows_everything_and_stays_open():
         await ends.echo(b"found")
 
 
-async def test_it_hangs_up_after_so_many_bytes():
+async def test_the_proxy_closes_after_a_number_of_bytes():
     async with connected() as ends:
         ends.proxy.to_client.limit_data = 3
         ends.writer.write(b"12345")
         assert await ends.reader.read() == b"123"
 
 
-async def test_the_other_side_hears_late_of_a_hang_up():
+async def test_the_other_side_is_closed_late():
     async with connected() as ends:
         ends.proxy.to_client.limit_data = 0
         ends.proxy.to_client.slow_close = 0.1
@@ -124,7 +124,7 @@ async def test_a_reset_is_a_reset():
             await ends.reader.read()
 
 
-async def test_while_it_is_down_nobody_gets_through():
+async def test_while_the_proxy_is_down_connections_fail():
     async with connected() as ends:
         ends.proxy.down = True
         reader, writer = await asyncio.open_connection("127.0.0.1", ends.proxy.port)

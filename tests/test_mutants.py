@@ -1,8 +1,7 @@
-"""A test that lets broken code pass is no test: each of these must be noticed.
+"""Mutation tests of the pure core: each mutant must be caught by the tests that it names.
 
-Each mutant is one plausible mistake in the pure core, and names the tests that must
-catch it. A line that was rewritten since must be found anew here: a mutant that fits
-nowhere, or in two places, fails.
+Each mutant is one plausible mistake. When the mutated line was rewritten, the mutant must
+be adapted: one that fits nowhere, or in two places, fails.
 """
 
 from __future__ import annotations
@@ -396,7 +395,7 @@ def fates(mutants: list[Mutant]) -> list[int]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("group", range(GROUPS))
-def test_each_mistake_is_noticed(group: int):
+def test_each_mutant_is_caught(group: int):
     some = MUTANTS[group::GROUPS]
     survivors = [
         mutant.name
@@ -407,16 +406,16 @@ def test_each_mistake_is_noticed(group: int):
 
 
 @pytest.mark.slow
-def test_without_a_mistake_nothing_is_noticed():
+def test_without_a_mutant_all_tests_pass():
     assert fates([CONTROL]) == [SURVIVED]
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
-def test_each_mistake_fits_in_one_place(mutant: Mutant):
+def test_each_mutant_fits_in_one_place(mutant: Mutant):
     assert mutated(mutant.source, mutant.old, mutant.new) != mutant.source
 
 
-def test_a_mistake_that_fits_nowhere_or_twice_is_an_error():
+def test_a_mutant_that_fits_nowhere_or_twice_is_an_error():
     for source in ("", "a a"):
         with pytest.raises(LookupError):
             mutated(source, "a", "b")

@@ -1,4 +1,4 @@
-"""Frames of what a client reads: its answers, its history and its streams."""
+"""Frames of results, history and batches of a client."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which columns the frames have; no package is needed to know."""
+"""Columns of each kind of record, without an optional package."""
 
 from __future__ import annotations
 

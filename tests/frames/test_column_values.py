@@ -1,4 +1,4 @@
-"""What may be given to make a frame of, and what is said of everything else."""
+"""Arguments of which frames are made, and errors for all others."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ class Framing:
 
 
 @pytest.mark.parametrize(
-    ("wrong", "told"),
+    ("wrong", "message"),
     [
         (FULL[Trade], "not Trade: put it into a list"),
         (_stream(), r"not async_generator: read it first, \[r async for"),
@@ -131,8 +131,8 @@ class Framing:
         ({"US:A": 1}, "found int"),
     ],
 )
-def test_arguments_without_records_raise_with_their_type(wrong: Any, told: str):
-    with pytest.raises(TypeError, match=told):
+def test_arguments_without_records_raise_with_their_type(wrong: Any, message: str):
+    with pytest.raises(TypeError, match=message):
         to_polars(wrong)
 
 
@@ -159,6 +159,6 @@ def test_without_the_package_the_error_has_the_command_to_install_it(
     monkeypatch: Any, make: Any, package: str, extra: str
 ):
     monkeypatch.setitem(sys.modules, package, None)
-    told = rf"needs {package}, .*: pip install 'qos-async\[{extra}\]'"
-    with pytest.raises(ModuleNotFoundError, match=told):
+    message = rf"needs {package}, .*: pip install 'qos-async\[{extra}\]'"
+    with pytest.raises(ModuleNotFoundError, match=message):
         make([FULL[Trade]])

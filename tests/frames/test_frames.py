@@ -1,4 +1,4 @@
-"""What is in a frame: values, their types, and that nothing is lost."""
+"""Values and types in frames, which are exact."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from qos_async import Depth, Instrument, Kline, PriceLevel, Snapshot, Trade
 from qos_async.enums import Interval, Session, Side, TradingStatus
 from qos_async.frames import columns, schema, to_arrow, to_pandas, to_polars
 from qos_async.markets import Bar
-from tests.support.full_records import AT, BARE, FULL, HEARD, KINDS, TIME, D
+from tests.support.full_records import AT, BARE, FULL, KINDS, RECEIVED_AT, TIME, D
 
 pa: Any = importlib.import_module("pyarrow")  # It has no types.
 
@@ -71,11 +71,11 @@ def test_a_trade_is_a_row_and_what_is_missing_is_null(make: Any):
 def test_received_at_keeps_its_nanoseconds(make: Any):
     frame = make([FULL[Trade]])
     if make is to_polars:
-        assert frame["received_at"].cast(pl.Int64).to_list() == [HEARD]
+        assert frame["received_at"].cast(pl.Int64).to_list() == [RECEIVED_AT]
     elif make is to_arrow:
-        assert frame["received_at"].cast(pa.int64()).to_pylist() == [HEARD]
+        assert frame["received_at"].cast(pa.int64()).to_pylist() == [RECEIVED_AT]
     else:
-        assert frame["received_at"][0].value == HEARD
+        assert frame["received_at"][0].value == RECEIVED_AT
 
 
 @MAKERS
@@ -323,8 +323,8 @@ def test_numbers_as_strings_are_those_of_the_record(make: Any):
 @pytest.mark.parametrize("value", ["1E-19", "1E+20", "-100000000000000000000", "NaN"])
 def test_a_number_that_does_not_fit_raises_and_is_not_rounded(make: Any, value: str):
     trades = [FULL[Trade], Trade(symbol="US:A", price=D(1), size=D(value))]
-    told = r"column size: .* does not fit into Decimal\(38, 18\).*numbers=str keeps"
-    with pytest.raises(ValueError, match=told):
+    message = r"column size: .* does not fit into Decimal\(38, 18\).*numbers=str keeps"
+    with pytest.raises(ValueError, match=message):
         make(trades, numbers=Decimal)
     book = Depth(symbol="US:A", bids=(PriceLevel(D(1), D(value)),))
     with pytest.raises(ValueError, match=r"column bids\.size: "):

@@ -1,4 +1,4 @@
-"""Klines from trades: where they lie, when they are over, and what an outage does."""
+"""Bars built from trades: alignment, end, and outages."""
 
 from __future__ import annotations
 
@@ -390,7 +390,7 @@ async def test_a_quiet_bar_before_a_gap_is_complete():
 
 
 async def test_with_disagreeing_clocks_a_gap_extends_from_trade_to_trade():
-    # This machine's clock is an hour ahead: the gap is told by it, the trades are not.
+    # This machine's clock is an hour ahead: it determines the gap, but not the trades.
     late = [
         msgspec.structs.replace(tick(NOON + n), received_at=(NOON + n + 3600) * 10**9)
         for n in (0, 60, 240, 300)

@@ -1,4 +1,4 @@
-"""Recordings as Parquet: all that was pushed, where duckdb, polars and pandas look."""
+"""Conversion of recordings to Parquet, as duckdb, polars and pandas read it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Recordings read: what is whole is given, what is not is told."""
+"""Reading of recordings: complete lines are read, damage is reported."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_a_truncated_file_is_read_up_to_its_last_complete_line(tmp_path):
         entries = list(read(tmp_path))
         whole_lines = ["started", "frame", "frame", "frame"][: len(entries) - 1]
         assert [entry.kind for entry in entries[:-1]] == whole_lines
-        # Between two whole frames nobody can see that more was to come.
+        # Between two complete frames a truncation cannot be detected.
         assert entries[-1].kind == "damaged" or len(entries) in (2, 3)
     assert "ends in the middle, at byte" in entries[-1].reason
 

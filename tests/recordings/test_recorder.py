@@ -1,4 +1,4 @@
-"""The recorder: all that comes is in the files, and nothing ever waits for them."""
+"""Recorder: every frame is in the files, and the stream never waits for the disk."""
 
 from __future__ import annotations
 
@@ -118,8 +118,8 @@ async def test_a_new_file_starts_at_the_size_limit_and_none_is_overwritten(
 async def test_a_full_disk_stops_the_recording_and_not_the_stream(
     place, monkeypatch, caplog
 ):
-    told = asyncio.get_running_loop().create_future()
-    recorder = Recorder(place, on_error=told.set_result)
+    reported = asyncio.get_running_loop().create_future()
+    recorder = Recorder(place, on_error=reported.set_result)
     recorder.opened()
     take(recorder, [TRADE])
     await recorder.flush()
@@ -137,7 +137,7 @@ async def test_a_full_disk_stops_the_recording_and_not_the_stream(
         RecordingError, match="No space left on device; the stream goes"
     ):
         await recorder.flush()
-    assert await told is recorder.error
+    assert await reported is recorder.error
     take(recorder, [TRADE] * 3)
     assert recorder.stats.dropped == 5
     assert recorder.stats.frames == 1

@@ -1,4 +1,4 @@
-"""A recording instead of a server: the same verbs, the same types, no tick lost."""
+"""Replay: the same methods and types as of a client, without losing a tick."""
 
 from __future__ import annotations
 

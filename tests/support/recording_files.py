@@ -1,4 +1,4 @@
-"""Recordings made by hand, to the nanosecond."""
+"""Recordings written by tests, with times to the nanosecond."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def trades(at, *prices):
 
 
 def recorded(*parts, topics=(TOPIC,), end=1000):
-    """Give the lines of a day: the link opens, then come the parts, then the end."""
+    """Return the lines of a recording: the link opens, the parts, and the end."""
     start = (started(), event(0, "opened"), event(0, "subscribed", topics=list(topics)))
     return b"".join([*start, *parts, event(end, "closed")])
 

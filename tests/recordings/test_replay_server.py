@@ -1,4 +1,4 @@
-"""A recording served to any client over a real socket."""
+"""Replay server: a recording served over a real socket."""
 
 from __future__ import annotations
 
