@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from decimal import Decimal
-from typing import assert_type
+from typing import Any, assert_type
 
 import pandas as pd
 import polars as pl
 
 from qos_async import (
+    Channel,
     Client,
     Depth,
     Dropped,
@@ -83,6 +84,9 @@ async def live(client: Client[float]) -> None:
             assert_type(trade, Trade[float])
             assert_type(trade.price, float)
             assert_type(trade.size, float | None)
+            assert_type(trade.topic, Topic)
+            assert_type(trade.channel, Channel)
+            assert_type(trade.to_dict(), dict[str, Any])
         async for batch in trades.batches(max_items=10):
             assert_type(batch, list[Trade[float]])
         async for frame in trades.batches().to_polars(explode=False):
