@@ -28,6 +28,7 @@ from qos_async.errors import QosError
 from qos_async.topics import Topic
 
 __all__ = [
+    "FORMAT_WORDS",
     "MAGIC",
     "VERSION",
     "Entry",
