@@ -9,8 +9,8 @@ from typing import Literal, NamedTuple
 from rich.text import Text
 
 from qos_async import PriceLevel, Side
+from qos_async.cli.formatting import clock, or_dash, percent, percent_change
 from qos_async.cli.quotes import Quote
-from qos_async.cli.wording import clock, number, percent, share
 
 __all__ = ["Column", "fitting"]
 
@@ -62,7 +62,7 @@ def _sizes(quote: Quote) -> Text:
     if quote.depth is None:
         return Text("-")
     sides = (quote.depth.best_bid, quote.depth.best_ask)
-    return Text(" x ".join(number(level and level.size) for level in sides))
+    return Text(" x ".join(or_dash(level and level.size) for level in sides))
 
 
 def _trade(quote: Quote) -> Text:
@@ -71,7 +71,7 @@ def _trade(quote: Quote) -> Text:
         return Text("-")
     words = {Side.BUY: ("buy", "green"), Side.SELL: ("sell", "red")}
     side, style = words.get(trade.side, ("", ""))
-    return Text(f"{number(trade.size)} {side:<4}", style)
+    return Text(f"{or_dash(trade.size)} {side:<4}", style)
 
 
 def _traded(quote: Quote) -> Text:
@@ -80,7 +80,7 @@ def _traded(quote: Quote) -> Text:
 
 def _minute(quote: Quote) -> Text:
     kline = quote.kline
-    return _moved(None if kline is None else share(kline.close, kline.open))
+    return _moved(None if kline is None else percent_change(kline.close, kline.open))
 
 
 def _bar(quote: Quote) -> Text:

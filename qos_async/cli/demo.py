@@ -10,8 +10,8 @@ from collections.abc import AsyncIterator
 
 from qos_async import Client, Dropped, Gap, QosError, StateChange, Subscription
 from qos_async.cli import exits
+from qos_async.cli.client import end_on_sigterm
 from qos_async.cli.commands.demo import Arguments
-from qos_async.cli.ending import end_on_sigterm
 from qos_async.cli.script import SYMBOLS, Script
 from qos_async.cli.tally import AnyTick, Tally
 from qos_async.cli.views import View, choose

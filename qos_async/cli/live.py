@@ -17,10 +17,10 @@ from rich.text import Text
 from qos_async import Channel, Gap, LinkState, StateChange
 from qos_async.cli import summary
 from qos_async.cli.columns import fitting
+from qos_async.cli.formatting import clock, gaps_line, move_line
 from qos_async.cli.quotes import Quote, Quotes
 from qos_async.cli.script import SYMBOLS, Script
 from qos_async.cli.tally import AnyTick, Tally
-from qos_async.cli.wording import clock, gaps_line, move_line
 
 __all__ = ["LiveView"]
 

@@ -8,8 +8,8 @@ from typing import Self
 
 from qos_async import Gap, StateChange
 from qos_async.cli import summary
+from qos_async.cli.formatting import gaps_line, iso_time, move_line, tick_line
 from qos_async.cli.tally import AnyTick, Tally
-from qos_async.cli.wording import gaps_line, move_line, stamp, tick_line
 
 __all__ = ["PlainView"]
 
@@ -73,4 +73,4 @@ class PlainView:
             self._line("gap", gaps_line(gaps))
 
     def _line(self, kind: str, text: str) -> None:
-        print(f"{stamp()} {kind:<8} {text}")
+        print(f"{iso_time()} {kind:<8} {text}")

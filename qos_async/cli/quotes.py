@@ -8,8 +8,8 @@ from decimal import Decimal
 from msgspec import Struct
 
 from qos_async import Depth, Kline, Snapshot, Trade
+from qos_async.cli.formatting import percent_change
 from qos_async.cli.tally import AnyTick
-from qos_async.cli.wording import share
 
 __all__ = ["Quote", "Quotes"]
 
@@ -54,7 +54,7 @@ class Quote(Struct):
         """Percent since yesterday's close; where there is none, since the open."""
         if self.snapshot is None:
             return None
-        return share(self.last, self.snapshot.prev_close or self.snapshot.open)
+        return percent_change(self.last, self.snapshot.prev_close or self.snapshot.open)
 
 
 class Quotes:

@@ -9,9 +9,9 @@ from typing import Protocol, Self
 
 from qos_async import Gap, StateChange
 from qos_async.cli.commands.demo import Arguments
-from qos_async.cli.jsonlines import JsonView
 from qos_async.cli.plain import PlainView
 from qos_async.cli.script import Script
+from qos_async.cli.stderr_report import JsonView
 from qos_async.cli.tally import AnyTick, Tally
 
 __all__ = ["View", "choose"]
@@ -65,7 +65,7 @@ def choose(arguments: Arguments, script: Script, tally: Tally) -> View:
     if arguments.plain or not _is_terminal():
         return PlainView(tally)
     try:
-        from qos_async.cli.live import LiveView  # noqa: PLC0415 - an extra
+        from qos_async.cli.live import LiveView
     except ImportError:
         hint = "for a live table: pip install 'qos-async[cli]'"
         print(f"qos: rich is not installed, so here are lines; {hint}", file=sys.stderr)

@@ -12,8 +12,8 @@ import pytest
 
 from qos_async import __version__
 from qos_async.cli import main
-from qos_async.cli.arguments import parse
 from qos_async.cli.commands import COMMANDS
+from qos_async.cli.main import parse
 from tests.support.cli_process import command, environment
 
 
@@ -60,13 +60,13 @@ def test_every_command_has_help_with_an_example(words, capsys):
     assert main([*words, "--help"]) == 0
     out = capsys.readouterr().out
     assert "examples:\n  qos " in out
-    assert COMMANDS[words[0]].ABOUT in out if words else True
+    assert COMMANDS[words[0]].about in out if words else True
 
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_the_examples_are_words_that_the_command_takes(name):
     """Up to a pipe or a file."""
-    examples = re.findall(r"^  qos (.*)$", COMMANDS[name].ABOUT, re.MULTILINE)
+    examples = re.findall(r"^  qos (.*)$", COMMANDS[name].about, re.MULTILINE)
     words = [shlex.split(re.split(r" [|>]| \d>", one)[0]) for one in examples]
     assert name in [parse(typed).command for typed in words]
 
@@ -75,7 +75,7 @@ def test_the_examples_are_words_that_the_command_takes(name):
 def test_every_command_is_in_the_list(name, capsys):
     assert main(["--help"]) == 0
     text = " ".join(capsys.readouterr().out.split())
-    assert f"{name} {COMMANDS[name].BRIEF}" in text
+    assert f"{name} {COMMANDS[name].brief}" in text
 
 
 def test_the_version_is_told(capsys):

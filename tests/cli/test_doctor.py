@@ -13,9 +13,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import trustme
 
-from qos_async.cli import probes
-from qos_async.cli.checks import Check
-from qos_async.cli.probes import Endpoint, probe
+from qos_async.cli.doctor import probes
+from qos_async.cli.doctor.probes import Endpoint, probe
+from qos_async.cli.doctor.report import Check
 
 WAY = ["versions", "configuration", "plan", "proxy", "name", "tcp", "tls"]
 ALL = [*WAY, "http", "websocket", "clock", "key"]
@@ -37,8 +37,8 @@ def test_all_is_well_on_a_simulator_of_its_own(qos):
     assert code == 0
     assert list(checks) == ALL
     assert [n for n, check in checks.items() if check["status"] != "ok"] == ["tls"]
-    assert "it came from the simulator" in checks["key"]["says"]
-    assert "aiohttp 3." in checks["versions"]["says"]
+    assert "it came from the simulator" in checks["key"]["detail"]
+    assert "aiohttp 3." in checks["versions"]["detail"]
 
 
 def test_people_get_lines_of_80_columns(live, qos, monkeypatch):
@@ -52,13 +52,13 @@ def test_people_get_lines_of_80_columns(live, qos, monkeypatch):
 
 def test_a_clock_that_is_wrong_is_told(live, qos, monkeypatch):
     """This market's is, more and more."""
-    monkeypatch.setattr("qos_async.cli.doctor._AFAR", -1.0)
+    monkeypatch.setattr("qos_async.cli.doctor.checks._MAX_CLOCK_SKEW", -1.0)
     code, checks = examine(qos)
     assert code == 1
     assert failed(checks) == ["clock"]
-    assert " of ours, give or take 0." in checks["clock"]["says"]
+    assert " of ours, give or take 0." in checks["clock"]["detail"]
     assert "NTP" in checks["clock"]["hint"]
-    assert checks["key"]["says"] == "accepted; it came from QOS_API_KEY"
+    assert checks["key"]["detail"] == "accepted; it came from QOS_API_KEY"
 
 
 def test_without_a_key_the_way_is_looked_at(live, qos, monkeypatch):
@@ -85,7 +85,7 @@ def test_a_key_that_is_good_over_http_alone_has_a_hint(live, qos, monkeypatch):
     code, checks = examine(qos)
     assert code == 1
     assert checks["http"]["status"] == checks["key"]["status"] == "ok"
-    assert "another program hold the plan's only" in checks["websocket"]["hint"]
+    assert "another program use the plan's only" in checks["websocket"]["hint"]
 
 
 def test_a_plan_that_is_used_up_is_told(live, qos):
@@ -102,8 +102,8 @@ def test_a_question_that_is_refused_is_told(live, qos):
     live.sim.refuse("Not today.", "/snapshot")
     live.sim.refuse("Not today.", "RS")
     _, checks = examine(qos)
-    assert checks["http"]["says"] == "/snapshot CF:BTCUSDT: Not today."
-    assert checks["http"]["hint"] == "the service was reached and said no"
+    assert checks["http"]["detail"] == "/snapshot CF:BTCUSDT: Not today."
+    assert checks["http"]["hint"] == "the service was reached and rejected the request"
     assert checks["websocket"]["status"] == "failed"
     assert checks["key"]["status"] == "ok"
 
@@ -111,19 +111,20 @@ def test_a_question_that_is_refused_is_told(live, qos):
 def test_no_network_is_told_and_everything_else_looked_at(home, qos, monkeypatch):
     """Names are looked up, ports are knocked at, and nobody can judge the key."""
     monkeypatch.setenv("QOS_API_KEY", "some-key-or-other")
-    monkeypatch.setattr("qos_async.cli.doctor._PATIENCE", 0.05)
+    monkeypatch.setattr("qos_async.cli.doctor.checks._TIMEOUT", 0.05)
     urls = ("--http-url", "https://qos.invalid", "--stream-url", "ws://127.0.0.1:1/ws")
     ran = qos("doctor", *urls)
     assert ran.code == 1
     assert "FAILED  name            qos.invalid: " in ran.out
     assert "skipped tcp             qos.invalid:443 has no address" in ran.out
     assert "FAILED  tcp             127.0.0.1:1: Connect call failed" in ran.out
-    assert "-> nothing listens there, or a firewall says no" in ran.out
+    assert "-> nothing listens there, or a firewall rejects it" in ran.out
     assert "skipped tls             127.0.0.1:1 cannot be reached" in ran.out
     assert "FAILED  http " in ran.out
     assert "FAILED  websocket " in ran.out
     assert (
-        "skipped key             nobody was asked; it came from QOS_API_KEY" in ran.out
+        "skipped key             the service was not reached; it came from QOS_API_KEY"
+        in ran.out
     )
 
 
@@ -136,8 +137,11 @@ def test_a_configuration_nobody_understands_does_not_end_it(
     code, checks = examine(qos)
     assert code == 3
     assert failed(checks) == ["configuration", "key"]
-    assert "line 1: colour is not known" in checks["configuration"]["says"]
-    assert "10 symbols" in checks["plan"]["says"]
+    assert (
+        "config.toml: colour: unknown; allowed: key, http_url"
+        in checks["configuration"]["detail"]
+    )
+    assert "10 symbols" in checks["plan"]["detail"]
     assert checks["tcp"]["status"] == "ok"
 
 
@@ -145,7 +149,7 @@ def test_an_address_that_cannot_be_is_told(live, qos):
     code, checks = examine(qos, "--http-url", "http://qos.example")
     assert code == 1
     assert failed(checks) == ["addresses"]
-    assert "unencrypted" in checks["addresses"]["says"]
+    assert "unencrypted" in checks["addresses"]["detail"]
 
 
 def test_a_proxy_is_reached_instead(live, qos, monkeypatch):
@@ -154,7 +158,7 @@ def test_a_proxy_is_reached_instead(live, qos, monkeypatch):
     ran = qos("doctor")
     proxy = f"http://127.0.0.1:{port_of(live)}"
     assert f"proxy           {proxy} is used; it came from QOS_PROXY" in ran.out
-    assert f"tls             it is spoken through the proxy {proxy}" in ran.out
+    assert f"tls             goes through the proxy {proxy}" in ran.out
     assert "hunter22" not in ran.out
     assert "ann:" not in ran.out
 
@@ -171,11 +175,11 @@ def test_it_tells_what_others_may_not_read(live, qos, home, monkeypatch):
     home.chmod(0o644)
     _, checks = examine(qos)
     said = checks["configuration"]
-    assert said["says"].startswith(
+    assert said["detail"].startswith(
         "~/qos-async/config.toml is read; http_url from QOS_"
     )
     assert said["hint"].endswith("chmod 600 ~/qos-async/config.toml")
-    assert checks["proxy"]["says"] == (
+    assert checks["proxy"]["detail"] == (
         "ALL_PROXY=socks5://proxy.example:1080 in the environment, not used"
     )
 
@@ -225,9 +229,9 @@ async def test_a_certificate_is_told_of(authority, monkeypatch, tmp_path):
         ("tcp", "ok"),
         ("tls", "ok"),
     ]
-    assert "speaks TLSv1.3 after" in told[-1].says
-    assert "certificate by trustme v" in told[-1].says
-    assert told[-1].says.endswith(" days left")
+    assert "uses TLSv1.3 after" in told[-1].detail
+    assert "certificate by trustme v" in told[-1].detail
+    assert told[-1].detail.endswith(" days left")
     assert told[-1].hint == ""
 
 
@@ -236,14 +240,14 @@ async def test_a_certificate_that_is_about_to_expire_is_told_of(
 ):
     soon = datetime.now(UTC) + timedelta(days=3, hours=1)
     told = await shaken(authority, monkeypatch, tmp_path, not_after=soon)
-    assert told[-1].says.endswith(" 3 days left")
+    assert told[-1].detail.endswith(" 3 days left")
     assert "about to expire" in told[-1].hint
 
 
 async def test_a_certificate_nobody_trusts_is_told_of(authority, monkeypatch, tmp_path):
     told = await shaken(authority, monkeypatch, tmp_path, trusted=False)
     assert told[-1].status == "failed"
-    assert "unable to get local issuer certificate" in told[-1].says
+    assert "unable to get local issuer certificate" in told[-1].detail
     assert "virus scanner" in told[-1].hint
 
 
@@ -252,12 +256,12 @@ async def test_a_server_without_tls_is_told_of(live):
     port = int(port_of(live))
     await probe(Endpoint("127.0.0.1", port, secure=True), told.append)
     assert (told[-1].check, told[-1].status) == ("tls", "failed")
-    assert "see that the address and its port are right" in told[-1].hint
+    assert "check the address and its port" in told[-1].hint
 
 
 async def test_a_server_that_says_nothing_is_not_waited_for(monkeypatch):
     """It takes the connection, and no notice of TLS."""
-    monkeypatch.setattr(probes, "_PATIENCE", 0.25)
+    monkeypatch.setattr(probes, "_TIMEOUT", 0.25)
     gone = asyncio.Event()
 
     async def sleep(reader, writer):
@@ -269,4 +273,4 @@ async def test_a_server_that_says_nothing_is_not_waited_for(monkeypatch):
         port = server.sockets[0].getsockname()[1]
         await probe(Endpoint("127.0.0.1", port, secure=True), told.append)
         gone.set()
-    assert told[-1].says == f"127.0.0.1:{port}: no answer within 0.25 s"
+    assert told[-1].detail == f"127.0.0.1:{port}: no response within 0.25 s"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sys
 
 import pytest
 
@@ -15,9 +16,15 @@ from qos_async import (
     TransportError,
 )
 from qos_async.cli import main
-from qos_async.cli.commands import snapshot
-from qos_async.cli.connecting import Connection, UsageError, connect, run_async
+from qos_async.cli.client import open_client, run_async
+from qos_async.cli.commands import COMMANDS
+from qos_async.cli.options import Options, UsageError
 from qos_async.cli.settings import SettingsError
+
+
+def replace_run(monkeypatch, run):
+    command = COMMANDS["snapshot"]._replace(run=run)
+    monkeypatch.setitem(COMMANDS, "snapshot", command)
 
 
 def ending(error):
@@ -62,8 +69,8 @@ def test_advice_on_the_plan_is_about_what_it_limits(error, advice, home, capsys)
     """Also from within a group of tasks."""
 
     async def play():
-        arguments = Connection(sim=True)
-        async with connect(arguments), asyncio.TaskGroup() as tasks:
+        options = Options(sim=True)
+        async with open_client(options), asyncio.TaskGroup() as tasks:
             tasks.create_task(fail())
 
     async def fail():
@@ -107,10 +114,10 @@ def test_a_signal_cancels_and_is_the_code(number, code):
 
 
 def test_ctrl_c_while_modules_are_being_imported(monkeypatch):
-    def interrupt(arguments):
+    def interrupt(options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(snapshot, "run", interrupt)
+    replace_run(monkeypatch, interrupt)
     assert main(["snapshot", "US:AAPL"]) == 130
 
 
@@ -124,7 +131,8 @@ def test_ctrl_c_while_modules_are_being_imported(monkeypatch):
 def test_a_pipe_that_closed_is_no_failure_and_a_full_disk_is(
     error, code, says, monkeypatch, capfd
 ):
-    monkeypatch.setattr("qos_async.cli.program._discard_output", lambda: None)
-    monkeypatch.setattr(snapshot, "run", lambda arguments: ending(error))
+    program = sys.modules["qos_async.cli.main"]  # Behind the function of its name.
+    monkeypatch.setattr(program, "_discard_output", lambda: None)
+    replace_run(monkeypatch, lambda options: ending(error))
     assert main(["snapshot", "US:AAPL"]) == code
     assert capfd.readouterr().err == says

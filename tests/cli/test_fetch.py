@@ -13,7 +13,7 @@ import pytest
 
 from qos_async import Snapshot
 from qos_async.cli import main
-from qos_async.cli.rows import fields
+from qos_async.cli.serialize import fields
 
 COMMANDS = {
     "snapshot": ["US:AAPL", "CF:BTCUSDT"],
@@ -189,8 +189,11 @@ def test_a_refusal_is_a_sentence(live, qos):
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        ("Too many requests.", "; wait a minute; --requests-limit N says how many"),
-        ("Too many symbols.", "; if your plan allows more, say so: --symbols-limit N"),
+        (
+            "Too many requests.",
+            "; wait a minute; if your plan allows more HTTP requests a minute, add --requests-limit N",
+        ),
+        ("Too many symbols.", "; if your plan allows more, add --symbols-limit N"),
     ],
 )
 def test_a_limit_is_told_with_the_option_that_is_about_it(words, says, live, qos):
@@ -240,13 +243,15 @@ def test_a_configuration_nobody_understands_is_told(live, qos, home):
     home.write_text("symbols = 5\n")
     ran = qos("snapshot", "US:AAPL")
     assert (ran.code, ran.out) == (2, "")
-    assert ran.err.startswith(f"qos: {home}, line 1: symbols is not known; ")
+    assert ran.err.startswith(
+        f"qos: {home}: symbols: unknown; allowed: key, http_url, "
+    )
 
 
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["--seed", "3"], "--seed and --speed are about the simulator: add --sim"),
+        (["--seed", "3"], "--seed and --speed are options of the simulator: add --sim"),
         (["--sim", "--key", "x"], "leave out --key"),
         (["--sim", "--http-url", "x"], "leave out --http-url"),
         (["--http-url", "http://qos.example"], "would send the API key unencrypted"),

@@ -19,16 +19,16 @@ from msgspec.structs import replace
 
 from qos_async import Client, Interval
 from qos_async._io import history as pages
-from qos_async.cli.connecting import Connection
-from qos_async.cli.history import outputs
+from qos_async.cli.history import output
 from qos_async.cli.history.paging import IGNORED, START, page_back
-from qos_async.cli.history.part import Part, Request, part_path
-from qos_async.cli.history.progress import LineProgress
-from qos_async.cli.history.report import nothing, sum_up
-from qos_async.cli.sources import source_of
+from qos_async.cli.history.partial import PartialDownload, Request, part_path
+from qos_async.cli.history.progress import Progress
+from qos_async.cli.history.report import explain_empty, summarize
+from qos_async.cli.options import Options
+from qos_async.cli.settings import server_label
 from qos_async.sim import Simulator, Variants
 from tests.cli.conftest import FAST
-from tests.cli.test_history_parts import REQUEST, Told, bars
+from tests.cli.test_history_modules import REQUEST, Recorded, bars
 
 pq: Any = importlib.import_module("pyarrow.parquet")  # It has no types.
 HOUR = timedelta(hours=1)
@@ -119,13 +119,13 @@ def test_the_bar_that_still_grows_is_left_out(live, qos, out):
 
 
 def after_first_page(monkeypatch, act):
-    real = LineProgress.page
+    real = Progress.page
 
     def page(self, part):
         real(self, part)
         act()
 
-    monkeypatch.setattr(LineProgress, "page", page)
+    monkeypatch.setattr(Progress, "page", page)
 
 
 def test_the_next_run_goes_on_where_a_failure_stopped_it(
@@ -139,14 +139,14 @@ def test_the_next_run_goes_on_where_a_failure_stopped_it(
     assert why == "qos: /history CF:BTCUSDT: No permission"
     part = part_path(out)
     assert kept.startswith("qos: stopped: 100 bars back to 20")
-    assert kept.endswith(f"kept in {part}; the same command goes on from there")
+    assert kept.endswith(f"kept in {part}; the same command resumes there")
     assert not out.exists()
     with part.open("ab") as file:
         file.write(b'{"bars":[[17')  # As a crash leaves it.
     asked = len(live.sim.requests)
     ran = download()
     assert ran.code == 0
-    assert ran.err.startswith(f"qos: going on with {part}: 100 bars back to 20")
+    assert ran.err.startswith(f"qos: resuming {part}: 100 bars back to 20")
     assert len(live.sim.requests) - asked == 1
     found = [int(row["timestamp"]) for row in rows(out)]
     assert len(found) == 150
@@ -179,7 +179,7 @@ def test_ctrl_c_while_the_output_is_written_keeps_the_pages(
 
     out.write_text("before")
     with monkeypatch.context() as patch:
-        patch.setattr(outputs, "csv_lines", stop)
+        patch.setattr(output, "csv_lines", stop)
         ran = download("--force")
     assert ran.code == 130
     assert "qos: stopped: 150 bars back to" in ran.err
@@ -202,7 +202,7 @@ def test_a_full_disk_is_told_and_the_next_run_goes_on(download, out):
             resource.setrlimit(resource.RLIMIT_FSIZE, old)
         assert ran.code == 1
         told.append([line for line in ran.err.splitlines() if "cannot" in line])
-        assert "the same command goes on from there" in ran.err.splitlines()[-1]
+        assert "the same command resumes there" in ran.err.splitlines()[-1]
     assert told == [
         [f"qos: cannot write {part_path(out)}: File too large"],
         [f"qos: cannot write {out}: File too large"],
@@ -219,7 +219,7 @@ def test_what_is_there_is_not_replaced_unasked(download, out):
     ran = download()
     assert (ran.code, told(ran)) == (
         1,
-        f"qos: {out} is there already: --force replaces it",
+        f"qos: {out} already exists: --force replaces it",
     )
     assert out.read_text() == "mine"
     assert download("--force").code == 0
@@ -250,7 +250,7 @@ def test_a_leftover_of_another_download_is_told(download, live, out, monkeypatch
             2,
             "has no time zone: write 2025-01-31T09:30Z",
         ),
-        (["--from", "2999-01-01"], 2, "'2999-01-01' is too far off"),
+        (["--from", "2999-01-01"], 2, "'2999-01-01' is out of range"),
         (["--from", "2200-01-01"], 2, "--from 2200-01-01 is in the future"),
         (["--to", "2020-01-01"], 2, "--from 2d is not before --to 2020-01-01"),
         (["--interval", "3m"], 2, "take one of 1m 5m 15m"),
@@ -261,8 +261,8 @@ def test_a_leftover_of_another_download_is_told(download, live, out, monkeypatch
         ),
         (["--numbers", "exact"], 2, "invalid choice"),
         (["-o", "/"], 2, "should end in"),
-        (["-o", "none/b.csv"], 1, "there is no folder none: make it first"),
-        (["-o", "folder.csv"], 1, "folder.csv is a folder: name a file in it"),
+        (["-o", "none/b.csv"], 1, "there is no directory none: create it first"),
+        (["-o", "folder.csv"], 1, "folder.csv is a directory: name a file in it"),
         (["-o", "/proc/b.csv"], 1, "cannot write /proc/b.csv.part: "),
         (["--http-url", "http://192.0.2.1"], 2, "would send the API key unencrypted"),
     ],
@@ -326,7 +326,7 @@ def test_holes_are_named_and_the_old_end_too(live, qos, out, monkeypatch):
         source=live.sim.http_url,
         asked=("2025-01-31T00:00Z", "2025-01-31T01:40Z"),
     )
-    with Part(part_path(out), request) as part:
+    with PartialDownload(part_path(out), request) as part:
         for page in (range(60, 70), range(20, 58, 2), [10]):
             part.add(bars(*page))
         part.finish("oldest")
@@ -345,7 +345,7 @@ def test_holes_are_named_and_the_old_end_too(live, qos, out, monkeypatch):
         ),
         "  between 2025-01-31 00:57 and 2025-01-31 01:00: 3 bars",
         "  between 2025-01-31 01:10 and 2025-01-31 01:40: 30 bars",
-        "  and 1 shorter one: --all-holes names it",
+        "  and 1 shorter one: --all-holes lists all",
     ]
     out.unlink()
     part_path(out).write_bytes(copy)
@@ -359,7 +359,7 @@ def test_holes_are_named_and_the_old_end_too(live, qos, out, monkeypatch):
 def test_pages_that_are_all_there_need_no_server(why, code, qos, out):
     """Not even a key. What the server kept back is a failure all the same."""
     request = replace(REQUEST, source="https://api.qos.hk")
-    with Part(part_path(out), request) as part:
+    with PartialDownload(part_path(out), request) as part:
         part.add(bars(98, 99))
         part.finish(why)
     since = ["--from", "2025-01-31"]
@@ -372,14 +372,14 @@ def test_pages_that_are_all_there_need_no_server(why, code, qos, out):
 
 
 def test_the_source_is_told_without_what_may_be_secret(home):
-    asked = Connection()
-    assert source_of(asked) == "https://api.qos.hk"
+    asked = Options()
+    assert server_label(asked) == "https://api.qos.hk"
     asked.http_url = "https://me:secret@example.com:8443/qos/"
-    assert source_of(asked) == "https://example.com:8443/qos"
+    assert server_label(asked) == "https://example.com:8443/qos"
     asked.sim = True
-    assert source_of(asked) == "simulator, seed 1"
+    assert server_label(asked) == "simulator, seed 1"
     asked.seed = 0
-    assert source_of(asked) == "simulator, seed 0"
+    assert server_label(asked) == "simulator, seed 0"
 
 
 async def test_a_server_that_ignores_the_end_is_told(tmp_path):
@@ -399,14 +399,16 @@ async def test_a_server_that_ignores_the_end_is_told(tmp_path):
             async with Client(
                 sim.key, http_url=sim.http_url, limits=FAST, numbers=str
             ) as client:
-                with Part(tmp_path / f"{back}.part", request) as part:
-                    await page_back(client, part, Told())
+                with PartialDownload(tmp_path / f"{back}.part", request) as part:
+                    await page_back(client, part, Recorded())
                     assert (part.ended, part.count > 0) == (IGNORED, found)
                     if found:
-                        lines = sum_up(part, part.path, everything=False)
-                        assert "the server ignored the end of the time" in lines[1]
+                        lines = summarize(part, part.path, all_holes=False)
+                        assert "the server ignored the requested end" in lines[1]
                     else:
-                        assert "the server ignores the end" in nothing(part, known=True)
+                        assert "the server ignores the requested end" in explain_empty(
+                            part, known=True
+                        )
 
 
 def test_uncertain_holes_are_told_as_such(tmp_path, monkeypatch):
@@ -421,12 +423,12 @@ def test_uncertain_holes_are_told_as_such(tmp_path, monkeypatch):
         start=REQUEST.start - 8 * 3600,
         end=REQUEST.start - 8 * 3600 + 7 * day,
     )
-    with Part(tmp_path / "b.csv.part", request) as part:
+    with PartialDownload(tmp_path / "b.csv.part", request) as part:
         for days in (6, 5, 0):
             [bar] = bars(days * 1440 - 8 * 60)
             part.add([bar])
         part.finish(START)
-        lines = sum_up(part, part.path, everything=False)
+        lines = summarize(part, part.path, all_holes=False)
     when = "on days on which the market is open"
     assert lines[1:] == [
         f"no bars {when}, unless there was a holiday (2 bars would fit):",
@@ -438,10 +440,10 @@ def test_uncertain_holes_are_told_as_such(tmp_path, monkeypatch):
 
 def test_an_index_is_not_checked_for_holes(tmp_path):
     request = replace(REQUEST, symbol="IX:HSI")
-    with Part(tmp_path / "b.csv.part", request) as part:
+    with PartialDownload(tmp_path / "b.csv.part", request) as part:
         part.add(bars(20, 40))
         part.finish(START)
-        lines = sum_up(part, part.path, everything=False)
+        lines = summarize(part, part.path, all_holes=False)
     assert lines[1] == "the server has nothing older than 2025-01-31 00:20"
     assert lines[2].startswith("not checked for holes: the hours of market 'IX'")
 
@@ -455,7 +457,7 @@ def test_parquet_has_the_numbers_that_were_asked_for(numbers, volume, tmp_path):
     path = tmp_path / "bars.parquet"
     [first, second] = bars(1, 2)
     found = [[replace(first, volume="2.50")], [second]]
-    outputs.write(path, found, REQUEST, numbers)
+    output.write(path, found, REQUEST, numbers)
     assert pq.read_table(path)["volume"].to_pylist() == volume
     assert pq.read_metadata(path).num_row_groups == 1
 
@@ -463,7 +465,7 @@ def test_parquet_has_the_numbers_that_were_asked_for(numbers, volume, tmp_path):
 def test_a_number_that_does_not_fit_is_told(qos, tmp_path):
     out = tmp_path / "bars.parquet"
     request = replace(REQUEST, source="https://api.qos.hk")
-    with Part(part_path(out), request) as part:
+    with PartialDownload(part_path(out), request) as part:
         [bar] = bars(99)
         part.add([replace(bar, high="1" * 30)])
         part.finish(START)

@@ -44,31 +44,34 @@ def refusing(status):
 @pytest.mark.parametrize(
     ("status", "hint"),
     [
-        (407, "the proxy wants a user and a password, or other ones: set QOS_PROXY to"),
-        (403, "that was the proxy, not the service: ask whoever runs it"),
+        (
+            407,
+            "the proxy requires a user and a password, or other ones: set QOS_PROXY to",
+        ),
+        (403, "this was the proxy, not the service: ask its administrator"),
     ],
 )
 def test_a_proxy_that_says_no_is_told_from_the_service(qos, status, hint):
     with refusing(status) as proxy:
         _, checks = examine(qos, "--proxy", proxy)
         ran = qos("snapshot", "US:AAPL", "--proxy", proxy)
-    assert checks["http"]["says"].endswith(
+    assert checks["http"]["detail"].endswith(
         f"behind a proxy that answered HTTP {status}"
     )
     assert checks["http"]["hint"].startswith(hint)
     assert checks["websocket"]["hint"].startswith(hint)
-    assert checks["tls"]["says"] == f"it is spoken through the proxy {proxy}"
+    assert checks["tls"]["detail"] == f"goes through the proxy {proxy}"
     assert ran.code == 1
     assert ran.err.endswith(
-        f"; the way leads through the proxy {proxy}, from --proxy\n"
+        f"; the connection goes through the proxy {proxy}, from --proxy\n"
     )
 
 
 def test_a_proxy_that_does_not_run_is_told(qos, monkeypatch):
-    monkeypatch.setattr("qos_async.cli.doctor._PATIENCE", 0.05)
+    monkeypatch.setattr("qos_async.cli.doctor.checks._TIMEOUT", 0.05)
     _, checks = examine(qos, "--proxy", "http://127.0.0.1:1")
     assert checks["tcp"]["hint"].endswith(
-        "this is the proxy: see that it runs, and that its address is right"
+        "this is the proxy: check that it runs, and its address"
     )
 
 
@@ -78,7 +81,7 @@ def test_a_proxy_without_a_scheme_is_told(qos, monkeypatch):
     code, checks = examine(qos)
     assert code == 1
     assert failed(checks) == ["proxy", "addresses"]
-    assert checks["proxy"]["says"] == (
+    assert checks["proxy"]["detail"] == (
         "proxy.example:3128 has no scheme; it came from QOS_PROXY"
     )
     assert checks["proxy"]["hint"] == "write http://proxy.example:3128"

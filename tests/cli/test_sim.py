@@ -27,7 +27,7 @@ async def test_a_client_can_use_what_it_prints():
     process.send_signal(signal.SIGINT)
     ran = finish(process)
     assert ran.code == 0
-    assert "0 frames and 1 requests came in, 0 breaches of the protocol" in ran.err
+    assert "0 frames and 1 requests received, 0 violations of the protocol" in ran.err
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
@@ -45,7 +45,7 @@ def test_a_port_in_use_is_told():
     ran = run("sim", "--port", port)
     assert ran.code == 1
     assert ran.err.splitlines()[-1] == (
-        f"qos sim: port {port} is in use: choose another with --port, "
+        f"qos: port {port} is in use: choose another with --port, "
         "or let --port 0 find a free one"
     )
     process.send_signal(signal.SIGTERM)

@@ -16,8 +16,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from qos_async import Gap, LinkState, StateChange, Topic
-from qos_async.cli.notices import Notices
-from qos_async.cli.outlet import Outlet
+from qos_async.cli.async_stdout import AsyncStdout
+from qos_async.cli.stderr_report import StderrReport
 from qos_async.cli.tally import Tally
 from tests.support.cli_process import finish, start
 
@@ -37,15 +37,15 @@ def stop_when(monkeypatch):
     def arrange(seen):
         written = []
 
-        async def put_and_look(outlet, lines):
-            await put(outlet, lines)
+        async def put_and_look(stdout, lines):
+            await put(stdout, lines)
             written.append(lines)
             if seen("".join(written)):
-                monkeypatch.setattr(Outlet, "put", put)
+                monkeypatch.setattr(AsyncStdout, "write", put)
                 os.kill(os.getpid(), signal.SIGINT)
 
-        put = Outlet.put
-        monkeypatch.setattr(Outlet, "put", put_and_look)
+        put = AsyncStdout.write
+        monkeypatch.setattr(AsyncStdout, "write", put_and_look)
 
     return arrange
 
@@ -104,20 +104,20 @@ def test_it_ends_when_the_time_is_over(live, qos):
 def test_a_gap_is_told_where_it_was(live, qos, monkeypatch):
     """On stderr, after the link was lost and is open again."""
 
-    async def put_and_cut(outlet, lines):
-        monkeypatch.setattr(Outlet, "put", put)
-        await put(outlet, lines)
+    async def put_and_cut(stdout, lines):
+        monkeypatch.setattr(AsyncStdout, "write", put)
+        await put(stdout, lines)
         live.soon(live.sim.cut)  # Earlier, nothing was live yet: that is no gap.
 
-    put = Outlet.put
-    monkeypatch.setattr(Outlet, "put", put_and_cut)
+    put = AsyncStdout.write
+    monkeypatch.setattr(AsyncStdout, "write", put_and_cut)
 
-    def tell(notices, gap):
-        tell_gap(notices, gap)
+    def tell(report, gap):
+        tell_gap(report, gap)
         os.kill(os.getpid(), signal.SIGINT)
 
-    tell_gap = Notices.gap
-    monkeypatch.setattr(Notices, "gap", tell)
+    tell_gap = StderrReport.gap
+    monkeypatch.setattr(StderrReport, "gap", tell)
     ran = qos("stream", "trades", "CF:BTCUSDT")
     assert ran.code == 0
     told = [line.split(" ", 1)[1] for line in ran.err.splitlines()]
@@ -132,7 +132,7 @@ def test_a_symbol_that_nothing_comes_of_is_told(live, qos, stop_when):
     stop_when(lambda out: "CF:BTCUSDT" in out)
     ran = qos("stream", "US:NOSUCH", "CF:BTCUSDT")
     assert ran.code == 0
-    assert ran.err.splitlines()[-1].endswith("nothing came of US:NOSUCH")
+    assert ran.err.splitlines()[-1].endswith("no ticks of US:NOSUCH")
 
 
 def test_a_refused_symbol_does_not_end_the_others(live, qos):
@@ -160,7 +160,7 @@ def test_a_refused_key_is_told_at_once(live, qos, monkeypatch):
 def test_more_than_the_plan_allows_is_told(live, qos):
     ran = qos("stream", "US:AAPL,TSLA", "--symbols-limit", "1")
     assert (ran.code, ran.out) == (1, "")
-    assert "if your plan allows more, say so: --symbols-limit N" in ran.err
+    assert "if your plan allows more, add --symbols-limit N" in ran.err
 
 
 @pytest.mark.parametrize(
@@ -219,13 +219,13 @@ def test_ctrl_c_before_the_time_is_over(live, qos):
 
 
 @contextlib.contextmanager
-def outlet_and_reader():
+def stdout_and_reader():
     """Standard output as a pipe, and the end that is read."""
     inlet, end = os.pipe()
     with os.fdopen(inlet, "rb", 0) as reader, os.fdopen(end, "w") as writer:
         with contextlib.redirect_stdout(writer):
-            outlet = Outlet()
-        yield outlet, reader
+            stdout = AsyncStdout()
+        yield stdout, reader
 
 
 async def test_a_slow_reader_stops_nobody_and_nothing_grows():
@@ -234,10 +234,10 @@ async def test_a_slow_reader_stops_nobody_and_nothing_grows():
 
     async def put_much():
         for number in range(3000):
-            await outlet.put(f"{number:099}\n")
+            await stdout.write(f"{number:099}\n")
 
-    with outlet_and_reader() as (outlet, reader):
-        writing = asyncio.create_task(outlet.write_out())
+    with stdout_and_reader() as (stdout, reader):
+        writing = asyncio.create_task(stdout.run())
         putting = asyncio.create_task(put_much())
         done, _ = await asyncio.wait([putting], timeout=0.05)
         assert not done, "a pipe takes 64 kB, and a thousand lines may wait"
@@ -246,63 +246,63 @@ async def test_a_slow_reader_stops_nobody_and_nothing_grows():
             got += reader.read(65536) or b""
             await asyncio.sleep(0)
         await putting
-        await outlet.written()
+        await stdout.drain()
         writing.cancel()
         await asyncio.wait([writing])
     assert [int(line) for line in got.split()] == list(range(3000))
 
 
 async def test_a_reader_that_goes_is_noticed_though_nothing_is_written():
-    with outlet_and_reader() as (outlet, reader):
-        writing = asyncio.create_task(outlet.write_out())
+    with stdout_and_reader() as (stdout, reader):
+        writing = asyncio.create_task(stdout.run())
         await asyncio.sleep(0)
         reader.close()
         with pytest.raises(ExceptionGroup) as caught:
             await writing
     assert isinstance(caught.value.exceptions[0], BrokenPipeError)
-    assert outlet.failed
+    assert stdout.failed
 
 
 async def test_last_words_do_not_wait_for_a_reader_who_sleeps():
-    with outlet_and_reader() as (outlet, reader):
+    with stdout_and_reader() as (stdout, reader):
         for _ in range(900):
-            await outlet.put("x" * 999)
-        await outlet.finish()
-        assert not outlet.failed
+            await stdout.write("x" * 999)
+        await stdout.finish()
+        assert not stdout.failed
         assert len(os.read(reader.fileno(), 65536)) == 65536
 
 
 async def test_gaps_of_one_channel_are_one_line(capsys):
     """What comes next tells them, or a moment without anything."""
-    notices = Notices(Tally([]))
-    notices.gap(gap("trade", status="filled", recovered=2))
-    notices.gap(gap("trade", "US:TSLA"))
+    report = StderrReport(Tally([]))
+    report.gap(gap("trade", status="filled", recovered=2))
+    report.gap(gap("trade", "US:TSLA"))
     assert capsys.readouterr().err == ""
-    notices.gap(gap("depth"))
+    report.gap(gap("depth"))
     line = "gap: trade of 2 symbols may have missed 2.0 s, filled/unfilled, 2 ticks"
     assert line in capsys.readouterr().err
-    notices.refresh()
+    report.refresh()
     assert "gap: depth of 1 symbol" in capsys.readouterr().err
-    notices.gap(gap("kline"))
+    report.gap(gap("kline"))
     await asyncio.sleep(0.12)
     assert "gap: kline" in capsys.readouterr().err
 
 
 def test_the_summary_of_a_hard_day(capsys):
     tally = Tally([Topic("trade", "US:AAPL")])
-    notices = Notices(tally)
+    report = StderrReport(tally)
     tally.gap(gap("trade", status="filled", recovered=2), 1.0)
     tally.drop(7)
-    notices.drop(7)
-    notices.note("anything")
-    notices.move(StateChange(LinkState.BACKOFF, "cut", 1, 0.25))
-    notices.sum_up(2.0)
+    report.drop(7)
+    report.note("anything")
+    report.move(StateChange(LinkState.BACKOFF, "cut", 1, 0.25))
+    report.sum_up(2.0)
     told = [line.split(" ", 1)[1] for line in capsys.readouterr().err.splitlines()]
     parts = ("ran 2.0 s", "ticks: none", "outages: none", "gaps: 1 filled")
     assert told == [
-        "dropped 7 ticks: whoever reads them is too slow",
+        "dropped 7 ticks: the reader of the output is too slow",
         "anything",
         "link lost, dialling again in 0.2 s: cut",
         "; ".join([*parts, "recovered: 2", "dropped: 7"]),
-        "nothing came of US:AAPL",
+        "no ticks of US:AAPL",
     ]

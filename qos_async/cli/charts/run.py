@@ -9,11 +9,10 @@ import sys
 from qos_async import Adjustment, Kline
 from qos_async.cli import exits
 from qos_async.cli.charts.words import Picture
+from qos_async.cli.client import open_client, run_async
 from qos_async.cli.commands.chart import Arguments
-from qos_async.cli.connecting import connect, run_async
 from qos_async.cli.files import OutputError, check_place, whole_file
-from qos_async.cli.settings import SettingsError
-from qos_async.cli.sources import source_of
+from qos_async.cli.settings import SettingsError, server_label
 
 __all__ = ["run_chart"]
 
@@ -32,7 +31,7 @@ def run_chart(arguments: Arguments) -> int:
         _check_package(output.suffix if output else "")
         if output:
             check_place(output, force=True)
-        return _chart(arguments, source_of(arguments))
+        return _chart(arguments, server_label(arguments))
     except SettingsError as error:
         return _tell(str(error), exits.USAGE)
     except (ModuleNotFoundError, OutputError) as error:
@@ -43,7 +42,7 @@ def _chart(arguments: Arguments, source: str) -> int:
     klines: list[Kline] = []
 
     async def fetch() -> None:
-        async with connect(arguments) as client:
+        async with open_client(arguments) as client:
             found = await client.fetch_klines(
                 arguments.symbol,
                 interval=arguments.interval,
@@ -70,7 +69,7 @@ def _count(arguments: Arguments) -> int:
         return arguments.count
     if arguments.output is not None:
         return _IN_A_FILE
-    from qos_async.cli.charts.terminal import bars_that_fit  # noqa: PLC0415 - an extra
+    from qos_async.cli.charts.terminal import bars_that_fit
 
     return bars_that_fit(shutil.get_terminal_size().columns)
 
@@ -78,7 +77,7 @@ def _count(arguments: Arguments) -> int:
 def _draw(picture: Picture, arguments: Arguments) -> None:
     output = arguments.output
     if output is None:
-        from qos_async.cli.charts.terminal import print_chart  # noqa: PLC0415 - an extra
+        from qos_async.cli.charts.terminal import print_chart
 
         try:
             print_chart(picture)
@@ -90,12 +89,12 @@ def _draw(picture: Picture, arguments: Arguments) -> None:
         return
     with whole_file(output) as file:
         if output.suffix == ".html":
-            from qos_async.cli.charts import html  # noqa: PLC0415 - an extra
+            from qos_async.cli.charts import html
 
             text = html.page(picture, theme=arguments.theme, cdn=arguments.cdn)
             file.write(text.encode())
         else:
-            from qos_async.cli.charts import png  # noqa: PLC0415 - an extra
+            from qos_async.cli.charts import png
 
             png.draw(picture, file, theme=arguments.theme)
     print(f"{output}: {picture.title}, {picture.span}", file=sys.stderr)

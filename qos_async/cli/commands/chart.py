@@ -5,8 +5,14 @@ from __future__ import annotations
 from argparse import ArgumentParser
 from pathlib import Path
 
-from qos_async.cli.connecting import Connection, add_connection
-from qos_async.cli.values import count_up_to, interval, one_symbol, output
+from qos_async.cli.options import (
+    Options,
+    add_connection,
+    bounded_int,
+    interval,
+    output_file,
+    symbol,
+)
 from qos_async.enums import Interval
 
 __all__ = ["ABOUT", "BRIEF", "NOTE", "Arguments", "add_arguments", "run"]
@@ -34,7 +40,7 @@ or matplotlib: pip install 'qos-async[plot]'.
 _MOST = 1000
 
 
-class Arguments(Connection):
+class Arguments(Options):
     """What was asked for."""
 
     symbol: str
@@ -49,7 +55,7 @@ class Arguments(Connection):
 def add_arguments(parser: ArgumentParser) -> None:
     """Say what may be typed."""
     add = parser.add_argument
-    add("symbol", type=one_symbol, metavar="SYMBOL", help="such as US:AAPL")
+    add("symbol", type=symbol, metavar="SYMBOL", help="such as US:AAPL")
     add(
         "--interval",
         type=interval,
@@ -59,7 +65,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
     add(
         "--count",
-        type=count_up_to(_MOST),
+        type=bounded_int(_MOST),
         metavar="N",
         help=f"how many bars, up to {_MOST} (in a file 120, in a terminal what fits)",
     )
@@ -67,7 +73,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     add(
         "-o",
         "--output",
-        type=output(".html", ".png"),
+        type=output_file(".html", ".png"),
         metavar="FILE",
         help="a file instead of the terminal: .html or .png",
     )
@@ -87,6 +93,6 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(arguments: Arguments) -> int:
     """Fetch, draw, and give the exit code."""
-    from qos_async.cli.charts import run as charts  # noqa: PLC0415 - heavy
+    from qos_async.cli.charts import run as charts
 
     return charts.run_chart(arguments)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
 
-from qos_async.cli.values import add_market, seconds
+from qos_async.cli.options import add_market, seconds
 
 __all__ = ["ABOUT", "BRIEF", "NOTE", "Arguments", "add_arguments", "run"]
 
@@ -59,6 +59,6 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(arguments: Arguments) -> int:
     """Play the demo, sum it up, and give the exit code."""
-    from qos_async.cli import demo  # noqa: PLC0415 - heavy
+    from qos_async.cli import demo
 
     return demo.run_demo(arguments)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from argparse import ArgumentParser
 
-from qos_async.cli.connecting import Connection, add_connection
+from qos_async.cli.options import Options, add_connection
 
 __all__ = ["ABOUT", "BRIEF", "NOTE", "Arguments", "add_arguments", "run"]
 
@@ -29,7 +29,7 @@ In a pipe or a file use qos stream instead.
 _INTERVALS = ("1m", "5m", "15m", "30m", "1h", "2h", "4h", "1d", "1w", "1M", "1y")
 
 
-class Arguments(Connection):
+class Arguments(Options):
     """What was asked for."""
 
     symbols: list[str]
@@ -62,6 +62,6 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(arguments: Arguments) -> int:
     """Show the market until somebody has seen enough."""
-    from qos_async.cli.watch import play  # noqa: PLC0415 - heavy
+    from qos_async.cli.watch import play
 
     return play.run_watch(arguments)

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from qos_async import Session, Trade, TradingStatus
+from qos_async.cli.formatting import percent
 from qos_async.cli.quotes import Quote
 from qos_async.cli.watch.blocks import sparkline
 from qos_async.cli.watch.lines import Line, amount, fit
 from qos_async.cli.watch.model import Model
-from qos_async.cli.wording import percent
 
 __all__ = ["draw_board", "first_row"]
 

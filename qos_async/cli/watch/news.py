@@ -6,7 +6,7 @@ from collections import Counter, deque
 from datetime import UTC, datetime
 
 from qos_async import Gap
-from qos_async.cli.wording import clock
+from qos_async.cli.formatting import clock
 
 __all__ = ["News"]
 

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, cast
 
 from qos_async import Client, Interval
 from qos_async.cli import exits
-from qos_async.cli.connecting import UsageError, connect, run_async
+from qos_async.cli.client import open_client, run_async
+from qos_async.cli.options import UsageError
 from qos_async.cli.script import SYMBOLS
 from qos_async.cli.watch.feed import Feed
 from qos_async.cli.watch.model import Model
@@ -32,7 +33,7 @@ def run_watch(arguments: Arguments) -> int:
 
     async def play() -> int:
         model = Model(_symbols(arguments), Interval.parse(arguments.interval))
-        async with connect(arguments) as client:
+        async with open_client(arguments) as client:
             return await watch(client, model, red_up=arguments.red_up)
 
     return run_async(play)
@@ -46,7 +47,7 @@ async def watch(client: Client, model: Model, *, red_up: bool = False) -> int:
     Raises:
         Exception: What ended ``Feed.run``; the terminal is itself again.
     """
-    from qos_async.cli.watch.app import WatchApp  # noqa: PLC0415 - an extra
+    from qos_async.cli.watch.app import WatchApp
 
     app = WatchApp(model, Feed(client, model), time.time, red_up=red_up)
     await app.run_async()
@@ -59,7 +60,7 @@ async def watch(client: Client, model: Model, *, red_up: bool = False) -> int:
 
 
 def _first(error: BaseException) -> BaseException:
-    """Give what went wrong first: ``connect`` knows what to say about it."""
+    """Give what went wrong first: ``open_client`` knows what to say about it."""
     if isinstance(error, BaseExceptionGroup):
         group = cast("BaseExceptionGroup[BaseException]", error)
         return _first(group.exceptions[0])

@@ -5,9 +5,9 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from qos_async import LinkState
+from qos_async.cli.formatting import clock, percent
 from qos_async.cli.watch.lines import Line, between, fit, line_width
 from qos_async.cli.watch.model import Model
-from qos_async.cli.wording import clock, percent
 
 __all__ = ["draw_news", "draw_top"]
 

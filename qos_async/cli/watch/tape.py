@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from qos_async import Side, Trade
+from qos_async.cli.formatting import clock
 from qos_async.cli.watch.lines import Line, amount, fit, line_width
 from qos_async.cli.watch.model import Model
-from qos_async.cli.wording import clock
 
 __all__ = ["draw_tape"]
 
