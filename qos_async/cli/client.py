@@ -214,7 +214,9 @@ def _plan_hint(error: LimitError) -> str:
 def _check(options: Options) -> None:
     if not options.sim:
         if options.seed is not None or options.speed is not None:
-            raise UsageError("--seed and --speed are options of the simulator: add --sim")
+            raise UsageError(
+                "--seed and --speed are options of the simulator: add --sim"
+            )
         return
     for name in ("key", "http_url", "stream_url", "proxy"):
         if getattr(options, name) is not None:

@@ -6,7 +6,7 @@ import sys
 from argparse import ArgumentParser
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from qos_async.cli import exits
 from qos_async.cli.options import (
@@ -174,7 +174,7 @@ def _write(options: Options, record: type[Struct], found: Mapping[str, Any]) -> 
         print(",".join(names))
     for name, value in found.items():
         extra = {"market": name} if options.markets else {}
-        records = cast("list[Any]", value if isinstance(value, list) else [value])
+        records: Any = [value] if isinstance(value, record) else value
         for one in records:
             if options.csv:
                 rows = ({**extra, **row} for row in table_rows(one))

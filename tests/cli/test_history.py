@@ -121,8 +121,8 @@ def test_the_bar_that_still_grows_is_left_out(live, qos, out):
 def after_first_page(monkeypatch, act):
     real = Progress.page
 
-    def page(self, part):
-        real(self, part)
+    def page(self):
+        real(self)
         act()
 
     monkeypatch.setattr(Progress, "page", page)

@@ -272,7 +272,7 @@ class Recorded(Progress):
         super().__init__(cast("Any", Mock()))
         self.pages, self.notes = 0, []
 
-    def _show(self, part, now):
+    def _show(self, now):
         self.pages += 1
 
     def _print(self, text):
@@ -401,7 +401,7 @@ def test_without_a_bar_there_is_a_line_every_ten_seconds(half, capsys):
     with progress:
         for minute in (90, 75, 60, 50):
             half.add(bars(minute))
-            progress.page(half)
+            progress.page()
         progress.note("gone")
     assert capsys.readouterr().err == (
         "qos: 2 bars back to 2025-01-31 01:15, 25%, about 33 s left\n"
@@ -414,10 +414,10 @@ def test_without_a_bar_there_is_a_line_every_ten_seconds(half, capsys):
 def test_the_bar_fits_the_terminal(width, half):
     out = io.StringIO()
     console = Console(file=out, width=width, force_terminal=True, color_system=None)
-    progress = BarProgress(half, EtaEstimator(half, Limits(), 1000.0), console)
+    progress = BarProgress(EtaEstimator(half, Limits(), 1000.0), console)
     with progress:
         half.add(bars(50))
-        progress.page(half)
+        progress.page()
         progress.note("gone; asking again")
     shown = out.getvalue()
     assert "CF:BTCUSDT 1m" in shown

@@ -72,7 +72,7 @@ async def page_back(
                 bars = _new(page, part, clock())
                 if bars:
                     part.add(bars)
-                progress.page(part)
+                progress.page()
                 page = await _next_with_retry(pages, progress)
     if log.warned:
         part.finish(IGNORED)

@@ -35,7 +35,7 @@ class EtaEstimator:
     """
 
     def __init__(self, part: PartialDownload, limits: Limits, now: float) -> None:
-        self._part, self._limits = part, limits
+        self.part, self._limits = part, limits
         self._started_at, self._resumed_at = now, self._reached
         self._pages = 0
         self._paged_at = now
@@ -48,7 +48,7 @@ class EtaEstimator:
     @property
     def share(self) -> float:
         """How much is there, from 0 to 1."""
-        request = self._part.request
+        request = self.part.request
         return (request.end - self._reached) / max(request.end - request.start, 1)
 
     def eta(self, now: float) -> float | None:
@@ -56,15 +56,15 @@ class EtaEstimator:
         done = self._resumed_at - self._reached
         if not self._pages or not done:
             return None
-        ahead = max(self._reached - self._part.request.start, 0)
+        ahead = max(self._reached - self.part.request.start, 0)
         pages = -(-ahead * self._pages // done)
         left = self._due(self._pages + pages) - now
         return left if left > 0 else None
 
     @property
     def _reached(self) -> int:
-        oldest = self._part.oldest
-        return self._part.request.end if oldest is None else oldest
+        oldest = self.part.oldest
+        return self.part.request.end if oldest is None else oldest
 
     def _due(self, pages: int) -> float:
         """Return when so many pages will be there, at the pace so far and of the plan."""
@@ -90,12 +90,12 @@ class Progress:
     def __exit__(self, *exc: object) -> None:
         pass
 
-    def page(self, part: PartialDownload) -> None:
+    def page(self) -> None:
         """Report a page."""
         self._reason = ""
         now = self._clock()
         self._eta.page(now)
-        self._show(part, now)
+        self._show(now)
 
     def note(self, text: str) -> None:
         """Report why there is no progress."""
@@ -104,13 +104,13 @@ class Progress:
             self._reason = reason
             self._print(text)
 
-    def _show(self, part: PartialDownload, now: float) -> None:
-        if now - self._printed_at < _LINE_INTERVAL:
-            return
-        self._printed_at = now
-        left = self._eta.eta(now)
-        about = "" if left is None else f", about {format_duration(left)} left"
-        self._print(f"{part.progress_text()}, {self._eta.share:.0%}{about}")
+    def _show(self, now: float) -> None:
+        if now - self._printed_at >= _LINE_INTERVAL:
+            self._printed_at = now
+            left = self._eta.eta(now)
+            about = "" if left is None else f", about {format_duration(left)} left"
+            reached = self._eta.part.progress_text()
+            self._print(f"{reached}, {self._eta.share:.0%}{about}")
 
     def _print(self, text: str) -> None:
         print(f"qos: {text}", file=sys.stderr, flush=True)
@@ -119,39 +119,27 @@ class Progress:
 class BarProgress(Progress):
     """A bar of rich: share in percent, number of bars, time left."""
 
-    def __init__(
-        self, part: PartialDownload, eta: EtaEstimator, console: Any = None
-    ) -> None:
+    def __init__(self, eta: EtaEstimator, console: Any = None) -> None:
         from rich.console import Console
-        from rich.progress import BarColumn, ProgressColumn, Task, TextColumn
+        from rich.progress import BarColumn, TextColumn
         from rich.progress import Progress as RichProgress
-        from rich.text import Text
-
-        class LeftColumn(ProgressColumn):
-            """The time left, which also counts down between two pages."""
-
-            def render(self, task: Task) -> Text:
-                left = eta.eta(time.monotonic())
-                words = "waiting" if left is None else f"{format_duration(left)} left"
-                return Text(f"{words:>11}", "cyan")
 
         super().__init__(eta)
         console = Console(stderr=True) if console is None else console
         count = "reached" if console.width >= _WIDE else "bars"
-        self._text = Text
         self._bar = RichProgress(
             TextColumn("{task.description}", style="bold"),
             BarColumn(bar_width=None, complete_style="cyan", finished_style="cyan"),
             TextColumn("{task.percentage:>3.0f} %"),
             TextColumn(f"{{task.fields[{count}]}}"),
-            LeftColumn(),
+            TextColumn("{task.fields[left]:>11}", style="cyan"),
             console=console,
             expand=True,
             transient=True,
         )
-        title = f"{part.request.symbol} {part.request.interval}"
-        self._task = self._bar.add_task(title, total=1.0, bars="", reached="")
-        self._show(part, 0.0)
+        title = f"{eta.part.request.symbol} {eta.part.request.interval}"
+        self._task = self._bar.add_task(title, total=1.0, bars="", reached="", left="")
+        self._show(self._clock())
 
     def __enter__(self) -> Self:
         self._bar.start()
@@ -160,16 +148,18 @@ class BarProgress(Progress):
     def __exit__(self, *exc: object) -> None:
         self._bar.stop()
 
-    def _show(self, part: PartialDownload, now: float) -> None:
+    def _show(self, now: float) -> None:
+        left = self._eta.eta(now)
         self._bar.update(
             self._task,
             completed=self._eta.share,
-            bars=plural(part.count, "bar"),
-            reached=part.progress_text(),
+            bars=plural(self._eta.part.count, "bar"),
+            reached=self._eta.part.progress_text(),
+            left="" if left is None else f"{format_duration(left)} left",
         )
 
     def _print(self, text: str) -> None:
-        self._bar.console.print(self._text(f"qos: {text}", "yellow"))
+        self._bar.console.print(f"qos: {text}", style="yellow", markup=False)
 
 
 def make_progress(part: PartialDownload, limits: Limits) -> Progress:
@@ -177,7 +167,7 @@ def make_progress(part: PartialDownload, limits: Limits) -> Progress:
     eta = EtaEstimator(part, limits, time.monotonic())
     if sys.stderr.isatty() and os.environ.get("TERM") not in ("dumb", "unknown"):
         try:
-            return BarProgress(part, eta)
+            return BarProgress(eta)
         except ImportError:  # Comes with the extra ``cli``.
             pass
     return Progress(eta)
