@@ -1,4 +1,4 @@
-"""What is configured, and by whom: arguments over environment over the file."""
+"""Tests of ``qos_async.cli.settings``."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def options(**given):
     return Options(**given)
 
 
-def test_the_file_says_what_nobody_else_does(path):
+def test_the_file_is_used_without_environment_and_options(path):
     settings = resolve(options(), {}, path=path)
     assert settings.key == "key-of-the-file"
     assert settings.http_url == "https://file.example"
@@ -48,7 +48,7 @@ def test_the_file_says_what_nobody_else_does(path):
     assert settings.warnings == ()
 
 
-def test_the_environment_comes_before_the_file(path):
+def test_the_environment_overrides_the_file(path):
     environment = {"QOS_API_KEY": "key-of-env", "QOS_HTTP_URL": "https://env.example"}
     settings = resolve(options(), environment, path=path)
     assert settings.key == "key-of-env"
@@ -57,43 +57,43 @@ def test_the_environment_comes_before_the_file(path):
     assert settings.origins["key"] == "QOS_API_KEY"
 
 
-def test_arguments_come_before_everything(path):
+def test_options_override_environment_and_file(path):
     environment = {"QOS_API_KEY": "key-of-env", "QOS_PROXY": "http://env:1"}
-    words = options(key="key-typed", proxy="http://typed:1", symbols_limit=7)
+    words = options(key="typed-key", proxy="http://typed:1", symbols_limit=7)
     settings = resolve(words, environment, path=path)
-    assert (settings.key, settings.proxy) == ("key-typed", "http://typed:1")
+    assert (settings.key, settings.proxy) == ("typed-key", "http://typed:1")
     assert settings.limits == Limits(symbols=7, http_requests=60)
     assert settings.origins["key"] == "--key"
 
 
-def test_a_key_that_was_typed_is_warned_about(path):
-    """Ps shows it, and the shell's history."""
-    [warning] = resolve(options(key="key-typed"), {}, path=path).warnings
+def test_a_key_on_the_command_line_warns(path):
+    """Because ps shows it, and the shell's history."""
+    [warning] = resolve(options(key="typed-key"), {}, path=path).warnings
     assert "ps" in warning
     assert "QOS_API_KEY" in warning
-    assert "key-typed" not in warning
+    assert "typed-key" not in warning
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o644])
-def test_a_file_with_a_key_that_others_may_read_is_warned_about(path, mode):
+def test_a_key_file_readable_by_others_warns(path, mode):
     path.chmod(mode)
     [warning] = read_file(path).warnings
     assert f"chmod 600 {path}" in warning
     assert "key-of-the-file" not in warning
 
 
-def test_a_file_without_a_key_may_be_read_by_all(path):
+def test_a_file_without_a_key_may_be_readable_by_others(path):
     path.write_text("[limits]\nsymbols = 3\n")
     path.chmod(0o644)
     assert read_file(path).warnings == ()
 
 
-def test_an_empty_variable_is_as_good_as_none(path):
+def test_an_empty_variable_counts_as_unset(path):
     settings = resolve(options(), {"QOS_API_KEY": ""}, path=path)
     assert settings.origins["key"] == str(path)
 
 
-def test_no_file_is_no_error(tmp_path):
+def test_a_missing_file_is_not_an_error(tmp_path):
     assert read_file(tmp_path / "nowhere" / "config.toml").key is None
     (tmp_path / "file").touch()
     assert read_file(tmp_path / "file" / "config.toml").key is None
@@ -168,7 +168,7 @@ def test_an_invalid_file_raises_with_the_entry_and_what_is_allowed(path, content
     assert str(path) in str(caught.value)
 
 
-def test_a_file_that_cannot_be_read_is_told(path, tmp_path):
+def test_an_unreadable_file_raises(path, tmp_path):
     with pytest.raises(SettingsError, match=r"cannot read .*: Is a directory"):
         read_file(tmp_path)
     path.write_bytes(b'key = "\xff"')
@@ -176,6 +176,5 @@ def test_a_file_that_cannot_be_read_is_told(path, tmp_path):
         read_file(path)
 
 
-def test_the_key_does_not_show(path):
-    """Not even when somebody prints the settings."""
+def test_the_repr_does_not_show_the_key(path):
     assert "key-of" not in repr(resolve(options(), {}, path=path))

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import calendar
-
 import pytest
 
 from qos_async import Interval
 from qos_async.cli.times import TimeSpec, iso, local_time
 from qos_async.periods import market_zone
+from tests.support.history_pages import at
 
 NOW = 1_750_000_000.5
-
-
-def at(*when):
-    return calendar.timegm((*when, 0, 0, 0)[:6])
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""``qos history``, against a simulator in this process."""
+"""Tests of ``qos_async.cli.history.command``, against a simulator in a thread."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ from qos_async.cli.options import Options
 from qos_async.cli.settings import server_label
 from qos_async.sim import Simulator, Variants
 from tests.cli.conftest import FAST
-from tests.cli.test_history_modules import REQUEST, Recorded, bars
+from tests.support.history_pages import REQUEST, Recorded, bars
 
 pq: Any = importlib.import_module("pyarrow.parquet")  # It has no types.
 HOUR = timedelta(hours=1)
 
 
 def range_of(hours, *, until=HOUR):
-    """Whole minutes of the past."""
+    """Return options for whole minutes of the past."""
     end = datetime.now(UTC).replace(second=0, microsecond=0) - until
     return [
         *("--from", (end - hours * HOUR).isoformat()),
@@ -43,8 +43,7 @@ def range_of(hours, *, until=HOUR):
     ]
 
 
-def told(ran):
-    """Words of errors are broken into lines nowhere."""
+def report(ran):
     return ran.err.rstrip("\n")
 
 
@@ -61,7 +60,7 @@ def elsewhere(tmp_path, monkeypatch):
 
 @pytest.fixture
 def download(live, qos, out, monkeypatch):
-    """Fetch 150 minutes, which are two small pages; the same ones each time."""
+    """Fetch 150 minutes, which are two small pages; the same ones in each run."""
     monkeypatch.setattr(pages, "KLINES_MAX", 100)
     times = range_of(2.5)
 
@@ -76,13 +75,13 @@ def rows(path):
         return list(csv.DictReader(file))
 
 
-def test_every_format_has_every_bar_once_ascending_and_exact(download, live, tmp_path):
+def test_every_format_has_each_bar_once_ascending_and_exact(download, live, tmp_path):
     files = {name: tmp_path / name for name in ("b.csv", "b.jsonl", "b.parquet")}
     for path in files.values():
         words = ["--numbers", "decimal"] if path.suffix == ".parquet" else []
         ran = download(*words, into=path)
         assert (ran.code, ran.out) == (0, "")
-        assert told(ran).endswith("\nno holes")
+        assert report(ran).endswith("\nno holes")
         assert f"{path}: 150 bars of CF:BTCUSDT, 1m, from " in ran.err
     table = rows(files["b.csv"])
     found = [json.loads(line) for line in files["b.jsonl"].read_text().splitlines()]
@@ -109,7 +108,7 @@ def test_every_format_has_every_bar_once_ascending_and_exact(download, live, tmp
     assert not [*tmp_path.glob("*.part"), *tmp_path.glob("*.tmp")]
 
 
-def test_the_bar_that_still_grows_is_left_out(live, qos, out):
+def test_the_unfinished_bar_is_left_out(live, qos, out):
     assert (
         qos("history", "CF:BTCUSDT", "--interval", "1h", "--from", "5h", "-o", out).code
         == 0
@@ -128,9 +127,7 @@ def after_first_page(monkeypatch, act):
     monkeypatch.setattr(Progress, "page", page)
 
 
-def test_the_next_run_goes_on_where_a_failure_stopped_it(
-    download, live, out, monkeypatch
-):
+def test_the_next_run_resumes_after_a_failure(download, live, out, monkeypatch):
     with monkeypatch.context() as patch:
         after_first_page(patch, lambda: live.sim.refuse("No permission", "/history"))
         ran = download()
@@ -157,7 +154,7 @@ def test_the_next_run_goes_on_where_a_failure_stopped_it(
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)]
 )
-def test_a_signal_stops_it_and_keeps_what_there_is(
+def test_a_signal_stops_the_download_and_keeps_its_pages(
     number, code, download, out, monkeypatch
 ):
     with monkeypatch.context() as patch:
@@ -169,10 +166,8 @@ def test_a_signal_stops_it_and_keeps_what_there_is(
     assert len(rows(out)) == 150
 
 
-def test_ctrl_c_while_the_output_is_written_keeps_the_pages(
-    download, live, out, monkeypatch
-):
-    """What was there before is as it was, and nothing has to be asked for again."""
+def test_ctrl_c_during_writing_keeps_the_pages(download, live, out, monkeypatch):
+    """An existing file stays as it was, and no page is fetched again."""
 
     def stop(*_):
         raise KeyboardInterrupt
@@ -190,8 +185,8 @@ def test_ctrl_c_while_the_output_is_written_keeps_the_pages(
     assert (len(rows(out)), len(live.sim.requests)) == (150, asked)
 
 
-def test_a_full_disk_is_told_and_the_next_run_goes_on(download, out):
-    """While pages are kept, and while the output is written."""
+def test_a_full_disk_is_reported_and_the_next_run_resumes(download, out):
+    """While pages are appended, and while the output is written."""
     old = resource.getrlimit(resource.RLIMIT_FSIZE)
     told = []
     for most in (8_000, 11_500):
@@ -212,12 +207,12 @@ def test_a_full_disk_is_told_and_the_next_run_goes_on(download, out):
     assert len(rows(out)) == 150
 
 
-def test_what_is_there_is_not_replaced_unasked(download, out):
+def test_an_existing_file_is_replaced_only_with_force(download, out):
     out.write_text("mine")
     link = out.with_name("link")
     link.hardlink_to(out)
     ran = download()
-    assert (ran.code, told(ran)) == (
+    assert (ran.code, report(ran)) == (
         1,
         f"qos: {out} already exists: --force replaces it",
     )
@@ -227,7 +222,7 @@ def test_what_is_there_is_not_replaced_unasked(download, out):
     assert link.read_text() == "mine", "it was replaced as a whole, not written into"
 
 
-def test_a_leftover_of_another_download_is_told(download, live, out, monkeypatch):
+def test_a_leftover_of_another_download_is_reported(download, live, out, monkeypatch):
     with monkeypatch.context() as patch:
         after_first_page(patch, lambda: live.sim.refuse("No permission", "/history"))
         assert download().code == 1
@@ -267,7 +262,7 @@ def test_a_leftover_of_another_download_is_told(download, live, out, monkeypatch
         (["--http-url", "http://192.0.2.1"], 2, "would send the API key unencrypted"),
     ],
 )
-def test_what_cannot_be_is_told_before_anything_is_asked(words, code, says, live, qos):
+def test_invalid_arguments_fail_before_any_request(words, code, says, live, qos):
     here = Path.cwd()
     (here / "folder.csv").mkdir()
     asked = len(live.sim.requests)
@@ -288,7 +283,7 @@ def test_what_cannot_be_is_told_before_anything_is_asked(words, code, says, live
     assert not [*here.glob("b*")]
 
 
-def test_without_a_key_nothing_is_left_behind(qos, out):
+def test_without_a_key_no_file_is_left_behind(qos, out):
     ran = qos("history", "US:AAPL", "--interval", "1d", "--from", "9w", "-o", out)
     assert ran.code == 3
     assert "there is no API key: set QOS_API_KEY" in ran.err
@@ -302,7 +297,7 @@ def test_without_a_key_nothing_is_left_behind(qos, out):
         ("CF:BTCUSDT", "the server has no bars of CF:BTCUSDT, 1m, between 2020-01-01T"),
     ],
 )
-def test_nothing_at_all_is_a_failure_with_a_reason(symbol, says, live, qos, out):
+def test_an_empty_download_is_a_failure_with_a_reason(symbol, says, live, qos, out):
     day = ["--from", "2020-01-01", "--to", "2020-01-01"]
     ran = qos("history", symbol, "--interval", "1m", *day, "-o", out)
     assert ran.code == 1
@@ -310,7 +305,9 @@ def test_nothing_at_all_is_a_failure_with_a_reason(symbol, says, live, qos, out)
     assert not [*out.parent.glob("bars*")]
 
 
-def test_without_pyarrow_it_says_what_to_install(live, qos, tmp_path, monkeypatch):
+def test_without_pyarrow_the_message_says_what_to_install(
+    live, qos, tmp_path, monkeypatch
+):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     out = tmp_path / "bars.parquet"
     ran = qos("history", "US:AAPL", "--interval", "1d", "--from", "9w", "-o", out)
@@ -319,8 +316,8 @@ def test_without_pyarrow_it_says_what_to_install(live, qos, tmp_path, monkeypatc
     assert not [*tmp_path.glob("bars*")]
 
 
-def test_holes_are_named_and_the_old_end_too(live, qos, out, monkeypatch):
-    """Of a server that has no more; here, of pages that are all there already."""
+def test_holes_and_the_missing_beginning_are_listed(live, qos, out, monkeypatch):
+    """Of a complete download."""
     request = replace(
         REQUEST,
         source=live.sim.http_url,
@@ -335,7 +332,7 @@ def test_holes_are_named_and_the_old_end_too(live, qos, out, monkeypatch):
     copy = part_path(out).read_bytes()
     ran = qos(*command)
     assert ran.code == 0
-    assert told(ran).splitlines()[1:] == [
+    assert report(ran).splitlines()[1:] == [
         "the server has nothing older than 2025-01-31 00:10",
         "no bars although the market was open (60 bars would fit):",
         "  between 2025-01-31 00:11 and 2025-01-31 00:20: 9 bars",
@@ -356,8 +353,8 @@ def test_holes_are_named_and_the_old_end_too(live, qos, out, monkeypatch):
 
 
 @pytest.mark.parametrize(("why", "code"), [(START, 0), (IGNORED, 1)])
-def test_pages_that_are_all_there_need_no_server(why, code, qos, out):
-    """Not even a key. What the server kept back is a failure all the same."""
+def test_a_complete_download_needs_no_server(why, code, qos, out):
+    """Nor a key. Pages that the server did not send are still a failure."""
     request = replace(REQUEST, source="https://api.qos.hk")
     with PartialDownload(part_path(out), request) as part:
         part.add(bars(98, 99))
@@ -371,7 +368,7 @@ def test_pages_that_are_all_there_need_no_server(why, code, qos, out):
     assert not part_path(out).exists()
 
 
-def test_the_source_is_told_without_what_may_be_secret(home):
+def test_the_label_of_a_server_has_no_secrets(home):
     asked = Options()
     assert server_label(asked) == "https://api.qos.hk"
     asked.http_url = "https://me:secret@example.com:8443/qos/"
@@ -382,8 +379,8 @@ def test_the_source_is_told_without_what_may_be_secret(home):
     assert server_label(asked) == "simulator, seed 0"
 
 
-async def test_a_server_that_ignores_the_end_is_told(tmp_path):
-    """The newest bars are written all the same, or there are none to write."""
+async def test_a_server_that_ignores_the_end_is_reported(tmp_path):
+    """Its newest bars are written, if they are in the range."""
     async with Simulator(plan=FAST, variants=Variants(history_ignores_end=True)) as sim:
         now = int(sim.now)
         for back, found in ((86_400 * 10, True), (86_400, False)):
@@ -411,7 +408,7 @@ async def test_a_server_that_ignores_the_end_is_told(tmp_path):
                         )
 
 
-def test_uncertain_holes_are_told_as_such(tmp_path, monkeypatch):
+def test_uncertain_holes_are_marked(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "exchange_calendars", None)
     day = 86_400
     request = Request(
@@ -452,8 +449,8 @@ def test_an_index_is_not_checked_for_holes(tmp_path):
     ("numbers", "volume"),
     [(None, [2.5, None]), ("float", [2.5, None]), ("text", ["2.50", None])],
 )
-def test_parquet_has_the_numbers_that_were_asked_for(numbers, volume, tmp_path):
-    """A row group is of many pages, and of the right size."""
+def test_parquet_has_the_requested_number_type(numbers, volume, tmp_path):
+    """Pages are joined into a row group."""
     path = tmp_path / "bars.parquet"
     [first, second] = bars(1, 2)
     found = [[replace(first, volume="2.50")], [second]]
@@ -462,7 +459,7 @@ def test_parquet_has_the_numbers_that_were_asked_for(numbers, volume, tmp_path):
     assert pq.read_metadata(path).num_row_groups == 1
 
 
-def test_a_number_that_does_not_fit_is_told(qos, tmp_path):
+def test_a_number_that_does_not_fit_parquet_is_reported(qos, tmp_path):
     out = tmp_path / "bars.parquet"
     request = replace(REQUEST, source="https://api.qos.hk")
     with PartialDownload(part_path(out), request) as part:

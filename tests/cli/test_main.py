@@ -1,4 +1,4 @@
-"""What may be typed, and what is said about mistakes."""
+"""Tests of ``qos_async.cli.main``: help, usage errors and the table of commands."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ from tests.support.cli_process import command, environment
         ([], "usage: qos"),
     ],
 )
-def test_mistakes_are_told_with_exit_code_2(words, says, capsys):
-    """On stderr, and nothing starts."""
+def test_usage_errors_exit_with_2(words, says, capsys):
+    """The message is on stderr, and nothing starts."""
     assert main(words) == 2
     out, err = capsys.readouterr()
     assert says in err
@@ -55,8 +55,8 @@ def test_mistakes_are_told_with_exit_code_2(words, says, capsys):
 
 
 @pytest.mark.parametrize("words", [[], *([name] for name in COMMANDS)])
-def test_every_command_has_help_with_an_example(words, capsys):
-    """Which begins with the program's name, and fits on a terminal."""
+def test_every_command_has_help_with_examples(words, capsys):
+    """Each example begins with the program's name."""
     assert main([*words, "--help"]) == 0
     out = capsys.readouterr().out
     assert "examples:\n  qos " in out
@@ -64,28 +64,28 @@ def test_every_command_has_help_with_an_example(words, capsys):
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_the_examples_are_words_that_the_command_takes(name):
-    """Up to a pipe or a file."""
+def test_the_examples_in_help_parse(name):
+    """Without the part after a pipe or a redirection."""
     examples = re.findall(r"^  qos (.*)$", COMMANDS[name].about, re.MULTILINE)
     words = [shlex.split(re.split(r" [|>]| \d>", one)[0]) for one in examples]
     assert name in [parse(typed).command for typed in words]
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_every_command_is_in_the_list(name, capsys):
+def test_help_lists_every_command(name, capsys):
     assert main(["--help"]) == 0
     text = " ".join(capsys.readouterr().out.split())
     assert f"{name} {COMMANDS[name].brief}" in text
 
 
-def test_the_version_is_told(capsys):
+def test_version_is_printed(capsys):
     """On stdout, with exit code 0."""
     assert main(["--version"]) == 0
     assert capsys.readouterr().out == f"qos {__version__}\n"
 
 
-def test_help_imports_nothing_heavy():
-    """So that it comes at once, whatever it is about."""
+def test_help_imports_nothing_slow():
+    """So help appears at once."""
     heavy = {"aiohttp", "asyncio", "msgspec", "rich", "textual", "polars", "plotly"}
     code = (
         "import sys; from qos_async.cli import main;"
@@ -102,8 +102,8 @@ def test_help_imports_nothing_heavy():
     assert out.endswith("\nset()\n")
 
 
-def test_python_m_is_the_same_program():
-    """``python -m qos_async --help`` speaks of ``qos``, within a second."""
+def test_python_m_runs_the_same_program():
+    """``python -m qos_async --help`` names ``qos``, within a second."""
     started_at = time.monotonic()
     done = subprocess.run(
         command("--help"), capture_output=True, text=True, env=environment(), check=True

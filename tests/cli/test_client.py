@@ -1,4 +1,4 @@
-"""How a command ends: errors, signals, and what nobody expects."""
+"""Tests of ``qos_async.cli.client``: how a run ends."""
 
 from __future__ import annotations
 
@@ -37,18 +37,18 @@ def ending(error):
 @pytest.mark.parametrize(
     ("error", "code"),
     [
-        (TransportError("sorry"), 1),
-        (RejectedError("sorry"), 1),
-        (UsageError("sorry"), 2),
-        (SettingsError("sorry"), 2),
-        (AuthenticationError("sorry"), 3),
+        (TransportError("failed"), 1),
+        (RejectedError("failed"), 1),
+        (UsageError("failed"), 2),
+        (SettingsError("failed"), 2),
+        (AuthenticationError("failed"), 3),
     ],
 )
-def test_an_error_of_ours_is_a_sentence_and_a_code(error, code, capsys):
+def test_an_expected_error_becomes_a_message_and_an_exit_code(error, code, capsys):
     """Also from within a group of tasks."""
     assert ending(error) == code
     assert ending(ExceptionGroup("", [ExceptionGroup("", [error])])) == code
-    assert capsys.readouterr().err == "qos: sorry\n" * 2
+    assert capsys.readouterr().err == "qos: failed\n" * 2
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_an_error_of_ours_is_a_sentence_and_a_code(error, code, capsys):
         ),
     ],
 )
-def test_advice_on_the_plan_is_about_what_it_limits(error, advice, home, capsys):
+def test_the_hint_on_a_limit_names_the_option_for_it(error, advice, home, capsys):
     """Also from within a group of tasks."""
 
     async def play():
@@ -81,13 +81,13 @@ def test_advice_on_the_plan_is_about_what_it_limits(error, advice, home, capsys)
     assert (advice in told) if advice else (told == f"qos: {error}\n")
 
 
-def test_what_nobody_expects_is_not_hidden():
+def test_an_unexpected_error_is_raised():
     with pytest.raises(ZeroDivisionError):
         ending(ExceptionGroup("", [ZeroDivisionError()]))
 
 
 @pytest.mark.parametrize("given", [None, 0, 1])
-def test_what_is_returned_is_the_code(given):
+def test_the_returned_value_is_the_exit_code(given):
     async def play():
         return given
 
@@ -97,8 +97,8 @@ def test_what_is_returned_is_the_code(given):
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)]
 )
-def test_a_signal_cancels_and_is_the_code(number, code):
-    """So that whatever is open is closed."""
+def test_a_signal_cancels_the_run_and_sets_the_exit_code(number, code):
+    """So that open resources are closed."""
     closed = []
 
     async def play():
@@ -113,7 +113,7 @@ def test_a_signal_cancels_and_is_the_code(number, code):
     assert closed
 
 
-def test_ctrl_c_while_modules_are_being_imported(monkeypatch):
+def test_ctrl_c_during_imports_exits_with_130(monkeypatch):
     def interrupt(options):
         raise KeyboardInterrupt
 
@@ -128,7 +128,7 @@ def test_ctrl_c_while_modules_are_being_imported(monkeypatch):
         (OSError(28, "No space left on device"), 1, "qos: No space left on device\n"),
     ],
 )
-def test_a_pipe_that_closed_is_no_failure_and_a_full_disk_is(
+def test_a_closed_pipe_is_a_success_and_a_full_disk_a_failure(
     error, code, says, monkeypatch, capfd
 ):
     program = sys.modules["qos_async.cli.main"]  # Behind the function of its name.
