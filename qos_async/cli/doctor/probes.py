@@ -62,7 +62,7 @@ async def probe(endpoint: Endpoint, emit: Emit) -> None:
     elif endpoint.proxy:
         emit(Check("tls", "skipped", f"goes through the proxy http://{where}"))
     else:
-        emit(Check("tls", "skipped", f"the address of {where} is without TLS"))
+        emit(Check("tls", "skipped", f"{where}: its URL is http or ws, without TLS"))
 
 
 async def _resolve(endpoint: Endpoint, emit: Emit) -> bool:
