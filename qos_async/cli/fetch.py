@@ -23,9 +23,8 @@ from qos_async.cli.options import (
 from qos_async.enums import Adjustment, Interval
 
 if TYPE_CHECKING:  # Slow to import.
-    from msgspec import Struct
-
     from qos_async.cli.tables import Table
+    from qos_async.models import Record
 
 __all__ = ["COMMANDS"]
 
@@ -49,7 +48,7 @@ class _Request(NamedTuple):
     """
 
     fetch: Callable[..., Awaitable[Mapping[Any, Any]]]
-    record: type[Struct]
+    record: type[Record]
     tables: Callable[[Mapping[str, Any]], Iterable[Table]]
 
 
@@ -163,7 +162,7 @@ def _extra_args(options: Options) -> dict[str, Any]:
             return {}
 
 
-def _write(options: Options, record: type[Struct], found: Mapping[str, Any]) -> None:
+def _write(options: Options, record: type[Record], found: Mapping[str, Any]) -> None:
     from qos_async.cli.serialize import csv_lines, fields, header, json_line, table_rows
 
     if sys.stdout is None:  # As under pythonw.

@@ -5,17 +5,15 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterable, Iterator, Mapping
-from enum import Enum
-from typing import Any, cast
+from typing import Any
 
 import msgspec
-from msgspec import Struct
 
 from qos_async import Depth, SessionQuote, Tick
 from qos_async.cli.times import iso
-from qos_async.enums import word
+from qos_async.models import Record
 
-__all__ = ["csv_lines", "fields", "header", "json_line", "table_rows", "to_dict"]
+__all__ = ["csv_lines", "fields", "header", "json_line", "table_rows"]
 
 _SESSIONS = ("pre_market", "post_market", "overnight")
 _LEVEL = ("side", "level", "price", "size")
@@ -28,21 +26,7 @@ def json_line(row: Mapping[str, Any]) -> str:
     return f"{_encode(row).decode()}\n"
 
 
-def to_dict(value: Any) -> Any:
-    """Convert a record to what JSON knows, under the names of its fields.
-
-    ``msgspec.to_builtins`` would use the letters of the wire.
-    """
-    if isinstance(value, Struct):
-        return {name: to_dict(getattr(value, name)) for name in value.__struct_fields__}
-    if isinstance(value, tuple):
-        return [to_dict(one) for one in cast("tuple[object, ...]", value)]
-    if isinstance(value, Enum):
-        return word(value)
-    return value
-
-
-def fields(record: Struct, *, live: bool = False) -> dict[str, Any]:
+def fields(record: Record, *, live: bool = False) -> dict[str, Any]:
     """Return the fields of a record, as JSON knows them.
 
     ``time`` is added to ``timestamp``, as ISO 8601; both are null if the server sent none.
@@ -51,19 +35,22 @@ def fields(record: Struct, *, live: bool = False) -> dict[str, Any]:
         record: Any of the package's.
         live: Whether to include the fields that only ticks of a stream have.
     """
+    return _with_time(record.to_dict(), live=live)
+
+
+def _with_time(values: dict[str, Any], *, live: bool = False) -> dict[str, Any]:
     row: dict[str, Any] = {}
-    for name in record.__struct_fields__:
-        value = getattr(record, name)
+    for name, value in values.items():
         if name == "timestamp":
             row |= {name: value or None, "time": iso(value) if value else None}
-        elif isinstance(value, SessionQuote):
-            row[name] = fields(cast("Struct", value))
+        elif name in _SESSIONS and value is not None:
+            row[name] = _with_time(value)
         elif live or name not in _LIVE:
-            row[name] = to_dict(value)
+            row[name] = value
     return row
 
 
-def header(record: type[Struct], *, live: bool = False) -> list[str]:
+def header(record: type[Record], *, live: bool = False) -> list[str]:
     """Return the column names of a record's CSV."""
     if issubclass(record, Depth):
         return [*header(Tick, live=live), *_LEVEL]
@@ -78,7 +65,7 @@ def header(record: type[Struct], *, live: bool = False) -> list[str]:
     return names
 
 
-def table_rows(record: Struct, *, live: bool = False) -> Iterator[dict[str, Any]]:
+def table_rows(record: Record, *, live: bool = False) -> Iterator[dict[str, Any]]:
     """Iterate over a record's rows of CSV: one, or one for each level of a book."""
     row = fields(record, live=live)
     if isinstance(record, Depth):

@@ -7,10 +7,12 @@ import sys
 from types import TracebackType
 from typing import Any, Self
 
+from msgspec.structs import asdict
+
 from qos_async import Gap, StateChange
 from qos_async.cli.formatting import gaps_line, iso_time, move_line
-from qos_async.cli.serialize import json_line, to_dict
-from qos_async.cli.tally import AnyTick, Tally, channel_of
+from qos_async.cli.serialize import json_line
+from qos_async.cli.tally import AnyTick, Tally
 
 __all__ = ["JsonView", "StderrReport"]
 
@@ -99,13 +101,15 @@ class JsonView:
 
     def tick(self, tick: AnyTick) -> None:
         """Write a tick on stdout."""
-        row = {"channel": channel_of(tick).value, **to_dict(tick)}
+        row = {"channel": tick.channel, **tick.to_dict()}
         print(json_line(row), end="")
 
     def gap(self, gap: Gap) -> None:
         """Report a gap."""
-        row = to_dict(gap)
-        self._emit("gap", **row.pop("topic"), **row)
+        row = asdict(gap)
+        topic = asdict(row.pop("topic"))
+        interval = gap.topic.interval
+        self._emit("gap", **topic | {"interval": interval and interval.short}, **row)
 
     def drop(self, count: int) -> None:
         """Report dropped ticks."""
@@ -113,7 +117,7 @@ class JsonView:
 
     def move(self, change: StateChange) -> None:
         """Report a change of the link's state."""
-        self._emit("link", **to_dict(change))
+        self._emit("link", **asdict(change))
 
     def note(self, text: str) -> None:
         """Report anything else."""

@@ -154,13 +154,12 @@ async def _writer(
     """Return what writes a tick in the chosen format; writes the header of CSV."""
     from qos_async.cli.formatting import tick_line
     from qos_async.cli.serialize import csv_lines, fields, header, json_line, table_rows
-    from qos_async.cli.tally import channel_of
 
     async def write_text(tick: AnyTick) -> None:
         await stdout.write(f"{tick_line(tick)}\n")
 
     async def write_json(tick: AnyTick) -> None:
-        row = {"channel": channel_of(tick).value, **fields(tick, live=True)}
+        row = {"channel": tick.channel, **fields(tick, live=True)}
         await stdout.write(json_line(row))
 
     async def write_csv(tick: AnyTick) -> None:

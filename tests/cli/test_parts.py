@@ -28,7 +28,6 @@ from qos_async.cli.formatting import gaps_line, percent, percent_change, tick_li
 from qos_async.cli.plain import PlainView
 from qos_async.cli.quotes import Quote, Quotes
 from qos_async.cli.script import SYMBOLS, Script
-from qos_async.cli.serialize import to_dict
 from qos_async.cli.stderr_report import JsonView
 from qos_async.cli.tally import Tally
 from qos_async.sim import Market as SimulatedMarket
@@ -176,9 +175,9 @@ def test_words():
 
 def test_json_takes_records_apart():
     """Our names, words for enumerations; Decimals are left to the encoder."""
-    assert to_dict(TRADE)["side"] == "buy"
-    assert to_dict(KLINE)["interval"] == "1m"
-    assert to_dict(DEPTH)["bids"] == [{"price": Decimal("211.05"), "size": 3}]
+    assert TRADE.to_dict()["side"] == "buy"
+    assert KLINE.to_dict()["interval"] == "1m"
+    assert DEPTH.to_dict()["bids"] == [{"price": Decimal("211.05"), "size": 3}]
 
 
 @pytest.mark.parametrize("view", [PlainView, JsonView])
