@@ -18,7 +18,7 @@ from qos_async import (
     StateChange,
     Trade,
 )
-from qos_async.cli.tally import AnyTick
+from qos_async.models import AnyTick
 
 __all__ = [
     "clock",

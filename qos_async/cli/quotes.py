@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from qos_async import Depth, Kline, Snapshot, Trade
 from qos_async.cli.formatting import percent_change
-from qos_async.cli.tally import AnyTick
+from qos_async.models import AnyTick
 
 __all__ = ["Quote", "Quotes"]
 

@@ -12,7 +12,8 @@ from msgspec.structs import asdict
 from qos_async import Gap, StateChange
 from qos_async.cli.formatting import gaps_line, iso_time, move_line
 from qos_async.cli.serialize import json_line
-from qos_async.cli.tally import AnyTick, Tally
+from qos_async.cli.tally import Tally
+from qos_async.models import AnyTick
 
 __all__ = ["JsonView", "StderrReport"]
 

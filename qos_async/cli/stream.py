@@ -24,7 +24,8 @@ if TYPE_CHECKING:  # Slow to import.
     from qos_async.cli.async_stdout import AsyncStdout
     from qos_async.cli.rejections import Rejections
     from qos_async.cli.stderr_report import JsonView, StderrReport
-    from qos_async.cli.tally import AnyTick, Tally
+    from qos_async.cli.tally import Tally
+    from qos_async.models import AnyTick
 
 __all__ = ["CLOSE_TIMEOUT", "COMMAND", "topics_of"]
 

@@ -267,7 +267,7 @@ def _holes(
         yield f"  and {plural(more, 'shorter one')}: --all-holes lists all"
     is_calendar_known = _calendar(market_of(symbol)) is not None
     if not is_calendar_known and not all(hole.is_certain for hole in holes):
-        yield "  pip install 'qos-async[calendars]' tells holidays from holes"
+        yield "  pip install 'qos-async[calendars]' distinguishes holidays from holes"
 
 
 def _calendar(market: str) -> Calendar | None:

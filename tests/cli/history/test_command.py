@@ -430,7 +430,7 @@ def test_uncertain_holes_are_marked(tmp_path, monkeypatch):
     assert lines[1:] == [
         f"no bars {when}, unless there was a holiday (2 bars would fit):",
         "  between 2025-02-01 and 2025-02-05: 2 bars",
-        "  pip install 'qos-async[calendars]' tells holidays from holes",
+        "  pip install 'qos-async[calendars]' distinguishes holidays from holes",
     ]
     assert "2025-01-31 to 2025-02-06, " in lines[0]
 
