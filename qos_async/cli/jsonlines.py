@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Struct
 
 from qos_async import Gap, StateChange
-from qos_async.cli.tally import AnyTick, Tally, channel_of
+from qos_async.cli.run_stats import AnyTick, RunStats, channel_of
 from qos_async.enums import word
 
 __all__ = ["JsonView", "builtins"]
@@ -25,7 +25,7 @@ class JsonView:
     ``received_at`` epoch nanoseconds.
     """
 
-    def __init__(self, tally: Tally) -> None:
+    def __init__(self, tally: RunStats) -> None:
         self._tally = tally
         self._encode = msgspec.json.Encoder().encode
 
@@ -74,7 +74,7 @@ class JsonView:
             {
                 "reason": outage.reason,
                 "link_back_after": _since(outage.lost_at, outage.back_at),
-                "all_live_after": _since(outage.lost_at, outage.healed_at),
+                "all_live_after": _since(outage.lost_at, outage.recovered_at),
             }
             for outage in tally.outages
         ]
@@ -88,7 +88,7 @@ class JsonView:
             recovered=tally.recovered,
             dropped=tally.dropped,
             frames_sent=tally.frames_sent,
-            breaches=tally.breaches,
+            breaches=tally.violations,
         )
 
     def _tell(self, event: str, **fields: Any) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import sys
 
 from qos_async import Gap, StateChange
-from qos_async.cli.tally import Tally
+from qos_async.cli.run_stats import RunStats
 from qos_async.cli.wording import gaps_line, move_line, stamp
 
 __all__ = ["Notices"]
@@ -17,7 +17,7 @@ _TOGETHER = 0.1
 class Notices:
     """Writes lines to stderr; gaps of one channel come together and become one."""
 
-    def __init__(self, tally: Tally) -> None:
+    def __init__(self, tally: RunStats) -> None:
         self._tally = tally
         self._gaps: list[Gap] = []
 

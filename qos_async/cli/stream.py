@@ -30,7 +30,7 @@ from qos_async.cli.notices import Notices
 from qos_async.cli.outlet import Outlet
 from qos_async.cli.refusals import Refusals
 from qos_async.cli.rows import as_json, csv_lines, fields, header, table_rows
-from qos_async.cli.tally import AnyTick, Tally, channel_of
+from qos_async.cli.run_stats import AnyTick, RunStats, channel_of
 from qos_async.cli.wording import tick_line
 
 __all__ = ["run_stream", "topics_of"]
@@ -81,7 +81,7 @@ async def _play(arguments: Arguments) -> None:
     topics = topics_of(arguments)
     exact = arguments.json or arguments.csv
     numbers: Any = str if exact else Decimal
-    tally, outlet = Tally(topics), Outlet()
+    tally, outlet = RunStats(topics), Outlet()
     told: _Told = JsonView(tally) if arguments.json else Notices(tally)
     async with connect(arguments, numbers=numbers, timing=_TIMING) as client:
         await client.connect()  # Or there would be silence where there is no network.
@@ -109,7 +109,7 @@ async def _read(
     refusals: Refusals,
     write: Callable[[AnyTick], Awaitable[None]],
     outlet: Outlet,
-    tally: Tally,
+    tally: RunStats,
     told: _Told,
 ) -> None:
     async for event in refusals.events():
@@ -122,7 +122,7 @@ async def _read(
             await write(event)
 
 
-def _tell(event: Gap | Dropped, tally: Tally, told: _Told) -> None:
+def _tell(event: Gap | Dropped, tally: RunStats, told: _Told) -> None:
     if isinstance(event, Gap):
         tally.gap(event, time.monotonic())
         told.gap(event)
@@ -132,7 +132,7 @@ def _tell(event: Gap | Dropped, tally: Tally, told: _Told) -> None:
 
 
 async def _follow(
-    states: AsyncIterator[StateChange], tally: Tally, told: _Told
+    states: AsyncIterator[StateChange], tally: RunStats, told: _Told
 ) -> None:
     async for change in states:
         tally.move(change, time.monotonic())

@@ -18,7 +18,7 @@ from qos_async import (
     StateChange,
     Trade,
 )
-from qos_async.cli.tally import AnyTick, channel_of
+from qos_async.cli.run_stats import AnyTick, channel_of
 
 __all__ = [
     "clock",

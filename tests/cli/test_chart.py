@@ -14,13 +14,13 @@ import pytest
 from rich.console import Console
 
 from qos_async import Interval, Kline
+from qos_async.cli.charts.model import ChartModel
 from qos_async.cli.charts.terminal import bars_that_fit, print_chart
-from qos_async.cli.charts.words import Picture
 
 CORNER = datetime(2025, 1, 30, 16, tzinfo=UTC)
 
 
-def picture(count=120, *, interval=Interval.MIN_1, symbol="CF:BTCUSDT", step=None):
+def chart_model(count=120, *, interval=Interval.MIN_1, symbol="CF:BTCUSDT", step=None):
     length = step or timedelta(minutes=int(interval))
     klines = [
         Kline(
@@ -35,12 +35,12 @@ def picture(count=120, *, interval=Interval.MIN_1, symbol="CF:BTCUSDT", step=Non
         )
         for n in range(count)
     ]
-    return Picture(klines, "here")
+    return ChartModel(klines, "here")
 
 
-def printed(picture, width, height=24, **options):
+def printed(model, width, height=24, **options):
     out = io.StringIO()
-    print_chart(picture, Console(file=out, width=width, height=height, **options))
+    print_chart(model, Console(file=out, width=width, height=height, **options))
     return out.getvalue().splitlines()
 
 
@@ -48,7 +48,7 @@ def printed(picture, width, height=24, **options):
 
 
 def test_the_words_tell_symbol_prices_range_and_source():
-    shown = picture()
+    shown = chart_model()
     assert shown.title == "CF:BTCUSDT  1m"
     assert (shown.last, shown.change, shown.rises) == ("110.5", "+10.50%", True)
     assert shown.span == "2025-01-30 16:00 to 2025-01-30 17:59 UTC, 120 bars"
@@ -56,10 +56,12 @@ def test_the_words_tell_symbol_prices_range_and_source():
         shown.newest(2).span
         == "2025-01-30 17:58 to 2025-01-30 17:59 UTC, newest 2 of 120"
     )
-    days = picture(3, interval=Interval.DAY, symbol="HK:700", step=timedelta(days=1))
+    days = chart_model(
+        3, interval=Interval.DAY, symbol="HK:700", step=timedelta(days=1)
+    )
     assert days.span == "2025-01-31 to 2025-02-02, 3 bars"
     assert shown.credit == "here · qos-async"
-    assert (shown.round(1234.567), shown.format) == ("1,234.6", ",.1f")
+    assert (shown.round(1234.567), shown.price_format) == ("1,234.6", ",.1f")
 
 
 @pytest.mark.parametrize(
@@ -85,7 +87,7 @@ def test_the_words_tell_symbol_prices_range_and_source():
 )
 def test_the_axis_has_round_times(interval, step, count, marks):
     """Of each, what the one before has not told."""
-    ticks = picture(count, interval=interval, step=step).ticks(10)
+    ticks = chart_model(count, interval=interval, step=step).ticks(10)
     assert len(ticks) <= 10
     assert marks in " ".join(ticks.values())
 
@@ -95,7 +97,7 @@ def test_the_axis_has_round_times(interval, step, count, marks):
 
 @pytest.mark.parametrize("width", [24, 40, 80, 120, 200])
 def test_it_fits_the_terminal(width):
-    lines = printed(picture(), width)
+    lines = printed(chart_model(), width)
     assert max(map(len, lines)) <= width
     assert len(lines) < 24
     assert lines[0].startswith(" CF:BTCUSDT  1m  110.5")
@@ -105,7 +107,7 @@ def test_it_fits_the_terminal(width):
 
 
 def test_few_bars_are_spread_and_many_are_close():
-    few, many = (printed(picture(count), 80) for count in (15, 60))
+    few, many = (printed(chart_model(count), 80) for count in (15, 60))
     assert re.search(r"█   █", few[-4])
     assert re.search(r"██", many[-4])
     assert 30 < bars_that_fit(80) < 40
@@ -113,9 +115,9 @@ def test_few_bars_are_spread_and_many_are_close():
 
 
 def test_colours_are_for_terminals():
-    assert "\x1b" not in "".join(printed(picture(), 80))
+    assert "\x1b" not in "".join(printed(chart_model(), 80))
     coloured = "".join(
-        printed(picture(), 80, force_terminal=True, color_system="standard")
+        printed(chart_model(), 80, force_terminal=True, color_system="standard")
     )
     assert "\x1b[32m" in coloured
     assert "\x1b[31m" in coloured
@@ -237,7 +239,7 @@ def test_an_output_without_blocks_is_told(live, qos, monkeypatch):
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), "ascii"))
     ran = qos("chart", "CF:BTCUSDT")
     assert ran.code == 1
-    assert "the encoding of this output, ascii, has no blocks to draw with" in ran.err
+    assert "the encoding of this output, ascii, has no block characters" in ran.err
 
 
 def test_a_reader_that_has_gone_is_no_failure(live, qos, monkeypatch):

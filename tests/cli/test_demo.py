@@ -9,25 +9,27 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from qos_async.cli.script import SYMBOLS
+from qos_async.cli.scenario import SYMBOLS
 from tests.support.cli_process import WITHOUT_RICH, finish, run, run_on_terminal, start
 
 CHANNELS = ("snapshot", "trade", "depth", "kline")
 
 
 SHORT = ("--seconds", "6", "--speed", "6")
+SCREEN: Any = {"stderr": True, "COLORTERM": "truecolor"}
 
 
 @pytest.fixture(scope="module")
 def runs():
-    """One on a pipe, one with --json, one on a terminal: all at the same time."""
+    """On a pipe, with --json and on a terminal, all at the same time."""
     with ThreadPoolExecutor() as threads:
         plain = threads.submit(run, "demo", *SHORT)
         json_lines = threads.submit(run, "demo", "--json", *SHORT)
-        shown = threads.submit(run_on_terminal, "demo", *SHORT)
+        shown = threads.submit(run_on_terminal, "demo", *SHORT, **SCREEN)
         return plain.result(), json_lines.result(), shown.result()
 
 
@@ -62,14 +64,14 @@ def test_a_pipe_gets_a_line_a_tick(plain):
     assert plain.out.isascii()
 
 
-def test_the_link_is_seen_to_break_and_to_heal(plain):
-    """Moves of the link and gaps are lines, in the order of the story."""
-    story = [
+def test_the_outage_and_the_recovery_are_lines(plain):
+    """States of the link and gaps, in the order of the scenario."""
+    lines = [
         " ".join(line.split()[1:3]).rstrip(",:")
         for line in plain.lines
         if re.match(r"\S+Z (link|demo|gap) ", line)
     ]
-    assert story[:6] == [
+    assert lines[:6] == [
         "link connecting",
         "link open",
         "demo cutting",
@@ -77,7 +79,7 @@ def test_the_link_is_seen_to_break_and_to_heal(plain):
         "link connecting",
         "link open",
     ]
-    assert set(story[6:]) == {f"gap {channel}" for channel in CHANNELS}
+    assert set(lines[6:]) == {f"gap {channel}" for channel in CHANNELS}
 
 
 def test_the_summary_adds_up(plain):
@@ -116,43 +118,76 @@ def test_json_is_an_object_a_tick(json_lines):
     assert ran.code == 0
 
 
-def test_a_terminal_gets_a_live_table(shown):
+def test_a_terminal_gets_the_screen_of_watch(shown):
     """Drawn several times, in colour, with every symbol, and no line a tick."""
     assert shown.code == 0
-    assert shown.out.count("Last trade") > 4
+    assert shown.out.count("/s  lag") > 4
     assert all(symbol in shown.out for symbol in SYMBOLS)
-    assert "\x1b[32m" in shown.out
+    assert re.search(r"\x1b\[[0-9;]*38;2;46;189;133", shown.out), "rises are green"
     assert not re.search(r"Z trade ", shown.out)
+    assert "order book" in shown.out
+    assert "cutting the link" in shown.out
+    assert "0 breaches of the protocol" in shown.out
     assert "40 of 40 topics live" in shown.out
     assert "lost" in shown.out
     assert "all live again after" in shown.out
 
 
-def test_the_table_is_drawn_at_a_pace_people_can_read(shown):
-    """Six times a second, whatever the ticks do."""
-    assert shown.out.count("Last trade") < 2 * 6 * 6
+def test_the_screen_is_drawn_at_a_readable_rate(shown):
+    """Five times a second, whatever the ticks do."""
+    assert shown.out.count("/s  lag") < 2 * 6 * 6
 
 
-def test_no_line_is_wider_than_the_terminal():
-    """A tiny one shows fewer columns and fewer symbols, and says so."""
-    ran = run_on_terminal("demo", "--seconds", "0.8", size=(10, 40), NO_COLOR="1")
-    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", ran.out)
-    assert max(len(line) for line in re.split(r"[\r\n]+", text)) <= 40
-    assert "CM:XAUUSD" not in text
-    assert not re.search(r"\x1b\[3[0-9]m", ran.out), "NO_COLOR means no colour"
+def test_the_terminal_is_restored_before_the_summary(shown):
+    """The summary stays after the screen has gone."""
+    screen, _, summary = shown.out.rpartition("\x1b[?1049l")  # Alternate screen.
+    assert "\x1b[?1049h" in screen
+    assert "all live again after" in summary
+    assert summary.rindex("\x1b[?25h") < summary.index("ran  ")  # Cursor.
+
+
+def test_a_tiny_terminal_without_colour_is_enough():
+    """It shows fewer columns and fewer symbols; NO_COLOR leaves shades of grey."""
+    ran = run_on_terminal(
+        "demo", "--seconds", "2", size=(8, 40), NO_COLOR="1", **SCREEN
+    )
+    screen, _, summary = ran.out.rpartition("\x1b[?1049l")
+    assert "SH:600519" in screen
+    assert "CM:XAUUSD" not in screen
+    assert "volume" not in screen
+    colours = re.findall(r"[34]8;2;(\d+);(\d+);(\d+)", screen)
+    assert colours
+    assert all(red == green == blue for red, green, blue in colours)
+    assert "0 breaches of the protocol" in summary
+
+
+@pytest.mark.parametrize("key", [b"q", b"\x03"])
+def test_a_key_ends_the_screen_with_the_summary(key):
+    """The keys of ``qos watch``: q, or Ctrl-C."""
+    ran = run_on_terminal("demo", "--seconds", "30", stderr=True, keys=key)
+    assert ran.code == 0
+    assert "0 breaches of the protocol" in ran.out.rpartition("\x1b[?1049l")[2]
+
+
+def test_a_screen_needs_all_three_streams():
+    """Textual draws on stderr: where that is a file, there are lines."""
+    ran = run_on_terminal("demo", "--seconds", "0.4")
+    assert "\x1b" not in ran.out
+    assert "\nran " in ran.out
 
 
 def test_without_rich_a_terminal_gets_lines():
-    """And the sentence that says what to install."""
-    ran = run_on_terminal("demo", "--speed", "9", "--seconds", "1", code=WITHOUT_RICH)
+    """And the message that says what to install: textual, which needs rich."""
+    words = ("demo", "--speed", "9", "--seconds", "1")
+    ran = run_on_terminal(*words, code=WITHOUT_RICH, stderr=True)
     assert ran.code == 0
     assert "Z trade " in ran.out
-    assert "pip install 'qos-async[cli]'" in ran.err
+    assert "pip install 'qos-async[cli]'" in ran.out
 
 
 def test_plain_is_plain_on_a_terminal_too():
     """--plain asks for it, TERM=dumb needs it."""
-    ran = run_on_terminal("demo", "--plain", "--seconds", "0.4")
+    ran = run_on_terminal("demo", "--plain", "--seconds", "0.4", stderr=True)
     assert "\x1b" not in ran.out
     assert "\nran " in ran.out
 

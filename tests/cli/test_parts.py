@@ -22,13 +22,11 @@ from qos_async import (
     Topic,
     Trade,
 )
-from qos_async.cli import summary
-from qos_async.cli.columns import fitting
+from qos_async.cli.demo_run import PlainView
 from qos_async.cli.jsonlines import JsonView, builtins
-from qos_async.cli.plain import PlainView
-from qos_async.cli.quotes import Quote, Quotes
-from qos_async.cli.script import SYMBOLS, Script
-from qos_async.cli.tally import Tally
+from qos_async.cli.run_stats import RunStats, summary_rows
+from qos_async.cli.scenario import SYMBOLS, Scenario
+from qos_async.cli.watch.model import Quote
 from qos_async.cli.wording import gaps_line, percent, share, tick_line
 from qos_async.sim import Market as SimulatedMarket
 
@@ -55,68 +53,68 @@ def gap(topic, seconds=2.5):
     return Gap(topic=topic, since=NOON, until=until, reason="cut")
 
 
-def test_the_script_fits_the_free_plan():
+def test_the_scenario_fits_the_free_plan():
     """Ten symbols of eight markets, all of which the simulator has."""
     market = SimulatedMarket(1, 1_750_000_000.0)
     assert len(SYMBOLS) == Limits().symbols
     assert len({symbol.partition(":")[0] for symbol in SYMBOLS}) == 8
     assert all(market.instrument(symbol) for symbol in SYMBOLS)
-    assert len(set(Script().topics)) == 40
+    assert len(set(Scenario().topics)) == 40
 
 
 @pytest.mark.parametrize("seconds", [12.0, 15.0, 60.0])
 def test_a_run_with_time_enough_keeps_the_free_plan(seconds):
-    """And leaves at least seven seconds to heal."""
-    script = Script(seconds=seconds)
-    assert script.limits == Limits()
-    assert script.timing == Timing()
-    assert script.cut_at > 4.5
-    assert seconds - script.cut_at > 7
+    """And leaves at least seven seconds to recover."""
+    scenario = Scenario(seconds=seconds)
+    assert scenario.limits == Limits()
+    assert scenario.timing == Timing()
+    assert scenario.outage_at > 4.5
+    assert seconds - scenario.outage_at > 7
 
 
-def test_a_short_run_hurries():
+def test_a_short_run_has_shorter_waits():
     """Everything in proportion."""
-    script = Script(seconds=3.0)
-    assert script.limits.command_interval == 0.125
-    assert script.timing.backoff_initial == 0.0625
-    assert script.cut_at == pytest.approx(1.2)
+    scenario = Scenario(seconds=3.0)
+    assert scenario.limits.command_interval == 0.125
+    assert scenario.timing.backoff_initial == 0.0625
+    assert scenario.outage_at == pytest.approx(1.2)
 
 
-def test_the_tally_follows_an_outage():
-    """Lost, back, healed when the last topic that had been live is live again."""
-    tally = Tally(TOPICS)
-    tally.move(OPEN, 1.0)
-    tally.tick(TRADE, 2.0)
-    tally.tick(KLINE, 2.0)
-    assert tally.progress == "open, 2 of 2 topics live"
-    tally.move(LOST, 3.0)
-    assert tally.progress == "lost"
-    tally.tick(TRADE, 3.1)  # It had been waiting in the buffer.
-    assert not tally.live
-    tally.move(OPEN, 3.5)
-    tally.gap(gap(TOPICS[0]), 4.0)
-    (outage,) = tally.outages
-    assert (outage.back_at, outage.healed_at) == (3.5, None)
-    assert "1 topics not live before the end" in str(list(summary.rows(tally, 5.0)))
-    tally.tick(KLINE, 4.5)
-    assert outage.healed_at == 4.5
-    rows = list(summary.rows(tally, 5.0))
+def test_statistics_follow_an_outage():
+    """Lost, back, recovered when the last topic that was live is live again."""
+    stats = RunStats(TOPICS)
+    stats.move(OPEN, 1.0)
+    stats.tick(TRADE, 2.0)
+    stats.tick(KLINE, 2.0)
+    assert stats.progress == "open, 2 of 2 topics live"
+    stats.move(LOST, 3.0)
+    assert stats.progress == "lost"
+    stats.tick(TRADE, 3.1)  # It had been waiting in the buffer.
+    assert not stats.live
+    stats.move(OPEN, 3.5)
+    stats.gap(gap(TOPICS[0]), 4.0)
+    (outage,) = stats.outages
+    assert (outage.back_at, outage.recovered_at) == (3.5, None)
+    assert "1 topics not live before the end" in str(list(summary_rows(stats, 5.0)))
+    stats.tick(KLINE, 4.5)
+    assert outage.recovered_at == 4.5
+    rows = list(summary_rows(stats, 5.0))
     assert ("", "link back after 0.5 s, all live again after 1.5 s") in rows
     assert ("gaps", "1 unfilled; 0 ticks recovered") in rows
 
 
-def test_a_link_that_does_not_come_back_is_told():
-    """However often it was dialled: it is one outage."""
-    tally = Tally(TOPICS)
-    tally.move(StateChange(LinkState.BACKOFF, "refused"), 0.5)
-    assert not tally.outages, "what was never there cannot be lost"
-    tally.move(OPEN, 1.0)
-    tally.move(LOST, 2.0)
-    tally.move(StateChange(LinkState.CONNECTING), 2.5)
-    tally.move(LOST, 3.0)
-    tally.drop(7)
-    tally.breaches = ["too fast"]
-    rows = list(summary.rows(tally, 5.0))
+def test_a_link_that_does_not_come_back_is_one_outage():
+    """However often it was dialled."""
+    stats = RunStats(TOPICS)
+    stats.move(StateChange(LinkState.BACKOFF, "refused"), 0.5)
+    assert not stats.outages, "a link that was never open cannot be lost"
+    stats.move(OPEN, 1.0)
+    stats.move(LOST, 2.0)
+    stats.move(StateChange(LinkState.CONNECTING), 2.5)
+    stats.move(LOST, 3.0)
+    stats.drop(7)
+    stats.violations = ["too fast"]
+    rows = list(summary_rows(stats, 5.0))
     assert ("outages", "1") in rows
     assert ("", "the link was not back before the end") in rows
     assert ("dropped", "7 ticks: this program was too slow for them") in rows
@@ -126,39 +124,17 @@ def test_a_link_that_does_not_come_back_is_told():
     ]
 
 
-def test_quotes_show_the_newest():
-    """The price of whatever came last; the change since yesterday, else the open."""
-    quotes = Quotes(["US:AAPL"])
-    (quote,) = quotes.rows
+def test_a_quote_has_the_newest_price():
+    """Of a trade or a snapshot; the change is since yesterday, else since the open."""
+    quote = Quote("US:AAPL")
     assert (quote.last, quote.change) == (None, None)
-    quotes.put(Snapshot(symbol="US:AAPL", last_price=Decimal(99), open=Decimal(100)))
+    quote.update(Snapshot(symbol="US:AAPL", last_price=Decimal(99), open=Decimal(100)))
     assert (quote.last, quote.change) == (Decimal(99), Decimal(-1))
-    for tick in (TRADE, DEPTH, KLINE):
-        quotes.put(tick)
+    quote.update(TRADE)
+    quote.update(DEPTH)
     assert quote.last == Decimal("211.1")
     assert quote.price(Decimal("211.05")) == "211.05"
     assert quote.price(quote.last) == "211.10", "as many places as its neighbours"
-
-
-@pytest.mark.parametrize("width", [20, 40, 56, 64, 76, 80, 92, 100, 122, 200])
-def test_columns_fit(width):
-    """With what is usual in them, they are not wider than the terminal."""
-    columns = fitting(width)
-    assert [column.title for column in columns][:2] == ["Symbol", "Last"]
-    if width >= 40:
-        assert sum(max(c.width, len(c.title)) + 1 for c in columns) <= width
-
-
-def test_every_cell_has_something_to_say():
-    """With and without ticks."""
-    full = Quote("US:AAPL", 2, None, TRADE, DEPTH, KLINE)
-    cells = {column.title: column.cell(full).plain for column in fitting(200)}
-    assert cells["Bid"] == "211.05"
-    assert cells["Ask"] == "-"
-    assert cells["Last trade"] == "40 buy "
-    assert cells["1m"] == "+5.00%"
-    empty = [column.cell(Quote("US:AAPL")).plain for column in fitting(200)]
-    assert empty == ["US:AAPL", *["-"] * (len(empty) - 1)]
 
 
 def test_words():
@@ -181,11 +157,12 @@ def test_json_takes_records_apart():
 
 
 @pytest.mark.parametrize("view", [PlainView, JsonView])
-def test_dropped_ticks_are_told(view, capsys):
+def test_dropped_ticks_are_reported(view, capsys):
     """By every view."""
-    with view(Tally(TOPICS)) as shown:
-        shown.drop(7)
-        shown.gap(gap(TOPICS[0]))
+    shown = view(RunStats(TOPICS))
+    shown.drop(7)
+    shown.gap(gap(TOPICS[0]))
+    shown.sum_up(1.0)
     told = "".join(capsys.readouterr())
     assert "dropped" in told
     assert "7" in told

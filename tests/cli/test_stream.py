@@ -18,7 +18,7 @@ import pytest
 from qos_async import Gap, LinkState, StateChange, Topic
 from qos_async.cli.notices import Notices
 from qos_async.cli.outlet import Outlet
-from qos_async.cli.tally import Tally
+from qos_async.cli.run_stats import RunStats
 from tests.support.cli_process import finish, start
 
 NOON = datetime(2025, 7, 3, 12, tzinfo=UTC)
@@ -274,7 +274,7 @@ async def test_last_words_do_not_wait_for_a_reader_who_sleeps():
 
 async def test_gaps_of_one_channel_are_one_line(capsys):
     """What comes next tells them, or a moment without anything."""
-    notices = Notices(Tally([]))
+    notices = Notices(RunStats([]))
     notices.gap(gap("trade", status="filled", recovered=2))
     notices.gap(gap("trade", "US:TSLA"))
     assert capsys.readouterr().err == ""
@@ -289,7 +289,7 @@ async def test_gaps_of_one_channel_are_one_line(capsys):
 
 
 def test_the_summary_of_a_hard_day(capsys):
-    tally = Tally([Topic("trade", "US:AAPL")])
+    tally = RunStats([Topic("trade", "US:AAPL")])
     notices = Notices(tally)
     tally.gap(gap("trade", status="filled", recovered=2), 1.0)
     tally.drop(7)

@@ -14,8 +14,7 @@ import pytest
 
 from qos_async import Client, Interval, LimitError
 from qos_async.cli import main
-from qos_async.cli.commands import watch as command
-from qos_async.cli.watch import play
+from qos_async.cli.watch import command
 from qos_async.cli.watch.app import WatchApp
 from qos_async.cli.watch.model import Model
 from tests.support.cli_process import command as qos
@@ -121,7 +120,8 @@ async def test_the_key_that_ends_it_is_success(monkeypatch):
 
     monkeypatch.setattr(WatchApp, "run_async", run_async)
     async with Client("key") as client:
-        assert await play.watch(client, Model(["US:A"], Interval.DAY)) == 0
+        app = command.make_app(client, Model(["US:A"], Interval.DAY))
+        assert await command.run_app(app) == 0
 
 
 def test_ctrl_c_gives_the_terminal_back():

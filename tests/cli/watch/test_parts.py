@@ -8,9 +8,11 @@ from decimal import Decimal
 import pytest
 
 from qos_async import (
+    Depth,
     Interval,
     Kline,
     LinkState,
+    PriceLevel,
     Side,
     Snapshot,
     Stale,
@@ -18,24 +20,33 @@ from qos_async import (
     Topic,
     Trade,
 )
-from qos_async.cli.watch.blocks import (
-    Candle,
+from qos_async.cli.charts.model import Candle
+from qos_async.cli.watch.board import draw_board, first_row
+from qos_async.cli.watch.chart import (
     Scale,
     candle_cells,
+    chart_title,
     columns,
+    draw_chart,
     nice_step,
     sparkline,
 )
-from qos_async.cli.watch.board import draw_board, first_row
-from qos_async.cli.watch.chart import chart_title, draw_chart
-from qos_async.cli.watch.ladder import draw_ladder
-from qos_async.cli.watch.layout import arrange
-from qos_async.cli.watch.lines import amount, bar, fit, line_width, plain
-from qos_async.cli.watch.model import INTERVALS, Model
-from qos_async.cli.watch.news import News
-from qos_async.cli.watch.palette import style_of
-from qos_async.cli.watch.status import draw_news, draw_top
-from qos_async.cli.watch.tape import draw_tape
+from qos_async.cli.watch.model import INTERVALS, EventLog, Model
+from qos_async.cli.watch.panels import (
+    arrange,
+    draw_events,
+    draw_ladder,
+    draw_tape,
+    draw_top,
+)
+from qos_async.cli.watch.text import (
+    format_size,
+    horizontal_bar,
+    line_width,
+    pad_or_cut,
+    plain_text,
+    style_of,
+)
 from qos_async.stats import Stats
 from tests.support.fixed_market import NOW, STATS, gap, scene
 
@@ -134,16 +145,19 @@ def test_the_axis_has_round_steps(span, most, step):
     ],
 )
 def test_amounts_are_short(value, text):
-    assert amount(None if value is None else Decimal(value)) == text
+    assert format_size(None if value is None else Decimal(value)) == text
 
 
 def test_bars_and_lines_are_as_wide_as_they_are_told():
-    assert bar(0.5, 4) == "██  "
-    assert bar(1 / 16, 2) == "▏ "
-    assert bar(7.0, 3) == "███"
-    assert plain(fit([("苹果", "up"), ("abc", "")], 4)) == "苹果"
-    assert plain(fit([("苹果", "")], 3)) == "苹 "
-    assert fit([("ab", "up")], 3, "cursor") == [("ab", "cursor up"), (" ", "cursor")]
+    assert horizontal_bar(0.5, 4) == "██  "
+    assert horizontal_bar(1 / 16, 2) == "▏ "
+    assert horizontal_bar(7.0, 3) == "███"
+    assert plain_text(pad_or_cut([("苹果", "up"), ("abc", "")], 4)) == "苹果"
+    assert plain_text(pad_or_cut([("苹果", "")], 3)) == "苹 "
+    assert pad_or_cut([("ab", "up")], 3, "cursor") == [
+        ("ab", "cursor up"),
+        (" ", "cursor"),
+    ]
 
 
 def test_red_rises_where_that_is_the_custom():
@@ -157,14 +171,14 @@ def test_red_rises_where_that_is_the_custom():
 
 def test_what_was_pushed_is_newer_than_what_was_fetched():
     model = Model(["US:A"], Interval.MIN_1)
-    model.put(kline(120, "9"), NOW)
-    model.bars.fill("US:A", [kline(60, "1"), kline(120, "2")])
+    model.on_tick(kline(120, "9"), NOW)
+    model.bars.backfill("US:A", [kline(60, "1"), kline(120, "2")])
     assert [str(one.close) for one in model.bars.of("US:A")] == ["1", "9"]
-    model.put(trade(100, "9"), NOW)
-    model.fill("US:A", [trade(98, "1"), trade(99, "2"), trade(100, "9")])
-    assert [one.timestamp for one in model.tape(9)] == [100, 99, 98]
-    model.put(Snapshot(symbol="US:A", last_price=Decimal(9)), NOW)
-    model.set_past(Snapshot(symbol="US:A", last_price=Decimal(1)))
+    model.on_tick(trade(100, "9"), NOW)
+    model.backfill("US:A", [trade(98, "1"), trade(99, "2"), trade(100, "9")])
+    assert [one.timestamp for one in model.trades(9)] == [100, 99, 98]
+    model.on_tick(Snapshot(symbol="US:A", last_price=Decimal(9)), NOW)
+    model.set_initial(Snapshot(symbol="US:A", last_price=Decimal(1)))
     assert model.quote.snapshot is not None
     assert model.quote.snapshot.last_price == 9
 
@@ -172,12 +186,12 @@ def test_what_was_pushed_is_newer_than_what_was_fetched():
 def test_bars_come_in_order_whenever_they_come_and_are_a_thousand_at_most():
     model = Model(["US:A"], Interval.MIN_1)
     for at in (180, 60, 120):
-        model.put(kline(at), NOW)
+        model.on_tick(kline(at), NOW)
     assert [one.timestamp for one in model.bars.of("US:A")] == [60, 120, 180]
     for at in range(240, 61_000, 60):
-        model.put(kline(at), NOW)
+        model.on_tick(kline(at), NOW)
     assert len(model.bars.of("US:A")) == 1000
-    model.put(
+    model.on_tick(
         kline(60_960, interval=Interval.MIN_5), NOW
     )  # On its way when we changed.
     assert model.bars.of("US:A")[-1].interval is Interval.MIN_1
@@ -185,30 +199,30 @@ def test_bars_come_in_order_whenever_they_come_and_are_a_thousand_at_most():
 
 def test_a_held_tape_stands_still_and_counts_what_it_does_not_show():
     model = Model(["US:A"], Interval.MIN_1)
-    model.put(trade(1), NOW)
-    model.pause()
-    model.put(trade(2), NOW)
-    assert [one.timestamp for one in model.tape(9)] == [1]
-    assert model.unseen == 1
-    model.pause()
-    assert [one.timestamp for one in model.tape(9)] == [2, 1]
-    assert model.unseen == 0
+    model.on_tick(trade(1), NOW)
+    model.tape.toggle_pause()
+    model.on_tick(trade(2), NOW)
+    assert [one.timestamp for one in model.trades(9)] == [1]
+    assert model.tape.unseen == 1
+    model.tape.toggle_pause()
+    assert [one.timestamp for one in model.trades(9)] == [2, 1]
+    assert model.tape.unseen == 0
 
 
 def test_the_tape_of_everything_is_in_order_of_time():
     model = Model(["US:A", "US:B"], Interval.MIN_1)
     for at, symbol in ((1, "US:A"), (2, "US:B"), (3, "US:A")):
-        model.put(Trade(symbol=symbol, price=Decimal(1), timestamp=at), NOW)
-    assert [one.timestamp for one in model.tape(9, everything=True)] == [3, 2, 1]
-    assert [one.timestamp for one in model.tape(9)] == [3, 1]
-    assert "US:B" in plain(draw_tape(model, 60, 5, everything=True)[2])
+        model.on_tick(Trade(symbol=symbol, price=Decimal(1), timestamp=at), NOW)
+    assert [one.timestamp for one in model.trades(9, all_symbols=True)] == [3, 2, 1]
+    assert [one.timestamp for one in model.trades(9)] == [3, 1]
+    assert "US:B" in plain_text(draw_tape(model, 60, 5, all_symbols=True)[2])
 
 
 def test_choices_stop_at_the_ends():
     model = Model(["US:A", "US:B"], Interval.MIN_1)
-    model.choose(7)
+    model.select(7)
     assert model.symbol == "US:B"
-    model.choose(-7)
+    model.select(-7)
     assert model.symbol == "US:A"
     for _ in INTERVALS:
         model.change_interval(1)
@@ -219,8 +233,8 @@ def test_choices_stop_at_the_ends():
 
 def test_a_price_that_moved_stands_out_for_a_moment():
     model = Model(["US:A"], Interval.MIN_1)
-    model.put(trade(1, "5"), NOW)
-    model.put(trade(2, "6"), NOW)
+    model.on_tick(trade(1, "5"), NOW)
+    model.on_tick(trade(2, "6"), NOW)
     roles = {role for _, role in draw_board(model, 60, 3, NOW + 0.1)[1]}
     assert "cursor flash_up" in roles
     later = {role for _, role in draw_board(model, 60, 3, NOW + 1)[1]}
@@ -229,44 +243,44 @@ def test_a_price_that_moved_stands_out_for_a_moment():
 
 def test_the_pace_is_that_of_the_last_seconds():
     model = scene(TWO)
-    assert model.pace == 0.0
-    model.measure(STATS, NOW)
-    assert model.pace == pytest.approx(37.0)
+    assert model.tick_rate == 0.0
+    model.update_stats(STATS, NOW)
+    assert model.tick_rate == pytest.approx(37.0)
 
 
 def test_the_gaps_of_one_outage_are_one_line():
-    news = News()
+    news = EventLog()
     for at, status in ((0, "filled"), (1, "filled"), (2, "partial")):
-        news.gap(gap(Topic("trade", "US:A"), status=status, recovered=4), NOW + at)
+        news.add_gap(gap(Topic("trade", "US:A"), status=status, recovered=4), NOW + at)
     assert news.lines == [
         (
-            "15:42:29 gap of 3.4 s: 2 filled, 1 partial; 12 ticks back "
+            "15:42:29 gap of 3.4 s: 2 filled, 1 partial; 12 recovered "
             "(the server closed with 1001)"
         )
     ]
-    news.gap(gap(Topic("trade", "US:A")), NOW + 60)
+    news.add_gap(gap(Topic("trade", "US:A")), NOW + 60)
     assert len(news.lines) == 2
 
 
 def test_the_loss_of_the_link_is_news_and_its_return_is_counted_down():
     model = scene(TWO)
-    model.move(StateChange(LinkState.BACKOFF, "no route", retry_in=8.0), NOW)
-    assert "lost, dialling again in 6 s" in plain(draw_top(model, 120, NOW + 2))
-    assert "link lost: no route" in plain(draw_news(model, 120, NOW))
+    model.on_state(StateChange(LinkState.BACKOFF, "no route", retry_in=8.0), NOW)
+    assert "lost, reconnecting in 6 s" in plain_text(draw_top(model, 120, NOW + 2))
+    assert "link lost: no route" in plain_text(draw_events(model, 120))
     roles = {role for _, role in draw_board(model, 60, 3, NOW)[2]}
     assert roles <= {"dim", ""}  # What is not of now does not look so.
-    model.move(StateChange(LinkState.CONNECTING), NOW + 8)
-    assert "connecting" in plain(draw_top(model, 120, NOW + 8))
+    model.on_state(StateChange(LinkState.CONNECTING), NOW + 8)
+    assert "connecting" in plain_text(draw_top(model, 120, NOW + 8))
 
 
 def test_a_quiet_topic_is_news():
     model = Model(["US:A"], Interval.MIN_1)
     since = datetime.fromtimestamp(NOW - 75, UTC)
     quiet = Stale(topic=Topic("trade", "US:A"), since=since, quiet=75.0, usual=1.5)
-    model.quiet(quiet, NOW)
-    assert model.news.newest == (
-        "15:42:27 US:A trade: nothing for 75 s, though its market is open; "
-        "usual are 1.5 s"
+    model.on_stale(quiet, NOW)
+    assert model.event_log.newest == (
+        "15:42:27 US:A trade: no tick for 75 s although the market is open; "
+        "usual: 1.5 s"
     )
 
 
@@ -280,8 +294,8 @@ def test_every_panel_fills_its_place_and_no_more_at_any_size(model):
             panels = {
                 "board": draw_board(model, width, height, NOW),
                 "ladder": draw_ladder(model, width, height),
-                "tape": draw_tape(model, width, height, everything=width > 50),
-                "chart": draw_chart(model, width, height, pitch=1 + height % 3),
+                "tape": draw_tape(model, width, height, all_symbols=width > 50),
+                "chart": draw_chart(model, width, height, candle_width=1 + height % 3),
                 "top": [draw_top(model, width, NOW)],
             }
             for name, lines in panels.items():
@@ -317,17 +331,30 @@ def test_small_screens_hide_panels_and_large_ones_show_them_all():
     assert len(arrange(120, 36, 10).boxes) == len(arrange(200, 60, 10).boxes) == 4
 
 
+def test_a_row_has_a_dash_for_what_is_unknown():
+    model = Model(["US:A"], Interval.MIN_1)
+
+    def cells():
+        return plain_text(draw_board(model, 140, 2, NOW)[1]).split()
+
+    assert cells() == ["▌", "US:A", *["-"] * 8]
+    bid = PriceLevel(price=Decimal("211.05"), size=Decimal(3))
+    model.on_tick(trade(1, "211.1"), NOW)
+    model.on_tick(Depth(symbol="US:A", bids=(bid,)), NOW)
+    assert cells()[2:] == ["211.1", "-", "211.05", "-", "-", "-", "-", "00:00:01"]
+
+
 def test_the_board_scrolls_with_the_chosen_symbol():
     model = Model([f"US:A{place}" for place in range(10)], Interval.MIN_1)
-    model.choose(9)
+    model.select(9)
     assert first_row(model, 5) == 6
-    shown = [plain(line) for line in draw_board(model, 60, 5, NOW)]
+    shown = [plain_text(line) for line in draw_board(model, 60, 5, NOW)]
     assert shown[-1].startswith("▌ US:A9")
     assert len(shown) == 5
 
 
 def test_the_best_prices_stand_at_the_spread():
-    rows = [plain(line).split() for line in draw_ladder(MODEL, 40, 8)]
+    rows = [plain_text(line).split() for line in draw_ladder(MODEL, 40, 8)]
     depth = MODEL.quote.depth
     assert depth is not None
     assert rows[3][0] == str(depth.asks[0].price)
@@ -338,29 +365,29 @@ def test_the_best_prices_stand_at_the_spread():
 
 def test_an_empty_side_of_the_book_is_told():
     model = Model(["US:A"], Interval.MIN_1)
-    assert "no order book yet" in plain(draw_ladder(model, 40, 8)[0])
+    assert "no order book yet" in plain_text(draw_ladder(model, 40, 8)[0])
     assert MODEL.quote.depth is not None
     one = type(MODEL.quote.depth)(symbol="US:A", asks=MODEL.quote.depth.asks[:2])
-    model.put(one, NOW)
-    told = "\n".join(plain(line) for line in draw_ladder(model, 40, 8))
+    model.on_tick(one, NOW)
+    told = "\n".join(plain_text(line) for line in draw_ladder(model, 40, 8))
     assert "one side is empty" in told
 
 
 def test_trades_are_marked_by_side_and_those_fetched_after_an_outage_too():
     model = Model(["US:A"], Interval.MIN_1)
-    model.put(trade(1, side=Side.BUY), NOW)
-    model.put(trade(2, side=Side.SELL, recovered=True), NOW)
-    model.put(trade(3), NOW)
+    model.on_tick(trade(1, side=Side.BUY), NOW)
+    model.on_tick(trade(2, side=Side.SELL, recovered=True), NOW)
+    model.on_tick(trade(3), NOW)
     unknown, sell, buy = draw_tape(model, 60, 4)[1:]
-    assert "· " in plain(unknown)
-    assert "▼ " in plain(sell)
-    assert plain(sell).rstrip().endswith("↺ recovered")
-    assert "▲ " in plain(buy)
-    assert "recovered" not in plain(buy)
+    assert "· " in plain_text(unknown)
+    assert "▼ " in plain_text(sell)
+    assert plain_text(sell).rstrip().endswith("↺ recovered")
+    assert "▲ " in plain_text(buy)
+    assert "recovered" not in plain_text(buy)
 
 
 def test_the_chart_tags_the_last_price_and_the_times_are_round():
-    lines = [plain(line) for line in draw_chart(MODEL, 100, 20)]
+    lines = [plain_text(line) for line in draw_chart(MODEL, 100, 20)]
     close = MODEL.bars.of(MODEL.symbol)[-1].close
     tagged = [line for line in lines if line.rstrip().endswith(f"{close}")]
     assert len(tagged) == 1
@@ -378,8 +405,8 @@ def test_days_are_those_of_their_market(interval, label):
     first = int(datetime(2026, 2, 21, 16, tzinfo=UTC).timestamp())
     for day in range(10):
         at = first + 86_400 * day
-        model.put(kline(at, symbol="HK:700", interval=model.interval), NOW)
-    assert plain(draw_chart(model, 60, 12)[-1]).strip() == label
+        model.on_tick(kline(at, symbol="HK:700", interval=model.interval), NOW)
+    assert plain_text(draw_chart(model, 60, 12)[-1]).strip() == label
 
 
 def test_the_title_says_how_long_the_bar_grows_and_what_fits_of_the_rest():
@@ -387,12 +414,12 @@ def test_the_title_says_how_long_the_bar_grows_and_what_fits_of_the_rest():
     assert "  O 8" in chart_title(MODEL, 100, NOW)
     assert chart_title(Model(["US:A"], Interval.HOUR_4), 99, NOW) == "US:A  4h"
     ahead = scene(TWO)
-    ahead.measure(Stats(clock_offset=10.0), NOW)
+    ahead.update_stats(Stats(clock_offset=10.0), NOW)
     assert "0:23 left" in chart_title(ahead, 99, NOW)
     assert " left" not in chart_title(ahead, 99, NOW - 120)
 
 
 def test_a_note_says_why_a_row_is_empty():
     model = scene(TWO)
-    model.note(["US:TSLA", "US:ELSE"], "refused: no such symbol")
-    assert "refused: no such symbol" in plain(draw_board(model, 80, 9, NOW)[2])
+    model.add_note(["US:TSLA", "US:ELSE"], "rejected: no such symbol")
+    assert "rejected: no such symbol" in plain_text(draw_board(model, 80, 9, NOW)[2])

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from qos_async.cli.watch.palette import BACKGROUND
+from qos_async.cli.watch.text import BACKGROUND
 from tests.support.fixed_market import app_of, scene, text_of
 from tests.support.svg_screen import draw
 
