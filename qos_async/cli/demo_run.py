@@ -16,7 +16,6 @@ from qos_async import (
     Dropped,
     Gap,
     Interval,
-    LinkState,
     StateChange,
     Subscription,
 )
@@ -30,6 +29,7 @@ from qos_async.sim import Simulator
 __all__ = ["PlainView", "ScreenView", "View", "play"]
 
 _REFRESH_INTERVAL = 1 / 6
+_NOTE_TIME = 2.0
 
 
 class View(Protocol):
@@ -125,7 +125,7 @@ class ScreenView:
         self._scenario, self._stats = scenario, stats
         self._model = Model(SYMBOLS, Interval.MIN_1)
         self._model.select(SYMBOLS.index("CF:BTCUSDT"))  # It has the deepest book.
-        self._note = ""
+        self._note, self._note_ends_at = "", 0.0
         self._started_at = time.monotonic()
 
     async def show(self, client: Client, run: Coroutine[Any, Any, None]) -> None:
@@ -150,18 +150,18 @@ class ScreenView:
         """Do nothing."""
 
     def note(self, text: str) -> None:
-        """Add an event, and show it beside the title until the link is open again."""
-        self._note = text
+        """Add an event, and show it instead of the progress for two seconds."""
+        self._note, self._note_ends_at = text, time.monotonic() + _NOTE_TIME
         self._model.event_log.add(f"demo: {text}", time.time())
 
     def refresh(self) -> None:
         """Update the progress, which stands beside the title of the quotes."""
         seconds = self._scenario.seconds
-        elapsed = min(time.monotonic() - self._started_at, seconds)
+        now = time.monotonic()
+        elapsed = min(now - self._started_at, seconds)
         progress = f"link {self._stats.progress}"
-        if self._note and self._stats.change.state is not LinkState.OPEN:
-            progress = self._note
-        self._model.caption = f"demo {elapsed:.0f} of {seconds:g} s, {progress}"
+        text = self._note if now < self._note_ends_at else progress
+        self._model.caption = f"demo {elapsed:.0f} of {seconds:g} s, {text}"
 
     def sum_up(self, elapsed: float) -> None:
         """Print the summary: the screen is closed by then."""
