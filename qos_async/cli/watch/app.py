@@ -246,7 +246,7 @@ class WatchApp(App[None]):
         if name == "tape":
             symbols = "all symbols" if self._all_symbols else model.symbol
             tape = model.tape
-            paused = f", paused: {tape.unseen} more" if tape.paused else ""
+            paused = f"  paused +{tape.unseen}" if tape.paused else ""
             return f"trades  {symbols}{paused}"
         if name == "ladder":
             return f"order book  {model.symbol}"

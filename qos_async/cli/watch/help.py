@@ -18,11 +18,11 @@ __all__ = ["HelpScreen"]
 _KEYS = (
     ("up down  k j", "select a symbol; also: mouse, Home, End"),
     ("left right  h l", "shorter, longer interval"),
-    ("p  space", "pause the trades; again: resume"),
+    ("p  space", "pause the trades, count new ones; again: resume"),
     ("a", "trades of all symbols, or of the selected one"),
     ("z", "wider or slimmer candles"),
-    ("v", "in a small window: order book, trades, or the chart only"),
-    ("c", "swap red and green: red for rises, as in mainland China"),
+    ("v", "small window: order book, trades or only the chart"),
+    ("c", "swap red and green (mainland China: red rises)"),
     ("?", "this page; Escape closes it"),
     ("q  Ctrl-C", "quit"),
 )

@@ -48,8 +48,8 @@ async def test_the_keys_do_what_the_footer_says():
         await screen.press("right", shows="US:AAPL  5m")
         await screen.press("h", "h", shows="no klines yet")
         assert app._reader.intervals == [Interval.MIN_5, Interval.MIN_1]
-        await screen.press("p", shows="trades  US:AAPL, paused: 0 more")
-        await screen.press("a", shows="trades  all symbols, paused")
+        await screen.press("p", shows="trades  US:AAPL  paused +0")
+        await screen.press("a", shows="trades  all symbols  paused")
         await screen.press("space", shows="trades  all symbols ")
         await screen.press("question_mark", shows="swap red and green")
         assert "17 recovered" in "\n".join(text_of(app))
