@@ -1,4 +1,4 @@
-"""``qos chart``: what is drawn, and what is said when it cannot be."""
+"""``qos chart``: texts, terminal, files, and error messages."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def printed(model, width, height=24, **options):
 # Words
 
 
-def test_the_words_tell_symbol_prices_range_and_source():
+def test_the_texts_have_symbol_prices_range_and_source():
     shown = chart_model()
     assert shown.title == "CF:BTCUSDT  1m"
     assert (shown.last, shown.change, shown.rises) == ("110.5", "+10.50%", True)
@@ -86,7 +86,7 @@ def test_the_words_tell_symbol_prices_range_and_source():
     ],
 )
 def test_the_axis_has_round_times(interval, step, count, marks):
-    """Of each, what the one before has not told."""
+    """Each label has what differs from the one before."""
     ticks = chart_model(count, interval=interval, step=step).ticks(10)
     assert len(ticks) <= 10
     assert marks in " ".join(ticks.values())
@@ -123,7 +123,7 @@ def test_colours_are_for_terminals():
     assert "\x1b[31m" in coloured
 
 
-def test_the_command_draws_what_the_server_gives(live, qos):
+def test_the_command_draws_the_klines_of_the_server(live, qos):
     ran = qos("chart", "US:AAPL")
     assert (ran.code, ran.err) == (0, "")
     assert ran.lines[0].startswith(" US:AAPL  1d  ")
@@ -139,7 +139,7 @@ def test_the_command_draws_what_the_server_gives(live, qos):
 # Files
 
 
-def test_html_is_whole_and_asks_nothing_of_the_network(live, qos, tmp_path):
+def test_html_is_complete_and_loads_nothing_from_the_network(live, qos, tmp_path):
     out = tmp_path / "chart.html"
     ran = qos("chart", "HK:700", "--interval", "1d", "--count", "30", "-o", out)
     assert (ran.code, ran.out) == (0, "")
@@ -155,7 +155,7 @@ def test_html_is_whole_and_asks_nothing_of_the_network(live, qos, tmp_path):
     assert len(candles["x"]) == len(set(candles["x"])) == len(volume["y"]) == 30
 
 
-def test_html_from_the_network_is_small_and_a_theme_is_kept(live, qos, tmp_path):
+def test_html_with_cdn_is_small_and_a_theme_is_fixed(live, qos, tmp_path):
     out = tmp_path / "chart.html"
     ran = qos("chart", "CF:BTCUSDT", "--cdn", "--theme", "dark", "-o", out)
     assert ran.code == 0
@@ -166,7 +166,7 @@ def test_html_from_the_network_is_small_and_a_theme_is_kept(live, qos, tmp_path)
     assert text.count("background: #0b0e14") == 2, "whatever the viewer has"
 
 
-def test_png_is_a_picture_without_a_screen(live, qos, tmp_path, monkeypatch):
+def test_png_needs_no_display(live, qos, tmp_path, monkeypatch):
     monkeypatch.delenv("DISPLAY", raising=False)
     out = tmp_path / "chart.png"
     ran = qos("chart", "CF:BTCUSDT", "--count", "20", "-o", out)
@@ -197,7 +197,7 @@ def test_png_is_a_picture_without_a_screen(live, qos, tmp_path, monkeypatch):
         ),
     ],
 )
-def test_a_missing_package_is_told_before_anything_is_asked(
+def test_a_missing_package_is_reported_before_any_request(
     words, says, live, qos, monkeypatch
 ):
     for package in ("plotly", "matplotlib", "rich"):
@@ -219,31 +219,31 @@ def test_a_missing_package_is_told_before_anything_is_asked(
         (["--seed", "3"], 2, "add --sim"),
     ],
 )
-def test_what_cannot_be_is_told(words, code, says, live, qos):
+def test_usage_and_output_errors_are_messages(words, code, says, live, qos):
     ran = qos("chart", "CF:BTCUSDT", *words)
     assert ran.code == code
     assert says in ran.err
 
 
-def test_a_symbol_that_nobody_knows_is_told(live, qos):
+def test_an_unknown_symbol_is_reported(live, qos):
     ran = qos("chart", "CF:NOPE")
     assert (ran.code, ran.out) == (1, "")
     assert "the server has no 1d bars of CF:NOPE" in ran.err
 
 
-def test_without_a_key_it_says_how_to_set_one(qos):
+def test_without_a_key_the_exit_code_is_3(qos):
     assert qos("chart", "CF:BTCUSDT").code == 3
 
 
-def test_an_output_without_blocks_is_told(live, qos, monkeypatch):
+def test_an_encoding_without_blocks_is_reported(live, qos, monkeypatch):
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), "ascii"))
     ran = qos("chart", "CF:BTCUSDT")
     assert ran.code == 1
     assert "the encoding of this output, ascii, has no block characters" in ran.err
 
 
-def test_a_reader_that_has_gone_is_no_failure(live, qos, monkeypatch):
-    """As ``head -1`` goes, after the first line."""
+def test_a_closed_pipe_is_no_failure(live, qos, monkeypatch):
+    """As in ``qos chart | head -1``."""
 
     class Gone(io.StringIO):
         def write(self, text):

@@ -1,4 +1,4 @@
-"""``qos demo``, as a process."""
+"""``qos demo``: as a process on pipes and terminals, and how failures end it."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from qos_async import RejectedError
+from qos_async.cli import demo, demo_run, main
 from qos_async.cli.scenario import SYMBOLS
 from tests.support.cli_process import WITHOUT_RICH, finish, run, run_on_terminal, start
 
@@ -48,12 +50,11 @@ def shown(runs):
     return runs[2]
 
 
-def test_it_stops_by_itself_and_well(plain):
-    """Exit code 0, and nothing on stderr but what -X dev may say of slow steps."""
+def test_it_ends_by_itself_with_exit_code_0(plain):
     assert plain.code == 0
 
 
-def test_a_pipe_gets_a_line_a_tick(plain):
+def test_a_pipe_gets_a_line_for_each_tick(plain):
     """ISO time, channel, symbol: every channel and every symbol came."""
     rows = [line.split() for line in plain.lines if line.startswith("20")]
     ticks = [row for row in rows if row[1] in CHANNELS]
@@ -82,8 +83,7 @@ def test_the_outage_and_the_recovery_are_lines(plain):
     assert set(lines[6:]) == {f"gap {channel}" for channel in CHANNELS}
 
 
-def test_the_summary_adds_up(plain):
-    """Its numbers are those of the lines above it."""
+def test_the_summary_counts_the_lines_above_it(plain):
     summary = dict(
         re.findall(r"^(\w+) +(.+)$", plain.out.rpartition("\n\n")[2], re.MULTILINE)
     )
@@ -92,15 +92,15 @@ def test_the_summary_adds_up(plain):
         assert summary[channel] == f"{len(lines)} ticks"
     assert summary["outages"] == "1"
     assert summary["gaps"].startswith("40 ")
-    # Four channels twice, and a question each for trades and klines at least; where the
-    # answers lag, on a busy machine, trades are asked for again, once a second for five.
+    # Four channels twice, and at least a request each for trades and klines. Where
+    # replies are late, on a busy machine, trades are requested again, up to five times.
     frames, _, breaches = summary["sent"].partition(" frames, ")
     assert 10 <= int(frames) <= 17
     assert breaches == "0 breaches of the protocol"
     assert "all live again after" in plain.out
 
 
-def test_json_is_an_object_a_tick(json_lines):
+def test_json_is_an_object_for_each_tick(json_lines):
     """Only ticks on stdout, under the names of our fields; the rest on stderr."""
     ran = json_lines
     ticks = [json.loads(line) for line in ran.lines]
@@ -185,8 +185,7 @@ def test_without_rich_a_terminal_gets_lines():
     assert "pip install 'qos-async[cli]'" in ran.out
 
 
-def test_plain_is_plain_on_a_terminal_too():
-    """--plain asks for it, TERM=dumb needs it."""
+def test_plain_gives_lines_on_a_terminal_too():
     ran = run_on_terminal("demo", "--plain", "--seconds", "0.4", stderr=True)
     assert "\x1b" not in ran.out
     assert "\nran " in ran.out
@@ -208,8 +207,8 @@ def test_a_signal_ends_it_within_a_second_with_the_summary(number, code):
     assert "0 breaches of the protocol" in ran.lines[-1]
 
 
-def test_a_closed_pipe_ends_it_in_silence():
-    """``qos demo | head -3`` is no failure."""
+def test_a_closed_pipe_is_no_failure():
+    """As in ``qos demo | head -3``."""
     process = start("demo", "--seconds", "30")
     for _ in range(3):
         process.stdout.readline()
@@ -221,9 +220,59 @@ def test_a_closed_pipe_ends_it_in_silence():
         assert word not in ran.err
 
 
-def test_a_full_disk_is_told():
+def test_a_full_disk_is_reported():
     """Exit code 1 and a sentence."""
     with Path("/dev/full").open("w") as full:
         ran = finish(start("demo", "--seconds", "5", stdout=full))
     assert ran.code == 1
     assert "qos: No space left on device" in ran.err
+
+
+# Failures; the run is a fake
+
+
+def run_fake(monkeypatch, act):
+    async def play(scenario, stats, view):
+        act(stats)
+
+    monkeypatch.setattr(demo_run, "play", play)
+    return main(["demo", "--plain"])
+
+
+def test_a_violation_of_the_protocol_is_a_failure(monkeypatch, capsys):
+    """The summary says which."""
+    code = run_fake(monkeypatch, lambda stats: stats.violations.append("too fast"))
+    assert code == 1
+    assert capsys.readouterr().out.endswith(
+        "1 breach of the protocol\n           too fast\n"
+    )
+
+
+def test_an_error_of_the_client_is_a_message(monkeypatch, capsys):
+    """Not a traceback."""
+
+    def refuse(stats):
+        raise ExceptionGroup("tasks", [RejectedError("no such thing")])
+
+    assert run_fake(monkeypatch, refuse) == 1
+    assert capsys.readouterr().err == "qos: no such thing\n"
+
+
+def test_an_unexpected_error_is_raised(monkeypatch):
+    """It is a bug, so its traceback is needed."""
+
+    def fail(stats):
+        raise ExceptionGroup("tasks", [ZeroDivisionError()])
+
+    with pytest.raises(ZeroDivisionError):
+        run_fake(monkeypatch, fail)
+
+
+def test_ctrl_c_before_the_run_ends_it_with_130(monkeypatch):
+    """While modules are imported, for example."""
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(demo, "_choose_view", interrupt)
+    assert main(["demo"]) == 130

@@ -16,7 +16,6 @@ from qos_async import (
     LinkState,
     PriceLevel,
     Side,
-    Snapshot,
     StateChange,
     Timing,
     Topic,
@@ -26,7 +25,6 @@ from qos_async.cli.demo_run import PlainView
 from qos_async.cli.jsonlines import JsonView, builtins
 from qos_async.cli.run_stats import RunStats, summary_rows
 from qos_async.cli.scenario import SYMBOLS, Scenario
-from qos_async.cli.watch.model import Quote
 from qos_async.cli.wording import gaps_line, percent, share, tick_line
 from qos_async.sim import Market as SimulatedMarket
 
@@ -122,19 +120,6 @@ def test_a_link_that_does_not_come_back_is_one_outage():
         ("sent", "0 frames, 1 breach of the protocol"),
         ("", "too fast"),
     ]
-
-
-def test_a_quote_has_the_newest_price():
-    """Of a trade or a snapshot; the change is since yesterday, else since the open."""
-    quote = Quote("US:AAPL")
-    assert (quote.last, quote.change) == (None, None)
-    quote.update(Snapshot(symbol="US:AAPL", last_price=Decimal(99), open=Decimal(100)))
-    assert (quote.last, quote.change) == (Decimal(99), Decimal(-1))
-    quote.update(TRADE)
-    quote.update(DEPTH)
-    assert quote.last == Decimal("211.1")
-    assert quote.price(Decimal("211.05")) == "211.05"
-    assert quote.price(quote.last) == "211.10", "as many places as its neighbours"
 
 
 def test_words():

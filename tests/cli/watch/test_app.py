@@ -60,7 +60,7 @@ async def test_the_keys_do_what_the_footer_says():
     assert app.failure is None
 
 
-async def test_it_can_be_resized_at_any_time_and_small_windows_change_panels():
+async def test_a_resize_rearranges_the_panels_and_v_changes_them_in_small_windows():
     app = app_of(scene())
     async with app.run_test(size=(120, 36)) as pilot:
         screen = Screen(app, pilot)
@@ -82,7 +82,7 @@ async def test_it_can_be_resized_at_any_time_and_small_windows_change_panels():
 
 
 @pytest.mark.parametrize("key", ["q", "ctrl+c"])
-async def test_it_can_be_left_from_the_help_too(key):
+async def test_quit_works_in_the_help_screen(key):
     app = app_of(scene(("CF:BTCUSDT",)))
     async with app.run_test(size=(60, 20)) as pilot:
         await pilot.press("question_mark", key)
@@ -91,7 +91,7 @@ async def test_it_can_be_left_from_the_help_too(key):
     assert app.failure is None
 
 
-async def test_it_ends_with_its_source_and_keeps_the_error():
+async def test_the_app_ends_with_its_reader_and_keeps_the_error():
     class Broken(IdleReader):
         async def run(self):
             raise AuthenticationError("the key was refused")
@@ -104,7 +104,7 @@ async def test_it_ends_with_its_source_and_keeps_the_error():
     assert isinstance(app.failure, AuthenticationError)
 
 
-async def test_only_what_has_changed_is_drawn(monkeypatch):
+async def test_only_changed_panels_are_redrawn(monkeypatch):
     app = app_of(scene())
     async with app.run_test(size=(120, 36)) as pilot:
         await pilot.pause()

@@ -1,4 +1,4 @@
-"""``qos watch`` as it is typed: on a terminal, and where there is none."""
+"""Command ``qos watch``: on a terminal and without one."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.support.cli_process import environment
 
 
 class Terminal:
-    """As far as anybody asks."""
+    """The part of a terminal that the command uses."""
 
     text = ""
 
@@ -43,7 +43,7 @@ def arguments(*words):
 
 
 def run(monkeypatch, *words):
-    """Run on a terminal that is none; give the exit code and what was shown."""
+    """Run on a fake terminal; return the exit code and the output."""
     shown = Terminal()
     with monkeypatch.context() as patch:
         for name in ("stdin", "stdout", "stderr"):
@@ -58,7 +58,7 @@ def _no_settings(monkeypatch, tmp_path):
     monkeypatch.delenv("QOS_API_KEY", raising=False)
 
 
-def test_a_pipe_is_told_to_use_the_stream_command(capsys):
+def test_on_a_pipe_the_message_names_qos_stream(capsys):
     assert main(["watch", "--sim"]) == 2
     out, err = capsys.readouterr()
     assert err == (
@@ -69,14 +69,14 @@ def test_a_pipe_is_told_to_use_the_stream_command(capsys):
 
 
 @pytest.mark.parametrize("name", ["dumb", "unknown", ""])
-def test_a_dumb_terminal_is_told_so(name, monkeypatch):
+def test_a_dumb_terminal_is_an_error(name, monkeypatch):
     monkeypatch.setenv("TERM", name)
     code, shown = run(monkeypatch, "--sim")
     assert code == 2
     assert "TERM is dumb" in shown
 
 
-def test_a_missing_extra_is_told_with_what_to_type(monkeypatch):
+def test_without_textual_the_message_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "textual", None)
     code, shown = run(monkeypatch, "--sim")
     assert code == 2
@@ -91,7 +91,7 @@ def test_a_missing_extra_is_told_with_what_to_type(monkeypatch):
         (["US:AAPL"], 3, "there is no API key"),
     ],
 )
-def test_mistakes_are_sentences(words, code, says, monkeypatch):
+def test_usage_errors_are_messages(words, code, says, monkeypatch):
     ended, shown = run(monkeypatch, *words)
     assert ended == code
     assert says in shown
@@ -104,7 +104,9 @@ def test_mistakes_are_sentences(words, code, says, monkeypatch):
         (None, 1, ""),
     ],
 )
-def test_what_ended_the_screen_is_the_exit_code(failure, code, says, monkeypatch):
+def test_the_error_that_ended_the_screen_sets_the_exit_code(
+    failure, code, says, monkeypatch
+):
     async def run_async(app):
         app.failure, app._return_code = failure, 0 if failure else 1
 
@@ -114,7 +116,7 @@ def test_what_ended_the_screen_is_the_exit_code(failure, code, says, monkeypatch
     assert says in shown
 
 
-async def test_the_key_that_ends_it_is_success(monkeypatch):
+async def test_quitting_by_key_is_success(monkeypatch):
     async def run_async(app):
         app._return_code = 0
 
@@ -124,8 +126,7 @@ async def test_the_key_that_ends_it_is_success(monkeypatch):
         assert await command.run_app(app) == 0
 
 
-def test_ctrl_c_gives_the_terminal_back():
-    """Even if it comes as a signal, past the keyboard."""
+def test_sigint_restores_the_terminal():
     master, slave = pty.openpty()
     process = subprocess.Popen(
         qos("watch", "--sim", "CF:BTCUSDT"),
@@ -136,7 +137,7 @@ def test_ctrl_c_gives_the_terminal_back():
     )
     os.close(slave)
     shown, asked = b"", False
-    with contextlib.suppress(OSError):  # How Linux tells that the other end is gone.
+    with contextlib.suppress(OSError):  # On Linux, when the other end is closed.
         while piece := os.read(master, 65536):
             shown += piece
             if b"quotes" in shown and not asked:

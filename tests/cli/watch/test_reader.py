@@ -1,4 +1,4 @@
-"""A client read into a model, over real sockets, on the simulator."""
+"""Reader: from a client to a model, over real sockets, on the simulator."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def first(error):
     return error
 
 
-async def test_a_market_fills_the_model_and_an_outage_is_told(fast_limits, fast_timing):
+async def test_the_model_is_filled_and_an_outage_is_logged(fast_limits, fast_timing):
     model = Model(SYMBOLS, Interval.MIN_1)
     async with (
         Simulator(rate=10.0, plan=fast_limits, history=120.0) as sim,
@@ -87,9 +87,7 @@ async def test_a_market_fills_the_model_and_an_outage_is_told(fast_limits, fast_
         assert not sim.violations
 
 
-async def test_what_the_service_does_not_have_is_told_in_its_row(
-    fast_limits, fast_timing
-):
+async def test_an_unknown_symbol_has_a_note_in_its_row(fast_limits, fast_timing):
     model = Model(("CF:BTCUSDT", "US:NOSUCH"), Interval.MIN_1)
     async with (
         Simulator(plan=fast_limits, history=60.0) as sim,
@@ -100,7 +98,7 @@ async def test_what_the_service_does_not_have_is_told_in_its_row(
 
 
 @pytest.mark.parametrize("symbols", [("CF:BTCUSDT", "US:NOSUCH"), ("US:NOSUCH",)])
-async def test_a_refused_symbol_is_told_and_all_of_them_are_the_end(
+async def test_a_rejected_symbol_has_a_note_and_if_all_are_rejected_the_reader_ends(
     symbols, fast_limits, fast_timing
 ):
     model = Model(symbols, Interval.MIN_1)
@@ -118,7 +116,7 @@ async def test_a_refused_symbol_is_told_and_all_of_them_are_the_end(
             assert not task.done()
 
 
-async def test_a_refused_key_is_the_end(fast_limits, fast_timing):
+async def test_a_rejected_key_ends_the_reader(fast_limits, fast_timing):
     model = Model(SYMBOLS, Interval.MIN_1)
     async with (
         Simulator(plan=fast_limits, history=60.0) as sim,
@@ -128,7 +126,7 @@ async def test_a_refused_key_is_the_end(fast_limits, fast_timing):
         assert isinstance(first(task.exception()), AuthenticationError)
 
 
-async def test_a_first_attempt_that_fails_is_the_end(fast_limits, fast_timing):
+async def test_a_failed_first_connection_ends_the_reader(fast_limits, fast_timing):
     model = Model(SYMBOLS, Interval.MIN_1)
     async with Simulator(plan=fast_limits, history=60.0) as sim:
         sim.refuse_upgrades(503, None)
@@ -138,7 +136,7 @@ async def test_a_first_attempt_that_fails_is_the_end(fast_limits, fast_timing):
 
 
 @pytest.mark.parametrize("told", [10, 20])  # The plan, or more than that.
-async def test_more_symbols_than_the_plan_has_are_the_end(told, fast_timing):
+async def test_more_symbols_than_the_plan_allows_end_the_reader(told, fast_timing):
     model = Model([f"CF:A{n}" for n in range(11)], Interval.MIN_1)
     plan = Limits(command_interval=0.02)
     limits = Limits(symbols=told, command_interval=0.02)
@@ -151,7 +149,7 @@ async def test_more_symbols_than_the_plan_has_are_the_end(told, fast_timing):
 
 
 @pytest.mark.parametrize("busy", [True, False])
-async def test_the_past_comes_over_the_stream_if_http_cannot_give_it(
+async def test_history_is_fetched_over_the_stream_if_http_fails(
     busy, fast_limits, fast_timing, monkeypatch
 ):
     model = Model(("CF:BTCUSDT",), Interval.MIN_1)
