@@ -101,6 +101,6 @@ def _choose_view(arguments: Arguments, scenario: Scenario, stats: RunStats) -> V
         return PlainView(stats)
     problem = missing_textual()
     if problem:
-        print(f"qos: lines instead of the screen: {problem}", file=sys.stderr)
+        print(f"qos: no screen, because {problem}", file=sys.stderr)
         return PlainView(stats)
     return ScreenView(scenario, stats)

@@ -125,7 +125,7 @@ def _check_package(suffix: str) -> None:
     """Fail before the first request if the drawing package is missing.
 
     Raises:
-        ModuleNotFoundError: The message says what to install.
+        ModuleNotFoundError: The message names the package to install.
     """
     package, need, extra = _PACKAGES[suffix]
     try:

@@ -107,7 +107,7 @@ class Bars:
         bars = self._bars.setdefault(kline.symbol, {})
         late = bool(bars) and kline.timestamp < next(reversed(bars))
         bars[kline.timestamp] = kline
-        if late:  # Recovered after an outage, say.
+        if late:  # Recovered after an outage, for example.
             self._bars[kline.symbol] = dict(sorted(bars.items()))
         if len(bars) > _MAX_BARS:
             del self._bars[kline.symbol][min(bars)]

@@ -102,6 +102,7 @@ class MarketReader:
             self._model.on_state(change, time.time())
 
     async def _read_until_accepted(self, subscription: Subscription[Any]) -> None:
+        """Read events; go on without the symbols that the server rejects."""
         while True:
             try:
                 await self._read_events(subscription)
