@@ -1,63 +1,28 @@
 """Command ``qos demo``: arguments, choice of the view, exit code.
 
-Heavy modules are imported by ``run``: ``qos --help`` imports this one.
+Slow imports are inside functions: ``qos --help`` imports this module.
 """
 
 from __future__ import annotations
 
 import sys
 import time
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser
 from typing import TYPE_CHECKING
 
 from qos_async.cli import exits
-from qos_async.cli.connecting import run_async
-from qos_async.cli.values import add_market, seconds
+from qos_async.cli.options import Command, Options, add_market, seconds
 from qos_async.cli.watch.command import missing_terminal, missing_textual
 
-if TYPE_CHECKING:  # Heavy.
+if TYPE_CHECKING:  # Slow to import.
     from qos_async.cli.demo_run import View
     from qos_async.cli.run_stats import RunStats
     from qos_async.cli.scenario import Scenario
 
-__all__ = ["ABOUT", "BRIEF", "NOTE", "Arguments", "add_arguments", "run"]
-
-BRIEF = "the client at work on a simulated market, with an outage"
-ABOUT = """\
-Starts a simulated QOS server, subscribes four channels (snapshot, trade, depth, kline)
-of ten symbols, cuts the link once to show how it recovers, and prints a summary. On a
-terminal it shows the screen of qos watch (pip install 'qos-async[cli]'), elsewhere a
-line for each tick.
-
-examples:
-  qos demo
-  qos demo --seconds 60 --speed 5
-  qos demo --json 2>/dev/null | head -3
-"""
-NOTE = """\
-The plan allows one command a second, so it takes about four seconds until all four
-channels are live, and as long again after the outage. Runs under 12 seconds have a
-faster plan and shorter waits before reconnecting, so that everything still fits.
-
-With --json, stdout has one object for each tick and nothing else; gaps, states of the
-link and the summary go to stderr, one object a line.
-
-The exit code is 0 if the client kept to the protocol, 1 if not.
-"""
+__all__ = ["COMMAND"]
 
 
-class Arguments(Namespace):
-    """The parsed arguments of ``qos demo``."""
-
-    seconds: float = 15.0
-    seed: int = 1
-    speed: float = 1.0
-    json: bool = False
-    plain: bool = False
-
-
-def add_arguments(parser: ArgumentParser) -> None:
-    """Add the arguments of ``qos demo``."""
+def _add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--seconds",
         type=seconds,
@@ -73,34 +38,61 @@ def add_arguments(parser: ArgumentParser) -> None:
     add_market(parser)
 
 
-def run(arguments: Arguments) -> int:
+def _run(options: Options) -> int:
     """Play the scenario, show its summary, and return the exit code."""
-    from qos_async.cli.demo_run import play  # noqa: PLC0415 - heavy
-    from qos_async.cli.run_stats import RunStats  # noqa: PLC0415 - heavy
-    from qos_async.cli.scenario import Scenario  # noqa: PLC0415 - heavy
+    from qos_async.cli.client import run_async
+    from qos_async.cli.demo_run import play
+    from qos_async.cli.run_stats import RunStats
+    from qos_async.cli.scenario import Scenario
 
-    scenario = Scenario(
-        seconds=arguments.seconds, seed=arguments.seed, speed=arguments.speed
-    )
+    scenario = Scenario(seconds=options.seconds, seed=options.seed, speed=options.speed)
     stats = RunStats(scenario.topics)
-    view = _choose_view(arguments, scenario, stats)
+    view = _choose_view(options, scenario, stats)
     started_at = time.monotonic()
     code = run_async(lambda: play(scenario, stats, view))
     view.sum_up(time.monotonic() - started_at)
     return code or (exits.FAILED if stats.violations else exits.OK)
 
 
-def _choose_view(arguments: Arguments, scenario: Scenario, stats: RunStats) -> View:
+def _choose_view(options: Options, scenario: Scenario, stats: RunStats) -> View:
     """Return the screen for a terminal that can show it, otherwise lines."""
-    from qos_async.cli.demo_run import PlainView, ScreenView  # noqa: PLC0415 - heavy
-    from qos_async.cli.jsonlines import JsonView  # noqa: PLC0415 - heavy
+    from qos_async.cli.demo_run import PlainView, ScreenView
+    from qos_async.cli.stderr_report import JsonView
 
-    if arguments.json:
+    if options.json:
         return JsonView(stats)
-    if arguments.plain or missing_terminal():
+    if options.plain or missing_terminal():
         return PlainView(stats)
     problem = missing_textual()
     if problem:
         print(f"qos: no screen, because {problem}", file=sys.stderr)
         return PlainView(stats)
     return ScreenView(scenario, stats)
+
+
+COMMAND = Command(
+    "the client at work on a simulated market, with an outage",
+    """\
+Starts a simulated QOS server, subscribes four channels (snapshot, trade, depth, kline)
+of ten symbols, cuts the link once to show how it recovers, and prints a summary. On a
+terminal it shows the screen of qos watch (pip install 'qos-async[cli]'), elsewhere a
+line for each tick.
+
+examples:
+  qos demo
+  qos demo --seconds 60 --speed 5
+  qos demo --json 2>/dev/null | head -3
+""",
+    """\
+The plan allows one command a second, so it takes about four seconds until all four
+channels are live, and as long again after the outage. Runs under 12 seconds have a
+faster plan and shorter waits before reconnecting, so that everything still fits.
+
+With --json, stdout has one object for each tick and nothing else; gaps, states of the
+link and the summary go to stderr, one object a line.
+
+The exit code is 0 if the client kept to the protocol, 1 if not.
+""",
+    _add_arguments,
+    _run,
+)

@@ -19,11 +19,11 @@ from qos_async import (
     StateChange,
     Subscription,
 )
+from qos_async.cli.formatting import gaps_line, iso_time, move_line, tick_line
 from qos_async.cli.run_stats import AnyTick, RunStats, summary_rows
 from qos_async.cli.scenario import SYMBOLS, Scenario
 from qos_async.cli.watch.command import make_app, run_app
 from qos_async.cli.watch.model import Model
-from qos_async.cli.wording import gaps_line, move_line, stamp, tick_line
 from qos_async.sim import Simulator
 
 __all__ = ["PlainView", "ScreenView", "View", "play"]
@@ -111,7 +111,7 @@ class PlainView:
             self._write("gap", gaps_line(gaps))
 
     def _write(self, kind: str, text: str) -> None:
-        print(f"{stamp()} {kind:<8} {text}")
+        print(f"{iso_time()} {kind:<8} {text}")
 
 
 class ScreenView:

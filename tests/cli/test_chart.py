@@ -212,7 +212,7 @@ def test_a_missing_package_is_reported_before_any_request(
     ("words", "code", "says"),
     [
         (["-o", "a.pdf"], 2, "'a.pdf' should end in .html or .png"),
-        (["-o", "none/a.png"], 1, "there is no folder none: make it first"),
+        (["-o", "none/a.png"], 1, "there is no directory none: create it first"),
         (["-o", "/proc/a.html"], 1, "cannot write /proc/a.html: "),
         (["--count", "1001"], 2, "a whole number from 1 to 1000"),
         (["--interval", "3m"], 2, "take one of 1m 5m 15m"),
@@ -249,7 +249,8 @@ def test_a_closed_pipe_is_no_failure(live, qos, monkeypatch):
         def write(self, text):
             raise BrokenPipeError
 
-    monkeypatch.setattr("qos_async.cli.program._discard_output", lambda: None)
+    program = sys.modules["qos_async.cli.main"]  # Behind the function of its name.
+    monkeypatch.setattr(program, "_discard_output", lambda: None)
     monkeypatch.setattr(sys, "stdout", Gone())
     ran = qos("chart", "CF:BTCUSDT")
     assert (ran.code, ran.err) == (0, "")

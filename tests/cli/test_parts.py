@@ -22,10 +22,11 @@ from qos_async import (
     Trade,
 )
 from qos_async.cli.demo_run import PlainView
-from qos_async.cli.jsonlines import JsonView, builtins
+from qos_async.cli.formatting import gaps_line, percent, percent_change, tick_line
 from qos_async.cli.run_stats import RunStats, summary_rows
 from qos_async.cli.scenario import SYMBOLS, Scenario
-from qos_async.cli.wording import gaps_line, percent, share, tick_line
+from qos_async.cli.serialize import to_dict
+from qos_async.cli.stderr_report import JsonView
 from qos_async.sim import Market as SimulatedMarket
 
 TRADE = Trade(symbol="US:AAPL", price=Decimal("211.1"), size=Decimal(40), side=Side.BUY)
@@ -126,7 +127,7 @@ def test_words():
     """Signs, missing numbers and plurals."""
     assert percent(Decimal("-0.001")) == "+0.00%"
     assert percent(None) == "-"
-    assert share(Decimal(1), Decimal(0)) is None
+    assert percent_change(Decimal(1), Decimal(0)) is None
     assert tick_line(DEPTH).endswith("211.05 x 3  /  -")
     assert "1m 00:00" in tick_line(KLINE)
     assert gaps_line([gap(TOPICS[0], 1), gap(TOPICS[0], 2)]) == (
@@ -136,9 +137,9 @@ def test_words():
 
 def test_json_takes_records_apart():
     """Our names, words for enumerations; Decimals are left to the encoder."""
-    assert builtins(TRADE)["side"] == "buy"
-    assert builtins(KLINE)["interval"] == "1m"
-    assert builtins(DEPTH)["bids"] == [{"price": Decimal("211.05"), "size": 3}]
+    assert to_dict(TRADE)["side"] == "buy"
+    assert to_dict(KLINE)["interval"] == "1m"
+    assert to_dict(DEPTH)["bids"] == [{"price": Decimal("211.05"), "size": 3}]
 
 
 @pytest.mark.parametrize("view", [PlainView, JsonView])

@@ -8,8 +8,8 @@ from decimal import Decimal
 from typing import Any, NamedTuple
 
 from qos_async import Interval, Kline
-from qos_async.cli.moments import local_time
-from qos_async.cli.wording import many, percent, share
+from qos_async.cli.formatting import percent, percent_change, plural
+from qos_async.cli.times import local_time
 from qos_async.periods import market_zone
 from qos_async.symbols import market_of
 
@@ -106,7 +106,9 @@ class ChartModel:
         zone = "" if self.interval >= Interval.DAY else " UTC"
         count = len(self.klines)
         bars = (
-            many(count, "bar") if count == self._of else f"newest {count} of {self._of}"
+            plural(count, "bar")
+            if count == self._of
+            else f"newest {count} of {self._of}"
         )
         return f"{first} to {last}{zone}, {bars}"
 
@@ -119,7 +121,7 @@ class ChartModel:
     def change(self) -> str:
         """Percent from the first open to the newest price; empty if that is unknown."""
         first, last = self.klines[0].open, self.klines[-1].close
-        return percent(share(last, first)) if first else ""
+        return percent(percent_change(last, first)) if first else ""
 
     @property
     def rises(self) -> bool:

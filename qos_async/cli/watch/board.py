@@ -6,10 +6,10 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from qos_async import Session, Trade, TradingStatus
+from qos_async.cli.formatting import clock, percent
 from qos_async.cli.watch.chart import sparkline
 from qos_async.cli.watch.model import Model, Quote
 from qos_async.cli.watch.text import Line, format_size, pad_or_cut
-from qos_async.cli.wording import clock, percent
 
 __all__ = ["draw_board", "first_row"]
 

@@ -1,6 +1,6 @@
 """Command ``qos watch``: arguments, checks of the terminal, and the run of the app.
 
-Heavy modules are imported within functions: ``qos --help`` imports this one.
+Slow imports are inside functions: ``qos --help`` imports this module.
 """
 
 from __future__ import annotations
@@ -13,77 +13,32 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from qos_async.cli import exits
-from qos_async.cli.connecting import (
-    Connection,
+from qos_async.cli.options import (
+    Command,
+    Options,
     UsageError,
     add_connection,
-    connect,
-    run_async,
+    add_interval,
 )
+from qos_async.enums import Interval
 from qos_async.symbols import split
 
-if TYPE_CHECKING:  # Heavy.
+if TYPE_CHECKING:  # Slow to import.
     from qos_async import Client
     from qos_async.cli.watch.app import WatchApp
     from qos_async.cli.watch.model import Model
 
-__all__ = [
-    "ABOUT",
-    "BRIEF",
-    "NOTE",
-    "Arguments",
-    "add_arguments",
-    "make_app",
-    "missing_terminal",
-    "missing_textual",
-    "run",
-    "run_app",
-]
-
-BRIEF = "quotes, order book, trades and candles on the whole terminal"
-ABOUT = """\
-Shows quotes of all symbols, and the order book, the trades and the candles of the
-selected one. Arrow keys select symbol and interval, ? shows all keys, q quits. Needs a
-terminal of 60 x 20 or more, and pip install 'qos-async[cli]'.
-
-examples:
-  qos watch --sim
-  qos watch US:AAPL,TSLA HK:700 CF:BTCUSDT
-  qos watch CF:BTCUSDT,ETHUSDT --interval 15m
-"""
-NOTE = """\
-Four commands subscribe all channels of all symbols; after that, selecting a symbol is
-instant. Another interval costs two commands and an HTTP request, or three commands; the
-free plan allows one command a second. The start takes four HTTP requests.
-
-For pipes and files there is qos stream.
-"""
-_INTERVALS = ("1m", "5m", "15m", "30m", "1h", "2h", "4h", "1d", "1w", "1M", "1y")
+__all__ = ["COMMAND", "make_app", "missing_terminal", "missing_textual", "run_app"]
 
 
-class Arguments(Connection):
-    """The parsed arguments of ``qos watch``."""
-
-    symbols: list[str]
-    interval: str = "1m"
-    red_up: bool = False
-
-
-def add_arguments(parser: ArgumentParser) -> None:
-    """Add the arguments of ``qos watch``."""
+def _add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "symbols",
         nargs="*",
         metavar="SYMBOL",
         help="such as US:AAPL or US:AAPL,TSLA (ten symbols of all markets)",
     )
-    parser.add_argument(
-        "--interval",
-        choices=_INTERVALS,
-        default="1m",
-        help=f"of the candles: {' '.join(_INTERVALS)} (1m)",
-        metavar="I",
-    )
+    add_interval(parser, Interval.MIN_1)
     parser.add_argument(
         "--red-up",
         action="store_true",
@@ -92,10 +47,10 @@ def add_arguments(parser: ArgumentParser) -> None:
     add_connection(parser)
 
 
-def run(arguments: Arguments) -> int:
+def _run(options: Options) -> int:
     """Show the market until a key or a signal ends it, and return the exit code."""
-    from qos_async import Interval  # noqa: PLC0415 - heavy
-    from qos_async.cli.watch.model import Model  # noqa: PLC0415 - heavy
+    from qos_async.cli.client import open_client, run_async
+    from qos_async.cli.watch.model import Model
 
     problem = missing_terminal() or missing_textual()
     if problem:
@@ -103,9 +58,9 @@ def run(arguments: Arguments) -> int:
         return exits.USAGE
 
     async def play() -> int:
-        model = Model(_symbols(arguments), Interval.parse(arguments.interval))
-        async with connect(arguments) as client:
-            return await run_app(make_app(client, model, red_up=arguments.red_up))
+        model = Model(_symbols(options), options.interval)
+        async with open_client(options) as client:
+            return await run_app(make_app(client, model, red_up=options.red_up))
 
     return run_async(play)
 
@@ -140,8 +95,8 @@ def missing_textual() -> str:
 
 def make_app(client: Client, model: Model, *, red_up: bool = False) -> WatchApp:
     """Return the app for a model that a reader of ``client`` keeps up to date."""
-    from qos_async.cli.watch.app import WatchApp  # noqa: PLC0415 - an extra
-    from qos_async.cli.watch.reader import MarketReader  # noqa: PLC0415 - heavy
+    from qos_async.cli.watch.app import WatchApp
+    from qos_async.cli.watch.reader import MarketReader
 
     return WatchApp(model, MarketReader(client, model), time.time, red_up=red_up)
 
@@ -155,7 +110,7 @@ async def run_app(app: WatchApp) -> int:
     Raises:
         BaseException: What ended the reader; the terminal is restored.
     """
-    import asyncio  # noqa: PLC0415 - heavy
+    import asyncio
 
     await app.run_async()
     task = asyncio.current_task()
@@ -166,10 +121,34 @@ async def run_app(app: WatchApp) -> int:
     return app.return_code or exits.OK
 
 
-def _symbols(arguments: Arguments) -> tuple[str, ...]:
-    from qos_async.cli.scenario import SYMBOLS  # noqa: PLC0415 - heavy
+def _symbols(options: Options) -> tuple[str, ...]:
+    from qos_async.cli.scenario import SYMBOLS
 
     try:
-        return split(*arguments.symbols) if arguments.symbols else SYMBOLS
+        return split(*options.symbols) if options.symbols else SYMBOLS
     except ValueError as error:
         raise UsageError(str(error)) from None
+
+
+COMMAND = Command(
+    "quotes, order book, trades and candles on the whole terminal",
+    """\
+Shows quotes of all symbols, and the order book, the trades and the candles of the
+selected one. Arrow keys select symbol and interval, ? shows all keys, q quits. Needs a
+terminal of 60 x 20 or more, and pip install 'qos-async[cli]'.
+
+examples:
+  qos watch --sim
+  qos watch US:AAPL,TSLA HK:700 CF:BTCUSDT
+  qos watch CF:BTCUSDT,ETHUSDT --interval 15m
+""",
+    """\
+Four commands subscribe all channels of all symbols; after that, selecting a symbol is
+instant. Another interval costs two commands and an HTTP request, or three commands; the
+free plan allows one command a second. The start takes four HTTP requests.
+
+For pipes and files there is qos stream.
+""",
+    _add_arguments,
+    _run,
+)

@@ -24,8 +24,8 @@ from qos_async import (
     StateChange,
     Trade,
 )
+from qos_async.cli.formatting import clock, percent_change
 from qos_async.cli.run_stats import AnyTick
-from qos_async.cli.wording import clock, share
 from qos_async.stats import Stats
 
 __all__ = ["INTERVALS", "Bars", "EventLog", "Model", "Quote", "TradeTape"]
@@ -93,7 +93,7 @@ class Quote(Struct):
         """Percent since yesterday's close, or since the open where there is none."""
         if self.snapshot is None:
             return None
-        return share(self.last, self.snapshot.prev_close or self.snapshot.open)
+        return percent_change(self.last, self.snapshot.prev_close or self.snapshot.open)
 
 
 class Bars:

@@ -11,6 +11,7 @@ from itertools import accumulate
 from typing import NamedTuple
 
 from qos_async import Depth, LinkState, PriceLevel, Side, Trade
+from qos_async.cli.formatting import clock, percent
 from qos_async.cli.watch.model import Model, Quote
 from qos_async.cli.watch.text import (
     Line,
@@ -20,7 +21,6 @@ from qos_async.cli.watch.text import (
     line_width,
     pad_or_cut,
 )
-from qos_async.cli.wording import clock, percent
 
 __all__ = [
     "Box",

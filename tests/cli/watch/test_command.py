@@ -8,7 +8,6 @@ import pty
 import signal
 import subprocess
 import sys
-from argparse import ArgumentParser
 
 import pytest
 
@@ -36,19 +35,13 @@ class Terminal:
         pass
 
 
-def arguments(*words):
-    parser = ArgumentParser()
-    command.add_arguments(parser)
-    return parser.parse_args(words, command.Arguments())
-
-
 def run(monkeypatch, *words):
     """Run on a fake terminal; return the exit code and the output."""
     shown = Terminal()
     with monkeypatch.context() as patch:
         for name in ("stdin", "stdout", "stderr"):
             patch.setattr(sys, name, shown)
-        return command.run(arguments(*words)), shown.text
+        return main(["watch", *words]), shown.text
 
 
 @pytest.fixture(autouse=True)
