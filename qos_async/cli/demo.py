@@ -50,7 +50,7 @@ def _run(options: Options) -> int:
     view = _choose_view(options, scenario, stats)
     started_at = time.monotonic()
     code = run_async(lambda: play(scenario, stats, view))
-    view.sum_up(time.monotonic() - started_at)
+    view.summarize(time.monotonic() - started_at)
     return code or (exits.FAILED if stats.violations else exits.OK)
 
 

@@ -35,23 +35,23 @@ _NOTE_TIME = 2.0
 class View(Protocol):
     """Shows a run. Ticks come at any rate, ``refresh`` a few times a second."""
 
-    def tick(self, tick: AnyTick) -> None:
+    def on_tick(self, tick: AnyTick) -> None:
         """Show a tick."""
         ...
 
-    def gap(self, gap: Gap) -> None:
+    def on_gap(self, gap: Gap) -> None:
         """Show a gap."""
         ...
 
-    def drop(self, count: int) -> None:
+    def on_dropped(self, count: int) -> None:
         """Show how many ticks were dropped because this program was too slow."""
         ...
 
-    def move(self, change: StateChange) -> None:
+    def on_state(self, change: StateChange) -> None:
         """Show a new state of the link."""
         ...
 
-    def note(self, text: str) -> None:
+    def on_message(self, text: str) -> None:
         """Show what the demo does itself."""
         ...
 
@@ -59,7 +59,7 @@ class View(Protocol):
         """Write out what is buffered."""
         ...
 
-    def sum_up(self, elapsed: float) -> None:
+    def summarize(self, elapsed: float) -> None:
         """Show the summary, after the run."""
         ...
 
@@ -71,26 +71,26 @@ class PlainView:
         self._stats = stats
         self._gaps: list[Gap] = []
 
-    def tick(self, tick: AnyTick) -> None:
+    def on_tick(self, tick: AnyTick) -> None:
         """Write a line."""
         self._write_gaps()
         print(tick_line(tick))
 
-    def gap(self, gap: Gap) -> None:
+    def on_gap(self, gap: Gap) -> None:
         """Collect gaps: those of one channel come together and become one line."""
         if self._gaps and self._gaps[0].topic.channel is not gap.topic.channel:
             self._write_gaps()
         self._gaps.append(gap)
 
-    def drop(self, count: int) -> None:
+    def on_dropped(self, count: int) -> None:
         """Write a line."""
         self._write("dropped", f"{count} ticks: this program was too slow for them")
 
-    def move(self, change: StateChange) -> None:
+    def on_state(self, change: StateChange) -> None:
         """Write a line."""
         self._write("link", move_line(change))
 
-    def note(self, text: str) -> None:
+    def on_message(self, text: str) -> None:
         """Write a line."""
         self._write("demo", text)
 
@@ -99,7 +99,7 @@ class PlainView:
         if sys.stdout is not None:
             sys.stdout.flush()
 
-    def sum_up(self, elapsed: float) -> None:
+    def summarize(self, elapsed: float) -> None:
         """Write the summary."""
         self._write_gaps()
         print()
@@ -137,19 +137,19 @@ class ScreenView:
             await run_app(app)
             task.cancel()
 
-    def tick(self, tick: AnyTick) -> None:
+    def on_tick(self, tick: AnyTick) -> None:
         """Do nothing."""
 
-    def gap(self, gap: Gap) -> None:
+    def on_gap(self, gap: Gap) -> None:
         """Do nothing."""
 
-    def drop(self, count: int) -> None:
+    def on_dropped(self, count: int) -> None:
         """Do nothing."""
 
-    def move(self, change: StateChange) -> None:
+    def on_state(self, change: StateChange) -> None:
         """Do nothing."""
 
-    def note(self, text: str) -> None:
+    def on_message(self, text: str) -> None:
         """Add an event, and show it instead of the progress for two seconds."""
         self._note, self._note_ends_at = text, time.monotonic() + _NOTE_TIME
         self._model.event_log.add(f"demo: {text}", time.time())
@@ -163,7 +163,7 @@ class ScreenView:
         text = self._note if now < self._note_ends_at else progress
         self._model.caption = f"demo {elapsed:.0f} of {seconds:g} s, {text}"
 
-    def sum_up(self, elapsed: float) -> None:
+    def summarize(self, elapsed: float) -> None:
         """Print the summary: the screen is closed by then."""
         _print_summary(self._stats, elapsed)
 
@@ -223,22 +223,22 @@ async def _read_events(
     async for event in subscription.events():
         match event:
             case Gap():
-                stats.gap(event, time.monotonic())
-                view.gap(event)
+                stats.on_gap(event, time.monotonic())
+                view.on_gap(event)
             case Dropped(count):
-                stats.drop(count)
-                view.drop(count)
+                stats.on_dropped(count)
+                view.on_dropped(count)
             case _:
-                stats.tick(event, time.monotonic())
-                view.tick(event)
+                stats.on_tick(event, time.monotonic())
+                view.on_tick(event)
 
 
 async def _read_states(
     states: AsyncIterator[StateChange], stats: RunStats, view: View
 ) -> None:
     async for change in states:
-        stats.move(change, time.monotonic())
-        view.move(change)
+        stats.on_state(change, time.monotonic())
+        view.on_state(change)
 
 
 async def _cut_link(
@@ -247,7 +247,7 @@ async def _cut_link(
     async with asyncio.TaskGroup() as tasks:  # At its time, and when all is live.
         tasks.create_task(asyncio.sleep(scenario.outage_at))
         tasks.create_task(subscription.__aenter__())
-    view.note("cutting the link, to show how it recovers")
+    view.on_message("cutting the link, to show how it recovers")
     sim.cut()
 
 

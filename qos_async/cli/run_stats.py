@@ -81,7 +81,7 @@ class RunStats:
         self.frames_sent = 0
         self.violations: list[str] = []
 
-    def tick(self, tick: AnyTick, now: float) -> None:
+    def on_tick(self, tick: AnyTick, now: float) -> None:
         """Count a tick; its topic is live."""
         self.ticks[channel_of(tick)] += 1
         self.symbols.add(tick.symbol)
@@ -89,17 +89,17 @@ class RunStats:
         if self.change.state is LinkState.OPEN and len(self.live) < len(self.topics):
             self._mark_live(topic_of(tick), now)
 
-    def gap(self, gap: Gap, now: float) -> None:
+    def on_gap(self, gap: Gap, now: float) -> None:
         """Count a gap; its topic is live again."""
         self.gaps[gap.status] += 1
         self.recovered += gap.recovered
         self._mark_live(gap.topic, now)
 
-    def drop(self, count: int) -> None:
+    def on_dropped(self, count: int) -> None:
         """Count dropped ticks."""
         self.dropped += count
 
-    def move(self, change: StateChange, now: float) -> None:
+    def on_state(self, change: StateChange, now: float) -> None:
         """Follow the link: an open link that is lost begins an outage."""
         if self.change.state is LinkState.OPEN and change.state is LinkState.BACKOFF:
             self.outages.append(Outage(change.reason, now, set(self.live)))

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from qos_async import Gap, StateChange
 from qos_async.cli.formatting import gaps_line, iso_time, move_line
@@ -24,7 +23,7 @@ class StderrReport:
         self._stats = stats
         self._gaps: list[Gap] = []
 
-    def gap(self, gap: Gap) -> None:
+    def on_gap(self, gap: Gap) -> None:
         """Report a gap, together with simultaneous ones."""
         if self._gaps and self._gaps[0].topic.channel is not gap.topic.channel:
             self.refresh()
@@ -32,15 +31,15 @@ class StderrReport:
             asyncio.get_running_loop().call_later(_COALESCE_WITHIN, self.refresh)
         self._gaps.append(gap)
 
-    def drop(self, count: int) -> None:
+    def on_dropped(self, count: int) -> None:
         """Report dropped ticks."""
         self._line(f"dropped {count} ticks: the reader of the output is too slow")
 
-    def move(self, change: StateChange) -> None:
+    def on_state(self, change: StateChange) -> None:
         """Report a change of the link's state."""
         self._line(f"link {move_line(change)}")
 
-    def note(self, text: str) -> None:
+    def on_message(self, text: str) -> None:
         """Report anything else."""
         self._line(text)
 
@@ -50,7 +49,7 @@ class StderrReport:
             gaps, self._gaps = self._gaps, []
             self._line(f"gap: {gaps_line(gaps)}")
 
-    def sum_up(self, elapsed: float) -> None:
+    def summarize(self, elapsed: float) -> None:
         """Write the summary."""
         self.refresh()
         stats = self._stats
@@ -86,36 +85,25 @@ class JsonView:
     def __init__(self, stats: RunStats) -> None:
         self._stats = stats
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        pass
-
-    def tick(self, tick: AnyTick) -> None:
+    def on_tick(self, tick: AnyTick) -> None:
         """Write a tick on stdout."""
         row = {"channel": channel_of(tick).value, **to_dict(tick)}
         print(json_line(row), end="")
 
-    def gap(self, gap: Gap) -> None:
+    def on_gap(self, gap: Gap) -> None:
         """Report a gap."""
         row = to_dict(gap)
         self._emit("gap", **row.pop("topic"), **row)
 
-    def drop(self, count: int) -> None:
+    def on_dropped(self, count: int) -> None:
         """Report dropped ticks."""
         self._emit("dropped", count=count)
 
-    def move(self, change: StateChange) -> None:
+    def on_state(self, change: StateChange) -> None:
         """Report a change of the link's state."""
         self._emit("link", **to_dict(change))
 
-    def note(self, text: str) -> None:
+    def on_message(self, text: str) -> None:
         """Report anything else."""
         self._emit("note", text=text)
 
@@ -124,7 +112,7 @@ class JsonView:
         if sys.stdout is not None:
             sys.stdout.flush()
 
-    def sum_up(self, elapsed: float) -> None:
+    def summarize(self, elapsed: float) -> None:
         """Write the summary."""
         stats = self._stats
         outages = [

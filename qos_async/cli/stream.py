@@ -92,9 +92,9 @@ async def _stream(options: Options) -> None:
     async with open_client(options, numbers=numbers, timing=timing) as client:
         await client.connect()  # Fails at once where there is no network.
         states, ticks = client.states(), client.watch(*topics)
-        rejections = Rejections(client, topics, ticks, report.note)
+        rejections = Rejections(client, topics, ticks, report.on_message)
         started_at = time.monotonic()
-        stats.move(qos.StateChange(client.state), started_at)
+        stats.on_state(qos.StateChange(client.state), started_at)
         try:
             async with asyncio.timeout(options.seconds), asyncio.TaskGroup() as tasks:
                 tasks.create_task(stdout.run())
@@ -108,7 +108,7 @@ async def _stream(options: Options) -> None:
             stats.frames_sent = client.stats.frames_sent
             if not stdout.failed:
                 await stdout.finish()
-                report.sum_up(time.monotonic() - started_at)
+                report.summarize(time.monotonic() - started_at)
 
 
 async def _read(
@@ -124,14 +124,14 @@ async def _read(
         match event:
             case qos.Gap():
                 await stdout.drain()  # stdout and stderr stay in order.
-                stats.gap(event, monotonic())
-                report.gap(event)
+                stats.on_gap(event, monotonic())
+                report.on_gap(event)
             case qos.Dropped():
                 await stdout.drain()
-                stats.drop(event.count)
-                report.drop(event.count)
+                stats.on_dropped(event.count)
+                report.on_dropped(event.count)
             case _:
-                stats.tick(event, monotonic())
+                stats.on_tick(event, monotonic())
                 report.refresh()
                 await write(event)
 
@@ -144,8 +144,8 @@ async def _follow(
     from time import monotonic
 
     async for change in states:
-        stats.move(change, monotonic())
-        report.move(change)
+        stats.on_state(change, monotonic())
+        report.on_state(change)
 
 
 async def _writer(

@@ -82,20 +82,20 @@ def test_a_short_run_has_shorter_waits():
 def test_statistics_follow_an_outage():
     """Lost, back, recovered when the last topic that was live is live again."""
     stats = RunStats(TOPICS)
-    stats.move(OPEN, 1.0)
-    stats.tick(TRADE, 2.0)
-    stats.tick(KLINE, 2.0)
+    stats.on_state(OPEN, 1.0)
+    stats.on_tick(TRADE, 2.0)
+    stats.on_tick(KLINE, 2.0)
     assert stats.progress == "open, 2 of 2 topics live"
-    stats.move(LOST, 3.0)
+    stats.on_state(LOST, 3.0)
     assert stats.progress == "lost"
-    stats.tick(TRADE, 3.1)  # It had been waiting in the buffer.
+    stats.on_tick(TRADE, 3.1)  # It had been waiting in the buffer.
     assert not stats.live
-    stats.move(OPEN, 3.5)
-    stats.gap(gap(TOPICS[0]), 4.0)
+    stats.on_state(OPEN, 3.5)
+    stats.on_gap(gap(TOPICS[0]), 4.0)
     (outage,) = stats.outages
     assert (outage.back_at, outage.recovered_at) == (3.5, None)
     assert "1 topics not live before the end" in str(list(summary_rows(stats, 5.0)))
-    stats.tick(KLINE, 4.5)
+    stats.on_tick(KLINE, 4.5)
     assert outage.recovered_at == 4.5
     rows = list(summary_rows(stats, 5.0))
     assert ("", "link back after 0.5 s, all live again after 1.5 s") in rows
@@ -105,13 +105,13 @@ def test_statistics_follow_an_outage():
 def test_a_link_that_does_not_come_back_is_one_outage():
     """However often it was dialled."""
     stats = RunStats(TOPICS)
-    stats.move(StateChange(LinkState.BACKOFF, "refused"), 0.5)
+    stats.on_state(StateChange(LinkState.BACKOFF, "refused"), 0.5)
     assert not stats.outages, "a link that was never open cannot be lost"
-    stats.move(OPEN, 1.0)
-    stats.move(LOST, 2.0)
-    stats.move(StateChange(LinkState.CONNECTING), 2.5)
-    stats.move(LOST, 3.0)
-    stats.drop(7)
+    stats.on_state(OPEN, 1.0)
+    stats.on_state(LOST, 2.0)
+    stats.on_state(StateChange(LinkState.CONNECTING), 2.5)
+    stats.on_state(LOST, 3.0)
+    stats.on_dropped(7)
     stats.violations = ["too fast"]
     rows = list(summary_rows(stats, 5.0))
     assert ("outages", "1") in rows
@@ -146,9 +146,9 @@ def test_json_takes_records_apart():
 def test_dropped_ticks_are_reported(view, capsys):
     """By every view."""
     shown = view(RunStats(TOPICS))
-    shown.drop(7)
-    shown.gap(gap(TOPICS[0]))
-    shown.sum_up(1.0)
+    shown.on_dropped(7)
+    shown.on_gap(gap(TOPICS[0]))
+    shown.summarize(1.0)
     told = "".join(capsys.readouterr())
     assert "dropped" in told
     assert "7" in told

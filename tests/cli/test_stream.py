@@ -104,7 +104,7 @@ def test_a_gap_is_reported_in_order(live, qos, monkeypatch):
         tell_gap(report, gap)
         os.kill(os.getpid(), signal.SIGINT)
 
-    tell_gap = StderrReport.gap
+    tell_gap = StderrReport.on_gap
     monkeypatch.setattr(StderrReport, "gap", tell)
     ran = qos("stream", "trades", "CF:BTCUSDT")
     assert ran.code == 0
@@ -217,7 +217,7 @@ def noted(live, monkeypatch):
         tell(notices, text)
         os.kill(os.getpid(), signal.SIGINT)
 
-    tell = StderrReport.note
+    tell = StderrReport.on_message
     monkeypatch.setattr(StderrReport, "note", note)
     return noted
 
