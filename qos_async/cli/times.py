@@ -7,7 +7,6 @@ from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from typing import NamedTuple
 
 from qos_async.enums import Interval
-from qos_async.periods import market_zone
 from qos_async.symbols import market_of
 
 __all__ = ["TimeSpec", "iso", "local_time"]
@@ -103,6 +102,8 @@ def iso(timestamp: float) -> str:
 
 def local_time(timestamp: float, symbol: str, interval: Interval) -> str:
     """Format the start of a bar: the market's date for days and longer, else UTC."""
+    from qos_async.periods import market_zone  # With time zones: not for ``--help``.
+
     if interval >= Interval.DAY:
         zone = market_zone(market_of(symbol))
         return f"{datetime.fromtimestamp(timestamp, zone):%Y-%m-%d}"

@@ -23,7 +23,6 @@ from qos_async.cli.options import (
     time_spec,
 )
 from qos_async.cli.times import iso
-from qos_async.periods import market_zone
 from qos_async.symbols import market_of
 
 if TYPE_CHECKING:  # Slow to import.
@@ -163,6 +162,7 @@ def _request(options: Options, now: float) -> Request:
     """
     from qos_async.cli.history.partial import Request
     from qos_async.cli.settings import server_label
+    from qos_async.periods import market_zone
 
     zone = market_zone(market_of(options.symbol))
     since, until = options.since, options.until
