@@ -105,7 +105,7 @@ def test_a_gap_is_reported_in_order(live, qos, monkeypatch):
         os.kill(os.getpid(), signal.SIGINT)
 
     tell_gap = StderrReport.on_gap
-    monkeypatch.setattr(StderrReport, "gap", tell)
+    monkeypatch.setattr(StderrReport, "on_gap", tell)
     ran = qos("stream", "trades", "CF:BTCUSDT")
     assert ran.code == 0
     told = [line.split(" ", 1)[1] for line in ran.err.splitlines()]
@@ -218,7 +218,7 @@ def noted(live, monkeypatch):
         os.kill(os.getpid(), signal.SIGINT)
 
     tell = StderrReport.on_message
-    monkeypatch.setattr(StderrReport, "note", note)
+    monkeypatch.setattr(StderrReport, "on_message", note)
     return noted
 
 

@@ -1,4 +1,4 @@
-"""The parts of the demo, with plain numbers: no sockets, no clock."""
+"""Scenario, statistics, summary and views of ``qos demo``, without sockets or clocks."""
 
 from __future__ import annotations
 
@@ -8,13 +8,11 @@ from decimal import Decimal
 import pytest
 
 from qos_async import (
-    Depth,
     Gap,
     Interval,
     Kline,
     Limits,
     LinkState,
-    PriceLevel,
     Side,
     StateChange,
     Timing,
@@ -22,17 +20,12 @@ from qos_async import (
     Trade,
 )
 from qos_async.cli.demo_run import PlainView
-from qos_async.cli.formatting import gaps_line, percent, percent_change, tick_line
 from qos_async.cli.run_stats import RunStats, summary_rows
 from qos_async.cli.scenario import SYMBOLS, Scenario
-from qos_async.cli.serialize import to_dict
 from qos_async.cli.stderr_report import JsonView
 from qos_async.sim import Market as SimulatedMarket
 
 TRADE = Trade(symbol="US:AAPL", price=Decimal("211.1"), size=Decimal(40), side=Side.BUY)
-DEPTH = Depth(
-    symbol="US:AAPL", bids=(PriceLevel(price=Decimal("211.05"), size=Decimal(3)),)
-)
 KLINE = Kline(
     symbol="US:AAPL",
     interval=Interval.MIN_1,
@@ -121,25 +114,6 @@ def test_a_link_that_does_not_come_back_is_one_outage():
         ("sent", "0 frames, 1 breach of the protocol"),
         ("", "too fast"),
     ]
-
-
-def test_words():
-    """Signs, missing numbers and plurals."""
-    assert percent(Decimal("-0.001")) == "+0.00%"
-    assert percent(None) == "-"
-    assert percent_change(Decimal(1), Decimal(0)) is None
-    assert tick_line(DEPTH).endswith("211.05 x 3  /  -")
-    assert "1m 00:00" in tick_line(KLINE)
-    assert gaps_line([gap(TOPICS[0], 1), gap(TOPICS[0], 2)]) == (
-        "trade of 2 symbols may have missed 2.0 s, unfilled, 0 ticks recovered"
-    )
-
-
-def test_json_takes_records_apart():
-    """Our names, words for enumerations; Decimals are left to the encoder."""
-    assert to_dict(TRADE)["side"] == "buy"
-    assert to_dict(KLINE)["interval"] == "1m"
-    assert to_dict(DEPTH)["bids"] == [{"price": Decimal("211.05"), "size": 3}]
 
 
 @pytest.mark.parametrize("view", [PlainView, JsonView])
