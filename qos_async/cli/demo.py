@@ -73,10 +73,10 @@ def _choose_view(options: Options, scenario: Scenario, stats: RunStats) -> View:
 COMMAND = Command(
     "the client at work on a simulated market, with an outage",
     """\
-Starts a simulated QOS server, subscribes four channels (snapshot, trade, depth, kline)
-of ten symbols, cuts the link once to show how it recovers, and prints a summary. On a
-terminal it shows the screen of qos watch (pip install 'qos-async[cli]'), elsewhere a
-line for each tick.
+Starts a simulated QOS server, subscribes four channels (snapshot, trade,
+depth, kline) of ten symbols, cuts the link once to show how it recovers, and
+prints a summary. On a terminal it shows the screen of qos watch (pip install
+'qos-async[cli]'), elsewhere a line for each tick.
 
 examples:
   qos demo
@@ -84,12 +84,13 @@ examples:
   qos demo --json 2>/dev/null | head -3
 """,
     """\
-The plan allows one command a second, so it takes about four seconds until all four
-channels are live, and as long again after the outage. Runs under 12 seconds have a
-faster plan and shorter waits before reconnecting, so that everything still fits.
+The plan allows one command a second, so it takes about four seconds until all
+four channels are live, and as long again after the outage. Runs under 12
+seconds have a faster plan and shorter waits before reconnecting, so that
+everything still fits.
 
-With --json, stdout has one object for each tick and nothing else; gaps, states of the
-link and the summary go to stderr, one object a line.
+With --json, stdout has one object for each tick and nothing else; gaps, states
+of the link and the summary go to stderr, one object a line.
 
 The exit code is 0 if the client kept to the protocol, 1 if not.
 """,

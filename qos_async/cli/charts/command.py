@@ -187,8 +187,8 @@ COMMAND = Command(
     "candles with volume, in the terminal or as HTML or PNG",
     """\
 Draws the newest klines of a symbol as candles with volume: in the terminal, or
-with -o into a file. HTML can be panned and zoomed, works without a network, and
-follows the viewer's light or dark theme; PNG is 1920 x 1080.
+with -o into a file. HTML can be panned and zoomed, works without a network,
+and follows the viewer's light or dark theme; PNG is 1920 x 1080.
 
 examples:
   qos chart US:AAPL
@@ -196,11 +196,12 @@ examples:
   qos chart HK:700 --interval 1d -o tencent.html
 """,
     """\
-The time axis leaves out the hours when the market is closed. Intraday times are UTC;
-days and longer have the market's own date. The newest bar is unfinished.
+The time axis leaves out the hours when the market is closed. Intraday times
+are UTC; days and longer have the market's own date. The newest bar is
+unfinished.
 
-Charts in the terminal need rich: pip install 'qos-async[cli]'. Files need plotly
-or matplotlib: pip install 'qos-async[plot]'.
+Charts in the terminal need rich: pip install 'qos-async[cli]'. Files need
+plotly or matplotlib: pip install 'qos-async[plot]'.
 """,
     _add_arguments,
     _run,

@@ -133,9 +133,9 @@ def _symbols(options: Options) -> tuple[str, ...]:
 COMMAND = Command(
     "quotes, order book, trades and candles on the whole terminal",
     """\
-Shows quotes of all symbols, and the order book, the trades and the candles of the
-selected one. Arrow keys select symbol and interval, ? shows all keys, q quits. Needs a
-terminal of 60 x 20 or more, and pip install 'qos-async[cli]'.
+Shows quotes of all symbols, and the order book, the trades and the candles of
+the selected one. Arrow keys select symbol and interval, ? shows all keys, q
+quits. Needs a terminal of 60 x 20 or more, and pip install 'qos-async[cli]'.
 
 examples:
   qos watch --sim
@@ -143,9 +143,10 @@ examples:
   qos watch CF:BTCUSDT,ETHUSDT --interval 15m
 """,
     """\
-Four commands subscribe all channels of all symbols; after that, selecting a symbol is
-instant. Another interval costs two commands and an HTTP request, or three commands; the
-free plan allows one command a second. The start takes four HTTP requests.
+Four commands subscribe all channels of all symbols; after that, selecting a
+symbol is instant. Another interval costs two commands and an HTTP request, or
+three commands; the free plan allows one command a second. The start takes four
+HTTP requests.
 
 For pipes and files there is qos stream.
 """,
