@@ -14,10 +14,10 @@ import pytest
 import qos_async
 from qos_async import Client, DropOldest, Latest, Limits, Strict, Timing, errors
 from qos_async._core import recovery
-from qos_async._core.cases import ASKED_TRADES
-from qos_async._core.gaps import GapStatus
 from qos_async._core.queries import KLINES_MAX
-from qos_async._io import links
+from qos_async._core.recovery.cases import REQUESTED_TRADES
+from qos_async._core.recovery.gaps import GapStatus
+from qos_async._io import supervisor
 from qos_async.sim.instruments import INSTRUMENTS
 from tests.support.markdown import ROOT, blocks, table
 
@@ -117,12 +117,12 @@ def test_the_statuses_of_a_gap():
 def test_the_reach_of_recovery():
     words = " ".join(PAGE.split())
     for sentence in (
-        f"tried again for {links._SLOT_LINGERS:g} s before it is final",
-        f"only counts after {links._SLOT_LINGERS:g} s",
-        f"the last {ASKED_TRADES} trades",
-        f"the last {ASKED_TRADES} of each symbol",
+        f"tried again for {supervisor._STALE_SLOT_TIMEOUT:g} s before it is final",
+        f"only counts after {supervisor._STALE_SLOT_TIMEOUT:g} s",
+        f"the last {REQUESTED_TRADES} trades",
+        f"the last {REQUESTED_TRADES} of each symbol",
         f"up to {KLINES_MAX}",
-        f"at most {recovery._PATIENCE:g} s after all subscriptions are restored",
+        f"at most {recovery._DECIDE_AFTER:g} s after all subscriptions are restored",
     ):
         assert sentence in words
 
