@@ -14,10 +14,9 @@ import pytest
 import qos_async
 from qos_async import Client, DropOldest, Latest, Limits, Strict, Timing, errors
 from qos_async._core import recovery
-from qos_async._core.queries import KLINES_MAX
-from qos_async._core.recovery.cases import REQUESTED_TRADES
 from qos_async._core.recovery.gaps import GapStatus
 from qos_async._io import supervisor
+from qos_async.config import KLINES_MAX, TRADES_MAX
 from qos_async.sim.instruments import INSTRUMENTS
 from tests.support.markdown import ROOT, blocks, table
 
@@ -119,8 +118,8 @@ def test_the_reach_of_recovery():
     for sentence in (
         f"tried again for {supervisor._STALE_SLOT_TIMEOUT:g} s before it is final",
         f"only counts after {supervisor._STALE_SLOT_TIMEOUT:g} s",
-        f"the last {REQUESTED_TRADES} trades",
-        f"the last {REQUESTED_TRADES} of each symbol",
+        f"the last {TRADES_MAX} trades",
+        f"the last {TRADES_MAX} of each symbol",
         f"up to {KLINES_MAX}",
         f"at most {recovery._DECIDE_AFTER:g} s after all subscriptions are restored",
     ):
