@@ -20,10 +20,11 @@ from qos_async import (
     Subscription,
 )
 from qos_async.cli.formatting import gaps_line, iso_time, move_line, tick_line
-from qos_async.cli.run_stats import AnyTick, RunStats, summary_rows
+from qos_async.cli.run_stats import RunStats, summary_rows
 from qos_async.cli.scenario import SYMBOLS, Scenario
 from qos_async.cli.watch.command import make_app, run_app
 from qos_async.cli.watch.model import Model
+from qos_async.models import AnyTick
 from qos_async.sim import Simulator
 
 __all__ = ["PlainView", "ScreenView", "View", "play"]

@@ -18,7 +18,7 @@ from qos_async import (
     StateChange,
     Trade,
 )
-from qos_async.cli.run_stats import AnyTick, channel_of
+from qos_async.models import AnyTick
 
 __all__ = [
     "clock",
@@ -71,7 +71,7 @@ def tick_line(tick: AnyTick) -> str:
     received = iso_time(datetime.fromtimestamp(tick.received_at / _NANO, UTC))
     values = _FORMATTERS[type(tick)](tick)
     mark = "  (recovered)" if tick.recovered else ""
-    return f"{received} {channel_of(tick):<8} {tick.symbol:<12} {values}{mark}"
+    return f"{received} {tick.channel:<8} {tick.symbol:<12} {values}{mark}"
 
 
 def gaps_line(gaps: list[Gap]) -> str:

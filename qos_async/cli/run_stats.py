@@ -4,32 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from typing import TypeAlias
 
 from msgspec import Struct
 
-from qos_async import (
-    Channel,
-    Depth,
-    Gap,
-    Kline,
-    LinkState,
-    Snapshot,
-    StateChange,
-    Topic,
-    Trade,
-)
+from qos_async import Channel, Gap, LinkState, StateChange, Topic
+from qos_async.models import AnyTick
 
-__all__ = ["AnyTick", "Outage", "RunStats", "channel_of", "summary_rows", "topic_of"]
-
-AnyTick: TypeAlias = Snapshot | Trade | Depth | Kline
-
-_CHANNELS: dict[type[object], Channel] = {
-    Snapshot: Channel.SNAPSHOT,
-    Trade: Channel.TRADE,
-    Depth: Channel.DEPTH,
-    Kline: Channel.KLINE,
-}
+__all__ = ["Outage", "RunStats", "summary_rows"]
 
 
 class Outage(Struct):
@@ -83,11 +64,11 @@ class RunStats:
 
     def on_tick(self, tick: AnyTick, now: float) -> None:
         """Count a tick; its topic is live."""
-        self.ticks[channel_of(tick)] += 1
+        self.ticks[tick.channel] += 1
         self.symbols.add(tick.symbol)
         # While the link is lost, buffered ticks still arrive: their topics are not live.
         if self.change.state is LinkState.OPEN and len(self.live) < len(self.topics):
-            self._mark_live(topic_of(tick), now)
+            self._mark_live(tick.topic, now)
 
     def on_gap(self, gap: Gap, now: float) -> None:
         """Count a gap; its topic is live again."""
@@ -124,17 +105,6 @@ class RunStats:
             outage.missing.discard(topic)
             if not outage.missing and outage.recovered_at is None:
                 outage.recovered_at = now
-
-
-def channel_of(tick: AnyTick) -> Channel:
-    """Return the channel of a tick."""
-    return _CHANNELS[type(tick)]
-
-
-def topic_of(tick: AnyTick) -> Topic:
-    """Return the topic of a tick."""
-    interval = tick.interval if isinstance(tick, Kline) else None
-    return Topic(channel_of(tick), tick.symbol, interval)
 
 
 def summary_rows(stats: RunStats, elapsed: float) -> Iterator[tuple[str, str]]:

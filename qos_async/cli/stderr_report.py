@@ -8,8 +8,9 @@ from typing import Any
 
 from qos_async import Gap, StateChange
 from qos_async.cli.formatting import gaps_line, iso_time, move_line
-from qos_async.cli.run_stats import AnyTick, RunStats, channel_of
+from qos_async.cli.run_stats import RunStats
 from qos_async.cli.serialize import json_line, to_dict
+from qos_async.models import AnyTick
 
 __all__ = ["JsonView", "StderrReport"]
 
@@ -87,7 +88,7 @@ class JsonView:
 
     def on_tick(self, tick: AnyTick) -> None:
         """Write a tick on stdout."""
-        row = {"channel": channel_of(tick).value, **to_dict(tick)}
+        row = {"channel": tick.channel.value, **tick.to_dict()}
         print(json_line(row), end="")
 
     def on_gap(self, gap: Gap) -> None:

@@ -23,8 +23,9 @@ from qos_async.enums import Channel, Interval
 if TYPE_CHECKING:  # Slow to import.
     from qos_async.cli.async_stdout import AsyncStdout
     from qos_async.cli.rejections import Rejections
-    from qos_async.cli.run_stats import AnyTick, RunStats
+    from qos_async.cli.run_stats import RunStats
     from qos_async.cli.stderr_report import JsonView, StderrReport
+    from qos_async.models import AnyTick
 
 __all__ = ["CLOSE_TIMEOUT", "COMMAND", "topics_of"]
 
@@ -153,14 +154,13 @@ async def _writer(
 ) -> Callable[[AnyTick], Awaitable[None]]:
     """Return what writes a tick in the chosen format; writes the header of CSV."""
     from qos_async.cli.formatting import tick_line
-    from qos_async.cli.run_stats import channel_of
     from qos_async.cli.serialize import csv_lines, fields, header, json_line, table_rows
 
     async def write_text(tick: AnyTick) -> None:
         await stdout.write(f"{tick_line(tick)}\n")
 
     async def write_json(tick: AnyTick) -> None:
-        row = {"channel": channel_of(tick).value, **fields(tick, live=True)}
+        row = {"channel": tick.channel.value, **fields(tick, live=True)}
         await stdout.write(json_line(row))
 
     async def write_csv(tick: AnyTick) -> None:

@@ -25,7 +25,7 @@ from qos_async import (
     Trade,
 )
 from qos_async.cli.formatting import clock, percent_change
-from qos_async.cli.run_stats import AnyTick
+from qos_async.models import AnyTick
 from qos_async.stats import Stats
 
 __all__ = ["INTERVALS", "Bars", "EventLog", "Model", "Quote", "TradeTape"]

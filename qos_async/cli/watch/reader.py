@@ -26,8 +26,8 @@ from qos_async import (
     Subscription,
     Topic,
 )
-from qos_async.cli.run_stats import AnyTick
 from qos_async.cli.watch.model import Model
+from qos_async.models import AnyTick
 
 __all__ = ["MarketReader"]
 
