@@ -18,6 +18,7 @@ from qos_async import (
     Interval,
     StateChange,
     Subscription,
+    Tick,
 )
 from qos_async.cli.formatting import gaps_line, iso_time, move_line, tick_line
 from qos_async.cli.run_stats import RunStats, summary_rows
@@ -229,7 +230,7 @@ async def _read_events(
             case Dropped(count):
                 stats.on_dropped(count)
                 view.on_dropped(count)
-            case _:
+            case Tick():
                 stats.on_tick(event, time.monotonic())
                 view.on_tick(event)
 

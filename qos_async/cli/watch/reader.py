@@ -24,6 +24,7 @@ from qos_async import (
     RejectedError,
     Stale,
     Subscription,
+    Tick,
     Topic,
 )
 from qos_async.cli.watch.model import Model
@@ -128,14 +129,15 @@ class MarketReader:
 
     def _apply(self, event: AnyTick | Gap | Dropped | Stale) -> None:
         now = time.time()
-        if isinstance(event, Gap):
-            self._model.on_gap(event, now)
-        elif isinstance(event, Dropped):
-            self._model.tape.dropped += event.count
-        elif isinstance(event, Stale):
-            self._model.on_stale(event, now)
-        else:
-            self._model.on_tick(event, now)
+        match event:
+            case Gap():
+                self._model.on_gap(event, now)
+            case Dropped(count):
+                self._model.tape.dropped += count
+            case Stale():
+                self._model.on_stale(event, now)
+            case Tick():
+                self._model.on_tick(event, now)
 
     async def _read_klines(self) -> None:
         """Read klines of the selected interval, anew after each change of it."""
