@@ -17,7 +17,7 @@ from qos_async import (
     Subscription,
     Topic,
 )
-from qos_async.cli.tally import AnyTick
+from qos_async.models import AnyTick
 
 __all__ = ["Rejections"]
 

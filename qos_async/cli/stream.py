@@ -23,8 +23,8 @@ from qos_async.enums import Channel, Interval
 if TYPE_CHECKING:  # Slow to import.
     from qos_async.cli.async_stdout import AsyncStdout
     from qos_async.cli.rejections import Rejections
+    from qos_async.cli.run_stats import RunStats
     from qos_async.cli.stderr_report import JsonView, StderrReport
-    from qos_async.cli.tally import Tally
     from qos_async.models import AnyTick
 
 __all__ = ["CLOSE_TIMEOUT", "COMMAND", "topics_of"]
@@ -82,41 +82,41 @@ async def _stream(options: Options) -> None:
     from qos_async.cli.async_stdout import AsyncStdout
     from qos_async.cli.client import open_client
     from qos_async.cli.rejections import Rejections
+    from qos_async.cli.run_stats import RunStats
     from qos_async.cli.stderr_report import JsonView, StderrReport
-    from qos_async.cli.tally import Tally
 
     topics = topics_of(options)
     numbers = str if options.json or options.csv else Decimal
-    tally, stdout = Tally(topics), AsyncStdout()
-    report = JsonView(tally) if options.json else StderrReport(tally)
+    stats, stdout = RunStats(topics), AsyncStdout()
+    report = JsonView(stats) if options.json else StderrReport(stats)
     timing = qos.Timing(close_timeout=CLOSE_TIMEOUT)
     async with open_client(options, numbers=numbers, timing=timing) as client:
         await client.connect()  # Fails at once where there is no network.
         states, ticks = client.states(), client.watch(*topics)
-        rejections = Rejections(client, topics, ticks, report.note)
+        rejections = Rejections(client, topics, ticks, report.on_message)
         started_at = time.monotonic()
-        tally.move(qos.StateChange(client.state), started_at)
+        stats.on_state(qos.StateChange(client.state), started_at)
         try:
             async with asyncio.timeout(options.seconds), asyncio.TaskGroup() as tasks:
                 tasks.create_task(stdout.run())
-                tasks.create_task(_follow(states, tally, report))
+                tasks.create_task(_follow(states, stats, report))
                 write = await _writer(options, topics, stdout)
                 tasks.create_task(rejections.watch())
-                tasks.create_task(_read(rejections, write, stdout, tally, report))
+                tasks.create_task(_read(rejections, write, stdout, stats, report))
         except TimeoutError:
             pass
         finally:
-            tally.frames_sent = client.stats.frames_sent
+            stats.frames_sent = client.stats.frames_sent
             if not stdout.failed:
                 await stdout.finish()
-                report.sum_up(time.monotonic() - started_at)
+                report.summarize(time.monotonic() - started_at)
 
 
 async def _read(
     rejections: Rejections,
     write: Callable[[AnyTick], Awaitable[None]],
     stdout: AsyncStdout,
-    tally: Tally,
+    stats: RunStats,
     report: StderrReport | JsonView,
 ) -> None:
     from time import monotonic
@@ -125,28 +125,28 @@ async def _read(
         match event:
             case qos.Gap():
                 await stdout.drain()  # stdout and stderr stay in order.
-                tally.gap(event, monotonic())
-                report.gap(event)
+                stats.on_gap(event, monotonic())
+                report.on_gap(event)
             case qos.Dropped():
                 await stdout.drain()
-                tally.drop(event.count)
-                report.drop(event.count)
+                stats.on_dropped(event.count)
+                report.on_dropped(event.count)
             case _:
-                tally.tick(event, monotonic())
+                stats.on_tick(event, monotonic())
                 report.refresh()
                 await write(event)
 
 
 async def _follow(
     states: AsyncIterator[qos.StateChange],
-    tally: Tally,
+    stats: RunStats,
     report: StderrReport | JsonView,
 ) -> None:
     from time import monotonic
 
     async for change in states:
-        tally.move(change, monotonic())
-        report.move(change)
+        stats.on_state(change, monotonic())
+        report.on_state(change)
 
 
 async def _writer(
@@ -160,7 +160,7 @@ async def _writer(
         await stdout.write(f"{tick_line(tick)}\n")
 
     async def write_json(tick: AnyTick) -> None:
-        row = {"channel": tick.channel, **fields(tick, live=True)}
+        row = {"channel": tick.channel.value, **fields(tick, live=True)}
         await stdout.write(json_line(row))
 
     async def write_csv(tick: AnyTick) -> None:

@@ -104,8 +104,8 @@ def test_a_gap_is_reported_in_order(live, qos, monkeypatch):
         tell_gap(report, gap)
         os.kill(os.getpid(), signal.SIGINT)
 
-    tell_gap = StderrReport.gap
-    monkeypatch.setattr(StderrReport, "gap", tell)
+    tell_gap = StderrReport.on_gap
+    monkeypatch.setattr(StderrReport, "on_gap", tell)
     ran = qos("stream", "trades", "CF:BTCUSDT")
     assert ran.code == 0
     told = [line.split(" ", 1)[1] for line in ran.err.splitlines()]
@@ -217,8 +217,8 @@ def noted(live, monkeypatch):
         tell(notices, text)
         os.kill(os.getpid(), signal.SIGINT)
 
-    tell = StderrReport.note
-    monkeypatch.setattr(StderrReport, "note", note)
+    tell = StderrReport.on_message
+    monkeypatch.setattr(StderrReport, "on_message", note)
     return noted
 
 

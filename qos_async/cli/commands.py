@@ -2,30 +2,26 @@
 
 from __future__ import annotations
 
-from qos_async.cli import fetch, record, sim, stream
-from qos_async.cli.commands import chart, demo, watch
+from qos_async.cli import demo, fetch, record, sim, stream
+from qos_async.cli.charts import command as chart
 from qos_async.cli.doctor import command as doctor
 from qos_async.cli.history import command as history
 from qos_async.cli.options import Command
+from qos_async.cli.watch import command as watch
 
 __all__ = ["COMMANDS"]
 
-_DEMO, _CHART, _WATCH = (
-    Command(one.BRIEF, one.ABOUT, one.NOTE, one.add_arguments, one.run)
-    for one in (demo, chart, watch)
-)
-
 COMMANDS: dict[str, Command] = {
-    "demo": _DEMO,
+    "demo": demo.COMMAND,
     "sim": sim.COMMAND,
     **fetch.COMMANDS,
     "history": history.COMMAND,
-    "chart": _CHART,
+    "chart": chart.COMMAND,
     "stream": stream.COMMAND,
     "record": record.RECORD,
     "replay": record.REPLAY,
     "convert": record.CONVERT,
-    "watch": _WATCH,
+    "watch": watch.COMMAND,
     "doctor": doctor.COMMAND,
 }
 """In the order of ``qos --help``."""

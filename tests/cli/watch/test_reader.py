@@ -1,4 +1,4 @@
-"""A client read into a model, over real sockets, on the simulator."""
+"""Reader: from a client to a model, over real sockets, on the simulator."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from qos_async import (
     LinkState,
     RejectedError,
 )
-from qos_async.cli.watch import feed
-from qos_async.cli.watch.feed import Feed
+from qos_async.cli.watch import reader
 from qos_async.cli.watch.model import Model
+from qos_async.cli.watch.reader import MarketReader
 from qos_async.sim import Simulator
 from qos_async.sim.variants import Variants
 
@@ -43,7 +43,7 @@ async def feeding(sim, model, limits, timing, **options):
         timing=timing,
     )
     async with client:
-        reading = Feed(client, model)
+        reading = MarketReader(client, model)
         task = asyncio.create_task(reading.run())
         try:
             yield reading, task
@@ -58,7 +58,7 @@ def first(error):
     return error
 
 
-async def test_a_market_fills_the_model_and_an_outage_is_told(fast_limits, fast_timing):
+async def test_the_model_is_filled_and_an_outage_is_logged(fast_limits, fast_timing):
     model = Model(SYMBOLS, Interval.MIN_1)
     async with (
         Simulator(rate=10.0, plan=fast_limits, history=120.0) as sim,
@@ -69,38 +69,36 @@ async def test_a_market_fills_the_model_and_an_outage_is_told(fast_limits, fast_
         await until(lambda: all(len(model.bars.of(one)) >= 300 for one in SYMBOLS))
         assert model.link.state is LinkState.OPEN
         sent = len(sim.frames)
-        model.choose(1)
-        await until(lambda: model.tape(1)[0].received_at)
+        model.select(1)
+        await until(lambda: model.trades(1)[0].received_at)
         assert {frame.type for frame in sim.frames[sent:]} <= {"H"}
 
         model.change_interval(1)
-        reading.rechoose()
+        reading.on_interval_changed()
         await until(lambda: len(model.bars.of("CF:ETHUSDT")) >= 300)
         await until(lambda: ("K", "CF:ETHUSDT", 5) in sim.subscribed)
         await until(lambda: ("K", "CF:ETHUSDT", 1) not in sim.subscribed)
 
         sim.refuse_upgrades(503, 3)  # So that it lasts for some trades.
         sim.cut()
-        await until(lambda: "gap of" in model.news.newest)
-        reading.look(time.time())
+        await until(lambda: "gap of" in model.event_log.newest)
+        reading.update_stats(time.time())
         assert model.stats.gaps
         assert not sim.violations
 
 
-async def test_what_the_service_does_not_have_is_told_in_its_row(
-    fast_limits, fast_timing
-):
+async def test_an_unknown_symbol_has_a_note_in_its_row(fast_limits, fast_timing):
     model = Model(("CF:BTCUSDT", "US:NOSUCH"), Interval.MIN_1)
     async with (
         Simulator(plan=fast_limits, history=60.0) as sim,
         feeding(sim, model, fast_limits, fast_timing),
     ):
         await until(lambda: model.notes)
-        assert model.notes == {"US:NOSUCH": "the service has nothing under this symbol"}
+        assert model.notes == {"US:NOSUCH": "the service does not have this symbol"}
 
 
 @pytest.mark.parametrize("symbols", [("CF:BTCUSDT", "US:NOSUCH"), ("US:NOSUCH",)])
-async def test_a_refused_symbol_is_told_and_all_of_them_are_the_end(
+async def test_a_rejected_symbol_has_a_note_and_if_all_are_rejected_the_reader_ends(
     symbols, fast_limits, fast_timing
 ):
     model = Model(symbols, Interval.MIN_1)
@@ -113,12 +111,12 @@ async def test_a_refused_symbol_is_told_and_all_of_them_are_the_end(
             await until(task.done)
             assert isinstance(first(task.exception()), RejectedError)
         else:
-            await until(lambda: "refused" in model.notes.get("US:NOSUCH", ""))
-            await until(lambda: model.tape(1))
+            await until(lambda: "rejected" in model.notes.get("US:NOSUCH", ""))
+            await until(lambda: model.trades(1))
             assert not task.done()
 
 
-async def test_a_refused_key_is_the_end(fast_limits, fast_timing):
+async def test_a_rejected_key_ends_the_reader(fast_limits, fast_timing):
     model = Model(SYMBOLS, Interval.MIN_1)
     async with (
         Simulator(plan=fast_limits, history=60.0) as sim,
@@ -128,7 +126,7 @@ async def test_a_refused_key_is_the_end(fast_limits, fast_timing):
         assert isinstance(first(task.exception()), AuthenticationError)
 
 
-async def test_a_first_attempt_that_fails_is_the_end(fast_limits, fast_timing):
+async def test_a_failed_first_connection_ends_the_reader(fast_limits, fast_timing):
     model = Model(SYMBOLS, Interval.MIN_1)
     async with Simulator(plan=fast_limits, history=60.0) as sim:
         sim.refuse_upgrades(503, None)
@@ -138,7 +136,7 @@ async def test_a_first_attempt_that_fails_is_the_end(fast_limits, fast_timing):
 
 
 @pytest.mark.parametrize("told", [10, 20])  # The plan, or more than that.
-async def test_more_symbols_than_the_plan_has_are_the_end(told, fast_timing):
+async def test_more_symbols_than_the_plan_allows_end_the_reader(told, fast_timing):
     model = Model([f"CF:A{n}" for n in range(11)], Interval.MIN_1)
     plan = Limits(command_interval=0.02)
     limits = Limits(symbols=told, command_interval=0.02)
@@ -151,13 +149,13 @@ async def test_more_symbols_than_the_plan_has_are_the_end(told, fast_timing):
 
 
 @pytest.mark.parametrize("busy", [True, False])
-async def test_the_past_comes_over_the_stream_if_http_cannot_give_it(
+async def test_history_is_fetched_over_the_stream_if_http_fails(
     busy, fast_limits, fast_timing, monkeypatch
 ):
     model = Model(("CF:BTCUSDT",), Interval.MIN_1)
     async with Simulator(plan=fast_limits, history=60.0) as sim:
         if busy:
-            monkeypatch.setattr(feed, "_PATIENCE", 0.1)
+            monkeypatch.setattr(reader, "_HTTP_TIMEOUT", 0.1)
             sim.answer_late(5.0, "/kline")
         else:
             sim.refuse("Too many requests.", "/kline", None)
@@ -165,5 +163,5 @@ async def test_the_past_comes_over_the_stream_if_http_cannot_give_it(
         async with feeding(sim, model, fast_limits, fast_timing):
             await until(lambda: model.bars.of("CF:BTCUSDT"))
             await until(lambda: sim.received("RK"))
-            await until(lambda: "no past: " in model.news.newest)
-            assert model.tape(1)
+            await until(lambda: "no history: " in model.event_log.newest)
+            assert model.trades(1)
