@@ -17,10 +17,9 @@ from typing import Any
 
 from qos_async import AuthenticationError, Client, ConnectError, LimitError, QosError
 from qos_async.cli import exits
-from qos_async.cli.options import Options, UsageError
+from qos_async.cli.options import CommandError, Options, UsageError
 from qos_async.cli.settings import (
     Settings,
-    SettingsError,
     config_path,
     origin_only,
     resolve,
@@ -176,13 +175,14 @@ async def _run(main: Callable[[], Coroutine[Any, Any, int | None]]) -> int | Non
 def _report(error: BaseException) -> int:
     """Print an expected error as a sentence and return its exit code; raise others."""
     error = first_error(error)
-    if not isinstance(error, (QosError, SettingsError, UsageError)):
+    if isinstance(error, CommandError):
+        return error.report()
+    if not isinstance(error, QosError):
         raise error
     notes = getattr(error, "__notes__", ())
     print(f"qos: {'; '.join([str(error), *notes])}", file=sys.stderr)
-    if isinstance(error, AuthenticationError):
-        return exits.KEY_REFUSED
-    return exits.FAILED if isinstance(error, QosError) else exits.USAGE
+    is_key_refused = isinstance(error, AuthenticationError)
+    return exits.KEY_REFUSED if is_key_refused else exits.FAILED
 
 
 def _hint(error: BaseException, settings: Settings) -> str:

@@ -8,10 +8,12 @@ from collections.abc import Generator
 from pathlib import Path
 from typing import IO
 
+from qos_async.cli.options import CommandError
+
 __all__ = ["OutputError", "check_place", "whole_file"]
 
 
-class OutputError(Exception):
+class OutputError(CommandError):
     """A file cannot be written; the message says why, and what to do."""
 
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from qos_async._version import __version__
 from qos_async.cli import exits
-from qos_async.cli.options import Options
+from qos_async.cli.options import CommandError, Options
 
 __all__ = ["main", "parse"]
 
@@ -61,6 +61,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return exits.OK
     except KeyboardInterrupt:
         return exits.INTERRUPTED
+    except CommandError as error:
+        return error.report()
     except OSError as error:
         print(f"qos: {error.strerror or error}", file=sys.stderr)
         _discard_output()

@@ -7,18 +7,21 @@ slow is imported here.
 from __future__ import annotations
 
 import math
+import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from qos_async import symbols
+from qos_async.cli import exits
 from qos_async.cli.times import TimeSpec
 from qos_async.enums import Channel, Interval
 
 __all__ = [
     "KLINES_MAX",
     "Command",
+    "CommandError",
     "Options",
     "UsageError",
     "add_connection",
@@ -47,8 +50,21 @@ _PORT_MAX = 65535
 _INTERVALS = "1m 5m 15m 30m 1h 2h 4h 1d 1w 1M 1y"
 
 
-class UsageError(Exception):
+class CommandError(Exception):
+    """An expected failure of a command; the message says why, and what to do."""
+
+    exit_code = exits.FAILED
+
+    def report(self) -> int:
+        """Print the message on stderr, and return the exit code."""
+        print(f"qos: {self}", file=sys.stderr)
+        return self.exit_code
+
+
+class UsageError(CommandError):
     """Options that contradict each other; the message says what to type instead."""
+
+    exit_code = exits.USAGE
 
 
 class Options(Namespace):

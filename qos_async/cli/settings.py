@@ -15,7 +15,8 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import asdict, replace
 
-from qos_async.cli.options import Options
+from qos_async.cli import exits
+from qos_async.cli.options import CommandError, Options
 from qos_async.config import HTTP_URL, Limits
 
 __all__ = [
@@ -37,8 +38,10 @@ _VARIABLES = {
 _OTHERS_MAY_READ = stat.S_IRGRP | stat.S_IROTH
 
 
-class SettingsError(Exception):
+class SettingsError(CommandError):
     """The configuration is invalid; the message says where and why."""
+
+    exit_code = exits.USAGE
 
 
 class _LimitsTable(Limits, forbid_unknown_fields=True, frozen=True, kw_only=True):

@@ -5,15 +5,14 @@ from __future__ import annotations
 import sys
 import time
 from argparse import ArgumentParser
-from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qos_async.cli import exits
 from qos_async.cli.files import OutputError, check_place
 from qos_async.cli.options import (
     Command,
+    CommandError,
     Options,
     UsageError,
     add_connection,
@@ -65,44 +64,22 @@ def _add_arguments(parser: ArgumentParser) -> None:
 
 def _run(options: Options) -> int:
     """Fetch, write, report, and return the exit code."""
-    from qos_async.cli.history.partial import part_path
+    from qos_async.cli.history.partial import PartialDownload, part_path
 
     path = part_path(options.output)
-    return _reported(partial(_resume, options, path), path)
-
-
-def _resume(options: Options, path: Path) -> int:
-    from qos_async.cli.history.partial import PartialDownload
-
     request = _request(options, time.time())
     _check(options)
     with PartialDownload(path, request, anew=options.force) as part:
         try:
-            return _reported(partial(_download, options, part), path)
+            return _download(options, part)
+        except CommandError as error:
+            return error.report()
         finally:
             if part.count and path.exists():
                 _print(
                     f"stopped: {part.progress_text()} kept in {path}; the same command "
                     "resumes there"
                 )
-
-
-def _reported(work: Callable[[], int], path: Path) -> int:
-    """Print an expected error as a sentence, and return the exit code."""
-    from qos_async.cli.history.partial import PartError
-    from qos_async.cli.settings import SettingsError
-
-    try:
-        return work()
-    except (UsageError, SettingsError) as error:
-        return _print(str(error), exits.USAGE)
-    except (ModuleNotFoundError, OutputError, PartError) as error:
-        return _print(str(error), exits.FAILED)
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        where = error.filename or path
-        return _print(f"cannot write {where}: {error.strerror}", exits.FAILED)
 
 
 def _download(options: Options, part: PartialDownload) -> int:
@@ -190,8 +167,7 @@ def _check(options: Options) -> None:
     """Check what can fail without a request.
 
     Raises:
-        ModuleNotFoundError: If a package is missing.
-        OutputError: If the output cannot be written there.
+        OutputError: If the output cannot be written there, or a package is missing.
         UsageError: If an option does not apply to the format.
     """
     from qos_async.cli.history.output import check

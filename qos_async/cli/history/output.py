@@ -12,7 +12,7 @@ from typing import IO, Any
 import msgspec
 
 from qos_async import Kline, __version__
-from qos_async.cli.files import whole_file
+from qos_async.cli.files import OutputError, whole_file
 from qos_async.cli.history.partial import Request
 from qos_async.cli.serialize import csv_lines, fields, header, json_line
 from qos_async.cli.times import iso
@@ -34,10 +34,13 @@ def check(output: Path) -> None:
     """Check that the package for the format is installed.
 
     Raises:
-        ModuleNotFoundError: The message says what to install.
+        OutputError: The message says what to install.
     """
     if output.suffix == ".parquet":
-        _schema(None)
+        try:
+            _schema(None)
+        except ModuleNotFoundError as error:
+            raise OutputError(str(error)) from None
 
 
 def write(

@@ -50,7 +50,7 @@ async def page_back(
 
     Raises:
         QosError: When the client gives up; earlier pages are kept.
-        OSError: If a page cannot be written.
+        PartError: If a page cannot be written.
     """
     request = part.request
     if part.ended:

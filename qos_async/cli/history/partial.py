@@ -16,6 +16,7 @@ from msgspec import Struct
 
 from qos_async import Interval, Kline
 from qos_async.cli.formatting import plural
+from qos_async.cli.options import CommandError
 from qos_async.cli.times import local_time
 
 __all__ = ["PartError", "PartialDownload", "Request", "part_path"]
@@ -24,8 +25,8 @@ Row = tuple[int, str, str, str, str, str | None]
 """Start, open, high, low, close and volume of a bar, numbers as sent."""
 
 
-class PartError(Exception):
-    """An earlier download cannot be resumed; the message says why."""
+class PartError(CommandError):
+    """The file cannot be used or written; the message says why."""
 
 
 class Request(Struct, frozen=True, kw_only=True, tag_field="qos", tag="history 1"):
@@ -105,8 +106,8 @@ class PartialDownload:
             anew: Whether pages of another request may be discarded.
 
         Raises:
-            PartError: If it holds another request, or something else, or is locked.
-            OSError: If it cannot be created or read.
+            PartError: If it holds another request, or something else, or is locked, or
+                cannot be created.
         """
         self.path, self.request = path, request
         self.count = 0
@@ -115,7 +116,10 @@ class PartialDownload:
         self.ended: str | None = None
         self._offsets: list[int] = []
         self._size = 0
-        self._file: IO[bytes] = path.open("a+b")
+        try:
+            self._file: IO[bytes] = path.open("a+b")
+        except OSError as error:
+            raise self._unwritable(error) from None
         try:
             _lock(self._file, path)
             self._read(anew=anew)
@@ -137,7 +141,7 @@ class PartialDownload:
         """Append a page, ascending, entirely older than the ones before.
 
         Raises:
-            OSError: If it cannot be written.
+            PartError: If it cannot be written.
         """
         rows: list[Row] = [
             (bar.timestamp, bar.open, bar.high, bar.low, bar.close, bar.volume)
@@ -185,9 +189,12 @@ class PartialDownload:
     def _append(self, record: Struct) -> None:
         line = _encode(record) + b"\n"
         rest = memoryview(line)
-        while rest:  # Unbuffered: a failed write must not fail again at the close.
-            rest = rest[os.write(self._file.fileno(), rest) :]
-        os.fsync(self._file.fileno())
+        try:
+            while rest:  # Unbuffered: a failed write must not fail again at the close.
+                rest = rest[os.write(self._file.fileno(), rest) :]
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            raise self._unwritable(error) from None
         self._size += len(line)
 
     def _index_page(self, rows: list[Row], offset: int) -> None:
@@ -252,6 +259,9 @@ class PartialDownload:
                 return None
             before = row[0]
         return line
+
+    def _unwritable(self, error: OSError) -> PartError:
+        return PartError(f"cannot write {self.path}: {error.strerror}")
 
     def _not_ours(self) -> PartError:
         return PartError(
