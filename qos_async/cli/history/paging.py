@@ -11,6 +11,7 @@ from typing import Self
 from qos_async import (
     Adjustment,
     Client,
+    HistoryPages,
     Kline,
     LimitError,
     RequestTimeoutError,
@@ -52,21 +53,14 @@ async def page_back(
         QosError: When the client gives up; earlier pages are kept.
         PartError: If a page cannot be written.
     """
-    request = part.request
     if part.ended:
         return
-    if part.oldest == request.start:
+    start = part.request.start
+    if part.oldest == start:
         part.finish(START)
         return
     with _LogMessages(progress) as log:
-        async with client.iter_history(
-            request.symbol,
-            interval=request.length,
-            start=request.start,
-            # The end is included; pages of ours begin where the last ones ended.
-            end=request.end - 1 if part.oldest is None else part.oldest,
-            adjust=Adjustment.FORWARD if request.adjusted else Adjustment.NONE,
-        ) as pages:
+        async with _pages(client, part) as pages:
             page = await anext(pages, None)
             while page is not None:
                 bars = _new(page, part, clock())
@@ -77,7 +71,19 @@ async def page_back(
     if log.warned:
         part.finish(IGNORED)
     elif part.oldest is not None:
-        part.finish(START if part.oldest <= request.start else OLDEST)
+        part.finish(START if part.oldest <= start else OLDEST)
+
+
+def _pages(client: Client[str], part: PartialDownload) -> HistoryPages[str]:
+    request = part.request
+    return client.iter_history(
+        request.symbol,
+        interval=request.length,
+        start=request.start,
+        # The end is included; pages of ours begin where the last ones ended.
+        end=request.end - 1 if part.oldest is None else part.oldest,
+        adjust=Adjustment.FORWARD if request.adjusted else Adjustment.NONE,
+    )
 
 
 async def _next_with_retry(
