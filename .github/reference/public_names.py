@@ -1,6 +1,6 @@
-"""What is public, with the docstring of each name; and what is wrong with these.
+"""Public names of the package with their docstrings, and the checks on these.
 
-Nothing but the standard library is needed here: the test suite looks at it, too.
+Requires only the standard library: the test suite imports this module as well.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from typing import Any, NamedTuple
 __all__ = [
     "MODULES",
     "PACKAGE",
-    "Homes",
-    "Named",
+    "PublicName",
+    "PublicPaths",
     "attributes",
-    "faults",
-    "surface",
+    "problems",
+    "public_names",
     "without_attributes",
 ]
 
@@ -40,55 +40,59 @@ MODULES = (
     "qos_async.testing",
     "qos_async.testing.virtual",
 )
-"""The modules that users may import from, and whose ``__all__`` is public."""
+"""The modules that users import from; the names in their ``__all__`` are public."""
 
 PACKAGE = "qos_async"
 
 _SECTION = re.compile(r"^Attributes:\n((?:\n|[ \t].*(?:\n|$))+)", re.MULTILINE)
 _ENTRY = re.compile(r"^    (\w+): (.*(?:\n(?:     .*|(?=\n     )))*)", re.MULTILINE)
 _QUOTED = re.compile(r"(?<!`)(``?)([A-Za-z_][\w.]*)(?:\(\))?\1(?!`)")
-# Other people's names that the docstrings need.
+# Names of other packages that the docstrings mention.
 _FOREIGN = {"Decimal", "Fingerprint", "ParquetWriter"}
 _LOGGERS = {"qos_async.http", "qos_async.stream"}
 _OURS = re.compile(r"[A-Z]\w*[a-z]\w*|(?:fetch|iter|watch)_\w+")
 
 
-class Named(NamedTuple):
-    """A public name and what is written about it."""
+class PublicName(NamedTuple):
+    """A public name and its documentation."""
 
     path: str
     text: str
     scope: dict[str, Any]
-    """What the module knows in which it is written."""
+    """The namespace of the module that defines it."""
 
 
-def surface(modules: Collection[str] = MODULES) -> Iterator[Named]:
-    """Walk over everything public: modules, their names, the members of classes."""
+def public_names(modules: Collection[str] = MODULES) -> Iterator[PublicName]:
+    """Iterate over all public names: modules, their names, members of classes."""
     for name in modules:
         module = importlib.import_module(name)
-        yield Named(name, inspect.getdoc(module) or "", vars(module))
+        yield PublicName(name, inspect.getdoc(module) or "", vars(module))
         for member in module.__all__:
             if not member.startswith("_"):
                 yield from _value(module, member)
 
 
-def _value(module: ModuleType, name: str) -> Iterator[Named]:
+def _value(module: ModuleType, name: str) -> Iterator[PublicName]:
     value, path = getattr(module, name), f"{module.__name__}.{name}"
     if inspect.isclass(value):
         scope = vars(_module_of(value))
-        yield Named(path, inspect.cleandoc(value.__dict__.get("__doc__") or ""), scope)
+        yield PublicName(
+            path, inspect.cleandoc(value.__dict__.get("__doc__") or ""), scope
+        )
         for member, text in _Members(value).texts.items():
-            yield Named(f"{path}.{member}", text, scope)
+            yield PublicName(f"{path}.{member}", text, scope)
     elif inspect.isroutine(value) or hasattr(value, "__wrapped__"):
         scope = vars(_module_of(value))
-        yield Named(path, inspect.getdoc(value) or "", scope)
+        yield PublicName(path, inspect.getdoc(value) or "", scope)
     else:
-        texts = (_source(one).literals("").get(name) for one in _homes(name, value))
-        yield Named(path, next(filter(None, texts), ""), vars(module))
+        texts = (
+            _source(one).literals("").get(name) for one in _modules_with(name, value)
+        )
+        yield PublicName(path, next(filter(None, texts), ""), vars(module))
 
 
-def _homes(name: str, value: object) -> Iterator[ModuleType]:
-    """Find our modules that have a variable: one of them assigns it."""
+def _modules_with(name: str, value: object) -> Iterator[ModuleType]:
+    """Iterate over the package's modules that have a variable: one assigns it."""
     for path, module in sorted(sys.modules.items()):
         if path.startswith(PACKAGE) and vars(module).get(name) is value:
             yield module
@@ -98,8 +102,8 @@ def _module_of(value: Any) -> ModuleType:
     return importlib.import_module(value.__module__)
 
 
-class Homes:
-    """Where users find what is defined elsewhere."""
+class PublicPaths:
+    """Maps the place where an object is defined to the path that users import."""
 
     def __init__(self, modules: Collection[str] = MODULES) -> None:
         self._modules = modules
@@ -116,11 +120,11 @@ class Homes:
                     self._classes.add(f"{name}.{member}")
 
     def of(self, module: str, name: str) -> tuple[str, str] | None:
-        """Give the public module and name of something; None if it has none."""
+        """Return the public module and name of an object; None for a private one."""
         return self._public.get((module, name))
 
     def shown(self, path: str) -> str:
-        """Write a dotted path as users know it; what is private loses its module."""
+        """Return a dotted path as users import it; a private name loses its module."""
         module, _, name = path.rpartition(".")
         if path in self._modules or module in {*self._modules, *self._classes}:
             return path
@@ -128,7 +132,7 @@ class Homes:
 
 
 class _Members:
-    """The public members of a class, those of our other classes included."""
+    """The public members of a class, including those of base classes of the package."""
 
     def __init__(self, kind: type) -> None:
         self._kind = kind
@@ -142,10 +146,10 @@ class _Members:
     def texts(self) -> dict[str, str]:
         found: dict[str, str] = {}
         for base in self._bases:
-            told = _source(_module_of(base)).literals(base.__qualname__)
-            told = {**attributes(inspect.cleandoc(base.__doc__ or "")), **told}
+            below = _source(_module_of(base)).literals(base.__qualname__)
+            texts = {**attributes(inspect.cleandoc(base.__doc__ or "")), **below}
             for name in self._names(base):
-                text = told.get(name) or self._docstring(base, name)
+                text = texts.get(name) or self._docstring(base, name)
                 found[name] = found.get(name) or text
         return found
 
@@ -167,13 +171,13 @@ class _Members:
 
 
 class _Source:
-    """The text of a module: it has what is written below an assignment."""
+    """The source of a module, for docstrings below assignments."""
 
     def __init__(self, module: ModuleType) -> None:
         self._tree = ast.parse(inspect.getsource(module))
 
     def literals(self, qualname: str) -> dict[str, str]:
-        """Give the docstrings that stand below the assignments of a class."""
+        """Return the docstrings below the assignments of a class (``""``: the module)."""
         body: list[ast.stmt] = self._tree.body
         for part in filter(None, qualname.split(".")):
             inner = [
@@ -206,7 +210,7 @@ def _literals(body: list[ast.stmt]) -> Iterator[tuple[str, str]]:
 
 
 def attributes(text: str) -> dict[str, str]:
-    """Give the entries of a docstring's section ``Attributes``."""
+    """Return the entries of a docstring's section ``Attributes``."""
     section = _SECTION.search(text)
     return (
         {
@@ -219,24 +223,26 @@ def attributes(text: str) -> dict[str, str]:
 
 
 def without_attributes(text: str) -> str:
-    """Give a docstring without its section ``Attributes``."""
+    """Return a docstring without its section ``Attributes``."""
     return _SECTION.sub("", text).rstrip()
 
 
-def faults(names: Collection[Named]) -> list[str]:
-    """List what is wrong: nothing written, a dead reference, a broken example."""
+def problems(names: Collection[PublicName]) -> list[str]:
+    """Return missing docstrings, dead references and examples that do not parse."""
     known = {name.path for name in names}
     ends = {part for path in known for part in path.split(".")}
     found = []
     for name in names:
         if not name.text:
-            found.append(f"{name.path}: nothing is written about it")
-        found += [f"{name.path}: {why}" for why in _dead(name, known, ends)]
-        found += [f"{name.path}: {why}" for why in _broken(name.text)]
+            found.append(f"{name.path}: no docstring")
+        found += [f"{name.path}: {why}" for why in _dead_references(name, known, ends)]
+        found += [f"{name.path}: {why}" for why in _broken_examples(name.text)]
     return found
 
 
-def _dead(name: Named, known: set[str], ends: set[str]) -> Iterator[str]:
+def _dead_references(
+    name: PublicName, known: set[str], ends: set[str]
+) -> Iterator[str]:
     for quoted in dict.fromkeys(_QUOTED.findall(name.text)):
         word = quoted[1]
         head = word.partition(".")[0]
@@ -252,10 +258,10 @@ def _dead(name: Named, known: set[str], ends: set[str]) -> Iterator[str]:
             yield f"`{word}` is not a public name"
 
 
-def _broken(text: str) -> Iterator[str]:
+def _broken_examples(text: str) -> Iterator[str]:
     try:
         examples = doctest.DocTestParser().get_examples(text)
         for example in examples:
             compile(example.source, "<example>", "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
     except (SyntaxError, ValueError) as error:
-        yield f"its example is not Python: {error}"
+        yield f"the example is not Python: {error}"

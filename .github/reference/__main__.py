@@ -1,7 +1,8 @@
-"""Build the API reference from the docstrings: ``python -m tests.docs.reference site``.
+"""API reference builder: ``python .github/reference site`` writes HTML into ``site``.
 
-It takes pdoc, of the extra ``dev``. Pages are those of ``surface.MODULES``: what lives
-in a private module stands where users import it from. Warnings are errors.
+Requires pdoc (extra ``dev``). There is one page for each of ``public_names.MODULES``; an
+object that is defined in a private module appears under the name that users import.
+Warnings are errors.
 """
 
 from __future__ import annotations
@@ -19,14 +20,22 @@ from jinja2 import pass_context
 from markupsafe import Markup
 from pdoc import doc, docstrings, render, render_helpers
 
+from class_pages import ClassPage, name_defaults
+from public_names import (
+    MODULES,
+    PACKAGE,
+    PublicName,
+    PublicPaths,
+    problems,
+    public_names,
+)
 from qos_async import __version__
-from tests.docs.reference.settling import Settler
-from tests.docs.reference.surface import MODULES, PACKAGE, Homes, Named, faults, surface
 
 __all__ = ["build", "main"]
 
 _DOT = r'(?:\.|</span><span class="o">\.</span><span class="n">)'
 _PATH = re.compile(rf"\b{PACKAGE}(?:{_DOT}\w+)+")
+# The ``~`` before the name of a type variable, as in ``~T``.
 _VARIABLE = re.compile(
     r'(?:<span class="o">~</span>|~)(?=(?:<span class="n">)?[A-Z]\b)'
 )
@@ -34,36 +43,36 @@ _QUOTED = re.compile(r"<code>([A-Z]\w*(?:\.\w+)?)(\(\))?</code>")
 _TAG = re.compile("<[^>]*>")
 
 
-def build(names: list[Named], folder: Path) -> dict[str, int]:
-    """Write the pages into ``folder``, and say how many names each one has.
+def build(names: list[PublicName], folder: Path) -> dict[str, int]:
+    """Write the pages into ``folder``; return the number of names on each page.
 
     Raises:
-        Warning: Whatever pdoc warns of.
+        Warning: Any warning that pdoc emits.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for name in MODULES:
-            _materialize(name)
-        homes = Homes()
+            _load_lazy_names(name)
+        paths = PublicPaths()
         pages = {name: doc.Module.from_name(name) for name in MODULES}
         for page in pages.values():
-            _settle(page, pages, homes, {name.path: name.text for name in names})
-        _configure(homes, pages[PACKAGE])
+            _prepare(page, pages, paths, {name.path: name.text for name in names})
+        _configure(paths, pages[PACKAGE])
         _write(pages, folder)
     return {name: len(page.members) for name, page in pages.items()}
 
 
-def _materialize(name: str) -> None:
-    """Look at every public name once: some modules import only when asked."""
+def _load_lazy_names(name: str) -> None:
+    """Access every public name once: some modules import theirs on first access."""
     module = importlib.import_module(name)
     for member in module.__all__:
         vars(module)[member] = getattr(module, member)
 
 
-def _settle(
+def _prepare(
     page: doc.Module,
     pages: Mapping[str, doc.Module],
-    homes: Homes,
+    paths: PublicPaths,
     texts: Mapping[str, str],
 ) -> None:
     page.submodules = [
@@ -71,14 +80,14 @@ def _settle(
     ]
     for member in page.members.values():
         if isinstance(member, doc.Class):
-            Settler(homes, member, texts).settle()
+            ClassPage(paths, member, texts).prepare()
         elif isinstance(member, doc.Variable):
             member.docstring = texts.get(member.fullname, "")
         elif isinstance(member, doc.Function):
-            Settler.show_defaults(member)
+            name_defaults(member)
 
 
-def _configure(homes: Homes, front: doc.Module) -> None:
+def _configure(paths: PublicPaths, front: doc.Module) -> None:
     docstrings.GOOGLE_LIST_SECTIONS.append("Fixtures")
     render.configure(
         docformat="google",
@@ -88,20 +97,20 @@ def _configure(homes: Homes, front: doc.Module) -> None:
     plain: Callable[..., Markup] = render_helpers.linkify
 
     def public(match: re.Match[str]) -> str:
-        return homes.shown(_TAG.sub("", match[0]))
+        return paths.shown(_TAG.sub("", match[0]))
 
     def linkify(context: Any, code: str, *args: Any, **options: Any) -> Markup:
         shown = _PATH.sub(public, _VARIABLE.sub("", str(code)))
         linked = plain(context, shown, *args, **options)
-        return _link_to(front, context["module"].modulename, linked)
+        return _link_to_front_page(front, context["module"].modulename, linked)
 
     render.env.filters["linkify"] = pass_context(linkify)
 
 
-def _link_to(front: doc.Module, page: str, text: str) -> Markup:
-    """Link names of the front page in the text of another, as ``Client`` in the plugin's.
+def _link_to_front_page(front: doc.Module, page: str, text: str) -> Markup:
+    """Link names of the front page where another page mentions them.
 
-    Left to itself, pdoc links such names to the page that they stand on, or not at all.
+    pdoc looks for such a name on the page that mentions it, and finds none.
     """
     there = render_helpers.relative_link(page, front.modulename)
 
@@ -112,7 +121,7 @@ def _link_to(front: doc.Module, page: str, text: str) -> Markup:
             f'<code><a href="{there}#{match[1]}">{match[1]}</a>{match[2] or ""}</code>'
         )
 
-    return Markup(_QUOTED.sub(link, text))
+    return Markup(_QUOTED.sub(link, text))  # noqa: S704 - text is pdoc's own markup
 
 
 def _write(pages: Mapping[str, doc.Module], folder: Path) -> None:
@@ -125,16 +134,17 @@ def _write(pages: Mapping[str, doc.Module], folder: Path) -> None:
 
 
 def main() -> int:
-    """Check what is written, then build."""
-    parser = argparse.ArgumentParser(prog="python -m tests.docs.reference")
-    parser.add_argument("folder", type=Path, help="where the pages go")
+    """Check the docstrings, then build; return the exit code."""
+    parser = argparse.ArgumentParser(prog="python .github/reference")
+    parser.add_argument("folder", type=Path, help="output directory")
     folder: Path = parser.parse_args().folder
-    names = list(surface())
-    if wrong := faults(names):
-        sys.stderr.write("\n".join([*wrong, ""]))
+    names = list(public_names())
+    if found := problems(names):
+        sys.stderr.write("\n".join([*found, ""]))
         return 1
-    told = ", ".join(f"{name} {count}" for name, count in build(names, folder).items())
-    sys.stdout.write(f"{folder / 'index.html'}: {told}\n")
+    counts = build(names, folder)
+    summary = ", ".join(f"{name} {count}" for name, count in counts.items())
+    sys.stdout.write(f"{folder / 'index.html'}: {summary}\n")
     return 0
 
 
