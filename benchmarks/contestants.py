@@ -20,7 +20,7 @@ import msgspec
 from benchmarks.harness import Figures, Lap
 from benchmarks.wires import symbols
 from qos_async import Client, Limits, Timing
-from qos_async._core.wire import Frames
+from qos_async._core.wire import FrameDecoder
 
 __all__ = ["Transport", "bare", "client", "each_trade", "in_batches", "limit", "link"]
 
@@ -103,7 +103,7 @@ def _subscription(names: list[str], kind: str = "T") -> bytes:
 
 async def bare(url: str, lap: Lap, numbers: Any) -> Figures:
     """A loop that only receives with aiohttp and decodes."""
-    decode = Frames(numbers).push
+    decode = FrameDecoder(numbers).push
     async with link(url, symbols(100)) as ws:
         goal, receive = lap.goal, ws.receive
         seen = 0
@@ -133,7 +133,7 @@ async def limit(url: str, lap: Lap, numbers: Any) -> Figures:
 
     port = int(url.rpartition(":")[2].partition("/")[0])
     transport, _ = await loop.create_connection(
-        lambda: _Raw(Frames(numbers).push, on_trade), "127.0.0.1", port
+        lambda: _Raw(FrameDecoder(numbers).push, on_trade), "127.0.0.1", port
     )
     await done
     transport.abort()

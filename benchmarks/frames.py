@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 from qos_async._core.queries import Queries
-from qos_async._core.wire import Frames, Reply
+from qos_async._core.wire import FrameDecoder, Reply
 
 __all__ = ["FRAMES", "TYPES", "reader"]
 
@@ -81,7 +81,7 @@ FRAMES = {
 
 def reader(record: str, data: bytes, numbers: type[Any]) -> Callable[[], Any]:
     """Read ``data`` as the client does: pushes in one step, replies in two."""
-    frames: Frames[Any] = Frames(numbers)
+    frames: FrameDecoder[Any] = FrameDecoder(numbers)
     if record != "reply of 10":
         return lambda: frames.push(data)
     symbols = [f"SH:60093{digit}" for digit in range(10)]

@@ -44,7 +44,7 @@ from benchmarks.harness import (
 )
 from benchmarks.wires import symbols
 from qos_async import Timing
-from qos_async._core.wire import Frames
+from qos_async._core.wire import FrameDecoder
 
 __all__ = ["Metronome", "run"]
 
@@ -110,7 +110,7 @@ def _sum_up(waits: list[int], lap: Lap) -> Figures:
 
 
 async def _bare(url: str, warm: int, ticks: int) -> Figures:
-    decode: Callable[[bytes], Any] = Frames(float).push
+    decode: Callable[[bytes], Any] = FrameDecoder(float).push
     clock = time.monotonic_ns
     waits: list[int] = []
     async with link(url, symbols(1)) as ws:
@@ -247,7 +247,7 @@ def _blast(report: Report, *, quick: bool) -> None:
 
 
 async def _bare_hold(server: Server, seconds: float) -> Figures:
-    decode, metronome = Frames(float).push, Metronome()
+    decode, metronome = FrameDecoder(float).push, Metronome()
     async with link(server.url, symbols(100)) as ws:
         try:
             async with asyncio.timeout(seconds), asyncio.TaskGroup() as tasks:

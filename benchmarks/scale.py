@@ -42,7 +42,7 @@ from benchmarks.harness import (
 from benchmarks.latency import Metronome
 from benchmarks.wires import symbols, trade
 from qos_async import DropOldest, Timing
-from qos_async._core.wire import Frames
+from qos_async._core.wire import FrameDecoder
 
 __all__ = ["run"]
 
@@ -225,7 +225,7 @@ async def _until(there: Callable[[], bool]) -> None:
 
 
 def _settled(qos: Any) -> bool:
-    settled: bool = qos._stream._session.registry.settled  # noqa: SLF001 - not public
+    settled: bool = qos._stream._protocol.registry.settled  # noqa: SLF001 - not public
     return settled
 
 
@@ -248,7 +248,7 @@ def _buffered(report: Report, *, quick: bool) -> None:
 
 def _alone(count: int) -> Figures:
     """Keep trades in a list that has room: the Struct, and the values it holds."""
-    decode = Frames(float).push
+    decode = FrameDecoder(float).push
     data = [trade("US:TSLA", 24600 + index % 100) for index in range(count)]
     place: list[Any] = [None] * count
     tracemalloc.start()

@@ -38,7 +38,7 @@ from benchmarks.harness import (
     pin,
     run_in,
 )
-from qos_async._core.wire import Frames
+from qos_async._core.wire import FrameDecoder
 
 __all__ = ["run"]
 
@@ -150,7 +150,7 @@ async def _repeated(work: Callable[[], Awaitable[float]], times: int) -> Figures
 
 async def _bare(url: str, kind: str) -> float:
     start = time.perf_counter()
-    decode = Frames(float).push
+    decode = FrameDecoder(float).push
     async with link(url, _SYMBOL, kind) as ws:
         decode((await ws.receive()).data)
         return (time.perf_counter() - start) * 1e3

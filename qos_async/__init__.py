@@ -15,7 +15,7 @@ from qos_async._version import __version__
 
 if TYPE_CHECKING:
     from qos_async._core.buffers import DropOldest, Latest, Strict
-    from qos_async._core.gaps import Dropped, Gap, GapStatus
+    from qos_async._core.recovery.gaps import Dropped, Gap, GapStatus
     from qos_async._core.stale import Stale
     from qos_async._core.topics import Topic
     from qos_async._io.batches import Batches
@@ -121,7 +121,7 @@ __all__ = [
 
 _HOMES = {
     "qos_async._core.buffers": ["DropOldest", "Latest", "Strict"],
-    "qos_async._core.gaps": ["Dropped", "Gap", "GapStatus"],
+    "qos_async._core.recovery.gaps": ["Dropped", "Gap", "GapStatus"],
     "qos_async._core.stale": ["Stale"],
     "qos_async._core.topics": ["Topic"],
     "qos_async._io.batches": ["Batches"],

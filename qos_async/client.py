@@ -23,16 +23,16 @@ from typing import (
 
 import aiohttp
 
-from qos_async._core.counters import Counters
 from qos_async._core.queries import Queries
 from qos_async._core.recovery import Recovery
-from qos_async._io.http import HttpSession
+from qos_async._core.stats import Counters
+from qos_async._io.aiohttp_session import AiohttpSession, check_proxy, check_url
+from qos_async._io.aiohttp_transport import AiohttpTransport
+from qos_async._io.http import HttpClient
 from qos_async._io.secret import Secret
-from qos_async._io.sessions import SessionLease, check_proxy, check_url
 from qos_async._io.states import StateChange
 from qos_async._io.stream import Stream
-from qos_async._io.tap import Tap
-from qos_async._io.transport import AiohttpTransport
+from qos_async._io.transport import FrameObserver
 from qos_async.config import HTTP_URL, STREAM_URL, Limits, Timing
 from qos_async.enums import LinkState
 from qos_async.errors import ClosedError
@@ -63,7 +63,7 @@ class ClientOptions(TypedDict, total=False):
     allow_insecure: bool
     recover: bool
     transport: Literal["aiohttp", "fast"]
-    recorder: Tap | None
+    recorder: FrameObserver | None
 
 
 class Client(Fetching[N], Watching[N]):
@@ -135,31 +135,31 @@ class Client(Fetching[N], Watching[N]):
         allow_insecure: bool = False,
         recover: bool = True,
         transport: Literal["aiohttp", "fast"] = "aiohttp",
-        recorder: Tap | None = None,
+        recorder: FrameObserver | None = None,
     ) -> None:
-        limits = Limits() if limits is None else _a("limits", limits, Limits)
-        timing = Timing() if timing is None else _a("timing", timing, Timing)
+        limits = Limits() if limits is None else _instance("limits", limits, Limits)
+        timing = Timing() if timing is None else _instance("timing", timing, Timing)
         timing.check(limits)
-        _one_of("numbers", numbers, (Decimal, float, str))
-        _one_of("key_in", key_in, ("header", "url"))
-        _one_of("transport", transport, ("aiohttp", "fast"))
+        _choice("numbers", numbers, (Decimal, float, str))
+        _choice("key_in", key_in, ("header", "url"))
+        _choice("transport", transport, ("aiohttp", "fast"))
         _check_ssl(ssl)
         _check_session(session)
         _check_proxy(proxy)
         _check_key(key)
-        _a("allow_insecure", allow_insecure, bool)
-        _a("recover", recover, bool)
+        _instance("allow_insecure", allow_insecure, bool)
+        _instance("recover", recover, bool)
         counters = Counters()
         secret = Secret(key if key is not None else os.environ.get("QOS_API_KEY"))
-        self._lease = SessionLease(secret, borrowed=session)
+        self._session = AiohttpSession(secret, borrowed=session)
         wire: dict[str, Any] = {
             "timing": timing,
             "key_in": key_in,
             "ssl": ssl,
             "proxy": proxy,
         }
-        self._http = HttpSession(
-            self._lease,
+        self._http = HttpClient(
+            self._session,
             secret,
             url=check_url(
                 _address("http_url", http_url, HTTP_URL),
@@ -172,7 +172,7 @@ class Client(Fetching[N], Watching[N]):
             **wire,
         )
         dialler = AiohttpTransport(
-            self._lease,
+            self._session,
             secret,
             url=check_url(
                 _address("stream_url", stream_url, STREAM_URL),
@@ -184,17 +184,17 @@ class Client(Fetching[N], Watching[N]):
             **wire,
         )
         queries = Queries(numbers, chunk=limits.symbols)
-        self._recorder = _attached(recorder, secret)
+        self._recorder = _attach_recorder(recorder, secret)
         self._stream = Stream(
             dialler,
             numbers,
             limits=limits,
             timing=timing,
             stats=counters,
-            home=self._lease.home,
+            binding=self._session.binding,
             redact=secret.redact,
             recovery=Recovery(queries) if recover else None,
-            tap=recorder,
+            observer=recorder,
         )
         self._queries = queries
 
@@ -202,8 +202,8 @@ class Client(Fetching[N], Watching[N]):
         return f"<Client {self.state} key=***>"
 
     def __del__(self) -> None:
-        lease: SessionLease | None = getattr(self, "_lease", None)
-        if lease is not None and lease.in_use:
+        session: AiohttpSession | None = getattr(self, "_session", None)
+        if session is not None and session.in_use:
             warnings.warn(
                 "Unclosed client: leave its async with, or await its aclose()",
                 ResourceWarning,
@@ -234,7 +234,7 @@ class Client(Fetching[N], Watching[N]):
             ConnectError: The first attempt failed; the client keeps trying.
             RuntimeError: In another event loop or process than that of the first use.
         """
-        self._lease.claim()
+        self._session.bind()
         await self._stream.connect()
 
     async def aclose(self) -> None:
@@ -248,16 +248,16 @@ class Client(Fetching[N], Watching[N]):
             RuntimeError: In another event loop than that of the client's first use,
                 unless that one has been closed.
         """
-        home = self._lease.home
-        if home.is_foreign:
+        home = self._session.binding
+        if home.is_forked:
             return
-        if not home.is_gone:
+        if not home.is_loop_closed:
             home.check()
         self._http.close()
         async with contextlib.AsyncExitStack() as last:
             if self._recorder is not None:
                 last.push_async_callback(self._recorder.aclose)
-            last.push_async_callback(self._lease.aclose)
+            last.push_async_callback(self._session.aclose)
             await self._stream.stop()
 
     async def drain(self, timeout: float | None = None) -> bool:  # noqa: ASYNC109 - the settled name
@@ -276,12 +276,12 @@ class Client(Fetching[N], Watching[N]):
         Raises:
             RuntimeError: In another event loop or process than that of the first use.
         """
-        self._lease.home.check()
+        self._session.binding.check()
         try:
             await self._stream.stop()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(timeout):
-                    await self._stream.drained()
+                    await self._stream.wait_drained()
             return self._stream.is_empty
         finally:
             await self.aclose()
@@ -296,24 +296,24 @@ class Client(Fetching[N], Watching[N]):
     @property
     def stats(self) -> Stats:
         """How everything stands now: a picture, to be taken as often as you like."""
-        return self._stream.observer.stats()
+        return self._stream.collector.stats()
 
     def report(self) -> str:
         """Tell how everything stands on a page of plain text, for a person."""
-        return self._stream.observer.report()
+        return self._stream.collector.report()
 
     def states(self) -> AsyncIterator[StateChange]:
         """Iterate over the moves of the link from now on, until it is closed."""
-        return self._stream.states.watch(self._lease.home)
+        return self._stream.states.watch(self._session.binding)
 
 
-def _one_of(name: str, value: object, allowed: tuple[object, ...]) -> None:
+def _choice(name: str, value: object, allowed: tuple[object, ...]) -> None:
     if value not in allowed:
         names = ", ".join(getattr(a, "__name__", repr(a)) for a in allowed)
         raise ValueError(f"{name} must be one of {names}, not {value!r}")
 
 
-def _a(name: str, value: Any, kind: type[T]) -> T:
+def _instance(name: str, value: Any, kind: type[T]) -> T:
     if not isinstance(value, kind):
         raise ValueError(f"{name} must be {kind.__name__}, not {value!r}")  # noqa: TRY004 - as documented
     return value
@@ -327,10 +327,10 @@ def _address(name: str, value: object, default: str) -> str:
     return value
 
 
-def _attached(recorder: object, secret: Secret) -> Tap | None:
+def _attach_recorder(recorder: object, secret: Secret) -> FrameObserver | None:
     if recorder is None:
         return None
-    if not isinstance(recorder, Tap):
+    if not isinstance(recorder, FrameObserver):
         raise ValueError(  # noqa: TRY004 - as documented
             f"recorder must be a qos_async.Recorder or None, not {recorder!r}"
         )

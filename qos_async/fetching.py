@@ -9,9 +9,9 @@ from typing import Generic, Literal, TypeAlias, TypeVar
 from msgspec import Struct
 
 from qos_async._core.queries import Queries, Query, merge
+from qos_async._io.aiohttp_session import AiohttpSession
 from qos_async._io.history import HistoryPages
-from qos_async._io.http import HttpSession
-from qos_async._io.sessions import SessionLease
+from qos_async._io.http import HttpClient
 from qos_async._io.stream import Stream
 from qos_async.enums import Adjustment, Interval, Market
 from qos_async.models import (
@@ -53,9 +53,9 @@ class Fetching(Generic[N]):
     """
 
     _queries: Queries[N]
-    _http: HttpSession
+    _http: HttpClient
     _stream: Stream[N]
-    _lease: SessionLease
+    _session: AiohttpSession
 
     async def fetch_instruments(
         self, *symbols: Symbols, via: Via = "http"
@@ -151,7 +151,7 @@ class Fetching(Generic[N]):
         first bar of the last page with ``start``.
         """
         return HistoryPages(
-            self._http.ask,
+            self._http.fetch,
             self._queries,
             symbol,
             interval=interval,
@@ -165,11 +165,11 @@ class Fetching(Generic[N]):
 
         Markets that the server left out are left out.
         """
-        return await self._http.ask(self._queries.calendar(markets))
+        return await self._http.fetch(self._queries.calendar(markets))
 
     async def fetch_products(self, *markets: str) -> dict[Market, list[Product]]:
         """What can be traded in each market (``/product-list``)."""
-        return await self._http.ask(self._queries.products(markets))
+        return await self._http.fetch(self._queries.products(markets))
 
     async def _fetch(
         self, queries: list[Query[dict[str, T]]], via: Via, kind: type[Struct]
@@ -177,8 +177,8 @@ class Fetching(Generic[N]):
         if via not in ("http", "stream"):
             raise ValueError(f'via must be "http" or "stream", not {via!r}')
         if via == "stream":
-            self._lease.claim()
-        ask = self._http.ask if via == "http" else self._stream.ask
+            self._session.bind()
+        ask = self._http.fetch if via == "http" else self._stream.fetch
         result = merge(queries, [await ask(query) for query in queries])
         result.kind = kind
         return result

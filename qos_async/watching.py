@@ -7,7 +7,7 @@ from typing import Any, Generic
 
 from qos_async._core.buffers import DropOldest, Latest, Policy, Strict
 from qos_async._core.topics import Push, Topic
-from qos_async._io.sessions import SessionLease
+from qos_async._io.aiohttp_session import AiohttpSession
 from qos_async._io.stream import Stream
 from qos_async._io.subscription import Subscription
 from qos_async.enums import Channel, Interval
@@ -32,7 +32,7 @@ class Watching(Generic[N]):
     """
 
     _stream: Stream[N]
-    _lease: SessionLease
+    _session: AiohttpSession
 
     def watch_snapshots(
         self, *symbols: Symbols, buffer: Policy | None = None
@@ -113,7 +113,7 @@ class Watching(Generic[N]):
         *,
         final: bool = False,
     ) -> Subscription[Any]:
-        self._lease.claim()
+        self._session.bind()
         return self._stream.subscribe(topics, buffer, topics_of, final=final)
 
 

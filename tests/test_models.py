@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from qos_async._core.decoding import Decoder
+from qos_async._core.decoding import RecordDecoder
 from qos_async.enums import Interval, Session, Side, TradingStatus
 from qos_async.models import (
     Depth,
@@ -221,7 +221,7 @@ def test_what_a_record_writes_it_can_read(record: Any, numbers: type[Any]):
     if kind not in {Product, TradingDay}:
         kind = kind[numbers]
     written = msgspec.json.encode(record)
-    read: Any = Decoder(kind, numbers).decode(written)
+    read: Any = RecordDecoder(kind, numbers).decode(written)
     assert type(read) is type(record)
     assert msgspec.json.encode(read) == written or numbers is float
 

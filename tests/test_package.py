@@ -63,7 +63,7 @@ def test_the_version_is_written_once():
 
 def test_importing_the_package_and_its_core_loads_no_network_library():
     program = (
-        "import sys, qos_async, qos_async._core.session, qos_async._core.queries;"
+        "import sys, qos_async, qos_async._core.protocol, qos_async._core.queries;"
         "print([m for m in ('aiohttp', 'anyio', 'tenacity', 'asyncio')"
         " if m in sys.modules])"
     )
@@ -77,7 +77,9 @@ def test_importing_the_package_and_its_core_loads_no_network_library():
     assert done.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize("path", PURE, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path", PURE, ids=lambda path: path.relative_to(SOURCE).as_posix()
+)
 def test_the_core_has_no_await_and_no_clock(path: Path):
     tree = ast.parse(path.read_text())
     for node in ast.walk(tree):
@@ -91,7 +93,9 @@ def test_the_core_has_no_await_and_no_clock(path: Path):
         assert not names & {"asyncio", "time", "random", "socket", "logging", "os"}
 
 
-@pytest.mark.parametrize("path", PURE, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path", PURE, ids=lambda path: path.relative_to(SOURCE).as_posix()
+)
 def test_every_module_declares_names_that_it_has(path: Path):
     name = ".".join(path.relative_to(SOURCE.parent).with_suffix("").parts)
     module = importlib.import_module(name.removesuffix(".__init__"))

@@ -14,16 +14,16 @@ from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
 from msgspec import Struct
 
-from qos_async._core.gaps import Dropped, Gap
+from qos_async._core.recovery.gaps import Dropped, Gap
 from qos_async._core.topics import Topic
 from qos_async.errors import LaggedError
-from qos_async.models import Tick
+from qos_async.models import Kline, Tick
 
-__all__ = ["Buffer", "DropOldest", "Latest", "Policy", "Strict"]
+__all__ = ["Buffer", "DropOldest", "KlineFinalizer", "Latest", "Policy", "Strict"]
 
 T = TypeVar("T", bound=Tick)
 
-_SIZE = 65_536
+_DEFAULT_SIZE = 65_536
 
 
 class Buffer(Protocol[T]):
@@ -38,7 +38,7 @@ class Buffer(Protocol[T]):
     dropped: int
 
     @property
-    def ready(self) -> Sized:
+    def pending(self) -> Sized:
         """Something that is empty if no tick waits: the quickest way to ask."""
         ...
 
@@ -50,7 +50,7 @@ class Buffer(Protocol[T]):
         """Add ticks, as if one by one."""
         ...
 
-    def mark(self, gap: Gap) -> None:
+    def put_gap(self, gap: Gap) -> None:
         """Add a notice behind the ticks that wait now."""
         ...
 
@@ -62,7 +62,7 @@ class Buffer(Protocol[T]):
         """Take the next ticks, ``most`` of them at most."""
         ...
 
-    def pass_gaps(self) -> None:
+    def skip_gaps(self) -> None:
         """Pass over the notices that come before the next tick."""
         ...
 
@@ -76,7 +76,7 @@ class Buffer(Protocol[T]):
         ...
 
     @property
-    def since(self) -> int:
+    def oldest_received_at(self) -> int:
         """When the oldest tick that waits was received, ns since the epoch; else 0."""
         ...
 
@@ -98,7 +98,7 @@ class DropOldest(Struct, frozen=True):
         size: Ticks, at least one.
     """
 
-    size: int = _SIZE
+    size: int = _DEFAULT_SIZE
 
     def __post_init__(self) -> None:
         _check_size(self.size)
@@ -115,7 +115,7 @@ class Strict(Struct, frozen=True):
         size: Ticks, at least one.
     """
 
-    size: int = _SIZE
+    size: int = _DEFAULT_SIZE
 
     def __post_init__(self) -> None:
         _check_size(self.size)
@@ -132,8 +132,8 @@ class _Ring(Generic[T]):
     def __init__(self, size: int) -> None:
         self.received = 0
         self.dropped = 0
-        self._untold = 0
-        self._untold_from = 0
+        self._unreported_drops = 0
+        self._drop_position = 0
         self._size = size
         self._ticks: deque[T] = deque()
         self.take: Callable[[], T] = self._ticks.popleft
@@ -144,15 +144,15 @@ class _Ring(Generic[T]):
         return len(self._ticks)
 
     @property
-    def ready(self) -> Sized:
+    def pending(self) -> Sized:
         return self._ticks
 
     @property
     def has_event(self) -> bool:
-        return bool(self._ticks or self._gaps or self._untold)
+        return bool(self._ticks or self._gaps or self._unreported_drops)
 
     @property
-    def since(self) -> int:
+    def oldest_received_at(self) -> int:
         return next((t.received_at for t in self._ticks if t.received_at), 0)
 
     def put(self, tick: T) -> None:
@@ -171,33 +171,33 @@ class _Ring(Generic[T]):
                 self.put(tick)
 
     def _make_room(self) -> None:
-        if not self._untold:
-            self._untold_from = self._place
+        if not self._unreported_drops:
+            self._drop_position = self._position
         self._ticks.popleft()
         self.dropped += 1
-        self._untold += 1
+        self._unreported_drops += 1
         if len(self._gaps) > 1:
             self._fold_gaps()
 
     def _fold_gaps(self) -> None:
         # With nothing left between them, two gaps of one topic are one.
         first, second = islice(self._gaps, 2)
-        if second <= self._place:
+        if second <= self._position:
             for gap in self._gaps.pop(second).values():
                 self._add(first, gap)
 
     def _add(self, place: int, gap: Gap) -> None:
         here = self._gaps.setdefault(place, {})
         earlier = here.get(gap.topic)
-        here[gap.topic] = gap if earlier is None else gap.widened(earlier)
+        here[gap.topic] = gap if earlier is None else gap.merged_with(earlier)
 
-    def mark(self, gap: Gap) -> None:
+    def put_gap(self, gap: Gap) -> None:
         self._add(self.received, gap)
         self.take = self._take_from_gaps
 
     def _take_from_gaps(self) -> T:
         tick = self._ticks.popleft()
-        self.pass_gaps()
+        self.skip_gaps()
         return tick
 
     def take_all(self, most: int) -> list[T]:
@@ -210,20 +210,22 @@ class _Ring(Generic[T]):
             ticks.extend(taken[most:])
             del taken[most:]
         if self._gaps:
-            self.pass_gaps()
+            self.skip_gaps()
         return taken
 
-    def pass_gaps(self) -> None:
-        while self._gaps and self._gap_before(self._place):
+    def skip_gaps(self) -> None:
+        while self._gaps and self._gap_before(self._position):
             self._gaps.pop(next(iter(self._gaps)))
         if not self._gaps:
             self.take = self._ticks.popleft
 
     def take_event(self) -> T | Gap | Dropped:
-        if self._gap_before(self._untold_from if self._untold else self._place):
+        if self._gap_before(
+            self._drop_position if self._unreported_drops else self._position
+        ):
             return self._take_gap()
-        if self._untold:
-            count, self._untold = self._untold, 0
+        if self._unreported_drops:
+            count, self._unreported_drops = self._unreported_drops, 0
             return Dropped(count)
         return self._ticks.popleft()
 
@@ -238,7 +240,7 @@ class _Ring(Generic[T]):
         return gap
 
     @property
-    def _place(self) -> int:
+    def _position(self) -> int:
         return self.received - len(self._ticks)
 
 
@@ -261,7 +263,7 @@ class _Conflating(Generic[T]):
         return len(self._waiting) - self._gaps
 
     @property
-    def ready(self) -> Sized:
+    def pending(self) -> Sized:
         return self
 
     @property
@@ -269,7 +271,7 @@ class _Conflating(Generic[T]):
         return bool(self._waiting)
 
     @property
-    def since(self) -> int:
+    def oldest_received_at(self) -> int:
         ticks = (t for t in self._waiting.values() if not isinstance(t, Gap))
         return min((t.received_at for t in ticks if t.received_at), default=0)
 
@@ -287,10 +289,10 @@ class _Conflating(Generic[T]):
         for tick in ticks:
             self.put(tick)
 
-    def mark(self, gap: Gap) -> None:
+    def put_gap(self, gap: Gap) -> None:
         earlier = self._waiting.get(gap.topic)
         if isinstance(earlier, Gap):  # It stays where it is: before what it hides.
-            gap = gap.widened(earlier)
+            gap = gap.merged_with(earlier)
         else:
             self._gaps += 1
         self._waiting[gap.topic] = gap
@@ -303,7 +305,7 @@ class _Conflating(Generic[T]):
     def take_all(self, most: int) -> list[T]:
         return [self.take() for _ in range(min(len(self), most))]
 
-    def pass_gaps(self) -> None:
+    def skip_gaps(self) -> None:
         while self._gaps and isinstance(next(iter(self._waiting.values())), Gap):
             self.take_event()
 
@@ -317,3 +319,29 @@ class _Conflating(Generic[T]):
 def _check_size(size: object) -> None:
     if isinstance(size, bool) or not isinstance(size, int) or size < 1:
         raise ValueError(f"a buffer's size must be a whole number from 1, not {size!r}")
+
+
+class KlineFinalizer:
+    """Turns a stream of growing klines into one of finished klines, each once."""
+
+    def __init__(self) -> None:
+        self._open: dict[tuple[str, int], Kline[Any]] = {}
+
+    def forget(self, symbol: str, interval: int) -> None:
+        """Drop a growing kline: what it became was not seen, so it is never given."""
+        self._open.pop((symbol, interval), None)
+
+    def push(self, kline: Kline[Any]) -> Kline[Any] | None:
+        """Take a kline in; give the one before it back when that is over.
+
+        A bar is over when one that starts later comes: the server's newest bar is
+        unfinished, and only that one.
+        """
+        key = (kline.symbol, kline.interval)
+        newest = self._open.get(key)
+        if newest is not None and kline.timestamp < newest.timestamp:
+            return None
+        self._open[key] = kline
+        if newest is None or newest.timestamp == kline.timestamp:
+            return None
+        return newest

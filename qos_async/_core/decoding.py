@@ -22,7 +22,7 @@ from msgspec.structs import astuple
 from qos_async.errors import DecodeError
 from qos_async.models import Trade
 
-__all__ = ["Decoder", "finite"]
+__all__ = ["RecordDecoder", "finite_type"]
 
 T = TypeVar("T")
 
@@ -40,7 +40,7 @@ _MOST = sys.float_info.max
 _FINITE_FLOAT = Annotated[float, Meta(ge=-_MOST, le=_MOST)]
 
 
-def finite(numbers: type[Any]) -> Any:
+def finite_type(numbers: type[Any]) -> Any:
     """Give the type to put into a record so that its ``numbers`` come out finite.
 
     ``str`` is as on the wire, whatever that is. ``Decimal`` knows no bounds: there the
@@ -49,7 +49,7 @@ def finite(numbers: type[Any]) -> Any:
     return _FINITE_FLOAT if numbers is float else numbers
 
 
-class Decoder(Generic[T]):
+class RecordDecoder(Generic[T]):
     """Read JSON as ``type``, whose prices are of the type ``numbers``.
 
     Numbers may come as JSON numbers or as text (decimal either way, no digit lost),
@@ -66,7 +66,7 @@ class Decoder(Generic[T]):
         self._as_text = numbers is str
         self._check = numbers is Decimal
         decoder: msgspec.json.Decoder[T] = msgspec.json.Decoder(type, strict=False)
-        self.fast = _checked(decoder.decode) if self._check else decoder.decode
+        self.decode_strict = _checked(decoder.decode) if self._check else decoder.decode
         """msgspec's own try alone; raises msgspec's exceptions."""
 
     def decode(self, data: bytes) -> T:
@@ -77,11 +77,11 @@ class Decoder(Generic[T]):
                 show what came: that may echo it.
         """
         try:
-            return self.fast(data)
+            return self.decode_strict(data)
         except _UNREADABLE:
             pass  # The second try below says why, should it fail as well.
         try:
-            mended = _mend(_plain.decode(data), as_text=self._as_text)
+            mended = _normalize(_plain.decode(data), as_text=self._as_text)
             value: T = msgspec.convert(mended, self._type, strict=False)
             if self._check and not _is_finite(value):
                 raise msgspec.ValidationError(_NOT_FINITE)
@@ -105,14 +105,14 @@ def _checked(decode: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
             size = value.size
             if value.price.is_finite() and (size is None or size.is_finite()):
                 return value
-        elif not _is_suspicious(data) or _is_finite(value):
+        elif not _may_be_nonfinite(data) or _is_finite(value):
             return value
         raise msgspec.ValidationError(_NOT_FINITE)
 
     return fast
 
 
-def _is_suspicious(data: bytes) -> bool:
+def _may_be_nonfinite(data: bytes) -> bool:
     # Whatever Decimal takes for infinite or NaN contains one of these words, in letters
     # of any size, unless JSON hides them. Most frames have not even an N.
     if _ESCAPE in data:
@@ -135,23 +135,25 @@ def _is_finite(value: object) -> bool:
             return True
 
 
-def _mend(value: Any, *, as_text: bool) -> Any:
+def _normalize(value: Any, *, as_text: bool) -> Any:
     if isinstance(value, dict):
         fields = cast("dict[str, Any]", value)
         mended = {
-            name: _code(item) if name in _CODES else _mend(item, as_text=as_text)
+            name: _enum_code(item)
+            if name in _CODES
+            else _normalize(item, as_text=as_text)
             for name, item in fields.items()
         }
         # An empty text is no number; it says as little as null.
         return {name: item for name, item in mended.items() if item not in (None, "")}
     if isinstance(value, list):
-        return [_mend(item, as_text=as_text) for item in cast("Any", value)]
+        return [_normalize(item, as_text=as_text) for item in cast("Any", value)]
     if as_text and type(value) is int:
         return str(value)
     return value
 
 
-def _code(value: Any) -> int | None:
+def _enum_code(value: Any) -> int | None:
     if isinstance(value, str) and _CODE.fullmatch(value):
         value = int(value)
     return value if type(value) is int and abs(value) < _HUGE else None

@@ -6,29 +6,31 @@ from typing import TypeAlias
 
 from msgspec import Raw, Struct
 
-from qos_async._core.cases import Healing
+from qos_async._core.recovery.cases import RecoveryResult
 from qos_async._core.topics import Push, Topic
 from qos_async.errors import QosError
 from qos_async.models import N
 
 __all__ = [
+    "AckTimedOut",
     "Confirmed",
-    "Declined",
     "Event",
-    "Expelled",
     "Failed",
-    "Healed",
-    "Lost",
+    "KeyRejected",
+    "LinkTimedOut",
     "Outcome",
-    "Remarked",
+    "Recovered",
     "Replied",
     "Resumed",
-    "Unconfirmed",
+    "ServerError",
+    "SubscriptionRejected",
     "Unreadable",
-    "in_parts",
+    "split_confirmed",
 ]
 
-_MANY = 1000  # Topics that become live take some 5 ms, in which nothing else happens.
+MAX_TOPICS_PER_EVENT = (
+    1000  # Topics that become live take some 5 ms, in which nothing else happens.
+)
 
 
 class Replied(Struct, frozen=True):
@@ -52,25 +54,27 @@ class Confirmed(Struct, frozen=True):
     second: int | None = None
 
 
-def in_parts(confirmed: Confirmed) -> list[Confirmed]:
+def split_confirmed(confirmed: Confirmed) -> list[Confirmed]:
     """Divide a yes to many topics: to each of them something has to be done."""
-    if len(confirmed.topics) <= _MANY:
+    if len(confirmed.topics) <= MAX_TOPICS_PER_EVENT:
         return [confirmed]
     topics = tuple(confirmed.topics)
     return [
-        Confirmed(frozenset(topics[start : start + _MANY]), confirmed.second)
-        for start in range(0, len(topics), _MANY)
+        Confirmed(
+            frozenset(topics[start : start + MAX_TOPICS_PER_EVENT]), confirmed.second
+        )
+        for start in range(0, len(topics), MAX_TOPICS_PER_EVENT)
     ]
 
 
-class Declined(Struct, frozen=True):
+class SubscriptionRejected(Struct, frozen=True):
     """The server refused these subscriptions for good."""
 
     topics: frozenset[Topic]
     message: str
 
 
-class Unconfirmed(Struct, frozen=True):
+class AckTimedOut(Struct, frozen=True):
     """Nobody answered these subscriptions in time; they will be asked for again."""
 
     topics: frozenset[Topic]
@@ -82,16 +86,16 @@ class Resumed(Struct, frozen=True):
     topics: frozenset[Topic]
 
 
-class Expelled(Struct, frozen=True):
+class KeyRejected(Struct, frozen=True):
     """The server refused the key."""
 
     error: QosError
 
 
-class Healed(Struct, frozen=True):
+class Recovered(Struct, frozen=True):
     """What topics missed in an outage is decided."""
 
-    healings: tuple[Healing, ...]
+    results: tuple[RecoveryResult, ...]
 
 
 class Unreadable(Struct, frozen=True):
@@ -100,13 +104,13 @@ class Unreadable(Struct, frozen=True):
     reason: str
 
 
-class Remarked(Struct, frozen=True):
+class ServerError(Struct, frozen=True):
     """The server complained, and not about anything that we asked."""
 
     message: str
 
 
-class Lost(Struct, frozen=True):
+class LinkTimedOut(Struct, frozen=True):
     """The link still looks open but must be given up."""
 
     reason: str
@@ -116,14 +120,14 @@ Outcome: TypeAlias = (
     Replied
     | Failed
     | Confirmed
-    | Declined
-    | Unconfirmed
+    | SubscriptionRejected
+    | AckTimedOut
     | Resumed
-    | Expelled
-    | Healed
+    | KeyRejected
+    | Recovered
     | Unreadable
-    | Remarked
-    | Lost
+    | ServerError
+    | LinkTimedOut
 )
 
 # A push is its own event: wrapping it would cost as much as decoding a trade.

@@ -15,15 +15,15 @@ from datetime import datetime
 from functools import cache
 from typing import Any, Generic, TypeAlias, TypeVar, cast
 
-from qos_async._core.answers import (
-    Bars,
-    bars_by_symbol,
+from qos_async._core.decoding import RecordDecoder, finite_type
+from qos_async._core.responses import (
+    KlineGroup,
     by_symbol,
     days_by_market,
+    klines_by_symbol,
     products_by_market,
     trades_by_symbol,
 )
-from qos_async._core.decoding import Decoder, finite
 from qos_async.enums import Adjustment, Interval, Market
 from qos_async.models import (
     Depth,
@@ -113,7 +113,9 @@ class Queries(Generic[N]):
         self._snapshots: _Reader[dict[str, Snapshot[N]]] = rows(Snapshot, by_symbol)
         self._depths: _Reader[dict[str, Depth[N]]] = rows(Depth, by_symbol)
         self._trades: _Reader[dict[str, list[Trade[N]]]] = rows(Trade, trades_by_symbol)
-        self._klines: _Reader[dict[str, list[Kline[N]]]] = rows(Bars, bars_by_symbol)
+        self._klines: _Reader[dict[str, list[Kline[N]]]] = rows(
+            KlineGroup, klines_by_symbol
+        )
 
     def instruments(
         self, symbols: Iterable[str]
@@ -261,7 +263,7 @@ def _about(
 
 @cache
 def _rows(record: Any, numbers: Any) -> _Reader[Any]:
-    number: Any = finite(numbers)
+    number: Any = finite_type(numbers)
     return _reader(list[record[number]] | None, numbers)
 
 
@@ -276,7 +278,7 @@ def _products(numbers: Any) -> _Reader[Any]:
 
 
 def _reader(type: Any, numbers: Any) -> _Reader[Any]:
-    decoder: Decoder[Any] = Decoder(type, numbers)
+    decoder: RecordDecoder[Any] = RecordDecoder(type, numbers)
     return decoder.decode
 
 

@@ -20,7 +20,7 @@ class Change(Struct, frozen=True):
     topics: frozenset[Topic]
 
     @property
-    def head(self) -> Topic:
+    def any_topic(self) -> Topic:
         """Any of the topics; all share its channel and interval."""
         return next(iter(self.topics))
 
@@ -50,15 +50,15 @@ class Registry:
         self._wanted: Counter[Topic] = Counter()
         self.symbols: Counter[str] = Counter()
         self._held: set[Topic] = set()
-        self._unsure: set[Topic] = set()
+        self._unknown: set[Topic] = set()
         # Additions that nobody answered: refused now, they may be there already. Those
         # are removed though they are wanted, and then added anew.
-        self._unheard: set[Topic] = set()
-        self._doubled: set[Topic] = set()
+        self._unacked_adds: set[Topic] = set()
+        self._to_readd: set[Topic] = set()
         self._in_flight: Change | None = None
         self.dirty: dict[Topic, None] = {}
         # Halves of refused batches, tried on their own to find who is guilty.
-        self._suspects: deque[Change] = deque()
+        self._split_batches: deque[Change] = deque()
 
     @property
     def settled(self) -> bool:
@@ -73,11 +73,11 @@ class Registry:
     @property
     def held(self) -> frozenset[Topic]:
         """The topics that the server surely has."""
-        return frozenset(self._held - self._unsure)
+        return frozenset(self._held - self._unknown)
 
     def holds(self, topic: Topic) -> bool:
         """Whether the server surely has ``topic``, and is not being told otherwise."""
-        known = topic in self._held and topic not in self._unsure
+        known = topic in self._held and topic not in self._unknown
         return known and not self._is_leaving(topic)
 
     @property
@@ -110,11 +110,11 @@ class Registry:
         """Compute the next frame: removals first, since they free the plan's slots."""
         if self._in_flight is not None:
             return None
-        for add, topics in self._open().items():
+        for add, topics in self._differences().items():
             if topics:
-                return Change(add, _alike(topics))
-        while self._suspects:
-            half = self._suspects.popleft()
+                return Change(add, _same_frame(topics))
+        while self._split_batches:
+            half = self._split_batches.popleft()
             if rest := self._ready(half.topics, add=half.add):
                 return Change(half.add, frozenset(rest))
         return None
@@ -125,61 +125,61 @@ class Registry:
 
     def confirm(self, change: Change) -> None:
         """Record that the server applied the change."""
-        self._land(change)
+        self._clear_in_flight(change)
         (self._held.update if change.add else self._held.difference_update)(
             change.topics
         )
-        self._unsure -= change.topics
-        self._clear_doubt(change)
+        self._unknown -= change.topics
+        self._forget_doubts(change)
         self._mark_all(change)
 
-    def refuse(self, change: Change) -> bool:
+    def reject(self, change: Change) -> bool:
         """Record that the server refused the change.
 
         Returns:
             Whether a topic is now no longer wanted, because it was refused alone. A
             larger batch is said again in halves instead.
         """
-        self._land(change)
+        self._clear_in_flight(change)
         final = len(change.topics) == 1
-        if final and change.add and change.topics <= self._unheard:
+        if final and change.add and change.topics <= self._unacked_adds:
             final = False
-            self._doubled |= change.topics
+            self._to_readd |= change.topics
         elif final:
             # Refusing to unsubscribe a topic means that it was not subscribed.
             self._held -= change.topics
-            self._unsure -= change.topics
-            self._clear_doubt(change)
+            self._unknown -= change.topics
+            self._forget_doubts(change)
             if change.add:
                 for topic in change.topics:
                     self._unwant(topic)
         else:
-            self._unsure |= change.topics
+            self._unknown |= change.topics
             ordered = sorted(change.topics)
             middle = len(ordered) // 2
             for half in (ordered[middle:], ordered[:middle]):
-                self._suspects.appendleft(Change(change.add, frozenset(half)))
+                self._split_batches.appendleft(Change(change.add, frozenset(half)))
         self._mark_all(change)
         return final and change.add
 
     def unanswered(self, change: Change) -> None:
         """Record that nobody answers: what is to be added may be there when it expires."""
         if change.add:
-            self._unheard |= change.topics
+            self._unacked_adds |= change.topics
 
     def expire(self, change: Change) -> None:
         """Record that the change may or may not have been applied."""
-        self._land(change)
-        self._unsure |= change.topics
+        self._clear_in_flight(change)
+        self._unknown |= change.topics
         self._mark_all(change)
 
-    def forget(self) -> None:
+    def link_down(self) -> None:
         """Record that the link is gone, and all that the server held with it."""
         self._held.clear()
-        self._unsure.clear()
-        self._unheard.clear()
-        self._doubled.clear()
-        self._suspects.clear()
+        self._unknown.clear()
+        self._unacked_adds.clear()
+        self._to_readd.clear()
+        self._split_batches.clear()
         self._in_flight = None
         self.dirty.clear()
         # Trades first: of them the server remembers least.
@@ -190,26 +190,26 @@ class Registry:
         self.dirty.update(dict.fromkeys((*trades, *others)))
 
     def _ready(self, topics: Iterable[Topic], *, add: bool) -> list[Topic]:
-        return [t for t in topics if t in self.dirty and self._is_to_be(t) is add]
+        return [t for t in topics if t in self.dirty and self._should_hold(t) is add]
 
-    def _is_to_be(self, topic: Topic) -> bool:
-        return topic in self._wanted and topic not in self._doubled
+    def _should_hold(self, topic: Topic) -> bool:
+        return topic in self._wanted and topic not in self._to_readd
 
-    def _clear_doubt(self, change: Change) -> None:
-        self._unheard -= change.topics
-        self._doubled -= change.topics
+    def _forget_doubts(self, change: Change) -> None:
+        self._unacked_adds -= change.topics
+        self._to_readd -= change.topics
 
-    def _open(self) -> dict[bool, list[Topic]]:
+    def _differences(self) -> dict[bool, list[Topic]]:
         """Tell what is to be removed, and then what added, but for the suspects."""
-        suspected = {(half.add, t) for half in self._suspects for t in half.topics}
+        split = {(half.add, t) for half in self._split_batches for t in half.topics}
         ready: dict[bool, list[Topic]] = {False: [], True: []}
         for topic in self.dirty:
-            add = self._is_to_be(topic)
-            if not suspected or (add, topic) not in suspected:
+            add = self._should_hold(topic)
+            if not split or (add, topic) not in split:
                 ready[add].append(topic)
         return ready
 
-    def _land(self, change: Change) -> None:
+    def _clear_in_flight(self, change: Change) -> None:
         assert self._in_flight is change, "an answer to a change that is not in flight"
         self._in_flight = None
 
@@ -229,13 +229,13 @@ class Registry:
 
     def _mark(self, topic: Topic) -> None:
         agreed = (topic in self._wanted) is self.holds(topic)
-        if agreed and topic not in self._unsure:
+        if agreed and topic not in self._unknown:
             self.dirty.pop(topic, None)
         else:
             self.dirty[topic] = None
 
 
-def _alike(topics: list[Topic]) -> frozenset[Topic]:
+def _same_frame(topics: list[Topic]) -> frozenset[Topic]:
     """Give those that one frame can name together with the first."""
     channel, interval = topics[0].channel, topics[0].interval
     return frozenset(

@@ -10,7 +10,7 @@ from msgspec import Struct
 from qos_async._core.topics import Topic
 from qos_async.enums import Session
 
-__all__ = ["Quiet", "Stale"]
+__all__ = ["Stale", "StalenessDetector"]
 
 _KNOWN = 10  # Ticks in such a session before there is anything usual about them.
 _LONGEST = 4.0
@@ -38,7 +38,7 @@ class Stale(Struct, frozen=True, kw_only=True):
     usual: float
 
 
-class _Habit:
+class _BaseRate:
     """How often a topic ticks in one kind of session."""
 
     __slots__ = ("longest", "seconds", "ticks")
@@ -60,21 +60,28 @@ class _Habit:
         return self.seconds / max(self.ticks, 1)
 
 
-class _Pulse:
+class _TopicState:
     """What was seen of one topic."""
 
-    __slots__ = ("habits", "looked_at", "part", "quiet", "ticks", "told")
+    __slots__ = (
+        "base_rates",
+        "observed_at",
+        "quiet",
+        "reported",
+        "ticks",
+        "trading_session",
+    )
 
     def __init__(self) -> None:
-        self.habits: dict[Session, _Habit] = {}
-        self.part: Session | None = None
-        self.looked_at = 0.0
+        self.base_rates: dict[Session, _BaseRate] = {}
+        self.trading_session: Session | None = None
+        self.observed_at = 0.0
         self.ticks = 0
         self.quiet = 0.0
-        self.told = False
+        self.reported = False
 
 
-class Quiet:
+class StalenessDetector:
     """Judges by looks now and then at how many ticks there were: ticks cost nothing.
 
     A topic is stale when it was quiet for over a minute (five outside of regular hours),
@@ -89,57 +96,63 @@ class Quiet:
 
     def __init__(self, step: float) -> None:
         self._step = step
-        self._pulses: dict[Topic, _Pulse] = {}
+        self._states: dict[Topic, _TopicState] = {}
 
-    def keep(self, topics: Collection[Topic]) -> None:
+    def retain(self, topics: Collection[Topic]) -> None:
         """Forget every other topic."""
-        for topic in self._pulses.keys() - topics:
-            del self._pulses[topic]
+        for topic in self._states.keys() - topics:
+            del self._states[topic]
 
-    def look(
-        self, topic: Topic, ticks: int | None, part: Session | None, now: float
+    def observe(
+        self,
+        topic: Topic,
+        ticks: int | None,
+        trading_session: Session | None,
+        now: float,
     ) -> tuple[float, float] | None:
         """Look at a topic.
 
         Args:
             topic: Which.
             ticks: How many there were so far; None while it is not live.
-            part: The session that its market is in; None while that is closed.
+            trading_session: The session that its market is in; None while that is closed.
             now: Seconds, by any clock that does not jump.
 
         Returns:
             For how long it was quiet, and what is usual, if that is to be told.
         """
-        pulse = self._pulses.setdefault(topic, _Pulse())
-        known = part is not None and part is pulse.part
-        passed = min(now - pulse.looked_at, self._step) if known else 0.0
-        pulse.looked_at = now
-        if ticks is None or part is None:
-            pulse.part = None
+        pulse = self._states.setdefault(topic, _TopicState())
+        known = trading_session is not None and trading_session is pulse.trading_session
+        passed = min(now - pulse.observed_at, self._step) if known else 0.0
+        pulse.observed_at = now
+        if ticks is None or trading_session is None:
+            pulse.trading_session = None
             return None
-        habit = pulse.habits.setdefault(part, _Habit())
+        habit = pulse.base_rates.setdefault(trading_session, _BaseRate())
         # Who leaves a topic and comes back finds it counted from 0.
         fresh = ticks - pulse.ticks if ticks >= pulse.ticks else ticks
         pulse.ticks = ticks
         if not known:  # What came before belongs to another time.
-            pulse.told = pulse.told and not fresh
-            pulse.part, pulse.quiet = part, 0.0
+            pulse.reported = pulse.reported and not fresh
+            pulse.trading_session, pulse.quiet = trading_session, 0.0
             return None
         if fresh:
-            habit.learn(fresh, passed, min(pulse.quiet, _limit(habit, part)))
-            pulse.quiet, pulse.told = 0.0, False
+            habit.learn(fresh, passed, min(pulse.quiet, _limit(habit, trading_session)))
+            pulse.quiet, pulse.reported = 0.0, False
             return None
         pulse.quiet += passed
-        return _verdict(pulse, habit, part)
+        return _staleness(pulse, habit, trading_session)
 
 
-def _limit(habit: _Habit, part: Session) -> float:
+def _limit(habit: _BaseRate, part: Session) -> float:
     least = _LEAST.get(part, _LEAST_ELSEWHERE)
     return max(least, _LONGEST * habit.longest, _MEAN * habit.usual)
 
 
-def _verdict(pulse: _Pulse, habit: _Habit, part: Session) -> tuple[float, float] | None:
-    if pulse.told or habit.ticks < _KNOWN or pulse.quiet <= _limit(habit, part):
+def _staleness(
+    pulse: _TopicState, habit: _BaseRate, part: Session
+) -> tuple[float, float] | None:
+    if pulse.reported or habit.ticks < _KNOWN or pulse.quiet <= _limit(habit, part):
         return None
-    pulse.told = True
+    pulse.reported = True
     return pulse.quiet, habit.usual

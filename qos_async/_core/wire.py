@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeAlias, cast
 import msgspec
 from msgspec import Raw, Struct
 
-from qos_async._core.decoding import Decoder, finite
+from qos_async._core.decoding import RecordDecoder, finite_type
 from qos_async._core.topics import LETTERS, Push, Topic
 from qos_async.enums import Channel, Interval
 from qos_async.errors import DecodeError
@@ -19,13 +19,13 @@ from qos_async.symbols import canonical, pack, split
 __all__ = [
     "HEARTBEAT",
     "OPERATIONS",
-    "Frames",
+    "FrameDecoder",
     "Reply",
     "Unknown",
     "change_frame",
     "request_frame",
     "symbols_in",
-    "whose",
+    "topics_possibly_in",
 ]
 
 HEARTBEAT = b'{"type":"H"}'
@@ -62,17 +62,17 @@ class Unknown(Struct, frozen=True):
     tp: str
 
 
-class _Header(Struct):
+class _EnvelopeKind(Struct):
     tp: str | None = None
 
 
-class _Label(Struct):
+class _EnvelopeTopic(Struct):
     tp: Any = None
     c: Any = None
     kt: Any = None
 
 
-class _Reply(Struct):
+class _EnvelopeReply(Struct):
     type: Any = None
     msg: Any = None
     reqid: Any = None
@@ -84,14 +84,14 @@ class _Reply(Struct):
 Message: TypeAlias = Push[N] | Reply | Unknown
 
 _encoder = msgspec.json.Encoder()
-_headers = msgspec.json.Decoder(_Header)
-_labels = msgspec.json.Decoder(_Label)
-_replies = msgspec.json.Decoder(_Reply)
+_kind_decoder = msgspec.json.Decoder(_EnvelopeKind)
+_topic_decoder = msgspec.json.Decoder(_EnvelopeTopic)
+_reply_decoder = msgspec.json.Decoder(_EnvelopeReply)
 _FAR_FUTURE = 100_000_000_000  # In seconds the year 5138; in milliseconds, 1973.
 _NO_REQID = -1  # One that we never send: what carries junk answers nothing.
 
 
-class Frames(Generic[N]):
+class FrameDecoder(Generic[N]):
     """Reads inbound frames whose prices are of the type ``numbers``.
 
     Attributes:
@@ -100,8 +100,8 @@ class Frames(Generic[N]):
     """
 
     def __init__(self, numbers: type[N]) -> None:
-        self._pushes: Decoder[Push[N]] = _pushes(cast("Any", numbers))
-        self.push = self._pushes.fast
+        self._pushes: RecordDecoder[Push[N]] = _pushes(cast("Any", numbers))
+        self.push = self._pushes.decode_strict
 
     def read(self, data: bytes) -> Message[N]:
         """Read any frame.
@@ -116,7 +116,7 @@ class Frames(Generic[N]):
         """
         try:
             # Pushes carry "tp", replies "type"; both may be "S", so "tp" decides.
-            tp = _headers.decode(data).tp
+            tp = _kind_decoder.decode(data).tp
             reply = _read_reply(data) if tp is None else None
         except (msgspec.MsgspecError, RecursionError, ValueError) as exc:
             reason = str(exc)
@@ -132,20 +132,20 @@ class Frames(Generic[N]):
 
 
 @cache  # Alike for every client, and a first tick waits for it.
-def _pushes(numbers: type[Any]) -> Decoder[Any]:
-    number: Any = finite(numbers)
+def _pushes(numbers: type[Any]) -> RecordDecoder[Any]:
+    number: Any = finite_type(numbers)
     kinds: Any = Snapshot[number] | Trade[number] | Depth[number] | Kline[number]
-    return Decoder(kinds, numbers)
+    return RecordDecoder(kinds, numbers)
 
 
-def whose(data: bytes) -> Callable[[Topic], bool]:
+def topics_possibly_in(data: bytes) -> Callable[[Topic], bool]:
     """Tell which topics a frame that cannot be read may be a push of.
 
     As exactly as it can be made out: what is no JSON may be of any, what has lost its
     ``tp`` of any channel.
     """
     try:
-        label = _labels.decode(data)
+        label = _topic_decoder.decode(data)
         channel = _CHANNELS.get(_kind(label.tp))
         symbol = canonical(label.c) if isinstance(label.c, str) else None
     except (msgspec.MsgspecError, RecursionError, ValueError):
@@ -171,7 +171,7 @@ def _kind(tp: Any) -> str:
 
 def _read_reply(data: bytes) -> Reply | None:
     # Judged with care: a reply that is lost holds up all that waits for its turn.
-    raw = _replies.decode(data)
+    raw = _reply_decoder.decode(data)
     is_command = isinstance(raw.type, str) and raw.c is None
     if raw.msg is None and raw.reqid is None and not is_command:
         return None

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from qos_async import frames
-from qos_async._io.inbox import Inbox
+from qos_async._io.subscription_queue import SubscriptionQueue
 from qos_async.frames.packages import Package, load
 from qos_async.models import Tick
 
@@ -35,13 +35,13 @@ class Batches(Generic[T]):
 
     def __init__(
         self,
-        inbox: Inbox,
+        inbox: SubscriptionQueue,
         wait: Callable[[], Awaitable[None]],
         *,
         max_items: int,
         max_wait: float,
     ) -> None:
-        self._inbox = inbox
+        self._queue = inbox
         self._wait = wait  # A method: it keeps the subscription from being garbage.
         self._max_items = max_items
         self._max_wait = max_wait
@@ -49,13 +49,13 @@ class Batches(Generic[T]):
         self._empty_at = -math.inf
 
     def __aiter__(self) -> Self:
-        self._inbox.begin_reading()
+        self._queue.begin_reading()
         return self
 
     async def __anext__(self) -> list[T]:
-        buffer, clock = self._inbox.buffer, asyncio.get_running_loop().time
-        while not buffer or self._inbox.alert:
-            buffer.pass_gaps()
+        buffer, clock = self._queue.buffer, asyncio.get_running_loop().time
+        while not buffer or self._queue.needs_check:
+            buffer.skip_gaps()
             await self._wait()
             self._empty_at = clock()
         if len(buffer) < self._max_items:
@@ -65,7 +65,7 @@ class Batches(Generic[T]):
         return batch
 
     async def _fill(self, until: float) -> None:
-        buffer, inbox = self._inbox.buffer, self._inbox
+        buffer, inbox = self._queue.buffer, self._queue
         if until <= asyncio.get_running_loop().time():
             return
         with contextlib.suppress(TimeoutError):
@@ -115,7 +115,7 @@ class Batches(Generic[T]):
         self, package: Package, make: Callable[..., Any], **options: Any
     ) -> Frames[Any]:
         load(package)
-        channels = sorted({topic.channel.value for topic in self._inbox.topics})
+        channels = sorted({topic.channel.value for topic in self._queue.topics})
         if len(channels) > 1:
             raise ValueError(
                 f"a frame holds records of one kind, this subscription has {channels}: "

@@ -71,28 +71,28 @@ class HistoryPages(Generic[N]):
         Raises:
             ValueError: For what the document does not allow, or a start after the end.
         """
-        self._ask = ask
+        self._fetch = ask
         self._queries = queries
         self._symbol = canonical(symbol)
         self._interval = Interval.parse(interval)
         self._adjust = adjust
         self._start = epoch(start)
         self._end = math.inf if end is None else epoch(end)
-        self._ask_until = epoch(clock()) if end is None else epoch(end)
+        self._next_end = epoch(clock()) if end is None else epoch(end)
         self._oldest = math.inf
         self._done = False
-        self._framed: list[list[Kline[N]]] = []
-        if self._start > self._ask_until:
+        self._collected: list[list[Kline[N]]] = []
+        if self._start > self._next_end:
             raise ValueError(f"start {start!r} is after end {end or 'now'!r}")
-        self._question()
+        self._next_query()
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> list[Kline[N]]:
         while not self._done:
-            answer = await self._ask(self._question())
-            page = self._turn(answer.get(self._symbol, []))
+            answer = await self._fetch(self._next_query())
+            page = self._accept_page(answer.get(self._symbol, []))
             if page:
                 return page
         raise StopAsyncIteration
@@ -139,31 +139,31 @@ class HistoryPages(Generic[N]):
     async def _bars(self, package: Package) -> list[Kline[N]]:
         load(package)
         async for page in self:
-            self._framed.append(page)
-        return [bar for page in reversed(self._framed) for bar in page]
+            self._collected.append(page)
+        return [bar for page in reversed(self._collected) for bar in page]
 
     # Paging
 
-    def _question(self) -> Query[Bars[N]]:
+    def _next_query(self) -> Query[Bars[N]]:
         [query] = self._queries.history(
             [self._symbol],
             interval=self._interval,
-            end=self._ask_until,
+            end=self._next_end,
             count=KLINES_MAX,
             adjust=self._adjust,
         )
         return query
 
-    def _turn(self, bars: list[Kline[N]]) -> list[Kline[N]]:
+    def _accept_page(self, bars: list[Kline[N]]) -> list[Kline[N]]:
         older = {
             bar.timestamp: bar for bar in bars if 0 != bar.timestamp < self._oldest
         }
         if not older:
             self._done = True
-            if any(bar.timestamp > self._ask_until for bar in bars):
+            if any(bar.timestamp > self._next_end for bar in bars):
                 self._warn()
             return []
-        self._oldest = self._ask_until = min(older)
+        self._oldest = self._next_end = min(older)
         self._done = self._done or self._oldest <= self._start
         return [bar for at, bar in older.items() if self._start <= at <= self._end]
 
@@ -171,7 +171,7 @@ class HistoryPages(Generic[N]):
         _log.warning(
             "/history: the server ignored the end time %d for %s %s: bars older than "
             "that cannot be reached",
-            self._ask_until,
+            self._next_end,
             self._symbol,
             self._interval.short,
         )

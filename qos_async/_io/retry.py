@@ -22,7 +22,7 @@ T = TypeVar("T")
 ATTEMPTS = 4
 """How often a question is asked before its last failure is raised."""
 
-_PATIENCE = (1.0, 300.0)
+_RETRY_AFTER_MAX = (1.0, 300.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +54,8 @@ class Outcome(Generic[T]):
 def retrying(
     timing: Timing,
     *,
-    note: Callable[[Outcome[Any], float], None],
-    chance: Callable[[], float] = random.random,
+    on_retry: Callable[[Outcome[Any], float], None],
+    rng: Callable[[], float] = random.random,
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
 ) -> tenacity.AsyncRetrying:
     """Build what asks until an outcome is not transient, at most ``ATTEMPTS`` times.
@@ -66,8 +66,8 @@ def retrying(
 
     Args:
         timing: The bounds, in seconds.
-        note: Told the outcome and the wait before each new attempt.
-        chance: A random number from 0 to 1.
+        on_retry: Told the outcome and the wait before each new attempt.
+        rng: A random number from 0 to 1.
         sleep: How to wait.
     """
 
@@ -76,10 +76,10 @@ def retrying(
         if outcome.retry_after is not None:
             return outcome.retry_after
         doubled = timing.backoff_initial * 2.0 ** (state.attempt_number - 1)
-        return chance() * min(timing.backoff_max, doubled)
+        return rng() * min(timing.backoff_max, doubled)
 
     def before_sleep(state: tenacity.RetryCallState) -> None:
-        note(_outcome(state), state.next_action.sleep if state.next_action else 0.0)
+        on_retry(_outcome(state), state.next_action.sleep if state.next_action else 0.0)
 
     return tenacity.AsyncRetrying(
         stop=tenacity.stop_after_attempt(ATTEMPTS),
@@ -112,7 +112,7 @@ def retry_after(header: str | None, now: float) -> float | None:
             ).timestamp() - now
         except (ValueError, OverflowError):
             return None
-    least, most = _PATIENCE
+    least, most = _RETRY_AFTER_MAX
     return min(max(seconds, least), most)
 
 

@@ -17,7 +17,7 @@ from qos_async.errors import AuthenticationError
 __all__ = ["Secret"]
 
 _VALID = re.compile(r"[\x21-\x7e]{1,256}")
-_HOW = "set QOS_API_KEY, or pass key=... to Client (a string, or a callable that returns one)"
+_KEY_HELP = "set QOS_API_KEY, or pass key=... to Client (a string, or a callable that returns one)"
 _REMEMBERED = 8
 
 
@@ -52,7 +52,7 @@ class Secret:
         if fault:
             # Raised where neither the value nor the callable's own error is at hand:
             # a traceback with local variables would show them.
-            raise AuthenticationError(f"{fault}: {_HOW}")
+            raise AuthenticationError(f"{fault}: {_KEY_HELP}")
         return value
 
     def redact(self, text: str) -> str:
@@ -65,7 +65,7 @@ class Secret:
                 text = text.replace(form, "***")
         return text
 
-    def carried_by(self, headers: Mapping[str, str], url: URL) -> bool:
+    def is_in_request(self, headers: Mapping[str, str], url: URL) -> bool:
         """Say whether a request has the key in its headers or in its URL."""
         carried = {*headers.values(), *url.query.values()}
         return any(value in carried for value in self._recent)
@@ -81,16 +81,16 @@ class Secret:
             value = self._source()
         except Exception as exc:  # noqa: BLE001 - the user's code may raise anything
             return "", f"the callable for the API key failed ({type(exc).__name__})"
-        fault = _fault(value)
+        fault = _invalid_reason(value)
         if fault or not isinstance(value, str):
             return "", fault
         if value not in self._recent:
             old = list(self._recent.items())[: _REMEMBERED - 1]
-            self._recent = {value: _forms(value), **dict(old)}
+            self._recent = {value: _encodings(value), **dict(old)}
         return value, ""
 
 
-def _fault(value: Any) -> str:
+def _invalid_reason(value: Any) -> str:
     if value is None or value == "":
         return "there is no API key"
     if inspect.iscoroutine(value):
@@ -106,7 +106,7 @@ def _fault(value: Any) -> str:
     return ""
 
 
-def _forms(value: str) -> list[str]:
+def _encodings(value: str) -> list[str]:
     forms = {
         value,
         quote(value, safe=""),

@@ -11,8 +11,8 @@ from weakref import WeakSet
 from msgspec import Struct
 
 from qos_async._core.link import Link, LinkEvent
-from qos_async._io.bell import Bell
-from qos_async._io.home import Home
+from qos_async._io.loop_binding import LoopBinding
+from qos_async._io.notifier import Notifier
 from qos_async.enums import LinkState
 
 __all__ = ["LinkStates", "StateChange", "StateChanges"]
@@ -42,12 +42,12 @@ class LinkStates:
     """The link's state machine, with those who watch it.
 
     Attributes:
-        moved_at: When it moved last, in epoch seconds.
+        changed_at: When it moved last, in epoch seconds.
         reason: The last one that was told.
     """
 
     def __init__(self) -> None:
-        self.moved_at = time.time()
+        self.changed_at = time.time()
         self.reason = ""
         self._link = Link()
         # Weakly: an iterator that was dropped must not collect moves for ever.
@@ -58,7 +58,7 @@ class LinkStates:
         """Where the link is."""
         return self._link.state
 
-    def move(
+    def transition(
         self,
         event: LinkEvent,
         reason: str = "",
@@ -80,16 +80,16 @@ class LinkStates:
             return
         was = self.state
         change = StateChange(self._link.fire(event), reason, attempt, retry_in)
-        self.moved_at = time.time()
+        self.changed_at = time.time()
         self.reason = reason or self.reason
-        _write(change, was, failed=failed)
+        _log_change(change, was, failed=failed)
         for watcher in tuple(self._watchers):
             watcher.put(change)
 
-    def watch(self, home: Home | None = None) -> StateChanges:
+    def watch(self, home: LoopBinding | None = None) -> StateChanges:
         """Watch all moves from now on; only at ``home`` they can be waited for."""
         ended = self.state is LinkState.CLOSED
-        watcher = StateChanges(self._watchers, home or Home(), ended=ended)
+        watcher = StateChanges(self._watchers, home or LoopBinding(), ended=ended)
         self._watchers.add(watcher)
         return watcher
 
@@ -98,18 +98,18 @@ class StateChanges:
     """An iterator over the moves of a link; it ends after ``CLOSED``."""
 
     def __init__(
-        self, watchers: WeakSet[StateChanges], home: Home, *, ended: bool
+        self, watchers: WeakSet[StateChanges], home: LoopBinding, *, ended: bool
     ) -> None:
         self._watchers = watchers
-        self._home = home
+        self._binding = home
         self._changes: deque[StateChange] = deque(maxlen=_REMEMBERED)
-        self._bell = Bell()
+        self._notifier = Notifier()
         self._ended = ended
 
     def put(self, change: StateChange) -> None:
         """Take in a move."""
         self._changes.append(change)
-        self._bell.ring()
+        self._notifier.notify_all()
 
     def __aiter__(self) -> Self:
         return self
@@ -118,8 +118,8 @@ class StateChanges:
         while not self._changes:
             if self._ended:
                 raise StopAsyncIteration
-            self._home.check()
-            await self._bell.wait()
+            self._binding.check()
+            await self._notifier.wait()
         change = self._changes.popleft()
         if change.state is LinkState.CLOSED:
             await self.aclose()
@@ -129,13 +129,13 @@ class StateChanges:
         """Stop watching."""
         self._ended = True
         self._watchers.discard(self)
-        self._bell.ring()
+        self._notifier.notify_all()
 
 
-def _write(change: StateChange, was: LinkState, *, failed: bool) -> None:
+def _log_change(change: StateChange, previous: LinkState, *, failed: bool) -> None:
     reason = f": {change.reason}" if change.reason else ""
     if change.state is LinkState.BACKOFF:
-        what = "lost" if was is LinkState.OPEN else "not opened"
+        what = "lost" if previous is LinkState.OPEN else "not opened"
         number, wait = change.attempt + 1, change.retry_in
         _log.warning("link %s%s; attempt %d in %.1f s", what, reason, number, wait)
     else:

@@ -12,35 +12,34 @@ from typing import Any, Generic, TypeVar
 import anyio
 
 from qos_async._core.buffers import Policy
-from qos_async._core.counters import Counters
 from qos_async._core.events import (
+    AckTimedOut,
     Confirmed,
-    Declined,
-    Expelled,
     Failed,
-    Healed,
+    KeyRejected,
     Outcome,
+    Recovered,
     Replied,
     Resumed,
-    Unconfirmed,
+    SubscriptionRejected,
 )
 from qos_async._core.link import LinkEvent
+from qos_async._core.protocol import StreamProtocol
 from qos_async._core.queries import Query
 from qos_async._core.recovery import Recovery
-from qos_async._core.routes import Heard, Routes
-from qos_async._core.session import Session
+from qos_async._core.router import Router, TopicActivity
+from qos_async._core.stats import Counters
 from qos_async._core.topics import Topic, in_order
-from qos_async._io.delivery import Delivery
-from qos_async._io.home import Home
-from qos_async._io.inbox import Inbox
-from qos_async._io.links import Links
-from qos_async._io.observer import Observer
-from qos_async._io.questions import Questions
-from qos_async._io.sockets import Ended, Transport
+from qos_async._io.clocks import SYSTEM_CLOCK, WallClock
+from qos_async._io.dispatcher import Dispatcher
+from qos_async._io.loop_binding import LoopBinding
+from qos_async._io.pending import PendingReplies
 from qos_async._io.states import LinkStates
+from qos_async._io.stats_collector import StatsCollector
 from qos_async._io.subscription import Subscription
-from qos_async._io.tap import Tap
-from qos_async._io.wall import CALENDAR, Wall
+from qos_async._io.subscription_queue import SubscriptionQueue
+from qos_async._io.supervisor import LinkSupervisor
+from qos_async._io.transport import EndOfStream, FrameObserver, Transport
 from qos_async.config import Limits, Timing
 from qos_async.enums import LinkState
 from qos_async.errors import (
@@ -55,8 +54,8 @@ __all__ = ["Stream"]
 
 T = TypeVar("T")
 
-_GLANCE = 0.02
-_LAST_TICK = 30.0
+_POLL_INTERVAL = 0.02
+_LAST_TICK_TIMEOUT = 30.0
 
 _log = logging.getLogger("qos_async.stream")
 
@@ -69,7 +68,7 @@ class Stream(Generic[N]):
     later call.
 
     Attributes:
-        home: Where it may be used.
+        binding: Where it may be used.
         observer: Tells how all of this stands.
     """
 
@@ -81,17 +80,17 @@ class Stream(Generic[N]):
         limits: Limits,
         timing: Timing,
         stats: Counters,
-        home: Home,
+        binding: LoopBinding,
         redact: Callable[[str], str] = str,
         recovery: Recovery[N] | None = None,
-        tap: Tap | None = None,
-        wall: Wall = CALENDAR,
+        observer: FrameObserver | None = None,
+        clock: WallClock = SYSTEM_CLOCK,
     ) -> None:
-        self.home = home
-        self._tap = tap
-        self._wall = wall
+        self.binding = binding
+        self._observer = observer
+        self._clock = clock
         self._limits = limits
-        self._session = Session(
+        self._protocol = StreamProtocol(
             numbers,
             limits=limits,
             timing=timing,
@@ -99,33 +98,38 @@ class Stream(Generic[N]):
             redact=redact,
             recovery=recovery,
         )
-        self._links = Links(
-            transport, self._session, self, limits=limits, timing=timing, tap=tap
+        self._supervisor = LinkSupervisor(
+            transport,
+            self._protocol,
+            self,
+            limits=limits,
+            timing=timing,
+            observer=observer,
         )
-        self._questions = Questions(self._session, redact)
-        self._routes: Routes[Inbox] = Routes()
-        self._delivery = Delivery(
-            self._session,
-            self._routes,
+        self._pending = PendingReplies(self._protocol, redact)
+        self._router: Router[SubscriptionQueue] = Router()
+        self._dispatcher = Dispatcher(
+            self._protocol,
+            self._router,
             silence=timing.silence,
             close=self.close,
-            ring=self._links.work.ring,
-            wall=wall,
+            notify=self._supervisor.send_ready.notify_all,
+            clock=clock,
         )
         # Without a detour: they are called a lot.
-        self.on_pushes = self._delivery.on_pushes
-        self.on_time = self._delivery.on_time
-        self._inboxes: dict[Inbox, None] = {}
-        self._root: asyncio.Task[None] | None = None
-        self.observer = Observer(
-            self._session, self._routes, self._inboxes, self.states, clock=self._time
+        self.on_pushes = self._dispatcher.on_pushes
+        self.on_time = self._dispatcher.check_suspend
+        self._queues: dict[SubscriptionQueue, None] = {}
+        self._task: asyncio.Task[None] | None = None
+        self.collector = StatsCollector(
+            self._protocol, self._router, self._queues, self.states, clock=self._time
         )
         self._error: BaseException | None = None
 
     @property
     def states(self) -> LinkStates:
         """Where the link is, and who wants to know."""
-        return self._links.states
+        return self._supervisor.states
 
     # Lifetime
 
@@ -137,7 +141,7 @@ class Stream(Generic[N]):
             ConnectError: The attempt failed; others follow in the background.
         """
         self._start()
-        self._links.hurry.ring()
+        self._supervisor.dial_now.notify_all()
         changes = self.states.watch()
         try:
             while self.states.state is not LinkState.OPEN:
@@ -151,20 +155,20 @@ class Stream(Generic[N]):
 
     async def stop(self) -> None:
         """Close the link; loops end after what is buffered. May be called again."""
-        if self._root is None:
+        if self._task is None:
             self._finish(None)
             return
-        if self.home.is_gone:
+        if self.binding.is_loop_closed:
             with contextlib.suppress(RuntimeError):  # Its loop cannot be rung.
                 self._finish(None)
             return
-        self._root.cancel()
+        self._task.cancel()
         try:
-            await asyncio.wait([self._root])
+            await asyncio.wait([self._task])
         finally:  # A task that is cancelled before its first step does not even this.
             self._finish(None)
 
-    async def drained(self) -> None:
+    async def wait_drained(self) -> None:
         """After ``stop``: wait until every reader has taken what is buffered.
 
         Whoever took the last tick may take ``_LAST_TICK`` seconds to come back for more,
@@ -173,17 +177,19 @@ class Stream(Generic[N]):
         while it waits here.
         """
         me = asyncio.current_task()
-        await self._until(lambda inbox: inbox.is_read_by(me) or _is_empty(inbox))
-        with anyio.move_on_after(_LAST_TICK):
-            await self._until(lambda inbox: inbox.is_read_by(me) or not inbox.reading)
+        await self._poll_until(lambda inbox: inbox.is_read_by(me) or _is_empty(inbox))
+        with anyio.move_on_after(_LAST_TICK_TIMEOUT):
+            await self._poll_until(
+                lambda inbox: inbox.is_read_by(me) or not inbox.reading
+            )
 
     @property
-    def is_thirsty(self) -> bool:
+    def is_starved(self) -> bool:
         """Whether a reader waits for more, and none has anything left to take.
 
         And whether the server has said yes to all that they wish for.
         """
-        inboxes = self._inboxes
+        inboxes = self._queues
         return (
             self.is_settled
             and any(inbox.is_waiting for inbox in inboxes)
@@ -193,22 +199,22 @@ class Stream(Generic[N]):
     @property
     def is_settled(self) -> bool:
         """Whether the server holds exactly what is watched."""
-        return self._session.registry.settled
+        return self._protocol.registry.settled
 
     @property
-    def is_watched(self) -> bool:
+    def has_subscriptions(self) -> bool:
         """Whether it holds anything."""
-        return bool(self._session.registry.held)
+        return bool(self._protocol.registry.held)
 
     @property
     def is_empty(self) -> bool:
         """Whether nothing is buffered for any reader."""
-        return all(map(_is_empty, self._inboxes))
+        return all(map(_is_empty, self._queues))
 
-    async def _until(self, done: Callable[[Inbox], bool]) -> None:
+    async def _poll_until(self, done: Callable[[SubscriptionQueue], bool]) -> None:
         # Looked at now and then: a bell for this would cost each tick its ring.
-        while not all(map(done, self._inboxes)):  # noqa: ASYNC110
-            await asyncio.sleep(_GLANCE)
+        while not all(map(done, self._queues)):  # noqa: ASYNC110
+            await asyncio.sleep(_POLL_INTERVAL)
 
     def _check_open(self) -> None:
         if self._error is not None:
@@ -217,23 +223,23 @@ class Stream(Generic[N]):
             raise ClosedError("the client is closed")
 
     def _time(self) -> float:
-        assert self._root is not None, "nothing was heard before it started"
-        return self._root.get_loop().time()
+        assert self._task is not None, "nothing was heard before it started"
+        return self._task.get_loop().time()
 
     def _start(self) -> None:
         self._check_open()
-        self.home.claim()
-        if self._root is None:
+        self.binding.bind()
+        if self._task is None:
             loop = asyncio.get_running_loop()
-            self._root = loop.create_task(self._run(), name="qos_async.stream")
+            self._task = loop.create_task(self._run(), name="qos_async.stream")
 
     async def _run(self) -> None:
         error: BaseException | None = None
         try:
-            await self._links.run()
+            await self._supervisor.run()
         except QosError as exc:
             error = exc
-        except Ended:
+        except EndOfStream:
             pass
         except Exception as exc:  # noqa: BLE001 - nobody may be left waiting
             _log.exception("this is a bug in qos_async; please report it")
@@ -244,15 +250,15 @@ class Stream(Generic[N]):
     def _finish(self, error: BaseException | None) -> None:
         self._error = self._error or error
         reason = "closed by the user" if error is None else str(error)
-        self.states.move(LinkEvent.STOP, reason, failed=error is not None)
-        self._delivery.finish()
-        for inbox in self._inboxes:
+        self.states.transition(LinkEvent.STOP, reason, failed=error is not None)
+        self._dispatcher.finish()
+        for inbox in self._queues:
             inbox.end(error)
-        self._questions.fail_all(error or ClosedError("the client was closed"))
+        self._pending.fail_all(error or ClosedError("the client was closed"))
 
     # One-off questions
 
-    async def ask(self, query: Query[T]) -> T:
+    async def fetch(self, query: Query[T]) -> T:
         """Ask over the link; wait for the next link if there is none.
 
         Raises:
@@ -262,7 +268,9 @@ class Stream(Generic[N]):
             DecodeError: The answer cannot be read.
         """
         self._start()
-        return await self._questions.ask(query, self._links.work.ring)
+        return await self._pending.request(
+            query, self._supervisor.send_ready.notify_all
+        )
 
     # Subscriptions
 
@@ -282,28 +290,28 @@ class Stream(Generic[N]):
         self._check_open()
         self._check_room(topics)
         self._start()
-        inbox = Inbox(policy, final=final, now=self._wall.now)
-        self._inboxes[inbox] = None
-        self.extend(inbox, topics)
+        inbox = SubscriptionQueue(policy, final=final, now=self._clock.now)
+        self._queues[inbox] = None
+        self.add_topics(inbox, topics)
         return Subscription(self, inbox, topics_of)
 
-    def extend(self, inbox: Inbox, topics: tuple[Topic, ...]) -> None:
+    def add_topics(self, inbox: SubscriptionQueue, topics: tuple[Topic, ...]) -> None:
         """Let ``inbox`` have more topics."""
         if inbox.ended:
-            raise inbox.take_error() or ClosedError("the subscription is closed")
+            raise inbox.pop_error() or ClosedError("the subscription is closed")
         fresh = [t for t in dict.fromkeys(topics) if t not in inbox.topics]
         self._check_room(fresh)
-        inbox.want(fresh)
-        self._delivery.join(inbox, fresh)
+        inbox.add(fresh)
+        self._dispatcher.add_subscriber(inbox, fresh)
         for topic in fresh:
-            self._routes.add(topic, inbox)
-        registry = self._session.registry
+            self._router.add(topic, inbox)
+        registry = self._protocol.registry
         registry.want(fresh)
-        inbox.confirm([topic for topic in fresh if registry.holds(topic)])
-        self._links.work.ring()
+        inbox.ack([topic for topic in fresh if registry.holds(topic)])
+        self._supervisor.send_ready.notify_all()
 
     def _check_room(self, topics: Iterable[Topic]) -> None:
-        most, watched = self._limits.symbols, self._session.registry.symbols
+        most, watched = self._limits.symbols, self._protocol.registry.symbols
         fresh = {topic.symbol for topic in topics}.difference(watched)
         if len(watched) + len(fresh) > most:
             raise LimitError(
@@ -313,39 +321,41 @@ class Stream(Generic[N]):
                 symbols=tuple(sorted(fresh)),
             )
 
-    def withdraw(self, inbox: Inbox, topics: tuple[Topic, ...]) -> None:
+    def remove_topics(
+        self, inbox: SubscriptionQueue, topics: tuple[Topic, ...]
+    ) -> None:
         """Take topics away from ``inbox``."""
-        self._delivery.part(inbox, topics)
-        gone = inbox.forget(topics)
+        self._dispatcher.remove_subscriber(inbox, topics)
+        gone = inbox.remove(topics)
         for topic in gone:
-            self._routes.remove(topic, inbox)
-        registry = self._session.registry
+            self._router.remove(topic, inbox)
+        registry = self._protocol.registry
         registry.release(gone)
         unwanted = [topic for topic in gone if not registry.wants(topic)]
-        if self._tap is not None:
-            self._tap.unsubscribed(unwanted)
-        self._session.abandon(unwanted)
-        self._links.work.ring()
+        if self._observer is not None:
+            self._observer.unsubscribed(unwanted)
+        self._protocol.remove(unwanted)
+        self._supervisor.send_ready.notify_all()
 
-    def heard(self, topic: Topic) -> Heard | None:
+    def activity(self, topic: Topic) -> TopicActivity | None:
         """Tell what came of a topic; None while it is not live."""
-        live = self._session.registry.holds(topic)
-        return self._routes.heard(topic) if live else None
+        live = self._protocol.registry.holds(topic)
+        return self._router.activity(topic) if live else None
 
-    def close(self, inbox: Inbox) -> None:
+    def close(self, inbox: SubscriptionQueue) -> None:
         """Take everything away from ``inbox``; what waits in it stays."""
-        self.withdraw(inbox, tuple(inbox.topics))
-        if inbox in self._inboxes:
-            del self._inboxes[inbox]
-            self._session.stats.dropped += inbox.buffer.dropped
+        self.remove_topics(inbox, tuple(inbox.topics))
+        if inbox in self._queues:
+            del self._queues[inbox]
+            self._protocol.stats.dropped += inbox.buffer.dropped
         inbox.end()
-        inbox.arrived.ring()
+        inbox.arrived.notify_all()
 
-    def abandon(self, inbox: Inbox) -> None:
+    def close_threadsafe(self, inbox: SubscriptionQueue) -> None:
         """Close ``inbox`` soon, from any thread: its reader has become garbage."""
-        if self._root is not None:
+        if self._task is not None:
             with contextlib.suppress(RuntimeError):  # The loop may be closed by now.
-                self._root.get_loop().call_soon_threadsafe(self.close, inbox)
+                self._task.get_loop().call_soon_threadsafe(self.close, inbox)
 
     # What comes over the links
 
@@ -353,49 +363,51 @@ class Stream(Generic[N]):
         """Tell those who wait for it."""
         match outcome:
             case Replied(reqid, answer) | Failed(reqid, answer):
-                self._questions.settle(reqid, answer)
-            case Confirmed() | Declined() | Unconfirmed():
-                self._on_decision(outcome)
+                self._pending.resolve(reqid, answer)
+            case Confirmed() | SubscriptionRejected() | AckTimedOut():
+                self._on_ack(outcome)
             case Resumed(topics):
-                self._delivery.restored(in_order(topics), None)
-            case Healed(healings):
+                self._dispatcher.on_resubscribed(in_order(topics), None)
+            case Recovered(healings):
                 for healing in healings:
-                    self._delivery.heal(healing)
-            case Expelled(error):
+                    self._dispatcher.finish_recovery(healing)
+            case KeyRejected(error):
                 raise error
             case _:
                 raise AssertionError(f"{outcome} is none of the stream's business")
 
-    def _on_decision(self, outcome: Confirmed | Declined | Unconfirmed) -> None:
+    def _on_ack(self, outcome: Confirmed | SubscriptionRejected | AckTimedOut) -> None:
         topics, ordered = outcome.topics, in_order(outcome.topics)
         if isinstance(outcome, Confirmed):
-            if self._tap is not None:
-                self._tap.subscribed(topics)
-            self._delivery.restored(ordered, outcome.second)
-        for inbox in self._watching(ordered):
+            if self._observer is not None:
+                self._observer.subscribed(topics)
+            self._dispatcher.on_resubscribed(ordered, outcome.second)
+        for inbox in self._subscribers_of(ordered):
             match outcome:
                 case Confirmed():
-                    inbox.confirm(topics)
-                case Declined(_, message):
-                    self._refuse(inbox, topics, message)
-                case Unconfirmed():
-                    inbox.unanswered(topics)
-        if isinstance(outcome, Unconfirmed):
+                    inbox.ack(topics)
+                case SubscriptionRejected(_, message):
+                    self._on_rejected(inbox, topics, message)
+                case AckTimedOut():
+                    inbox.ack_timed_out(topics)
+        if isinstance(outcome, AckTimedOut):
             names = ", ".join(map(str, ordered))
             _log.warning("no answer to the subscription of %s; asking again", names)
 
-    def _watching(self, topics: Iterable[Topic]) -> dict[Inbox, None]:
+    def _subscribers_of(self, topics: Iterable[Topic]) -> dict[SubscriptionQueue, None]:
         return dict.fromkeys(
-            inbox for topic in topics for inbox in self._routes.of(topic).watchers
+            inbox for topic in topics for inbox in self._router.of(topic).subscribers
         )
 
-    def _refuse(self, inbox: Inbox, topics: Iterable[Topic], message: str) -> None:
+    def _on_rejected(
+        self, inbox: SubscriptionQueue, topics: Iterable[Topic], message: str
+    ) -> None:
         for topic in inbox.topics.intersection(topics):
-            self._routes.remove(topic, inbox)
-        inbox.decline(topics, message)
+            self._router.remove(topic, inbox)
+        inbox.reject(topics, message)
         if not inbox.topics:
             self.close(inbox)  # Nothing can ever come: a loop must not wait for it.
 
 
-def _is_empty(inbox: Inbox) -> bool:
+def _is_empty(inbox: SubscriptionQueue) -> bool:
     return not inbox.buffer

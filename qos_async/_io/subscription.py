@@ -16,12 +16,12 @@ from typing import (
     overload,
 )
 
-from qos_async._core.gaps import Dropped, Gap
-from qos_async._core.routes import Heard
+from qos_async._core.recovery.gaps import Dropped, Gap
+from qos_async._core.router import TopicActivity
 from qos_async._core.topics import Topic
 from qos_async._io.batches import Batches
-from qos_async._io.home import Home
-from qos_async._io.inbox import Inbox
+from qos_async._io.loop_binding import LoopBinding
+from qos_async._io.subscription_queue import SubscriptionQueue
 from qos_async.errors import ClosedError
 from qos_async.models import Tick
 from qos_async.stats import SubscriptionStats
@@ -39,27 +39,29 @@ class Source(Protocol):
     """What a subscription needs from the stream."""
 
     @property
-    def home(self) -> Home:
+    def binding(self) -> LoopBinding:
         """Where a subscription may be used."""
         ...
 
-    def extend(self, inbox: Inbox, topics: tuple[Topic, ...]) -> None:
+    def add_topics(self, inbox: SubscriptionQueue, topics: tuple[Topic, ...]) -> None:
         """Let ``inbox`` have more topics."""
         ...
 
-    def withdraw(self, inbox: Inbox, topics: tuple[Topic, ...]) -> None:
+    def remove_topics(
+        self, inbox: SubscriptionQueue, topics: tuple[Topic, ...]
+    ) -> None:
         """Take topics away from ``inbox``."""
         ...
 
-    def heard(self, topic: Topic) -> Heard | None:
+    def activity(self, topic: Topic) -> TopicActivity | None:
         """Tell what came of a topic; None while it is not live."""
         ...
 
-    def close(self, inbox: Inbox) -> None:
+    def close(self, inbox: SubscriptionQueue) -> None:
         """Take everything away from ``inbox``; what waits in it stays."""
         ...
 
-    def abandon(self, inbox: Inbox) -> None:
+    def close_threadsafe(self, inbox: SubscriptionQueue) -> None:
         """Do the same for a reader that has become garbage, from any thread."""
         ...
 
@@ -82,37 +84,37 @@ class Subscription(Generic[T]):
     def __init__(
         self,
         source: Source,
-        inbox: Inbox,
+        inbox: SubscriptionQueue,
         topics_of: Callable[..., tuple[Topic, ...]],
     ) -> None:
         self._source = source
-        self._inbox = inbox
-        self._topics_of = topics_of
+        self._queue = inbox
+        self._parse_topics = topics_of
         self._buffer = inbox.buffer
-        self._ready = inbox.buffer.ready
-        self._finalizer = weakref.finalize(self, source.abandon, inbox)
+        self._pending = inbox.buffer.pending
+        self._finalizer = weakref.finalize(self, source.close_threadsafe, inbox)
         self._finalizer.atexit = False
 
     def __repr__(self) -> str:
-        state = "closed" if self._inbox.ended else f"backlog={len(self._inbox.buffer)}"
-        return f"<Subscription {self._inbox.title} {state}>"
+        state = "closed" if self._queue.ended else f"backlog={len(self._queue.buffer)}"
+        return f"<Subscription {self._queue.label} {state}>"
 
     @property
     def topics(self) -> tuple[Topic, ...]:
         """What is subscribed, in order of name."""
-        return tuple(sorted(self._inbox.topics))
+        return tuple(sorted(self._queue.topics))
 
     @property
     def stats(self) -> SubscriptionStats:
         """Counters up to now."""
-        return self._inbox.stats
+        return self._queue.stats
 
     # Lifetime
 
     async def __aenter__(self) -> Self:
-        self._source.home.check()
+        self._source.binding.check()
         try:
-            await self._decided()
+            await self._wait_acked()
         except BaseException:
             await self.aclose()
             raise
@@ -132,12 +134,12 @@ class Subscription(Generic[T]):
         Raises:
             RuntimeError: In another event loop than the client's.
         """
-        home = self._source.home
-        if home.is_foreign or home.is_gone:
+        home = self._source.binding
+        if home.is_forked or home.is_loop_closed:
             return  # The parent's, or nobody's any more.
         home.check()
         self._finalizer.detach()
-        self._source.close(self._inbox)
+        self._source.close(self._queue)
 
     async def add(self, *symbols: Any) -> None:
         """Subscribe to more, and wait for the server's yes.
@@ -149,36 +151,36 @@ class Subscription(Generic[T]):
             RejectedError: Naming the symbols that were refused; the rest live.
             LimitError: If the plan has no room for them.
         """
-        self._source.home.check()
-        self._source.extend(self._inbox, self._topics_of(*symbols))
-        await self._decided()
+        self._source.binding.check()
+        self._source.add_topics(self._queue, self._parse_topics(*symbols))
+        await self._wait_acked()
 
     async def remove(self, *symbols: Any) -> None:
         """Unsubscribe; what is already buffered can still be read."""
-        self._source.home.check()
-        self._source.withdraw(self._inbox, self._topics_of(*symbols))
+        self._source.binding.check()
+        self._source.remove_topics(self._queue, self._parse_topics(*symbols))
 
-    async def _decided(self) -> None:
-        inbox = self._inbox
-        with inbox.asking():
+    async def _wait_acked(self) -> None:
+        inbox = self._queue
+        with inbox.awaiting_ack():
             while True:
-                if (error := inbox.take_error() or inbox.take_late()) is not None:
+                if (error := inbox.pop_error() or inbox.pop_ack_timeout()) is not None:
                     raise error
                 if inbox.ended:
                     raise ClosedError("the subscription was closed")
-                if not inbox.pending:
+                if not inbox.unacked:
                     return
-                await inbox.decided.wait()
+                await inbox.acked.wait()
 
     # Reading
 
     def __aiter__(self) -> Self:
-        self._inbox.begin_reading()
+        self._queue.begin_reading()
         return self
 
     async def __anext__(self) -> T:
-        while not self._ready or self._inbox.alert:
-            self._buffer.pass_gaps()
+        while not self._pending or self._queue.needs_check:
+            self._buffer.skip_gaps()
             await self._wait()
         tick: T = self._buffer.take()
         return tick
@@ -200,7 +202,7 @@ class Subscription(Generic[T]):
         if not max_wait >= 0:
             raise ValueError(f"max_wait must be 0 seconds or more, not {max_wait!r}")
         return Batches[T](
-            self._inbox, self._wait, max_items=max_items, max_wait=max_wait
+            self._queue, self._wait, max_items=max_items, max_wait=max_wait
         )
 
     @overload
@@ -235,36 +237,38 @@ class Subscription(Generic[T]):
                 this machine does not know (``pip install tzdata``).
         """
         if not stale:
-            return _Events[T](self._inbox, self._wait)
+            return _Events[T](self._queue, self._wait)
         # Few want it, and time zones come along.
-        from qos_async._io.watchful import WatchfulEvents  # noqa: PLC0415
+        from qos_async._io.staleness import StaleAwareEvents  # noqa: PLC0415
         from qos_async.markets.timetable import Timetable  # noqa: PLC0415
 
-        return WatchfulEvents[T](
-            self._inbox,
+        return StaleAwareEvents[T](
+            self._queue,
             self._wait,
-            heard=self._source.heard,
-            part_at=Timetable(calendar).part_at,
+            activity=self._source.activity,
+            trading_session_at=Timetable(calendar).part_at,
         )
 
     async def _wait(self) -> None:
         """Wait until something may have come, or raise why nothing ever will."""
-        inbox = self._inbox
-        if inbox.alert or inbox.ended:
-            error = inbox.take_error()
+        inbox = self._queue
+        if inbox.needs_check or inbox.ended:
+            error = inbox.pop_error()
             if inbox.ended:
-                inbox.read_out = True
-                inbox.arrived.ring()
+                inbox.end_seen = True
+                inbox.arrived.notify_all()
             if error is not None:
                 raise error
             if inbox.ended:
                 raise StopAsyncIteration
-        self._source.home.check()
+        self._source.binding.check()
         await inbox.wait()
 
 
 class _Events(Generic[T]):
-    def __init__(self, inbox: Inbox, wait: Callable[[], Awaitable[None]]) -> None:
+    def __init__(
+        self, inbox: SubscriptionQueue, wait: Callable[[], Awaitable[None]]
+    ) -> None:
         self._inbox = inbox
         self._wait = wait  # A method: it keeps the subscription from being garbage.
 
@@ -273,7 +277,7 @@ class _Events(Generic[T]):
         return self
 
     async def __anext__(self) -> T | Gap | Dropped:
-        while not self._inbox.buffer.has_event or self._inbox.alert:
+        while not self._inbox.buffer.has_event or self._inbox.needs_check:
             await self._wait()
         event: T | Gap | Dropped = self._inbox.buffer.take_event()
         return event

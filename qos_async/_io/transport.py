@@ -1,272 +1,200 @@
-"""The links of the stream, by aiohttp."""
+"""What the stream needs of a network: links to dial, and how they fail and end."""
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import time
-from collections.abc import Callable, Sequence
-from ssl import SSLContext
-from typing import Any, Literal
+from collections.abc import Callable, Collection, Iterable, Sequence
+from enum import StrEnum
+from http import HTTPStatus
+from typing import Protocol, runtime_checkable
 
-import aiohttp
-import anyio
-from yarl import URL
+from qos_async._core.topics import Topic
+from qos_async.errors import ConnectError, TransportError
 
-from qos_async._core.text import printable
-from qos_async._io import causes
-from qos_async._io.faults import DISTRUST, fault
-from qos_async._io.pace import Pace
-from qos_async._io.retry import retry_after
-from qos_async._io.secret import Secret
-from qos_async._io.sessions import RedirectRefusedError, SessionLease, on_answered
-from qos_async._io.sockets import DialError, LinkClosed, Socket
-from qos_async._io.splitter import Batch, Offer, put_in_front
-from qos_async.config import Timing
-from qos_async.errors import (
-    AuthenticationError,
-    QosError,
-    TransportError,
-)
-
-__all__ = ["MAX_FRAME", "AiohttpTransport"]
-
-MAX_FRAME = 16 * 1024 * 1024
-"""Bytes; ten symbols times a thousand klines is about 1.2 MB in one reply."""
-
-_DATA = (aiohttp.WSMsgType.TEXT, aiohttp.WSMsgType.BINARY)
-_REFUSED_KEY = frozenset([400, 401, 403])
-_BAD_REQUEST = 400
-_NO_STATUS = 1005
+__all__ = [
+    "DialError",
+    "DisconnectReason",
+    "EndOfStream",
+    "FrameObserver",
+    "LinkClosed",
+    "Socket",
+    "Transport",
+    "close_label",
+    "status_label",
+]
 
 
-class AiohttpTransport:
-    """Opens links with aiohttp.
+class DisconnectReason(StrEnum):
+    """Why a link ended or could not be opened, where no code or status says it."""
 
-    No exception of aiohttp's leaves here, not even as a cause: they hold the request
-    headers, and so the key. Each error is built in the ``except`` block and raised
-    after it.
+    SILENCE = "silence"
+    SEND = "send"
+    BROKEN = "broken"
+    PROTOCOL = "protocol"
+    UNREACHABLE = "unreachable"
+    TIMEOUT = "timeout"
+    REDIRECT = "redirect"
+    KEY = "key refused"
+    OTHER = "other"
 
-    Args:
-        lease: Where the aiohttp session comes from.
-        secret: The key, read anew for each link.
-        url: The websocket's address, as ``check_url`` returned it.
-        timing: ``connect_timeout`` bounds a whole dial, ``request_timeout`` a send,
-            ``close_timeout`` a goodbye.
-        key_in: Where the key goes.
-        ssl: As in aiohttp.
-        proxy: As in aiohttp.
-        interval: Seconds from the last frame of a link until another one with the same
-            key is opened, be it another client's.
+
+_STANDARD = range(1000, 1016)
+_LIBRARIES = range(3000, 4000)
+_PRIVATE = range(4000, 5000)
+_STATUSES = frozenset(HTTPStatus)
+
+
+def close_label(code: int | None) -> str:
+    """Return the label of a link that ended with a close code; None if without one."""
+    if code is None:
+        return DisconnectReason.BROKEN
+    if code in _STANDARD:
+        return f"close {code}"
+    if code in _LIBRARIES:
+        return "close 3xxx"
+    return "close 4xxx" if code in _PRIVATE else "close other"
+
+
+def status_label(status: int) -> str:
+    """Return the label of a handshake that was answered with an HTTP status."""
+    return f"http {status}" if status in _STATUSES else "http other"
+
+
+class DialError(ConnectError):
+    """A link could not be opened.
+
+    Attributes:
+        retry_after: Seconds the server asked to wait.
+        is_permanent: Whether trying again is pointless or unsafe.
+        untrusted: Whether that is because the server could not prove who it is.
+        label: Why, in a word of ``causes``.
     """
 
     def __init__(
         self,
-        lease: SessionLease,
-        secret: Secret,
+        message: str,
         *,
-        url: URL,
-        timing: Timing,
-        interval: float = 0.0,
-        key_in: Literal["header", "url"] = "header",
-        ssl: SSLContext | aiohttp.Fingerprint | bool = True,
-        proxy: str | None = None,
+        retry_after: float = 0.0,
+        is_permanent: bool = False,
+        untrusted: bool = False,
+        label: str = DisconnectReason.UNREACHABLE,
     ) -> None:
-        self._lease = lease
-        self._secret = secret
-        self._url = url
-        self._timing = timing
-        self._interval = interval
-        self._key_in = key_in
-        self._options: dict[str, Any] = {
-            "ssl": ssl,
-            "proxy": proxy,
-            "decode_text": False,  # msgspec reads bytes: spare a copy for each frame.
-            "max_msg_size": MAX_FRAME,
-            # aiohttp's attrs class is opaque to pyright.
-            "timeout": aiohttp.ClientWSTimeout(
-                ws_close=timing.close_timeout  # pyright: ignore[reportCallIssue]
-            ),
-        }
-
-    async def dial(self) -> Socket:
-        """Open one link, within ``timing.connect_timeout``."""
-        opened = await self._open()
-        if isinstance(opened, QosError):
-            raise opened
-        return opened
-
-    async def _open(self) -> Socket | QosError:
-        session, (url, headers, pace) = self._lease.session(), self._address()
-        offer = Offer()
-
-        def quicken(response: aiohttp.ClientResponse) -> None:
-            put_in_front(getattr(response.connection, "protocol", None), offer)
-
-        await pace.turn()
-        try:
-            with anyio.fail_after(self._timing.connect_timeout):
-                with on_answered(quicken):
-                    ws = await _connect(session, url, headers, self._options)
-            return _AiohttpSocket(ws, offer, self._timing, self._secret, pace)
-        except RedirectRefusedError as exc:
-            return self._moved(str(exc))
-        except aiohttp.ClientHttpProxyError as exc:  # Says nothing about our key.
-            return self._failed(exc)
-        except aiohttp.ClientResponseError as exc:
-            return self._refused(exc)
-        except TimeoutError:
-            seconds = self._timing.connect_timeout
-            return DialError(
-                f"{self._url.origin()} did not connect within {seconds:g} s",
-                cause=causes.TIMEOUT,
-            )
-        except Exception as exc:  # noqa: BLE001 - unusual hosts make yarl raise others
-            return self._failed(exc)
-
-    def _address(self) -> tuple[URL, dict[str, str], Pace]:
-        key = self._secret.read()
-        pace = Pace(self._url, key, self._interval)
-        if self._key_in == "url":
-            return self._url.update_query(key=key), {}, pace
-        return self._url, {"key": key}, pace
-
-    def _failed(self, exc: Exception) -> DialError:
-        outcome = fault(exc, self._url.path, self._url, self._timing, self._secret)
-        return DialError(
-            str(outcome.error),
-            final=not outcome.transient,
-            distrusted=isinstance(exc, DISTRUST),
-        )
-
-    def _moved(self, status: str) -> DialError:
-        return DialError(
-            f"{self._url.path}: the server redirects ({status}), which is not "
-            "followed, so that the API key stays where it was sent: set stream_url to "
-            "the new address",
-            final=True,
-            cause=causes.REDIRECT,
-        )
-
-    def _refused(self, exc: aiohttp.ClientResponseError) -> QosError:
-        # aiohttp says 400 too where an answer is not HTTP at all.
-        garbled = not isinstance(exc, aiohttp.WSServerHandshakeError)
-        if exc.status in _REFUSED_KEY and not (garbled and exc.status == _BAD_REQUEST):
-            return AuthenticationError(
-                f"the server refused the websocket (HTTP {exc.status}): the API key is "
-                "wrong or expired, or another connection holds the plan's only slot; "
-                "see QOS_API_KEY, or the key argument of Client"
-            )
-        wait = retry_after(
-            exc.headers.get("Retry-After") if exc.headers else None, time.time()
-        )
-        return DialError(
-            f"{self._url.origin()} would not open a websocket (HTTP {exc.status})",
-            retry_after=wait or 0.0,
-            cause=causes.refused(exc.status),
-        )
+        super().__init__(message)
+        self.retry_after = retry_after
+        self.is_permanent = is_permanent
+        self.untrusted = untrusted
+        self.label = label
 
 
-async def _connect(
-    session: aiohttp.ClientSession,
-    url: URL,
-    headers: dict[str, str],
-    options: dict[str, Any],
-) -> aiohttp.ClientWebSocketResponse[bool]:
-    connect: Any = session.ws_connect  # Its overloads do not take a dict of options.
-    ws: aiohttp.ClientWebSocketResponse[bool] = await connect(
-        url, headers=headers, **options
-    )
-    return ws
+class LinkClosed(TransportError):  # noqa: N818 - an ending, not always a fault
+    """A link ended.
 
+    Attributes:
+        code: The server's close code; None if the connection just ended.
+        label: Why, in a word of ``causes``; by default as the code says.
+    """
 
-class _AiohttpSocket:
     def __init__(
-        self,
-        ws: aiohttp.ClientWebSocketResponse[bool],
-        offer: Offer,
-        timing: Timing,
-        secret: Secret,
-        pace: Pace,
+        self, message: str, *, code: int | None = None, label: str | None = None
     ) -> None:
-        self._ws = ws
-        self._offer = offer
-        self._transport = _transport(ws)
-        self._timing = timing
-        self._secret = secret
-        self._pace = pace
+        super().__init__(message)
+        self.code = code
+        self.label = close_label(code) if label is None else label
 
-    def listen(self, take: Callable[[Sequence[bytes]], bool]) -> None:
-        self._offer.take = take
+
+class EndOfStream(Exception):  # noqa: N818 - an ending, and no fault at all
+    """There is nothing to come any more, and no other link: all may end well."""
+
+
+class Socket(Protocol):
+    """An open link that carries whole frames."""
 
     async def receive(self) -> Sequence[bytes]:
-        self._offer.is_awaited = True
-        try:
-            message = await self._ws.receive()
-        finally:
-            self._offer.is_awaited = False
-        if isinstance(message, Batch):
-            return message.data
-        if message.type in _DATA:
-            return (message.data,)
-        raise self._ended(message)
+        """Wait for the next frames, one at least: what has come together, in order.
 
-    def _ended(self, message: Any) -> LinkClosed:
-        if message.type is aiohttp.WSMsgType.CLOSE:
-            # aiohttp reports a close frame without a code as code 0.
-            code = message.data or _NO_STATUS
-            reason = printable(self._secret.redact(message.extra or ""))
-            said = f": {reason}" if reason else ""
-            return LinkClosed(
-                f"the server closed the link with {code}{said}", code=code
-            )
-        if message.type is aiohttp.WSMsgType.ERROR:
-            fault = type(message.data).__name__
-            return LinkClosed(
-                f"the server broke the websocket protocol ({fault})",
-                cause=causes.PROTOCOL,
-            )
-        return LinkClosed("the connection broke without a goodbye")
+        Raises:
+            LinkClosed: When there is none to come.
+            Ended: When there never will be.
+        """
+        ...
+
+    def set_sync_handler(self, handler: Callable[[Sequence[bytes]], bool]) -> None:
+        """Offer frames as they come to somebody who takes them without waiting.
+
+        Only while ``receive`` is awaited, and in order. Frames that are not taken come
+        from there, and so may all: a socket that knows no shorter way does nothing.
+
+        Args:
+            handler: Tells whether it has taken them.
+        """
+        ...
 
     async def send(self, frame: bytes) -> None:
-        self._pace.said()
-        late = False
-        try:
-            # Blocks for ever if the server stops reading: hence our own deadline.
-            with anyio.move_on_after(self._timing.request_timeout) as scope:
-                await self._ws.send_frame(frame, aiohttp.WSMsgType.TEXT)
-            late = scope.cancelled_caught
-        except (aiohttp.ClientError, OSError):
-            pass
-        else:
-            if not late:
-                return
-        raise TransportError(
-            "the server stopped reading"
-            if late
-            else "the connection broke while sending"
-        )
+        """Send a text frame.
 
-    async def close(self, *, polite: bool) -> None:
-        # Timers that asyncio keeps after their cancellation hold the offer for minutes.
-        self._offer.take = None
-        # aiohttp's close waits for an answer after each message that comes, so on a
-        # busy link for ever. Cancelling it lets go of the socket; which stays open for
-        # as long as the other side does not take what is unsent, and in TLS for half a
-        # minute more, for a goodbye: hence the abort.
-        seconds = self._timing.close_timeout if polite else 0.0
-        with anyio.move_on_after(seconds, shield=True):
-            with contextlib.suppress(aiohttp.ClientError, OSError):
-                await self._ws.close()
-        if self._transport is not None:
-            self._transport.abort()
+        Raises:
+            TransportError: If it could not be sent in time.
+        """
+        ...
+
+    async def close(self, *, graceful: bool) -> None:
+        """Be rid of the connection, after a goodbye if ``polite``; never raises."""
+        ...
 
 
-def _transport(
-    ws: aiohttp.ClientWebSocketResponse[bool],
-) -> asyncio.WriteTransport | None:
-    # aiohttp keeps it to itself, and forgets it when either side says goodbye.
-    response: Any = getattr(ws, "_response", None)
-    connection: Any = getattr(response, "connection", None)
-    transport: asyncio.WriteTransport | None = getattr(connection, "transport", None)
-    return transport
+class Transport(Protocol):
+    """Something that opens links."""
+
+    async def dial(self) -> Socket:
+        """Open one link.
+
+        Raises:
+            DialError: If the network failed or the server would not have it.
+            AuthenticationError: If the server refused the key.
+        """
+        ...
+
+
+@runtime_checkable
+class FrameObserver(Protocol):
+    """Is told what comes over the links. Called synchronously; never waits.
+
+    ``qos_async.Recorder`` is one.
+    """
+
+    def attach(self, redact: Callable[[str], str]) -> None:
+        """Belong to a client from now on; ``redact`` hides its key.
+
+        Raises:
+            ValueError: If it belongs to another.
+        """
+        ...
+
+    def opened(self) -> None:
+        """Hear that a link was opened."""
+        ...
+
+    def frames(self, frames: Sequence[bytes], size: int, *, plain: bool) -> None:
+        """Hear what came together, just now.
+
+        Args:
+            frames: What; it does not change any more.
+            size: Bytes of all of them.
+            plain: Whether all are surely JSON.
+        """
+        ...
+
+    def lost(self, reason: str) -> None:
+        """Hear that the link was lost."""
+        ...
+
+    def subscribed(self, topics: Iterable[Topic]) -> None:
+        """Hear what the server agreed to."""
+        ...
+
+    def unsubscribed(self, topics: Collection[Topic]) -> None:
+        """Hear what nobody wants any more; there may be nothing."""
+        ...
+
+    async def aclose(self) -> None:
+        """Be done: the client is closed. May be called again."""
+        ...

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator
 from typing import Any, Generic, Protocol, Self, TypeAlias, cast
 
-from qos_async._core.gaps import Dropped, Gap
+from qos_async._core.recovery.gaps import Dropped, Gap
 from qos_async._core.stale import Stale
 from qos_async._core.topics import Push
 from qos_async._numbers import is_finite

@@ -9,7 +9,7 @@ from typing import Any, Generic, cast
 
 from msgspec import Struct
 
-from qos_async._core.gaps import Dropped, Gap
+from qos_async._core.recovery.gaps import Dropped, Gap
 from qos_async.enums import Channel, Interval, Session
 from qos_async.markets.placing import Period, Periods
 from qos_async.models import N, Trade

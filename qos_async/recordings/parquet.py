@@ -18,7 +18,7 @@ from msgspec.structs import force_setattr
 
 from qos_async import frames
 from qos_async._core.topics import CHANNELS
-from qos_async._core.wire import Frames
+from qos_async._core.wire import FrameDecoder
 from qos_async.errors import DecodeError
 from qos_async.recordings.files import SUFFIX, RecordingError, files_in
 from qos_async.recordings.reading import contents, read
@@ -199,7 +199,7 @@ class _Table:
             self._unfinished.unlink(missing_ok=True)
 
 
-def _read(reader: Frames[Any], frame: bytes) -> Any:
+def _read(reader: FrameDecoder[Any], frame: bytes) -> Any:
     try:
         return reader.push(frame)
     except (msgspec.MsgspecError, RecursionError, ValueError):
@@ -208,7 +208,7 @@ def _read(reader: Frames[Any], frame: bytes) -> Any:
 
 def _ticks(file: Path, numbers: type[Any]) -> Iterator[Any]:
     """Give each push as its record; None for one that nobody can read."""
-    reader: Frames[Any] = Frames(numbers)
+    reader: FrameDecoder[Any] = FrameDecoder(numbers)
     for entry in read(file):
         if entry.kind != "frame":
             continue

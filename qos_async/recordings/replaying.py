@@ -12,12 +12,12 @@ from secrets import token_hex
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast, overload
 
 from qos_async._core.buffers import DropOldest, Policy
-from qos_async._core.counters import Counters
 from qos_async._core.queries import Queries, Query
+from qos_async._core.stats import Counters
 from qos_async._core.topics import Topic
-from qos_async._io.http import HttpSession
+from qos_async._io.aiohttp_session import AiohttpSession
+from qos_async._io.http import HttpClient
 from qos_async._io.secret import Secret
-from qos_async._io.sessions import SessionLease
 from qos_async._io.stream import Stream
 from qos_async._io.subscription import Subscription
 from qos_async.client import Client
@@ -60,9 +60,9 @@ class Replay(Client[N]):
         self._speed = speed
         self._contents: Contents | None = None
         self._recorder = None
-        self._lease = SessionLease(Secret(token_hex()))
+        self._session = AiohttpSession(Secret(token_hex()))
         self._queries = Queries(numbers, chunk=_LIMITS.symbols)
-        self._http = cast("HttpSession", _NoServer(self._ask))
+        self._http = cast("HttpClient", _NoServer(self._ask))
         self._numbers = numbers
 
     async def __aenter__(self) -> Self:
@@ -87,12 +87,12 @@ class Replay(Client[N]):
             limits=_LIMITS,
             timing=_TIMING,
             stats=Counters(),
-            home=self._lease.home,
-            wall=calendar,
+            binding=self._session.binding,
+            clock=calendar,
         )
         tape.is_settled = lambda: self._stream.is_settled
-        tape.is_watched = lambda: self._stream.is_watched
-        tape.is_thirsty = lambda: self._stream.is_thirsty
+        tape.is_watched = lambda: self._stream.has_subscriptions
+        tape.is_thirsty = lambda: self._stream.is_starved
 
     if not TYPE_CHECKING:  # Whoever mistypes a name is to be told.
 
@@ -104,7 +104,7 @@ class Replay(Client[N]):
     async def aclose(self) -> None:
         """Close everything, as a client does; what was never entered, too."""
         if self._contents is None:
-            await self._lease.aclose()
+            await self._session.aclose()
         else:
             await super().aclose()
 
@@ -145,8 +145,8 @@ class Replay(Client[N]):
         return super()._subscribe(topics, buffer, topics_of, final=final)
 
     async def _ask(self, query: Query[T]) -> T:
-        self._lease.claim()
-        return await self._stream.ask(query)
+        self._session.bind()
+        return await self._stream.fetch(query)
 
 
 class _NoServer:
@@ -155,7 +155,7 @@ class _NoServer:
     def __init__(self, ask: Callable[[Query[Any]], Any]) -> None:
         self._ask = ask
 
-    async def ask(self, query: Query[Any]) -> Any:
+    async def fetch(self, query: Query[Any]) -> Any:
         if not query.operation:
             raise RequestError(f"{query.path}: a recording does not have it")
         return await self._ask(query)

@@ -13,8 +13,8 @@ import msgspec
 
 from qos_async._core.topics import LETTERS, Topic
 from qos_async._core.wire import symbols_in
-from qos_async._io.bell import Bell
-from qos_async._io.sockets import Ended, LinkClosed
+from qos_async._io.notifier import Notifier
+from qos_async._io.transport import EndOfStream, LinkClosed
 from qos_async.recordings.memory import Memory, Row, Watch, label_of
 from qos_async.recordings.steps import Frames, Lost, Opened, Step
 
@@ -37,7 +37,7 @@ class RecordedTime:
         """Tell when what is read now was received, in ns."""
         return self._times[-1]
 
-    def at(self, moment: float) -> datetime:
+    def from_loop_time(self, moment: float) -> datetime:
         """Tell what the calendar showed at a time of the event loop."""
         place = max(bisect_right(self._moments, moment) - 1, 0)
         return datetime.fromtimestamp(self._times[place] / 1e9, UTC)
@@ -107,7 +107,7 @@ class Tape:
             Ended: If there is none.
         """
         if self._next is None:
-            raise Ended("the recording has ended")
+            raise EndOfStream("the recording has ended")
         return self._next
 
     def skip(self) -> None:
@@ -176,9 +176,9 @@ class _Player:
         self._tape = tape
         self._watched: set[Watch] = set()
         self._answers: deque[bytes] = deque()
-        self._heard = Bell()
+        self._heard = Notifier()
 
-    def listen(self, take: Callable[[Sequence[bytes]], bool]) -> None:
+    def set_sync_handler(self, take: Callable[[Sequence[bytes]], bool]) -> None:
         pass  # It plays when it is asked to.
 
     async def receive(self) -> Sequence[bytes]:
@@ -208,7 +208,7 @@ class _Player:
     async def send(self, frame: bytes) -> None:
         body: Row = msgspec.json.decode(frame)
         self._answers.append(encode(self._answer(body)))
-        self._heard.ring()
+        self._heard.notify_all()
 
     def _answer(self, body: Row) -> Row:
         kind = body["type"]
@@ -229,7 +229,7 @@ class _Player:
                 reply["msg"] = "the recording does not have it"
         return reply
 
-    async def close(self, *, polite: bool) -> None:
+    async def close(self, *, graceful: bool) -> None:
         pass
 
 

@@ -22,7 +22,7 @@ from qos_async import (
     Timing,
 )
 from qos_async._core.queries import Queries
-from qos_async._io.sockets import DialError
+from qos_async._io.transport import DialError
 from qos_async.errors import TransportError
 from qos_async.sim import Simulator
 from tests.support.leak_check import assert_absent
@@ -101,7 +101,7 @@ async def test_ticks_are_counted_by_channel_also_when_nobody_watches_any_more():
     ("error", "word"),
     [
         (DialError("nobody home"), "unreachable"),
-        (DialError("late", cause="timeout"), "timeout"),
+        (DialError("late", label="timeout"), "timeout"),
         (TransportError("something"), "other"),
     ],
 )
@@ -214,7 +214,7 @@ async def test_what_was_fetched_has_no_age_and_what_follows_it_has(exchange):
         await exchange.outage(lasting=2.0)
         await exchange.trades(20)
         assert trades.stats.recovered
-        received = [t.received_at for t in trades._inbox.buffer._ticks]  # type: ignore[attr-defined]
+        received = [t.received_at for t in trades._queue.buffer._ticks]  # type: ignore[attr-defined]
         assert received[0] == 0
         first = min(filter(None, received))
         assert trades.stats.lag == pytest.approx(time.time() - first / 1e9)
@@ -283,7 +283,7 @@ async def test_a_question_that_waits_for_a_link_does_not_wait_for_the_pace():
     [query] = Queries(float, chunk=10).trades([AAPL], count=1)
     net = Network(4.0)
     async with opened(net) as client:
-        await client._stream.ask(query)
+        await client._stream.fetch(query)
         assert client.stats.commands == 1
         assert client.stats.command_wait_max == 0
 
@@ -300,7 +300,7 @@ async def test_the_time_without_a_link_is_no_wait_for_the_pace():
             net.peers[0].end()
             await asyncio.sleep(0.5)
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(client._stream.ask(query))
+                tasks.create_task(client._stream.fetch(query))
                 await net.link(1)
             await asyncio.sleep(5.0)
             assert client.stats.commands >= 4
@@ -312,9 +312,9 @@ async def test_the_time_without_a_link_is_no_wait_for_the_pace():
 async def test_a_question_waits_from_when_it_was_put(exchange):
     [query] = Queries(float, chunk=10).trades([AAPL], count=1)
     async with connected(exchange, limits=Limits(command_interval=1.0)) as client:
-        await client._stream.ask(query)
+        await client._stream.fetch(query)
         await asyncio.sleep(0.25)
-        await client._stream.ask(query)
+        await client._stream.fetch(query)
         assert client.stats.command_wait_last == pytest.approx(0.75)
 
 

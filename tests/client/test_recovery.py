@@ -29,7 +29,7 @@ def taped(
 
 
 def drain(sub: Any) -> list[Any]:
-    buffer, events = sub._inbox.buffer, list[Any]()
+    buffer, events = sub._queue.buffer, list[Any]()
     while buffer.has_event:
         events.append(buffer.take_event())
     return events
@@ -55,7 +55,7 @@ async def told(sim: Simulator, sub: Any, number: int) -> None:
 
 
 def unchanged(client: Client) -> bool:
-    session = client._stream._session
+    session = client._stream._protocol
     recovery = session.recovery
     assert recovery is not None
     return not (recovery.cases or recovery.echoes or session.outages.open)
@@ -99,7 +99,7 @@ async def test_nothing_is_told_twice_whatever_is_cut_when(start, dial):
             sim.cut()
             await sim.until(lambda: ("T", BTC, None) in sim.subscribed)
             await asyncio.sleep(pause)
-        await sim.until(lambda: client._stream._session.outages.open == {}, timeout=9)
+        await sim.until(lambda: client._stream._protocol.outages.open == {}, timeout=9)
         await asyncio.sleep(0.3)
         events = drain(sub)
         heard, tape = list(map(key, trades(events))), taped(sim)
@@ -214,7 +214,7 @@ async def test_requests_are_served_and_nothing_is_left(start, dial):
         async with client.watch_trades(BTC) as sub, client.watch_depth(BTC):
             await asyncio.sleep(0.3)
             sim.cut()
-            recovery = client._stream._session.recovery
+            recovery = client._stream._protocol.recovery
             await sim.until(lambda: recovery.cases)
             async with asyncio.timeout(1):
                 assert await client.fetch_depth(BTC, via="stream")

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qos_async._core.buffers import DropOldest, Latest, Policy, Strict
-from qos_async._core.gaps import Dropped, Gap
+from qos_async._core.buffers import DropOldest, KlineFinalizer, Latest, Policy, Strict
+from qos_async._core.recovery.gaps import Dropped, Gap
 from qos_async._core.topics import Topic
 from qos_async.enums import Interval
 from qos_async.errors import LaggedError
@@ -76,10 +76,10 @@ def test_many_at_once_are_as_one_by_one(policy: Policy, steps: list[Any]):
             assert many.take_all(int(step)) == [single.take() for _ in range(count)]
         elif step == "mark":
             for buffer in (many, single):
-                buffer.mark(gap(second))
+                buffer.put_gap(gap(second))
         elif step == "event" and single.has_event:
             assert many.take_event() == single.take_event()
-        assert bool(many.ready) == bool(single.ready) == (len(single) > 0)
+        assert bool(many.pending) == bool(single.pending) == (len(single) > 0)
         assert (many.received, many.dropped) == (single.received, single.dropped)
     assert events(many) == events(single)
 
@@ -122,7 +122,7 @@ def test_the_oldest_go_first_and_are_told_where_they_were():
 
 def test_a_notice_before_what_was_dropped_is_told_before_it():
     buffer = DropOldest(2).open()
-    buffer.mark(gap(0))
+    buffer.put_gap(gap(0))
     for second in (1, 2, 3):
         buffer.put(tick(second))
     assert events(buffer) == [gap(0), Dropped(1), tick(2), tick(3)]
@@ -170,7 +170,7 @@ def test_channels_and_intervals_do_not_replace_each_other():
 def test_a_notice_keeps_its_place_among_the_ticks(policy: Policy):
     buffer = policy.open()
     buffer.put(tick(1, "US:B"))
-    buffer.mark(gap(2))
+    buffer.put_gap(gap(2))
     buffer.put(tick(3, "US:A"))
     assert len(buffer) == 2
     assert events(buffer) == [tick(1, "US:B"), gap(2), tick(3, "US:A")]
@@ -179,7 +179,7 @@ def test_a_notice_keeps_its_place_among_the_ticks(policy: Policy):
 def test_a_newer_tick_of_a_slow_reader_stays_behind_the_notice():
     buffer = Latest().open()
     buffer.put(tick(1))
-    buffer.mark(gap(2))
+    buffer.put_gap(gap(2))
     buffer.put(tick(3))
     assert events(buffer) == [gap(2), tick(3)]
 
@@ -187,15 +187,15 @@ def test_a_newer_tick_of_a_slow_reader_stays_behind_the_notice():
 @pytest.mark.parametrize("policy", POLICIES, ids=repr)
 def test_readers_of_ticks_alone_pass_over_notices(policy: Policy):
     buffer = policy.open()
-    buffer.mark(gap(0))
+    buffer.put_gap(gap(0))
     buffer.put(tick(1, "US:A"))
-    buffer.mark(gap(2))
+    buffer.put_gap(gap(2))
     buffer.put(tick(3, "US:B"))
     assert buffer.take() == tick(1, "US:A")
     assert buffer.take() == tick(3, "US:B")
     assert len(buffer) == 0
-    buffer.mark(gap(4))
-    buffer.pass_gaps()
+    buffer.put_gap(gap(4))
+    buffer.skip_gaps()
     assert not buffer.has_event
 
 
@@ -203,8 +203,8 @@ def test_readers_of_ticks_alone_pass_over_notices(policy: Policy):
 def test_an_idle_reader_does_not_collect_notices_for_ever(policy: Policy):
     buffer = policy.open()
     for second in range(1000):
-        buffer.mark(gap(second, A))
-        buffer.mark(gap(second, B))
+        buffer.put_gap(gap(second, A))
+        buffer.put_gap(gap(second, B))
     found = events(buffer)
     assert sorted(g.topic for g in found) == [A, B]
     assert {g.since.timestamp() for g in found} == {0}
@@ -226,7 +226,7 @@ def test_every_tick_is_delivered_dropped_or_waiting(policy: Policy, moves: list[
         if move.startswith("put"):
             buffer.put(tick(second, topic.symbol))
         elif move.startswith("gap"):
-            buffer.mark(gap(second, topic))
+            buffer.put_gap(gap(second, topic))
         elif move == "take" and len(buffer):
             assert isinstance(buffer.take(), Snapshot)
             delivered += 1
@@ -248,9 +248,44 @@ def test_every_tick_is_delivered_dropped_or_waiting(policy: Policy, moves: list[
 
 def test_another_gap_of_a_topic_does_not_move_the_first_behind_what_it_hides():
     buffer = Latest().open()
-    buffer.mark(gap(10))
+    buffer.put_gap(gap(10))
     buffer.put(tick(12))
-    buffer.mark(gap(20))
+    buffer.put_gap(gap(20))
     first, second = events(buffer)
     assert (first.since.timestamp(), first.until.timestamp()) == (10, 21)
     assert second == tick(12)
+
+
+def bar(start: int, close: str, symbol: str = "US:A", interval: int = 1) -> Kline[str]:
+    return Kline(
+        symbol=symbol,
+        timestamp=start,
+        interval=Interval(interval),
+        open="1",
+        high="1",
+        low="1",
+        close=close,
+    )
+
+
+def test_a_bar_is_over_when_a_later_one_starts_and_comes_out_as_it_was_last():
+    finished = KlineFinalizer()
+    assert finished.push(bar(60, "1")) is None
+    assert finished.push(bar(60, "2")) is None
+    assert finished.push(bar(120, "3")) == bar(60, "2")
+    assert finished.push(bar(120, "4")) is None
+
+
+def test_each_bar_comes_once_and_a_late_one_not_at_all():
+    finished = KlineFinalizer()
+    pushes = [bar(60, "1"), bar(120, "2"), bar(60, "9"), bar(180, "3"), bar(120, "9")]
+    told = [found for push in pushes if (found := finished.push(push))]
+    assert told == [bar(60, "1"), bar(120, "2")]
+
+
+def test_symbols_and_intervals_do_not_finish_each_other():
+    finished = KlineFinalizer()
+    finished.push(bar(60, "1"))
+    assert finished.push(bar(120, "2", symbol="US:B")) is None
+    assert finished.push(bar(300, "3", interval=5)) is None
+    assert finished.push(bar(120, "4")) == bar(60, "1")

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from qos_async._core.decoding import Decoder, finite
-from qos_async._core.wire import Frames
+from qos_async._core.decoding import RecordDecoder, finite_type
+from qos_async._core.wire import FrameDecoder
 from qos_async.errors import DecodeError
 from qos_async.models import Depth, Instrument, Kline, Snapshot, Trade
 from tests.support.wire_frames import PUSHES
@@ -25,9 +25,9 @@ TRADES: dict[str, bytes] = {
 }
 
 
-def trades(numbers: type[Any]) -> Decoder[list[Trade[Any]]]:
-    number: Any = finite(numbers)
-    return Decoder(list[Trade[number]], numbers)
+def trades(numbers: type[Any]) -> RecordDecoder[list[Trade[Any]]]:
+    number: Any = finite_type(numbers)
+    return RecordDecoder(list[Trade[number]], numbers)
 
 
 @pytest.mark.parametrize("numbers", NUMBERS)
@@ -43,19 +43,19 @@ def test_every_way_of_writing_reads_the_same(data: bytes, numbers: type[Any]):
 def test_the_usual_frame_needs_no_second_try(numbers: type[Any]):
     decoder = trades(numbers)
     data = TRADES["as documented"]
-    assert decoder.fast(data) == decoder.decode(data)
+    assert decoder.decode_strict(data) == decoder.decode(data)
 
 
 def test_nulls_count_as_missing_at_every_depth():
     data = b'{"c":"US:A","ls":null,"ts":null,"ep":null,"nc":null}'
-    decoder: Decoder[Any] = Decoder(Instrument[Decimal], Decimal)
+    decoder: RecordDecoder[Any] = RecordDecoder(Instrument[Decimal], Decimal)
     assert decoder.decode(data) == Instrument(symbol="US:A")
 
 
 @pytest.mark.parametrize("field", ["ls", "ts", "os"])
 @pytest.mark.parametrize("numbers", NUMBERS)
 def test_whole_numbers_may_be_text(field: str, numbers: type[Any]):
-    decoder: Decoder[Any] = Decoder(Instrument[numbers], numbers)  # type: ignore[valid-type]
+    decoder: RecordDecoder[Any] = RecordDecoder(Instrument[numbers], numbers)  # type: ignore[valid-type]
     found = decoder.decode(b'{"c":"US:A","%s":"100","ep":1.5}' % field.encode())
     assert {found.lot_size, found.total_shares, found.circulating_shares} == {None, 100}
     assert found.eps == numbers("1.5")
@@ -114,12 +114,12 @@ def everywhere(kind: str, written: str) -> list[bytes]:
 def test_a_number_that_is_infinite_or_none_is_unreadable_wherever_it_stands(
     written: str, kind: str, numbers: type[Any]
 ):
-    number: Any = finite(numbers)
+    number: Any = finite_type(numbers)
     record: Any = RECORDS[kind]
-    rows: Decoder[Any] = Decoder(list[record[number]], numbers)
+    rows: RecordDecoder[Any] = RecordDecoder(list[record[number]], numbers)
     for data in everywhere(kind, written):
         with pytest.raises(DecodeError):
-            Frames(numbers).read(data)
+            FrameDecoder(numbers).read(data)
         with pytest.raises(DecodeError):
             rows.decode(b"[%s]" % data)
 
@@ -145,7 +145,7 @@ def test_a_number_that_no_float_can_hold_is_unreadable(written: str):
 @pytest.mark.parametrize("kind", PUSHES)
 def test_a_symbol_that_reads_like_no_number_is_a_symbol(symbol: str, kind: str):
     for numbers in NUMBERS:
-        frames = Frames(numbers)
+        frames = FrameDecoder(numbers)
         data = json.dumps(PUSHES[kind] | {"c": symbol}).encode()
         assert frames.push(data).symbol == symbol
 
@@ -181,7 +181,7 @@ def test_whatever_stands_for_a_number_it_is_finite_or_unreadable(
     push = json.dumps(PUSHES[kind] | {"p": "@", "o": "@"}).replace('"@"', written)
     data = push.encode("utf-8", "surrogatepass")
     try:
-        tick: Any = Frames(numbers).read(data)
+        tick: Any = FrameDecoder(numbers).read(data)
     except DecodeError:
         return
     number = tick.price if kind == "T" else tick.open

@@ -6,7 +6,15 @@ import itertools
 
 import pytest
 
-from qos_async._core.link import MOVES, Link, LinkEvent
+from qos_async._core.link import (
+    MOVES,
+    Backoff,
+    Contention,
+    Link,
+    LinkEvent,
+    PolicyViolationGuard,
+)
+from qos_async.config import Timing
 from qos_async.enums import LinkState
 
 
@@ -62,3 +70,109 @@ def test_it_can_be_stopped_from_anywhere_and_then_for_good():
 def test_only_an_opened_link_is_open():
     into = {event for (_, event), state in MOVES.items() if state is LinkState.OPEN}
     assert into == {LinkEvent.OPENED}
+
+
+def test_the_bound_doubles_up_to_its_limit():
+    backoff = Backoff(Timing(backoff_initial=0.5, backoff_max=10.0))
+    bounds = [backoff.next_wait(uptime=0.0)[1] for _ in range(7)]
+    assert bounds == [0.5, 1.0, 2.0, 4.0, 8.0, 10.0, 10.0]
+    assert backoff.attempt == 7
+
+
+def test_ten_thousand_failures_do_not_overflow():
+    backoff = Backoff(Timing())
+    for _ in range(10_000):
+        bounds = backoff.next_wait(uptime=0.0)
+    assert bounds == (0.0, 60.0)
+    assert backoff.attempt == 10_000
+
+
+@pytest.mark.fault("T12")
+@pytest.mark.parametrize(("lived", "attempt"), [(59.9, 4), (60.0, 1), (1e9, 1)])
+def test_only_a_link_that_was_stable_starts_the_count_again(lived: float, attempt: int):
+    backoff = Backoff(Timing(stable_after=60.0))
+    for _ in range(3):
+        backoff.next_wait(uptime=0.0)
+    backoff.next_wait(uptime=lived)
+    assert backoff.attempt == attempt
+
+
+@pytest.mark.fault("T12", "I14")
+def test_a_server_that_accepts_and_closes_is_not_dialled_in_a_tight_loop():
+    backoff = Backoff(Timing())
+    assert sum(backoff.next_wait(uptime=1.0)[1] for _ in range(70)) > 3600
+
+
+def test_no_waiting_at_all_can_be_had():
+    assert Backoff(Timing(backoff_max=0.0)).next_wait(0.0, 1008) == (0.0, 0.0)
+
+
+@pytest.mark.fault("T8", "T9", "T11")
+@pytest.mark.parametrize(
+    ("code", "bounds"),
+    [
+        (None, (0.0, 0.5)),
+        (1000, (0.0, 0.5)),
+        (1001, (0.0, 0.5)),
+        (1012, (0.0, 0.5)),
+        (2999, (0.0, 0.5)),
+        (5000, (0.0, 0.5)),
+        (1013, (10.0, 20.0)),
+        (1008, (30.0, 60.0)),
+        (3000, (30.0, 60.0)),
+        (4999, (30.0, 60.0)),
+    ],
+)
+def test_some_close_codes_ask_for_a_slower_pace(code, bounds):
+    assert Backoff(Timing()).next_wait(10.0, code) == bounds
+
+
+@pytest.mark.fault("T9", "T11")
+def test_the_slower_pace_slows_down_too_and_stays_below_the_longest_wait():
+    backoff = Backoff(Timing())
+    assert [backoff.next_wait(1.0, 1013)[1] for _ in range(8)][-3:] == [
+        20.0,
+        32.0,
+        60.0,
+    ]
+    assert Backoff(Timing(backoff_max=8.0)).next_wait(1.0, 4000) == (4.0, 8.0)
+
+
+def reproofs(*rows: tuple[float, int | None]) -> list[bool]:
+    reproof = PolicyViolationGuard(Timing(stable_after=60.0))
+    return [reproof.link_ended(lived, code) for lived, code in rows]
+
+
+@pytest.mark.fault("T8")
+def test_three_closes_in_a_row_for_a_breach_are_enough():
+    assert reproofs(*[(59.0, 1008)] * 4) == [False, False, True, True]
+
+
+@pytest.mark.fault("T8")
+@pytest.mark.parametrize(
+    "other", [(60.0, 1008), (1.0, 1000), (1.0, 4000), (1.0, 1013), (0.0, None)]
+)
+def test_a_stable_link_or_another_ending_starts_the_count_of_breaches_again(other):
+    assert not any(reproofs((1.0, 1008), (1.0, 1008), other, (1.0, 1008)))
+
+
+def ends(*rows: tuple[float, int | None]) -> list[bool]:
+    contention = Contention()
+    return [contention.link_ended(lived, code) for lived, code in rows]
+
+
+@pytest.mark.fault("P23")
+def test_five_polite_and_early_goodbyes_in_a_row_are_somebody_else():
+    assert ends(*[(1.0, 1000)] * 6) == [False] * 4 + [True] * 2
+    assert ends(*[(29.9, 4001)] * 5)[-1]
+
+
+@pytest.mark.fault("P23")
+@pytest.mark.parametrize(
+    "other",
+    [(31.0, 1000), (30.0, 1000), (1.0, None), (1.0, 1001), (1.0, 1006), (1.0, 1012)],
+)
+def test_any_other_ending_breaks_the_row(other: tuple[float, int | None]):
+    kick = (1.0, 1000)
+    assert not any(ends(kick, kick, kick, kick, other, kick, kick, kick, kick))
+    assert not any(ends(*[other] * 20))

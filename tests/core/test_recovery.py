@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from qos_async._core.gaps import Outage
 from qos_async._core.queries import Queries
 from qos_async._core.recovery import Recovery
+from qos_async._core.recovery.gaps import Outage
 from qos_async._core.topics import Topic
 from qos_async.models import Trade
 
@@ -21,7 +21,7 @@ OUTAGE = Outage(100.0, "cut")
 def recovery(*topics: Topic, now: float = 110.0, chunk: int = 10) -> Recovery[Decimal]:
     made = Recovery(Queries(Decimal, chunk=chunk))
     for topic in topics:
-        assert made.begin(topic, OUTAGE, [], now)
+        assert made.open_case(topic, OUTAGE, [], now)
     return made
 
 
@@ -30,12 +30,12 @@ def trades(*names: str) -> list[Topic]:
 
 
 def asked(made: Recovery[Decimal], now: float) -> list[str]:
-    return [question.query.operation for question in made.questions(now)]
+    return [question.query.operation for question in made.requests(now)]
 
 
 def test_many_symbols_go_in_as_few_questions_as_the_plan_allows():
     topics = [Topic("snapshot", f"US:A{number}") for number in range(25)]
-    questions = recovery(*topics).questions(110.0)
+    questions = recovery(*topics).requests(110.0)
     assert [len(question.topics) for question in questions] == [10, 10, 5]
     assert {topic for question in questions for topic in question.topics} == set(topics)
 
@@ -52,25 +52,25 @@ def test_one_question_for_each_channel_and_interval():
     made = recovery(*topics)
     assert asked(made, 120.0) == ["RT", "RK", "RK", "RS", "RD"]
     assert asked(made, 120.0) == []
-    assert made.ask_at() == math.inf
+    assert made.next_request_at() == math.inf
 
 
 def test_no_more_than_a_thousand_bars_are_asked_for():
     made = Recovery(Queries(Decimal, chunk=10))
-    made.begin(Topic("kline", "US:A", "1m"), Outage(0.0, "cut"), [], 10**6)
-    [question] = made.questions(10.0**6)
+    made.open_case(Topic("kline", "US:A", "1m"), Outage(0.0, "cut"), [], 10**6)
+    [question] = made.requests(10.0**6)
     assert question.query.body["kline_reqs"][0]["co"] == 1000
 
 
 def test_topics_that_are_live_at_slightly_different_times_share_a_question():
     made = Recovery(Queries(Decimal, chunk=10))
     for number, topic in enumerate(trades("A", "B", "C")):
-        made.begin(topic, OUTAGE, [], 110.0 + number / 100)
-    made.settled(110.02)
-    found, now = [], made.ask_at()
+        made.open_case(topic, OUTAGE, [], 110.0 + number / 100)
+    made.all_resubscribed(110.02)
+    found, now = [], made.next_request_at()
     while now < math.inf:
-        found += made.questions(now)
-        now = made.ask_at()
+        found += made.requests(now)
+        now = made.next_request_at()
     assert [len(question.topics) for question in found] == [3]
 
 
@@ -84,54 +84,56 @@ def test_the_yes_is_not_unsaid_by_a_push():
 
 def test_five_seconds_after_all_is_restored_what_is_known_decides():
     made = recovery(*trades("A"))
-    made.settled(112.0)
-    made.settled(113.0)
-    assert made.due == 117.0
+    made.all_resubscribed(112.0)
+    made.all_resubscribed(113.0)
+    assert made.deadline == 117.0
     assert made.tick(116.9) == []
     [healing] = made.tick(117.0)
     assert healing.status == "unfilled"
     assert made.cases == {}
-    assert made.due == math.inf
+    assert made.deadline == math.inf
 
 
 def test_if_not_all_can_be_restored_the_rest_is_not_held_for_ever():
     made = recovery(*trades("A"))
-    assert made.due == 125.0
+    assert made.deadline == 125.0
     assert len(made.tick(125.0)) == 1
 
 
 def test_a_lost_link_keeps_the_cases_and_nothing_is_due():
     [topic] = trades("A")
     made = recovery(topic)
-    made.settled(110.0)
-    made.link_lost()
-    assert (made.due, made.ask_at()) == (math.inf, math.inf)
+    made.all_resubscribed(110.0)
+    made.link_down()
+    assert (made.deadline, made.next_request_at()) == (math.inf, math.inf)
     assert made.tick(10**6) == []
-    assert made.begin(topic, Outage(1.0, "later"), [], 200.0)
+    assert made.open_case(topic, Outage(1.0, "later"), [], 200.0)
     assert made.cases[topic].outage == OUTAGE
-    assert not made.begin(topic, OUTAGE, [], 201.0)
+    assert not made.open_case(topic, OUTAGE, [], 201.0)
 
 
 def test_another_link_has_all_the_time_to_restore_what_another_doubt_has_not():
     [topic] = trades("A")
     made = recovery(topic)
     for now in (113.0, 116.0, 119.0):
-        made.doubt([topic])
-        assert made.begin(topic, OUTAGE, [], now)
-    assert made.due == 110.0 + 15.0
-    made.link_lost()
-    assert made.begin(topic, OUTAGE, [], 200.0)
-    assert made.due == 200.0 + 15.0
+        made.mark_suspect([topic])
+        assert made.open_case(topic, OUTAGE, [], now)
+    assert made.deadline == 110.0 + 15.0
+    made.link_down()
+    assert made.open_case(topic, OUTAGE, [], 200.0)
+    assert made.deadline == 200.0 + 15.0
 
 
 def test_topics_that_were_given_up_leave_nothing():
     topics = trades("A", "B")
     made = recovery(*topics)
-    [question] = made.questions(120.0)
-    made.asked(7, question)
-    assert made.drop(topics[:1]) == []
-    assert made.drop(topics[1:]) == [7]  # Nobody is interested in its answer any more.
-    assert not made.is_ours(7)
+    [question] = made.requests(120.0)
+    made.sent(7, question)
+    assert made.remove(topics[:1]) == []
+    assert made.remove(topics[1:]) == [
+        7
+    ]  # Nobody is interested in its answer any more.
+    assert not made.owns(7)
     assert (made.cases, made.echoes) == ({}, {})
 
 
@@ -141,17 +143,17 @@ def test_topics_that_were_given_up_leave_nothing():
 )
 def test_an_answer_that_cannot_be_read_is_none(data):
     made = recovery(*trades("A"))
-    [question] = made.questions(120.0)
-    made.asked(7, question)
-    [healing] = made.answered(7, data)
+    [question] = made.requests(120.0)
+    made.sent(7, question)
+    [healing] = made.on_reply(7, data)
     assert (healing.status, healing.recovered) == ("unfilled", ())
 
 
 def test_an_answer_decides_each_topic_on_its_own():
     made = recovery(*(Topic("snapshot", f"US:{name}") for name in "AB"))
-    [question] = made.questions(110.0)
-    made.asked(7, question)
-    healings = made.answered(7, json.dumps([{"c": "US:B", "ts": 5}]).encode())
+    [question] = made.requests(110.0)
+    made.sent(7, question)
+    healings = made.on_reply(7, json.dumps([{"c": "US:B", "ts": 5}]).encode())
     assert {h.topic.symbol: h.status for h in healings} == {
         "US:A": "unfilled",
         "US:B": "filled",
@@ -162,14 +164,14 @@ def test_a_recovered_trade_that_is_pushed_late_is_an_echo_once():
     [topic] = trades("A")
     made = Recovery(Queries(Decimal, chunk=10))
     tail = [_trade(second) for second in range(1, 6)]
-    made.begin(topic, OUTAGE, tail, 110.0)
+    made.open_case(topic, OUTAGE, tail, 110.0)
     made.acknowledged(topic, 8)
-    [question] = made.questions(120.0)
-    made.asked(7, question)
+    [question] = made.requests(120.0)
+    made.sent(7, question)
     rows: list[Any] = [
         {"c": "US:A", "p": "1", "v": "1", "ts": second} for second in range(1, 10)
     ]
-    assert made.answered(7, json.dumps(rows).encode()) == []
+    assert made.on_reply(7, json.dumps(rows).encode()) == []
     assert made.hold(topic, _trade(9)) is not None
     assert made.is_echo(topic, _trade(8))
     assert not made.is_echo(topic, _trade(8))

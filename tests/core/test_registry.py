@@ -180,7 +180,7 @@ def refusing(registry: Registry, guilty: set[Topic]) -> tuple[list[int], set[Top
         registry.sent(change)
         sizes.append(len(change.topics))
         if change.add and change.topics & guilty:
-            if registry.refuse(change):
+            if registry.reject(change):
                 named |= change.topics
         else:
             registry.confirm(change)
@@ -205,7 +205,7 @@ def test_a_refused_topic_is_no_longer_wanted_by_anybody():
     registry = Registry()
     registry.want([A])
     registry.want([A])
-    assert registry.refuse(take(registry))
+    assert registry.reject(take(registry))
     assert not registry.wants(A)
     assert frames(registry) == []
     registry.want([A])
@@ -216,7 +216,7 @@ def test_a_refused_topic_is_no_longer_wanted_by_anybody():
 def test_a_refused_batch_may_have_been_applied_in_part():
     registry = Registry()
     registry.want([A, B])
-    assert not registry.refuse(take(registry))
+    assert not registry.reject(take(registry))
     assert registry.held == frozenset()
     registry.release([A, B])
     said = frames(registry)
@@ -227,7 +227,7 @@ def test_a_refused_batch_may_have_been_applied_in_part():
 def test_halves_leave_on_their_own_even_if_others_join_the_queue():
     registry = Registry()
     registry.want([A, B])
-    registry.refuse(take(registry))
+    registry.reject(take(registry))
     registry.want([C])
     said = frames(registry)
     assert (True, {C}) in said
@@ -238,7 +238,7 @@ def test_halves_leave_on_their_own_even_if_others_join_the_queue():
 def test_those_who_leave_meanwhile_are_not_asked_for():
     registry = Registry()
     registry.want([A, B, C, D])
-    registry.refuse(take(registry))
+    registry.reject(take(registry))
     registry.release([A, C])
     said = frames(registry)
     assert set().union(*(topics for add, topics in said if not add)) == {A, C}
@@ -248,15 +248,15 @@ def test_those_who_leave_meanwhile_are_not_asked_for():
 def test_a_halved_batch_starts_over_on_a_fresh_link():
     registry = Registry()
     registry.want([A, B, C])
-    registry.refuse(take(registry))
-    registry.forget()
+    registry.reject(take(registry))
+    registry.link_down()
     assert frames(registry) == [(True, {A, B, C})]
 
 
 def test_refusing_to_unsubscribe_means_it_was_not_subscribed():
     registry = holding(A)
     registry.release([A])
-    assert not registry.refuse(take(registry))
+    assert not registry.reject(take(registry))
     assert frames(registry) == []
     assert registry.settled
     registry.want([A])
@@ -278,7 +278,7 @@ def test_a_refused_batch_of_removals_is_halved_as_well():
             server -= change.topics
             registry.confirm(change)
         else:
-            registry.refuse(change)
+            registry.reject(change)
     assert registry.settled
     assert server == set()
 
@@ -286,7 +286,7 @@ def test_a_refused_batch_of_removals_is_halved_as_well():
 def test_a_lost_link_forgets_what_the_server_had_and_asks_for_it_in_one_change():
     registry = holding(A, B, DEPTH)
     registry.release([B])
-    registry.forget()
+    registry.link_down()
     assert registry.held == frozenset()
     assert frames(registry) == [(True, {A}), (True, {DEPTH})]
 
@@ -295,10 +295,10 @@ def test_a_lost_link_forgets_what_was_on_its_way():
     registry = Registry()
     registry.want([A])
     take(registry)
-    registry.forget()
+    registry.link_down()
     assert frames(registry) == [(True, {A})]
 
 
 def test_a_change_names_the_channel_and_interval_that_all_its_topics_share():
     change = Change(add=True, topics=frozenset([MINUTE]))
-    assert change.head is MINUTE
+    assert change.any_topic is MINUTE

@@ -43,12 +43,12 @@ class World:
         old, new = self.registry, twin.registry
         new._wanted = Counter(old._wanted)
         new._held = set(old._held)
-        new._unsure = set(old._unsure)
-        new._unheard = set(old._unheard)
-        new._doubled = set(old._doubled)
+        new._unknown = set(old._unknown)
+        new._unacked_adds = set(old._unacked_adds)
+        new._to_readd = set(old._to_readd)
         new._in_flight = old._in_flight
         new.dirty = dict(old.dirty)
-        new._suspects = deque(old._suspects)
+        new._split_batches = deque(old._split_batches)
         twin.server, twin.asked, twin.late = self.server, self.asked, self.late
         twin.verdict = self.verdict
         return twin
@@ -59,12 +59,12 @@ class World:
         return (
             frozenset(r._wanted.items()),
             frozenset(r._held),
-            frozenset(r._unsure),
-            frozenset(r._unheard),
-            frozenset(r._doubled),
+            frozenset(r._unknown),
+            frozenset(r._unacked_adds),
+            frozenset(r._to_readd),
             flight and (flight.add, flight.topics),
             tuple(r.dirty),
-            tuple(r._suspects),
+            tuple(r._split_batches),
             self.server,
             self.asked is not None,
             tuple((c.add, c.topics) for c in self.late),
@@ -100,7 +100,7 @@ class World:
         change, verdict = self.registry._in_flight, self.verdict
         assert change is not None
         self.verdict = None
-        (self.registry.confirm if verdict else self.registry.refuse)(change)
+        (self.registry.confirm if verdict else self.registry.reject)(change)
 
     def steps(self) -> Iterator[tuple[str, World]]:
         for topic in TOPICS:
@@ -148,7 +148,7 @@ class World:
             yield "no answer in time", new
         if self.registry._held or self.registry._in_flight or self.late:
             new = self.copy()
-            new.registry.forget()
+            new.registry.link_down()
             new.asked = new.verdict = None
             new.late, new.server = (), frozenset()
             yield "cut", new

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from qos_async import Session, Topic
-from qos_async._core.stale import Quiet
+from qos_async._core.stale import StalenessDetector
 
 APPLE = Topic("trade", "US:AAPL")
 STEP = 5.0
@@ -16,7 +16,7 @@ class Watcher:
     """Looks every five seconds."""
 
     def __init__(self) -> None:
-        self.quiet = Quiet(2 * STEP)
+        self.quiet = StalenessDetector(2 * STEP)
         self.now = 100.0
         self.ticks = 7  # Of others, before.
         self.look(part=REGULAR)
@@ -27,7 +27,7 @@ class Watcher:
         self.now += STEP
         self.ticks += ticks
         seen = self.ticks if live else None
-        return self.quiet.look(APPLE, seen, part, self.now)
+        return self.quiet.observe(APPLE, seen, part, self.now)
 
     def busy(self, looks: int = 24, every: int = 1, part: Session = REGULAR) -> None:
         """See a tick every so many looks."""
@@ -131,9 +131,9 @@ def test_topics_that_are_gone_are_forgotten():
     watcher = Watcher()
     for _ in range(20):
         watcher.look(50)
-    watcher.quiet.keep([APPLE])
+    watcher.quiet.retain([APPLE])
     assert watcher.silent() is not None
-    watcher.quiet.keep([])
+    watcher.quiet.retain([])
     assert watcher.silent(1000) is None
 
 

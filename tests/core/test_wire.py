@@ -18,7 +18,7 @@ from qos_async._core.topics import CHANNELS, Topic, topic_of
 from qos_async._core.wire import (
     HEARTBEAT,
     OPERATIONS,
-    Frames,
+    FrameDecoder,
     Reply,
     Unknown,
     change_frame,
@@ -54,7 +54,7 @@ REQUIRED = {
 
 def read(message: Any, numbers: type[Any] = Decimal) -> Any:
     data = message if isinstance(message, bytes) else encoded(message)
-    return Frames(numbers).read(data)
+    return FrameDecoder(numbers).read(data)
 
 
 def field_of(kind: str, letter: str) -> str:
@@ -579,8 +579,8 @@ def test_any_bytes_give_an_event_or_a_counted_skip_and_never_an_exception(data: 
         alive = session()
         alive.registry.want(trades("US:AAPL"))
         alive.poll(0.0)
-        alive._frames = Frames(numbers)
-        alive._fast = alive._frames.push
+        alive._frames = FrameDecoder(numbers)
+        alive._decode_push = alive._frames.push
         event = alive.receive(data, 1.0)
         stats = alive.stats
         skipped = stats.unreadable + stats.unknown + stats.unmatched
@@ -597,7 +597,7 @@ def test_any_bytes_give_an_event_or_a_counted_skip_and_never_an_exception(data: 
 def test_reading_raises_nothing_but_decode_errors(data: bytes):
     for numbers in NUMBERS:
         try:
-            Frames(numbers).read(data)
+            FrameDecoder(numbers).read(data)
         except DecodeError as exc:
             assert exc.__context__ is None  # noqa: PT017 - either outcome is right
 

@@ -35,23 +35,23 @@ class Witness:
         exchange.net.on_link = self._watch
 
     def _watch(self, peer: Peer) -> None:
-        receive, listen = peer.receive, peer.listen
+        receive, listen = peer.receive, peer.set_sync_handler
 
         async def counted() -> list[bytes]:
             frames = await receive()
             self._count(frames)
             return frames
 
-        def listened(take: Callable[[Sequence[bytes]], bool]) -> None:
+        def listened(handler: Callable[[Sequence[bytes]], bool]) -> None:
             def counting(frames: Sequence[bytes]) -> bool:
-                taken = take(frames)
+                taken = handler(frames)
                 if taken:
                     self._count(frames)
                 return taken
 
             listen(counting)
 
-        peer.receive, peer.listen = counted, listened  # type: ignore[method-assign]
+        peer.receive, peer.set_sync_handler = counted, listened  # type: ignore[method-assign]
 
     def _count(self, frames: Sequence[bytes]) -> None:
         self.frames += len(frames)
@@ -131,7 +131,7 @@ class Play:
             self._push({"tp": "T", **late})
 
     def _read(self) -> None:
-        buffer = self.subs[self.chance.randrange(len(self.subs))]._inbox.buffer
+        buffer = self.subs[self.chance.randrange(len(self.subs))]._queue.buffer
         while buffer:
             buffer.take()
 

@@ -18,7 +18,7 @@ from qos_async import (
     LinkState,
     Trade,
 )
-from qos_async._io.sockets import DialError
+from qos_async._io.transport import DialError
 from tests.support.memory_transport import Network, Peer, opened, trade
 
 pytestmark = pytest.mark.virtual_time
@@ -136,7 +136,7 @@ async def test_accepting_and_closing_is_answered_by_few_dials_an_hour(seed):
     net = Network()
     net.on_link = closing(None)
     async with opened(net) as client:
-        client._stream._links._chance = random.Random(seed).random
+        client._stream._supervisor._rng = random.Random(seed).random
         with pytest.raises(ConnectError):
             await client.connect()
         await asyncio.sleep(3600)
@@ -176,7 +176,7 @@ async def test_a_server_that_accepts_and_says_nothing_is_left_in_time():
             await client.connect()
         assert asyncio.get_running_loop().time() <= 30
         assert client.state is not LinkState.OPEN
-        assert net.peers[0].politely is False
+        assert net.peers[0].closed_gracefully is False
 
 
 @pytest.mark.fault("T14", "P24")
@@ -203,7 +203,7 @@ async def test_a_key_that_was_revoked_ends_all_who_wait_but_not_before_two_minut
 
 @pytest.mark.fault("T20")
 async def test_a_server_that_cannot_be_trusted_any_more_gets_no_second_chance():
-    spoiled = DialError("cannot be trusted", final=True, distrusted=True)
+    spoiled = DialError("cannot be trusted", is_permanent=True, untrusted=True)
     net = Network(None, spoiled)
     async with opened(net) as client, client.watch_trades("US:AAPL") as trades:
         net.peers[0].end()

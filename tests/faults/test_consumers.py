@@ -96,7 +96,7 @@ async def test_readers_that_leave_without_a_word_are_forgotten_one_by_one(recwar
             await asyncio.gather(*looking)
         await asyncio.sleep(1)
         gc.collect()
-        assert client._stream._inboxes == {}
+        assert client._stream._queues == {}
         assert held(net) == set()
     assert [str(one.message) for one in recwarn] == []
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from qos_async import Gap, Limits, Subscription, Topic, Trade
-from qos_async._io import slumber
+from qos_async._io import clocks
 from qos_async.testing.virtual import block
 from tests.support.scripted_server import AAPL, Exchange, connected
 
@@ -34,7 +34,7 @@ def exchange() -> Exchange:
 
 def drain(sub: Subscription[Any]) -> list[Any]:
     """Take whatever waits, notices included."""
-    buffer, events = sub._inbox.buffer, list[Any]()
+    buffer, events = sub._queue.buffer, list[Any]()
     while buffer.has_event:
         events.append(buffer.take_event())
     return events
@@ -143,7 +143,7 @@ class Clock:
 
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
         self.asleep = 0.0
-        patch.setattr(slumber, "_asleep", lambda: self.asleep)
+        patch.setattr(clocks, "_total_suspended", lambda: self.asleep)
 
 
 @pytest.fixture
@@ -206,7 +206,7 @@ async def test_the_first_tick_after_a_sleep_comes_after_its_gap(
     exchange, clock, monkeypatch
 ):
     now = [1_000_000_000_000]
-    monkeypatch.setattr("qos_async._io.wall.time.time_ns", lambda: now[0])
+    monkeypatch.setattr("qos_async._io.clocks.time.time_ns", lambda: now[0])
     async with connected(exchange, recover=False) as client:
         async with client.watch_trades(AAPL) as sub:
             await exchange.trades(5, every=0.01)
@@ -234,21 +234,21 @@ async def test_a_short_sleep_is_no_gap(exchange, clock):
 @pytest.mark.fault("U11")
 def test_sleep_is_the_boot_clock_less_the_loops(monkeypatch):
     boot, running = [100.0], [40.0]
-    monkeypatch.setattr(slumber, "_boot_time", lambda: boot[0])
-    monkeypatch.setattr("qos_async._io.slumber.time.monotonic", lambda: running[0])
-    watch = slumber.Slumber()
+    monkeypatch.setattr(clocks, "_boot_time", lambda: boot[0])
+    monkeypatch.setattr("qos_async._io.clocks.time.monotonic", lambda: running[0])
+    watch = clocks.SuspendDetector()
     boot[0], running[0] = 107.0, 47.0
-    assert watch.ended() == 0.0
+    assert watch.seconds_suspended() == 0.0
     boot[0], running[0] = 167.0, 50.0
-    assert watch.ended() == 57.0
-    assert watch.ended() == 0.0
+    assert watch.seconds_suspended() == 57.0
+    assert watch.seconds_suspended() == 0.0
 
 
 @pytest.mark.fault("U11")
 def test_a_system_without_a_boot_clock_goes_by_the_calendar(monkeypatch):
-    monkeypatch.delattr("qos_async._io.slumber.time.CLOCK_BOOTTIME", raising=False)
-    monkeypatch.setattr("qos_async._io.slumber.time.time", lambda: 1234.5)
-    assert slumber._boot_time() == 1234.5
+    monkeypatch.delattr("qos_async._io.clocks.time.CLOCK_BOOTTIME", raising=False)
+    monkeypatch.setattr("qos_async._io.clocks.time.time", lambda: 1234.5)
+    assert clocks._boot_time() == 1234.5
 
 
 # A frame that nobody can read

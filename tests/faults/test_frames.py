@@ -7,7 +7,7 @@ import asyncio
 import pytest
 from aiohttp import web
 
-from tests.io.test_transport import linger, talking
+from tests.io.test_aiohttp_transport import linger, talking
 
 _START, _MORE, _END, _PING = b"\x01\x00", b"\x00\x00", b"\x80\x02{}", b"\x89\x00"
 
@@ -35,5 +35,5 @@ async def test_a_flood_that_says_nothing_ends_and_lets_others_run(flood: bytes):
         async with asyncio.timeout(20):
             assert list(await socket.receive()) == [b"{}"]
         worker.cancel()
-        await socket.close(polite=False)
+        await socket.close(graceful=False)
     assert turns

@@ -20,13 +20,19 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import astuple
 
-from qos_async._core.counters import Counters
-from qos_async._core.events import Expelled, Lost, Outcome, Remarked, Unreadable
+from qos_async._core.events import (
+    KeyRejected,
+    LinkTimedOut,
+    Outcome,
+    ServerError,
+    Unreadable,
+)
+from qos_async._core.protocol import StreamProtocol
 from qos_async._core.queries import Queries, Query
 from qos_async._core.recovery import Recovery
-from qos_async._core.session import Session
+from qos_async._core.stats import Counters
 from qos_async._core.topics import CHANNELS, Topic
-from qos_async._core.wire import Frames
+from qos_async._core.wire import FrameDecoder
 from qos_async.config import Limits, Timing
 from qos_async.enums import LinkState
 from qos_async.errors import DecodeError, QosError
@@ -175,7 +181,7 @@ def questions(numbers: type[Any]) -> list[Query[Any]]:
 
 
 QUESTIONS = {numbers: questions(numbers) for numbers in NUMBERS}
-READERS = {numbers: Frames(numbers) for numbers in NUMBERS}
+READERS = {numbers: FrameDecoder(numbers) for numbers in NUMBERS}
 
 
 def numbers_in(value: Any) -> Iterator[Any]:
@@ -238,7 +244,7 @@ class Talk:
         self.now = 0.0
         self.over = False
         self.stats = Counters()
-        self.session: Session[Any] = Session(
+        self.session: StreamProtocol[Any] = StreamProtocol(
             numbers,
             limits=Limits(),
             timing=Timing(),
@@ -257,7 +263,7 @@ class Talk:
         self.now = max(self.now, self.session.wake_at())
         for outcome in self.session.tick(self.now):
             assert isinstance(outcome, Outcome)
-            if isinstance(outcome, Lost):
+            if isinstance(outcome, LinkTimedOut):
                 self.session.link_down("lost", self.now)
                 self.session.link_up(self.now)
         frame = self.session.poll(self.now)
@@ -271,8 +277,8 @@ class Talk:
         if type(event) in CHANNELS:
             return True
         assert event is None or isinstance(event, Outcome), event
-        self.over |= isinstance(event, Expelled)
-        if isinstance(event, (Unreadable, Remarked)):
+        self.over |= isinstance(event, KeyRejected)
+        if isinstance(event, (Unreadable, ServerError)):
             text = event.reason if isinstance(event, Unreadable) else event.message
             assert text.isprintable()
             assert len(text) < 1000
@@ -338,7 +344,9 @@ def test_an_answer_with_anything_anywhere_is_counted():
         stats = alive.stats
         assert stats.answers + stats.unreadable + stats.unknown == 1, data[:200]
         said.append(type(event).__name__)
-    assert {"Confirmed", "Expelled", "Declined", "Unreadable"} <= set(said)
+    assert {"Confirmed", "KeyRejected", "SubscriptionRejected", "Unreadable"} <= set(
+        said
+    )
 
 
 # The whole client

@@ -18,8 +18,8 @@ from msgspec.structs import replace
 
 from qos_async import Client, ConnectError, LinkState, QosError, Timing, TransportError
 from qos_async._io.retry import retry_after
-from qos_async._io.sockets import DialError
-from tests.io.test_transport import dialling
+from qos_async._io.transport import DialError
+from tests.io.test_aiohttp_transport import dialling
 from tests.support.http_servers import serving
 from tests.support.leak_check import assert_absent
 from tests.support.memory_transport import KEY

@@ -167,7 +167,7 @@ async def test_a_client_and_what_it_gives_cannot_be_saved_with_the_key():
             with pytest.raises((TypeError, AttributeError)):
                 pickle.dumps(thing)
         with pytest.raises(TypeError):
-            copy.copy(client._lease._secret)
+            copy.copy(client._session._secret)
 
 
 @pytest.mark.fault("U19")

@@ -178,7 +178,7 @@ async def test_a_sibling_that_fails_ends_a_client_within_the_close_timeout(where
                 else:
                     await read(trades)
             finally:
-                net.peers[0].goodbye = 60.0
+                net.peers[0].close_delay = 60.0
                 began = asyncio.get_running_loop().time()
         ends.append(asyncio.get_running_loop().time() - began)
 

@@ -58,7 +58,7 @@ async def test_unanswered_heartbeats_end_a_link_on_which_nothing_else_comes():
         heard_at = seconds()
         await net.link(1)
         assert 25.0 <= seconds() - heard_at < 30.0
-        assert net.peers[0].politely is False
+        assert net.peers[0].closed_gracefully is False
 
 
 @pytest.mark.fault("P1")
@@ -222,7 +222,7 @@ def test_what_is_refused_after_silence_is_refused_for_good_the_next_time():
     while (change := registry.next_change()) is not None and len(said) < 9:
         said.append(change.add)
         registry.sent(change)
-        told = registry.refuse(change)
+        told = registry.reject(change)
     assert said == [True, True, True, False, True]
     assert told
     assert not registry.wants(topic)

@@ -14,11 +14,11 @@ import pytest
 from aiohttp import web
 
 from qos_async import ConnectError, DecodeError, QosError, TransportError
+from qos_async._io.aiohttp_transport import MAX_FRAME
 from qos_async._io.http import BODY_MAX
-from qos_async._io.sockets import LinkClosed
-from qos_async._io.transport import MAX_FRAME
+from qos_async._io.transport import LinkClosed
 from tests.faults.test_handshakes import Talk, client_of, listening
-from tests.io.test_transport import talking
+from tests.io.test_aiohttp_transport import talking
 from tests.support.http_servers import serving
 from tests.support.leak_check import assert_absent
 from tests.support.memory_transport import KEY
@@ -196,7 +196,7 @@ async def test_a_frame_that_announces_a_gigabyte_takes_no_memory():
                 socket = await transport.dial()
                 with pytest.raises(LinkClosed, match="protocol"):
                     await socket.receive()
-                await socket.close(polite=False)
+                await socket.close(graceful=False)
 
 
 @pytest.mark.fault("P16", "D5")

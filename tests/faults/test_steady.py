@@ -66,7 +66,7 @@ async def test_the_meter_sees_what_grows(leak, tmp_path):
             "timers": lambda: loop.call_later(1e9, print),
             "files": lambda: (tmp_path / "file").open("a"),
             "objects": lambda: [[]],
-            "entries": lambda: client._stream._questions._futures.update(
+            "entries": lambda: client._stream._pending._futures.update(
                 {len(kept): loop.create_future()}
             ),
         }[leak]
@@ -78,7 +78,7 @@ async def test_the_meter_sees_what_grows(leak, tmp_path):
         for one in kept:
             for end in ("cancel", "close"):
                 getattr(one, end, lambda: None)()
-        client._stream._questions._futures.clear()
+        client._stream._pending._futures.clear()
         await asyncio.sleep(0)
 
 
@@ -96,5 +96,5 @@ async def test_the_meter_finds_the_maps_of_a_client():
             for p, n in sizes(client).items()
             if n > before.get(p, 0)
         }
-        assert {"_wanted", "symbols", "_held", "_inboxes", "_ready"} <= grown
+        assert {"_wanted", "symbols", "_held", "_queues", "_pending_ticks"} <= grown
         await trades.aclose()

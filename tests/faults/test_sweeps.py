@@ -89,8 +89,8 @@ class Bystander:
         tasks = [repr(task.get_coro()) for task in asyncio.all_tasks()]
         return (
             self.sim.subscribed,
-            len(stream._inboxes),
-            len(stream._questions._futures),
+            len(stream._queues),
+            len(stream._pending._futures),
             len(stream.states._watchers),
             len(the_loop().net.open_clients),
             # One for each connection, and none is ours.

@@ -80,7 +80,7 @@ async def test_a_failure_half_way_keeps_the_bars_before_it():
             raise TransportError("down")
         return await real(query)
 
-    pages._ask = ask
+    pages._fetch = ask
     with pytest.raises(TransportError):
         await pages.to_polars()
     assert times(await pages.to_polars()) == list(range(60, 481, 60))

@@ -67,7 +67,7 @@ async def test_a_question_is_a_post_with_the_key_in_a_header():
         return ok([{"c": "US:TSLA", "lp": "246.5"}])
 
     async with serving(handle) as url, asking(url / "v1/") as http:
-        found = await http.ask(SNAPSHOTS)
+        found = await http.fetch(SNAPSHOTS)
     assert found["US:TSLA"].last_price == Decimal("246.5")
     assert merge([SNAPSHOTS], [found]).missing == ("US:AAPL",)
     [(method, path, headers)] = seen
@@ -84,7 +84,7 @@ async def test_the_key_goes_into_the_url_where_that_is_asked_for():
         return ok([])
 
     async with serving(handle) as url, asking(url, key_in="url") as http:
-        await http.ask(SNAPSHOTS)
+        await http.fetch(SNAPSHOTS)
     assert seen == [("/snapshot", CANARY, None)]
 
 
@@ -98,7 +98,7 @@ async def test_what_else_is_in_the_address_is_kept():
     async with serving(handle) as url:
         for key_in in ("header", "url"):
             async with asking(f"{url}/gate?to=qos", key="k", key_in=key_in) as http:
-                await http.ask(SNAPSHOTS)
+                await http.fetch(SNAPSHOTS)
     assert seen == ["/gate/snapshot?to=qos", "/gate/snapshot?to=qos&key=k"]
 
 
@@ -111,7 +111,7 @@ async def test_a_key_that_changes_is_read_anew_for_each_attempt():
         return ok([]) if len(seen) == 2 else web.Response(status=500)
 
     async with serving(handle) as url, asking(url, key=lambda: next(keys)) as http:
-        await http.ask(SNAPSHOTS)
+        await http.fetch(SNAPSHOTS)
     assert seen == ["old", "new"]
 
 
@@ -134,14 +134,14 @@ async def test_a_recorded_answer_is_read_over_http(name):
     }
     query = asked[name.partition(".")[0]]()
     async with serving(saying(200, body)) as url, asking(url) as http:
-        found = await http.ask(query)
+        found = await http.fetch(query)
     assert set(found) == set(names or rows)
 
 
 async def refused(handler: Any, query: Any = SNAPSHOTS, **options: Any) -> QosError:
     async with serving(handler) as url, asking(url, **options) as http:
         with pytest.raises(QosError) as caught:
-            await http.ask(query)
+            await http.fetch(query)
     assert caught.value.__cause__ is caught.value.__context__ is None
     assert_absent(CANARY, caught.value)
     return caught.value
@@ -203,7 +203,7 @@ async def test_an_answer_that_may_pass_is_asked_for_again_and_then_raised(name):
     handler, kind = FAILURES[name]
     counters, waits = Counters(), Waits()
     options: dict[str, Any] = {"counters": counters, "sleep": waits}
-    error = await refused(handler, chance=lambda: 1.0, **options)
+    error = await refused(handler, rng=lambda: 1.0, **options)
     assert type(error) is kind
     assert counters.http_requests == ATTEMPTS
     assert counters.http_retries == ATTEMPTS - 1
@@ -224,7 +224,7 @@ async def test_a_key_in_an_unreadable_answer_is_gone_before_it_is_cut(before):
     for body in (echo, json.dumps({"msg": "OK", "data": echo})):
         async with serving(saying(200, body)) as url, asking(url) as http:
             with pytest.raises(DecodeError) as caught:
-                await http.ask(SNAPSHOTS)
+                await http.fetch(SNAPSHOTS)
         assert_absent("canar", caught.value)
 
 
@@ -263,7 +263,7 @@ async def test_a_large_answer_that_is_compressed_is_read():
     packed = gzip.compress(json.dumps({"msg": "OK", "data": rows}).encode())
     handler = saying(200, packed, **{"Content-Encoding": "gzip"})
     async with serving(handler) as url, asking(url) as http:
-        assert [*await http.ask(SNAPSHOTS)] == ["US:AAPL"]
+        assert [*await http.fetch(SNAPSHOTS)] == ["US:AAPL"]
 
 
 async def once(broken: Any) -> tuple[list[Any], Any]:
@@ -319,7 +319,7 @@ async def test_a_connection_that_breaks_or_takes_too_long_is_asked_again(broken)
         asking(url, timing=IMPATIENT, counters=counters) as http,
         asyncio.timeout(2),
     ):
-        assert [*await http.ask(SNAPSHOTS)] == ["US:TSLA"]
+        assert [*await http.fetch(SNAPSHOTS)] == ["US:TSLA"]
     assert (len(seen), counters.http_retries) == (2, 1)
 
 
@@ -341,7 +341,7 @@ async def test_nobody_listening_is_a_connect_error_and_costs_no_slot():
         asyncio.timeout(2),
     ):
         with pytest.raises(ConnectError, match="cannot be reached") as caught:
-            await http.ask(SNAPSHOTS)
+            await http.fetch(SNAPSHOTS)
     assert counters.http_requests == ATTEMPTS
     assert_absent(CANARY, caught.value)
 
@@ -366,7 +366,7 @@ async def test_a_handshake_that_breaks_is_tried_again(greet):
         host, port = server.sockets[0].getsockname()
         async with asking(f"https://{host}:{port}", counters=counters) as http:
             with pytest.raises(TransportError) as caught:
-                await http.ask(SNAPSHOTS)
+                await http.fetch(SNAPSHOTS)
     assert "cannot be trusted" not in str(caught.value)
     assert counters.http_requests == ATTEMPTS
     assert_absent(CANARY, caught.value)
@@ -412,7 +412,7 @@ async def test_a_server_that_is_not_trusted_is_raised_at_once(certificate):
         for trust in (True, aiohttp.Fingerprint(b"x" * 32)):
             async with asking(url, counters=counters, ssl=trust) as http:
                 with pytest.raises(ConnectError, match="cannot be trusted") as caught:
-                    await http.ask(SNAPSHOTS)
+                    await http.fetch(SNAPSHOTS)
             assert_absent(CANARY, caught.value)
         await server
     assert counters.http_requests == 2
@@ -424,7 +424,7 @@ async def test_a_host_that_cannot_be_looked_up_is_a_connect_error(broken):
     counters = Counters()
     async with asking(broken, counters=counters) as http:
         with pytest.raises(ConnectError, match="cannot be") as caught:
-            await http.ask(SNAPSHOTS)
+            await http.fetch(SNAPSHOTS)
     assert caught.value.__cause__ is caught.value.__context__ is None
     assert counters.http_requests == 1
     assert_absent(CANARY, caught.value)
@@ -439,7 +439,7 @@ async def test_whatever_else_aiohttp_raises_is_a_connect_error(kind, monkeypatch
 
         monkeypatch.setattr(http, "_exchange", exchange)
         with pytest.raises(ConnectError, match=f"asked: {kind.__name__}") as caught:
-            await http.ask(SNAPSHOTS)
+            await http.fetch(SNAPSHOTS)
     assert caught.value.__cause__ is caught.value.__context__ is None
     assert_absent(CANARY, caught.value)
 
@@ -454,7 +454,7 @@ async def test_a_server_that_speaks_something_else_is_told_at_once():
         host, port = server.sockets[0].getsockname()
         async with asking(f"http://{host}:{port}") as http:
             with pytest.raises(ConnectError, match="does not speak HTTP") as caught:
-                await http.ask(SNAPSHOTS)
+                await http.fetch(SNAPSHOTS)
     assert_absent(CANARY, caught.value)
 
 
@@ -473,7 +473,7 @@ async def test_a_proxy_that_refuses_is_named_without_its_password():
         named = f"http://user:hunter2@{host}:{port}"
         async with asking("https://api.qos.hk", proxy=named) as http:
             with pytest.raises(ConnectError, match=r"proxy .* HTTP 407") as caught:
-                await http.ask(SNAPSHOTS)
+                await http.fetch(SNAPSHOTS)
     assert_absent("hunter2", caught.value)
     assert_absent(CANARY, caught.value, *asked)
     assert len(asked) == 1
@@ -486,7 +486,7 @@ async def test_a_borrowed_session_that_raises_for_statuses_makes_no_difference()
         asking(url, borrowed=session) as http,
     ):
         with pytest.raises(RejectedError, match="bad codes") as caught:
-            await http.ask(SNAPSHOTS)
+            await http.fetch(SNAPSHOTS)
     assert_absent(CANARY, caught.value)
 
 
@@ -494,7 +494,7 @@ async def test_after_the_lease_is_closed_asking_raises_closed_error():
     async with asking("http://127.0.0.1:1") as http:
         pass
     with pytest.raises(ClosedError):
-        await http.ask(SNAPSHOTS)
+        await http.fetch(SNAPSHOTS)
 
 
 async def test_a_key_that_cannot_be_had_ends_the_question_and_costs_no_slot():
@@ -506,9 +506,9 @@ async def test_a_key_that_cannot_be_had_ends_the_question_and_costs_no_slot():
         asyncio.timeout(1),
     ):
         with pytest.raises(AuthenticationError, match="no API key") as caught:
-            await http.ask(SNAPSHOTS)
+            await http.fetch(SNAPSHOTS)
         assert caught.value.__context__ is None
-        assert await http.ask(SNAPSHOTS) == {}
+        assert await http.fetch(SNAPSHOTS) == {}
 
 
 async def test_retries_are_logged_in_one_line_without_the_key(caplog):
@@ -544,7 +544,7 @@ async def test_the_server_never_sees_more_than_the_plan_retries_included():
         asyncio.TaskGroup() as group,
     ):
         for _ in range(6):
-            group.create_task(http.ask(SNAPSHOTS))
+            group.create_task(http.fetch(SNAPSHOTS))
     assert len(times) == 6 + 3
     assert min(gaps(times, 3)) >= 0.15
 
@@ -560,7 +560,7 @@ async def test_those_who_wait_are_served_in_order_and_one_who_leaves_costs_nothi
     limits = Limits(http_requests=1, http_period=0.05)
     async with serving(handle) as url, asking(url, limits=limits) as http:
         asked = [QUERIES.snapshots([f"US:{name}"])[0] for name in "ABCD"]
-        tasks = [asyncio.create_task(http.ask(query)) for query in asked]
+        tasks = [asyncio.create_task(http.fetch(query)) for query in asked]
         await asyncio.sleep(0.02)
         tasks[1].cancel()
         async with asyncio.timeout(1):
@@ -579,8 +579,8 @@ async def test_a_question_that_is_cancelled_under_way_returns_its_slot():
     _, handle = await once(arrive)
     limits = Limits(http_requests=1, http_period=0.05)
     async with serving(handle) as url, asking(url, limits=limits) as http:
-        task = asyncio.create_task(http.ask(SNAPSHOTS))
+        task = asyncio.create_task(http.fetch(SNAPSHOTS))
         await arrived.wait()
         task.cancel()
         async with asyncio.timeout(1):
-            assert [*await http.ask(SNAPSHOTS)] == ["US:TSLA"]
+            assert [*await http.fetch(SNAPSHOTS)] == ["US:TSLA"]

@@ -54,7 +54,7 @@ async def test_a_failure_is_followed_by_the_answer(server, waits):
     server.post(f"{URL}/snapshot", status=503)
     server.post(f"{URL}/snapshot", payload=OK)
     async with asking(URL, sleep=waits, counters=counters) as http:
-        assert list(await http.ask(SNAPSHOTS)) == ["US:AAPL"]
+        assert list(await http.fetch(SNAPSHOTS)) == ["US:AAPL"]
     assert (counters.http_requests, counters.http_retries) == (2, 1)
     server.assert_called_with(
         f"{URL}/snapshot",
@@ -75,10 +75,10 @@ async def test_the_wait_is_drawn_below_a_bound_that_doubles_up_to_the_largest(
     server.post(f"{URL}/snapshot", status=500, repeat=True)
     chances = iter([1.0, 0.5, 1.0, 1.0])
     timing = Timing(backoff_initial=2.0, backoff_max=5.0)
-    options: dict[str, Any] = {"sleep": waits, "chance": lambda: next(chances)}
+    options: dict[str, Any] = {"sleep": waits, "rng": lambda: next(chances)}
     async with asking(URL, timing=timing, **options) as http:
         with pytest.raises(TransportError, match="HTTP 500"):
-            await http.ask(SNAPSHOTS)
+            await http.fetch(SNAPSHOTS)
     assert waits.seconds == [2.0, 2.0, 5.0]
 
 
@@ -88,8 +88,8 @@ async def test_the_server_says_how_long_to_wait(server, waits):
     for header in ("7", later, "soon"):
         server.post(f"{URL}/snapshot", status=429, headers={"Retry-After": header})
     server.post(f"{URL}/snapshot", payload=OK)
-    async with asking(URL, sleep=waits, chance=lambda: 0.25) as http:
-        await http.ask(SNAPSHOTS)
+    async with asking(URL, sleep=waits, rng=lambda: 0.25) as http:
+        await http.fetch(SNAPSHOTS)
     assert waits.seconds[0] == 7.0
     assert waits.seconds[1] == pytest.approx(99.5, abs=2.0)
     assert waits.seconds[2] == 0.25 * 2.0
@@ -179,7 +179,7 @@ async def test_an_exception_of_aiohttp_ends_here(server, name):
     server.post(f"{URL}/snapshot", exception=exc, repeat=True)
     async with asking(URL, counters=counters) as http:
         with pytest.raises(QosError) as caught:
-            await http.ask(SNAPSHOTS)
+            await http.fetch(SNAPSHOTS)
     assert type(caught.value) is kind
     assert counters.http_requests == (ATTEMPTS if name in MENDING else 1)
     assert caught.value.__cause__ is caught.value.__context__ is None
@@ -192,7 +192,7 @@ async def test_a_cancelled_question_is_not_asked_again(server):
     server.post(f"{URL}/snapshot", exception=asyncio.CancelledError(), repeat=True)
     async with asking(URL, counters=counters) as http:
         with pytest.raises(asyncio.CancelledError):
-            await http.ask(SNAPSHOTS)
+            await http.fetch(SNAPSHOTS)
     assert counters.http_requests == 1
 
 
@@ -200,7 +200,7 @@ async def test_questions_at_once_do_not_share_their_attempts(server):
     server.post(f"{URL}/snapshot", status=500, repeat=True)
     counters = Counters()
     async with asking(URL, counters=counters) as http:
-        both = (http.ask(SNAPSHOTS), http.ask(SNAPSHOTS))
+        both = (http.fetch(SNAPSHOTS), http.fetch(SNAPSHOTS))
         found = await asyncio.gather(*both, return_exceptions=True)
     assert all(type(one) is TransportError for one in found)
     assert counters.http_requests == 2 * ATTEMPTS

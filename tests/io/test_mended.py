@@ -17,7 +17,7 @@ from qos_async import (
     RejectedError,
     Trade,
 )
-from qos_async._io.sockets import DialError
+from qos_async._io.transport import DialError
 from tests.support.memory_transport import Network, kline, opened, trade
 
 pytestmark = [pytest.mark.virtual_time, pytest.mark.usefixtures("way_in")]
@@ -120,7 +120,7 @@ async def test_a_refusal_at_the_door_passes_while_a_dead_link_may_hold_the_slot(
     ("refusal", "told"),
     [
         (AuthenticationError("refused"), AuthenticationError),
-        (DialError("the server redirects", final=True), ConnectError),
+        (DialError("the server redirects", is_permanent=True), ConnectError),
     ],
 )
 async def test_a_refusal_at_the_door_that_lasts_is_final(refusal: Any, told: Any):

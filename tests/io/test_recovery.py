@@ -39,7 +39,7 @@ def exchange() -> Exchange:
 
 def drain(sub: Subscription[Any]) -> list[Any]:
     """Take whatever waits, notices included."""
-    buffer, events = sub._inbox.buffer, list[Any]()
+    buffer, events = sub._queue.buffer, list[Any]()
     while buffer.has_event:
         events.append(buffer.take_event())
     return events
@@ -60,7 +60,7 @@ def kinds(events: list[Any]) -> str:
 
 
 def left(client: Client) -> dict[str, Any]:
-    session = client._stream._session
+    session = client._stream._protocol
     assert session.recovery is not None
     return {
         "cases": dict(session.recovery.cases),
@@ -116,7 +116,7 @@ async def test_what_came_under_another_spelling_is_known_after_an_outage(
 
 async def lose(peer: Peer, client: Client, turns: int) -> None:
     """Cut a link so many turns of the loop after the server's yes; let it heal."""
-    registry = client._stream._session.registry
+    registry = client._stream._protocol.registry
     while not registry.held:  # noqa: ASYNC110 - a turn of the loop counts.
         await asyncio.sleep(0)
     for _ in range(turns):

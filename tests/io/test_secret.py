@@ -98,9 +98,9 @@ def test_a_request_that_carries_the_key_is_recognised(key):
     secret = Secret(key[:256])
     key = secret.read()
     url = URL("https://host/path")
-    assert secret.carried_by({"key": key}, url)
-    assert secret.carried_by({}, url.update_query(key=key))
-    assert not secret.carried_by({"other": key + "x"}, url)
+    assert secret.is_in_request({"key": key}, url)
+    assert secret.is_in_request({}, url.update_query(key=key))
+    assert not secret.is_in_request({"other": key + "x"}, url)
 
 
 def chained(*, hidden: bool) -> BaseException:

@@ -20,10 +20,10 @@ S = LinkState
 async def test_every_watcher_sees_every_move_from_its_beginning_on():
     states = LinkStates()
     early = states.watch()
-    states.move(LinkEvent.DIAL)
+    states.transition(LinkEvent.DIAL)
     late = states.watch()
-    states.move(LinkEvent.OPENED)
-    states.move(LinkEvent.STOP, "enough")
+    states.transition(LinkEvent.OPENED)
+    states.transition(LinkEvent.STOP, "enough")
     assert [c.state async for c in early] == [S.CONNECTING, S.OPEN, S.CLOSED]
     assert [c async for c in late] == [
         StateChange(S.OPEN),
@@ -33,7 +33,7 @@ async def test_every_watcher_sees_every_move_from_its_beginning_on():
 
 async def test_watching_a_closed_link_ends_at_once():
     states = LinkStates()
-    states.move(LinkEvent.STOP)
+    states.transition(LinkEvent.STOP)
     assert [change async for change in states.watch()] == []
 
 
@@ -50,7 +50,7 @@ async def test_a_cancelled_wait_loses_no_move():
     changes = states.watch()
     waiting = asyncio.create_task(anext(changes))
     await asyncio.sleep(0)
-    states.move(LinkEvent.DIAL)
+    states.transition(LinkEvent.DIAL)
     waiting.cancel()
     await asyncio.wait([waiting])
     assert (await anext(changes)).state is S.CONNECTING

@@ -206,7 +206,7 @@ async def test_a_topic_given_up_during_an_outage_leaves_nothing_behind():
         await net.link(1)
         await asyncio.sleep(HOUR)
         assert net.peers[1].types() == []
-        assert not client._stream._session.outages
+        assert not client._stream._protocol.outages
 
 
 @pytest.mark.fault("U8", "U9")
@@ -305,7 +305,7 @@ async def test_closing_ends_loops_after_what_is_buffered():
         await asyncio.sleep(1)
         await client.aclose()
         assert [int(tick.price) async for tick in trades] == [1, 2]
-        assert net.peers[0].politely is True
+        assert net.peers[0].closed_gracefully is True
 
 
 async def test_closing_ends_waiting_loops_and_questions():
@@ -381,7 +381,7 @@ async def test_a_server_that_does_not_answer_the_goodbye_cannot_hold_up_closing(
     net = Network(None)
     async with opened(net) as client:
         await client.connect()
-        net.peers[0].goodbye = 2.0
+        net.peers[0].close_delay = 2.0
         first, second = (asyncio.create_task(client.aclose()) for _ in range(2))
         await asyncio.wait([first, second])
         assert asyncio.get_running_loop().time() <= 3
@@ -418,7 +418,7 @@ async def test_a_client_never_opened_closes_without_a_trace():
 async def test_a_bug_of_ours_reaches_those_who_wait_instead_of_hanging(caplog):
     net = Network()
     async with opened(net) as client, client.watch_trades("US:AAPL") as trades:
-        client._stream._session.receive = None  # type: ignore[assignment]
+        client._stream._protocol.receive = None  # type: ignore[assignment]
         net.peers[0].end()
         with pytest.raises(QosError, match="internal error"):
             await within(60, anext(trades))
@@ -429,7 +429,7 @@ async def test_so_does_one_that_shows_within_the_transport(caplog):
     net = Network()
     async with opened(net) as client, client.watch_trades("US:AAPL") as trades:
         await asyncio.sleep(1)  # The link waits for the next frame.
-        client._stream._links._intake._listener = None  # type: ignore[assignment]
+        client._stream._supervisor._receiver._listener = None  # type: ignore[assignment]
         net.peers[0].push(trade(1))
         with pytest.raises(QosError, match="internal error"):
             await within(60, anext(trades))
@@ -444,7 +444,7 @@ async def test_an_error_of_the_network_ends_the_link_wherever_it_comes_up(
     net = Network()
     async with opened(net) as client, client.watch_trades("US:AAPL") as trades:
         await asyncio.sleep(1)
-        intake = client._stream._links._intake
+        intake = client._stream._supervisor._receiver
 
         def lose(frames: list[bytes], *, plain: bool) -> None:
             monkeypatch.undo()
@@ -775,8 +775,8 @@ async def _still_works(client: Client, net: Network) -> None:
             assert two == one + 1, "something was lost"
         await asyncio.sleep(1)
         assert not net.live[-1].topics
-    assert not client._stream._inboxes
-    assert client._stream._session.registry.settled
+    assert not client._stream._queues
+    assert client._stream._protocol.registry.settled
 
 
 def _cancel(client: Client, task: asyncio.Task[None]) -> None:

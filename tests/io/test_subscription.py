@@ -251,7 +251,7 @@ async def test_dropping_the_last_reference_unsubscribes():
         gc.collect()
         await asyncio.sleep(1)
         assert net.peers[0].types() == ["T", "TC"]
-        assert not client._stream._inboxes
+        assert not client._stream._queues
 
 
 @pytest.mark.fault("U3")
@@ -642,7 +642,7 @@ async def test_an_idle_reader_does_not_collect_gaps_for_ever():
         async with client.watch_trades("US:AAPL") as trades:
             await asyncio.sleep(5_000)
             assert trades.stats.gaps > 40
-            assert len(trades._inbox.buffer._gaps) == 1  # type: ignore[attr-defined]
+            assert len(trades._queue.buffer._gaps) == 1  # type: ignore[attr-defined]
 
 
 # Klines

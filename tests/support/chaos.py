@@ -545,7 +545,7 @@ class World:
     def unsettled(self) -> str:
         """Say what is not as the users want it; nothing if all is well."""
         has, desired = self.sim.subscribed, self.desired
-        session = self.client._stream._session
+        session = self.client._stream._protocol
         if self.client.state is not LinkState.OPEN:
             return f"the link is {self.client.state}"
         if has != desired:
@@ -646,7 +646,7 @@ def clocks(loop: SimLoop) -> Iterator[None]:
     with (
         mock.patch("time.time", now),
         mock.patch("time.time_ns", now_ns),
-        mock.patch("qos_async._io.slumber._asleep", return_value=0.0),
+        mock.patch("qos_async._io.clocks._total_suspended", return_value=0.0),
     ):
         yield
 
@@ -678,7 +678,7 @@ async def begin(sim: _Sim, judge: Judge, **options: Any) -> World:
         limits=sim.plan,
         **options,
     )
-    links = client._stream._links
+    links = client._stream._supervisor
     links._transport = Tap(links._transport, judge)
     return World(sim, client, judge)
 

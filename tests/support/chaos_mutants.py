@@ -8,17 +8,16 @@ from typing import Any, NamedTuple
 import pytest
 from msgspec.structs import replace
 
-from qos_async._core.backoff import Backoff
-from qos_async._core.cases import Case, _Trades
-from qos_async._core.liveness import Liveness
-from qos_async._core.merging import Merged
-from qos_async._core.pacing import Pacer
+from qos_async._core.keepalive import Liveness
+from qos_async._core.link import Backoff
+from qos_async._core.rate_limits import Pacer
+from qos_async._core.recovery.cases import RecoveryCase, _Trades
+from qos_async._core.recovery.trades import MergedTrades
 from qos_async._core.registry import Registry
-from qos_async._core.requests import Requests
-from qos_async._core.speaker import Speaker
-from qos_async._io import intake
-from qos_async._io.inbox import Inbox
+from qos_async._core.scheduler import CommandScheduler, RequestQueue
+from qos_async._io import receiver
 from qos_async._io.stream import Stream
+from qos_async._io.subscription_queue import SubscriptionQueue
 from qos_async.config import Timing
 
 __all__ = ["MUTANTS", "Mutant"]
@@ -61,14 +60,14 @@ def _forgets_half(forget: Any) -> Any:
 
 
 def _tells_no_gap(tell: Any) -> Any:
-    def broken(self: Inbox, gap: Any, *more: Any) -> None:
+    def broken(self: SubscriptionQueue, gap: Any, *more: Any) -> None:
         self.interrupted.discard(gap.topic)
 
     return broken
 
 
 def _delivers_some_twice(deliver: Any) -> Any:
-    def broken(self: Inbox, tick: Any) -> None:
+    def broken(self: SubscriptionQueue, tick: Any) -> None:
         deliver(self, tick)
         if self.buffer.received % 50 == 1:
             deliver(self, tick)
@@ -77,7 +76,7 @@ def _delivers_some_twice(deliver: Any) -> Any:
 
 
 def _loses_some(deliver: Any) -> Any:
-    def broken(self: Inbox, tick: Any) -> None:
+    def broken(self: SubscriptionQueue, tick: Any) -> None:
         if tick.timestamp % 60 != 7:
             deliver(self, tick)
 
@@ -90,13 +89,15 @@ def _is_always_free(is_free: Any) -> Any:
 
 def _beats_late(beat: Any) -> Any:
     def broken(self: Liveness, now: float) -> None:
-        self.beat_at = now + 40.0
+        self.heartbeat_at = now + 40.0
 
     return broken
 
 
 def _waits_less(init: Any) -> Any:
-    def broken(self: Speaker, *asked: Any, timing: Timing, **more: Any) -> None:
+    def broken(
+        self: CommandScheduler, *asked: Any, timing: Timing, **more: Any
+    ) -> None:
         init(self, *asked, timing=replace(timing, request_timeout=2.0), **more)
 
     return broken
@@ -105,20 +106,20 @@ def _waits_less(init: Any) -> Any:
 def _claims_filled(merged: Any) -> Any:
     def broken(self: Any) -> Any:
         found = merged(self)
-        return Merged("filled", found.recovered)
+        return MergedTrades("filled", found.recovered)
 
     return broken
 
 
 def _tells_all(merged: Any) -> Any:
     def broken(self: Any) -> Any:
-        return Merged("unverified", tuple(self.rows or ()))
+        return MergedTrades("unverified", tuple(self.rows or ()))
 
     return broken
 
 
 def _holds_nothing(hold: Any) -> Any:
-    def broken(self: Case[Any], tick: Any) -> Any:
+    def broken(self: RecoveryCase[Any], tick: Any) -> Any:
         return self.close()
 
     return broken
@@ -133,7 +134,7 @@ def _resets(failed: Any) -> Any:
 
 def _stays(close: Any) -> Any:
     def broken(self: Stream[Any], inbox: Any) -> None:
-        self._inboxes.pop(inbox, None)
+        self._queues.pop(inbox, None)
         inbox.end()
 
     return broken
@@ -141,33 +142,48 @@ def _stays(close: Any) -> Any:
 
 MUTANTS = [
     Mutant(
-        "a topic is not subscribed again", Registry, "forget", _forgets_half, "I[18] "
+        "a topic is not subscribed again",
+        Registry,
+        "link_down",
+        _forgets_half,
+        "I[18] ",
     ),
-    Mutant("gaps are not told", Inbox, "tell", _tells_no_gap, "I[78] "),
-    Mutant("ticks come twice", Inbox, "deliver", _delivers_some_twice, "I(7|9|10) "),
-    Mutant("ticks are lost", Inbox, "deliver", _loses_some, "I(7|10) "),
+    Mutant("gaps are not told", SubscriptionQueue, "put_gap", _tells_no_gap, "I[78] "),
+    Mutant(
+        "ticks come twice",
+        SubscriptionQueue,
+        "put",
+        _delivers_some_twice,
+        "I(7|9|10) ",
+    ),
+    Mutant("ticks are lost", SubscriptionQueue, "put", _loses_some, "I(7|10) "),
     Mutant("the pace is ignored", Pacer, "is_free", _is_always_free, "I2 "),
-    Mutant("heartbeats are late", Liveness, "beat", _beats_late, "I3 "),
-    Mutant("answers are not awaited", Speaker, "__init__", _waits_less, "I6 "),
+    Mutant("heartbeats are late", Liveness, "heartbeat_sent", _beats_late, "I3 "),
+    Mutant("answers are not awaited", CommandScheduler, "__init__", _waits_less, "I6 "),
     Mutant(
         "requests outlive their link",
-        Requests,
-        "orphans",
+        RequestQueue,
+        "take_sent",
         lambda _: _orphans,
         "I5 ",
         range(9, 10),
     ),
     Mutant("all is called filled", _Trades, "_merged", _claims_filled, "I10 "),
     Mutant("all that was asked is told", _Trades, "_merged", _tells_all, "I(9|10) "),
-    Mutant("held ticks are dropped", Case, "hold", _holds_nothing, "I(7|10) "),
-    Mutant("the backoff starts anew", Backoff, "failed", _resets, "I14 "),
+    Mutant("held ticks are dropped", RecoveryCase, "hold", _holds_nothing, "I(7|10) "),
+    Mutant("the backoff starts anew", Backoff, "next_wait", _resets, "I14 "),
     Mutant("a reader's topics stay", Stream, "close", _stays, "I(1|16) "),
     Mutant(
-        "the loop is held", intake, "_FAIRNESS", lambda _: 10**9, "I17 ", range(4, 5)
+        "the loop is held",
+        receiver,
+        "_FRAMES_BEFORE_YIELD",
+        lambda _: 10**9,
+        "I17 ",
+        range(4, 5),
     ),
 ]
 
 
-def _orphans(self: Requests) -> list[Any]:
+def _orphans(self: RequestQueue) -> list[Any]:
     self._sent.clear()
     return []

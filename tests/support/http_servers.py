@@ -9,9 +9,9 @@ from typing import Any
 from aiohttp import web
 from yarl import URL
 
-from qos_async._io.http import HttpSession
+from qos_async._io.aiohttp_session import AiohttpSession
+from qos_async._io.http import HttpClient
 from qos_async._io.secret import Secret
-from qos_async._io.sessions import SessionLease
 from qos_async.config import Limits, Timing
 
 __all__ = ["CANARY", "UNLIMITED", "Counters", "Waits", "asking", "ok", "serving"]
@@ -65,12 +65,12 @@ async def asking(
     timing: Timing | None = None,
     limits: Limits = UNLIMITED,
     **options: Any,
-) -> AsyncGenerator[HttpSession]:
+) -> AsyncGenerator[HttpClient]:
     """Open an ``HttpSession`` that does not wait between attempts."""
     secret = Secret(key)
-    lease = SessionLease(secret, borrowed=borrowed)
+    lease = AiohttpSession(secret, borrowed=borrowed)
     try:
-        yield HttpSession(
+        yield HttpClient(
             lease,
             secret,
             url=URL(url),

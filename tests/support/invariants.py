@@ -27,7 +27,7 @@ from msgspec import Struct, field
 from qos_async import Client, Depth, Dropped, Gap, Kline, Snapshot, Topic, Trade
 from qos_async._core.link import MOVES
 from qos_async._core.topics import LETTERS, topic_of
-from qos_async._io.sockets import Socket, Transport
+from qos_async._io.transport import Socket, Transport
 from qos_async.enums import Channel, Interval, LinkState
 from qos_async.errors import QosError, RejectedError
 from qos_async.sim import Simulator
@@ -489,14 +489,14 @@ class _TappedSocket:
         self._judge = judge
         self._link = link
 
-    def listen(self, take: Callable[[Sequence[bytes]], bool]) -> None:
+    def set_sync_handler(self, take: Callable[[Sequence[bytes]], bool]) -> None:
         def tapped(frames: Sequence[bytes]) -> bool:
             taken = take(frames)
             for raw in frames if taken else ():
                 self._judge.on_receive(self._link, raw)
             return taken
 
-        self._inner.listen(tapped)
+        self._inner.set_sync_handler(tapped)
 
     async def receive(self) -> Sequence[bytes]:
         return _TappedFrames(await self._inner.receive(), self._judge, self._link)
@@ -505,10 +505,10 @@ class _TappedSocket:
         self._judge.on_send(self._link, frame)
         await self._inner.send(frame)
 
-    async def close(self, *, polite: bool) -> None:
+    async def close(self, *, graceful: bool) -> None:
         self._judge.on_close(self._link)
         try:
-            await self._inner.close(polite=polite)
+            await self._inner.close(graceful=graceful)
         finally:
             self._judge.held -= 1
 
@@ -620,7 +620,7 @@ class Reader:
         judge.check("I7", stats.delivered == len(ticks), text)
         whole = stats.received == stats.delivered + stats.dropped + stats.backlog
         judge.check("I7", whole, text)
-        if type(self.sub._inbox.buffer).__name__ != "_Conflating":
+        if type(self.sub._queue.buffer).__name__ != "_Conflating":
             text = f"{self.name} lost {lost}: {stats}"
             judge.check("I7", lost == stats.dropped, text)
         if self.final:
@@ -887,24 +887,28 @@ class _Ears(logging.Handler):
 def sizes(client: Client) -> dict[str, int]:
     """Count what a client remembers; all of it must stay small."""
     stream: Any = client._stream
-    session = stream._session
-    registry, requests, recovery = session.registry, session._requests, session.recovery
+    protocol = stream._protocol
+    registry, requests, recovery = (
+        protocol.registry,
+        protocol._requests,
+        protocol.recovery,
+    )
     return {
         "wanted": len(registry._wanted),
         "held": len(registry._held),
-        "unsure": len(registry._unsure),
+        "unsure": len(registry._unknown),
         "dirty": len(registry.dirty),
-        "suspects": len(registry._suspects),
-        "outages": len(session.outages.open),
-        "early": len(session._interruptions._early),
-        "refusals": len(session._interruptions._refusals),
+        "suspects": len(registry._split_batches),
+        "outages": len(protocol.outages.open),
+        "early": len(protocol._outage_tracker._ticking_unacked),
+        "refusals": len(protocol._outage_tracker._rejections),
         "cases": len(recovery.cases),
         "echoes": len(recovery.echoes),
-        "asked": len(recovery._asked),
+        "asked": len(recovery._sent),
         "requests": len(requests._unsent) + len(requests._sent),
-        "futures": len(stream._questions._futures),
-        "routes": sum(map(len, stream._routes.tables.values())),
-        "inboxes": len(stream._inboxes),
+        "futures": len(stream._pending._futures),
+        "routes": sum(map(len, stream._router.by_symbol.values())),
+        "inboxes": len(stream._queues),
     }
 
 

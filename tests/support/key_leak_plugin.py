@@ -22,10 +22,10 @@ import pytest
 
 import qos_async
 from qos_async._io.history import HistoryPages
-from qos_async._io.http import HttpSession
-from qos_async._io.inbox import Inbox
+from qos_async._io.http import HttpClient
 from qos_async._io.states import LinkStates
 from qos_async._io.stream import Stream
+from qos_async._io.subscription_queue import SubscriptionQueue
 from qos_async.fetching import Fetching
 from qos_async.watching import Watching
 from tests.support.leak_check import traces
@@ -40,20 +40,25 @@ _PACKAGE = Path(qos_async.__file__).parent
 _KEEPERS = frozenset(
     str(_PACKAGE / name)
     # The constructor is handed the key; whoever calls it has it in a variable, too.
-    for name in ("_io/transport.py", "_io/http.py", "_io/secret.py", "client.py")
+    for name in (
+        "_io/aiohttp_transport.py",
+        "_io/http.py",
+        "_io/secret.py",
+        "client.py",
+    )
 )
 
-# Where errors leave: `_wait` and `_decided` for loops, without a detour for each tick.
+# Where errors leave: `_wait` and `_wait_acked` for loops, without a detour for each tick.
 _SURFACE: dict[type[Any], tuple[str, ...]] = {
     qos_async.Client: ("__init__", "connect", "aclose", "drain", "states"),
     Fetching: tuple(name for name in vars(Fetching) if name.startswith("fetch_")),
     HistoryPages: ("__anext__",),
     Watching: tuple(name for name in vars(Watching) if name.startswith("watch")),
-    qos_async.Subscription: ("aclose", "add", "remove", "_wait", "_decided"),
-    Stream: ("ask", "connect", "subscribe", "extend"),
-    HttpSession: ("ask",),
+    qos_async.Subscription: ("aclose", "add", "remove", "_wait", "_wait_acked"),
+    Stream: ("fetch", "connect", "subscribe", "add_topics"),
+    HttpClient: ("fetch",),
 }
-_TOLD: dict[type[Any], str] = {LinkStates: "move", Inbox: "tell"}
+_TOLD: dict[type[Any], str] = {LinkStates: "transition", SubscriptionQueue: "put_gap"}
 
 
 class Watchdog(logging.Handler):

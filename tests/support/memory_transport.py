@@ -11,7 +11,7 @@ from typing import Any
 from unittest import mock
 
 from qos_async import Client, Limits, Timing
-from qos_async._io.sockets import LinkClosed
+from qos_async._io.transport import LinkClosed
 from qos_async.errors import TransportError
 
 __all__ = ["KEY", "Network", "Peer", "kline", "opened", "snapshot", "trade"]
@@ -68,13 +68,13 @@ class Network:
         self.peers.append(peer)
         if self.on_link is not None:
             self.on_link(peer)
-        self.ring()
+        self.notify()
         return peer
 
     @property
     def live(self) -> list[Peer]:
         """The links that are open."""
-        return [peer for peer in self.peers if peer.politely is None]
+        return [peer for peer in self.peers if peer.closed_gracefully is None]
 
     @property
     def frames(self) -> list[Frame]:
@@ -92,7 +92,7 @@ class Network:
             self._news.clear()
             await self._news.wait()
 
-    def ring(self) -> None:
+    def notify(self) -> None:
         self._news.set()
 
 
@@ -112,9 +112,9 @@ class Peer:
         self.number = number
         self.said: list[Frame] = []
         self.topics: dict[tuple[str, str, int | None], None] = {}
-        self.politely: bool | None = None
+        self.closed_gracefully: bool | None = None
         self.deaf = False
-        self.goodbye = 0.0
+        self.close_delay = 0.0
         self._heard = 0
         self._inbound: deque[bytes | BaseException] = deque()
         self._arrived = asyncio.Event()
@@ -124,13 +124,13 @@ class Peer:
 
     # What the client does
 
-    def listen(self, take: Callable[[Sequence[bytes]], bool]) -> None:
+    def set_sync_handler(self, handler: Callable[[Sequence[bytes]], bool]) -> None:
         if self.net.at_once:
-            self._take = take
+            self._take = handler
 
     async def receive(self) -> list[bytes]:
         while not self._inbound:
-            if self.politely is not None:
+            if self.closed_gracefully is not None:
                 raise LinkClosed("closed by ourselves")
             self._arrived.clear()
             self._awaited = True
@@ -154,24 +154,24 @@ class Peer:
                     await self._gone.wait()
             except TimeoutError:
                 raise TransportError("the server stopped reading") from None
-        if self.politely is not None:
+        if self.closed_gracefully is not None:
             raise TransportError("the connection broke while sending")
         content: Frame = json.loads(frame)
         self.said.append(content)
-        self.net.ring()
+        self.net.notify()
         message = self.net.rule(self, content)
         if message is not None:
             self._later(lambda: self.answer(content, message))
 
-    async def close(self, *, polite: bool) -> None:
-        if self.politely is None:
-            self.politely = polite
+    async def close(self, *, graceful: bool) -> None:
+        if self.closed_gracefully is None:
+            self.closed_gracefully = graceful
         self._gone.set()
         self._arrived.set()
-        self.net.ring()
-        if polite and self.goodbye:
+        self.net.notify()
+        if graceful and self.close_delay:
             with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.sleep(self.goodbye)
+                await asyncio.sleep(self.close_delay)
 
     # What the server does
 
@@ -246,7 +246,7 @@ async def opened(
     """Open a real client on an in-memory network; its jitter is always ``chance``."""
     with mock.patch("qos_async.client.AiohttpTransport", return_value=net):
         client = Client(KEY, limits=limits, timing=timing or Timing(), **options)
-    client._stream._links._chance = lambda: chance
+    client._stream._supervisor._rng = lambda: chance
     async with client:
         yield client
 

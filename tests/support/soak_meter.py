@@ -23,7 +23,7 @@ _MIB = 1 << 20
 _CONTAINERS = (dict, list, set, deque, WeakSet)
 _SEALED = (type, types.ModuleType, types.FunctionType, types.MethodType)
 # Words of a fixed list, counted; and whoever waits for work.
-_BOUNDED = (".stats.", ".work._waiting")
+_BOUNDED = (".stats.", ".send_ready._waiting")
 
 
 class Sample(msgspec.Struct, frozen=True):

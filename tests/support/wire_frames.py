@@ -7,8 +7,8 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from qos_async._core.counters import Counters
-from qos_async._core.session import Session
+from qos_async._core.protocol import StreamProtocol
+from qos_async._core.stats import Counters
 from qos_async._core.topics import Topic
 from qos_async.config import Limits, Timing
 
@@ -119,9 +119,11 @@ def trades(*symbols: str) -> list[Topic]:
     return topics("trade", *symbols)
 
 
-def session(*, up: bool = True, pace: float = 1.0, **timing: float) -> Session[Decimal]:
+def session(
+    *, up: bool = True, pace: float = 1.0, **timing: float
+) -> StreamProtocol[Decimal]:
     """Make a session, with a link that came up at 0."""
-    made = Session(
+    made = StreamProtocol(
         Decimal,
         limits=Limits(command_interval=pace),
         timing=Timing(**timing),

@@ -1,0 +1,159 @@
+"""Rows as the server sends them, arranged the way they were asked for.
+
+Rows come in any order and some are missing; symbols may be written in another way
+than they were asked for; ``None`` is an answer without anything in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import date
+from typing import Generic, Protocol, TypeVar
+
+from msgspec import Struct
+from msgspec.structs import force_setattr
+
+from qos_async.enums import Market
+from qos_async.errors import DecodeError
+from qos_async.models import Kline, N, Product, Tick, Trade, TradingDay
+from qos_async.symbols import canonical
+
+__all__ = [
+    "KlineGroup",
+    "by_symbol",
+    "days_by_market",
+    "klines_by_symbol",
+    "products_by_market",
+    "trades_by_symbol",
+]
+
+
+class _Record(Protocol):
+    @property
+    def symbol(self) -> str: ...
+
+
+R = TypeVar("R", bound=_Record)
+K = TypeVar("K", bound=Tick)
+
+
+class KlineGroup(
+    Struct, Generic[N], frozen=True, gc=False, rename={"symbol": "c", "bars": "k"}
+):
+    """The klines of one symbol, the way the server groups them."""
+
+    symbol: str
+    bars: list[Kline[N]] | None = None
+
+
+def by_symbol(rows: Iterable[R] | None) -> dict[str, R]:
+    """Key rows by symbol, one each."""
+    found: dict[str, R] = {}
+    for row in rows or ():
+        found[_canonicalize(row)] = row
+    return found
+
+
+def trades_by_symbol(rows: Iterable[Trade[N]] | None) -> dict[str, list[Trade[N]]]:
+    """Group a flat list by symbol, oldest first in each."""
+    found: dict[str, list[Trade[N]]] = {}
+    names: dict[str, str] = {}
+    for row in rows or ():
+        sent = row.symbol
+        symbol = names[sent] = names.get(sent) or _canonical(sent)
+        _set_symbol(row, symbol)
+        found.setdefault(symbol, []).append(row)
+    _sort_oldest_first(found.values())
+    return found
+
+
+def klines_by_symbol(
+    groups: Iterable[KlineGroup[N]] | None,
+) -> dict[str, list[Kline[N]]]:
+    """Key groups of klines by symbol, oldest first in each; empty ones are left out."""
+    found: dict[str, list[Kline[N]]] = {}
+    for group in groups or ():
+        if group.bars:
+            symbol = _canonical(group.symbol)
+            for bar in group.bars:
+                _set_symbol(bar, symbol)
+            found[symbol] = group.bars
+    _sort_oldest_first(found.values())
+    return found
+
+
+def days_by_market(
+    asked: Iterable[Market], answer: dict[str, list[str] | None] | None
+) -> dict[Market, list[TradingDay]]:
+    """Read ``{"HK": ["20250606,F", "20250703,H"]}``: F whole day, H half day."""
+    days = {name.upper(): days for name, days in (answer or {}).items()}
+    return {
+        market: [_day(text) for text in days[market] or ()]
+        for market in asked
+        if market in days
+    }
+
+
+def products_by_market(
+    asked: Iterable[Market], answer: dict[str, list[Product] | None] | None
+) -> dict[Market, list[Product]]:
+    """Read ``{"HK": [{"code": "HK:00700", "name": "…"}]}``."""
+    lists = {name.upper(): products for name, products in (answer or {}).items()}
+    for products in lists.values():
+        for product in products or ():
+            _canonicalize(product)
+    return {market: lists[market] or [] for market in asked if market in lists}
+
+
+def _sort_oldest_first(groups: Iterable[list[K]]) -> None:
+    # Trades carry whole seconds, so that only the order they came in orders those of
+    # one second. An answer that is newest first is turned round as a whole, which
+    # turns round each second too; sorting then moves only what is out of place.
+    groups = [rows for rows in groups if rows]
+    newest_first = sum(
+        (rows[0].timestamp > rows[-1].timestamp)
+        - (rows[0].timestamp < rows[-1].timestamp)
+        for rows in groups
+    )
+    for rows in groups:
+        if newest_first > 0:
+            rows.reverse()
+        rows.sort(key=_timestamp)
+
+
+def _timestamp(row: Tick) -> int:
+    return row.timestamp
+
+
+def _canonicalize(row: _Record) -> str:
+    symbol = _canonical(row.symbol)
+    _set_symbol(row, symbol)
+    return symbol
+
+
+def _set_symbol(row: _Record, symbol: str) -> None:
+    # Nobody has seen this record yet: to everybody who will, it is frozen.
+    if row.symbol != symbol:
+        force_setattr(row, "symbol", symbol)  # type: ignore[arg-type]
+    # These two are ours to say, whatever the server sent by that name.
+    if isinstance(row, Tick) and (row.received_at or row.recovered):
+        force_setattr(row, "received_at", 0)
+        force_setattr(row, "recovered", False)
+
+
+def _canonical(sent: str) -> str:
+    try:
+        return canonical(sent)
+    except ValueError:
+        return sent  # A way to write symbols that we do not know is not an error.
+
+
+def _day(text: str) -> TradingDay:
+    written, _, kind = text.partition(",")
+    try:
+        day = date.fromisoformat(written.strip())
+    except ValueError:
+        day = None
+    if day is None:
+        raise DecodeError("cannot read a trading day (it does not begin with a date)")
+    return TradingDay(date=day, half_day=kind.strip() == "H")

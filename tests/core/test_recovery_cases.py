@@ -1,0 +1,341 @@
+"""What an outage did to one topic, without a link."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from qos_async._core.recovery.cases import (
+    REQUESTED_TRADES,
+    RecoveryCase,
+    RecoveryResult,
+    bars_since,
+    make_case,
+)
+from qos_async._core.recovery.gaps import Outage
+from qos_async._core.topics import Topic
+from qos_async.enums import Interval
+from qos_async.models import Kline, Snapshot, Trade
+
+TRADE = Topic("trade", "US:A")
+KLINE = Topic("kline", "US:A", "1m")
+SNAPSHOT = Topic("snapshot", "US:A")
+OUTAGE = Outage(100.0, "cut")
+
+
+def trade(second: int, price: int = 1) -> Trade[Any]:
+    return Trade(symbol="US:A", timestamp=second, price=Decimal(price), size=Decimal(1))
+
+
+def bar(start: int, close: int = 1) -> Kline[Any]:
+    value = Decimal(close)
+    return Kline(
+        symbol="US:A",
+        timestamp=start,
+        interval=Interval.MIN_1,
+        open=value,
+        high=value,
+        low=value,
+        close=value,
+        volume=Decimal(1),
+    )
+
+
+def opened(topic: Topic, *tail: Any, acked_at: int | None = None) -> RecoveryCase[Any]:
+    case = make_case(topic, OUTAGE, tail, now=110.0)
+    case.acked_at = acked_at
+    return case
+
+
+def seconds(ticks: Any) -> list[int]:
+    return [tick.timestamp for tick in ticks]
+
+
+def test_trades_are_decided_when_both_sides_agree():
+    tail = [trade(second) for second in range(1, 6)]
+    case = opened(TRADE, *tail, acked_at=8)
+    assert case.on_reply([trade(second) for second in range(1, 10)]) is None
+    healing = case.hold(trade(9))
+    assert isinstance(healing, RecoveryResult)
+    assert healing.status == "filled"
+    assert seconds(healing.recovered) == [6, 7, 8]
+    assert seconds(healing.held) == [9]
+
+
+def test_a_question_is_not_repeated_while_one_is_under_way():
+    tail = [trade(second) for second in range(1, 6)]
+    case = opened(TRADE, *tail, acked_at=8)
+    case.request_sent()  # It was asked.
+    case.on_reply(tail)  # The server lags.
+    case.hold(trade(9))
+    assert case.wants_request
+    case.request_sent()  # It was asked again.
+    case.hold(trade(9, 2))
+    assert not case.wants_request
+
+
+def test_a_question_is_not_repeated_before_anything_new_was_heard():
+    tail = [trade(second) for second in range(1, 6)]
+    case = opened(TRADE, *tail, acked_at=8)
+    case.hold(trade(9))
+    case.on_reply(tail)
+    assert case.wants_request
+    case.request_sent()
+    case.on_reply(tail)
+    assert not case.wants_request
+
+
+def test_trades_that_an_earlier_link_brought_are_told_once():
+    tail = [trade(second) for second in range(1, 6)]
+    case = opened(TRADE, *tail, acked_at=8)
+    case.hold(trade(9))
+    case.restart()
+    case.live, case.acked_at = True, 12
+    case.hold(trade(13))
+    healing = case.on_reply([trade(second) for second in range(1, 14)])
+    assert healing is not None
+    assert healing.status == "filled"
+    assert seconds(healing.recovered) == [6, 7, 8, 9, 10, 11, 12]
+
+
+def test_trades_of_an_earlier_link_that_the_server_denies_are_not_filled():
+    tail = [trade(second) for second in range(1, 6)]
+    case = opened(TRADE, *tail, acked_at=8)
+    case.hold(trade(9, 77))
+    case.restart()
+    case.live, case.acked_at = True, 12
+    case.hold(trade(13))
+    healing = case.on_reply([trade(second) for second in range(1, 14)]) or case.close()
+    assert trade(9, 77) in healing.recovered
+    assert healing.status == "unverified"
+
+
+@pytest.mark.fault("I9")
+@pytest.mark.parametrize("answered", [False, True])
+def test_trades_of_an_earlier_link_keep_their_order_within_a_second(answered):
+    case = opened(TRADE, *(trade(second) for second in range(1, 6)), acked_at=8)
+    brought = [trade(9, 2), trade(9, 3), trade(9, 2)]
+    for one in brought:
+        case.hold(one)
+    case.restart()
+    case.live, case.acked_at = True, 12
+    # The answer may begin in the middle of that second.
+    late = [trade(9, 2), *(trade(second) for second in range(10, 14))]
+    case.on_reply(late if answered else None)
+    told = [tick for tick in case.close().recovered if tick.timestamp == 9]
+    assert [id(tick) for tick in told] == [id(tick) for tick in brought]
+
+
+@pytest.mark.fault("I9")
+@pytest.mark.parametrize("begins", range(1, 10))
+@pytest.mark.parametrize("ends", [9, 10])
+def test_what_two_links_brought_and_what_was_fetched_between_stand_in_order(
+    begins, ends
+):
+    tail = [trade(second, 100) for second in range(1, 6)]
+    tape = [trade(9, price) for price in range(1, 11)]
+    case = opened(TRADE, *tail, acked_at=8)
+    for brought in (tape[2:4], tape[7:9]):
+        for one in brought:
+            case.hold(one)
+        case.restart()
+        case.live = True
+    case.acked_at = 12
+    case.on_reply([*tape[begins:ends], trade(13), trade(14)])
+    case.hold(trade(13))
+    told = [int(tick.price) for tick in case.close().recovered if tick.timestamp == 9]
+    assert told == sorted(told)
+    assert {3, 4, 8, 9} <= set(told)
+
+
+@pytest.mark.fault("I9")
+def test_trades_of_an_earlier_link_come_before_younger_ones_that_were_fetched():
+    case = opened(TRADE, *(trade(second) for second in range(1, 6)), acked_at=8)
+    case.hold(trade(8, 77))  # The server denies it, and forgets what was before.
+    case.restart()
+    case.live, case.acked_at = True, 12
+    case.hold(trade(13))
+    case.on_reply([trade(10), trade(11), trade(13), trade(14)])
+    told = case.close().recovered
+    assert [(tick.timestamp, tick.price) for tick in told][:2] == [
+        (8, trade(8, 77).price),
+        (10, trade(10).price),
+    ]
+
+
+@pytest.mark.parametrize("links", [1, 3])
+def test_what_is_held_is_bounded_over_all_links(links):
+    case = opened(TRADE, trade(1))
+    decided = None
+    for _ in range(links):
+        for _ in range(9_000 if links > 1 else 10_000):
+            decided = decided or case.hold(trade(2))
+        if decided is None:
+            case.restart()
+            case.live = True
+    assert decided is not None
+    assert len(decided.held) + len(decided.recovered) <= 10_000
+
+
+def test_an_answer_with_older_figures_of_the_last_bar_is_not_told():
+    live = bar(60, 5)
+    case = opened(KLINE, live)
+    stale = Kline(
+        symbol="US:A",
+        timestamp=60,
+        interval=Interval.MIN_1,
+        open=live.open,
+        high=live.high,
+        low=live.low,
+        close=Decimal(4),
+        volume=Decimal("0.5"),
+    )
+    healing = case.on_reply([stale])
+    assert healing is not None
+    assert healing.recovered == ()
+
+
+def test_klines_without_one_from_before_are_not_verified():
+    healing = opened(KLINE).on_reply([bar(60), bar(120)])
+    assert healing is not None
+    assert healing.status == "unverified"
+
+
+def test_klines_that_do_not_reach_back_fill_in_part():
+    healing = opened(KLINE, bar(60), acked_at=299).on_reply([bar(180), bar(240)])
+    assert healing is not None
+    assert (healing.status, seconds(healing.recovered)) == ("partial", [180, 240])
+
+
+def test_a_push_decides_a_state_and_an_answer_comes_too_late():
+    push = Snapshot(symbol="US:A", timestamp=5)
+    healing = opened(SNAPSHOT).hold(push)
+    assert healing is not None
+    assert (healing.status, healing.recovered, healing.held) == ("filled", (), (push,))
+
+
+@pytest.mark.parametrize("topic", [TRADE, KLINE, SNAPSHOT], ids=str)
+def test_without_an_answer_nothing_is_filled(topic):
+    healing = opened(topic).on_reply(None)
+    assert healing == RecoveryResult(topic, OUTAGE, 110.0, "unfilled")
+
+
+@pytest.mark.parametrize("status", ["held", "stash"])
+def test_every_verdict_tells_what_was_received_once(status):
+    tail = [trade(second) for second in range(1, 6)]
+    for rows in (None, [], tail, [trade(s) for s in range(3, 14)], [trade(50)]):
+        case = opened(TRADE, *tail, acked_at=8)
+        case.hold(trade(9))
+        if status == "stash":
+            case.restart()
+            case.live = True
+        healing = case.on_reply(rows) or case.close()
+        told = [*healing.recovered, *healing.held]
+        assert told.count(trade(9)) == 1
+
+
+@pytest.mark.parametrize(
+    ("interval", "lasting", "bars"),
+    [("1m", 0.1, 3), ("1m", 60, 3), ("1m", 61, 4), ("1d", 10, 3), ("1y", 10, 3)],
+)
+def test_the_bars_of_an_outage_and_two_more_are_asked_for(interval, lasting, bars):
+    found = bars_since(Outage(0.0, "cut"), Interval.parse(interval), lasting)
+    assert found == bars
+
+
+def test_the_servers_whole_memory_is_asked_for():
+    assert REQUESTED_TRADES == 50
+
+
+def grown(start: int, volume: object) -> Kline[Any]:
+    return replace(bar(start), volume=volume)
+
+
+def states(ticks: Any) -> list[tuple[int, int]]:
+    return [(tick.timestamp, int(tick.volume)) for tick in ticks]
+
+
+def bars_of(case: RecoveryCase[Any], rows: Any) -> RecoveryResult:
+    healing = case.on_reply(rows)
+    assert healing is not None
+    return healing
+
+
+def test_klines_that_end_before_the_first_push_are_not_verified():
+    case = opened(KLINE, bar(60), acked_at=310)
+    case.hold(bar(300))
+    assert bars_of(case, [bar(60), bar(120)]).status == "unverified"
+
+
+@pytest.mark.parametrize("acked_at", [None, 180, 500])
+def test_klines_that_do_not_reach_the_present_are_not_verified(acked_at):
+    case = opened(KLINE, bar(60), acked_at=acked_at)
+    assert bars_of(case, [bar(0), bar(60), bar(120)]).status == "unverified"
+
+
+@pytest.mark.parametrize("acked_at", [120, 179])
+def test_klines_that_reach_the_bar_of_the_restore_are_filled(acked_at):
+    case = opened(KLINE, bar(60), acked_at=acked_at)
+    assert bars_of(case, [bar(0), bar(60), bar(120)]).status == "filled"
+
+
+def test_the_late_end_of_a_bar_does_not_prove_that_klines_reach_the_present():
+    case = opened(KLINE, grown(60, 7), acked_at=250)
+    case.hold(grown(60, 60))
+    assert bars_of(case, [bar(0), grown(60, 60)]).status == "unverified"
+
+
+@pytest.mark.parametrize("volume", ["9", Decimal(9), 9.0])
+def test_klines_that_know_less_of_the_last_bar_are_not_verified(volume):
+    more = type(volume)("10")
+    case = opened(KLINE, grown(60, more), acked_at=130)
+    assert bars_of(case, [grown(60, volume), bar(120)]).status == "unverified"
+    case = opened(KLINE, grown(60, volume), acked_at=130)
+    healing = bars_of(case, [grown(60, more), bar(120)])
+    assert (healing.status, seconds(healing.recovered)) == ("filled", [60, 120])
+
+
+def test_klines_without_the_last_bar_are_not_verified():
+    case = opened(KLINE, bar(60), acked_at=130)
+    assert bars_of(case, [bar(0), bar(120)]).status == "unverified"
+
+
+def test_klines_that_know_less_than_an_earlier_link_are_not_verified():
+    case = opened(KLINE, bar(60), acked_at=130)
+    case.hold(grown(120, 5))
+    case.restart()
+    case.live, case.acked_at = True, 170
+    healing = bars_of(case, [bar(60), grown(120, 3)])
+    assert (healing.status, states(healing.recovered)) == ("unverified", [(120, 5)])
+
+
+def test_an_old_bar_that_is_pushed_late_hides_no_newer_ones():
+    case = opened(KLINE, grown(60, 7), acked_at=250)
+    for push in (grown(60, 60), grown(240, 1), grown(240, 2)):
+        case.hold(push)
+    rows = [bar(0), *(grown(start, 60) for start in (60, 120, 180)), grown(240, 1)]
+    healing = bars_of(case, rows)
+    assert healing.status == "filled"
+    assert states(healing.recovered) == [(60, 60), (120, 60), (180, 60)]
+    assert states(healing.held) == [(240, 1), (240, 2)]
+
+
+def test_the_end_of_a_bar_comes_from_the_answer_if_no_push_has_it():
+    case = opened(KLINE, grown(60, 7), acked_at=250)
+    for push in (grown(60, 50), grown(240, 1)):
+        case.hold(push)
+    rows = [grown(start, 60) for start in (60, 120, 180)]
+    healing = bars_of(case, [*rows, grown(240, 1)])
+    told = states([*healing.recovered, *healing.held])
+    assert told == [(60, 50), (60, 60), (120, 60), (180, 60), (240, 1)]
+
+
+def test_an_answer_from_before_another_hole_does_not_count():
+    case = opened(KLINE, bar(60), acked_at=130)
+    bars_of(case, [bar(60), bar(120)])
+    case.restart()
+    healing = case.close()
+    assert (healing.status, healing.recovered) == ("unfilled", ())

@@ -1,0 +1,140 @@
+"""Which subscriptions a push goes to."""
+
+from __future__ import annotations
+
+import pytest
+
+from qos_async._core.router import Router, TopicActivity
+from qos_async._core.topics import Topic
+from qos_async.enums import Interval
+from qos_async.models import Depth, Kline, Snapshot, Trade
+
+
+def kline(symbol: str, interval: int) -> Kline[str]:
+    return Kline(
+        symbol=symbol,
+        interval=Interval(interval),
+        open="1",
+        high="1",
+        low="1",
+        close="1",
+    )
+
+
+PUSHES = {
+    Topic("snapshot", "US:A"): Snapshot(symbol="US:A"),
+    Topic("trade", "US:A"): Trade(symbol="US:A", price="1"),
+    Topic("depth", "US:A"): Depth(symbol="US:A"),
+    Topic("kline", "US:A", "1m"): kline("US:A", 1),
+    Topic("kline", "US:A", "5m"): kline("US:A", 5),
+}
+
+
+@pytest.mark.parametrize("topic", PUSHES, ids=str)
+def test_a_push_finds_those_who_watch_its_topic_and_nobody_else(topic: Topic):
+    routes: Router[str] = Router()
+    routes.add(topic, "me")
+    for other, push in PUSHES.items():
+        expected = ("me",) if other == topic else ()
+        assert routes.find(push).subscribers == routes.of(other).subscribers == expected
+
+
+def test_several_may_watch_one_topic_and_leave_one_by_one():
+    routes: Router[str] = Router()
+    topic = Topic("trade", "US:A")
+    push = PUSHES[topic]
+    routes.add(topic, "one")
+    routes.add(topic, "two")
+    handed_round = routes.find(push).subscribers
+    routes.remove(topic, "one")
+    assert handed_round == ("one", "two")
+    assert routes.find(push).subscribers == ("two",)
+    routes.remove(topic, "two")
+    routes.remove(topic, "two")
+    assert routes.find(push).subscribers == routes.of(topic).subscribers == ()
+
+
+@pytest.mark.fault("P11")
+def test_a_symbol_in_another_spelling_finds_its_way_and_is_mended():
+    routes: Router[str] = Router()
+    routes.add(Topic("trade", "HK:700"), "me")
+    routes.add(Topic("kline", "HK:700", "1m"), "you")
+    push = Trade(symbol="hk:00700", price="1")
+    assert routes.find(push).subscribers == ("me",)
+    assert push.symbol == "HK:700"
+    bar = kline("HK:0700", 1)
+    assert routes.find(bar).subscribers == ("you",)
+    assert bar.symbol == "HK:700"
+
+
+@pytest.mark.fault("P11")
+@pytest.mark.parametrize("symbol", ["", "AAPL", "US:A,B", "US:\x00", "US:B", "HK:007"])
+def test_a_symbol_nobody_watches_or_understands_finds_nobody(symbol: str):
+    routes: Router[str] = Router()
+    routes.add(Topic("trade", "US:A"), "me")
+    assert routes.find(Trade(symbol=symbol, price="1")).subscribers == ()
+
+
+def test_a_kline_of_an_unknown_interval_finds_nobody():
+    routes: Router[str] = Router()
+    routes.add(Topic("kline", "US:A", "1m"), "me")
+    assert routes.find(kline("US:A", 7)).subscribers == ()
+
+
+def test_who_watches_all_of_a_kind_is_known_as_long_as_it_is_the_same_for_each_topic():
+    routes: Router[str] = Router()
+    one, two = Topic("trade", "US:A"), Topic("trade", "US:B")
+    routes.add(one, "me")
+    routes.add(two, "me")
+    routes.add(Topic("depth", "US:A"), "you")
+    assert routes.shared_subscribers == {Trade: ("me",), Depth: ("you",)}
+    routes.add(one, "you")
+    assert routes.shared_subscribers == {Depth: ("you",)}
+    routes.add(two, "you")
+    assert routes.shared_subscribers[Trade] == ("me", "you")
+    routes.remove(one, "me")
+    routes.remove(one, "you")
+    assert routes.shared_subscribers[Trade] == ("me", "you")
+    routes.remove(two, "me")
+    assert routes.shared_subscribers[Trade] == ("you",)
+    routes.remove(two, "you")
+    assert routes.shared_subscribers == {Depth: ("you",)}
+
+
+def test_the_bars_of_one_symbol_are_of_several_topics_so_nobody_has_all_of_them():
+    routes: Router[str] = Router()
+    routes.add(Topic("kline", "US:A", "1m"), "me")
+    assert not routes.shared_subscribers
+
+
+def test_once_topics_are_counted_each_push_has_to_be_looked_at():
+    routes: Router[str] = Router()
+    routes.add(Topic("trade", "US:A"), "me")
+    assert routes.activity(Topic("trade", "US:A")) == TopicActivity(0, 0)
+    assert not routes.shared_subscribers
+    routes.add(Topic("trade", "US:B"), "me")
+    assert not routes.shared_subscribers
+
+
+def test_what_is_kept_of_a_symbol_is_the_tail_of_its_route():
+    routes: Router[str] = Router()
+    topic = Topic("trade", "US:A")
+    routes.add(topic, "me")
+    push = PUSHES[topic]
+    routes.tail_append[Trade]["US:A"](push)
+    assert [*routes.of(topic).tail] == [push]
+    routes.remove(topic, "me")
+    assert not routes.tail_append[Trade]
+
+
+def test_pushes_that_are_counted_together_are_part_of_the_sum():
+    routes: Router[str] = Router()
+    topic = Topic("trade", "US:A")
+    routes.add(topic, "me")
+    routes.count(Trade, 3)
+    routes.find(PUSHES[topic]).ticks += 1
+    routes.find(Trade(symbol="US:B", price="1")).ticks += 1
+    assert routes.ticks()["trade"] == 5
+    assert routes.unrouted() == 1
+    routes.remove(topic, "me")
+    assert routes.ticks()["trade"] == 5

@@ -1,0 +1,104 @@
+"""Text from the server: escaped, cut, and sorted by what can be done about it."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from qos_async._core.sanitize import error_from_message, excerpt, printable
+from qos_async.errors import AuthenticationError, LimitError, RejectedError
+
+
+@pytest.mark.parametrize(
+    ("sent", "shown"),
+    [
+        ("plain", "plain"),
+        ("涨停", "涨停"),
+        ("a\nb\x1b[0m", "a\\nb\\x1b[0m"),
+        (b"\xff\x00", "\\xff\\x00"),
+        ("\ud800", "\\ud800"),
+    ],
+)
+def test_what_is_not_printable_is_escaped(sent: str | bytes, shown: str):
+    assert printable(sent) == shown
+
+
+def test_long_text_is_cut_and_says_so():
+    assert printable("x" * 300) == "x" * 200 + "…"
+    assert printable("x" * 5, 3) == "xxx…"
+    assert printable("xxx", 3) == "xxx"
+
+
+@given(st.one_of(st.text(), st.binary()), st.integers(1, 50))
+def test_nothing_dangerous_or_long_comes_through(text: str | bytes, length: int):
+    shown = printable(text, length)
+    assert shown.isprintable()
+    assert len(shown) <= length + 1
+
+
+@pytest.mark.fault("P26")
+@pytest.mark.parametrize("escape", ["", "&quot;"], ids=["plain", "escaped"])
+@pytest.mark.parametrize("length", [7, 64, 72, 100, 128, 255, 256])
+def test_no_piece_of_a_key_survives_where_long_text_is_cut(length: int, escape: str):
+    key = escape * length or "".join(chr(0x4E00 + at) for at in range(length))
+    shown = excerpt((key * 3000).encode(), lambda text: text.replace(key, "***"))
+    assert set(shown) == {"*", "…"} or shown == "…"
+
+
+@pytest.mark.parametrize("size", [201, 5000, 16_384, 16_385, 100_000])
+def test_the_beginning_of_long_text_is_shown(size: int):
+    assert excerpt(b"x" * size, str) == "x" * 200 + "…"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "Key expired.",
+        "key invalid",
+        "invalid key",
+        "Invalid API key",
+        "api key not found",
+        "wrong api_key",
+        "Unauthorized",
+        "authentication failed",
+        "密钥错误",
+        "key 已过期",
+    ],
+)
+def test_words_about_the_key_are_for_its_owner(words: str):
+    error = error_from_message(words, operation="T", symbols=("US:A",))
+    assert type(error) is AuthenticationError
+    assert words in str(error)
+    assert "QOS_API_KEY" in str(error)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "rate limit",
+        "quota used up",
+        "too many codes",
+        "too fast",
+        "请求过于频繁",
+        "超过上限",
+        "exceeds the maximum",
+    ],
+)
+def test_words_about_the_plan_are_a_limit(words: str):
+    error = error_from_message(words, operation="T", symbols=("US:A",))
+    assert type(error) is LimitError
+    assert (error.message, error.operation, error.symbols) == (words, "T", ("US:A",))
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["no such code", "param error", "monkey", "turkey invalidated", "internal error"],
+)
+def test_other_words_are_a_refusal(words: str):
+    assert type(error_from_message(words)) is RejectedError
+
+
+@pytest.mark.parametrize("words", ["", "\x00"])
+def test_a_refusal_always_says_something(words: str):
+    assert str(error_from_message(words)).strip()

@@ -1,0 +1,151 @@
+"""The stream's end of one subscription."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+
+import pytest
+
+from qos_async import (
+    DropOldest,
+    Gap,
+    Interval,
+    Kline,
+    LimitError,
+    RejectedError,
+    Strict,
+    Topic,
+    Trade,
+)
+from qos_async._io.subscription_queue import SubscriptionQueue
+from qos_async.errors import AuthenticationError, RequestTimeoutError
+
+GAP = Gap(
+    topic=Topic("trade", "US:AAPL"),
+    since=datetime.fromtimestamp(1, UTC),
+    until=datetime.fromtimestamp(2, UTC),
+    reason="cut",
+    status="filled",
+)
+trade: Trade[float] = Trade(symbol="US:AAPL", price=1.0)
+
+
+def bar(second: int) -> Kline[float]:
+    return Kline(
+        symbol="US:AAPL",
+        timestamp=second,
+        open=1.0,
+        high=1.0,
+        low=1.0,
+        close=1.0,
+        interval=Interval.MIN_1,
+    )
+
+
+AAPL, TSLA = Topic("trade", "US:AAPL"), Topic("trade", "US:TSLA")
+
+
+def inbox(*topics: Topic) -> SubscriptionQueue:
+    made = SubscriptionQueue(DropOldest(), final=False)
+    made.add(topics)
+    return made
+
+
+@pytest.mark.virtual_time
+async def test_a_reader_may_sleep_until_many_ticks_wait_or_there_is_news():
+    one = inbox(AAPL)
+    for news in ("ticks", "gap", "end"):
+        sleeping = asyncio.create_task(one.wait(5))
+        await asyncio.sleep(0)
+        one.put_all([trade] * 2)
+        one.put(trade)
+        await asyncio.sleep(1)
+        assert not sleeping.done()
+        match news:
+            case "ticks":
+                one.put(trade)
+                one.put(trade)
+            case "gap":
+                one.put_gap(GAP, 0)
+            case _:
+                one.end()
+        await asyncio.sleep(0)
+        assert sleeping.done()
+        await sleeping
+        one.buffer.take_all(99)
+
+
+async def test_a_reader_of_finished_klines_holds_growing_ones_back():
+    one = SubscriptionQueue(DropOldest(), final=True)
+    one.put_all([bar(60), bar(60), bar(120), bar(180)])
+    assert [k.timestamp for k in one.buffer.take_all(9)] == [60, 120]
+    assert one.unfinished == 2
+
+
+def test_a_refusal_is_told_once_and_the_rest_lives_on():
+    one = inbox(AAPL, TSLA)
+    one.ack([AAPL])
+    one.reject([TSLA], "no such code")
+    error = one.pop_error()
+    assert isinstance(error, RejectedError)
+    assert (error.symbols, error.message, error.operation) == (
+        ("US:TSLA",),
+        "no such code",
+        "T",
+    )
+    assert one.pop_error() is None
+    assert (one.topics, one.live, one.unacked) == ({AAPL}, {AAPL}, set())
+
+
+def test_a_refusal_is_told_when_all_is_decided():
+    one = inbox(AAPL, TSLA)
+    one.reject([TSLA], "too many symbols")
+    assert one.pop_error() is None
+    one.ack([AAPL])
+    assert isinstance(one.pop_error(), LimitError)
+
+
+def test_an_answer_after_all_makes_a_timeout_undone():
+    one = inbox(AAPL)
+    one.ack_timed_out([AAPL])
+    one.ack([AAPL])
+    assert one.pop_ack_timeout() is None
+
+
+def test_a_loop_is_patient_where_entering_is_not():
+    one = inbox(AAPL)
+    one.ack_timed_out([AAPL])
+    assert one.pop_error() is None
+    assert isinstance(one.pop_ack_timeout(), RequestTimeoutError)
+    assert one.pop_ack_timeout() is None
+
+
+def test_what_ended_it_is_told_for_ever_and_each_time_anew():
+    one = inbox(AAPL)
+    one.end(AuthenticationError("expired"))
+    one.end()
+    first, second = one.pop_error(), one.pop_error()
+    assert isinstance(first, AuthenticationError)
+    assert first is not second
+    assert str(first) == str(second) == "expired"
+
+
+def test_an_ordinary_end_forgets_that_an_answer_was_late():
+    one = inbox(AAPL)
+    one.ack_timed_out([AAPL])
+    one.end()
+    assert one.pop_error() is None
+
+
+def test_what_ended_it_is_not_replaced_by_a_refusal():
+    one = inbox(AAPL, TSLA)
+    one.reject([TSLA], "no such code")
+    one.end(AuthenticationError("expired"))
+    one.remove([AAPL])
+    assert isinstance(one.pop_error(), AuthenticationError)
+
+
+def test_topics_that_were_never_there_cannot_be_forgotten():
+    one = SubscriptionQueue(Strict(1), final=False)
+    assert one.remove([AAPL]) == set()
