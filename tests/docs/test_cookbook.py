@@ -38,8 +38,8 @@ async def test_the_moving_averages_start_with_history_and_start_over_after_a_gap
     await qos_simulator.outage(120)
     await trading
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "CF:BTCUSDT: knows the last 20 trades"
-    assert lines.count("a hole: the averages begin anew") == 1
+    assert lines[0] == "CF:BTCUSDT: starting with the last 20 trades"
+    assert lines.count("a gap: the averages start over") == 1
     actions = [line.split()[1] for line in lines if " at " in line]
     assert len(actions) > 5
     assert actions == ["buy", "sell"] * (len(actions) // 2) + ["buy"] * (
@@ -129,7 +129,7 @@ async def test_alerts_are_sent_together_once_a_minute_and_a_failed_one_again(
         "trade CF:ETHUSDT",
         "watching CF:BTCUSDT,ETHUSDT",
     ]
-    assert any(" trades got back: the connection broke" in line for line in lines)
+    assert any(" trades recovered: the connection broke" in line for line in lines)
 
 
 class Browser:

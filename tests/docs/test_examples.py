@@ -15,11 +15,11 @@ from tests.support.programs import finish, start
 
 PRINTS = {
     "batches": ["trades, ", "first: {'at': ", "'symbol': 'CF:"],
-    "bot": ["CF:ETHUSDT ", "every trade that was received has been seen"],
+    "bot": ["CF:ETHUSDT ", "every received trade has been processed"],
     "channels": ["trade  CF:BTCUSDT", "depth  CF:BTCUSDT mid", "kline  CF:ETHUSDT"],
     "fetch": ["HK:700 ", "no data for: US:NOSUCH", "close "],
     "metrics": ["scrape http://127.0.0.1:", "QOS client at ", "trade CF:BTCUSDT"],
-    "session": ["US:AAPL ", "the session is still mine: True"],
+    "session": ["US:AAPL ", "the session is still open: True"],
     "watch": ["CF:BTCUSDT", "BUY", "SELL"],
 }
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
@@ -67,7 +67,7 @@ async def test_the_bot_reports_a_cut_and_stops_on_sigterm(
             assert line
         shown = await finish(process, signal.SIGTERM)
     assert process.returncode == 0
-    assert shown.endswith("every trade that was received has been seen\n")
+    assert shown.endswith("every received trade has been processed\n")
 
 
 @pytest.mark.parametrize("rate", [2.0])  # Else it may finish before it is scraped.
