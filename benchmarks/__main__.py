@@ -2,10 +2,10 @@
 
     python -m benchmarks [--quick] [--only NAME ...] [--into FOLDER]
 
-Writes one JSON file each, then a table and a chart of all that is there, into
-``benchmarks/results/``. It takes under ten minutes, on a machine that does nothing else.
-``--quick`` only shows that everything runs: a few seconds each, one round, and nothing
-is written unless ``--into`` says where.
+Writes one JSON file for each, then a table and a chart of all results, into
+``benchmarks/results/``. It takes under ten minutes on an idle machine. ``--quick`` only
+shows that everything runs: a few seconds each, one round, and nothing is written
+unless ``--into`` names a folder.
 """
 
 from __future__ import annotations

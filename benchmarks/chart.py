@@ -15,7 +15,7 @@ _OURS = ("async for", "batches()", "default", "fast")
 
 
 def write_all(reports: list[Report], folder: Path) -> list[str]:
-    """Write table and charts; give the names of the files."""
+    """Write table and charts; return the names of the files."""
     folder.mkdir(exist_ok=True)
     texts = {"table.md": table(reports), "chart.txt": bars(reports)}
     for name, text in texts.items():

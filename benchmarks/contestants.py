@@ -1,7 +1,7 @@
-"""Ways to receive trades: what a loop can do at best, the limit, and the client.
+"""Contestants: a bare aiohttp loop, the limit, and the client.
 
-Each subscribes, lets the warm-up pass, and counts ticks until the lap is over. All count
-alike, and all that decode use the client's own decoder.
+Each subscribes, waits for the end of the warm-up, and counts ticks until the end of the
+lap. All count in the same way, and all that decode use the client's own decoder.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _MAX_FRAME = 16 * 1024 * 1024
 
 
 def client(url: str, numbers: Any, transport: Transport, **options: Any) -> Client[Any]:
-    """Make a client that no plan slows down."""
+    """Return a client without rate limits."""
     options = {"limits": LIMITS, "timing": TIMING, **options}
     return Client(
         "key", numbers=numbers, stream_url=url, transport=transport, **options
@@ -88,10 +88,10 @@ async def link(
         ) as ws,
     ):
         await ws.send_frame(_subscription(names, kind), aiohttp.WSMsgType.TEXT)
-        await ws.receive()  # The answer.
+        await ws.receive()  # The acknowledgement.
         try:
             yield ws
-        finally:  # A close would wait for the server to stop talking.
+        finally:  # A close would wait until the server stops sending.
             transport = ws._response.connection.transport  # type: ignore[union-attr]  # noqa: SLF001
             transport.abort()  # type: ignore[union-attr]
 

@@ -2,13 +2,13 @@
 
     python -m benchmarks.decode [--quick] [--json]
 
-Each contestant reads the same bytes. qos_async and pydantic give typed records whose
-prices are of the wanted type; json and orjson give dicts in which they are still text.
-qos_async has to find out which record it is; pydantic is told.
+Each contestant decodes the same bytes. qos_async and pydantic return typed records whose
+prices have the requested type; json and orjson return dicts in which they are still text.
+qos_async has to find out the type of the record; pydantic gets it as an argument.
 
-Rounds are interleaved: in each, every contestant gets one turn on every row. Shown is
-the median of the rounds, and as ratio the median of the ratios within one round. So
-what else the machine does hits all of them alike. Only ratios mean something elsewhere.
+Rounds are interleaved: in each, every contestant has one turn on every row. The table
+shows the median of the rounds, and as ratio the median of the ratios within one round:
+other load on the machine affects all alike. Only ratios are comparable elsewhere.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ TYPES = frames.TYPES
 
 
 class Row(msgspec.Struct):
-    """One line of the table: a frame, read with one type of numbers."""
+    """One line of the table: a frame, decoded with one type of numbers."""
 
     record: str
     numbers: str
@@ -46,7 +46,7 @@ class Row(msgspec.Struct):
             self.times.setdefault(name, []).append(measure(read, seconds))
 
     def result(self) -> dict[str, Any]:
-        """Give medians, in nanoseconds and as ratios to qos_async."""
+        """Return medians, in nanoseconds and as ratios to qos_async."""
         ours = self.times["qos_async"]
         return {
             "record": self.record,
@@ -61,7 +61,7 @@ class Row(msgspec.Struct):
 
 
 def measure(read: Callable[[], Any], seconds: float) -> float:
-    """Give the nanoseconds of one call, from as many as take about ``seconds``."""
+    """Return the nanoseconds of one call, averaged over about ``seconds``."""
     clock, calls, spent = time.perf_counter_ns, 1, 0
     while True:
         turns, start = range(calls), clock()
@@ -74,7 +74,7 @@ def measure(read: Callable[[], Any], seconds: float) -> float:
 
 
 def rows() -> Iterator[Row]:
-    """Give the lines of the table, every reader tried once."""
+    """Return the lines of the table, after one call of every decoder."""
     for record, data in frames.FRAMES.items():
         for name, numbers in TYPES.items():
             readers = {
@@ -87,7 +87,7 @@ def rows() -> Iterator[Row]:
 
 
 def report(*, quick: bool) -> Report:
-    """Measure it, in the form that all benchmarks share."""
+    """Return the measurements as a ``Report``."""
     rounds, table = _measured(quick=quick)
     made = Report(benchmark="decode", rounds=rounds)
     made.about |= about()
@@ -115,7 +115,7 @@ def _measured(*, quick: bool) -> tuple[int, list[Row]]:
 
 
 def about() -> dict[str, str]:
-    """Say what was measured, and on what."""
+    """Return the versions and the machine of the measurement."""
     return {
         "python": platform.python_version(),
         "machine": f"{platform.system()} {platform.machine()}",

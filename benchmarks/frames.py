@@ -1,4 +1,4 @@
-"""The frames to read, shaped like the recorded ones, and how qos_async reads them."""
+"""Frames to decode, shaped like the recorded ones, and the decoder of qos_async."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""What all benchmarks share: pinning, rounds, medians and spread, and what is written.
+"""Harness of all benchmarks: pinning, rounds, medians, spread, and reports.
 
 The server is another process on another core. In each round every contestant has one
-turn, every other round in reverse order, and ratios are taken within a round: whatever
-else the machine does hits all of them alike. The first round warms up and counts for
-nothing. Spread is the middle half of the rounds.
+turn, every other round in reverse order, and ratios are taken within a round: other load
+on the machine affects all alike. The first round is a warm-up and does not count. Spread
+is the middle half of the rounds.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ Contestant = Callable[[], Figures]
 
 
 def pin() -> None:
-    """Keep this process to the client's core."""
+    """Pin this process to the client's core."""
     if CORES is not None:
         os.sched_setaffinity(0, {CORES[0]})
 
@@ -82,7 +82,7 @@ def installed(name: str) -> Any:
 
 
 def loops() -> dict[str, Callable[[], asyncio.AbstractEventLoop] | None]:
-    """Give the event loops that are installed, by name."""
+    """Return the installed event loops, by name."""
     uvloop = installed("uvloop")
     return {"asyncio": None, **({"uvloop": uvloop.new_event_loop} if uvloop else {})}
 
@@ -90,7 +90,7 @@ def loops() -> dict[str, Callable[[], asyncio.AbstractEventLoop] | None]:
 def run_in(
     loop: Callable[[], asyncio.AbstractEventLoop] | None, work: Awaitable[Figures]
 ) -> Figures:
-    """Await ``work`` in a loop of its own."""
+    """Run ``work`` in a new event loop."""
 
     async def turn() -> Figures:
         return await work
@@ -126,14 +126,14 @@ class Server:
 
     @property
     def url(self) -> str:
-        """Where it listens."""
+        """The address of the server."""
         scheme = "wss" if self._plan.cert else "ws"
         return f"{scheme}://127.0.0.1:{self.port}/ws"
 
     def account(self) -> Account:
-        """Wait for the end of a connection and tell what came over it.
+        """Wait for the end of a connection; return what was received over it.
 
-        There is one account for each connection, in the order of their ends.
+        There is one account for each connection, in the order in which they end.
         """
         return msgspec.json.decode(self._line(), type=Account)
 
@@ -148,7 +148,7 @@ class Server:
 
 
 class Lap:
-    """Times what a contestant does between the end of its warm-up and its last tick."""
+    """Times a contestant from the end of its warm-up to its last tick."""
 
     def __init__(self, warm: int, ticks: int) -> None:
         self.goal = warm
@@ -158,7 +158,7 @@ class Lap:
         self._wall = self._cpu = 0
 
     def mark(self, count: int) -> int:
-        """Take note that ``count`` ticks came; give the next count to call at, or 0."""
+        """Record that ``count`` ticks arrived; return the next count to call at, or 0."""
         wall, cpu = time.perf_counter_ns(), time.process_time_ns()
         if self._started:
             self._count = count - self._count
@@ -170,12 +170,12 @@ class Lap:
 
     @property
     def figures(self) -> Figures:
-        """Nanoseconds a tick, by the clock and of this process."""
+        """Nanoseconds per tick: wall-clock time, and CPU time of this process."""
         return {"wall": self._wall / self._count, "cpu": self._cpu / self._count}
 
 
 def facts() -> dict[str, str]:
-    """Say when, with what and on what this was measured."""
+    """Return date, versions and machine of the measurement."""
     found = {
         "date": datetime.now(UTC).date().isoformat(),
         "python": f"{platform.python_implementation()} {platform.python_version()}",
@@ -211,7 +211,7 @@ class Spread(msgspec.Struct, frozen=True):
 
     @classmethod
     def of(cls, values: Iterable[float]) -> Self:
-        """Sum up one value a round."""
+        """Return the spread of one value for each round."""
         found = sorted(values)
         if len(found) < 2:
             return cls(found[0], found[0], found[0])
@@ -220,7 +220,7 @@ class Spread(msgspec.Struct, frozen=True):
 
 
 def in_child(work: Callable[[], T]) -> T:
-    """Call it in a fork of this process: nobody inherits what it did to the heap."""
+    """Call it in a fork of this process, so that its effects on the heap end with it."""
     if "fork" not in multiprocessing.get_all_start_methods():
         return work()
     context = multiprocessing.get_context("fork")
@@ -253,28 +253,28 @@ class Rounds:
         for number in range(0 if warm_up else 1, self.count + 1):
             for name in names if number % 2 else reversed(names):
                 gc.collect()
-                gc.freeze()  # The garbage collector need not look at what is ours.
+                gc.freeze()  # Keeps the garbage collector from scanning our own objects.
                 contestant = contestants[name]
                 figures = in_child(contestant) if apart else contestant()
                 if number:
                     self.values[name].append(figures)
 
     def each(self, name: str, figure: str) -> list[float]:
-        """Give one figure of one contestant, round by round."""
+        """Return one figure of one contestant, one value for each round."""
         return [figures[figure] for figures in self.values[name]]
 
     def spread(self, name: str, figure: str, scale: float = 1.0) -> Spread:
-        """Sum up one figure of one contestant."""
+        """Return the spread of one figure of one contestant."""
         return Spread.of(value * scale for value in self.each(name, figure))
 
     def ratio(self, name: str, figure: str, by: str) -> Spread:
-        """Sum up a figure of ``name``, divided by that of ``by`` in the same round."""
+        """Return the spread of a figure of ``name`` divided by that of ``by``, per round."""
         pairs = zip(self.each(name, figure), self.each(by, figure), strict=True)
         return Spread.of(value / base for value, base in pairs)
 
 
 class Figure(msgspec.Struct, frozen=True):
-    """What was measured of one contestant."""
+    """A figure that was measured for one contestant."""
 
     group: str
     name: str
@@ -283,7 +283,7 @@ class Figure(msgspec.Struct, frozen=True):
 
 
 class Goal(msgspec.Struct, frozen=True):
-    """What was to be reached, and what was."""
+    """A bound, and the value that was measured."""
 
     goal: str
     what: str
@@ -294,14 +294,14 @@ class Goal(msgspec.Struct, frozen=True):
 
     @property
     def met(self) -> bool:
-        """Whether the median reaches it."""
+        """Whether the median meets the bound."""
         if self.sense == "at least":
             return self.value.median >= self.bound
         return self.value.median <= self.bound
 
 
 class Report(msgspec.Struct, kw_only=True):
-    """One benchmark's outcome, as it is written."""
+    """The results of one benchmark, as written to a file."""
 
     benchmark: str
     about: dict[str, str] = msgspec.field(default_factory=facts)
@@ -320,22 +320,22 @@ class Report(msgspec.Struct, kw_only=True):
         at_most: float | None = None,
         unit: str = "x",
     ) -> None:
-        """Hold a value against its bound."""
+        """Add a goal: a value and its bound."""
         bound = at_least if at_least is not None else at_most
         assert bound is not None, "a goal has a bound"
         sense: Any = "at least" if at_least is not None else "at most"
         self.goals.append(Goal(goal, what, unit, sense, bound, value))
 
     def figure(self, group: str, name: str, unit: str, value: Spread) -> None:
-        """Keep what was measured."""
+        """Add a figure."""
         self.figures.append(Figure(group, name, unit, value))
 
     def note(self, text: str) -> None:
-        """Keep a remark for the reader."""
+        """Add a remark."""
         self.notes.append(text)
 
     def show(self) -> str:
-        """Write it for a terminal."""
+        """Print it."""
         lines = [f"== {self.benchmark}, median of {self.rounds} rounds =="]
         for one in self.goals:
             word = "met" if one.met else "NOT MET"
@@ -351,12 +351,12 @@ class Report(msgspec.Struct, kw_only=True):
 
 
 def shown(value: Spread, unit: str) -> str:
-    """Write a median and its spread."""
+    """Return a median and its spread as text."""
     return f"{value.median:.4g} ({value.low:.4g}-{value.high:.4g}) {unit}"
 
 
 def main(run: Callable[..., Report], what: str) -> None:
-    """Let one benchmark be run alone; it writes what it found, and prints it."""
+    """Run one benchmark alone: write and print its results."""
     parser = argparse.ArgumentParser(description=what)
     parser.add_argument("--quick", action="store_true", help="see only that it runs")
     parser.add_argument("--json", action="store_true", help="print JSON, write nothing")
@@ -371,7 +371,7 @@ def main(run: Callable[..., Report], what: str) -> None:
 
 
 def write(report: Report, folder: Path = RESULTS) -> None:
-    """Write one benchmark's outcome as JSON."""
+    """Write the results of one benchmark as JSON."""
     folder.mkdir(exist_ok=True)
     path = folder / f"{report.benchmark}.json"
     text = msgspec.json.format(msgspec.json.encode(report), indent=1).decode()
@@ -379,7 +379,7 @@ def write(report: Report, folder: Path = RESULTS) -> None:
 
 
 def read(names: Iterable[str], folder: Path = RESULTS) -> list[Report]:
-    """Read those of the outcomes that were written; others have a form of their own."""
+    """Read the results of these benchmarks, if there are any."""
     paths = [folder / f"{name}.json" for name in names]
     return [
         msgspec.json.decode(path.read_bytes(), type=Report)

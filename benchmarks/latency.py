@@ -1,16 +1,16 @@
-"""From the server's write to user code: how long, at what price, and who is held up.
+"""Latency from the server's write to user code, its CPU time, and delays in a burst.
 
     python -m benchmarks.latency [--quick] [--json]
 
-The server writes one trade at a time, evenly, each with the moment of its write in it:
+The server writes one trade at a time, evenly, each with the time of its write in it:
 1,000 and 20,000 a second. User code reads the clock, which all processes of a machine
-share. Beside the client stands a bare aiohttp loop that receives and decodes, on both
-event loops if uvloop is installed, and a C program that blocks in ``recv`` if there is a
-C compiler: less cannot be had.
+share. The client is compared with a bare aiohttp loop that receives and decodes, on both
+event loops if uvloop is installed, and with a C program that blocks in ``recv`` if there
+is a C compiler: the lower limit.
 
-Then a blast, with a second task that runs in each turn of the event loop: the longest
-time between two of its steps is the longest that anybody was held up. It is told by the
-clock, and by the CPU time of this process, which knows no other processes.
+Then a burst, with a second task that runs in each iteration of the event loop: the
+longest time between two of its steps is the longest delay of any task. It is measured by
+the clock, and by the CPU time of this process, which excludes other processes.
 """
 
 from __future__ import annotations
@@ -50,7 +50,9 @@ __all__ = ["Metronome", "run"]
 
 RATES = (1_000, 20_000)
 _SOURCE = Path(__file__).with_name("blocking.c")
-_BEAT = 0.7  # Longer than an answer waits behind all that the kernel has taken.
+_BEAT = (
+    0.7  # Longer than an acknowledgement waits behind all data in the kernel's buffers.
+)
 _BARE, _BLOCKING = "bare aiohttp loop", "blocking C client"
 
 
@@ -151,7 +153,7 @@ async def _each_trade(url: str, warm: int, ticks: int, via: Transport) -> Figure
 
 
 class _compiled:  # noqa: N801 - used like a function
-    """The C client, built in a place of its own; None where that cannot be done."""
+    """Build the C client in a temporary directory; yield None without a compiler."""
 
     def __init__(self, report: Report) -> None:
         self._report = report
@@ -199,11 +201,11 @@ def _judge(report: Report, rounds: Rounds, rate: int) -> None:
     report.reach("4", what, rounds.ratio(fast, "cpu", ours), at_most=0.5)
 
 
-# Under a blast
+# In a burst
 
 
 class Metronome:
-    """A second task: runs in each turn of the loop, and notes the longest between two."""
+    """A task that runs in each iteration of the loop, and records the longest pause."""
 
     def __init__(self) -> None:
         self.wall = self.cpu = 0

@@ -2,10 +2,10 @@
 
     python -m benchmarks.peers [--quick] [--json]
 
-A library that speaks QOS reads the same frames from the same server. The others read an
-equal trade in their own wire format, from the same server program. cryptofeed insists on
-TLS: the client it is held against reads over TLS, too. Everybody has a process of their
-own in each round, on one core, beside the server on the other: see ``rivals``.
+A library for QOS reads the same frames from the same server. The others read an equal
+trade in their own wire format, from the same server program. cryptofeed requires TLS: the
+client that it is compared with uses TLS, too. Each contestant has its own process in each
+round, on one core, with the server on the other: see ``rivals``.
 
 The libraries are pinned in ``requirements.txt``. One that is not installed is left out.
 """
@@ -43,7 +43,7 @@ _TIMEOUT = 30.0
 
 
 class _Peer(msgspec.Struct, frozen=True, kw_only=True):
-    """Who is measured, and what our two transports should reach beside it."""
+    """A library to measure, and the ratios that our transports should reach."""
 
     package: str
     module: str
@@ -124,7 +124,7 @@ def run(*, quick: bool) -> Report:
             except (RuntimeError, subprocess.TimeoutExpired) as exc:
                 report.note(f"{name} is left out: it does not run here ({exc})")
                 del ways[name], found[name]
-        rounds = Rounds(ways, quick=quick, warm_up=False)  # Each warms up by itself.
+        rounds = Rounds(ways, quick=quick, warm_up=False)  # Each has its own warm-up.
     _judge(report, rounds, found)
     return report
 
@@ -153,7 +153,7 @@ def _certificate(stack: ExitStack) -> str | None:
 
 
 def _size(ticks: int, *, quick: bool) -> tuple[int, int]:
-    """Tell how many ticks warm up, and how many count."""
+    """Return the number of warm-up ticks, and of ticks that count."""
     return (200, 1_000) if quick else (ticks // 10, ticks)
 
 
@@ -161,7 +161,7 @@ def _turn(
     rival: str, url: str, size: tuple[int, int], cert: str | None = None
 ) -> Figures:
     words = [rival, url, *map(str, size)]
-    # Who trusts the server, does so by the usual variable.
+    # Libraries accept the test certificate through the usual variable.
     trust = {} if cert is None else {"SSL_CERT_FILE": cert}
     done = subprocess.run(  # noqa: S603 - this Python, our module
         [sys.executable, "-m", "benchmarks.rivals", *words],

@@ -1,11 +1,11 @@
-"""What recording costs a stream, and how fast a recorder is by itself.
+"""The cost of recording a stream, and the speed of a recorder by itself.
 
     python -m benchmarks.recording [--quick] [--json]
 
-The server writes prebuilt trades as fast as they are taken; the client reads them with
-``async for``, once as it is and once with a recorder, whose thread has the same core as
-the client: what it takes, the stream does not get. By itself a recorder is given frames
-by the hundred, as fast as it takes them without dropping any, until all are in the file.
+The server writes prebuilt trades as fast as they are read; the client reads them with
+``async for``, once without and once with a recorder, whose thread shares the client's
+core: its CPU time is missing in the stream. By itself a recorder receives frames in
+hundreds, as fast as it accepts them without dropping any, until all are in the file.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""One library at a time, unmodified, in a process of its own.
+"""Runner of one library, unmodified, in its own process.
 
     python -m benchmarks.rivals NAME URL WARM TICKS
 
-Started by ``benchmarks.peers``. Each library is used as its own manual says, except that
-it is pointed at the loopback server, and told what it would ask an exchange over HTTP.
-Ticks count when user code has them: in its callback, or out of its ``await``. Prints
-nanoseconds a tick, by the clock and of this process.
+Started by ``benchmarks.peers``. Each library is used as in its manual, except that it
+connects to the loopback server, and gets as arguments what it would request from an
+exchange over HTTP. A tick counts when user code has it: in its callback, or after its
+``await``. Prints nanoseconds per tick: wall-clock time, and CPU time of this process.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ __all__ = ["RIVALS"]
 
 
 class _Count:
-    """Counts ticks in a library that calls back, and ends the process after the last."""
+    """Counts ticks in the callback of a library, and ends the process after the last."""
 
     def __init__(self, lap: Lap) -> None:
         self._lap = lap
@@ -34,7 +34,7 @@ class _Count:
         self._seen = 0
 
     def add(self, count: int = 1) -> None:
-        """So many ticks came."""
+        """Count this number of ticks."""
         self._seen += count
         if self._seen >= self._goal:
             self._goal = self._lap.mark(self._seen)
@@ -44,7 +44,7 @@ class _Count:
 
 def _finish(lap: Lap) -> NoReturn:
     print(json.dumps(lap.figures), flush=True)
-    os._exit(0)  # Some of them cannot be stopped, or wait for seconds.
+    os._exit(0)  # Some libraries cannot be stopped, or take seconds.
 
 
 async def _client(url: str, lap: Lap) -> None:
@@ -58,7 +58,7 @@ async def _client_fast(url: str, lap: Lap) -> None:
 
 
 async def _queue(url: str, lap: Lap) -> None:
-    """What many write for themselves."""
+    """The usual hand-written client."""
     websockets, orjson = import_module("websockets"), import_module("orjson")
     queue: asyncio.Queue[Any] = asyncio.Queue(1_000)
 
@@ -194,7 +194,7 @@ RIVALS: dict[str, Callable[[str, Lap], Awaitable[None] | None]] = {
 
 def main() -> None:
     name, url, warm, ticks = sys.argv[1:]
-    logging.disable()  # At an exchange's pace nobody would see their chatter either.
+    logging.disable()  # At the rate of an exchange, their log output would not matter either.
     pin()
     work = RIVALS[name](url, Lap(int(warm), int(ticks)))
     if work is not None:

@@ -1,13 +1,13 @@
-"""What grows with symbols, subscriptions, ticks that wait, and time; and what does not.
+"""Cost by number of symbols, subscriptions and buffered ticks, and over time.
 
     python -m benchmarks.scale [--quick] [--json]
 
-- The price of a tick with 1, 100 and 10,000 symbols, in CPU time, all in one round.
-- What each further subscription to the same topic adds, beside one ``deque.append``.
-  They take everything in and are not read: reading costs what reading costs.
-- A link that is cut while 10,000 symbols are watched on four channels: how many frames
-  restore them, and how long the event loop is held meanwhile.
-- What a trade that waits in a buffer takes, beside the trade alone in a list.
+- The CPU time of a tick with 1, 100 and 10,000 symbols, all in one round.
+- The cost of each further subscription to the same topic, beside one ``deque.append``.
+  These subscriptions buffer everything and are not read, so that reading is not counted.
+- A link that is cut with 10,000 symbols on four channels: the number of frames that
+  restore them, and the time for which the event loop is blocked.
+- The memory of a trade in a buffer, beside the trade alone in a list.
 - Whether memory stays flat over ten million ticks.
 """
 
@@ -198,7 +198,7 @@ async def _restored(server: Server, count: int) -> Figures:
         ]
         for each in watched:
             async with asyncio.timeout(_PATIENCE):
-                await each.__aenter__()  # Waits for the server's yes.
+                await each.__aenter__()  # Waits for the acknowledgement.
         gc.collect()
         meter = asyncio.create_task(metronome.run())
         async with asyncio.timeout(_PATIENCE):
@@ -220,7 +220,7 @@ async def _restored(server: Server, count: int) -> Figures:
 
 
 async def _until(there: Callable[[], bool]) -> None:
-    while not there():  # noqa: ASYNC110 - nothing tells of it
+    while not there():  # noqa: ASYNC110 - no event for it
         await asyncio.sleep(0.001)
 
 
@@ -247,7 +247,7 @@ def _buffered(report: Report, *, quick: bool) -> None:
 
 
 def _alone(count: int) -> Figures:
-    """Keep trades in a list that has room: the Struct, and the values it holds."""
+    """Keep trades in a preallocated list: the Struct, and the values in it."""
     decode = FrameDecoder(float).push
     data = [trade("US:TSLA", 24600 + index % 100) for index in range(count)]
     place: list[Any] = [None] * count

@@ -1,7 +1,7 @@
-"""The server: a process of its own, on a core of its own, with the frames prebuilt.
+"""Benchmark server: its own process on its own core, with prebuilt frames.
 
-Started by ``harness.Server``. It is written by hand over blocking sockets, one thread a
-connection: it must be quicker than every client, and nobody's library.
+Started by ``harness.Server``. It is written by hand over blocking sockets, one thread for
+each connection: it has to be faster than every client, and must not favour a library.
 """
 
 from __future__ import annotations
@@ -26,23 +26,23 @@ __all__ = ["Account", "Plan"]
 
 _MAGIC = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _CHUNK = 65_536
-_LOOK = 1_000_000  # Nanoseconds between two looks for commands while trades are paced.
+_LOOK = 1_000_000  # Nanoseconds between two checks for commands while trades are paced.
 _CLOSE, _PING, _PONG = 8, 9, 10
 
 
 class Plan(msgspec.Struct, kw_only=True):
-    """What a server is to do.
+    """Configuration of a server.
 
     Attributes:
         wire: One of ``WIRES``.
-        symbols: Over how many the trades go round.
-        rate: Trades a second, each stamped and written alone; 0 is as many as the
-            client takes.
-        total: Trades on each connection, at least; 0 is no end.
-        talks: Whether trades come at once instead of after the subscription.
+        symbols: Number of symbols that the trades cycle through.
+        rate: Trades a second, each stamped and written alone; 0 is as fast as the
+            client reads.
+        total: Minimum number of trades on each connection; 0 is unlimited.
+        talks: Whether trades are sent at once instead of after the subscription.
         silent: Whether there are no trades at all.
-        drop_after: After how many commands the first connection is cut, 0.2 s later.
-        core: The processor to stay on.
+        drop_after: Number of commands after which the first connection is cut, 0.2 s later.
+        core: The processor to pin to.
         cert: A file with certificate and key; with one the server speaks TLS.
     """
 
@@ -58,7 +58,7 @@ class Plan(msgspec.Struct, kw_only=True):
 
 
 class Account(msgspec.Struct):
-    """What came over one connection: the kinds of commands, and when, in seconds."""
+    """Commands received over one connection: their types, and their times in seconds."""
 
     kinds: list[str] = []
     moments: list[float] = []
@@ -121,7 +121,7 @@ class _Connection:
     # In
 
     def _listen(self, timeout: float | None) -> None:
-        """Answer what has come; wait for something if there is no ``timeout``."""
+        """Reply to received commands; wait for one if there is no ``timeout``."""
         if timeout is not None and not select.select([self._sock], [], [], timeout)[0]:
             return
         self._inbound += self._receive()
@@ -184,7 +184,7 @@ class _Connection:
                     self._listen(0)
             self._sock.sendall(stamped_trade())
             due += step
-            if clock() > due + 100 * step:  # Stood still: do not make up for it.
+            if clock() > due + 100 * step:  # Was suspended: do not catch up.
                 due = clock()
 
 
@@ -196,7 +196,7 @@ def _unmask(data: bytes, mask: bytes) -> bytes:
 
 
 def _chunks(frames: list[bytes]) -> list[tuple[int, bytes]]:
-    """Join frames into writes of about 64 KiB; all of them together are whole rounds."""
+    """Join frames into writes of about 64 KiB; together they are whole cycles."""
     rounds = -(-_CHUNK // sum(map(len, frames)))
     frames = frames * rounds
     per_chunk = max(1, _CHUNK // len(frames[0]))
@@ -235,7 +235,7 @@ def main() -> None:
 
 
 def _end_with_parent() -> None:
-    sys.stdin.buffer.read()  # Ends with whoever started us, however they ended.
+    sys.stdin.buffer.read()  # Ends with the parent process, however that ends.
     os._exit(0)
 
 

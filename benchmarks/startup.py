@@ -1,15 +1,15 @@
-"""How long until it works: the imports, and a client's first tick.
+"""Start-up time: the imports, and a client's first tick.
 
     python -m benchmarks.startup [--quick] [--json]
 
-Imports are timed in fresh processes, bytecode compiled. ``import qos_async`` is lazy:
-``Client`` brings the rest with it when it is first named. Shown is what is ours: the
-time beyond that of the packages which it needs, imported before.
+Imports are timed in fresh processes, with compiled bytecode. ``import qos_async`` is
+lazy: ``Client`` imports the rest on first access. The figures exclude the dependencies,
+which are imported before.
 
-The first tick: from making a ``Client`` to the first trade in user code, beside bare
-aiohttp that makes a session, connects, subscribes, and receives one. Once on the
-benchmarks' server, once on the simulator, which here pushes a snapshot (not a trade)
-at the moment it has agreed: both are there before anybody waits for the market.
+The first tick: from creating a ``Client`` to the first trade in user code, beside bare
+aiohttp that creates a session, connects, subscribes, and receives one. Once with the
+benchmarks' server, once with the simulator, which here pushes a snapshot (not a trade)
+with its acknowledgement: neither waits for the market.
 """
 
 from __future__ import annotations
@@ -144,7 +144,7 @@ def _first_tick(
 
 
 async def _repeated(work: Callable[[], Awaitable[float]], times: int) -> Figures:
-    """Take the median: a first time in a new event loop is like no other."""
+    """Return the median: a first run in a new event loop varies."""
     return {"ms": median([await work() for _ in range(times + 1)][1:])}
 
 

@@ -2,10 +2,10 @@
 
     python -m benchmarks.throughput [--quick] [--json]
 
-The server writes prebuilt frames as fast as they are taken. ``bare aiohttp loop`` only
+The server writes prebuilt frames as fast as they are read. ``bare aiohttp loop`` only
 receives and decodes; ``limit`` is a raw asyncio protocol that splits frames by hand,
 decodes them and calls a plain function. All decode with the client's own decoder.
-A speed of 0.80 means: delivers 0.80 times as many ticks a second.
+A speed of 0.80 means 0.80 times as many ticks a second.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""What the server speaks: the QOS wire, and the peers' own with an equal trade in each.
+"""Wire formats of the server: that of QOS, and those of the other libraries.
 
-One trade a frame everywhere: symbol, price, size, second (or millisecond) and side, and
-whatever else that wire cannot go without. A wire answers commands just far enough that
-an unmodified client subscribes and then listens.
+Each frame has one trade: symbol, price, size, second (or millisecond) and side, and other
+fields that the format requires. A wire replies to commands just enough for an unmodified
+client to subscribe and receive.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def frame(payload: bytes, head: int = _TEXT) -> bytes:
 
 
 def symbols(count: int) -> list[str]:
-    """Give so many names; the first is one that every reader of a quote knows."""
+    """Return this number of symbols."""
     return ["US:TSLA", *(f"US:S{number:05}" for number in range(1, count))]
 
 
@@ -51,12 +51,12 @@ def stamped_trade() -> bytes:
 
 
 class Wire:
-    """How one server talks.
+    """The wire format of one server.
 
     Attributes:
-        hello: What it says first.
-        frames: What it then says over and over, ready for the socket.
-        answer: Gives the answers to one message, and whether the client is all set.
+        hello: The first message.
+        frames: The frames that it then sends repeatedly, ready for the socket.
+        answer: Returns the replies to one message, and whether the client is subscribed.
     """
 
     hello: tuple[bytes, ...] = ()
@@ -72,7 +72,7 @@ class Wire:
         raise NotImplementedError
 
     def answer(self, message: bytes) -> tuple[list[bytes], bool]:
-        """Answer one message."""
+        """Return the replies to one message."""
         raise NotImplementedError
 
 
@@ -104,7 +104,7 @@ def _price(cents: int) -> str:
 
 
 class _Binance(Wire):
-    """As python-binance and ccxt have it; who connects to a stream needs no command."""
+    """For python-binance and ccxt; a stream in the URL needs no command."""
 
     def payload(self, index: int, cents: int) -> bytes:
         return _text(
@@ -127,7 +127,7 @@ class _Binance(Wire):
 
 
 class _BinanceStream(_Binance):
-    """As cryptofeed has it: combined streams of aggregate trades."""
+    """For cryptofeed: combined streams of aggregate trades."""
 
     def payload(self, index: int, cents: int) -> bytes:
         data = {

@@ -50,7 +50,9 @@ def test_every_python_of_the_classifiers_is_tested():
     ("tag", "code"), [(f"v{qos_async.__version__}", 0), ("v0.0.9", 1), ("nonsense", 1)]
 )
 def test_a_tag_that_differs_from_the_version_fails_the_release(tag, code):
-    [step] = re.findall(r"name: Check that the tag.*\n +run: \|\n((?: {10}.*\n)+)", RELEASE)
+    [step] = re.findall(
+        r"name: Check that the tag.*\n +run: \|\n((?: {10}.*\n)+)", RELEASE
+    )
     done = subprocess.run(
         ["bash", "-e", "-o", "pipefail", "-c", textwrap.dedent(step)],
         cwd=ROOT,
