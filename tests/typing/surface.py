@@ -1,4 +1,4 @@
-"""Read by type checkers, never run: what users' code is told about types."""
+"""Uses of the public names for type checkers to analyse; never run."""
 
 from __future__ import annotations
 
