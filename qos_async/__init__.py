@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from qos_async._core.buffers import DropOldest, Latest, Strict
     from qos_async._core.recovery.gaps import Dropped, Gap, GapStatus
     from qos_async._core.stale import Stale
-    from qos_async._core.topics import Topic
     from qos_async._io.batches import Batches
     from qos_async._io.history import HistoryPages
     from qos_async._io.states import StateChange
@@ -64,6 +63,7 @@ if TYPE_CHECKING:
     from qos_async.recordings.replaying import replay
     from qos_async.results import Result
     from qos_async.stats import Stats, SubscriptionStats
+    from qos_async.topics import Topic
 
 __all__ = [
     "Adjustment",
@@ -123,7 +123,7 @@ _HOMES = {
     "qos_async._core.buffers": ["DropOldest", "Latest", "Strict"],
     "qos_async._core.recovery.gaps": ["Dropped", "Gap", "GapStatus"],
     "qos_async._core.stale": ["Stale"],
-    "qos_async._core.topics": ["Topic"],
+    "qos_async.topics": ["Topic"],
     "qos_async._io.batches": ["Batches"],
     "qos_async._io.history": ["HistoryPages"],
     "qos_async._io.states": ["StateChange"],

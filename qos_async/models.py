@@ -1,27 +1,35 @@
-"""What the service tells, as typed records named the way the industry names it.
+"""Records: market data as typed, frozen msgspec ``Struct``s, decoded from the wire.
 
-Every record is a frozen msgspec ``Struct``, decoded straight from the wire. The
-wire's letters stand once each, in ``rename``, on the class that declares the field.
-Records that hold prices are generic in their number type: ``Trade[Decimal]`` by
+The letters of the wire stand once each, in ``rename``, on the class that declares the
+field. Records with prices are generic in their number type: ``Trade[Decimal]`` by
 default, ``Trade[float]`` or ``Trade[str]`` on request.
 
-Whatever a market may leave out is ``None``; a missing ``timestamp`` is 0.
+A field that a market may leave out is ``None``; a missing ``timestamp`` is 0.
 """
 
 from __future__ import annotations
 
 from datetime import UTC, date, datetime
 from decimal import Decimal
-from typing import TYPE_CHECKING, Annotated, Any, Generic, cast
+from enum import Enum
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    ClassVar,
+    Generic,
+    TypeAlias,
+    cast,
+)
 
 from msgspec import Meta, Struct
 
-from qos_async.enums import Interval, Session, Side, TradingStatus
-from qos_async.notebook import Shown
-from qos_async.periods import bar_end
+from qos_async.enums import Channel, Interval, Session, Side, TradingStatus, word
+from qos_async.periods import FAR_FUTURE, bar_end
 from qos_async.symbols import market_of
+from qos_async.topics import Topic
 
-if TYPE_CHECKING:  # Type checkers know the default; at run time nothing needs it.
+if TYPE_CHECKING:  # Only type checkers need the default (PEP 696).
     from typing_extensions import TypeVar
 
     N = TypeVar("N", bound=Decimal | float | str, default=Decimal)
@@ -31,12 +39,15 @@ else:
     N = TypeVar("N", bound=Decimal | float | str)
 
 __all__ = [
+    "CHANNELS",
+    "AnyTick",
     "Depth",
     "Instrument",
     "Kline",
     "N",
     "PriceLevel",
     "Product",
+    "Record",
     "SessionQuote",
     "Snapshot",
     "Tick",
@@ -44,29 +55,59 @@ __all__ = [
     "TradingDay",
 ]
 
-# As long as ``time`` and ``end`` can be computed: until the year 5138, which is 1973 if
-# read as milliseconds. Bars may be older than 1970.
-_Second = Annotated[int, Meta(gt=-10_000_000_000, lt=100_000_000_000)]
+# Bars may be older than 1970.
+_Second = Annotated[int, Meta(gt=-10_000_000_000, lt=FAR_FUTURE)]
+
+
+class Record(Struct, frozen=True, gc=False):
+    """The base class of all records."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields by name, in the order of the class.
+
+        Every field is there, also one that is None. Enums are their words (``"buy"``,
+        ``"1d"``, ``"pre_market"``), nested records dicts, the levels of a book a list
+        of dicts. All else is as the record has it: numbers of the client's type,
+        ``timestamp`` in epoch seconds, ``received_at`` in epoch nanoseconds, the day
+        of a ``TradingDay`` a ``date``. Properties such as ``time`` and ``topic`` are
+        not in it.
+        """
+        return {name: _plain(getattr(self, name)) for name in self.__struct_fields__}
+
+    def _repr_html_(self) -> str:
+        from qos_async.notebook import record_table  # noqa: PLC0415 - for notebooks only
+
+        return record_table(self)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Record):
+        return value.to_dict()
+    if isinstance(value, tuple):
+        return [_plain(item) for item in cast("tuple[object, ...]", value)]
+    return word(value) if isinstance(value, Enum) else value
 
 
 class Tick(
-    Struct,
-    Shown,
+    Record,
     frozen=True,
     kw_only=True,
     gc=False,
     rename={"symbol": "c", "timestamp": "ts"},
 ):
-    """What snapshots, trades, depths and klines have in common.
+    """The fields that snapshots, trades, depths and klines have in common.
 
     Attributes:
+        channel: The channel of these ticks, a ``Channel``; an attribute of the class.
         symbol: Canonical, such as ``"US:AAPL"``.
-        timestamp: The server's, in epoch seconds; 0 where it sent none. What is
+        timestamp: The server's, in epoch seconds; 0 where it sent none. A tick
             stamped before the year 1654 or after 5137 is unreadable.
-        received_at: When this machine read it, in nanoseconds since the epoch;
+        received_at: When this machine received it, in nanoseconds since the epoch;
             0 on fetched records.
         recovered: Whether it was fetched after an outage instead of pushed.
     """
+
+    channel: ClassVar[Channel]
 
     symbol: str
     timestamp: _Second = 0
@@ -78,10 +119,14 @@ class Tick(
         """The server's timestamp as an aware UTC datetime."""
         return datetime.fromtimestamp(self.timestamp, UTC)
 
+    @property
+    def topic(self) -> Topic:
+        """The topic to which this tick belongs."""
+        return Topic(self.channel, self.symbol)
+
 
 class SessionQuote(
-    Struct,
-    Shown,
+    Record,
     Generic[N],
     frozen=True,
     kw_only=True,
@@ -166,6 +211,8 @@ class Snapshot(
         overnight: The session of the night.
     """
 
+    channel: ClassVar[Channel] = Channel.SNAPSHOT
+
     last_price: N | None = None
     prev_close: N | None = None
     open: N | None = None
@@ -201,13 +248,15 @@ class Trade(
         side: Who crossed the spread.
     """
 
+    channel: ClassVar[Channel] = Channel.TRADE
+
     price: N
     size: N | None = None
     side: Side = Side.UNKNOWN
 
 
 class PriceLevel(
-    Struct, Shown, Generic[N], frozen=True, gc=False, rename={"price": "p", "size": "v"}
+    Record, Generic[N], frozen=True, gc=False, rename={"price": "p", "size": "v"}
 ):
     """One rung of the order book.
 
@@ -239,6 +288,8 @@ class Depth(
         bids: Who buys, the highest price first.
         asks: Who sells, the lowest price first.
     """
+
+    channel: ClassVar[Channel] = Channel.DEPTH
 
     bids: tuple[PriceLevel[N], ...] = ()
     asks: tuple[PriceLevel[N], ...] = ()
@@ -310,6 +361,8 @@ class Kline(
         volume: In the units of ``Trade.size``.
     """
 
+    channel: ClassVar[Channel] = Channel.KLINE
+
     interval: Interval
     open: N
     high: N
@@ -318,15 +371,28 @@ class Kline(
     volume: N | None = None
 
     @property
+    def topic(self) -> Topic:
+        """The topic to which this tick belongs."""
+        return Topic(self.channel, self.symbol, self.interval)
+
+    @property
     def end(self) -> datetime:
-        """When the bar is over, as an aware UTC datetime (exclusive)."""
+        """The end of the bar (exclusive), as an aware UTC datetime."""
         end = bar_end(self.timestamp, self.interval, market_of(self.symbol))
         return datetime.fromtimestamp(end, UTC)
 
 
+AnyTick: TypeAlias = Snapshot[N] | Trade[N] | Depth[N] | Kline[N]
+"""A tick of any channel."""
+
+CHANNELS: dict[type[object], Channel] = {
+    kind: kind.channel for kind in (Snapshot, Trade, Depth, Kline)
+}
+"""The channel of each class of ticks."""
+
+
 class Instrument(
-    Struct,
-    Shown,
+    Record,
     Generic[N],
     frozen=True,
     kw_only=True,
@@ -375,9 +441,7 @@ class Instrument(
     dividend: N | None = None
 
 
-class Product(
-    Struct, Shown, frozen=True, kw_only=True, gc=False, rename={"symbol": "code"}
-):
+class Product(Record, frozen=True, kw_only=True, gc=False, rename={"symbol": "code"}):
     """One row of a market's product list (newer document, ``/product-list``).
 
     Attributes:
@@ -389,7 +453,7 @@ class Product(
     name: str = ""
 
 
-class TradingDay(Struct, Shown, frozen=True, kw_only=True, gc=False):
+class TradingDay(Record, frozen=True, kw_only=True, gc=False):
     """A day on which a market trades (newer document, ``/market-calendar``).
 
     Attributes:

@@ -1,41 +1,37 @@
-"""Records as small HTML tables, which is how notebooks show them."""
+"""HTML tables of records, for notebooks."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from enum import Enum
+from html import escape
 from typing import Any, cast
 
 from msgspec import Struct
 
 from qos_async.enums import word
 
-__all__ = ["Shown", "table"]
+__all__ = ["record_table", "records_table"]
 
 _ROWS = 10  # As many as a notebook shows without scrolling.
 _WIDTH = 60
 _RUNGS = 3
 
 
-class Shown:
-    """A record that notebooks show as a table of its fields. It costs nothing else."""
-
-    __slots__ = ()
-
-    def _repr_html_(self) -> str:
-        record = cast("Struct", self)
-        cells = [(name, _cell(record, name)) for name in record.__struct_fields__]
-        rows = "".join(
-            f"<tr><th>{_clean(name)}</th><td>{_clean(text)}</td></tr>"
-            for name, text in cells
-            if text
-        )
-        return f"<table><caption>{type(self).__name__}</caption>{rows}</table>"
+def record_table(record: Struct) -> str:
+    """Return a table of the fields of one record, without the empty ones."""
+    cells = [(name, _cell(record, name)) for name in record.__struct_fields__]
+    rows = "".join(
+        f"<tr><th>{_clean(name)}</th><td>{_clean(text)}</td></tr>"
+        for name, text in cells
+        if text
+    )
+    return f"<table><caption>{type(record).__name__}</caption>{rows}</table>"
 
 
-def table(records: Sequence[Struct], caption: str) -> str:
-    """Show records of one kind, ten rows of them at most, without the empty columns."""
+def records_table(records: Sequence[Struct], caption: str) -> str:
+    """Return a table of records of one kind: ten rows at most, no empty columns."""
     half = _ROWS // 2
     cut = len(records) > _ROWS
     rows = [*records[:half], *records[-half:]] if cut else list(records)
@@ -47,7 +43,7 @@ def table(records: Sequence[Struct], caption: str) -> str:
         lines.insert(half, _line(["⋮"] * len(shown)))
     heads = "".join(f"<th>{_clean(name)}</th>" for name in shown)
     return (
-        f"<table><caption>{_escape(caption)}</caption>"
+        f"<table><caption>{escape(caption)}</caption>"
         f"<thead><tr>{heads}</tr></thead><tbody>{''.join(lines)}</tbody></table>"
     )
 
@@ -94,10 +90,4 @@ def _moment(at: int, unit: int) -> str:
 
 
 def _clean(text: str) -> str:
-    return _escape(text if len(text) <= _WIDTH else f"{text[: _WIDTH - 1]}…")
-
-
-def _escape(text: str) -> str:
-    from html import escape  # noqa: PLC0415 - every client imports this module
-
-    return escape(text)
+    return escape(text if len(text) <= _WIDTH else f"{text[: _WIDTH - 1]}…")

@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from qos_async.enums import Interval
 
-__all__ = ["bar_end", "bar_start", "market_zone"]
+__all__ = ["FAR_FUTURE", "bar_end", "bar_start", "market_zone"]
 
 _ZONES = {
     "US": ("America/New_York", -5),
@@ -22,6 +22,12 @@ _ZONES = {
     "SZ": ("Asia/Shanghai", 8),
 }
 _MINUTE = 60
+
+FAR_FUTURE = 100_000_000_000
+"""The end of the epoch seconds that are read: the year 5138, or 1973 in milliseconds.
+
+What is beyond is milliseconds by mistake, and no ``datetime`` holds the end of its bar.
+"""
 
 
 @lru_cache(maxsize=64)

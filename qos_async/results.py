@@ -1,4 +1,4 @@
-"""What a ``fetch_*`` gives."""
+"""Results of ``fetch_*``: records by symbol."""
 
 from __future__ import annotations
 
@@ -7,9 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from msgspec import Struct
 
-from qos_async import frames
-
-if TYPE_CHECKING:  # The first two are optional packages.
+if TYPE_CHECKING:  # Optional packages; and the core stands on results, not on frames.
     import pandas as pd
     import polars as pl
 
@@ -23,26 +21,28 @@ _NAMES = 10
 
 
 class Result(dict[str, T]):
-    """Answers keyed by canonical symbol, in the order asked.
+    """Records keyed by canonical symbol, in the order of the request.
 
     Attributes:
-        missing: The symbols asked for that the server left out, silently, as it
-            does with codes it has no data for.
-        kind: The class of the records; None if nobody said. It tells which columns a
-            frame has when there is nothing in it.
+        missing: The requested symbols that the server left out, which it does silently
+            with codes that it has no data for.
+        kind: The class of the records, or None if unknown. It determines the columns of
+            a frame of an empty result.
     """
 
     __slots__ = ("kind", "missing")
 
     def __init__(
         self,
-        asked: Iterable[str],
+        requested: Iterable[str],
         found: Mapping[str, T],
         kind: type[Struct] | None = None,
     ) -> None:
-        asked = tuple(asked)
-        super().__init__((symbol, found[symbol]) for symbol in asked if symbol in found)
-        self.missing: tuple[str, ...] = tuple(s for s in asked if s not in found)
+        requested = tuple(requested)
+        super().__init__(
+            (symbol, found[symbol]) for symbol in requested if symbol in found
+        )
+        self.missing: tuple[str, ...] = tuple(s for s in requested if s not in found)
         self.kind = kind
 
     def __repr__(self) -> str:
@@ -51,24 +51,26 @@ class Result(dict[str, T]):
 
     def _repr_html_(self) -> str | None:
         from qos_async.frames.intake import pairs  # noqa: PLC0415 - for notebooks only
-        from qos_async.notebook import table  # noqa: PLC0415
+        from qos_async.notebook import records_table  # noqa: PLC0415
 
         rows = [row for _, row in pairs(self)]
         kinds: set[type[Any]] = {type(row) for row in rows}
         if len(kinds) > 1 or not all(issubclass(one, Struct) for one in kinds):
             return None  # Notebooks fall back on the text.
         named = "".join(f" of {one.__name__}" for one in kinds)
-        return table(rows, f"{_count(rows, 'record')}{named}, {self._told()}")
+        return records_table(
+            rows, f"{_count(rows, 'record')}{named}, {self._summary()}"
+        )
 
-    def _told(self) -> str:
-        told = _count(self, "symbol")
+    def _summary(self) -> str:
+        summary = _count(self, "symbol")
         if self.missing:
             more = ", …" if len(self.missing) > _NAMES else ""
-            told += f"; missing: {', '.join(self.missing[:_NAMES])}{more}"
-        return told
+            summary += f"; missing: {', '.join(self.missing[:_NAMES])}{more}"
+        return summary
 
     def copy(self) -> Result[T]:
-        """Make a shallow copy, ``missing`` included."""
+        """Return a shallow copy, ``missing`` included."""
         return Result((*self, *self.missing), self, self.kind)
 
     def __reduce__(self) -> tuple[object, ...]:
@@ -77,21 +79,27 @@ class Result(dict[str, T]):
     def to_polars(
         self, *, numbers: Numbers = float, explode: bool = False
     ) -> pl.DataFrame:
-        """Make a polars DataFrame with a row for each record, symbol after symbol.
+        """Return a polars DataFrame with a row for each record, symbol after symbol.
 
         Arguments and errors are those of ``qos_async.frames.to_polars``.
         """
-        return frames.to_polars(self, numbers=numbers, explode=explode)
+        from qos_async.frames import to_polars  # noqa: PLC0415 - the core needs no frames
+
+        return to_polars(self, numbers=numbers, explode=explode)
 
     def to_pandas(
         self, *, numbers: Numbers = float, explode: bool = False
     ) -> pd.DataFrame:
-        """Make a pandas DataFrame; all else as in ``to_polars``."""
-        return frames.to_pandas(self, numbers=numbers, explode=explode)
+        """Return a pandas DataFrame; all else as in ``to_polars``."""
+        from qos_async.frames import to_pandas  # noqa: PLC0415 - the core needs no frames
+
+        return to_pandas(self, numbers=numbers, explode=explode)
 
     def to_arrow(self, *, numbers: Numbers = float, explode: bool = False) -> Any:
-        """Make a ``pyarrow.Table``; all else as in ``to_polars``."""
-        return frames.to_arrow(self, numbers=numbers, explode=explode)
+        """Return a ``pyarrow.Table``; all else as in ``to_polars``."""
+        from qos_async.frames import to_arrow  # noqa: PLC0415 - the core needs no frames
+
+        return to_arrow(self, numbers=numbers, explode=explode)
 
 
 def _count(things: Sized, name: str) -> str:

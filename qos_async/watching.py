@@ -6,13 +6,13 @@ from collections.abc import Callable
 from typing import Any, Generic
 
 from qos_async._core.buffers import DropOldest, Latest, Policy, Strict
-from qos_async._core.topics import Push, Topic
 from qos_async._io.aiohttp_session import AiohttpSession
 from qos_async._io.stream import Stream
 from qos_async._io.subscription import Subscription
 from qos_async.enums import Channel, Interval
-from qos_async.models import Depth, Kline, N, Snapshot, Trade
+from qos_async.models import AnyTick, Depth, Kline, N, Snapshot, Trade
 from qos_async.symbols import Symbols, split
+from qos_async.topics import Topic
 
 __all__ = ["Watching"]
 
@@ -84,7 +84,7 @@ class Watching(Generic[N]):
 
     def watch(
         self, *topics: Topic, buffer: Policy | None = None
-    ) -> Subscription[Push[N]]:
+    ) -> Subscription[AnyTick[N]]:
         """Several channels in one loop, in the order of arrival.
 
         >>> client.watch(Topic("trade", "US:AAPL"), Topic("kline", "CF:BTCUSDT", "1m"))

@@ -25,9 +25,25 @@ from qos_async.models import (
     Trade,
     TradingDay,
 )
+from tests.support.full_records import AT, BARE, FULL, HEARD, KINDS
 
-NUMBERS: list[type[Any]] = [Decimal, float, str]
 D = Decimal
+SESSION = {
+    "last_price": D("1.1"),
+    "prev_close": D(2),
+    "high": D(3),
+    "low": D(4),
+    "volume": D(5),
+    "turnover": D(6),
+    "timestamp": AT,
+}
+TICK = {
+    "symbol": "US:AAPL",
+    "timestamp": AT,
+    "received_at": HEARD,
+    "recovered": True,
+}
+NUMBERS: list[type[Any]] = [Decimal, float, str]
 
 
 def book(bids: Any = (), asks: Any = (), numbers: type[Any] = Decimal) -> Any:
@@ -283,3 +299,52 @@ def test_the_wires_letters_are_those_of_the_document():
         "bps": "na",
         "dividend": "dy",
     }
+
+
+def test_a_trade_as_a_dict_has_long_names_and_words():
+    assert FULL[Trade].to_dict() == {
+        **TICK,
+        "price": D("212.65"),
+        "size": D("0.5"),
+        "side": "sell",
+    }
+    assert list(FULL[Trade].to_dict()) == list(Trade.__struct_fields__)
+    assert Trade(symbol="US:A", price=1.5).to_dict()["price"] == 1.5
+
+
+def test_a_kline_as_a_dict_has_the_word_of_its_interval():
+    row = FULL[Kline].to_dict()
+    assert row["interval"] == "1m"
+    assert row["high"] == D("4.5")
+    assert set(row) == set(Kline.__struct_fields__)
+
+
+def test_a_snapshot_as_a_dict_has_dicts_of_its_sessions():
+    row = FULL[Snapshot].to_dict()
+    assert row["pre_market"] == SESSION
+    assert row["overnight"] == {**SESSION, "last_price": D("1.3"), "timestamp": 0}
+    assert (row["status"], row["session"]) == ("suspended", "pre_market")
+
+
+def test_a_book_as_a_dict_has_lists_of_levels():
+    row = FULL[Depth].to_dict()
+    assert row["bids"] == [
+        {"price": D("212.6"), "size": D(110)},
+        {"price": D("212.5"), "size": D(0)},
+    ]
+    assert row["asks"] == [{"price": D("212.7"), "size": D(338)}]
+    assert BARE[Depth].to_dict()["bids"] == []
+
+
+def test_a_trading_day_as_a_dict_has_its_date():
+    row = FULL[TradingDay].to_dict()
+    assert row == {"date": date(2025, 7, 3), "half_day": True}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_record_as_a_dict_has_every_field_and_none_for_what_is_missing(kind: Any):
+    for record in (FULL[kind], BARE[kind]):
+        row = record.to_dict()
+        assert tuple(row) == kind.__struct_fields__
+        missing = {name for name in row if getattr(record, name) is None}
+        assert missing == {name for name in row if row[name] is None}

@@ -27,6 +27,8 @@ PURE = sorted(
                 "config",
                 "errors",
                 "stats",
+                "metrics",
+                "topics",
             ]
         ),
     ]

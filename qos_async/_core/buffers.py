@@ -15,9 +15,10 @@ from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 from msgspec import Struct
 
 from qos_async._core.recovery.gaps import Dropped, Gap
-from qos_async._core.topics import Topic
+from qos_async._validation import check_whole
 from qos_async.errors import LaggedError
 from qos_async.models import Kline, Tick
+from qos_async.topics import Topic
 
 __all__ = ["Buffer", "DropOldest", "KlineFinalizer", "Latest", "Policy", "Strict"]
 
@@ -101,7 +102,7 @@ class DropOldest(Struct, frozen=True):
     size: int = _DEFAULT_SIZE
 
     def __post_init__(self) -> None:
-        _check_size(self.size)
+        check_whole("a buffer's size", self.size)
 
     def open(self) -> Buffer[Any]:
         """Make an empty buffer."""
@@ -118,7 +119,7 @@ class Strict(Struct, frozen=True):
     size: int = _DEFAULT_SIZE
 
     def __post_init__(self) -> None:
-        _check_size(self.size)
+        check_whole("a buffer's size", self.size)
 
     def open(self) -> Buffer[Any]:
         """Make an empty buffer."""
@@ -314,11 +315,6 @@ class _Conflating(Generic[T]):
         if isinstance(item, Gap):
             self._gaps -= 1
         return item
-
-
-def _check_size(size: object) -> None:
-    if isinstance(size, bool) or not isinstance(size, int) or size < 1:
-        raise ValueError(f"a buffer's size must be a whole number from 1, not {size!r}")
 
 
 class KlineFinalizer:

@@ -7,9 +7,9 @@ from typing import TypeAlias
 from msgspec import Raw, Struct
 
 from qos_async._core.recovery.cases import RecoveryResult
-from qos_async._core.topics import Push, Topic
 from qos_async.errors import QosError
-from qos_async.models import N
+from qos_async.models import AnyTick, N
+from qos_async.topics import Topic
 
 __all__ = [
     "AckTimedOut",
@@ -131,4 +131,4 @@ Outcome: TypeAlias = (
 )
 
 # A push is its own event: wrapping it would cost as much as decoding a trade.
-Event: TypeAlias = Push[N] | Outcome
+Event: TypeAlias = AnyTick[N] | Outcome

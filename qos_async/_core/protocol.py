@@ -32,7 +32,6 @@ from qos_async._core.registry import Change, Registry
 from qos_async._core.sanitize import error_from_message, excerpt
 from qos_async._core.scheduler import CommandScheduler, PendingCommand, RequestQueue
 from qos_async._core.stats import Counters
-from qos_async._core.topics import Push, Topic
 from qos_async._core.wire import FrameDecoder, Reply, Unknown, topics_possibly_in
 from qos_async.config import Limits, Timing
 from qos_async.errors import (
@@ -42,7 +41,8 @@ from qos_async.errors import (
     RequestTimeoutError,
     TransportError,
 )
-from qos_async.models import N
+from qos_async.models import AnyTick, N
+from qos_async.topics import Topic
 
 __all__ = ["StreamProtocol"]
 
@@ -191,7 +191,7 @@ class StreamProtocol(Generic[N]):
 
     # Frames in
 
-    def receive_pushes(self, frames: Sequence[bytes], now: float) -> list[Push[N]]:
+    def receive_pushes(self, frames: Sequence[bytes], now: float) -> list[AnyTick[N]]:
         """Turn inbound frames, all of them pushes, into records.
 
         Nothing is done if one is not, or cannot be read: then ``receive`` each.

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
-from typing import Any, Generic, TypeAlias, TypeVar, cast
+from typing import Any, Generic, TypeAlias, TypeVar
 
 from qos_async._core.decoding import RecordDecoder, finite_type
 from qos_async._core.responses import (
@@ -24,6 +24,8 @@ from qos_async._core.responses import (
     products_by_market,
     trades_by_symbol,
 )
+from qos_async._validation import check_whole, is_number
+from qos_async.config import KLINES_MAX, TRADES_MAX
 from qos_async.enums import Adjustment, Interval, Market
 from qos_async.models import (
     Depth,
@@ -35,25 +37,20 @@ from qos_async.models import (
     Trade,
     TradingDay,
 )
+from qos_async.periods import FAR_FUTURE
 from qos_async.results import Result
 from qos_async.symbols import pack, split
 
-__all__ = ["KLINES_MAX", "TRADES_MAX", "Queries", "Query", "epoch", "merge"]
+__all__ = ["Queries", "Query", "epoch", "merge"]
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
 _Reader: TypeAlias = Callable[[bytes], T]
 
-TRADES_MAX = 50
-"""The most trades one question may ask for (section 4.5)."""
-KLINES_MAX = 1000
-"""The most klines one question may ask for (sections 4.6 and 4.7)."""
-
 _ROWS = 20_000  # In one answer: a frame may not be larger than 16 MiB.
 _SNAPSHOTS = 5_000
 _DEPTHS = 2_000
-_FAR_FUTURE = 100_000_000_000  # In seconds the year 5138; in milliseconds, 1973.
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,14 +233,11 @@ def epoch(value: datetime | float) -> int:
                 "with .replace(tzinfo=ZoneInfo(...)) or .astimezone()"
             )
         return math.floor(value.timestamp())
-    number = isinstance(cast("Any", value), (int, float)) and not isinstance(
-        value, bool
-    )
-    if not number or not math.isfinite(value):
+    if not is_number(value) or not math.isfinite(value):
         raise ValueError(
             f"{value!r} is not a time: expected an aware datetime or epoch seconds"
         )
-    if abs(value) >= _FAR_FUTURE:
+    if abs(value) >= FAR_FUTURE:
         raise ValueError(f"{value!r} is too far off: expected epoch seconds, not ms")
     return math.floor(value)
 
@@ -292,11 +286,8 @@ def _terms(
     }
 
 
-def _count(count: object, most: int) -> int:
-    if not isinstance(count, int) or isinstance(count, bool) or not 1 <= count <= most:
-        raise ValueError(
-            f"count must be a whole number from 1 to {most}, not {count!r}"
-        )
+def _count(count: int, most: int) -> int:
+    check_whole("count", count, most=most)
     return count
 
 

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 
 from msgspec import Struct
 
-from qos_async._core.topics import Topic
 from qos_async.enums import Channel
+from qos_async.topics import Topic
 
 __all__ = ["Change", "Registry"]
 

@@ -8,24 +8,18 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 from msgspec.structs import force_setattr
 
-from qos_async._core.topics import CHANNELS, Topic
 from qos_async.enums import Channel
-from qos_async.models import Depth, Kline, Snapshot, Tick, Trade
+from qos_async.models import CHANNELS, Kline
 from qos_async.symbols import canonical
+from qos_async.topics import Topic
 
 __all__ = ["Route", "Router", "TopicActivity"]
 
 S = TypeVar("S", bound=Hashable)
 
-_TYPES: dict[str, type[Tick]] = {
-    Channel.SNAPSHOT: Snapshot,
-    Channel.TRADE: Trade,
-    Channel.DEPTH: Depth,
-    Channel.KLINE: Kline,
-}
+_TYPES = {channel: kind for kind, channel in CHANNELS.items()}
 # Twice what the server remembers: the last of what it may tell again.
 _TAILS = {Channel.TRADE: 128}
-assert set(_TYPES.values()) == set(CHANNELS)
 
 
 class Route(Generic[S]):

@@ -13,9 +13,9 @@ from msgspec.structs import replace
 from qos_async._core.keepalive import ConversationStats, Liveness
 from qos_async._core.rate_limits import Pacer
 from qos_async._core.registry import Change, Registry
-from qos_async._core.topics import LETTERS, Topic
 from qos_async._core.wire import (
     HEARTBEAT,
+    LETTERS,
     OPERATIONS,
     Reply,
     change_frame,
@@ -23,6 +23,7 @@ from qos_async._core.wire import (
     symbols_in,
 )
 from qos_async.config import Limits, Timing
+from qos_async.topics import Topic
 
 __all__ = ["CommandScheduler", "PendingCommand", "QueuedRequest", "RequestQueue"]
 

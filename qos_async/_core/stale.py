@@ -7,8 +7,8 @@ from datetime import datetime
 
 from msgspec import Struct
 
-from qos_async._core.topics import Topic
 from qos_async.enums import Session
+from qos_async.topics import Topic
 
 __all__ = ["Stale", "StalenessDetector"]
 

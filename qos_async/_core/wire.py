@@ -10,14 +10,16 @@ import msgspec
 from msgspec import Raw, Struct
 
 from qos_async._core.decoding import RecordDecoder, finite_type
-from qos_async._core.topics import LETTERS, Push, Topic
 from qos_async.enums import Channel, Interval
 from qos_async.errors import DecodeError
-from qos_async.models import Depth, Kline, N, Snapshot, Trade
+from qos_async.models import CHANNELS, AnyTick, Depth, Kline, N, Snapshot, Trade
+from qos_async.periods import FAR_FUTURE
 from qos_async.symbols import canonical, pack, split
+from qos_async.topics import Topic
 
 __all__ = [
     "HEARTBEAT",
+    "LETTERS",
     "OPERATIONS",
     "FrameDecoder",
     "Reply",
@@ -30,6 +32,17 @@ __all__ = [
 
 HEARTBEAT = b'{"type":"H"}'
 
+LETTERS = {
+    channel: str(cast("type[Struct]", kind).__struct_config__.tag)
+    for kind, channel in CHANNELS.items()
+}
+"""The letter of each channel, in pushes and in commands.
+
+Klines have a K: section 5.5.1 says D, every example and every SDK of the vendor says K.
+"""
+
+_CHANNELS = {letter: channel for channel, letter in LETTERS.items()}
+
 OPERATIONS = frozenset(
     [
         "H",
@@ -37,8 +50,6 @@ OPERATIONS = frozenset(
         *("RS", "RT", "RD", "RK", "RH", "RI"),
     ]
 )
-
-_CHANNELS = {letter: channel for channel, letter in LETTERS.items()}
 
 
 class Reply(Struct, frozen=True):
@@ -81,13 +92,12 @@ class _EnvelopeReply(Struct):
     c: Any = None
 
 
-Message: TypeAlias = Push[N] | Reply | Unknown
+Message: TypeAlias = AnyTick[N] | Reply | Unknown
 
 _encoder = msgspec.json.Encoder()
 _kind_decoder = msgspec.json.Decoder(_EnvelopeKind)
 _topic_decoder = msgspec.json.Decoder(_EnvelopeTopic)
 _reply_decoder = msgspec.json.Decoder(_EnvelopeReply)
-_FAR_FUTURE = 100_000_000_000  # In seconds the year 5138; in milliseconds, 1973.
 _NO_REQID = -1  # One that we never send: what carries junk answers nothing.
 
 
@@ -100,7 +110,7 @@ class FrameDecoder(Generic[N]):
     """
 
     def __init__(self, numbers: type[N]) -> None:
-        self._pushes: RecordDecoder[Push[N]] = _pushes(cast("Any", numbers))
+        self._pushes: RecordDecoder[AnyTick[N]] = _pushes(cast("Any", numbers))
         self.push = self._pushes.decode_strict
 
     def read(self, data: bytes) -> Message[N]:
@@ -185,7 +195,7 @@ def _read_reply(data: bytes) -> Reply | None:
 
 
 def _second(value: Any) -> int | None:
-    return value if type(value) is int and 0 <= value < _FAR_FUTURE else None
+    return value if type(value) is int and 0 <= value < FAR_FUTURE else None
 
 
 def _reqid(value: Any) -> int | None:

@@ -12,11 +12,12 @@ from qos_async._core.protocol import StreamProtocol
 from qos_async._core.recovery.cases import RecoveryResult
 from qos_async._core.recovery.gaps import Gap
 from qos_async._core.router import Route, Router
-from qos_async._core.topics import Push, Topic, topic_of
 from qos_async._io.clocks import SYSTEM_CLOCK, SuspendDetector, WallClock
 from qos_async._io.subscription_queue import SubscriptionQueue
 from qos_async.enums import Channel
 from qos_async.errors import LaggedError
+from qos_async.models import AnyTick
+from qos_async.topics import Topic
 
 __all__ = ["Dispatcher"]
 
@@ -66,7 +67,7 @@ class Dispatcher:
         self._dirty = protocol.registry.dirty
         self._echoes: dict[Topic, Any] = {} if recovery is None else recovery.echoes
 
-    def on_pushes(self, pushes: Sequence[Push[Any]]) -> None:
+    def on_pushes(self, pushes: Sequence[AnyTick[Any]]) -> None:
         """Hand ticks that came together to everyone who watches their topics."""
         now = self._now()
         if now > self._next_check_at:
@@ -85,7 +86,7 @@ class Dispatcher:
 
     def _dispatch_shared(
         self,
-        pushes: Sequence[Push[Any]],
+        pushes: Sequence[AnyTick[Any]],
         now: int,
         audience: tuple[SubscriptionQueue, ...],
     ) -> None:
@@ -112,7 +113,7 @@ class Dispatcher:
         for inbox in audience:
             self._put_all(inbox, pushes)
 
-    def _dispatch_batch(self, pushes: Sequence[Push[Any]], now: int) -> None:
+    def _dispatch_batch(self, pushes: Sequence[AnyTick[Any]], now: int) -> None:
         # As long as all is well nothing can happen in between: so a reader gets what is
         # for it at once, which takes half the time.
         routes, find = self._router.by_symbol, self._router.find
@@ -133,14 +134,16 @@ class Dispatcher:
             share, inbox.batch = inbox.batch, []
             self._put_all(inbox, share)
 
-    def _put_all(self, inbox: SubscriptionQueue, pushes: Sequence[Push[Any]]) -> None:
+    def _put_all(
+        self, inbox: SubscriptionQueue, pushes: Sequence[AnyTick[Any]]
+    ) -> None:
         try:
             inbox.put_all(pushes)
         except LaggedError as exc:
             inbox.end(exc)
             self._close(inbox)
 
-    def _dispatch_one(self, push: Push[Any]) -> None:
+    def _dispatch_one(self, push: AnyTick[Any]) -> None:
         route = self._router.find(push)
         route.ticks += 1
         if not route.subscribers:
@@ -265,14 +268,14 @@ class Dispatcher:
             _discard_open_klines(missed, gap.topic)
 
     def _dispatch_during_recovery(
-        self, push: Push[Any], route: Route[SubscriptionQueue]
+        self, push: AnyTick[Any], route: Route[SubscriptionQueue]
     ) -> bool:
         """Look at a tick that comes before all is confirmed and made good.
 
         Returns:
             Whether it is held back, or was delivered already.
         """
-        topic = topic_of(push)
+        topic = push.topic
         self._notify()
         self._protocol.note_early_tick(topic)
         self.on_resubscribed([topic], None)
@@ -313,7 +316,7 @@ def _discard_open_klines(inboxes: Iterable[SubscriptionQueue], topic: Topic) -> 
         inbox.discard_open_klines([topic])
 
 
-def _stamp(push: Push[Any], now: int) -> None:
+def _stamp(push: AnyTick[Any], now: int) -> None:
     force_setattr(push, "received_at", now)
     if push.recovered:  # Not the server's to say.
         force_setattr(push, "recovered", False)

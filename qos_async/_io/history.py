@@ -10,7 +10,8 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeAlias
 
 from qos_async import frames
-from qos_async._core.queries import KLINES_MAX, Queries, Query, epoch
+from qos_async._core.queries import Queries, Query, epoch
+from qos_async.config import KLINES_MAX
 from qos_async.enums import Adjustment, Interval
 from qos_async.frames.packages import Package, load
 from qos_async.models import Kline, N

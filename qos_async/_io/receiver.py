@@ -10,9 +10,8 @@ from typing import Any, Generic, NoReturn, Protocol
 
 from qos_async._core.events import Outcome, ServerError, Unreadable
 from qos_async._core.protocol import StreamProtocol
-from qos_async._core.topics import CHANNELS, Push
 from qos_async._io.transport import FrameObserver, Socket
-from qos_async.models import N
+from qos_async.models import CHANNELS, AnyTick, N
 
 __all__ = ["Receiver", "StreamEvents"]
 
@@ -27,7 +26,7 @@ _LOG_INTERVAL = 60.0
 class StreamEvents(Protocol):
     """Who is told what comes over the links. Called synchronously; never waits."""
 
-    def on_pushes(self, pushes: Sequence[Push[Any]]) -> None:
+    def on_pushes(self, pushes: Sequence[AnyTick[Any]]) -> None:
         """Ticks came."""
         ...
 

@@ -12,10 +12,10 @@ from typing import Generic, Self, TypeVar
 from qos_async._core.recovery.gaps import Dropped, Gap
 from qos_async._core.router import TopicActivity
 from qos_async._core.stale import Stale, StalenessDetector
-from qos_async._core.topics import Topic
 from qos_async._io.subscription_queue import SubscriptionQueue
 from qos_async.enums import Session
 from qos_async.models import Tick
+from qos_async.topics import Topic
 
 __all__ = ["StaleAwareEvents"]
 

@@ -29,7 +29,6 @@ from qos_async._core.queries import Query
 from qos_async._core.recovery import Recovery
 from qos_async._core.router import Router, TopicActivity
 from qos_async._core.stats import Counters
-from qos_async._core.topics import Topic, in_order
 from qos_async._io.clocks import SYSTEM_CLOCK, WallClock
 from qos_async._io.dispatcher import Dispatcher
 from qos_async._io.loop_binding import LoopBinding
@@ -49,6 +48,7 @@ from qos_async.errors import (
     QosError,
 )
 from qos_async.models import N
+from qos_async.topics import Topic, in_order
 
 __all__ = ["Stream"]
 

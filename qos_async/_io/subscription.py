@@ -18,13 +18,13 @@ from typing import (
 
 from qos_async._core.recovery.gaps import Dropped, Gap
 from qos_async._core.router import TopicActivity
-from qos_async._core.topics import Topic
 from qos_async._io.batches import Batches
 from qos_async._io.loop_binding import LoopBinding
 from qos_async._io.subscription_queue import SubscriptionQueue
 from qos_async.errors import ClosedError
 from qos_async.models import Tick
 from qos_async.stats import SubscriptionStats
+from qos_async.topics import Topic
 
 if TYPE_CHECKING:  # They bring time zones along: loaded for whoever wants ``Stale``.
     from qos_async._core.stale import Stale

@@ -12,11 +12,12 @@ from weakref import ReferenceType, ref
 from qos_async._core.buffers import Buffer, KlineFinalizer, Policy
 from qos_async._core.recovery.gaps import Gap
 from qos_async._core.sanitize import error_from_message
-from qos_async._core.topics import LETTERS, Topic
+from qos_async._core.wire import LETTERS
 from qos_async._io.clocks import SYSTEM_CLOCK
 from qos_async._io.notifier import Notifier
 from qos_async.errors import QosError, RequestTimeoutError
 from qos_async.stats import SubscriptionStats
+from qos_async.topics import Topic
 
 __all__ = ["SubscriptionQueue"]
 

@@ -7,8 +7,8 @@ from enum import StrEnum
 from http import HTTPStatus
 from typing import Protocol, runtime_checkable
 
-from qos_async._core.topics import Topic
 from qos_async.errors import ConnectError, TransportError
+from qos_async.topics import Topic
 
 __all__ = [
     "DialError",

@@ -10,13 +10,12 @@ from typing import Any, Generic, Protocol, Self, TypeAlias, cast
 
 from qos_async._core.recovery.gaps import Dropped, Gap
 from qos_async._core.stale import Stale
-from qos_async._core.topics import Push
-from qos_async._numbers import is_finite
+from qos_async._validation import check_number
 from qos_async.enums import Interval
 from qos_async.markets.building import Bar, Builder
 from qos_async.markets.placing import Periods
 from qos_async.markets.timetable import Calendar, Timetable
-from qos_async.models import N, Trade
+from qos_async.models import AnyTick, N, Trade
 
 __all__ = ["Bar", "bars"]
 
@@ -32,7 +31,7 @@ class Watched(Protocol[N]):
 
 
 def bars(
-    trades: Watched[N] | AsyncIterable[Push[N] | Notice],
+    trades: Watched[N] | AsyncIterable[AnyTick[N] | Notice],
     interval: Interval | str,
     *,
     calendar: Calendar | None = None,
@@ -88,8 +87,7 @@ def bars(
             is none.
         ModuleNotFoundError: From the iterator, as for ``sessions``.
     """
-    if close_after is not None and not (is_finite(close_after) and close_after >= 0):
-        raise ValueError(f"close_after must be 0 seconds or more, not {close_after!r}")
+    check_number("close_after", close_after, unit="seconds", optional=True)
     events: Any = getattr(trades, "events", None)
     if close_after is not None and events is None:
         raise ValueError(

@@ -21,7 +21,7 @@ from typing import Any, Literal, TypeAlias
 import msgspec
 from msgspec import Raw, Struct
 
-from qos_async._core.topics import Topic
+from qos_async.topics import Topic
 
 __all__ = ["VERSION", "Entry", "Event", "Kind", "event", "header", "parse", "write"]
 

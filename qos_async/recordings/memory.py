@@ -10,14 +10,12 @@ from typing import Any, NamedTuple, TypeAlias
 import msgspec
 from msgspec import Raw, Struct
 
+from qos_async.config import KLINES_MAX, TRADES_MAX
 from qos_async.symbols import canonical
 
 __all__ = ["Label", "Memory", "Row", "Watch", "label_of"]
 
 Row: TypeAlias = dict[str, Any]
-
-_MOST_TRADES = 50
-_MOST_BARS = 1000
 
 
 class Watch(NamedTuple):
@@ -81,12 +79,12 @@ class Memory:
             case "T":
                 kept = self._trades.get(watch.symbol)
                 if kept is None:
-                    kept = self._trades[watch.symbol] = deque(maxlen=_MOST_TRADES)
+                    kept = self._trades[watch.symbol] = deque(maxlen=TRADES_MAX)
                 kept.append(frame)
             case "K":
                 bars = self._bars.setdefault(watch, {})
                 bars[label.ts] = frame
-                if len(bars) > _MOST_BARS:
+                if len(bars) > KLINES_MAX:
                     del bars[next(iter(bars))]
             case _:
                 self._last[watch] = frame

@@ -17,9 +17,9 @@ from msgspec import Struct
 from msgspec.structs import force_setattr
 
 from qos_async import frames
-from qos_async._core.topics import CHANNELS
 from qos_async._core.wire import FrameDecoder
 from qos_async.errors import DecodeError
+from qos_async.models import CHANNELS
 from qos_async.recordings.files import SUFFIX, RecordingError, files_in
 from qos_async.recordings.reading import contents, read
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from qos_async._core.topics import Topic
 from qos_async.recordings.files import RecordingError, files_in
 from qos_async.recordings.lines import Entry, parse
 from qos_async.recordings.zstd import MAGIC, Zstd, zstd
+from qos_async.topics import Topic
 
 __all__ = ["Contents", "contents", "read"]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import math
 import os
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -13,13 +12,13 @@ from typing import Any
 
 from msgspec import Struct
 
-from qos_async._core.topics import Topic
-from qos_async._numbers import is_number
+from qos_async._validation import check_number, check_whole
 from qos_async.recordings import lines
 from qos_async.recordings.files import RecordingError, prepare
 from qos_async.recordings.lines import Event
 from qos_async.recordings.writer import Arrival, Happening, Writer
 from qos_async.recordings.zstd import zstd
+from qos_async.topics import Topic
 
 __all__ = ["Recorder", "RecorderStats"]
 
@@ -96,10 +95,12 @@ class Recorder:
         level: int = 3,
         on_error: Callable[[RecordingError], object] | None = None,
     ) -> None:
-        _check_above_zero("rotate", rotate, _LONGEST_FILE, optional=True)
-        _check_above_zero("max_bytes", max_bytes, optional=True)
-        _check_above_zero("flush", flush, _LONGEST)
-        _check_level(level)
+        check_number(
+            "rotate", rotate, above_zero=True, most=_LONGEST_FILE, optional=True
+        )
+        check_number("max_bytes", max_bytes, above_zero=True, optional=True)
+        check_number("flush", flush, above_zero=True, most=_LONGEST)
+        check_whole("level", level, most=19)  # The levels of zstandard.
         self.directory = Path(directory)
         library = zstd()
         prepare(self.directory)
@@ -247,19 +248,3 @@ class Recorder:
 
 def _names(topics: Iterable[Topic]) -> list[str]:
     return sorted(map(str, topics))
-
-
-def _check_above_zero(
-    name: str, value: object, most: float = math.inf, *, optional: bool = False
-) -> None:
-    if value is None and optional:
-        return
-    if not is_number(value) or not 0 < value < math.inf:
-        raise ValueError(f"{name} must be a number above 0, not {value!r}")
-    if value > most:
-        raise ValueError(f"{name} must be at most {most:.0f} seconds, not {value!r}")
-
-
-def _check_level(level: object) -> None:
-    if type(level) is not int or not 1 <= level <= 19:  # noqa: PLR2004 - zstandard's
-        raise ValueError(f"level must be a whole number from 1 to 19, not {level!r}")

@@ -14,19 +14,20 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, cast, overload
 from qos_async._core.buffers import DropOldest, Policy
 from qos_async._core.queries import Queries, Query
 from qos_async._core.stats import Counters
-from qos_async._core.topics import Topic
 from qos_async._io.aiohttp_session import AiohttpSession
 from qos_async._io.http import HttpClient
 from qos_async._io.secret import Secret
 from qos_async._io.stream import Stream
 from qos_async._io.subscription import Subscription
+from qos_async._validation import check_number
 from qos_async.client import Client
 from qos_async.config import Limits, Timing
 from qos_async.errors import RequestError
 from qos_async.models import N
 from qos_async.recordings.reading import Contents, contents, read
-from qos_async.recordings.steps import is_speed, steps
+from qos_async.recordings.steps import steps
 from qos_async.recordings.tape import RecordedTime, Tape
+from qos_async.topics import Topic
 
 __all__ = ["Replay", "replay"]
 
@@ -204,8 +205,7 @@ def replay(
         ...     async for trade in client.watch_trades("CF:BTCUSDT"):
         ...         print(trade.received_at, trade.price)
     """
-    if speed is not None and not is_speed(speed):
-        raise ValueError(f"speed must be a number above 0 or None, not {speed!r}")
+    check_number("speed", speed, above_zero=True, optional=True)
     if numbers not in (Decimal, float, str):
         raise ValueError(f"numbers must be one of Decimal, float, str, not {numbers!r}")
     return Replay(path, speed, numbers)

@@ -7,11 +7,12 @@ import os
 from collections.abc import Iterable, Iterator
 from typing import Self
 
+from qos_async._validation import check_number
 from qos_async.config import Limits
 from qos_async.enums import Interval
 from qos_async.recordings.memory import Label, Memory, Row, label_of
 from qos_async.recordings.reading import Contents, contents, read
-from qos_async.recordings.steps import Frames, Lost, Step, is_speed, steps
+from qos_async.recordings.steps import Frames, Lost, Step, steps
 from qos_async.sim.log import Watch
 from qos_async.sim.server import Simulator
 from qos_async.sim.source import News, Source
@@ -55,8 +56,7 @@ class ReplayServer(Simulator):
         super().__init__(
             speed=0.0, history=0.0, plan=plan, host=host, port=port, key=key
         )
-        if not is_speed(speed):
-            raise ValueError(f"speed must be a number above 0, not {speed!r}")
+        check_number("speed", speed, above_zero=True)
         self.ended = asyncio.Event()
         self._path, self._pace = path, speed
         self._played_at = 0

@@ -7,10 +7,9 @@ from typing import TypeAlias
 
 from msgspec import Struct
 
-from qos_async._numbers import is_finite
 from qos_async.recordings.lines import Entry
 
-__all__ = ["Frames", "Lost", "Opened", "Step", "is_speed", "steps"]
+__all__ = ["Frames", "Lost", "Opened", "Step", "steps"]
 
 _SILENCE = 35_000_000_000
 """Nanoseconds. A heartbeat is answered at least that often: who hears nothing for
@@ -38,11 +37,6 @@ class Lost(Struct, frozen=True):
 
 
 Step: TypeAlias = Opened | Frames | Lost
-
-
-def is_speed(value: object) -> bool:
-    """Tell whether it can be how many times as fast as the clock to take steps."""
-    return is_finite(value) and value > 0
 
 
 def steps(entries: Iterable[Entry]) -> Iterator[Step]:

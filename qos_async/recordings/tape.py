@@ -11,12 +11,12 @@ from datetime import UTC, datetime
 import anyio
 import msgspec
 
-from qos_async._core.topics import LETTERS, Topic
-from qos_async._core.wire import symbols_in
+from qos_async._core.wire import LETTERS, symbols_in
 from qos_async._io.notifier import Notifier
 from qos_async._io.transport import EndOfStream, LinkClosed
 from qos_async.recordings.memory import Memory, Row, Watch, label_of
 from qos_async.recordings.steps import Frames, Lost, Opened, Step
+from qos_async.topics import Topic
 
 __all__ = ["RecordedTime", "Tape", "answer"]
 
@@ -178,7 +178,7 @@ class _Player:
         self._answers: deque[bytes] = deque()
         self._heard = Notifier()
 
-    def set_sync_handler(self, take: Callable[[Sequence[bytes]], bool]) -> None:
+    def set_sync_handler(self, handler: Callable[[Sequence[bytes]], bool]) -> None:
         pass  # It plays when it is asked to.
 
     async def receive(self) -> Sequence[bytes]:

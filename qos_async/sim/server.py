@@ -12,7 +12,7 @@ from typing import Self
 
 from aiohttp import web
 
-from qos_async._numbers import is_finite
+from qos_async._validation import check_number
 from qos_async.config import Limits
 from qos_async.sim.controls import Controls
 from qos_async.sim.desk import Desk
@@ -312,7 +312,5 @@ def _check(
     if plan is not None and not isinstance(plan, Limits):
         raise ValueError(f"plan must be Limits or None, not {plan!r}")
     for name, value in (("speed", speed), ("history", history)):
-        if not is_finite(value) or value < 0:
-            raise ValueError(f"{name} must be a number from 0, not {value!r}")
-    if rate is not None and not (is_finite(rate) and rate > 0):
-        raise ValueError(f"rate must be a number above 0 or None, not {rate!r}")
+        check_number(name, value)
+    check_number("rate", rate, above_zero=True, optional=True)

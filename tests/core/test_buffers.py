@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from qos_async._core.buffers import DropOldest, KlineFinalizer, Latest, Policy, Strict
 from qos_async._core.recovery.gaps import Dropped, Gap
-from qos_async._core.topics import Topic
 from qos_async.enums import Interval
 from qos_async.errors import LaggedError
 from qos_async.models import Kline, Snapshot, Trade
+from qos_async.topics import Topic
 
 A, B = Topic("snapshot", "US:A"), Topic("snapshot", "US:B")
 POLICIES: list[Policy] = [Latest(), DropOldest(3), Strict(50)]

@@ -28,8 +28,9 @@ from qos_async._core.events import (
     SubscriptionRejected,
     Unreadable,
 )
-from qos_async._core.topics import LETTERS, Topic
+from qos_async._core.wire import LETTERS
 from qos_async.models import Trade
+from qos_async.topics import Topic
 from tests.support.wire_frames import PUSHES, encoded, no, ok, said, session, topics
 
 PACE, TIMEOUT, SLACK = 1.0, 8.0, 1e-6

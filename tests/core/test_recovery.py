@@ -12,8 +12,8 @@ import pytest
 from qos_async._core.queries import Queries
 from qos_async._core.recovery import Recovery
 from qos_async._core.recovery.gaps import Outage
-from qos_async._core.topics import Topic
 from qos_async.models import Trade
+from qos_async.topics import Topic
 
 OUTAGE = Outage(100.0, "cut")
 

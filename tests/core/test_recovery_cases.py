@@ -9,16 +9,16 @@ import pytest
 from msgspec.structs import replace
 
 from qos_async._core.recovery.cases import (
-    REQUESTED_TRADES,
     RecoveryCase,
     RecoveryResult,
     bars_since,
     make_case,
 )
 from qos_async._core.recovery.gaps import Outage
-from qos_async._core.topics import Topic
+from qos_async.config import TRADES_MAX
 from qos_async.enums import Interval
 from qos_async.models import Kline, Snapshot, Trade
+from qos_async.topics import Topic
 
 TRADE = Topic("trade", "US:A")
 KLINE = Topic("kline", "US:A", "1m")
@@ -247,7 +247,7 @@ def test_the_bars_of_an_outage_and_two_more_are_asked_for(interval, lasting, bar
 
 
 def test_the_servers_whole_memory_is_asked_for():
-    assert REQUESTED_TRADES == 50
+    assert TRADES_MAX == 50
 
 
 def grown(start: int, volume: object) -> Kline[Any]:

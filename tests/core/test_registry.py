@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from qos_async._core.registry import Change, Registry
-from qos_async._core.topics import Topic
+from qos_async.topics import Topic
 from tests.support.wire_frames import topics, trades
 
 A, B, C, D = trades("US:A", "US:B", "US:C", "US:D")

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 import pytest
 
 from qos_async._core.registry import Change, Registry
-from qos_async._core.topics import Topic
+from qos_async.topics import Topic
 
 GOOD, BAD = "US:A", "US:BAD"
 TOPICS = [

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from qos_async._core.router import Router, TopicActivity
-from qos_async._core.topics import Topic
 from qos_async.enums import Interval
 from qos_async.models import Depth, Kline, Snapshot, Trade
+from qos_async.topics import Topic
 
 
 def kline(symbol: str, interval: int) -> Kline[str]:

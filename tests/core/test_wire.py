@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 
 from qos_async._core.events import Unreadable
 from qos_async._core.queries import Queries, Query
-from qos_async._core.topics import CHANNELS, Topic, topic_of
 from qos_async._core.wire import (
     HEARTBEAT,
     OPERATIONS,
@@ -26,7 +25,8 @@ from qos_async._core.wire import (
 )
 from qos_async.enums import Channel, Interval, Session, Side, TradingStatus
 from qos_async.errors import DecodeError
-from qos_async.models import Depth, Kline, Snapshot, Trade
+from qos_async.models import CHANNELS, Depth, Kline, Snapshot, Trade
+from qos_async.topics import Topic
 from tests.support.wire_frames import (
     PUSHES,
     SAMPLES,
@@ -86,7 +86,7 @@ def test_every_websocket_sample_reads_as_what_it_is(path: Path, numbers: type[An
         assert type(message) is KINDS[plain["tp"]]
         assert message.symbol == plain["c"]
         assert message.timestamp == plain["ts"]
-        assert topic_of(message).symbol == plain["c"]
+        assert message.topic.symbol == plain["c"]
     else:
         assert isinstance(message, Reply)
         assert message.type in OPERATIONS
@@ -613,9 +613,7 @@ def test_a_frame_nobody_can_read_is_shown_short_and_escaped():
 @pytest.mark.parametrize("kind", PUSHES)
 def test_a_push_names_its_topic(kind: str):
     interval = "1d" if kind == "K" else None
-    assert topic_of(read(PUSHES[kind])) == Topic(
-        CHANNELS[KINDS[kind]], "US:AAPL", interval
-    )
+    assert read(PUSHES[kind]).topic == Topic(CHANNELS[KINDS[kind]], "US:AAPL", interval)
 
 
 def test_a_yes_to_a_frame_reads_as_a_yes():

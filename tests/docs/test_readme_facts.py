@@ -15,10 +15,9 @@ import pytest
 import qos_async
 from qos_async import Client, DropOldest, Latest, Limits, Strict, Timing, errors
 from qos_async._core import recovery
-from qos_async._core.queries import KLINES_MAX
-from qos_async._core.recovery.cases import REQUESTED_TRADES
 from qos_async._core.recovery.gaps import GapStatus
 from qos_async._io import supervisor
+from qos_async.config import KLINES_MAX, TRADES_MAX
 from qos_async.sim.instruments import INSTRUMENTS
 from tests.support.markdown import ROOT, blocks, prose, table
 
@@ -126,7 +125,7 @@ def test_every_status_of_a_gap_is_explained(page, head):
 
 def test_the_reach_of_recovery_is_that_of_the_code():
     for page, sentence in (
-        (README, f"the last {REQUESTED_TRADES} trades of each symbol"),
+        (README, f"the last {TRADES_MAX} trades of each symbol"),
         (README, f"up to {KLINES_MAX} klines"),
         (
             README,
@@ -137,8 +136,8 @@ def test_the_reach_of_recovery_is_that_of_the_code():
             f"tried again for {supervisor._STALE_SLOT_TIMEOUT:g} s before it is final",
         ),
         (FAULTS, f"is final only after {supervisor._STALE_SLOT_TIMEOUT:g} s"),
-        (FAULTS, f"the last {REQUESTED_TRADES} trades"),
-        (FAULTS, f"the last {REQUESTED_TRADES} of each symbol"),
+        (FAULTS, f"the last {TRADES_MAX} trades"),
+        (FAULTS, f"the last {TRADES_MAX} of each symbol"),
         (FAULTS, f"up to {KLINES_MAX}"),
         (
             FAULTS,

@@ -31,12 +31,13 @@ from qos_async._core.protocol import StreamProtocol
 from qos_async._core.queries import Queries, Query
 from qos_async._core.recovery import Recovery
 from qos_async._core.stats import Counters
-from qos_async._core.topics import CHANNELS, Topic
 from qos_async._core.wire import FrameDecoder
 from qos_async.config import Limits, Timing
 from qos_async.enums import LinkState
 from qos_async.errors import DecodeError, QosError
+from qos_async.models import CHANNELS
 from qos_async.testing.virtual import run
+from qos_async.topics import Topic
 from tests.support.memory_transport import Network, opened, trade
 from tests.support.wire_frames import PUSHES, SAMPLES, ok, session
 

@@ -515,7 +515,9 @@ def test_wrong_options_are_named():
         bars(source, "1m", close_after=1.0)
     wrong: Any
     for wrong in (-1.0, float("nan"), float("inf"), 10**400, "1", True):
-        with pytest.raises(ValueError, match="close_after must be 0 seconds or more"):
+        with pytest.raises(
+            ValueError, match="close_after must be a number of seconds from 0"
+        ):
             bars(source, "1m", close_after=wrong)
     for wrong in ([], None):
         with pytest.raises(ValueError, match="trades must be a subscription, such as"):

@@ -220,11 +220,14 @@ def test_a_client_takes_recorders_only(place):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"rotate": 0}, "rotate must be a number above 0, not 0"),
+        ({"rotate": 0}, "rotate must be a number above 0 or None, not 0"),
         ({"max_bytes": -1}, "max_bytes must be"),
         ({"rotate": 1e300}, r"rotate must be at most 1000000000 seconds, not 1e\+300"),
         ({"rotate": 10**400}, "rotate must be at most 1000000000 seconds, not 10000"),
-        ({"max_bytes": float("inf")}, "max_bytes must be a number above 0, not inf"),
+        (
+            {"max_bytes": float("inf")},
+            "max_bytes must be a number above 0 or None, not inf",
+        ),
         ({"flush": 1e10}, "flush must be at most 1000000 seconds, not 10000000000"),
         ({"flush": None}, "flush must be"),
         ({"flush": True}, "flush must be"),

@@ -30,7 +30,7 @@ from qos_async import (
     Strict,
     Topic,
 )
-from qos_async._core.topics import LETTERS
+from qos_async._core.wire import LETTERS
 from qos_async.enums import LinkState
 from qos_async.sim import Simulator, Variants
 from qos_async.sim.faults import Rules

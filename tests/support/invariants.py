@@ -26,7 +26,7 @@ from msgspec import Struct, field
 
 from qos_async import Client, Depth, Dropped, Gap, Kline, Snapshot, Topic, Trade
 from qos_async._core.link import MOVES
-from qos_async._core.topics import LETTERS, topic_of
+from qos_async._core.wire import LETTERS
 from qos_async._io.transport import Socket, Transport
 from qos_async.enums import Channel, Interval, LinkState
 from qos_async.errors import QosError, RejectedError
@@ -982,9 +982,7 @@ def _identity_of(trade: Trade[Any]) -> tuple[Any, ...]:
 
 
 def _topic(event: Any) -> Topic | None:
-    if isinstance(event, Gap):
-        return event.topic
-    return None if isinstance(event, Dropped) else topic_of(event)
+    return None if isinstance(event, Dropped) else event.topic
 
 
 def _stamp(at: float) -> int:

@@ -9,8 +9,8 @@ from typing import Any
 
 from qos_async._core.protocol import StreamProtocol
 from qos_async._core.stats import Counters
-from qos_async._core.topics import Topic
 from qos_async.config import Limits, Timing
+from qos_async.topics import Topic
 
 __all__ = [
     "PUSHES",

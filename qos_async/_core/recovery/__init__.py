@@ -8,9 +8,8 @@ from typing import Any, Generic
 
 from msgspec import Struct
 
-from qos_async._core.queries import KLINES_MAX, Queries, Query
+from qos_async._core.queries import Queries, Query
 from qos_async._core.recovery.cases import (
-    REQUESTED_TRADES,
     RecoveryCase,
     RecoveryResult,
     bars_since,
@@ -18,10 +17,11 @@ from qos_async._core.recovery.cases import (
 )
 from qos_async._core.recovery.gaps import Outage
 from qos_async._core.recovery.trades import Echoes
-from qos_async._core.topics import Topic
+from qos_async.config import KLINES_MAX, TRADES_MAX
 from qos_async.enums import Channel
 from qos_async.errors import DecodeError
 from qos_async.models import N
+from qos_async.topics import Topic
 
 __all__ = ["Recovery", "RecoveryRequest"]
 
@@ -265,7 +265,7 @@ class Recovery(Generic[N]):
         queries, head = self._queries, cases[0].topic
         match head.channel:
             case Channel.TRADE:
-                return lambda symbols: queries.trades(symbols, count=REQUESTED_TRADES)
+                return lambda symbols: queries.trades(symbols, count=TRADES_MAX)
             case Channel.KLINE:
                 interval = head.interval
                 assert interval is not None, "a kline topic has one"

@@ -12,12 +12,12 @@ from msgspec.structs import replace
 
 from qos_async._core.recovery.gaps import GapStatus, Outage
 from qos_async._core.recovery.trades import TradeKey, merge_trades, trade_key
-from qos_async._core.topics import Topic
+from qos_async.config import TRADES_MAX
 from qos_async.enums import Channel, Interval
 from qos_async.models import Kline, Tick, Trade
+from qos_async.topics import Topic
 
 __all__ = [
-    "REQUESTED_TRADES",
     "RecoveryCase",
     "RecoveryResult",
     "bars_since",
@@ -25,9 +25,6 @@ __all__ = [
 ]
 
 T = TypeVar("T", bound=Tick)
-
-REQUESTED_TRADES = 50
-"""The server's whole memory of trades (section 5.7)."""
 
 _MAX_HELD = 10_000
 _NOTHING: list[Any] = []  # Of most topics nothing is held back: it is never changed.
@@ -213,7 +210,7 @@ class _Trades(RecoveryCase[Trade[Any]]):
             window=self.rows,
             live=self.held,
             acked_at=self.acked_at,
-            asked=REQUESTED_TRADES,
+            asked=TRADES_MAX,
         )
 
     def close(self) -> RecoveryResult:

@@ -12,7 +12,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from qos_async._core.registry import Change, Registry
-from qos_async._core.topics import Topic
+from qos_async.topics import Topic
 
 __all__ = ["Dropped", "Gap", "GapStatus", "Outage", "OutageTracker", "Outages"]
 

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from qos_async._core.topics import LETTERS, Topic, topic_of
+from qos_async._core.wire import LETTERS
 from qos_async.enums import Channel, Interval
 from qos_async.models import Depth, Kline, Snapshot, Trade
+from qos_async.topics import Topic
 
 
 def test_words_and_members_make_the_same_topic():
@@ -82,7 +83,7 @@ def test_topics_are_frozen_sort_and_survive_pickling():
 
 
 @pytest.mark.parametrize(
-    ("push", "topic"),
+    ("tick", "topic"),
     [
         (Snapshot(symbol="US:A"), Topic("snapshot", "US:A")),
         (Trade(symbol="HK:700", price="1"), Topic("trade", "HK:700")),
@@ -101,8 +102,9 @@ def test_topics_are_frozen_sort_and_survive_pickling():
     ],
     ids=str,
 )
-def test_a_push_names_its_topic(push: Any, topic: Topic):
-    assert topic_of(push) == topic
+def test_a_tick_has_its_topic_and_channel(tick: Any, topic: Topic):
+    assert tick.topic == topic
+    assert tick.channel is type(tick).channel is topic.channel
 
 
 def test_klines_are_subscribed_to_with_the_letter_of_the_examples():

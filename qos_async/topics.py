@@ -1,34 +1,18 @@
-"""What can be subscribed to."""
+"""Topics: what can be subscribed to."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from operator import attrgetter
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 from msgspec import Struct
 from msgspec.structs import force_setattr
 
 from qos_async.enums import Channel, Interval
-from qos_async.models import Depth, Kline, N, Snapshot, Trade
 from qos_async.symbols import canonical
 
-__all__ = ["CHANNELS", "LETTERS", "Push", "Topic", "in_order", "topic_of"]
-
-Push: TypeAlias = Snapshot[N] | Trade[N] | Depth[N] | Kline[N]
-
-CHANNELS: dict[type[object], Channel] = {
-    Snapshot: Channel.SNAPSHOT,
-    Trade: Channel.TRADE,
-    Depth: Channel.DEPTH,
-    Kline: Channel.KLINE,
-}
-LETTERS = {
-    Channel.SNAPSHOT: "S",
-    Channel.TRADE: "T",
-    Channel.DEPTH: "D",
-    Channel.KLINE: "K",  # Section 5.5.1 says D; every example and SDK says K.
-}
+__all__ = ["Topic", "in_order"]
 
 
 class Topic(Struct, frozen=True, order=True, cache_hash=True):
@@ -37,9 +21,9 @@ class Topic(Struct, frozen=True, order=True, cache_hash=True):
     ``Topic("trade", "US:AAPL")``, ``Topic("kline", "CF:BTCUSDT", "1m")``.
 
     Attributes:
-        channel: What kind of ticks come.
+        channel: The kind of its ticks.
         symbol: Canonical, such as ``"US:AAPL"``.
-        interval: How long the klines are; None on the other channels.
+        interval: The length of the klines; None on the other channels.
 
     Raises:
         ValueError: For an unknown channel, a malformed symbol, a kline topic without
@@ -50,7 +34,7 @@ class Topic(Struct, frozen=True, order=True, cache_hash=True):
     symbol: str
     interval: Interval | None = None
 
-    if TYPE_CHECKING:  # What it takes is wider than what it holds.
+    if TYPE_CHECKING:  # The constructor accepts more types than the fields hold.
 
         def __init__(
             self,
@@ -80,14 +64,8 @@ _parts = attrgetter("channel", "symbol", "interval")
 
 
 def in_order(topics: Iterable[Topic]) -> list[Topic]:
-    """Sort topics, many times faster than they compare themselves."""
+    """Return topics sorted; many times faster than ``sorted`` by their own order."""
     return sorted(topics, key=_parts)
-
-
-def topic_of(push: Push[N]) -> Topic:
-    """Name the topic that a push belongs to."""
-    interval = push.interval if isinstance(push, Kline) else None
-    return Topic(CHANNELS[type(push)], push.symbol, interval)
 
 
 def _channel(name: str) -> Channel:
