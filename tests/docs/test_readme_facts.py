@@ -208,6 +208,18 @@ def test_every_program_is_in_the_table_of_the_cookbook():
     assert linked == {path.name for path in programs}
 
 
+def test_every_file_on_the_map_exists():
+    text = (ROOT / CONTRIBUTING).read_text("utf-8")
+    named = re.findall(
+        r"`(?:qos_async/)?([\w/]+(?:\.py|/))`", text.partition("## The map")[2]
+    )
+    assert len(named) >= 40
+    roots = (ROOT, ROOT / "qos_async")
+    assert not [
+        name for name in named if not any((one / name).exists() for one in roots)
+    ]
+
+
 def test_the_readme_is_short():
     assert len((ROOT / README).read_text("utf-8").splitlines()) <= 320
 
