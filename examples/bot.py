@@ -12,6 +12,7 @@ from qos_async import (
     Dropped,
     Gap,
     Interrupted,
+    Rejected,
     Trade,
 )
 
@@ -33,6 +34,8 @@ async def trade(client: Client, stop: asyncio.Event, *, think: float = 0.0) -> N
                     print(f"blind on {event.topic} for {seconds:.1f} s: {event.reason}")
                 case Dropped():
                     print(f"too slow: {event.count} trades lost")
+                case Rejected():
+                    print(f"the server rejects {event.topic}: {event.message}")
             if trades.stats.delivered >= ENOUGH:
                 stop.set()
     print("every received trade has been processed")

@@ -60,6 +60,8 @@ async def main() -> None:
                 case Gap() | Dropped():
                     print("a gap: the averages start over")
                     crossing.reset()
+                case _:
+                    pass  # Interrupted: its Gap follows.
             if trades.stats.delivered >= ENOUGH:
                 break
     side = "flat" if crossing.bought_at is None else "long"
