@@ -2,10 +2,10 @@
 
     python -m benchmarks [--quick] [--only NAME ...] [--into FOLDER]
 
-Writes one JSON file each, then a table and a chart of all that is there, into
-``benchmarks/results/``. It takes under ten minutes, on a machine that does nothing else.
-``--quick`` only shows that everything runs: a few seconds each, one round, and nothing
-is written unless ``--into`` says where.
+Writes one JSON file each, then a table and a chart of all results, into
+``benchmarks/results/``. It takes under ten minutes on an otherwise idle machine.
+``--quick`` only checks that everything runs: a few seconds each, one round, and nothing
+is written without ``--into``.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from pathlib import Path
 
 from benchmarks import (
     chart,
+    competitors,
     decode,
     harness,
     latency,
-    peers,
     recording,
     scale,
     startup,
@@ -36,7 +36,7 @@ _ALL: dict[str, Callable[..., Report]] = {
     "throughput": throughput.run,
     "latency": latency.run,
     "scale": scale.run,
-    "peers": peers.run,
+    "competitors": competitors.run,
     "startup": startup.run,
     "recording": recording.run,
 }

@@ -15,7 +15,7 @@ _OURS = ("async for", "batches()", "default", "fast")
 
 
 def write_all(reports: list[Report], folder: Path) -> list[str]:
-    """Write table and charts; give the names of the files."""
+    """Write table and charts; return the names of the files."""
     folder.mkdir(exist_ok=True)
     texts = {"table.md": table(reports), "chart.txt": bars(reports)}
     for name, text in texts.items():
@@ -25,7 +25,7 @@ def write_all(reports: list[Report], folder: Path) -> list[str]:
 
 
 def table(reports: list[Report]) -> str:
-    """Write the goals, then all figures, as Markdown."""
+    """Return the goals, then all figures, as Markdown."""
     lines = [
         "# Results",
         "",
@@ -78,7 +78,7 @@ def _charted(reports: list[Report]) -> list[tuple[str, list[Figure]]]:
 
 
 def bars(reports: list[Report]) -> str:
-    """Draw ticks a second with characters."""
+    """Return a bar chart of ticks a second, as text."""
     lines: list[str] = []
     for name, figures in _charted(reports):
         most = max(figure.value.median for figure in figures)
@@ -92,7 +92,7 @@ def bars(reports: list[Report]) -> str:
 
 
 def picture(reports: list[Report], path: Path) -> bool:
-    """Draw the same as PNG; False without matplotlib."""
+    """Draw the same as PNG; returns False without matplotlib."""
     matplotlib = installed("matplotlib")
     charted = _charted(reports)
     if matplotlib is None or not charted:

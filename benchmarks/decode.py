@@ -1,14 +1,14 @@
-"""Nanoseconds per frame: qos_async beside json, orjson and pydantic.
+"""Decoding: nanoseconds per frame, of qos_async, json, orjson and pydantic.
 
     python -m benchmarks.decode [--quick] [--json]
 
-Each contestant reads the same bytes. qos_async and pydantic give typed records whose
+Each candidate reads the same bytes. qos_async and pydantic give typed records whose
 prices are of the wanted type; json and orjson give dicts in which they are still text.
-qos_async has to find out which record it is; pydantic is told.
+qos_async has to find out which record it is; pydantic is given the model.
 
-Rounds are interleaved: in each, every contestant gets one turn on every row. Shown is
-the median of the rounds, and as ratio the median of the ratios within one round. So
-what else the machine does hits all of them alike. Only ratios mean something elsewhere.
+Rounds are interleaved: in each, every candidate gets one turn on every row. The result
+is the median of the rounds, and for ratios the median of those within one round, so that
+other load of the machine affects all alike. Only ratios are comparable across machines.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ class Row(msgspec.Struct):
     times: dict[str, list[float]] = {}
 
     def turn(self, seconds: float) -> None:
-        """Time every contestant once."""
+        """Time every candidate once."""
         for name, read in self.readers.items():
             self.times.setdefault(name, []).append(measure(read, seconds))
 
     def result(self) -> dict[str, Any]:
-        """Give medians, in nanoseconds and as ratios to qos_async."""
+        """Return medians, in nanoseconds and as ratios to qos_async."""
         ours = self.times["qos_async"]
         return {
             "record": self.record,
@@ -61,7 +61,7 @@ class Row(msgspec.Struct):
 
 
 def measure(read: Callable[[], Any], seconds: float) -> float:
-    """Give the nanoseconds of one call, from as many as take about ``seconds``."""
+    """Return the nanoseconds of one call, over as many as take about ``seconds``."""
     clock, calls, spent = time.perf_counter_ns, 1, 0
     while True:
         turns, start = range(calls), clock()
@@ -74,7 +74,7 @@ def measure(read: Callable[[], Any], seconds: float) -> float:
 
 
 def rows() -> Iterator[Row]:
-    """Give the lines of the table, every reader tried once."""
+    """Return the rows of the table; every reader was run once."""
     for record, data in frames.FRAMES.items():
         for name, numbers in TYPES.items():
             readers = {
@@ -87,7 +87,7 @@ def rows() -> Iterator[Row]:
 
 
 def report(*, quick: bool) -> Report:
-    """Measure it, in the form that all benchmarks share."""
+    """Measure decoding; returns the report that all benchmarks have."""
     rounds, table = _measured(quick=quick)
     made = Report(benchmark="decode", rounds=rounds)
     made.about |= about()
@@ -115,7 +115,7 @@ def _measured(*, quick: bool) -> tuple[int, list[Row]]:
 
 
 def about() -> dict[str, str]:
-    """Say what was measured, and on what."""
+    """Return versions and machine."""
     return {
         "python": platform.python_version(),
         "machine": f"{platform.system()} {platform.machine()}",
@@ -134,9 +134,9 @@ def show(results: list[dict[str, Any]]) -> None:
     print(f"\n{'':29}{'ns':>9}" + "".join(f"{name:>18}" for name in names[1:]))
     for one in results:
         ns, ratio = one["ns"], one["ratio"]
-        peer = "".join(f"{ns[n]:>10} ({ratio[n]:>4.1f}x)" for n in names[1:])
+        competitor = "".join(f"{ns[n]:>10} ({ratio[n]:>4.1f}x)" for n in names[1:])
         head = f"{one['record']:<12}{one['numbers']:<8}{one['bytes']:>6} B"
-        print(f"{head:<29}{ns['qos_async']:>9}{peer}")
+        print(f"{head:<29}{ns['qos_async']:>9}{competitor}")
     print("\n(2.0x): takes twice as long as qos_async, in the same round.")
 
 

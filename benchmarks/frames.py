@@ -1,4 +1,4 @@
-"""The frames to read, shaped like the recorded ones, and how qos_async reads them."""
+"""Frames to decode, in the form of recorded ones, and their decoding by qos_async."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""What all benchmarks share: pinning, rounds, medians and spread, and what is written.
+"""Harness of all benchmarks: pinning, rounds, medians and spread, and reports.
 
-The server is another process on another core. In each round every contestant has one
-turn, every other round in reverse order, and ratios are taken within a round: whatever
-else the machine does hits all of them alike. The first round warms up and counts for
-nothing. Spread is the middle half of the rounds.
+The server is another process on another core. In each round every candidate has one
+turn, every other round in reverse order, and ratios are taken within a round: other load
+of the machine affects all candidates alike. The first round is a warm-up and does not
+count. Spread is the middle half of the rounds.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ from qos_async import __version__
 
 __all__ = [
     "CORES",
-    "Contestant",
+    "Candidate",
     "Figures",
-    "Lap",
     "Plan",
     "Report",
+    "Round",
     "Rounds",
     "Server",
     "Spread",
@@ -59,22 +59,22 @@ QUICK_ROUNDS = 1
 _affinity = getattr(os, "sched_getaffinity", None)
 _cores = sorted(_affinity(0)) if _affinity else []
 CORES: tuple[int, int] | None = (_cores[0], _cores[-1]) if len(_cores) > 1 else None
-"""One for the client, one for the server; None where that cannot be had."""
+"""One for the client, one for the server; None if there are not two."""
 
 _PACKAGES = ("aiohttp", "msgspec", "anyio", "uvloop", "picows")
 
 Figures = dict[str, float]
-Contestant = Callable[[], Figures]
+Candidate = Callable[[], Figures]
 
 
 def pin() -> None:
-    """Keep this process to the client's core."""
+    """Pin this process to the client's core."""
     if CORES is not None:
         os.sched_setaffinity(0, {CORES[0]})
 
 
 def installed(name: str) -> Any:
-    """Import a module that may be missing; None if it is."""
+    """Return a module, or None if it is not installed."""
     try:
         return import_module(name)
     except ImportError:
@@ -82,7 +82,7 @@ def installed(name: str) -> Any:
 
 
 def loops() -> dict[str, Callable[[], asyncio.AbstractEventLoop] | None]:
-    """Give the event loops that are installed, by name."""
+    """Return the event loops that are installed, by name."""
     uvloop = installed("uvloop")
     return {"asyncio": None, **({"uvloop": uvloop.new_event_loop} if uvloop else {})}
 
@@ -90,7 +90,7 @@ def loops() -> dict[str, Callable[[], asyncio.AbstractEventLoop] | None]:
 def run_in(
     loop: Callable[[], asyncio.AbstractEventLoop] | None, work: Awaitable[Figures]
 ) -> Figures:
-    """Await ``work`` in a loop of its own."""
+    """Run ``work`` in a new event loop."""
 
     async def turn() -> Figures:
         return await work
@@ -126,12 +126,12 @@ class Server:
 
     @property
     def url(self) -> str:
-        """Where it listens."""
+        """The URL of the server."""
         scheme = "wss" if self._plan.cert else "ws"
         return f"{scheme}://127.0.0.1:{self.port}/ws"
 
     def account(self) -> Account:
-        """Wait for the end of a connection and tell what came over it.
+        """Wait for the end of a connection and return what was received over it.
 
         There is one account for each connection, in the order of their ends.
         """
@@ -147,8 +147,8 @@ class Server:
         self._process.communicate()
 
 
-class Lap:
-    """Times what a contestant does between the end of its warm-up and its last tick."""
+class Round:
+    """Times a candidate from the end of its warm-up to its last tick."""
 
     def __init__(self, warm: int, ticks: int) -> None:
         self.goal = warm
@@ -158,7 +158,7 @@ class Lap:
         self._wall = self._cpu = 0
 
     def mark(self, count: int) -> int:
-        """Take note that ``count`` ticks came; give the next count to call at, or 0."""
+        """Record that ``count`` ticks came; return the next count to call at, or 0."""
         wall, cpu = time.perf_counter_ns(), time.process_time_ns()
         if self._started:
             self._count = count - self._count
@@ -170,12 +170,12 @@ class Lap:
 
     @property
     def figures(self) -> Figures:
-        """Nanoseconds a tick, by the clock and of this process."""
+        """Nanoseconds a tick, of the clock and of CPU time."""
         return {"wall": self._wall / self._count, "cpu": self._cpu / self._count}
 
 
 def facts() -> dict[str, str]:
-    """Say when, with what and on what this was measured."""
+    """Return the date, versions and machine of a measurement."""
     found = {
         "date": datetime.now(UTC).date().isoformat(),
         "python": f"{platform.python_implementation()} {platform.python_version()}",
@@ -211,7 +211,7 @@ class Spread(msgspec.Struct, frozen=True):
 
     @classmethod
     def of(cls, values: Iterable[float]) -> Self:
-        """Sum up one value a round."""
+        """Return the spread of one value per round."""
         found = sorted(values)
         if len(found) < 2:
             return cls(found[0], found[0], found[0])
@@ -236,35 +236,35 @@ def in_child(work: Callable[[], T]) -> T:
 
 
 class Rounds:
-    """Turns of several contestants, round by round; ``apart``, each in its own process."""
+    """Turns of several candidates, round by round; ``apart``, each in its own process."""
 
     def __init__(
         self,
-        contestants: dict[str, Contestant],
+        candidates: dict[str, Candidate],
         *,
         quick: bool,
         warm_up: bool = True,
         apart: bool = False,
         count: int = ROUNDS,
     ) -> None:
-        names = list(contestants)
+        names = list(candidates)
         self.values: dict[str, list[Figures]] = {name: [] for name in names}
         self.count = QUICK_ROUNDS if quick else count
         for number in range(0 if warm_up else 1, self.count + 1):
             for name in names if number % 2 else reversed(names):
                 gc.collect()
                 gc.freeze()  # The garbage collector need not look at what is ours.
-                contestant = contestants[name]
-                figures = in_child(contestant) if apart else contestant()
+                candidate = candidates[name]
+                figures = in_child(candidate) if apart else candidate()
                 if number:
                     self.values[name].append(figures)
 
     def each(self, name: str, figure: str) -> list[float]:
-        """Give one figure of one contestant, round by round."""
+        """Return one figure of one candidate, round by round."""
         return [figures[figure] for figures in self.values[name]]
 
     def spread(self, name: str, figure: str, scale: float = 1.0) -> Spread:
-        """Sum up one figure of one contestant."""
+        """Return the spread of one figure of one candidate."""
         return Spread.of(value * scale for value in self.each(name, figure))
 
     def ratio(self, name: str, figure: str, by: str) -> Spread:
@@ -274,7 +274,7 @@ class Rounds:
 
 
 class Figure(msgspec.Struct, frozen=True):
-    """What was measured of one contestant."""
+    """A figure of one candidate."""
 
     group: str
     name: str

@@ -1,16 +1,16 @@
-"""From the server's write to user code: how long, at what price, and who is held up.
+"""Latency from the server's write to user code, its CPU time, and holds of the loop.
 
     python -m benchmarks.latency [--quick] [--json]
 
 The server writes one trade at a time, evenly, each with the moment of its write in it:
 1,000 and 20,000 a second. User code reads the clock, which all processes of a machine
-share. Beside the client stands a bare aiohttp loop that receives and decodes, on both
-event loops if uvloop is installed, and a C program that blocks in ``recv`` if there is a
-C compiler: less cannot be had.
+share. The client is compared with a bare aiohttp loop that receives and decodes, on both
+event loops if uvloop is installed, and with a C program that blocks in ``recv``, if there
+is a C compiler, as the lower limit.
 
-Then a blast, with a second task that runs in each turn of the event loop: the longest
-time between two of its steps is the longest that anybody was held up. It is told by the
-clock, and by the CPU time of this process, which knows no other processes.
+Then a blast, with a second task that runs in each iteration of the event loop: the longest
+time between two of its steps is the longest hold of the loop. It is measured by the clock,
+and in CPU time of this process, which other processes do not affect.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from benchmarks.contestants import TIMING, Transport, client, link
+from benchmarks.baselines import TIMING, Transport, client, link
 from benchmarks.harness import (
-    Contestant,
+    Candidate,
     Figures,
-    Lap,
     Report,
+    Round,
     Rounds,
     Server,
     loops,
@@ -50,18 +50,18 @@ __all__ = ["Metronome", "run"]
 
 RATES = (1_000, 20_000)
 _SOURCE = Path(__file__).with_name("blocking.c")
-_BEAT = 0.7  # Longer than an answer waits behind all that the kernel has taken.
+_BEAT = 0.7  # Longer than a reply waits behind the data in the kernel's buffers.
 _BARE, _BLOCKING = "bare aiohttp loop", "blocking C client"
 
 
 def run(*, quick: bool) -> Report:
-    """Measure it."""
+    """Measure latency."""
     pin()
     report = Report(benchmark="latency")
     with ExitStack() as stack:
         blocking = stack.enter_context(_compiled(report))
         servers = {rate: stack.enter_context(Server(rate=rate)) for rate in RATES}
-        ways: dict[str, Contestant] = {}
+        ways: dict[str, Candidate] = {}
         for rate, server in servers.items():
             ways |= _at_rate(rate, server.url, blocking, quick=quick)
         rounds = Rounds(ways, quick=quick, apart=True)
@@ -78,10 +78,10 @@ def run(*, quick: bool) -> Report:
 
 def _at_rate(
     rate: int, url: str, blocking: Path | None, *, quick: bool
-) -> dict[str, Contestant]:
+) -> dict[str, Candidate]:
     warm = rate // 20
     ticks = rate // 10 if quick else max(rate // 2, 1_000)
-    ways: dict[str, Contestant] = {}
+    ways: dict[str, Candidate] = {}
     for name, loop in loops().items():
 
         def turn(
@@ -100,12 +100,12 @@ def _at_rate(
     return ways
 
 
-def _sum_up(waits: list[int], lap: Lap) -> Figures:
+def _sum_up(waits: list[int], round_: Round) -> Figures:
     waits.sort()
     return {
         "p50": waits[len(waits) // 2],
         "p99": waits[math.ceil(len(waits) * 0.99) - 1],
-        "cpu": lap.figures["cpu"],
+        "cpu": round_.figures["cpu"],
     }
 
 
@@ -117,13 +117,13 @@ async def _bare(url: str, warm: int, ticks: int) -> Figures:
         receive = ws.receive
         for _ in range(warm):
             decode((await receive()).data)
-        lap = Lap(0, ticks)
-        lap.mark(0)
+        round_ = Round(0, ticks)
+        round_.mark(0)
         for _ in range(ticks):
             trade = decode((await receive()).data)
             waits.append(clock() - int(trade.size or 0))
-        lap.mark(ticks)
-    return _sum_up(waits, lap)
+        round_.mark(ticks)
+    return _sum_up(waits, round_)
 
 
 async def _each_trade(url: str, warm: int, ticks: int, via: Transport) -> Figures:
@@ -135,23 +135,23 @@ async def _each_trade(url: str, warm: int, ticks: int, via: Transport) -> Figure
             warm -= 1
             if not warm:
                 break
-        lap = Lap(0, ticks)
-        lap.mark(0)
+        round_ = Round(0, ticks)
+        round_.mark(0)
         left = ticks
         async for trade in trades:
             waits.append(clock() - int(trade.size or 0))
             left -= 1
             if not left:
                 break
-        lap.mark(ticks)
-    return _sum_up(waits, lap)
+        round_.mark(ticks)
+    return _sum_up(waits, round_)
 
 
-# The reference
+# The blocking C client.
 
 
 class _compiled:  # noqa: N801 - used like a function
-    """The C client, built in a place of its own; None where that cannot be done."""
+    """The C client, built in a temporary directory; None without a compiler."""
 
     def __init__(self, report: Report) -> None:
         self._report = report
@@ -199,11 +199,11 @@ def _judge(report: Report, rounds: Rounds, rate: int) -> None:
     report.reach("4", what, rounds.ratio(fast, "cpu", ours), at_most=0.5)
 
 
-# Under a blast
+# Holds of the loop under a blast.
 
 
 class Metronome:
-    """A second task: runs in each turn of the loop, and notes the longest between two."""
+    """Runs in each iteration of the loop, and keeps the longest time between two."""
 
     def __init__(self) -> None:
         self.wall = self.cpu = 0
@@ -222,7 +222,7 @@ class Metronome:
 def _blast(report: Report, *, quick: bool) -> None:
     seconds = 1.0 if quick else 2.5
     with Server() as server:
-        ways: dict[str, Contestant] = {
+        ways: dict[str, Candidate] = {
             _BARE: lambda: run_in(None, _bare_hold(server, seconds)),
             "default": lambda: run_in(None, _hold(server, seconds, "aiohttp")),
             "fast": lambda: run_in(None, _hold(server, seconds, "fast")),
@@ -276,8 +276,8 @@ async def _hold(server: Server, seconds: float, via: Transport) -> Figures:
         except TimeoutError:
             pass
     account = await asyncio.to_thread(server.account)
-    said = zip(account.kinds, account.moments, strict=True)
-    beats = [moment for kind, moment in said if kind in ("H", "T")]
+    received = zip(account.kinds, account.moments, strict=True)
+    beats = [moment for kind, moment in received if kind in ("H", "T")]
     gaps = [later - earlier for earlier, later in pairwise(beats)]
     late = max(gaps, default=_BEAT) - _BEAT
     return {"wall": metronome.wall, "cpu": metronome.cpu, "late": max(late, 0.0)}

@@ -1,4 +1,4 @@
-"""The others: json, orjson if it is there, and pydantic if it is there."""
+"""Other parsers: json, and orjson and pydantic if they are installed."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ VERSIONS = {name: version(name) for name, module in _FOUND.items() if module}
 def readers(
     record: str, data: bytes, numbers: type[Any]
 ) -> dict[str, Callable[[], Any]]:
-    """Give those who can read ``data``, by name."""
+    """Return the readers of ``data``, by name."""
     found: dict[str, Callable[[], Any]] = {"json": lambda: json.loads(data)}
     if _orjson is not None:
         found["orjson"] = lambda: _orjson.loads(data)
@@ -51,11 +51,11 @@ class _Interval(IntEnum):
 
 
 def _models(n: type[Any]) -> dict[str, Any]:
-    """Make models with the fields, names and types of the records of qos_async."""
+    """Return models with the fields, names and types of the records of qos_async."""
     made: dict[str, Any] = {}
 
     def model(name: str, **fields: Any) -> Any:
-        """Take ``name=(type, alias)``, or ``name=(type, alias, default)``."""
+        """Create a model from ``name=(type, alias)`` or ``name=(type, alias, default)``."""
         made[name] = _pydantic.create_model(
             name,
             __config__=_pydantic.ConfigDict(frozen=True),

@@ -1,11 +1,11 @@
-"""What recording costs a stream, and how fast a recorder is by itself.
+"""Recording: its cost for a stream, and the speed of a recorder alone.
 
     python -m benchmarks.recording [--quick] [--json]
 
 The server writes prebuilt trades as fast as they are taken; the client reads them with
-``async for``, once as it is and once with a recorder, whose thread has the same core as
-the client: what it takes, the stream does not get. By itself a recorder is given frames
-by the hundred, as fast as it takes them without dropping any, until all are in the file.
+``async for``, without and with a recorder, whose thread shares the core of the client.
+A recorder alone is given frames by the hundred, as fast as it can write without dropping
+any, until all are in the file.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks import contestants
+from benchmarks import baselines
 from benchmarks.harness import (
     Figures,
-    Lap,
     Report,
+    Round,
     Rounds,
     Server,
     Spread,
@@ -43,7 +43,7 @@ _GLANCE = 0.001
 
 
 def run(*, quick: bool) -> Report:
-    """Measure it."""
+    """Measure recording."""
     pin()
     report = Report(benchmark="recording")
     warm, ticks = (2_000, 5_000) if quick else (30_000, 300_000)
@@ -56,8 +56,8 @@ def run(*, quick: bool) -> Report:
         place = Path(folder)
         rounds = Rounds(
             {
-                _PLAIN: lambda: turn(_stream, server.url, Lap(warm, ticks), None),
-                _RECORDED: lambda: turn(_stream, server.url, Lap(warm, ticks), place),
+                _PLAIN: lambda: turn(_stream, server.url, Round(warm, ticks), None),
+                _RECORDED: lambda: turn(_stream, server.url, Round(warm, ticks), place),
                 _ALONE: partial(turn, _record, place, ticks),
             },
             quick=quick,
@@ -71,18 +71,18 @@ def run(*, quick: bool) -> Report:
     return report
 
 
-async def _stream(url: str, lap: Lap, place: Path | None) -> Figures:
+async def _stream(url: str, round_: Round, place: Path | None) -> Figures:
     recorder = None if place is None else Recorder(place)
-    async with contestants.client(url, float, "aiohttp", recorder=recorder) as qos:
-        trades, goal, seen = qos.watch_trades(*symbols(100)), lap.goal, 0
+    async with baselines.client(url, float, "aiohttp", recorder=recorder) as qos:
+        trades, goal, seen = qos.watch_trades(*symbols(100)), round_.goal, 0
         async for _ in trades:
             seen += 1
             if seen == goal:
-                goal = lap.mark(seen)
+                goal = round_.mark(seen)
                 if not goal:
                     break
         lost = 0 if recorder is None else recorder.stats.dropped
-        return {**lap.figures, "dropped": trades.stats.dropped + lost}
+        return {**round_.figures, "dropped": trades.stats.dropped + lost}
 
 
 async def _record(place: Path, count: int) -> Figures:
@@ -92,7 +92,7 @@ async def _record(place: Path, count: int) -> Figures:
     wall, cpu = time.perf_counter_ns(), time.process_time_ns()
     for group in groups:
         recorder.frames(group, sum(map(len, group)), plain=True)
-        while recorder.stats.waiting > _ROOM:  # noqa: ASYNC110 - a thread's number
+        while recorder.stats.waiting > _ROOM:  # noqa: ASYNC110 - a counter of another thread
             await asyncio.sleep(_GLANCE)
     await recorder.aclose()
     wall, cpu = time.perf_counter_ns() - wall, time.process_time_ns() - cpu

@@ -1,13 +1,13 @@
-"""What grows with symbols, subscriptions, ticks that wait, and time; and what does not.
+"""Scaling with symbols, subscriptions, buffered ticks and time.
 
     python -m benchmarks.scale [--quick] [--json]
 
-- The price of a tick with 1, 100 and 10,000 symbols, in CPU time, all in one round.
-- What each further subscription to the same topic adds, beside one ``deque.append``.
-  They take everything in and are not read: reading costs what reading costs.
-- A link that is cut while 10,000 symbols are watched on four channels: how many frames
-  restore them, and how long the event loop is held meanwhile.
-- What a trade that waits in a buffer takes, beside the trade alone in a list.
+- The CPU time of a tick with 1, 100 and 10,000 symbols, all in one round.
+- The cost of each further subscription to a topic, compared with one ``deque.append``.
+  They buffer all ticks and are not read: reading is measured elsewhere.
+- A link that is cut with 10,000 symbols subscribed on four channels: the frames that
+  restore them, and the longest hold of the event loop.
+- The memory of a buffered trade, compared with the trade alone in a list.
 - Whether memory stays flat over ten million ticks.
 """
 
@@ -26,12 +26,12 @@ from typing import Any
 
 from msgspec.structs import force_setattr
 
-from benchmarks.contestants import TIMING, client, each_trade
+from benchmarks.baselines import TIMING, client, each_trade
 from benchmarks.harness import (
-    Contestant,
+    Candidate,
     Figures,
-    Lap,
     Report,
+    Round,
     Rounds,
     Server,
     Spread,
@@ -48,11 +48,11 @@ __all__ = ["run"]
 
 _SYMBOLS = (1, 100, 10_000)
 _SUBSCRIPTIONS = (1, 10, 100)
-_PATIENCE = 60.0
+_TIMEOUT = 60.0
 
 
 def run(*, quick: bool) -> Report:
-    """Measure it."""
+    """Measure scaling."""
     pin()
     report = Report(benchmark="scale")
     _symbols(report, quick=quick)
@@ -67,12 +67,12 @@ def _symbols(report: Report, *, quick: bool) -> None:
     warm, ticks = (10_000, 10_000) if quick else (30_000, 300_000)
     servers = {count: Server(symbols=count) for count in _SYMBOLS}
     with _all(servers.values()):
-        ways: dict[str, Contestant] = {}
+        ways: dict[str, Candidate] = {}
         for count, server in servers.items():
 
             def turn(count: int = count, server: Server = server) -> Figures:
-                lap = Lap(warm, ticks)
-                work = each_trade(server.url, lap, float, "aiohttp", count)
+                round_ = Round(warm, ticks)
+                work = each_trade(server.url, round_, float, "aiohttp", count)
                 return run_in(None, work)
 
             ways[_of(count)] = turn
@@ -104,7 +104,7 @@ def _all(servers: Any) -> Iterator[None]:
 def _subscriptions(report: Report, *, quick: bool) -> None:
     ticks = 2_000 if quick else 30_000
     with Server(symbols=1) as server:
-        ways: dict[str, Contestant] = {
+        ways: dict[str, Candidate] = {
             f"{count}": partial(
                 lambda count: run_in(None, _watched(server.url, ticks, count)), count
             )
@@ -134,9 +134,9 @@ def _subscriptions(report: Report, *, quick: bool) -> None:
 
 async def _watched(url: str, ticks: int, count: int) -> Figures:
     everything = DropOldest(10 * ticks)
-    lap = Lap(ticks // 10, ticks)
+    round_ = Round(ticks // 10, ticks)
     async with client(url, float, "aiohttp") as qos:
-        trades, goal = qos.watch_trades(*symbols(1)), lap.goal
+        trades, goal = qos.watch_trades(*symbols(1)), round_.goal
         others = [
             qos.watch_trades(*symbols(1), buffer=everything) for _ in range(count - 1)
         ]
@@ -144,11 +144,11 @@ async def _watched(url: str, ticks: int, count: int) -> Figures:
         async for _ in trades:
             seen += 1
             if seen == goal:
-                goal = lap.mark(seen)
+                goal = round_.mark(seen)
                 if not goal:
                     break
         assert len(others) == count - 1
-    return lap.figures
+    return round_.figures
 
 
 def _append() -> Figures:
@@ -160,7 +160,7 @@ def _append() -> Figures:
     return {"cpu": (time.process_time_ns() - start) / count}
 
 
-# After a cut
+# Restoring after a cut.
 
 
 def _restoring(report: Report, *, quick: bool) -> None:
@@ -197,30 +197,30 @@ async def _restored(server: Server, count: int) -> Figures:
             qos.watch_klines(*names, interval="1m"),
         ]
         for each in watched:
-            async with asyncio.timeout(_PATIENCE):
-                await each.__aenter__()  # Waits for the server's yes.
+            async with asyncio.timeout(_TIMEOUT):
+                await each.__aenter__()  # Waits for the acknowledgement.
         gc.collect()
         meter = asyncio.create_task(metronome.run())
-        async with asyncio.timeout(_PATIENCE):
+        async with asyncio.timeout(_TIMEOUT):
             await _until(lambda: qos.stats.links == 2 and _settled(qos))
         meter.cancel()
     await asyncio.to_thread(server.account)
     account = await asyncio.to_thread(server.account)
-    said = [
+    moments = [
         moment
         for kind, moment in zip(account.kinds, account.moments, strict=True)
         if kind in ("S", "T", "D", "K")
     ]
     return {
-        "frames": len(said),
-        "took": said[-1] - said[0],
+        "frames": len(moments),
+        "took": moments[-1] - moments[0],
         "wall": metronome.wall,
         "cpu": metronome.cpu,
     }
 
 
-async def _until(there: Callable[[], bool]) -> None:
-    while not there():  # noqa: ASYNC110 - nothing tells of it
+async def _until(condition: Callable[[], bool]) -> None:
+    while not condition():  # noqa: ASYNC110 - there is no event for it
         await asyncio.sleep(0.001)
 
 
@@ -229,12 +229,12 @@ def _settled(qos: Any) -> bool:
     return settled
 
 
-# Memory
+# Memory.
 
 
 def _buffered(report: Report, *, quick: bool) -> None:
     count = 5_000 if quick else 50_000
-    ways: dict[str, Contestant] = {
+    ways: dict[str, Candidate] = {
         "alone": partial(_alone, count),
         "buffered": partial(_waiting, count),
     }
@@ -247,7 +247,7 @@ def _buffered(report: Report, *, quick: bool) -> None:
 
 
 def _alone(count: int) -> Figures:
-    """Keep trades in a list that has room: the Struct, and the values it holds."""
+    """Return the bytes of a trade in a preallocated list: the Struct and its values."""
     decode = FrameDecoder(float).push
     data = [trade("US:TSLA", 24600 + index % 100) for index in range(count)]
     place: list[Any] = [None] * count

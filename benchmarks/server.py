@@ -1,7 +1,7 @@
-"""The server: a process of its own, on a core of its own, with the frames prebuilt.
+"""Server of the benchmarks: a separate process and core, with prebuilt frames.
 
 Started by ``harness.Server``. It is written by hand over blocking sockets, one thread a
-connection: it must be quicker than every client, and nobody's library.
+connection: it must be faster than every client, and use no library of theirs.
 """
 
 from __future__ import annotations
@@ -26,24 +26,25 @@ __all__ = ["Account", "Plan"]
 
 _MAGIC = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _CHUNK = 65_536
-_LOOK = 1_000_000  # Nanoseconds between two looks for commands while trades are paced.
+# Nanoseconds between two checks for commands while trades are paced.
+_CHECK_INTERVAL = 1_000_000
 _CLOSE, _PING, _PONG = 8, 9, 10
 
 
 class Plan(msgspec.Struct, kw_only=True):
-    """What a server is to do.
+    """Configuration of a server.
 
     Attributes:
         wire: One of ``WIRES``.
-        symbols: Over how many the trades go round.
-        rate: Trades a second, each stamped and written alone; 0 is as many as the
-            client takes.
-        total: Trades on each connection, at least; 0 is no end.
-        talks: Whether trades come at once instead of after the subscription.
+        symbols: The number of symbols.
+        rate: Trades a second, each timestamped and written alone; 0 is as many as the
+            client reads.
+        total: The least number of trades on each connection; 0 for no end.
+        talks: Whether trades are sent at once instead of after the subscription.
         silent: Whether there are no trades at all.
-        drop_after: After how many commands the first connection is cut, 0.2 s later.
-        core: The processor to stay on.
-        cert: A file with certificate and key; with one the server speaks TLS.
+        drop_after: The number of commands after which the first connection is cut, 0.2 s later.
+        core: The CPU core to pin to.
+        cert: A file with certificate and key, for TLS.
     """
 
     wire: str = "qos"
@@ -58,7 +59,7 @@ class Plan(msgspec.Struct, kw_only=True):
 
 
 class Account(msgspec.Struct):
-    """What came over one connection: the kinds of commands, and when, in seconds."""
+    """Commands received over one connection: their types, and times in seconds."""
 
     kinds: list[str] = []
     moments: list[float] = []
@@ -78,7 +79,7 @@ class _Connection:
         self._account = Account()
 
     def serve(self) -> None:
-        """Serve until the client leaves, then write the account."""
+        """Serve until the client disconnects, then print the account."""
         with suppress(OSError, EOFError), self._sock:
             self._shake_hands()
             for said in self._wire.hello:
@@ -118,10 +119,10 @@ class _Connection:
             raise EOFError
         return data
 
-    # In
+    # Receiving.
 
     def _listen(self, timeout: float | None) -> None:
-        """Answer what has come; wait for something if there is no ``timeout``."""
+        """Reply to what was received; without a ``timeout``, wait for something."""
         if timeout is not None and not select.select([self._sock], [], [], timeout)[0]:
             return
         self._inbound += self._receive()
@@ -154,7 +155,7 @@ class _Connection:
                 size, start = int.from_bytes(data[2:4], "big"), 4
             elif size == 127:
                 size, start = int.from_bytes(data[2:10], "big"), 10
-            stop = start + 4 + size  # A client masks.
+            stop = start + 4 + size  # Frames of clients are masked.
             if len(data) < stop:
                 return
             head, mask = data[0], bytes(data[start : start + 4])
@@ -162,7 +163,7 @@ class _Connection:
             del data[:stop]
             yield head, payload
 
-    # Out
+    # Sending.
 
     def _blast(self) -> None:
         total = self._plan.total
@@ -176,15 +177,17 @@ class _Connection:
 
     def _pace(self) -> None:
         step, clock = int(1e9 / self._plan.rate), time.monotonic_ns
-        due = look_at = clock()
+        due = check_at = clock()
         while True:
             while (now := clock()) < due:
-                if now > look_at:
-                    look_at = now + _LOOK
+                if now > check_at:
+                    check_at = now + _CHECK_INTERVAL
                     self._listen(0)
             self._sock.sendall(stamped_trade())
             due += step
-            if clock() > due + 100 * step:  # Stood still: do not make up for it.
+            if (
+                clock() > due + 100 * step
+            ):  # The process was suspended: skip what was due.
                 due = clock()
 
 
@@ -196,7 +199,7 @@ def _unmask(data: bytes, mask: bytes) -> bytes:
 
 
 def _chunks(frames: list[bytes]) -> list[tuple[int, bytes]]:
-    """Join frames into writes of about 64 KiB; all of them together are whole rounds."""
+    """Join frames into writes of about 64 KiB, which together repeat all frames."""
     rounds = -(-_CHUNK // sum(map(len, frames)))
     frames = frames * rounds
     per_chunk = max(1, _CHUNK // len(frames[0]))
@@ -235,7 +238,7 @@ def main() -> None:
 
 
 def _end_with_parent() -> None:
-    sys.stdin.buffer.read()  # Ends with whoever started us, however they ended.
+    sys.stdin.buffer.read()  # Returns when the parent process has ended.
     os._exit(0)
 
 

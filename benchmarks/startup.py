@@ -1,15 +1,15 @@
-"""How long until it works: the imports, and a client's first tick.
+"""Start-up: the imports, and a client's first tick.
 
     python -m benchmarks.startup [--quick] [--json]
 
 Imports are timed in fresh processes, bytecode compiled. ``import qos_async`` is lazy:
-``Client`` brings the rest with it when it is first named. Shown is what is ours: the
-time beyond that of the packages which it needs, imported before.
+the first access to ``Client`` imports the rest. The result is the time beyond that of the
+packages that it needs, which are imported before.
 
-The first tick: from making a ``Client`` to the first trade in user code, beside bare
-aiohttp that makes a session, connects, subscribes, and receives one. Once on the
-benchmarks' server, once on the simulator, which here pushes a snapshot (not a trade)
-at the moment it has agreed: both are there before anybody waits for the market.
+The first tick: from creating a ``Client`` to the first trade in user code, compared with
+bare aiohttp that creates a session, connects, subscribes and receives one. Once with the
+benchmarks' server, once with the simulator, which here pushes a snapshot (not a trade)
+right after its acknowledgement, so that no time is spent waiting for the market.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks.contestants import client, link
+from benchmarks.baselines import client, link
 from benchmarks.harness import (
     CORES,
-    Contestant,
+    Candidate,
     Figures,
     Report,
     Rounds,
@@ -75,12 +75,12 @@ asyncio.run(serve(*map(int, sys.argv[1:]) or [None]))
 
 
 def run(*, quick: bool) -> Report:
-    """Measure it."""
+    """Measure start-up."""
     pin()
     compileall.compile_dir(_ROOT / "qos_async", quiet=1)
     report = Report(benchmark="startup")
     times = 1 if quick else 3
-    imports: dict[str, Contestant] = {
+    imports: dict[str, Candidate] = {
         name: partial(_imported, *code, times=times) for name, code in _IMPORTS.items()
     }
     rounds = Rounds(imports, quick=quick)
@@ -132,7 +132,7 @@ def _simulator() -> Iterator[str]:
 def _first_tick(
     report: Report, where: str, url: str, kind: str, times: int, *, quick: bool
 ) -> None:
-    ways: dict[str, Contestant] = {
+    ways: dict[str, Candidate] = {
         "bare": lambda: run_in(None, _repeated(partial(_bare, url, kind), times)),
         "client": lambda: run_in(None, _repeated(partial(_client, url, kind), times)),
     }
@@ -144,7 +144,7 @@ def _first_tick(
 
 
 async def _repeated(work: Callable[[], Awaitable[float]], times: int) -> Figures:
-    """Take the median: a first time in a new event loop is like no other."""
+    """Return the median, without the first, which is slower in a new event loop."""
     return {"ms": median([await work() for _ in range(times + 1)][1:])}
 
 

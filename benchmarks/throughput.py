@@ -1,11 +1,11 @@
-"""Trades a second through one core: the client beside a bare loop, and the limit.
+"""Throughput: trades a second on one core, of the client, a bare loop and the limit.
 
     python -m benchmarks.throughput [--quick] [--json]
 
 The server writes prebuilt frames as fast as they are taken. ``bare aiohttp loop`` only
 receives and decodes; ``limit`` is a raw asyncio protocol that splits frames by hand,
 decodes them and calls a plain function. All decode with the client's own decoder.
-A speed of 0.80 means: delivers 0.80 times as many ticks a second.
+A speed of 0.80 is 0.80 times as many ticks a second.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from decimal import Decimal
 from functools import partial
 from typing import Any
 
-from benchmarks import contestants
-from benchmarks.contestants import Transport
+from benchmarks import baselines
+from benchmarks.baselines import Transport
 from benchmarks.harness import (
     Figures,
-    Lap,
     Report,
+    Round,
     Rounds,
     Server,
     Spread,
@@ -37,25 +37,25 @@ _BARE, _LIMIT = "bare aiohttp loop", "limit"
 
 
 def run(*, quick: bool) -> Report:
-    """Measure it."""
+    """Measure throughput."""
     pin()
     report = Report(benchmark="throughput")
     warm, ticks = (2_000, 5_000) if quick else (30_000, 300_000)
 
     def turn(work: Any, url: str, *words: Any) -> Figures:
-        made: Awaitable[Figures] = work(url, Lap(warm, ticks), *words)
+        made: Awaitable[Figures] = work(url, Round(warm, ticks), *words)
         return run_in(None, made)
 
     with Server() as server:
         ways: dict[str, Any] = {}
         for name, numbers in _NUMBERS.items():
             start = partial(partial, turn)
-            ways[f"{_BARE}, {name}"] = start(contestants.bare, server.url, numbers)
-            ways[f"{_LIMIT}, {name}"] = start(contestants.limit, server.url, numbers)
+            ways[f"{_BARE}, {name}"] = start(baselines.bare, server.url, numbers)
+            ways[f"{_LIMIT}, {name}"] = start(baselines.limit, server.url, numbers)
             for via in _TRANSPORTS:
                 here = (server.url, numbers, via)
-                ways[f"async for, {via}, {name}"] = start(contestants.each_trade, *here)
-                ways[f"batches(), {via}, {name}"] = start(contestants.in_batches, *here)
+                ways[f"async for, {via}, {name}"] = start(baselines.each_trade, *here)
+                ways[f"batches(), {via}, {name}"] = start(baselines.in_batches, *here)
         rounds = Rounds(ways, quick=quick, apart=True)
     _judge(report, rounds)
     return report

@@ -1,8 +1,8 @@
-"""What the server speaks: the QOS wire, and the peers' own with an equal trade in each.
+"""Wire formats of the server: that of QOS, and those of the competitors.
 
-One trade a frame everywhere: symbol, price, size, second (or millisecond) and side, and
-whatever else that wire cannot go without. A wire answers commands just far enough that
-an unmodified client subscribes and then listens.
+Each frame has one equal trade: symbol, price, size, second (or millisecond), side, and
+the other required fields of that wire. A wire replies to commands just enough for an
+unmodified client to subscribe and receive.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _PRICES = 100
 
 
 def frame(payload: bytes, head: int = _TEXT) -> bytes:
-    """Wrap a payload into one unmasked, uncompressed websocket frame."""
+    """Return a payload as one unmasked, uncompressed websocket frame."""
     size = len(payload)
     if size <= 125:
         return struct.pack("!BB", head, size) + payload
@@ -33,12 +33,12 @@ def frame(payload: bytes, head: int = _TEXT) -> bytes:
 
 
 def symbols(count: int) -> list[str]:
-    """Give so many names; the first is one that every reader of a quote knows."""
+    """Return symbols."""
     return ["US:TSLA", *(f"US:S{number:05}" for number in range(1, count))]
 
 
 def trade(symbol: str, cents: int, size: int = 100) -> bytes:
-    """Write one trade as QOS does."""
+    """Return one trade as QOS sends it."""
     return (
         f'{{"tp":"T","c":"{symbol}","p":"{cents // 100}.{cents % 100:02}",'
         f'"v":"{size}","ts":1741960243,"d":1}}'
@@ -46,17 +46,16 @@ def trade(symbol: str, cents: int, size: int = 100) -> bytes:
 
 
 def stamped_trade() -> bytes:
-    """Write a trade whose size is the machine's monotonic time, in nanoseconds."""
+    """Return a trade whose size is the machine's monotonic time, in nanoseconds."""
     return frame(trade("US:TSLA", 24639, time.monotonic_ns()))
 
 
 class Wire:
-    """How one server talks.
+    """The wire format of one server.
 
     Attributes:
-        hello: What it says first.
-        frames: What it then says over and over, ready for the socket.
-        answer: Gives the answers to one message, and whether the client is all set.
+        hello: The frames that it sends first.
+        frames: The frames that it then sends over and over, ready for the socket.
     """
 
     hello: tuple[bytes, ...] = ()
@@ -68,11 +67,11 @@ class Wire:
         ]
 
     def payload(self, index: int, cents: int) -> bytes:
-        """Write one trade."""
+        """Return one trade."""
         raise NotImplementedError
 
     def answer(self, message: bytes) -> tuple[list[bytes], bool]:
-        """Answer one message."""
+        """Return the replies to a message, and whether the client has subscribed."""
         raise NotImplementedError
 
 
@@ -85,14 +84,14 @@ class _Qos(Wire):
         return trade(self._names[index % len(self._names)], cents)
 
     def answer(self, message: bytes) -> tuple[list[bytes], bool]:
-        asked = msgspec.json.decode(message)
-        kind: str = asked["type"]
-        said: dict[str, Any] = {"type": kind, "msg": "OK", "time": int(time.time())}
+        request = msgspec.json.decode(message)
+        kind: str = request["type"]
+        reply: dict[str, Any] = {"type": kind, "msg": "OK", "time": int(time.time())}
         if kind.startswith("R"):
-            said["data"] = []
-        if "reqid" in asked:
-            said["reqid"] = asked["reqid"]
-        return [frame(msgspec.json.encode(said))], kind == "T"
+            reply["data"] = []
+        if "reqid" in request:
+            reply["reqid"] = request["reqid"]
+        return [frame(msgspec.json.encode(reply))], kind == "T"
 
 
 def _text(value: Any) -> bytes:
@@ -104,7 +103,7 @@ def _price(cents: int) -> str:
 
 
 class _Binance(Wire):
-    """As python-binance and ccxt have it; who connects to a stream needs no command."""
+    """As python-binance and ccxt read it; the URL of a stream subscribes already."""
 
     def payload(self, index: int, cents: int) -> bytes:
         return _text(
@@ -122,12 +121,12 @@ class _Binance(Wire):
         )
 
     def answer(self, message: bytes) -> tuple[list[bytes], bool]:
-        asked = json.loads(message)
-        return [frame(_text({"result": None, "id": asked["id"]}))], True
+        request = json.loads(message)
+        return [frame(_text({"result": None, "id": request["id"]}))], True
 
 
 class _BinanceStream(_Binance):
-    """As cryptofeed has it: combined streams of aggregate trades."""
+    """As cryptofeed reads it: combined streams of aggregate trades."""
 
     def payload(self, index: int, cents: int) -> bytes:
         data = {
@@ -169,8 +168,8 @@ class _Massive(Wire):
     def answer(self, message: bytes) -> tuple[list[bytes], bool]:
         is_login = json.loads(message)["action"] == "auth"
         status = "auth_success" if is_login else "success"
-        said = [{"ev": "status", "status": status, "message": "as you like"}]
-        return [frame(_text(said))], not is_login
+        reply = [{"ev": "status", "status": status, "message": "as you like"}]
+        return [frame(_text(reply))], not is_login
 
 
 def _pack(value: Any) -> bytes:

@@ -1,6 +1,6 @@
-"""Work by the batch: trades into a list of dicts, as a database or a frame wants them.
+"""Batches: trades as lists of dicts, for a database or a DataFrame.
 
-A batch is given when it is full, or 0.2 s after its first trade.
+A batch is returned when it is full, or 0.2 s after its first trade.
 """
 
 import asyncio

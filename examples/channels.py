@@ -1,7 +1,7 @@
-"""Several channels in one loop, in the order of arrival, told apart with ``match``.
+"""Several channels in one loop, in the order of arrival, distinguished with ``match``.
 
-Each channel takes one frame to subscribe, and the plan allows one frame a second: so
-entering ``async with`` takes two seconds here. What comes meanwhile waits for the loop.
+Each channel takes one frame to subscribe, and the plan allows one frame a second:
+entering ``async with`` takes two seconds here. Ticks received meanwhile are buffered.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ async def main() -> None:
                 case Depth(mid=mid, spread=spread):
                     print(f"depth  {tick.symbol} mid {mid} spread {spread}")
                 case Kline(close=close, end=end):
-                    print(f"kline  {tick.symbol} {close}, over at {end:%H:%M} UTC")
+                    print(f"kline  {tick.symbol} {close}, ends at {end:%H:%M} UTC")
                 case Snapshot():
                     print(f"quote  {tick.symbol} {tick.last_price}")
             if ticks.stats.delivered >= ENOUGH:

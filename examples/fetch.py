@@ -1,6 +1,6 @@
-"""Ask once: last prices, a calendar of bars, and what the server left out.
+"""One-off requests: last prices, klines, and the symbols that the server left out.
 
-Needs QOS_API_KEY; QOS_HTTP_URL points it at another server, such as a simulator.
+Needs QOS_API_KEY; QOS_HTTP_URL selects another server, such as a simulator.
 """
 
 import asyncio

@@ -1,10 +1,10 @@
-"""Write every trade into Parquet files, until SIGTERM or Ctrl-C.
+"""Trades into Parquet files, until SIGTERM or Ctrl-C.
 
     python examples/ingest_parquet.py FOLDER        (pip install 'qos-async[arrow]')
 
-A file appears whole or not at all, so readers may look at any time:
-``polars.read_parquet("FOLDER/*.parquet")``. What may be missing between the trades
-stands in ``FOLDER/gaps.jsonl``.
+A file appears complete or not at all, so it can be read at any time:
+``polars.read_parquet("FOLDER/*.parquet")``. Gaps, in which trades may be missing, are in
+``FOLDER/gaps.jsonl``.
 """
 
 import asyncio
@@ -18,14 +18,14 @@ from pathlib import Path
 import msgspec
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
-from qos_async import Client, ClosedError, Trade
+from qos_async import Client, ClosedError, Dropped, Gap, Trade
 from qos_async.frames import to_arrow
 
-ROWS, SECONDS = 50, 60.0  # Of a file, at most; in earnest 100_000 and 600.
+ROWS, SECONDS = 50, 60.0  # Per file, at most; in production 100_000 and 600.
 
 
 def write(batch: list[Trade[Decimal]], folder: Path) -> None:
-    """Write a file, and give it its name when all of it is on the disk."""
+    """Write a file; rename it to its final name when it is on the disk."""
     target = folder / f"trades-{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}.parquet"
     unfinished = target.with_suffix(".part")
     with unfinished.open("wb") as file:
@@ -44,7 +44,7 @@ async def ingest(client: Client, folder: Path) -> None:
         async for event in trades.events():
             if isinstance(event, Trade):
                 batch.append(event)
-            else:
+            elif isinstance(event, Gap | Dropped):
                 with (folder / "gaps.jsonl").open("ab") as file:
                     file.write(msgspec.json.encode(event) + b"\n")
             if len(batch) >= ROWS or (batch and loop.time() - begun_at > SECONDS):
@@ -62,9 +62,9 @@ async def main(folder: Path) -> None:
         async with Client() as client, asyncio.TaskGroup() as tasks:
             tasks.create_task(ingest(client, folder))
             await stop.wait()
-            await client.drain(timeout=5)  # So the loop ends, and writes the rest.
+            await client.drain(timeout=5)  # So the loop ends and writes the last file.
     except* ClosedError:
-        print("stopped before the service said yes")
+        print("stopped before the server confirmed the subscription")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Let Prometheus scrape a client: ``/metrics`` for it, ``/`` for a person."""
+"""Metrics for Prometheus at ``/metrics``, and a status page at ``/``."""
 
 import asyncio
 import os
@@ -7,7 +7,7 @@ from aiohttp import web
 
 from qos_async import Client
 
-PORT = int(os.environ.get("PORT", "0"))  # 0 takes any that is free.
+PORT = int(os.environ.get("PORT", "0"))  # 0 selects a free port.
 OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 ENOUGH = 100
 

@@ -1,13 +1,13 @@
-"""A bot with a strategy: long while the fast average is above the slow one, on paper.
+"""A strategy on paper: long while the fast moving average is above the slow one.
 
-The averages are of the last trades. They begin with what the server remembers, so the
-bot knows where it stands at once; after a hole that could not be filled they begin anew.
+The averages are those of the last trades. They start with the trades that the server
+remembers, so the bot can act at once; after a gap with missing trades they start over.
 """
 
 import asyncio
 from collections import deque
 
-from qos_async import Client, Gap, Trade
+from qos_async import Client, Dropped, Gap, Trade
 
 SYMBOL = "CF:BTCUSDT"
 FAST, SLOW = 5, 20
@@ -15,15 +15,15 @@ ENOUGH = 60
 
 
 class Crossing:
-    """Two moving averages, and what follows from them."""
+    """Two moving averages, and the position that follows from them."""
 
     def __init__(self) -> None:
         self.prices: deque[float] = deque(maxlen=SLOW)
         self.bought_at: float | None = None
         self.profit = 0.0
 
-    def see(self, price: float) -> str | None:
-        """Take a price in; say what is to be done, if anything."""
+    def update(self, price: float) -> str | None:
+        """Add a price; return "buy", "sell" or None."""
         self.prices.append(price)
         if len(self.prices) < SLOW:
             return None
@@ -37,8 +37,8 @@ class Crossing:
             return "sell"
         return None
 
-    def forget(self) -> None:
-        """Begin anew; a position stays."""
+    def reset(self) -> None:
+        """Forget the prices; a position stays."""
         self.prices.clear()
 
 
@@ -47,19 +47,21 @@ async def main() -> None:
     async with Client(numbers=float) as client, client.watch_trades(SYMBOL) as trades:
         past = await client.fetch_trades(SYMBOL, count=SLOW)
         for trade in past[SYMBOL]:
-            crossing.see(trade.price)
-        print(f"{SYMBOL}: knows the last {len(crossing.prices)} trades")
+            crossing.update(trade.price)
+        print(f"{SYMBOL}: starting with the last {len(crossing.prices)} trades")
         async for event in trades.events():
             match event:
                 case Gap(status="filled"):
-                    pass  # What was missed comes next.
+                    pass  # The missed trades come next.
                 case Trade(price=price):
-                    deed = crossing.see(price)
-                    if deed:
-                        print(f"{event.time:%H:%M:%S} {deed} at {price}")
+                    action = crossing.update(price)
+                    if action:
+                        print(f"{event.time:%H:%M:%S} {action} at {price}")
+                case Gap() | Dropped():
+                    print("a gap: the averages start over")
+                    crossing.reset()
                 case _:
-                    print("a hole: the averages begin anew")
-                    crossing.forget()
+                    pass  # Interrupted: its Gap follows.
             if trades.stats.delivered >= ENOUGH:
                 break
     side = "flat" if crossing.bought_at is None else "long"

@@ -1,13 +1,13 @@
-"""Many browsers, one key: trades as server-sent events.
+"""A relay: trades to many browsers as server-sent events, with one key.
 
     pip install fastapi uvicorn
     uvicorn --app-dir examples --timeout-graceful-shutdown 3 relay:app
 
-``GET /trades/CF:BTCUSDT`` is for ``new EventSource(...)``. However many look at a symbol,
-it is subscribed once, and nobody sees the key. Every browser has a buffer of its own:
-one that cannot keep up gets the event ``lagged`` and is let go, instead of being shown
-a tape with holes; EventSource comes back by itself. Holes in what the service sent are
-told to everybody, as the event ``gap``.
+``GET /trades/CF:BTCUSDT`` is for ``new EventSource(...)``. A symbol is subscribed once,
+however many browsers show it, and no browser sees the key. Each browser has its own
+buffer: one that cannot keep up receives the event ``lagged`` and is disconnected, so that
+it never shows trades with some missing; EventSource reconnects by itself. A gap in the
+data of the service is sent to all as the event ``gap``.
 """
 
 from collections.abc import AsyncGenerator, AsyncIterator
@@ -18,17 +18,17 @@ import msgspec
 from fastapi import FastAPI, HTTPException
 from fastapi.responses import HTMLResponse, StreamingResponse
 
-from qos_async import Client, LaggedError, QosError, Strict, Subscription, Trade
+from qos_async import Client, Gap, LaggedError, QosError, Strict, Subscription, Trade
 
-BEHIND = 1000  # Trades that a browser may be late.
+BEHIND = 1000  # Trades that a browser may be behind.
 PAGE = """<!doctype html><meta charset="utf-8"><title>Trades</title><pre id="tape"></pre>
 <script>
-  const tell = (words) => tape.prepend(words + "\\n"),
+  const show = (text) => tape.prepend(text + "\\n"),
     source = new EventSource("trades/CF:BTCUSDT,ETHUSDT");
   source.onmessage = ({data}) => { const t = JSON.parse(data);
-    tell(`${t.time} ${t.symbol} ${t.price} ${t.size}`); };
+    show(`${t.time} ${t.symbol} ${t.price} ${t.size}`); };
   for (const kind of ["gap", "lagged", "ended"])
-    source.addEventListener(kind, ({data}) => tell(`${kind}: ${data}`));
+    source.addEventListener(kind, ({data}) => show(`${kind}: ${data}`));
 </script>"""
 
 
@@ -53,16 +53,16 @@ async def trades(symbols: str) -> StreamingResponse:
         ticks = client.watch_trades(symbols, buffer=Strict(BEHIND))
     except (ValueError, QosError) as error:  # A wrong symbol; too many for the plan.
         raise HTTPException(400, str(error)) from error
-    return StreamingResponse(tell(ticks), media_type="text/event-stream")
+    return StreamingResponse(stream(ticks), media_type="text/event-stream")
 
 
-async def tell(ticks: Subscription[Trade[Decimal]]) -> AsyncIterator[bytes]:
+async def stream(ticks: Subscription[Trade[Decimal]]) -> AsyncIterator[bytes]:
     try:
         async with ticks:
             async for event in ticks.events():
                 if isinstance(event, Trade):
                     yield b"data: %b\n\n" % msgspec.json.encode(row(event))
-                else:
+                elif isinstance(event, Gap):
                     yield b"event: gap\ndata: %b\n\n" % msgspec.json.encode(event)
     except LaggedError as error:
         yield b"event: lagged\ndata: %b\n\n" % str(error).encode()

@@ -1,7 +1,7 @@
-"""Lend the client an aiohttp session of your own: its proxy, DNS, TLS and limits.
+"""An aiohttp session of your own: its proxy, DNS, TLS and limits.
 
-The client uses it and leaves it open. Redirects that would carry the key elsewhere are
-refused on it; everything else that you do with it stays as it was.
+The client uses it and does not close it. Redirects of the client's requests are refused,
+since they would carry the key elsewhere; your own requests are not affected.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ async def main() -> None:
             quotes = await client.fetch_snapshots("US:AAPL,TSLA")
             for symbol, quote in quotes.items():
                 print(symbol, quote.last_price)
-        print("the session is still mine:", not session.closed)
+        print("the session is still open:", not session.closed)
 
 
 asyncio.run(main())

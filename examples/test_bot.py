@@ -1,6 +1,6 @@
 """How to test a bot: ``pytest examples/test_bot.py``, with no key and no network.
 
-Time is virtual, so the hour is over in less than a second.
+Time is virtual: the hour takes less than a second.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ from qos_async.sim import Simulator
 pytestmark = [pytest.mark.asyncio, pytest.mark.qos(virtual=True)]
 
 
-async def test_it_tells_how_long_it_was_blind_and_goes_on(
+async def test_the_bot_reports_how_long_it_was_blind_and_goes_on(
     qos_simulator: Simulator, qos_client: Client, capsys: pytest.CaptureFixture[str]
 ) -> None:
     enough = asyncio.Event()
@@ -25,13 +25,14 @@ async def test_it_tells_how_long_it_was_blind_and_goes_on(
     await qos_client.drain()
     await bot
     shown = capsys.readouterr().out
+    assert "trade CF:BTCUSDT is not live: " in shown
     assert "blind on trade CF:BTCUSDT for 36" in shown
-    assert shown.endswith("every trade that was received has been seen\n")
+    assert shown.endswith("every received trade has been processed\n")
     assert not qos_simulator.violations
 
 
 @pytest.mark.qos(rate=20)
-async def test_it_tells_how_many_trades_it_was_too_slow_for(
+async def test_the_bot_reports_how_many_trades_it_was_too_slow_for(
     qos_client: Client, capsys: pytest.CaptureFixture[str]
 ) -> None:
     enough = asyncio.Event()
@@ -42,10 +43,10 @@ async def test_it_tells_how_many_trades_it_was_too_slow_for(
     assert "too slow: " in capsys.readouterr().out
 
 
-async def test_it_does_not_start_without_one_of_its_symbols(
+async def test_the_bot_does_not_start_without_one_of_its_symbols(
     qos_simulator: Simulator, qos_client: Client
 ) -> None:
-    qos_simulator.refuse_symbols("CF:ETHUSDT")
-    with pytest.raises(RejectedError, match="No permission") as refused:
+    qos_simulator.reject_symbols("CF:ETHUSDT")
+    with pytest.raises(RejectedError, match="No permission") as rejected:
         await trade(qos_client, asyncio.Event())
-    assert refused.value.symbols == ("CF:ETHUSDT",)
+    assert rejected.value.symbols == ("CF:ETHUSDT",)

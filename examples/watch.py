@@ -1,6 +1,6 @@
-"""Stay live: every trade of two contracts, until 20 have come or Ctrl-C is pressed.
+"""A live subscription: trades of two contracts, until 20 have arrived or Ctrl-C.
 
-Needs QOS_API_KEY; QOS_STREAM_URL points it at another server, such as a simulator.
+Needs QOS_API_KEY; QOS_STREAM_URL selects another server, such as a simulator.
 """
 
 import asyncio

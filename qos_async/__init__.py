@@ -15,10 +15,9 @@ from qos_async._version import __version__
 
 if TYPE_CHECKING:
     from qos_async._core.buffers import DropOldest, Latest, Strict
-    from qos_async._core.recovery.gaps import Dropped, Gap, GapStatus
-    from qos_async._core.stale import Stale
-    from qos_async._io.batches import Batches
+    from qos_async._core.notices import Dropped, Gap, GapStatus, Interrupted, Rejected
     from qos_async._io.history import HistoryPages
+    from qos_async._io.iterators import Batches
     from qos_async._io.states import StateChange
     from qos_async._io.subscription import Subscription
     from qos_async.client import Client
@@ -46,6 +45,7 @@ if TYPE_CHECKING:
         RequestTimeoutError,
         TransportError,
     )
+    from qos_async.markets.staleness import Stale
     from qos_async.models import (
         Depth,
         Instrument,
@@ -60,7 +60,7 @@ if TYPE_CHECKING:
     )
     from qos_async.recordings.files import RecordingError
     from qos_async.recordings.recorder import Recorder
-    from qos_async.recordings.replaying import replay
+    from qos_async.recordings.replay_client import replay
     from qos_async.results import Result
     from qos_async.stats import Stats, SubscriptionStats
     from qos_async.topics import Topic
@@ -81,6 +81,7 @@ __all__ = [
     "GapStatus",
     "HistoryPages",
     "Instrument",
+    "Interrupted",
     "Interval",
     "Kline",
     "LaggedError",
@@ -94,6 +95,7 @@ __all__ = [
     "QosError",
     "Recorder",
     "RecordingError",
+    "Rejected",
     "RejectedError",
     "RequestError",
     "RequestTimeoutError",
@@ -119,12 +121,18 @@ __all__ = [
     "replay",
 ]
 
-_HOMES = {
+_LAZY = {
     "qos_async._core.buffers": ["DropOldest", "Latest", "Strict"],
-    "qos_async._core.recovery.gaps": ["Dropped", "Gap", "GapStatus"],
-    "qos_async._core.stale": ["Stale"],
+    "qos_async._core.notices": [
+        "Dropped",
+        "Gap",
+        "GapStatus",
+        "Interrupted",
+        "Rejected",
+    ],
+    "qos_async.markets.staleness": ["Stale"],
     "qos_async.topics": ["Topic"],
-    "qos_async._io.batches": ["Batches"],
+    "qos_async._io.iterators": ["Batches"],
     "qos_async._io.history": ["HistoryPages"],
     "qos_async._io.states": ["StateChange"],
     "qos_async._io.subscription": ["Subscription"],
@@ -167,20 +175,20 @@ _HOMES = {
     ],
     "qos_async.recordings.files": ["RecordingError"],
     "qos_async.recordings.recorder": ["Recorder"],
-    "qos_async.recordings.replaying": ["replay"],
+    "qos_async.recordings.replay_client": ["replay"],
     "qos_async.results": ["Result"],
     "qos_async.stats": ["Stats", "SubscriptionStats"],
 }
-_HOME = {name: home for home, names in _HOMES.items() for name in names}
+_MODULES = {name: module for module, names in _LAZY.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:
-    # Importing lazily (PEP 562) keeps aiohttp out until it is needed: the pytest
-    # plugin, for one, is loaded in every test run of every user.
-    home = _HOME.get(name)
-    if home is None:
+    # Imported lazily (PEP 562), so that aiohttp is not loaded before it is needed: the
+    # pytest plugin, for one, is loaded in every test run of every user.
+    module = _MODULES.get(name)
+    if module is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = globals()[name] = getattr(importlib.import_module(home), name)
+    value = globals()[name] = getattr(importlib.import_module(module), name)
     return value
 
 

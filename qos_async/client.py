@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import os
 import warnings
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from decimal import Decimal
 from ssl import SSLContext
 from types import TracebackType
@@ -30,7 +30,7 @@ from qos_async._io.aiohttp_session import AiohttpSession, check_proxy, check_url
 from qos_async._io.aiohttp_transport import AiohttpTransport
 from qos_async._io.http import HttpClient
 from qos_async._io.secret import Secret
-from qos_async._io.states import StateChange
+from qos_async._io.states import StateChanges
 from qos_async._io.stream import Stream
 from qos_async._io.transport import FrameObserver
 from qos_async.config import HTTP_URL, STREAM_URL, Limits, Timing
@@ -302,8 +302,8 @@ class Client(Fetching[N], Watching[N]):
         """Tell how everything stands on a page of plain text, for a person."""
         return self._stream.collector.report()
 
-    def states(self) -> AsyncIterator[StateChange]:
-        """Iterate over the moves of the link from now on, until it is closed."""
+    def states(self) -> StateChanges:
+        """Iterate over the state changes of the link from now on, until it is closed."""
         return self._stream.states.watch(self._session.binding)
 
 

@@ -1,7 +1,7 @@
-"""Vocabularies of the service, with the numbers it puts on the wire.
+"""Enumerations of the service, with their numbers on the wire.
 
-A value that the service invents later reads as ``UNKNOWN``: a new number must
-never end a stream.
+A value that the service adds later reads as ``UNKNOWN``: a new number must never end a
+stream.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ __all__ = [
 class Market(StrEnum):
     """The part of a symbol before its colon (document, section 3).
 
-    Markets are an open set: one that is not listed here is still a ``Market``,
-    equal to its code.
+    Markets are an open set: ``Market("XX")`` is a ``Market`` equal to its code, also if
+    it is not listed here.
     """
 
     US = "US"
@@ -65,7 +65,7 @@ class Channel(StrEnum):
         SNAPSHOT: ``Snapshot``, the state of a trading day.
         TRADE: ``Trade``, one execution.
         DEPTH: ``Depth``, the order book.
-        KLINE: ``Kline``, the bar that grows.
+        KLINE: ``Kline``, the open, high, low and close of an interval.
     """
 
     SNAPSHOT = "snapshot"
@@ -78,7 +78,7 @@ class Interval(IntEnum):
     """The length of a kline (document, section 2.1).
 
     Attributes:
-        UNKNOWN: A length that the service invented later.
+        UNKNOWN: A length that the service added later.
         MIN_1: ``"1m"``, a minute.
         MIN_5: ``"5m"``.
         MIN_15: ``"15m"``.
@@ -111,14 +111,14 @@ class Interval(IntEnum):
 
     @classmethod
     def parse(cls, value: Interval | str | int) -> Interval:
-        """Read an interval given as a member, ``"1m"`` or a wire number.
+        """Return the interval of a member, ``"1m"`` or a wire number.
 
         Raises:
-            ValueError: For anything else; the message lists what is allowed.
+            ValueError: For anything else; the message lists the allowed values.
         """
         try:
             found = None if value is True else _INTERVALS.get(value)
-        except TypeError:  # Unhashable, so no interval either.
+        except TypeError:  # Unhashable.
             found = None
         if found is None:
             allowed = " ".join(_SHORT.values())
@@ -130,7 +130,7 @@ class Interval(IntEnum):
 
     @property
     def short(self) -> str:
-        """The interval as people write it, such as ``"1m"`` or ``"1d"``."""
+        """The short name, such as ``"1m"`` or ``"1d"``."""
         return _SHORT.get(self, "unknown")
 
 
@@ -154,7 +154,7 @@ _INTERVALS: dict[str | int, Interval] = {
 
 
 class _OpenEnum(IntEnum):
-    """An enumeration in which a number nobody knows reads as ``UNKNOWN``."""
+    """An enumeration whose unknown numbers read as ``UNKNOWN``."""
 
     @classmethod
     def _missing_(cls, value: object) -> Self | None:
@@ -162,12 +162,12 @@ class _OpenEnum(IntEnum):
 
 
 class Side(_OpenEnum):
-    """Who crossed the spread in a trade (document, section 2.2).
+    """The aggressor of a trade: the side that crossed the spread (section 2.2).
 
     Attributes:
-        UNKNOWN: The service does not say.
-        BUY: The buyer did.
-        SELL: The seller did.
+        UNKNOWN: Not sent by the service.
+        BUY: The buyer.
+        SELL: The seller.
     """
 
     UNKNOWN = 0
@@ -176,13 +176,13 @@ class Side(_OpenEnum):
 
 
 class Session(_OpenEnum):
-    """The part of the US trading day a quote belongs to (document, section 2.3).
+    """The part of the US trading day (document, section 2.3).
 
     Attributes:
-        UNKNOWN: A part that the service invented later.
+        UNKNOWN: A part that the service added later.
         OVERNIGHT: The night before a trading day.
         PRE_MARKET: Before the opening bell.
-        REGULAR: Between the bells.
+        REGULAR: Between opening and closing bell.
         POST_MARKET: After the closing bell.
     """
 
@@ -197,9 +197,9 @@ class TradingStatus(_OpenEnum):
     """Whether an instrument is suspended (field ``s`` of a snapshot).
 
     Attributes:
-        UNKNOWN: A state that the service invented later.
-        TRADING: It is traded.
-        SUSPENDED: It is not.
+        UNKNOWN: A state that the service added later.
+        TRADING: Traded.
+        SUSPENDED: Suspended from trading.
     """
 
     UNKNOWN = -1
@@ -208,10 +208,10 @@ class TradingStatus(_OpenEnum):
 
 
 class Adjustment(IntEnum):
-    """How klines account for dividends and splits (field ``a`` of a request).
+    """The adjustment of klines for dividends and splits (field ``a`` of a request).
 
     Attributes:
-        NONE: Not at all: prices as they were.
+        NONE: None: prices as they were.
         FORWARD: Earlier prices are adjusted to the newest.
     """
 
@@ -220,14 +220,14 @@ class Adjustment(IntEnum):
 
 
 class LinkState(StrEnum):
-    """Where the one websocket is.
+    """The state of the websocket.
 
     Attributes:
-        IDLE: Not opened yet: nobody needed it.
-        CONNECTING: An attempt is under way.
-        OPEN: It stands.
-        BACKOFF: An attempt failed, or the link was lost; the next one has to wait.
-        CLOSED: The end.
+        IDLE: Not needed yet.
+        CONNECTING: Connecting.
+        OPEN: Open.
+        BACKOFF: Waiting before the next attempt, after a failed one or a lost link.
+        CLOSED: Closed for good.
     """
 
     IDLE = "idle"
@@ -238,7 +238,7 @@ class LinkState(StrEnum):
 
 
 def word(member: Enum) -> str:
-    """Write a member of these vocabularies for people: ``"buy"``, ``"1m"``, ``"US"``."""
+    """Return the word of a member: ``"buy"``, ``"1m"``, ``"US"``."""
     if isinstance(member, Interval):
         return member.short
     return member.name.lower() if isinstance(member, IntEnum) else str(member.value)

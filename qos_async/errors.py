@@ -1,7 +1,6 @@
-"""Every exception this library raises.
+"""Exceptions of this library.
 
-Text that came from the server is escaped and cut before it gets here, and the
-API key appears in none of them.
+Text of the server in messages is escaped and truncated, and the API key redacted.
 """
 
 from __future__ import annotations
@@ -30,26 +29,25 @@ class TransportError(QosError):
 
 
 class ConnectError(TransportError):
-    """The server could not be reached, or what answered is not the service."""
+    """The server could not be reached, or is not the service."""
 
 
 class AuthenticationError(QosError):
-    """The API key is missing, refused or expired. Only its owner can fix that."""
+    """The API key is missing, rejected or expired; never retried."""
 
 
 class RequestError(QosError):
-    """One request failed; the client and its link are fine."""
+    """One request failed; the client and its link are not affected."""
 
 
 class RejectedError(RequestError):
-    """The server understood and said no.
+    """The server rejected a request or a subscription.
 
     Attributes:
-        message: The server's own words.
-        operation: What was asked: an HTTP path such as ``/snapshot``, or a
-            websocket command such as ``T`` (document, chapters 4 and 5).
-        symbols: The symbols that were refused, in canonical form; empty where
-            the refusal names none.
+        message: The message of the server.
+        operation: The operation: an HTTP path such as ``/snapshot``, or a websocket
+            command such as ``T`` (document, chapters 4 and 5).
+        symbols: The rejected symbols, in canonical form; may be empty.
     """
 
     def __init__(
@@ -71,19 +69,19 @@ class RejectedError(RequestError):
 
 
 class LimitError(RejectedError):
-    """The plan does not allow this, or not this fast."""
+    """A limit of the plan was exceeded: of symbols, connections or rate."""
 
 
 class RequestTimeoutError(RequestError, TimeoutError):
-    """No answer came in time."""
+    """No reply was received in time."""
 
 
 class DecodeError(QosError):
-    """The server sent an answer that nobody can read."""
+    """A reply of the server cannot be decoded."""
 
 
 class LaggedError(QosError):
-    """This reader was too slow for its ``Strict`` buffer."""
+    """The consumer was too slow for its ``Strict`` buffer."""
 
 
 class ClosedError(QosError):

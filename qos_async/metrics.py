@@ -21,9 +21,9 @@ class _Family(NamedTuple):
 
 
 _FAMILIES = (
-    _Family("link_state", "stateset", "state", "Where the websocket is."),
+    _Family("link_state", "stateset", "state", "The state of the websocket."),
     _Family(
-        "links", "counter", "links", "Connections on which the server said something."
+        "links", "counter", "links", "Connections on which the server sent something."
     ),
     _Family(
         "reconnects",
@@ -40,57 +40,60 @@ _FAMILIES = (
         "Websocket frames, heartbeats included.",
     ),
     _Family(
-        "received_bytes", "counter", "bytes_received", "Payload of those received."
+        "received_bytes", "counter", "bytes_received", "Payload of frames received."
     ),
-    _Family("sent_bytes", "counter", "bytes_sent", "Payload of those sent."),
-    _Family(
-        "ticks", "counter", "ticks_by_channel", "Pushes that were read.", "channel"
-    ),
-    _Family("answers", "counter", "answers", "Answers to anything."),
-    _Family("unmatched", "counter", "unmatched", "Answers to nothing that is pending."),
-    _Family("unreadable", "counter", "unreadable", "Frames that nobody can read."),
+    _Family("sent_bytes", "counter", "bytes_sent", "Payload of frames sent."),
+    _Family("ticks", "counter", "ticks_by_channel", "Readable pushes.", "channel"),
+    _Family("answers", "counter", "answers", "Replies of any kind."),
+    _Family("unmatched", "counter", "unmatched", "Replies to nothing that is pending."),
+    _Family("unreadable", "counter", "unreadable", "Frames that cannot be decoded."),
     _Family("unknown", "counter", "unknown", "Pushes of an unknown kind."),
-    _Family("unrouted", "counter", "unrouted", "Ticks that nobody watches."),
-    _Family("repeated", "counter", "repeated", "Ticks that recovery made superfluous."),
-    _Family("held", "gauge", "held", "Ticks held back until an outage is made good."),
+    _Family("unrouted", "counter", "unrouted", "Ticks without a subscription."),
+    _Family("repeated", "counter", "repeated", "Ticks that repeat recovered ones."),
+    _Family("held", "gauge", "held", "Ticks held back until recovery is complete."),
     _Family(
         "gaps",
         "counter",
         "gaps_by_status",
-        "Gaps told, by what became of them.",
+        "Gaps by status.",
         "status",
     ),
     _Family("recovered", "counter", "recovered", "Ticks fetched after outages."),
-    _Family("dropped", "counter", "dropped", "Ticks that slow readers lost."),
-    _Family("subscriptions", "gauge", "subscriptions", "Subscriptions that are open."),
-    _Family("backlog", "gauge", "backlog", "Ticks that wait for their readers."),
     _Family(
-        "consumer_lag_seconds", "gauge", "consumer_lag", "Age of the oldest of these."
+        "dropped", "counter", "dropped", "Ticks dropped because of slow consumers."
     ),
-    _Family("commands", "counter", "commands", "Commands and questions that left."),
+    _Family("subscriptions", "gauge", "subscriptions", "Open subscriptions."),
+    _Family("backlog", "gauge", "backlog", "Buffered ticks."),
+    _Family(
+        "consumer_lag_seconds",
+        "gauge",
+        "consumer_lag",
+        "Age of the oldest buffered tick.",
+    ),
+    _Family("commands", "counter", "commands", "Commands and requests sent."),
     _Family(
         "command_wait_seconds",
         "counter",
         "command_wait_total",
-        "How long they waited for their turn.",
+        "Their total wait for the rate limit.",
     ),
     _Family(
         "command_wait_last_seconds",
         "gauge",
         "command_wait_last",
-        "How long the newest waited for its turn.",
+        "Wait of the last command for the rate limit.",
     ),
     _Family(
         "command_wait_max_seconds",
         "gauge",
         "command_wait_max",
-        "How long any of them waited at most.",
+        "Longest wait of a command for the rate limit.",
     ),
     _Family(
         "heartbeat_round_trip_seconds",
         "gauge",
         "heartbeat_round_trip",
-        "From the last heartbeat to its answer.",
+        "From the last heartbeat to its reply.",
     ),
     _Family(
         "clock_offset_seconds",
@@ -102,15 +105,15 @@ _FAMILIES = (
         "clock_error_seconds",
         "gauge",
         "clock_error",
-        "How far the clock offset may be off, either way.",
+        "Largest error of the clock offset, either way.",
     ),
-    _Family("http_requests", "counter", "http_requests", "HTTP requests that left."),
-    _Family("http_retries", "counter", "http_retries", "HTTP requests repeated."),
+    _Family("http_requests", "counter", "http_requests", "HTTP requests sent."),
+    _Family("http_retries", "counter", "http_retries", "HTTP requests retried."),
     _Family(
         "http_received_bytes",
         "counter",
         "http_bytes_received",
-        "Bodies of HTTP answers, decompressed.",
+        "Bodies of HTTP responses, decompressed.",
     ),
     _Family(
         "http_sent_bytes", "counter", "http_bytes_sent", "Bodies of HTTP requests."
@@ -149,5 +152,5 @@ def _samples(name: str, label: str, values: Mapping[str, int]) -> Iterator[str]:
 
 
 def _escaped(text: str) -> str:
-    """Escape what would end a label's value, or a line."""
+    """Escape characters that end a label's value or a line."""
     return text.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")

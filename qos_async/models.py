@@ -144,12 +144,12 @@ class SessionQuote(
     """A US pre-market, post-market or overnight session (section 4.3.3).
 
     Attributes:
-        last_price: Of the last trade in this session.
-        prev_close: The close that changes are counted from.
+        last_price: The price of the last trade in this session.
+        prev_close: The close to which changes relate.
         high: The highest price so far.
         low: The lowest price so far.
         volume: Shares traded in this session.
-        turnover: What they cost, in the trading currency.
+        turnover: Their value, in the trading currency.
         timestamp: The server's, in epoch seconds; 0 where it sent none.
     """
 
@@ -197,16 +197,16 @@ class Snapshot(
     may lie outside ``low`` to ``high``.
 
     Attributes:
-        last_price: Of the last trade.
-        prev_close: Of the trading day before.
+        last_price: The price of the last trade.
+        prev_close: The close of the previous trading day.
         open: The first price of the day.
         high: The highest price of the day.
         low: The lowest price of the day.
-        volume: How much was traded today.
-        turnover: What it cost.
+        volume: The volume of the day.
+        turnover: Its value.
         status: Whether it is traded or suspended.
         session: The part of the US trading day; None elsewhere.
-        pre_market: US only, as the next two.
+        pre_market: The session before the regular one (US only, as the next two).
         post_market: The session after the regular one.
         overnight: The session of the night.
     """
@@ -239,13 +239,13 @@ class Trade(
 ):
     """One execution (sections 4.5, 5.3, 5.7).
 
-    Trades carry no id and whole seconds; several alike in one second are normal.
+    Trades have no id and whole seconds: equal trades in one second are normal.
     Size is in shares for US and HK, in lots of 100 for SH and SZ, in coins for CF.
 
     Attributes:
         price: In the trading currency.
-        size: How much changed hands.
-        side: Who crossed the spread.
+        size: The traded quantity.
+        side: The aggressor, the side that crossed the spread.
     """
 
     channel: ClassVar[Channel] = Channel.TRADE
@@ -258,11 +258,11 @@ class Trade(
 class PriceLevel(
     Record, Generic[N], frozen=True, gc=False, rename={"price": "p", "size": "v"}
 ):
-    """One rung of the order book.
+    """One level of the order book.
 
     Attributes:
         price: In the trading currency.
-        size: What is bid or offered at that price, in the units of ``Trade.size``.
+        size: The quantity bid or offered at that price, in the units of ``Trade.size``.
     """
 
     price: N
@@ -285,8 +285,8 @@ class Depth(
     are kept in ``bids`` and ``asks``.
 
     Attributes:
-        bids: Who buys, the highest price first.
-        asks: Who sells, the lowest price first.
+        bids: The buy side, the highest price first.
+        asks: The sell side, the lowest price first.
     """
 
     channel: ClassVar[Channel] = Channel.DEPTH
@@ -296,17 +296,17 @@ class Depth(
 
     @property
     def best_bid(self) -> PriceLevel[N] | None:
-        """The highest bid that can be traded with, or None."""
+        """The highest bid with a size above zero, or None."""
         return _best(self.bids)
 
     @property
     def best_ask(self) -> PriceLevel[N] | None:
-        """The lowest ask that can be traded with, or None."""
+        """The lowest ask with a size above zero, or None."""
         return _best(self.asks)
 
     @property
     def mid(self) -> N | None:
-        """Halfway between best bid and best ask; None where a side is empty."""
+        """The mean of best bid and best ask; None if a side is empty."""
         bid, ask = self.best_bid, self.best_ask
         if bid is None or ask is None:
             return None
@@ -316,7 +316,7 @@ class Depth(
 
     @property
     def spread(self) -> N | None:
-        """Best ask minus best bid; None where a side is empty."""
+        """Best ask minus best bid; None if a side is empty."""
         bid, ask = self.best_bid, self.best_ask
         if bid is None or ask is None:
             return None
@@ -326,7 +326,7 @@ class Depth(
 
 
 def _best(levels: tuple[PriceLevel[N], ...]) -> PriceLevel[N] | None:
-    # A price limit leaves zero-size levels at the top: nobody can trade with those.
+    # A price limit leaves levels of size zero at the top: there is nothing to trade.
     return next((level for level in levels if float(level.size)), None)
 
 
@@ -353,7 +353,7 @@ class Kline(
     The newest bar is unfinished.
 
     Attributes:
-        interval: How long it lasts.
+        interval: Its length.
         open: The first price.
         high: The highest price.
         low: The lowest price.
@@ -411,17 +411,17 @@ class Instrument(
         "dividend": "dy",
     },
 ):
-    """What does not change during a day (sections 4.2, 5.11).
+    """The static data of an instrument (sections 4.2, 5.11).
 
     Attributes:
         symbol: Canonical, such as ``"US:AAPL"``.
-        exchange: Where it is listed, in the service's words.
-        currency: What it is traded in.
+        exchange: The exchange on which it is listed, as the service names it.
+        currency: The trading currency.
         name_zh: Its name in Chinese.
         name_en: Its name in English.
-        lot_size: How many shares an order counts in.
-        total_shares: All that were issued.
-        circulating_shares: Those that can be traded.
+        lot_size: The number of shares in a lot.
+        total_shares: The shares issued.
+        circulating_shares: The shares that can be traded.
         eps: Earnings per share.
         bps: Book value (net assets) per share.
         dividend: Dividend per share; the document calls it a yield, its values
@@ -445,7 +445,7 @@ class Product(Record, frozen=True, kw_only=True, gc=False, rename={"symbol": "co
     """One row of a market's product list (newer document, ``/product-list``).
 
     Attributes:
-        symbol: As the server lists it.
+        symbol: The symbol, as the server lists it.
         name: Empty where it sent none.
     """
 
@@ -457,7 +457,7 @@ class TradingDay(Record, frozen=True, kw_only=True, gc=False):
     """A day on which a market trades (newer document, ``/market-calendar``).
 
     Attributes:
-        date: In the calendar of its market.
+        date: The date, in the time zone of its market.
         half_day: Whether it ends early.
     """
 

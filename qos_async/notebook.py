@@ -14,9 +14,9 @@ from qos_async.enums import word
 
 __all__ = ["record_table", "records_table"]
 
-_ROWS = 10  # As many as a notebook shows without scrolling.
+_ROWS = 10  # A notebook shows about as many without scrolling.
 _WIDTH = 60
-_RUNGS = 3
+_LEVELS = 3
 
 
 def record_table(record: Struct) -> str:
@@ -55,9 +55,9 @@ def _line(cells: Iterable[str]) -> str:
 def _cell(record: Struct, name: str) -> str:
     value = getattr(record, name)
     if name == "timestamp":
-        return _moment(value, 1)
+        return _time(value, 1)
     if name == "received_at":
-        return _moment(value, 10**9)
+        return _time(value, 10**9)
     return _text(value)
 
 
@@ -70,18 +70,18 @@ def _text(value: Any) -> str:
         fields = ((name, _cell(value, name)) for name in value.__struct_fields__)
         return ", ".join(f"{name} {text}" for name, text in fields if text)
     if isinstance(value, tuple):
-        return _rungs(cast("tuple[object, ...]", value))
+        return _levels(cast("tuple[object, ...]", value))
     return "yes" if value is True else str(value)
 
 
-def _rungs(levels: Iterable[Any]) -> str:
+def _levels(levels: Iterable[Any]) -> str:
     levels = list(levels)
-    best = [f"{level.price} x {level.size}" for level in levels[:_RUNGS]]
-    more = [f"… {len(levels) - _RUNGS} more"] if len(levels) > _RUNGS else []
+    best = [f"{level.price} x {level.size}" for level in levels[:_LEVELS]]
+    more = [f"… {len(levels) - _LEVELS} more"] if len(levels) > _LEVELS else []
     return ", ".join(best + more)
 
 
-def _moment(at: int, unit: int) -> str:
+def _time(at: int, unit: int) -> str:
     if not at:
         return ""
     whole, rest = divmod(at, unit)

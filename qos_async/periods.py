@@ -1,7 +1,7 @@
-"""When a kline starts and ends.
+"""Start and end of klines.
 
 Intraday bars have a fixed length. A day bar starts at local midnight of its
-market, daylight saving included (recorded in the vendor's samples); weeks start
+market, with daylight saving (as recorded in the vendor's samples); weeks start
 on Monday, months and years on their first day.
 """
 
@@ -32,16 +32,16 @@ What is beyond is milliseconds by mistake, and no ``datetime`` holds the end of 
 
 @lru_cache(maxsize=64)
 def market_zone(market: str) -> tzinfo:
-    """Name the time zone of a market's days; UTC where none is known."""
+    """Return the time zone of a market's days; UTC if unknown."""
     name, hours = _ZONES.get(market, ("UTC", 0))
     try:
         return ZoneInfo(name)
-    except ZoneInfoNotFoundError:  # A machine without tzdata: right but for DST.
+    except ZoneInfoNotFoundError:  # Without tzdata: correct except for daylight saving.
         return timezone(timedelta(hours=hours))
 
 
 def bar_start(timestamp: int, interval: Interval, market: str) -> int:
-    """Find the start of the bar that ``timestamp`` falls into, in epoch seconds."""
+    """Return the start of the bar that contains ``timestamp``, in epoch seconds."""
     zone = market_zone(market)
     day = datetime.fromtimestamp(timestamp, zone).date()
     if interval >= Interval.DAY:
@@ -52,7 +52,7 @@ def bar_start(timestamp: int, interval: Interval, market: str) -> int:
 
 
 def bar_end(start: int, interval: Interval, market: str) -> int:
-    """Find the end of the bar that starts at ``start``, in epoch seconds."""
+    """Return the end of the bar that starts at ``start``, in epoch seconds."""
     if interval < Interval.DAY:
         return start + interval * _MINUTE
     zone = market_zone(market)

@@ -50,10 +50,10 @@ class Result(dict[str, T]):
         return f"Result({super().__repr__()}{missing})"
 
     def _repr_html_(self) -> str | None:
-        from qos_async.frames.intake import pairs  # noqa: PLC0415 - for notebooks only
+        from qos_async.frames.column_values import items  # noqa: PLC0415 - for notebooks only
         from qos_async.notebook import records_table  # noqa: PLC0415
 
-        rows = [row for _, row in pairs(self)]
+        rows = [row for _, row in items(self)]
         kinds: set[type[Any]] = {type(row) for row in rows}
         if len(kinds) > 1 or not all(issubclass(one, Struct) for one in kinds):
             return None  # Notebooks fall back on the text.

@@ -19,62 +19,63 @@ def _no_gaps() -> dict[str, int]:
 
 
 class Stats(Struct, frozen=True, kw_only=True):
-    """Counters and measures of one client, from its first use on: a picture, not live.
+    """Counters and measures of one client since its first use, at one moment.
 
-    Every frame is accounted for: ``frames_received`` is ``ticks + answers + unreadable +
-    unknown``. Each of the ``ticks`` went to the subscriptions that watch its topic, or
-    is one of ``unrouted``, ``repeated`` or ``held``.
+    Every frame is counted once: ``frames_received`` is ``ticks + answers + unreadable +
+    unknown``. Each of the ``ticks`` was delivered to the subscriptions of its topic, or is
+    one of ``unrouted``, ``repeated`` or ``held``.
 
     Times are in seconds, sizes in bytes.
 
     Attributes:
-        state: Where the websocket is.
-        links: Websocket connections on which the server said something.
+        state: The state of the websocket.
+        links: Websocket connections on which the server sent something.
         reconnects_by_reason: Links that ended and attempts that failed, each followed
-            by another attempt, by a few fixed words: ``"silence"`` (see
+            by another attempt, by reason: ``"silence"`` (see
             ``Timing.silence``), ``"close 1001"`` (the server's close code; ``"close
             3xxx"``, ``"close 4xxx"`` and ``"close other"`` for those above 1015),
             ``"broken"`` (without a close frame), ``"protocol"`` (not websocket),
-            ``"send"`` (it stopped reading), ``"unreachable"``, ``"timeout"`` (of an
-            attempt), ``"http 503"`` (that status instead of a websocket),
-            ``"redirect"``, ``"key refused"`` (after it had been accepted), ``"other"``.
+            ``"send"`` (the server stopped reading), ``"unreachable"``, ``"timeout"`` (of an
+            attempt), ``"http 503"`` (the status of a rejected handshake),
+            ``"redirect"``, ``"key refused"`` (a key accepted before), ``"other"``.
         frames_received: Whole frames, of any kind.
         frames_sent: Whole frames, heartbeats included.
-        bytes_received: Payload of those received.
-        bytes_sent: Payload of those sent.
-        ticks_by_channel: Pushes that could be read, by the name of their channel.
-        answers: Answers to anything, heartbeats included.
-        unmatched: Those of ``answers`` to nothing that is pending: late, doubled or
-            foreign.
-        unreadable: Frames that nobody can read; skipped, and a ``Gap`` tells of them.
-        unknown: Pushes of a kind that this version does not know; skipped.
-        unrouted: Ticks for topics that nobody watches (any more).
-        repeated: Ticks that came while an outage was made good, and were not delivered
-            since what was fetched is the same or newer.
-        held: Ticks that are held back now until an outage is made good.
-        gaps_by_status: Gaps told, by status: topics times outages, for each
-            subscription.
+        bytes_received: Payload of the frames received.
+        bytes_sent: Payload of the frames sent.
+        ticks_by_channel: Readable pushes, by the name of their channel.
+        answers: Replies to commands, requests and heartbeats.
+        unmatched: Replies to nothing that is pending: late, duplicate or of another
+            client.
+        unreadable: Frames that cannot be decoded; they are skipped, and reported by a
+            ``Gap``.
+        unknown: Pushes of a kind that this version does not know; they are skipped.
+        unrouted: Ticks of topics without a subscription (any more).
+        repeated: Ticks received during recovery and not delivered, since the fetched
+            ones are the same or newer.
+        held: Ticks held back now, until recovery is complete.
+        gaps_by_status: Gaps by status: topics times outages, for each subscription.
         recovered: Ticks fetched after outages, for each subscription.
-        dropped: Ticks that buffers lost or replaced because their reader was slow;
-            closed subscriptions included.
-        subscriptions: Subscriptions that are open.
-        backlog: Ticks that wait for the readers of those now.
-        consumer_lag: How long ago the oldest of these was received; 0 if none waits.
-        commands: Subscriptions, their ends, and questions that left on the websocket.
-        command_wait_last: How long the newest of them waited for its turn, at the
-            plan's pace, since it was wanted (or since there was a link, if later).
-        command_wait_max: How long any of them waited at most.
-        command_wait_total: How long they waited together.
-        heartbeat_round_trip: From the last heartbeat that was answered to its answer,
-            as this process saw it; None before the first.
-        clock_offset: How far the server's clock is ahead of this machine's; None as
-            long as the server has not told its time. It tells whole seconds: each
-            answer bounds the offset to one second and a round trip, and the estimate is
-            the middle of what all of them leave.
-        clock_error: How far ``clock_offset`` may be off, either way.
-        http_requests: HTTP requests that left, repeats included.
-        http_retries: HTTP requests that were repeated.
-        http_bytes_received: Bodies of whole HTTP answers, decompressed.
+        dropped: Ticks that buffers dropped or replaced because a consumer was slow; closed
+            subscriptions included.
+        subscriptions: Open subscriptions.
+        backlog: Ticks that are buffered in them now.
+        consumer_lag: The age of the oldest of these since its receipt; 0 if there are
+            none.
+        commands: Subscribe and unsubscribe commands, and requests, sent on the websocket.
+        command_wait_last: The wait of the last of them for the rate limit, since it could
+            have been sent.
+        command_wait_max: The longest such wait.
+        command_wait_total: The sum of these waits.
+        heartbeat_round_trip: From the last acknowledged heartbeat to its reply, as seen
+            by this process; None before the first.
+        clock_offset: How far the server's clock is ahead of this machine's; None before
+            the first reply with a time. Times are whole seconds: each reply bounds the
+            offset to one second plus a round trip, and the estimate is the middle of the
+            intersection.
+        clock_error: The largest error of ``clock_offset``, either way.
+        http_requests: HTTP requests sent, retries included.
+        http_retries: HTTP requests that were retried.
+        http_bytes_received: Bodies of complete HTTP responses, decompressed.
         http_bytes_sent: Bodies of HTTP requests.
     """
 
@@ -113,24 +114,24 @@ class Stats(Struct, frozen=True, kw_only=True):
 
     @property
     def reconnects(self) -> int:
-        """Links that ended and attempts that failed, for whatever reason."""
+        """Links that ended and attempts that failed, for any reason."""
         return sum(self.reconnects_by_reason.values())
 
     @property
     def ticks(self) -> int:
-        """Pushes that could be read, on all channels."""
+        """Readable pushes, on all channels."""
         return sum(self.ticks_by_channel.values())
 
     @property
     def gaps(self) -> int:
-        """Gaps told, whatever became of them."""
+        """Gaps, of any status."""
         return sum(self.gaps_by_status.values())
 
     def to_openmetrics(self) -> str:
-        """Write all of this as OpenMetrics text, for Prometheus and its kin.
+        """Return all of this as OpenMetrics text, for Prometheus and compatible systems.
 
         Serve it as ``application/openmetrics-text; version=1.0.0; charset=utf-8``. Names
-        begin with ``qos_``. What is None is left out.
+        begin with ``qos_``. Values that are None are left out.
         """
         return openmetrics(self)
 
@@ -139,15 +140,15 @@ class SubscriptionStats(Struct, frozen=True, kw_only=True):
     """Counters of one subscription; ``received = delivered + dropped + backlog``.
 
     Attributes:
-        received: Ticks that came for this subscription.
-        delivered: Ticks that its reader took.
-        dropped: Ticks that its buffer lost or replaced because the reader was slow.
+        received: Ticks for this subscription.
+        delivered: Ticks that its consumer has read.
+        dropped: Ticks that its buffer dropped or replaced because the consumer was slow.
         recovered: Ticks among ``received`` that were fetched after an outage.
-        unfinished: Klines that were still growing, and so not among ``received``;
-            always 0 without ``final=True``.
+        unfinished: Klines that were still open, and so not among ``received``; always 0
+            without ``final=True``.
         gaps: Topics times outages.
-        backlog: Ticks that wait for the reader now.
-        lag: How many seconds ago the oldest of these was received; 0 if none waits.
+        backlog: Ticks that are buffered now.
+        lag: Seconds since the receipt of the oldest of these; 0 if there are none.
     """
 
     received: int

@@ -23,7 +23,7 @@ class Ends:
         self.proxy, self.reader, self.writer = proxy, reader, writer
 
     async def echo(self, data: bytes) -> float:
-        """Say something, hear it again; give the seconds that this took."""
+        """Send bytes, receive them back; return the seconds that this took."""
         start = asyncio.get_running_loop().time()
         self.writer.write(data)
         assert await self.reader.readexactly(len(data)) == data
@@ -51,7 +51,7 @@ async def connected() -> AsyncGenerator[Ends]:
                 await writer.wait_closed()
 
 
-async def test_without_toxics_bytes_pass_unharmed_both_ways():
+async def test_without_toxics_bytes_pass_unchanged_both_ways():
     async with connected() as ends:
         await ends.echo(bytes(range(256)) * 100)
         assert ends.proxy.passed == 25_600
@@ -61,15 +61,15 @@ async def test_without_toxics_bytes_pass_unharmed_both_ways():
 @pytest.mark.parametrize(
     "toxics", [Toxics(latency=0.1), Toxics(jitter=0.4), Toxics(bandwidth=1000.0)]
 )
-async def test_bytes_come_late(toxics):
+async def test_bytes_are_delayed(toxics):
     async with connected() as ends:
         ends.proxy.to_client = toxics
         assert await ends.echo(b"x" * 100) >= 0.05
-        ends.proxy.heal()
+        ends.proxy.clear()
         assert ends.proxy.to_client == Toxics()
 
 
-async def test_bytes_come_one_at_a_time():
+async def test_bytes_arrive_one_at_a_time():
     async with connected() as ends:
         ends.proxy.to_client.slicer = 1
         ends.writer.write(b"x" * 50)
@@ -79,7 +79,7 @@ async def test_bytes_come_one_at_a_time():
         assert len(pieces) > 5
 
 
-async def test_one_bit_of_some_bytes_is_wrong():
+async def test_a_bit_of_some_bytes_is_flipped():
     async with connected() as ends:
         ends.proxy.to_client.corrupt = 3
         ends.writer.write(b"\0" * 4)
@@ -95,18 +95,18 @@ async def test_a_black_hole_swallows_everything_and_stays_open():
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.1):
                 await ends.reader.read(1)
-        ends.proxy.heal()
+        ends.proxy.clear()
         await ends.echo(b"found")
 
 
-async def test_it_hangs_up_after_so_many_bytes():
+async def test_it_closes_after_the_given_number_of_bytes():
     async with connected() as ends:
         ends.proxy.to_client.limit_data = 3
         ends.writer.write(b"12345")
         assert await ends.reader.read() == b"123"
 
 
-async def test_the_other_side_hears_late_of_a_hang_up():
+async def test_a_close_is_forwarded_late():
     async with connected() as ends:
         ends.proxy.to_client.limit_data = 0
         ends.proxy.to_client.slow_close = 0.1
@@ -116,7 +116,7 @@ async def test_the_other_side_hears_late_of_a_hang_up():
         assert asyncio.get_running_loop().time() - start >= 0.09
 
 
-async def test_a_reset_is_a_reset():
+async def test_reset_peer_resets_the_connection():
     async with connected() as ends:
         await ends.echo(b"x")
         ends.proxy.reset_peer()
@@ -124,7 +124,7 @@ async def test_a_reset_is_a_reset():
             await ends.reader.read()
 
 
-async def test_while_it_is_down_nobody_gets_through():
+async def test_while_it_is_down_connections_are_reset():
     async with connected() as ends:
         ends.proxy.down = True
         reader, writer = await asyncio.open_connection("127.0.0.1", ends.proxy.port)

@@ -1,4 +1,4 @@
-"""Vocabularies: the wire's numbers, and what is not among them."""
+"""Enumerations: the numbers of the wire, and unknown values."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ INTERVALS = {
 
 
 @pytest.mark.parametrize(("short", "number"), INTERVALS.items())
-def test_an_interval_reads_from_its_short_form_its_number_and_itself(
+def test_an_interval_is_parsed_from_its_short_name_its_number_and_itself(
     short: str, number: int
 ):
     interval = Interval.parse(short)
@@ -67,7 +67,7 @@ def test_an_interval_reads_from_its_short_form_its_number_and_itself(
     ],
     ids=repr,
 )
-def test_any_other_interval_is_refused_with_the_list_of_what_is_allowed(wrong: Any):
+def test_any_other_interval_raises_with_the_allowed_ones(wrong: Any):
     with pytest.raises(ValueError, match="unknown interval") as caught:
         Interval.parse(wrong)
     text = str(caught.value)
@@ -76,7 +76,7 @@ def test_any_other_interval_is_refused_with_the_list_of_what_is_allowed(wrong: A
         assert short in text
 
 
-def test_a_truth_value_is_no_interval():
+def test_a_bool_is_not_an_interval():
 
     with pytest.raises(ValueError, match="unknown interval True"):
         Interval.parse(True)
@@ -106,12 +106,12 @@ def test_members_carry_the_numbers_of_the_document(kind: Any, values: dict[str, 
 
 @pytest.mark.parametrize("kind", [Side, Session, TradingStatus, Interval])
 @pytest.mark.parametrize("number", [7, 99, -5, 2**70])
-def test_a_number_nobody_knows_reads_as_unknown(kind: Any, number: int):
+def test_an_unlisted_number_reads_as_unknown(kind: Any, number: int):
     assert kind(number) is kind.UNKNOWN
 
 
 @pytest.mark.parametrize("kind", [Side, Session, TradingStatus, Interval])
-def test_text_is_no_member_of_a_numeric_vocabulary(kind: Any):
+def test_a_string_is_not_a_member_of_a_numeric_enum(kind: Any):
     with pytest.raises(ValueError, match="is not a valid"):
         kind("junk")
 
@@ -138,7 +138,7 @@ def test_an_unlisted_market_survives_copying_and_pickling():
 
 
 @pytest.mark.parametrize("wrong", ["", "U5", "U S", "Ü", 5, None])
-def test_what_cannot_be_a_market_is_none(wrong: Any):
+def test_an_invalid_market_raises(wrong: Any):
     with pytest.raises(ValueError, match="is not a valid Market"):
         Market(wrong)
 

@@ -1,4 +1,4 @@
-"""The tree of errors, and what survives copying and pickling."""
+"""Exceptions: their hierarchy, copies and pickles."""
 
 from __future__ import annotations
 
@@ -59,12 +59,14 @@ def test_every_error_is_published_and_a_qos_error():
         (LimitError("too many", symbols=("US:A",)), "US:A: too many"),
     ],
 )
-def test_a_refusal_says_who_refused_what(error: RejectedError, text: str):
+def test_a_rejection_has_its_operation_symbols_and_message(
+    error: RejectedError, text: str
+):
     assert str(error) == text
 
 
 @pytest.mark.parametrize("kind", [RejectedError, LimitError])
-def test_copies_and_pickles_of_a_refusal_keep_everything(kind: type[RejectedError]):
+def test_copies_and_pickles_of_a_rejection_keep_everything(kind: type[RejectedError]):
     error = kind("no", operation="T", symbols=("US:A",))
     for twin in (
         copy.copy(error),

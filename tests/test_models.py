@@ -1,4 +1,4 @@
-"""Records, as their users see them."""
+"""Records: properties, dicts, copies and encoding."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from qos_async.models import (
     Trade,
     TradingDay,
 )
-from tests.support.full_records import AT, BARE, FULL, HEARD, KINDS
+from tests.support.full_records import AT, BARE, FULL, KINDS, RECEIVED_AT
 
 D = Decimal
 SESSION = {
@@ -40,7 +40,7 @@ SESSION = {
 TICK = {
     "symbol": "US:AAPL",
     "timestamp": AT,
-    "received_at": HEARD,
+    "received_at": RECEIVED_AT,
     "recovered": True,
 }
 NUMBERS: list[type[Any]] = [Decimal, float, str]
@@ -70,7 +70,7 @@ def test_the_best_levels_of_a_book_are_the_first(numbers: type[Any]):
 
 
 @pytest.mark.parametrize("numbers", [Decimal, str])
-def test_middle_and_spread_are_exact(numbers: type[Any]):
+def test_mid_and_spread_are_exact(numbers: type[Any]):
     depth = book([("0.1", "1")], [("0.4", "1")], numbers)
     assert depth.mid == numbers("0.25")
     assert depth.spread == numbers("0.3")
@@ -78,7 +78,7 @@ def test_middle_and_spread_are_exact(numbers: type[Any]):
 
 @pytest.mark.parametrize("numbers", NUMBERS)
 @pytest.mark.parametrize("zero", ["0", "0.0", "0.000"])
-def test_nobody_can_trade_with_a_level_of_size_zero(numbers: type[Any], zero: str):
+def test_levels_of_size_zero_are_not_the_best(numbers: type[Any], zero: str):
     depth = book(
         [("9", zero), ("8", "1")], [("8.5", zero), ("9.5", zero), ("10", "2")], numbers
     )
@@ -101,7 +101,7 @@ def test_nobody_can_trade_with_a_level_of_size_zero(numbers: type[Any], zero: st
         ([("1", "1")], [("2", "0")]),
     ],
 )
-def test_half_a_book_has_no_middle(bids: Any, asks: Any, numbers: type[Any]):
+def test_a_one_sided_book_has_no_mid(bids: Any, asks: Any, numbers: type[Any]):
     depth = book(bids, asks, numbers)
     assert depth.mid is None
     assert depth.spread is None
@@ -140,7 +140,7 @@ def kline(symbol: str, timestamp: int, interval: Interval) -> Kline[str]:
         ("CF:B", "2025-03-14T04:00", Interval.HOUR_4, "2025-03-14T08:00"),
     ],
 )
-def test_a_bar_ends_when_its_markets_clocks_say(
+def test_a_bar_ends_in_the_time_zone_of_its_market(
     symbol: str, start: str, interval: Interval, end: str
 ):
     begun = datetime.fromisoformat(start).replace(tzinfo=UTC)
@@ -150,7 +150,7 @@ def test_a_bar_ends_when_its_markets_clocks_say(
     assert bar.end.tzinfo is UTC
 
 
-def test_a_bar_of_an_unknown_length_ends_somewhere():
+def test_a_bar_of_an_unknown_interval_has_an_end():
     assert kline("US:A", 60, Interval.UNKNOWN).end >= datetime.fromtimestamp(60, UTC)
 
 
@@ -232,7 +232,7 @@ def test_records_survive_copying_and_pickling(record: Any):
 
 @pytest.mark.parametrize("record", RECORDS, ids=lambda record: type(record).__name__)
 @pytest.mark.parametrize("numbers", NUMBERS)
-def test_what_a_record_writes_it_can_read(record: Any, numbers: type[Any]):
+def test_a_record_is_decoded_from_its_own_encoding(record: Any, numbers: type[Any]):
     kind: Any = type(record)
     if kind not in {Product, TradingDay}:
         kind = kind[numbers]

@@ -1,8 +1,8 @@
-"""A test that lets broken code pass is no test: each of these must be noticed.
+"""Mutation tests of the core: the named tests must fail on each mutant.
 
-Each mutant is one plausible mistake in the pure core, and names the tests that must
-catch it. A line that was rewritten since must be found anew here: a mutant that fits
-nowhere, or in two places, fails.
+A mutant is one plausible mistake: it replaces one piece of source text. If that text is
+changed in the source, it must be changed here too; a mutant whose text is found nowhere,
+or more than once, fails.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ GROUPS = 4
 
 
 class Mutant(NamedTuple):
-    """A mistake: ``old`` reads ``new`` in one module, and these tests see it."""
+    """Replaces ``old`` by ``new`` in one module; ``tests`` must fail on it."""
 
     name: str
     module: str
@@ -36,9 +36,9 @@ class Mutant(NamedTuple):
 
 
 REGISTRY = "tests.core.test_registry"
-EVERY_STATE = "tests.core.test_registry_exhaustive::test_from_every_state_a_quiet_network_leads_to_what_is_wanted"
-STRICT = "tests.core.test_registry_exhaustive::test_a_server_that_refuses_to_remove_what_it_does_not_have_is_no_exception"
-TOUCHY = "tests.core.test_registry_exhaustive::test_a_server_that_refuses_to_add_what_it_has_takes_nothing_from_us"
+EVERY_STATE = "tests.core.test_registry_exhaustive::test_every_state_converges_to_the_wanted_topics_without_faults"
+REJECTS_UNHELD = "tests.core.test_registry_exhaustive::test_convergence_holds_if_removing_an_unheld_topic_is_rejected"
+REJECTS_HELD = "tests.core.test_registry_exhaustive::test_convergence_holds_if_adding_a_held_topic_is_rejected"
 PROTOCOL = "tests.core.test_protocol"
 TRADES = "tests.core.test_recovery_trades"
 
@@ -67,8 +67,8 @@ MUTANTS = [
     Mutant(
         "the pace starts at the send",
         "rate_limits",
-        "self.free_at = now + self._patience",
-        "self.free_at, self._waiting = now + self._interval, False",
+        "self.free_at = now + self._reply_timeout",
+        "self.free_at, self._reply_pending = now + self._interval, False",
         (
             "tests.core.test_rate_limits::test_the_server_never_sees_two_frames_within_the_interval",
         ),
@@ -76,23 +76,23 @@ MUTANTS = [
     Mutant(
         "a new link starts with a free pace",
         "rate_limits",
-        "        self._overdue = 0\n        self.replied(now)",
-        "        self._overdue = 0\n        self.free_at = now",
+        "        self._expired = 0\n        self.replied(now)",
+        "        self._expired = 0\n        self.free_at = now",
         (f"{PROTOCOL}::test_the_pace_outlives_the_link",),
     ),
     Mutant(
         "a late answer sets no pace",
         "rate_limits",
-        "if self._overdue:",
+        "if self._expired:",
         "if False:",
         (f"{PROTOCOL}::test_a_late_answer_sets_the_pace_as_well",),
     ),
     Mutant(
         "a stranger sets the pace",
         "rate_limits",
-        "if self._overdue:",
+        "if self._expired:",
         "if True:",
-        ("tests.core.test_rate_limits::test_an_answer_to_nothing_sets_no_pace",),
+        ("tests.core.test_rate_limits::test_a_reply_to_nothing_delays_nothing",),
     ),
     Mutant(
         "a removal is confirmed as an addition",
@@ -125,14 +125,14 @@ MUTANTS = [
     Mutant(
         "what was refused stays wanted",
         "registry",
-        "                for topic in change.topics:\n                    self._unwant",
-        "                for topic in ():\n                    self._unwant",
+        "                for topic in change.topics:\n                    self._discard_wanted",
+        "                for topic in ():\n                    self._discard_wanted",
         (EVERY_STATE,),
     ),
     Mutant(
         "a refused batch was surely not applied in part",
         "registry",
-        "        else:\n            self._unknown |= change.topics",
+        "        else:\n            self._unknown |= change.topics  # A part of it may have been applied.",
         "        else:",
         (EVERY_STATE,),
     ),
@@ -148,14 +148,14 @@ MUTANTS = [
         "registry",
         "            self._held -= change.topics\n            self._unknown",
         "            self._unknown",
-        (STRICT,),
+        (REJECTS_UNHELD,),
     ),
     Mutant(
         "a server that refuses to add twice does not have it",
         "registry",
         "if final and change.add and change.topics <= self._unacked_adds:",
         "if False:",
-        (TOUCHY,),
+        (REJECTS_HELD,),
     ),
     Mutant(
         "what is refused after silence is never refused for good",
@@ -186,15 +186,15 @@ MUTANTS = [
         "if self._wanted[topic] > 1:",
         "if False:",
         (
-            f"{REGISTRY}::test_two_watchers_cost_one_subscription_and_the_last_to_leave_ends_it",
+            f"{REGISTRY}::test_two_subscribers_share_one_subscription_and_the_last_release_ends_it",
         ),
     ),
     Mutant(
         "a topic that is being removed counts as live",
         "registry",
-        "return known and not self._is_leaving(topic)",
+        "return known and not self._is_being_removed(topic)",
         "return known",
-        (f"{REGISTRY}::test_a_topic_whose_removal_is_on_its_way_is_not_held",),
+        (f"{REGISTRY}::test_a_topic_with_a_removal_in_flight_is_not_held",),
     ),
     Mutant(
         "heartbeats wait until all else is said",
@@ -250,7 +250,7 @@ MUTANTS = [
         "scheduler",
         "        self._sent.clear()\n        return sent",
         "        return sent",
-        ("tests.core.test_scheduler::test_orphans_are_those_that_were_sent",),
+        ("tests.core.test_scheduler::test_take_sent_returns_only_sent_requests",),
     ),
     Mutant(
         "a long queue times out although it moves",
@@ -258,7 +258,7 @@ MUTANTS = [
         "        self._unblocked_at = math.inf",
         "        pass",
         (
-            "tests.core.test_scheduler::test_nobody_is_given_up_while_another_has_its_turn",
+            "tests.core.test_scheduler::test_no_queued_request_times_out_while_another_is_pending",
         ),
     ),
     Mutant(
@@ -266,43 +266,43 @@ MUTANTS = [
         "recovery/trades",
         "return self.whole or self.begins < self.last",
         "return True",
-        (f"{TRADES}::test_an_answer_that_begins_within_the_last_second_is_partial",),
+        (f"{TRADES}::test_a_window_that_begins_within_the_last_second_is_partial",),
     ),
     Mutant(
         "no right anchor is needed",
         "recovery/trades",
         "if self.ends <= cut:",
         "if False:",
-        (f"{TRADES}::test_filled_is_the_tape_and_nothing_comes_twice",),
+        (f"{TRADES}::test_filled_is_the_tape_and_nothing_is_repeated",),
     ),
     Mutant(
         "recovered trades are pushed as well",
         "recovery/trades",
         "self.rest = _without(undelivered[::-1], live)[::-1]",
         "self.rest = undelivered",
-        (f"{TRADES}::test_filled_is_the_tape_and_nothing_comes_twice",),
+        (f"{TRADES}::test_filled_is_the_tape_and_nothing_is_repeated",),
     ),
     Mutant(
         "delivered trades are recovered as well",
         "recovery/trades",
         "undelivered = _without(self.listed, tail)",
         "undelivered = list(self.listed)",
-        (f"{TRADES}::test_filled_is_the_tape_and_nothing_comes_twice",),
+        (f"{TRADES}::test_filled_is_the_tape_and_nothing_is_repeated",),
     ),
     Mutant(
         "the sides need not agree",
         "recovery/trades",
         "return self.in_order and not any(self._differ(at, cut) for at in known)",
         "return True",
-        (f"{TRADES}::test_where_the_sides_disagree_only_silent_seconds_are_recovered",),
+        (f"{TRADES}::test_inconsistent_data_recovers_only_the_seconds_without_pushes",),
     ),
     Mutant(
         "a second loss moves the beginning of an outage",
-        "recovery/gaps",
+        "recovery/outages",
         "opened.update(self.open)",
         "pass",
         (
-            "tests.core.test_recovery_gaps::test_a_second_loss_keeps_the_first_beginning",
+            "tests.core.test_recovery_outages::test_a_second_loss_keeps_the_first_beginning",
         ),
     ),
     Mutant(
@@ -316,8 +316,8 @@ MUTANTS = [
     ),
     Mutant(
         "a topic that was live is refused for ever without end",
-        "recovery/gaps",
-        "return self._rejections[change.any_topic] < _MAX_REJECTIONS",
+        "recovery/outages",
+        "return self._rejections[topic] < _MAX_REJECTIONS",
         "return True",
         (
             "tests.io.test_mended::test_a_topic_that_was_live_is_given_up_when_refused_for_good",
@@ -349,7 +349,7 @@ MUTANTS = [
         "wire",
         'return self.msg == "OK"',
         'return self.msg.strip().upper() == "OK"',
-        ("tests.core.test_wire::test_nothing_but_ok_is_a_yes",),
+        ("tests.core.test_wire::test_only_ok_is_a_success",),
     ),
     Mutant(
         "a price may be infinite",
@@ -357,7 +357,7 @@ MUTANTS = [
         "if value.price.is_finite() and (size is None or size.is_finite()):",
         "if True:",
         (
-            "tests.core.test_decoding::test_a_number_that_is_infinite_or_none_is_unreadable_wherever_it_stands",
+            "tests.core.test_decoding::test_an_infinite_or_nan_number_raises_in_any_field",
         ),
     ),
 ]
@@ -396,7 +396,7 @@ def fates(mutants: list[Mutant]) -> list[int]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("group", range(GROUPS))
-def test_each_mistake_is_noticed(group: int):
+def test_each_mutant_is_caught(group: int):
     some = MUTANTS[group::GROUPS]
     survivors = [
         mutant.name
@@ -407,16 +407,16 @@ def test_each_mistake_is_noticed(group: int):
 
 
 @pytest.mark.slow
-def test_without_a_mistake_nothing_is_noticed():
+def test_without_a_mutant_all_tests_pass():
     assert fates([CONTROL]) == [SURVIVED]
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
-def test_each_mistake_fits_in_one_place(mutant: Mutant):
+def test_each_mutant_fits_in_one_place(mutant: Mutant):
     assert mutated(mutant.source, mutant.old, mutant.new) != mutant.source
 
 
-def test_a_mistake_that_fits_nowhere_or_twice_is_an_error():
+def test_a_mutant_that_fits_nowhere_or_twice_is_an_error():
     for source in ("", "a a"):
         with pytest.raises(LookupError):
             mutated(source, "a", "b")

@@ -1,4 +1,4 @@
-"""How notebooks show results and records."""
+"""HTML tables of results and records."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def caption(text: str) -> str:
     return html.unescape(found)
 
 
-def test_a_record_is_a_table_of_the_fields_that_have_something_in_them():
+def test_a_record_is_a_table_of_its_non_empty_fields():
     text = shown(FULL[Trade])
     assert caption(text) == "Trade"
     assert cells(text) == [
@@ -51,14 +51,14 @@ def test_a_record_is_a_table_of_the_fields_that_have_something_in_them():
     ]
 
 
-def test_a_book_shows_its_best_levels_and_says_how_many_more():
+def test_a_book_shows_its_best_levels_and_the_number_of_others():
     levels = tuple(PriceLevel(Decimal(n), Decimal(10 * n)) for n in range(1, 6))
     rows = dict(cells(shown(Depth(symbol="US:A", bids=levels, asks=levels[:1]))))
     assert rows["bids"] == "1 x 10, 2 x 20, 3 x 30, … 2 more"
     assert rows["asks"] == "1 x 10"
 
 
-def test_the_session_of_a_snapshot_is_cut_to_a_line():
+def test_the_session_of_a_snapshot_is_truncated_to_a_line():
     rows = dict(cells(shown(FULL[Snapshot])))
     assert rows["pre_market"].startswith("last_price 1.1, prev_close 2, high 3")
     assert len(rows["pre_market"]) == 60
@@ -106,12 +106,12 @@ def test_a_long_result_shows_its_first_and_last_records_only():
     assert closes == "close 0 1 2 3 4 ⋮ 4995 4996 4997 4998 4999"
 
 
-def test_ten_records_are_shown_without_a_cut():
+def test_ten_records_are_shown_in_full():
     text = shown(Result(("US:AAPL",), {"US:AAPL": bars(10)}))
     assert [row[-1] for row in cells(text)] == ["close", *"0123456789"]
 
 
-def test_what_the_server_sent_cannot_write_html():
+def test_text_of_the_server_is_escaped():
     evil = Instrument(symbol="US:<b>", name_en='<script>alert("1")</script>')
     for text in (
         shown(evil),
@@ -121,7 +121,7 @@ def test_what_the_server_sent_cannot_write_html():
         assert "&lt;script&gt;alert(&quot;1&quot;)" in text
 
 
-def test_however_much_comes_what_is_shown_is_short():
+def test_tables_are_short_for_any_amount_of_records():
     names = [f"US:{n}" for n in range(10_000)]
     long = Instrument(symbol="US:A", name_en="x" * 10**6)
     text = shown(Result(names, dict.fromkeys(names[:5000], long)))
@@ -132,7 +132,7 @@ def test_however_much_comes_what_is_shown_is_short():
 @pytest.mark.parametrize(
     "found", [{"A": 1}, {"A": [1, 2]}, {"A": FULL[Trade], "B": FULL[Kline]}]
 )
-def test_what_is_no_table_is_left_to_the_text(found: Any):
+def test_other_results_are_shown_as_text(found: Any):
     assert Result(tuple(found), found)._repr_html_() is None
 
 
@@ -141,7 +141,7 @@ def test_an_empty_result_shows_what_is_missing():
     assert caption(text) == "0 records, 0 symbols; missing: US:NO"
 
 
-def test_the_method_adds_nothing_to_a_record():
+def test_the_html_view_adds_no_field_to_a_record():
     record = Trade(price=Decimal(1), **LIVE)
     assert not hasattr(record, "__dict__")
     with pytest.raises(AttributeError):

@@ -1,4 +1,4 @@
-"""What the package shows, and what it costs to look at it."""
+"""The public names of the package, and what importing it loads."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_every_public_name_is_there(name: str):
     assert name in dir(qos_async)
 
 
-def test_a_name_that_is_not_there_is_an_attribute_error():
+def test_an_unknown_name_is_an_attribute_error():
     with pytest.raises(AttributeError, match="has no attribute 'nonsense'"):
         _ = qos_async.nonsense
 
@@ -98,7 +98,7 @@ def test_the_core_has_no_await_and_no_clock(path: Path):
 @pytest.mark.parametrize(
     "path", PURE, ids=lambda path: path.relative_to(SOURCE).as_posix()
 )
-def test_every_module_declares_names_that_it_has(path: Path):
+def test_every_name_in_all_is_defined(path: Path):
     name = ".".join(path.relative_to(SOURCE.parent).with_suffix("").parts)
     module = importlib.import_module(name.removesuffix(".__init__"))
     for public in getattr(module, "__all__", ()):

@@ -1,4 +1,4 @@
-"""When klines start and end."""
+"""Start and end of klines."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_an_intraday_bar_has_a_fixed_length(interval: int, minutes: int):
     ("day", "hours"),
     [((2025, 3, 9), 23), ((2025, 3, 10), 24), ((2025, 11, 2), 25)],
 )
-def test_a_day_in_new_york_is_as_long_as_its_clocks_say(
+def test_a_day_in_new_york_follows_daylight_saving(
     day: tuple[int, int, int], hours: int
 ):
     start = local("US", *day)
@@ -80,7 +80,7 @@ def test_a_week_stamped_with_its_first_trading_day_ends_with_that_week():
     )
 
 
-def test_the_new_year_of_shanghai_is_not_that_of_london():
+def test_a_year_of_shanghai_starts_at_its_local_midnight():
     start = local("SH", 2025, 1, 1)
     assert datetime.fromtimestamp(start, UTC) == datetime(2024, 12, 31, 16, tzinfo=UTC)
     assert bar_end(start, Interval.YEAR, "SH") == local("SH", 2026, 1, 1)
@@ -91,7 +91,7 @@ def test_the_new_year_of_shanghai_is_not_that_of_london():
     st.sampled_from(REAL),
     st.sampled_from(["US", "HK", "SH", "CF", "ZZ"]),
 )
-def test_every_moment_is_inside_its_bar(moment: int, interval: Interval, market: str):
+def test_every_time_is_inside_its_bar(moment: int, interval: Interval, market: str):
     start = bar_start(moment, interval, market)
     assert start <= moment < bar_end(start, interval, market)
     assert bar_start(start, interval, market) == start
@@ -109,11 +109,11 @@ def test_one_long_bar_ends_where_the_next_starts(
     assert bar_start(end, interval, market) == end
 
 
-def test_a_market_nobody_knows_lives_in_utc():
+def test_an_unknown_market_is_in_utc():
     assert market_zone("ZZ").utcoffset(datetime(2025, 7, 1)).total_seconds() == 0  # type: ignore[union-attr]  # noqa: DTZ001
 
 
-def test_a_machine_without_time_zones_is_right_but_for_dst(
+def test_without_time_zone_data_only_daylight_saving_is_wrong(
     monkeypatch: pytest.MonkeyPatch,
 ):
     def absent(name: str) -> ZoneInfo:

@@ -1,4 +1,4 @@
-"""What a fetch gives."""
+"""Results of fetch_*."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def result() -> Result[int]:
     return Result(("US:A", "US:B", "HK:1"), {"HK:1": 3, "US:A": 1})
 
 
-def test_it_is_a_dict_in_the_order_asked():
+def test_a_result_is_a_dict_in_the_order_of_the_request():
     found = result()
     assert isinstance(found, dict)
     assert list(found) == ["US:A", "HK:1"]
@@ -21,28 +21,28 @@ def test_it_is_a_dict_in_the_order_asked():
     assert found == {"US:A": 1, "HK:1": 3}
 
 
-def test_it_names_what_the_server_left_out():
+def test_a_result_has_the_missing_symbols():
     assert result().missing == ("US:B",)
     assert Result(("US:A",), {"US:A": 1}).missing == ()
     assert Result((), {}).missing == ()
 
 
-def test_what_nobody_asked_for_stays_out():
+def test_symbols_that_were_not_requested_are_left_out():
     assert Result(("US:A",), {"US:A": 1, "US:X": 2}) == {"US:A": 1}
 
 
-def test_an_answer_of_none_is_not_missing():
+def test_a_value_of_none_is_not_missing():
     assert Result(("US:A",), {"US:A": None}).missing == ()
 
 
-def test_any_iterable_of_symbols_will_do():
+def test_any_iterable_of_symbols_is_accepted():
     asked = (symbol for symbol in ("US:B", "US:A"))
     found = Result(asked, {"US:A": 1})
     assert found == {"US:A": 1}
     assert found.missing == ("US:B",)
 
 
-def test_its_text_shows_what_is_missing():
+def test_the_repr_shows_the_missing_symbols():
     assert repr(Result(("US:A",), {"US:A": 1})) == "Result({'US:A': 1})"
     assert repr(result()) == "Result({'US:A': 1, 'HK:1': 3}, missing=('US:B',))"
 

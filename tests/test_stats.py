@@ -1,4 +1,4 @@
-"""Counters and measures, and how they are written for Prometheus."""
+"""Statistics and their OpenMetrics text."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def value(stats: Stats, name: str, **labels: str) -> float:
     )
 
 
-def test_a_client_that_did_nothing_has_counted_nothing():
+def test_an_unused_client_has_counted_nothing():
     fields = msgspec.structs.asdict(Stats())
     assert fields.pop("state") is LinkState.IDLE
     assert not any(fields.pop("ticks_by_channel").values())
@@ -58,12 +58,12 @@ def test_totals_are_sums():
     assert (LIVELY.ticks, LIVELY.gaps, LIVELY.reconnects) == (12, 3, 3)
 
 
-def test_a_clients_counters_are_a_frozen_picture():
+def test_the_counters_of_a_client_are_a_frozen_snapshot():
     with pytest.raises(AttributeError):
         Stats().links = 1  # type: ignore[misc]
 
 
-def test_a_subscriptions_counters_are_a_frozen_picture():
+def test_the_counters_of_a_subscription_are_a_frozen_snapshot():
     picture = SubscriptionStats(
         received=3, delivered=1, dropped=1, recovered=0, gaps=0, backlog=1
     )
@@ -74,48 +74,48 @@ def test_a_subscriptions_counters_are_a_frozen_picture():
 
 def test_prometheus_reads_every_number():
     names = Stats.__struct_fields__
-    told: dict[str, Any] = dict(zip(names, range(1000, 2000), strict=False))
-    told["state"] = LinkState.OPEN
-    told["reconnects_by_reason"] = {"silence": 11, "close 1001": 12}
-    told["ticks_by_channel"] = {"trade": 13, "kline": 14}
-    told["gaps_by_status"] = {"filled": 15, "unfilled": 16}
+    values: dict[str, Any] = dict(zip(names, range(1000, 2000), strict=False))
+    values["state"] = LinkState.OPEN
+    values["reconnects_by_reason"] = {"silence": 11, "close 1001": 12}
+    values["ticks_by_channel"] = {"trade": 13, "kline": 14}
+    values["gaps_by_status"] = {"filled": 15, "unfilled": 16}
     samples = [
         sample.value
-        for family in read(Stats(**told)).values()
+        for family in read(Stats(**values)).values()
         for sample in family.samples
         if family.type != "stateset"
     ]
-    numbers = [number for number in told.values() if isinstance(number, int)]
+    numbers = [number for number in values.values() if isinstance(number, int)]
     assert sorted(samples) == [*range(11, 17), *numbers]
 
 
-def test_every_name_says_whose_it_is_and_every_help_is_a_sentence():
+def test_every_name_has_the_prefix_and_every_help_is_a_sentence():
     families = read(LIVELY)
     assert all(name.startswith("qos_") for name in families)
     assert all(family.documentation.endswith(".") for family in families.values())
 
 
-def test_units_are_told():
+def test_units_are_declared():
     units = {name: family.unit for name, family in read(LIVELY).items()}
     assert units["qos_received_bytes"] == "bytes"
     assert units["qos_consumer_lag_seconds"] == "seconds"
     assert units["qos_ticks"] == ""
 
 
-def test_counters_and_gauges_are_told_apart():
+def test_counters_and_gauges_have_their_types():
     kinds = {name: family.type for name, family in read(LIVELY).items()}
     assert kinds["qos_frames_received"] == "counter"
     assert kinds["qos_backlog"] == "gauge"
     assert kinds["qos_link_state"] == "stateset"
 
 
-def test_what_comes_in_kinds_has_a_label():
+def test_counters_by_kind_have_a_label():
     assert value(LIVELY, "qos_ticks_total", channel="trade") == 7
     assert value(LIVELY, "qos_gaps_total", status="partial") == 2
     assert value(LIVELY, "qos_reconnects_total", reason="close 1001") == 1
 
 
-def test_series_that_are_known_before_are_there_before():
+def test_known_series_are_there_from_the_start():
     for channel in Channel:
         assert value(Stats(), "qos_ticks_total", channel=channel.value) == 0
     for status in ("filled", "partial", "unverified", "unfilled"):
@@ -130,7 +130,7 @@ def test_the_state_is_one_of_all_states():
     assert [state for state, on in states.items() if on] == [LinkState.BACKOFF]
 
 
-def test_what_is_not_known_yet_has_no_sample():
+def test_an_unknown_value_has_no_sample():
     families = read(Stats())
     assert families["qos_clock_offset_seconds"].samples == []
     assert families["qos_heartbeat_round_trip_seconds"].samples == []
@@ -147,7 +147,7 @@ def test_small_and_negative_numbers_are_exact():
 @example("\n")
 @example('"')
 @given(st.text())
-def test_whatever_a_label_holds_comes_back(word):
+def test_labels_are_escaped_and_read_back(word):
     stats = Stats(reconnects_by_reason={word: 5})
     assert value(stats, "qos_reconnects_total", reason=word) == 5
 

@@ -1,4 +1,4 @@
-"""Symbols: what is taken, what is refused, and what goes on the wire."""
+"""Symbols: canonical form, invalid entries, and entries of the wire."""
 
 from __future__ import annotations
 
@@ -95,41 +95,41 @@ def test_a_malformed_entry_among_good_ones_is_named(entry: Any, why: str):
     assert why in str(caught.value)
 
 
-def test_something_that_is_no_text_and_no_list_is_named():
+def test_an_entry_that_is_neither_string_nor_list_is_named():
     with pytest.raises(ValueError, match="malformed symbol 700: expected text"):
         split(700)  # type: ignore[arg-type]
 
 
-def test_one_symbol_is_expected_where_only_one_fits():
+def test_canonical_accepts_a_single_symbol():
     with pytest.raises(ValueError, match="expected a single symbol"):
         canonical("US:AAPL,TSLA")
 
 
 @pytest.mark.parametrize("nothing", [(), ([],), ([], ())])
-def test_no_symbol_at_all_is_refused_with_an_example(nothing: Any):
+def test_no_symbols_raise_with_an_example(nothing: Any):
     with pytest.raises(ValueError, match='at least one symbol, such as "US:AAPL"'):
         split(*nothing)
 
 
-def test_entries_of_every_shape_come_apart_in_order_and_each_once():
+def test_entries_of_every_shape_are_split_in_order_and_each_once():
     found = split("US:AAPL,TSLA", ["HK:00700", "us:AAPL"], ("CF:BTCUSDT",))
     assert found == ("US:AAPL", "US:TSLA", "HK:700", "CF:BTCUSDT")
     assert split(name for name in ("US:B", "US:A")) == ("US:B", "US:A")
 
 
-def test_symbols_fold_into_one_entry_a_market():
+def test_symbols_are_packed_into_one_entry_per_market():
     assert pack(["US:AAPL", "HK:00700", "US:TSLA", "HK:700"]) == [
         "US:AAPL,TSLA",
         "HK:700",
     ]
 
 
-def test_the_market_is_what_stands_before_the_colon():
+def test_the_market_is_the_part_before_the_colon():
     assert market_of("US:AAPL") == "US"
 
 
 @given(st.lists(st.tuples(markets, codes), min_size=1))
-def test_what_is_packed_comes_apart_to_the_same_symbols(pairs: list[tuple[str, str]]):
+def test_packed_symbols_are_split_to_the_same_symbols(pairs: list[tuple[str, str]]):
     wanted = split(f"{market}:{code}" for market, code in pairs)
     packed = pack(wanted)
     assert sorted(split(packed)) == sorted(wanted)
@@ -138,7 +138,7 @@ def test_what_is_packed_comes_apart_to_the_same_symbols(pairs: list[tuple[str, s
 
 
 @given(st.one_of(st.text(), st.builds("{}:{}".format, markets, st.text())))
-def test_any_text_is_refused_or_has_a_canonical_form_that_stays(text: str):
+def test_any_string_raises_or_has_a_stable_canonical_form(text: str):
     try:
         found = split(text)
     except ValueError as exc:
@@ -153,7 +153,7 @@ def test_the_public_names_are_there():
 
 
 @pytest.mark.parametrize("wrong", [b"US:AAPL", bytearray(b"US:AAPL")])
-def test_bytes_are_named_whole(wrong):
+def test_bytes_are_named_in_full(wrong):
     for entry in (wrong, [wrong]):
         with pytest.raises(ValueError, match=r"US:AAPL.*expected text"):
             split(entry)

@@ -1,4 +1,4 @@
-"""Topics: what can be subscribed to, and what cannot."""
+"""Topics: valid and invalid ones."""
 
 from __future__ import annotations
 
@@ -46,14 +46,14 @@ def test_a_malformed_symbol_is_named(wrong: Any):
     assert repr(wrong) in str(caught.value)
 
 
-def test_a_kline_topic_without_an_interval_is_told_how_to_write_one():
+def test_a_kline_topic_without_an_interval_raises_with_an_example():
     with pytest.raises(ValueError, match="needs an interval") as caught:
         Topic("kline", "US:A")
     assert 'Topic("kline", "US:A", "1m")' in str(caught.value)
 
 
 @pytest.mark.parametrize("wrong", ["3m", 7, 0, "", Interval.UNKNOWN], ids=repr)
-def test_a_kline_topic_with_an_unknown_interval_is_told_the_known_ones(wrong: Any):
+def test_a_kline_topic_with_an_unknown_interval_raises_with_the_known_ones(wrong: Any):
     with pytest.raises(ValueError, match="unknown interval") as caught:
         Topic("kline", "US:A", wrong)
     assert repr(wrong) in str(caught.value)
@@ -67,7 +67,7 @@ def test_other_channels_have_no_interval(channel: str, interval: Any):
         Topic(channel, "US:A", interval)
 
 
-def test_a_topic_reads_as_words():
+def test_a_topic_as_text_has_channel_symbol_and_interval():
     assert str(Topic("trade", "US:A")) == "trade US:A"
     assert str(Topic("kline", "US:A", "1M")) == "kline US:A 1M"
 
@@ -107,6 +107,6 @@ def test_a_tick_has_its_topic_and_channel(tick: Any, topic: Topic):
     assert tick.channel is type(tick).channel is topic.channel
 
 
-def test_klines_are_subscribed_to_with_the_letter_of_the_examples():
+def test_the_letter_of_klines_is_that_of_the_examples():
     assert LETTERS[Channel.KLINE] == "K"
     assert set(LETTERS) == set(Channel)

@@ -1,10 +1,12 @@
-"""Bytes to records, twice as patient as msgspec alone.
+"""Decoder from JSON to records: strict first, tolerant second.
 
-The first try is msgspec's own, straight into the record. Only when that fails is
-the frame read as plain JSON, mended where the notes on the protocol say that the
-server varies, and tried again. So tolerance costs the usual frame nothing.
+1. msgspec decodes the bytes straight into the record.
+2. Only if that fails, the bytes are decoded as plain JSON, normalized where the
+   server's output is known to vary, and converted to the record.
 
-No number is infinite or NaN: nobody can compare or add up such a price.
+So tolerance costs a well-formed frame nothing.
+
+No decoded number is infinite or NaN: such a price cannot be compared or summed.
 """
 
 from __future__ import annotations
@@ -28,36 +30,34 @@ T = TypeVar("T")
 
 _UNREADABLE = (msgspec.MsgspecError, RecursionError, ValueError, OverflowError)
 
-# Floats as text: a price that comes as a JSON number keeps each of its digits.
+# Floats are decoded as text: a price sent as a JSON number keeps all its digits.
 _plain: msgspec.json.Decoder[Any] = msgspec.json.Decoder(float_hook=str)
 
-# Enumerations; a value that is no number at all reads as if it were missing.
+# The enumerated fields: direction (section 2.2), suspension, US session (2.3). A value
+# that is not an integer reads as missing, so that it does not cost the whole record.
 _CODES = ("d", "s", "tt")
 _CODE = re.compile(r"-?[0-9]{1,18}", re.ASCII)
 _HUGE = 2**63
 
-_MOST = sys.float_info.max
-_FINITE_FLOAT = Annotated[float, Meta(ge=-_MOST, le=_MOST)]
+_MAX_FLOAT = sys.float_info.max
+_FINITE_FLOAT = Annotated[float, Meta(ge=-_MAX_FLOAT, le=_MAX_FLOAT)]
 
-
-def finite_type(numbers: type[Any]) -> Any:
-    """Give the type to put into a record so that its ``numbers`` come out finite.
-
-    ``str`` is as on the wire, whatever that is. ``Decimal`` knows no bounds: there the
-    decoder looks itself.
-    """
-    return _FINITE_FLOAT if numbers is float else numbers
+_NOT_FINITE = "a number is infinite or NaN"
+_UPPER_N, _LOWER_N, _ESCAPE = b"Nn\\"
 
 
 class RecordDecoder(Generic[T]):
-    """Read JSON as ``type``, whose prices are of the type ``numbers``.
+    """Decodes JSON into ``type``, whose prices are of the type ``numbers``.
 
-    Numbers may come as JSON numbers or as text (decimal either way, no digit lost),
+    Numbers may be sent as JSON numbers or as text (decimal either way, no digit lost),
     ``null`` counts as missing, unknown fields are skipped, unknown enumeration values
     read as ``UNKNOWN``.
 
+    Attributes:
+        decode_strict: The first attempt alone. Raises msgspec's exceptions.
+
     Args:
-        type: What to read; its numbers are of the type ``finite(numbers)``.
+        type: The type to decode; its numbers are of ``finite_type(numbers)``.
         numbers: ``Decimal``, ``float`` or ``str``.
     """
 
@@ -66,39 +66,46 @@ class RecordDecoder(Generic[T]):
         self._as_text = numbers is str
         self._check = numbers is Decimal
         decoder: msgspec.json.Decoder[T] = msgspec.json.Decoder(type, strict=False)
+        # Called for each frame: for float and str this is msgspec's own method, without
+        # a Python function around it.
         self.decode_strict = _checked(decoder.decode) if self._check else decoder.decode
-        """msgspec's own try alone; raises msgspec's exceptions."""
 
     def decode(self, data: bytes) -> T:
-        """Read one value.
+        """Return the value that ``data`` encodes.
 
         Raises:
-            DecodeError: With the reason. It is for the caller, who knows the key, to
-                show what came: that may echo it.
+            DecodeError: With the reason, but without the data: it may echo the API key,
+                which only the caller can redact.
         """
         try:
             return self.decode_strict(data)
         except _UNREADABLE:
-            pass  # The second try below says why, should it fail as well.
+            pass  # If the tolerant attempt fails too, its reason is the clearer one.
         try:
-            mended = _normalize(_plain.decode(data), as_text=self._as_text)
-            value: T = msgspec.convert(mended, self._type, strict=False)
+            normalized = _normalize(_plain.decode(data), as_text=self._as_text)
+            value: T = msgspec.convert(normalized, self._type, strict=False)
             if self._check and not _is_finite(value):
                 raise msgspec.ValidationError(_NOT_FINITE)
         except _UNREADABLE as exc:
             reason = str(exc)
         else:
             return value
-        raise DecodeError(f"cannot read an answer ({reason})")
+        raise DecodeError(f"cannot decode a message ({reason})")
 
 
-_NOT_FINITE = "a number is infinite or NaN"
-_UPPER_N, _LOWER_N, _ESCAPE = b"Nn\\"
+def finite_type(numbers: type[Any]) -> Any:
+    """Return the type of a record's numbers that makes msgspec reject infinity and NaN.
+
+    Only ``float`` needs another type. ``str`` keeps the text of the wire unchecked, and
+    msgspec has no bounds for ``Decimal``: there ``RecordDecoder`` checks the values.
+    """
+    return _FINITE_FLOAT if numbers is float else numbers
 
 
 def _checked(decode: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
-    # Called for each frame. Nearly all are trades: there, to ask two numbers is faster
-    # than to look at the text.
+    # Called for each frame. Nearly all frames are trades: to test the two numbers of a
+    # trade is faster than to search the text. For other records it is the other way
+    # round, as a book may have forty numbers.
     def fast(data: bytes) -> Any:
         value = decode(data)
         if value.__class__ is Trade:
@@ -113,8 +120,9 @@ def _checked(decode: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
 
 
 def _may_be_nonfinite(data: bytes) -> bool:
-    # Whatever Decimal takes for infinite or NaN contains one of these words, in letters
-    # of any size, unless JSON hides them. Most frames have not even an N.
+    # Decimal accepts "NaN", "sNaN", "Inf" and "Infinity" in any case. Each contains
+    # "nan" or "inf", unless JSON escapes hide a letter ("\u004eaN"). Most frames do not
+    # even contain an N, which two scans for one byte find out.
     if _ESCAPE in data:
         return True
     if _UPPER_N not in data and _LOWER_N not in data:
@@ -138,14 +146,16 @@ def _is_finite(value: object) -> bool:
 def _normalize(value: Any, *, as_text: bool) -> Any:
     if isinstance(value, dict):
         fields = cast("dict[str, Any]", value)
-        mended = {
+        normalized = {
             name: _enum_code(item)
             if name in _CODES
             else _normalize(item, as_text=as_text)
             for name, item in fields.items()
         }
-        # An empty text is no number; it says as little as null.
-        return {name: item for name, item in mended.items() if item not in (None, "")}
+        # Empty text is sent for a missing number and means the same as null.
+        return {
+            name: item for name, item in normalized.items() if item not in (None, "")
+        }
     if isinstance(value, list):
         return [_normalize(item, as_text=as_text) for item in cast("Any", value)]
     if as_text and type(value) is int:

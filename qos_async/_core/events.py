@@ -1,4 +1,4 @@
-"""What the core reports to the shell."""
+"""Events: what the protocol reports besides ticks."""
 
 from __future__ import annotations
 
@@ -6,106 +6,112 @@ from typing import TypeAlias
 
 from msgspec import Raw, Struct
 
-from qos_async._core.recovery.cases import RecoveryResult
+from qos_async._core.recovery import Outage, RecoveryResult
 from qos_async.errors import QosError
 from qos_async.models import AnyTick, N
 from qos_async.topics import Topic
 
 __all__ = [
-    "AckTimedOut",
     "Confirmed",
     "Event",
     "Failed",
     "KeyRejected",
     "LinkTimedOut",
+    "OutageBegan",
     "Outcome",
     "Recovered",
     "Replied",
     "Resumed",
     "ServerError",
     "SubscriptionRejected",
+    "SubscriptionTimedOut",
     "Unreadable",
     "split_confirmed",
 ]
 
-MAX_TOPICS_PER_EVENT = (
-    1000  # Topics that become live take some 5 ms, in which nothing else happens.
-)
+# Activating 1,000 topics blocks the loop for about 5 ms.
+MAX_TOPICS_PER_EVENT = 1000
 
 
 class Replied(Struct, frozen=True):
-    """A request was answered with yes."""
+    """A request was replied to with OK."""
 
     reqid: int
     data: Raw
 
 
 class Failed(Struct, frozen=True):
-    """A request will not be answered, or was answered with no."""
+    """A request was rejected, or will not be replied to."""
 
     reqid: int
     error: QosError
 
 
 class Confirmed(Struct, frozen=True):
-    """The server took these subscriptions, at ``second`` by its own clock."""
+    """The server acknowledged these subscriptions, at ``second`` by its own clock."""
 
     topics: frozenset[Topic]
     second: int | None = None
 
 
 def split_confirmed(confirmed: Confirmed) -> list[Confirmed]:
-    """Divide a yes to many topics: to each of them something has to be done."""
-    if len(confirmed.topics) <= MAX_TOPICS_PER_EVENT:
+    """Split the acknowledgement of many topics into parts; see MAX_TOPICS_PER_EVENT."""
+    most = MAX_TOPICS_PER_EVENT
+    if len(confirmed.topics) <= most:
         return [confirmed]
     topics = tuple(confirmed.topics)
     return [
-        Confirmed(
-            frozenset(topics[start : start + MAX_TOPICS_PER_EVENT]), confirmed.second
-        )
-        for start in range(0, len(topics), MAX_TOPICS_PER_EVENT)
+        Confirmed(frozenset(topics[start : start + most]), confirmed.second)
+        for start in range(0, len(topics), most)
     ]
 
 
 class SubscriptionRejected(Struct, frozen=True):
-    """The server refused these subscriptions for good."""
+    """The server rejected these subscriptions for good."""
 
     topics: frozenset[Topic]
     message: str
 
 
-class AckTimedOut(Struct, frozen=True):
-    """Nobody answered these subscriptions in time; they will be asked for again."""
+class SubscriptionTimedOut(Struct, frozen=True):
+    """The server did not reply in time; the topics will be subscribed again."""
 
     topics: frozenset[Topic]
 
 
+class OutageBegan(Struct, frozen=True):
+    """These topics were live, and their link is lost."""
+
+    topics: frozenset[Topic]
+    outage: Outage
+
+
 class Resumed(Struct, frozen=True):
-    """These topics are live, after a time in which they may have missed something."""
+    """These topics are live, but may have missed data on this link."""
 
     topics: frozenset[Topic]
 
 
 class KeyRejected(Struct, frozen=True):
-    """The server refused the key."""
+    """The server rejected the key."""
 
     error: QosError
 
 
 class Recovered(Struct, frozen=True):
-    """What topics missed in an outage is decided."""
+    """The recovery of topics has ended."""
 
     results: tuple[RecoveryResult, ...]
 
 
 class Unreadable(Struct, frozen=True):
-    """A frame came that nobody can read; it is counted and skipped."""
+    """A frame could not be read; it is counted and skipped."""
 
     reason: str
 
 
 class ServerError(Struct, frozen=True):
-    """The server complained, and not about anything that we asked."""
+    """The server sent an error that belongs to nothing we sent."""
 
     message: str
 
@@ -121,7 +127,8 @@ Outcome: TypeAlias = (
     | Failed
     | Confirmed
     | SubscriptionRejected
-    | AckTimedOut
+    | SubscriptionTimedOut
+    | OutageBegan
     | Resumed
     | KeyRejected
     | Recovered
@@ -130,5 +137,5 @@ Outcome: TypeAlias = (
     | LinkTimedOut
 )
 
-# A push is its own event: wrapping it would cost as much as decoding a trade.
+# A tick is its own event: wrapping it would cost as much as decoding a trade.
 Event: TypeAlias = AnyTick[N] | Outcome

@@ -1,4 +1,4 @@
-"""The life of the link, as a table of moves."""
+"""Link state machine, back-off, and two guards against a hopeless reconnect loop."""
 
 from __future__ import annotations
 
@@ -16,9 +16,14 @@ __all__ = [
     "PolicyViolationGuard",
 ]
 
+_POLICY = 1008
+_TRY_LATER = 1013
+# RFC 6455, section 7.4.2: of libraries and frameworks, and for private use.
+_PRIVATE_CODES = range(3000, 5000)
+
 
 class LinkEvent(Enum):
-    """What can happen to the link."""
+    """Inputs of the state machine."""
 
     DIAL = auto()
     OPENED = auto()
@@ -37,10 +42,11 @@ MOVES = {
 
 
 class Link:
-    """The only thing that may say whether we are connected.
+    """The state of the link; the only place that decides whether it is connected.
 
-    ``OPEN`` means that the server has said something sensible on this link: an
-    accepted handshake alone proves nothing (a refused key may come after it).
+    ``OPEN`` means that a valid frame was received on this link. An accepted handshake
+    is not enough: how a bad key is rejected on the websocket is undocumented, and it
+    may be by an error reply after the handshake.
     """
 
     __slots__ = ("state",)
@@ -49,7 +55,12 @@ class Link:
         self.state = LinkState.IDLE
 
     def fire(self, event: LinkEvent) -> LinkState:
-        """Move, or fail loudly: an unlisted move is a bug in this library."""
+        """Move to the next state and return it.
+
+        Raises:
+            AssertionError: If ``MOVES`` has no such move, which is a bug in this
+                library.
+        """
         try:
             self.state = MOVES[self.state, event]
         except KeyError:
@@ -59,19 +70,18 @@ class Link:
         return self.state
 
 
-_POLICY = 1008
-_TRY_LATER = 1013
-_PRIVATE_CODES = range(3000, 5000)
-"""Close codes that a service may give any meaning it likes."""
-
-
 class Backoff:
-    """Counts failed attempts; each doubles the bound below which a wait is drawn.
+    """Exponential back-off: each failed attempt doubles the bound of the random wait.
 
-    A link that lived shorter than ``timing.stable_after`` is a failed attempt too, or
-    a server that accepts and closes would be dialled in a tight loop. A server that
-    gives as its reason that it is busy, a breach of its rules, or something nobody
-    knows is dialled more slowly from the first time on.
+    A link with an uptime below ``timing.stable_after`` counts as a failed attempt too;
+    otherwise a server that accepts and closes would be dialled in a tight loop.
+
+    After some close codes the first wait is longer already: 10 s after 1013 (try again
+    later), 30 s after 1008 (policy violation) and after private codes, whose meaning is
+    unknown. The document lists no close codes.
+
+    Attributes:
+        attempt: Failed attempts in a row.
     """
 
     __slots__ = ("_timing", "attempt")
@@ -83,29 +93,30 @@ class Backoff:
     def next_wait(
         self, uptime: float, close_code: int | None = None
     ) -> tuple[float, float]:
-        """Count an attempt.
+        """Count a failed attempt and return how long to wait before the next one.
 
         Args:
-            uptime: Seconds that its link lived.
-            close_code: The server's close code; None if it did not close the link itself.
+            uptime: Seconds that its link was open; 0 if it could not be opened.
+            close_code: The server's close code; None if it sent no close frame.
 
         Returns:
-            The bounds of the wait, in seconds; jitter draws between them.
+            The lower and upper bound of the wait, in seconds. The caller draws a random
+            wait between them ("full jitter").
         """
         if uptime >= self._timing.stable_after:
             self.attempt = 0
         self.attempt += 1
         doubled = self._timing.backoff_initial * 2.0 ** min(self.attempt - 1, 63)
-        # Half of the largest wait at most, or there would be no room for jitter.
+        # At most half of the upper limit, to leave room for jitter.
         least = min(_shortest_wait(close_code), self._timing.backoff_max / 2.0)
         return least, min(max(doubled, 2.0 * least), self._timing.backoff_max)
 
 
 class PolicyViolationGuard:
-    """Notices that the server means it: one link after another closed with 1008.
+    """Detects consecutive links that the server closed with 1008, policy violation.
 
-    That code says that we broke a rule. To try a third time to get away with it would
-    help nobody.
+    The code means that this client broke a rule. The third such close in a row, without
+    a link that was stable in between, ends the client with an error.
     """
 
     __slots__ = ("_streak", "_timing")
@@ -120,7 +131,7 @@ class PolicyViolationGuard:
         """Record how a link ended, as ``Contention.link_ended`` does.
 
         Returns:
-            Whether it is time to give up.
+            Whether to give up.
         """
         if uptime >= self._timing.stable_after:
             self._streak = 0
@@ -129,19 +140,22 @@ class PolicyViolationGuard:
 
 
 class Contention:
-    """Notices that somebody else uses this plan's only connection.
+    """Detects that another client uses this plan's only connection.
 
-    Where a plan allows one connection, the service may close the older link for the
-    newer one. Two clients would then close each other's links for ever. Links that the
-    server closes politely and soon, one after another, look exactly like that.
+    Section 5.0.2: the default plan allows one connection. If the service closes the
+    older link in favour of the newer one, two clients close each other's links for
+    ever. The sign of it is a streak of short-lived links, each ended by a close frame
+    whose code is not that of a server fault.
     """
 
     __slots__ = ("_streak",)
 
     MAX_IN_A_ROW = 5
     SHORT_LIVED = 30.0
-    # Going away, no code at all, internal error, restart, try again later, bad gateway:
-    # the server's own troubles.
+    # RFC 6455 and its registry: going away, protocol error, unsupported data, no code,
+    # abnormal closure, invalid payload, message too big, internal error, service
+    # restart, try again later, bad gateway, TLS failure. None of them is about another
+    # client.
     SERVER_FAULT_CODES = frozenset(
         [1001, 1002, 1003, *range(1005, 1008), 1009, *range(1011, 1016)]
     )
@@ -154,17 +168,17 @@ class Contention:
 
         Args:
             uptime: Seconds since the handshake.
-            close_code: The server's close code; None if it did not close the link itself.
+            close_code: The server's close code; None if it sent no close frame.
 
         Returns:
-            Whether it is time to give up.
+            Whether to give up.
         """
-        kicked = (
+        evicted = (
             uptime < self.SHORT_LIVED
             and close_code is not None
             and close_code not in self.SERVER_FAULT_CODES
         )
-        self._streak = self._streak + 1 if kicked else 0
+        self._streak = self._streak + 1 if evicted else 0
         return self._streak >= self.MAX_IN_A_ROW
 
 

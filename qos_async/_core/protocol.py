@@ -1,4 +1,4 @@
-"""The conversation, over one link after another."""
+"""The stream protocol, without I/O: frames in, events out, and the next frame to send."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from typing import Any, Generic
 import msgspec
 
 from qos_async._core.events import (
-    AckTimedOut,
     Confirmed,
     Event,
     Failed,
     KeyRejected,
     LinkTimedOut,
+    OutageBegan,
     Outcome,
     Recovered,
     Replied,
     Resumed,
     ServerError,
     SubscriptionRejected,
+    SubscriptionTimedOut,
     Unreadable,
     split_confirmed,
 )
 from qos_async._core.keepalive import GracefulDeadline, Liveness
-from qos_async._core.recovery import Recovery
-from qos_async._core.recovery.gaps import Outage, OutageTracker
+from qos_async._core.recovery import Outage, OutageTracker, Recovery
 from qos_async._core.registry import Change, Registry
 from qos_async._core.sanitize import error_from_message, excerpt
 from qos_async._core.scheduler import CommandScheduler, PendingCommand, RequestQueue
@@ -48,19 +48,21 @@ __all__ = ["StreamProtocol"]
 
 
 class StreamProtocol(Generic[N]):
-    """The core of the stream, without I/O. Time is an argument, in seconds.
+    """The client's side of the websocket protocol, over one link after another.
 
-    After any call that takes ``now``, the shell sends the frame that :meth:`poll`
-    returns, if any, and comes back at :meth:`wake_at` at the latest.
+    Time is an argument, in seconds. After any call that takes ``now``, the caller sends
+    the frame that :meth:`poll` returns, if any, hands out what :meth:`tick` returns, and
+    comes back at :meth:`wake_at` at the latest.
 
-    One frame at most awaits its answer: the pace starts at the answer (see ``Pacer``).
+    At most one frame awaits its reply: the pace starts at the reply (see ``Pacer``).
 
     Attributes:
-        stats: Counts, shared with the shell.
-        stats: What is measured of the conversation.
+        stats: Counters, shared with the caller.
         registry: What is wanted, and what the server has.
-        outages: The topics that were live when a link was lost, until they are again.
-        proven: Whether the server has said something sensible on this link.
+        scheduler: What is sent next, and what is awaited.
+        outages: The topics that were live when data stopped, until recovery has ended.
+        recovery: Gets back what the outages missed.
+        is_verified: Whether the server has sent something valid on this link.
     """
 
     def __init__(
@@ -75,160 +77,137 @@ class StreamProtocol(Generic[N]):
     ) -> None:
         self.stats = stats
         self.registry = Registry()
-        self._outage_tracker = OutageTracker(self.registry)
-        self.outages = self._outage_tracker.outages
-        self.recovery = recovery
+        self.scheduler = CommandScheduler(
+            self.registry,
+            RequestQueue(timing.request_timeout),
+            limits=limits,
+            timing=timing,
+        )
+        self.outages = OutageTracker(self.registry)
+        self.recovery: Recovery[N] = Recovery(None) if recovery is None else recovery
         self.is_verified = False
         self._timing = timing
         self._redact = redact
-        self._frames = FrameDecoder(numbers)
-        self._decode_push = self._frames.push
-        self._requests = RequestQueue(timing.request_timeout)
-        self._scheduler = CommandScheduler(
-            self.registry, self._requests, limits=limits, timing=timing
-        )
-        self.conversation = self._scheduler.stats
+        self._decoder = FrameDecoder(numbers)
         self._liveness: Liveness | None = None
-        self._silence_timeout = timing.silence
         self._resumed: set[Topic] = set()
         self._unemitted: deque[Confirmed] = deque()
-        self._timeouts = GracefulDeadline()
+        self._reply_deadline = GracefulDeadline()
         self._hold_deadline = GracefulDeadline()
 
-    # What users want
+    # Requests and topics
 
     def request(self, operation: str, body: dict[str, Any], now: float) -> int:
         """Queue a one-off request and return its id.
 
-        It is answered or failed within ``request_timeout``; see ``Requests``.
+        It is replied to or failed within ``request_timeout``; see ``RequestQueue``.
         """
-        reqid = self._scheduler.new_reqid()
-        self._requests.add(reqid, operation, body, now=now)
+        reqid = self.scheduler.new_reqid()
+        self.scheduler.requests.add(reqid, operation, body, now=now)
         return reqid
 
     def cancel(self, reqid: int) -> None:
-        """Forget a request that nobody waits for any more."""
-        self._requests.remove(reqid)
+        """Forget a request whose caller has given up."""
+        self.scheduler.requests.remove(reqid)
 
     def remove(self, topics: Iterable[Topic]) -> None:
-        """Forget the outages of topics that nobody watches any more."""
-        gone = frozenset(topics)
-        self._outage_tracker.remove(gone)
-        if self.recovery is not None:
-            for reqid in self.recovery.remove(gone):
-                self.cancel(reqid)
+        """Forget the outages of topics that no subscription has any more."""
+        removed = frozenset(topics)
+        self.outages.remove(removed)
+        for reqid in self.recovery.remove(removed):
+            self.cancel(reqid)
 
-    def note_early_tick(self, topic: Topic) -> None:
-        """Record that a topic ticks before its subscription was confirmed.
-
-        It is live then: if the link is lost now, that is an outage.
-        """
-        self._outage_tracker.note_early_tick(topic)
-
-    # The link: the shell reports, the core reacts
+    # The link
 
     def link_up(self, now: float) -> None:
-        """Record a fresh link: the server knows nothing yet."""
+        """Record a fresh link: the server has no subscriptions yet."""
         self.registry.link_down()
         self.is_verified = False
         self._liveness = Liveness(
             interval=self._timing.heartbeat, timeout=self._timing.silence, now=now
         )
 
-    def link_down(self, reason: str, now: float) -> list[Failed]:
-        """Record that the link is gone; what was asked on it will not be answered."""
+    def link_down(self, reason: str, now: float) -> list[OutageBegan | Failed]:
+        """Record that the link is gone, and with it the replies to what was sent."""
+        events: list[OutageBegan | Failed] = []
         if self._liveness is not None:
             outage = Outage(self._liveness.last_received_at, reason)
-            self._outage_tracker.link_down(outage)
-        if self.recovery is not None:
-            for reqid in self.recovery.link_down():
-                self.cancel(reqid)
+            if topics := self.outages.link_down(outage):
+                events.append(OutageBegan(topics, outage))
+        for reqid in self.recovery.link_down():
+            self.cancel(reqid)
         self._resumed.clear()
         self._liveness = None
-        self._scheduler.link_down(now)
+        self.scheduler.link_down(now)
         self.registry.link_down()
-        orphans = self._requests.take_sent()
-        return [
-            Failed(
-                request.reqid,
-                TransportError(
-                    f"{request.operation}: the link was lost before the answer ({reason})"
-                ),
-            )
-            for request in orphans
-        ]
+        for request in self.scheduler.requests.take_sent():
+            text = f"{request.operation}: the link was lost before the reply ({reason})"
+            events.append(Failed(request.reqid, TransportError(text)))
+        return events
 
     def flush_confirmed(self) -> list[Confirmed]:
-        """Tell the rest of what was confirmed, before the link is gone."""
+        """Return the rest of a split acknowledgement, before the link is gone."""
         rest = list(self._unemitted)
         self._unemitted.clear()
         return rest
 
     def suspended(self, seconds: float, now: float) -> None:
-        """Record that the machine was suspended, in which time its clock stood still."""
-        self._outage_tracker.suspended(seconds)
-        if self.recovery is not None:
-            self.recovery.suspended(seconds)
+        """Record that the machine was suspended: the loop's clock stood still."""
+        self.outages.suspended(seconds)
+        self.recovery.suspended(seconds)
         if self._liveness is not None:
-            self._liveness.heartbeat_at = -math.inf  # Is anybody still there?
-            self.conversation.clock.reset()
+            self._liveness.heartbeat_at = -math.inf  # Test the link at once.
+            self.scheduler.stats.clock.reset()
             since = self._liveness.last_received_at - seconds
-            self._open_gap_while_live(
-                Outage(since, f"the machine slept for {seconds:.0f} s"), now
-            )
+            self._suspect(Outage(since, f"the machine slept for {seconds:.0f} s"))
 
-    def _open_gap_while_live(
-        self,
-        outage: Outage,
-        now: float,
-        among: Callable[[Topic], bool] = lambda _: True,
+    def _suspect(
+        self, outage: Outage, among: Callable[[Topic], bool] = lambda _: True
     ) -> None:
-        """Open an outage of topics that may have missed something on this link."""
-        topics = self._outage_tracker.mark_suspect(outage, among=among)
+        """Open an outage of topics that may have missed data though the link is up."""
+        topics = self.outages.mark_suspect(outage, among=among)
         self._resumed |= topics
-        if self.recovery is not None:
-            self.recovery.mark_suspect(topics)
+        self.recovery.mark_suspect(topics)
 
     # Frames in
 
-    def receive_pushes(self, frames: Sequence[bytes], now: float) -> list[AnyTick[N]]:
-        """Turn inbound frames, all of them pushes, into records.
+    def receive_ticks(self, frames: Sequence[bytes], now: float) -> list[AnyTick[N]]:
+        """Decode frames that are all pushes; return nothing if one is not.
 
-        Nothing is done if one is not, or cannot be read: then ``receive`` each.
+        Then nothing was done: call :meth:`receive` with each.
         """
         try:
-            pushes = list(map(self._decode_push, frames))
+            ticks = list(map(self._decoder.push, frames))
         except (msgspec.MsgspecError, RecursionError, ValueError):
             return []
         self._mark_received(now)
-        return pushes
+        return ticks
 
     def receive(self, data: bytes, now: float) -> Event[N] | None:
-        """Turn one inbound frame into at most one event."""
+        """Decode one frame into at most one event."""
         self._mark_received(now)
         try:
-            return self._decode_push(data)
+            return self._decoder.push(data)
         except (msgspec.MsgspecError, RecursionError, ValueError):
-            return self._read(data, now)
+            return self._on_other(data, now)
 
     def _mark_received(self, now: float) -> None:
         live = self._liveness
         assert live is not None, "receive() without a link"
-        if now - live.last_received_at > self._silence_timeout:
-            # Silence alone would have ended the link: nobody was there to end it.
-            lull = now - live.last_received_at
-            reason = f"nothing was read for {lull:.0f} s: the event loop stood still"
-            self._open_gap_while_live(Outage(live.last_received_at, reason), now)
+        if now - live.last_received_at > self._timing.silence:
+            # Silence alone would have ended the link: so the loop was blocked.
+            seconds = now - live.last_received_at
+            reason = f"nothing was read for {seconds:.0f} s: the event loop was blocked"
+            self._suspect(Outage(live.last_received_at, reason))
         live.last_received_at = now
 
-    def _read(self, data: bytes, now: float) -> Event[N] | None:
+    def _on_other(self, data: bytes, now: float) -> Event[N] | None:
         try:
-            message = self._frames.read(data)
+            message = self._decoder.read(data)
         except DecodeError as exc:
             self.stats.unreadable += 1
-            self._open_gap_while_live(
-                Outage(now, "a frame could not be read"), now, topics_possibly_in(data)
-            )
+            outage = Outage(now, "a frame could not be read")
+            self._suspect(outage, topics_possibly_in(data))
             shown = excerpt(data, self._redact)
             return Unreadable(f"{self._redact(str(exc))}: {shown}")
         if isinstance(message, Reply):
@@ -240,7 +219,7 @@ class StreamProtocol(Generic[N]):
 
     def _on_reply(self, reply: Reply, now: float) -> Outcome | None:
         self.stats.answers += 1
-        sent = self._scheduler.match_reply(reply, now)
+        sent = self.scheduler.match_reply(reply, now)
         if sent is None:
             return self._on_unmatched(reply)
         if not reply.ok:
@@ -248,121 +227,122 @@ class StreamProtocol(Generic[N]):
             if isinstance(error, AuthenticationError):
                 return KeyRejected(error)
         self.is_verified = True
-        if sent.change is not None:
+        if sent.change is None:
+            return self._on_request_reply(sent, reply)
+        if reply.ok:
             return self._on_ack(sent.change, reply, now)
-        return self._on_request_reply(sent, reply)
+        return self._on_rejection(sent.change, reply)
 
     def _on_unmatched(self, reply: Reply) -> Outcome | None:
         self.stats.unmatched += 1
-        if not reply.ok:
-            error = self._error_from(reply)
-            if isinstance(error, AuthenticationError):
-                return KeyRejected(error)
-            return ServerError(str(error))
-        return None
+        if reply.ok:
+            return None
+        error = self._error_from(reply)
+        if isinstance(error, AuthenticationError):
+            return KeyRejected(error)
+        return ServerError(str(error))
 
     def _error_from(
-        self, reply: Reply, operation: str = "", asked: tuple[str, ...] = ()
+        self, reply: Reply, operation: str = "", requested: tuple[str, ...] = ()
     ) -> QosError:
-        return error_from_message(
-            self._redact(reply.msg), operation=operation, requested=asked
-        )
+        message = self._redact(reply.msg)
+        return error_from_message(message, operation=operation, requested=requested)
 
     def _on_ack(self, change: Change, reply: Reply, now: float) -> Outcome | None:
-        if reply.ok:
-            self.registry.confirm(change)
-            if change.add:
-                self._outage_tracker.confirmed(change.topics)
-                parts = split_confirmed(Confirmed(change.topics, reply.time))
-                if len(parts) == 1:
-                    return parts[0]
-                self._unemitted += parts
-                return None
-            self._outage_tracker.removed_while_wanted(
-                change, Outage(now, "subscribed again")
-            )
+        self.registry.confirm(change)
+        if not change.add:
+            outage = Outage(now, "subscribed again")
+            self.outages.removed_while_wanted(change, outage)
             return None
-        if self._outage_tracker.should_retry_rejection(change):
+        self.outages.confirmed(change.topics)
+        first, *rest = split_confirmed(Confirmed(change.topics, reply.time))
+        if not rest:
+            return first
+        self._unemitted += (first, *rest)
+        return None
+
+    def _on_rejection(self, change: Change, reply: Reply) -> Outcome | None:
+        if self.outages.should_retry_rejection(change):
             self.registry.expire(change)
             return None
-        final = self.registry.reject(change)
-        if final:
-            self.remove(change.topics)
-        message = self._redact(reply.msg)
-        return SubscriptionRejected(change.topics, message) if final else None
+        if not self.registry.reject(change):
+            return None
+        self.remove(change.topics)
+        return SubscriptionRejected(change.topics, self._redact(reply.msg))
 
     def _on_request_reply(self, sent: PendingCommand, reply: Reply) -> Outcome | None:
-        request = None if sent.reqid is None else self._requests.remove(sent.reqid)
-        if sent.reqid is None and not reply.ok:
-            return ServerError(str(self._error_from(reply, sent.type)))
+        if sent.reqid is None:  # A heartbeat.
+            error = None if reply.ok else self._error_from(reply, sent.type)
+            return None if error is None else ServerError(str(error))
+        request = self.scheduler.requests.remove(sent.reqid)
         if request is None:
-            return None  # A heartbeat, or a caller that has given up.
-        if self._is_recovery_request(request.reqid):
-            return self._on_recovery_reply(
-                request.reqid, bytes(reply.data) if reply.ok else None
-            )
+            return None  # Its caller has given up.
+        if self.recovery.owns(request.reqid):
+            data = bytes(reply.data) if reply.ok else None
+            return self._on_recovery_reply(request.reqid, data)
         if reply.ok:
             return Replied(request.reqid, reply.data)
-        error = self._error_from(reply, request.operation, request.symbols)
-        return Failed(request.reqid, error)
+        failure = self._error_from(reply, request.operation, request.symbols)
+        return Failed(request.reqid, failure)
 
     # Time
 
     def tick(self, now: float) -> list[Outcome]:
-        """Give up whatever has passed its deadline."""
-        confirmed = [self._unemitted.popleft()] if self._unemitted else []
-        healed = [*confirmed, *self._resume(), *self._settle_due_cases(now)]
-        if not self._timeouts.expired(self._deadline(), now):
-            return healed
-        live = self._liveness
-        if live is not None and live.timeout_at <= now:
-            return [
-                *healed,
-                LinkTimedOut(f"nothing was received for {self._timing.silence:g} s"),
-            ]
-        return [*healed, *self._expire_requests(now), *self._expire_pending(now)]
-
-    def _resume(self) -> list[Outcome]:
-        topics = frozenset(self._resumed)
-        self._resumed.clear()
-        return [Resumed(topics)] if topics else []
+        """Return the events of time: what is due, and what has passed its deadline."""
+        events: list[Outcome] = []
+        if self._unemitted:
+            events.append(self._unemitted.popleft())
+        if self._resumed:
+            events.append(Resumed(frozenset(self._resumed)))
+            self._resumed.clear()
+        due = self._hold_deadline.expired(self.recovery.deadline, now)
+        if due and (results := self.recovery.tick(now)):
+            events.append(Recovered(tuple(results)))
+        if self._reply_deadline.expired(self._next_deadline(), now):
+            live = self._liveness
+            if live is not None and live.timeout_at <= now:
+                reason = f"nothing was received for {self._timing.silence:g} s"
+                events.append(LinkTimedOut(reason))
+            else:
+                events += self._expire_requests(now)
+                events += self._expire_pending(now)
+        return events
 
     def _expire_requests(self, now: float) -> Iterator[Outcome]:
-        state = "no answer" if self._liveness is not None else "no link"
-        for request in self._requests.take_expired(now):
-            if not self._is_recovery_request(request.reqid):
+        state = "no reply" if self._liveness is not None else "no link"
+        for request in self.scheduler.requests.take_expired(now):
+            if not self.recovery.owns(request.reqid):
                 text = f"{state} within {self._timing.request_timeout:g} s"
                 error = RequestTimeoutError(f"{request.operation}: {text}")
                 yield Failed(request.reqid, error)
-            elif (healed := self._on_recovery_reply(request.reqid, None)) is not None:
-                yield healed
+            elif (result := self._on_recovery_reply(request.reqid, None)) is not None:
+                yield result
 
     def _expire_pending(self, now: float) -> list[Outcome]:
-        sent = self._scheduler.expire_pending(now)
+        sent = self.scheduler.expire_pending(now)
         if sent is None or sent.change is None:
             return []
         self.registry.expire(sent.change)
-        return [AckTimedOut(sent.change.topics)] if sent.change.add else []
+        return [SubscriptionTimedOut(sent.change.topics)] if sent.change.add else []
 
     def wake_at(self) -> float:
-        """Tell when :meth:`tick` or :meth:`poll` will next have work."""
-        if self._unemitted:
+        """Return when :meth:`tick` or :meth:`poll` will next have work."""
+        if self._unemitted or self._resumed:
             return -math.inf
         live = self._liveness
-        speak_at = math.inf if live is None else self._scheduler.next_send_at(live)
+        recovery_at = self._hold_deadline.expires_at(self.recovery.deadline)
+        if self._is_resubscribed:
+            recovery_at = min(recovery_at, self.recovery.next_request_at())
         return min(
-            self._timeouts.expires_at(self._deadline()),
-            speak_at,
-            self._recovery_due_at(),
+            self._reply_deadline.expires_at(self._next_deadline()),
+            math.inf if live is None else self.scheduler.next_send_at(live),
+            recovery_at,
         )
 
-    def _deadline(self) -> float:
+    def _next_deadline(self) -> float:
         live = self._liveness
-        return min(
-            self._requests.deadline,
-            self._scheduler.deadline,
-            math.inf if live is None else live.timeout_at,
-        )
+        silent_at = math.inf if live is None else live.timeout_at
+        return min(self.scheduler.deadline, silent_at)
 
     # Recovery
 
@@ -370,54 +350,32 @@ class StreamProtocol(Generic[N]):
     def _is_resubscribed(self) -> bool:
         return self._liveness is not None and self.registry.settled
 
-    def _is_recovery_request(self, reqid: int) -> bool:
-        return self.recovery is not None and self.recovery.owns(reqid)
-
     def _on_recovery_reply(self, reqid: int, data: bytes | None) -> Recovered | None:
-        assert self.recovery is not None, "see _is_ours"
-        healings = self.recovery.on_reply(reqid, data)
-        return Recovered(tuple(healings)) if healings else None
-
-    def _settle_due_cases(self, now: float) -> list[Outcome]:
-        recovery = self.recovery
-        if recovery is None or not self._hold_deadline.expired(recovery.deadline, now):
-            return []
-        healings = recovery.tick(now)
-        return [Recovered(tuple(healings))] if healings else []
-
-    def _recovery_due_at(self) -> float:
-        if self.recovery is None:
-            return math.inf
-        ask_at = self.recovery.next_request_at() if self._is_resubscribed else math.inf
-        return min(self._hold_deadline.expires_at(self.recovery.deadline), ask_at)
-
-    def _recover(self, now: float) -> None:
-        """Ask for what was missed, once all subscriptions are restored."""
-        if self.recovery is not None and self._is_resubscribed:
-            self.recovery.all_resubscribed(now)
-            for question in self.recovery.requests(now):
-                query = question.query
-                reqid = self.request(query.operation, query.body, now)
-                self.recovery.sent(reqid, question)
+        results = self.recovery.on_reply(reqid, data)
+        return Recovered(tuple(results)) if results else None
 
     # Frames out
 
     def poll(self, now: float) -> bytes | None:
-        """Take the one frame that may leave at ``now``; see ``Speaker``."""
+        """Return the one frame that may be sent at ``now``; see ``CommandScheduler``."""
         if self._unemitted:
             return None
-        self._recover(now)
+        if self._is_resubscribed:
+            for request in self.recovery.requests(now):
+                query = request.query
+                reqid = self.request(query.operation, query.body, now)
+                self.recovery.sent(reqid, request)
         live = self._liveness
-        frame = None if live is None else self._scheduler.poll(live, now)
+        frame = None if live is None else self.scheduler.poll(live, now)
         if frame is not None:
             self.stats.frames_sent += 1
             self.stats.bytes_sent += len(frame)
         return frame
 
     def request_heartbeat(self) -> None:
-        """Make a heartbeat due at once if nothing else is said or to be said.
+        """Make a heartbeat due at once if nothing else is sent or to be sent.
 
-        A link is proven by an answer, so something must be said on it.
+        A link is verified by a reply, so that something must be sent on it.
         """
-        if self._liveness is not None and self._scheduler.is_idle:
+        if self._liveness is not None and self.scheduler.is_idle:
             self._liveness.heartbeat_at = -math.inf

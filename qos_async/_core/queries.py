@@ -1,9 +1,8 @@
-"""One-off questions, described once and asked over either transport.
+"""Queries: one-off requests, described once and sent over HTTP or the websocket.
 
-A ``Query`` says where to ask, what to say and how to read the answer. Questions
-about many symbols come as a list, one for every ``chunk`` of them, and more of them
-where an answer would be too large for one frame; ``merge`` puts the answers together
-again.
+A ``Query`` holds the path, the body and the decoder of the response. A query for many
+symbols is a list: it is split into chunks of at most ``chunk`` symbols, or fewer where
+the response would not fit into one frame. ``merge`` joins the results.
 """
 
 from __future__ import annotations
@@ -48,21 +47,24 @@ T_co = TypeVar("T_co", covariant=True)
 
 _Reader: TypeAlias = Callable[[bytes], T]
 
-_ROWS = 20_000  # In one answer: a frame may not be larger than 16 MiB.
+# Rows in one response, chosen so that the largest stays below the 16 MiB of
+# ``MAX_FRAME``.
+_ROWS = 20_000
 _SNAPSHOTS = 5_000
 _DEPTHS = 2_000
 
 
 @dataclass(frozen=True, slots=True)
 class Query(Generic[T_co]):
-    """A question, where to ask it, and how to read the answer.
+    """One request, and the decoder of its response.
 
     Attributes:
-        path: Where to ask over HTTP, such as ``/snapshot``.
-        operation: The websocket's ``type``, such as ``RS``; empty where only HTTP
-            can be asked.
-        body: What to say, without ``type`` and ``reqid``.
-        symbols: What it is about, in the order asked; empty if about markets.
+        path: The path over HTTP, such as ``/snapshot``.
+        operation: The ``type`` on the websocket, such as ``RS``; empty for an endpoint
+            that only HTTP has.
+        body: The body, without ``type`` and ``reqid``.
+        symbols: The symbols in the order requested; empty if the query names markets.
+        reader: Decodes the ``data`` part of the response.
     """
 
     path: str
@@ -72,31 +74,30 @@ class Query(Generic[T_co]):
     reader: _Reader[T_co]
 
     def read(self, data: bytes) -> T_co:
-        """Read the ``data`` part of an answer; nothing at all reads as ``null``.
+        """Return the value of a response's ``data``; no bytes count as ``null``.
 
         Raises:
-            DecodeError: If nobody can.
+            DecodeError: If it cannot be decoded.
         """
         return self.reader(data or b"null")
 
 
 class Queries(Generic[N]):
-    """Every question the service answers (document, chapter 4 and 5.6 to 5.11).
+    """Builds the queries that the service answers (chapter 4, sections 5.6 to 5.11).
 
-    Questions about symbols read as ``{canonical symbol: answer}``, without the
-    symbols that the server left out. All methods raise ``ValueError`` for what the
+    Queries for symbols return ``{canonical symbol: value}``, without the symbols that
+    the server left out. All methods raise ``ValueError`` for arguments that the
     document does not allow.
     """
 
     def __init__(self, numbers: type[N], *, chunk: int) -> None:
-        """Prepare the readers; a decoder is made when an answer comes.
+        """Prepare the readers; each builds its decoder when a first response arrives.
 
         Args:
             numbers: The type of prices and volumes: Decimal, float or str.
-            chunk: The most symbols one question may name.
+            chunk: The most symbols that one query may name.
         """
         self._chunk = chunk
-
         self._numbers: Any = numbers
 
         def rows(
@@ -117,27 +118,27 @@ class Queries(Generic[N]):
     def instruments(
         self, symbols: Iterable[str]
     ) -> list[Query[dict[str, Instrument[N]]]]:
-        """Ask what does not change during a day (sections 4.2, 5.11)."""
+        """Return queries for instrument information (sections 4.2, 5.11)."""
         parts = self._parts(symbols, _SNAPSHOTS)
-        return _about(parts, "/instrument-info", "RI", {}, self._instruments)
+        return _code_queries(parts, "/instrument-info", "RI", {}, self._instruments)
 
     def snapshots(self, symbols: Iterable[str]) -> list[Query[dict[str, Snapshot[N]]]]:
-        """Ask for the state of the trading day (sections 4.3, 5.6)."""
+        """Return queries for snapshots of the trading day (sections 4.3, 5.6)."""
         parts = self._parts(symbols, _SNAPSHOTS)
-        return _about(parts, "/snapshot", "RS", {}, self._snapshots)
+        return _code_queries(parts, "/snapshot", "RS", {}, self._snapshots)
 
     def depths(self, symbols: Iterable[str]) -> list[Query[dict[str, Depth[N]]]]:
-        """Ask for order books (sections 4.4, 5.8)."""
+        """Return queries for order books (sections 4.4, 5.8)."""
         parts = self._parts(symbols, _DEPTHS)
-        return _about(parts, "/depth", "RD", {}, self._depths)
+        return _code_queries(parts, "/depth", "RD", {}, self._depths)
 
     def trades(
         self, symbols: Iterable[str], *, count: int = 1
     ) -> list[Query[dict[str, list[Trade[N]]]]]:
-        """Ask for the last 1 to 50 trades, oldest first (sections 4.5, 5.7)."""
+        """Return queries for the last 1 to 50 trades, oldest first (4.5, 5.7)."""
         more = {"count": _count(count, TRADES_MAX)}
         parts = self._parts(symbols, _ROWS // count)
-        return _about(parts, "/trade", "RT", more, self._trades)
+        return _code_queries(parts, "/trade", "RT", more, self._trades)
 
     def klines(
         self,
@@ -147,9 +148,9 @@ class Queries(Generic[N]):
         count: int = 100,
         adjust: Adjustment | int = Adjustment.NONE,
     ) -> list[Query[dict[str, list[Kline[N]]]]]:
-        """Ask for the newest 1 to 1000 klines, oldest first (sections 4.6, 5.9)."""
-        terms = _terms(interval, count, adjust)
-        return self._about_klines(symbols, "/kline", "RK", terms)
+        """Return queries for the newest 1 to 1000 klines, oldest first (4.6, 5.9)."""
+        options = _kline_options(interval, count, adjust)
+        return self._kline_queries(symbols, "/kline", "RK", options)
 
     def history(
         self,
@@ -160,67 +161,67 @@ class Queries(Generic[N]):
         count: int = 100,
         adjust: Adjustment | int = Adjustment.NONE,
     ) -> list[Query[dict[str, list[Kline[N]]]]]:
-        """Ask for 1 to 1000 klines up to ``end``, oldest first (sections 4.7, 5.10).
+        """Return queries for 1 to 1000 klines up to ``end``, oldest first (4.7, 5.10).
 
-        The server was seen to ignore ``end``: check what comes back against it.
+        The server was seen to ignore ``end``: check the response against it.
         """
-        terms = {"e": epoch(end), **_terms(interval, count, adjust)}
-        return self._about_klines(symbols, "/history", "RH", terms)
+        options = {"e": epoch(end), **_kline_options(interval, count, adjust)}
+        return self._kline_queries(symbols, "/history", "RH", options)
 
     def calendar(self, markets: Iterable[str]) -> Query[dict[Market, list[TradingDay]]]:
-        """Ask on which days markets trade (newer document, ``/market-calendar``)."""
-        asked = _markets(markets)
+        """Return the query for trading days (newer document, ``/market-calendar``)."""
+        names = _markets(markets)
         return Query(
             "/market-calendar",
             "",
-            {"market": list(asked)},
+            {"market": list(names)},
             (),
-            lambda data: days_by_market(asked, _days(self._numbers)(data)),
+            lambda data: days_by_market(names, _days(self._numbers)(data)),
         )
 
     def products(self, markets: Iterable[str]) -> Query[dict[Market, list[Product]]]:
-        """Ask what can be traded in markets (newer document, ``/product-list``)."""
-        asked = _markets(markets)
+        """Return the query for listed products (newer document, ``/product-list``)."""
+        names = _markets(markets)
         return Query(
             "/product-list",
             "",
-            {"market": list(asked)},
+            {"market": list(names)},
             (),
-            lambda data: products_by_market(asked, _products(self._numbers)(data)),
+            lambda data: products_by_market(names, _products(self._numbers)(data)),
         )
 
-    def _about_klines(
-        self, symbols: Iterable[str], path: str, operation: str, terms: dict[str, int]
+    def _kline_queries(
+        self, symbols: Iterable[str], path: str, operation: str, options: dict[str, int]
     ) -> list[Query[dict[str, list[Kline[N]]]]]:
         return [
             Query(
                 path,
                 operation,
-                {"kline_reqs": [{"c": entry, **terms} for entry in pack(part)]},
+                {"kline_reqs": [{"c": entry, **options} for entry in pack(part)]},
                 part,
                 self._klines,
             )
-            for part in self._parts(symbols, _ROWS // terms["co"])
+            for part in self._parts(symbols, _ROWS // options["co"])
         ]
 
-    def _parts(self, symbols: Iterable[str], most: int) -> Iterator[tuple[str, ...]]:
-        asked, size = split(symbols), min(self._chunk, most)
-        for start in range(0, len(asked), size):
-            yield asked[start : start + size]
+    def _parts(self, symbols: Iterable[str], limit: int) -> Iterator[tuple[str, ...]]:
+        requested, size = split(symbols), min(self._chunk, limit)
+        for start in range(0, len(requested), size):
+            yield requested[start : start + size]
 
 
 def merge(
-    queries: Sequence[Query[dict[str, T]]], answers: Iterable[dict[str, T]]
+    queries: Sequence[Query[dict[str, T]]], results: Iterable[dict[str, T]]
 ) -> Result[T]:
-    """Put the answers to a list of questions together, in the order asked."""
+    """Return one result for a list of queries, in the order of their symbols."""
     found: dict[str, T] = {}
-    for answer in answers:
-        found.update(answer)
+    for result in results:
+        found.update(result)
     return Result((symbol for query in queries for symbol in query.symbols), found)
 
 
 def epoch(value: datetime | float) -> int:
-    """Read a point in time as whole epoch seconds, rounded down.
+    """Return a point in time as whole epoch seconds, rounded down.
 
     Raises:
         ValueError: For a datetime without a time zone, for milliseconds, or for
@@ -238,11 +239,13 @@ def epoch(value: datetime | float) -> int:
             f"{value!r} is not a time: expected an aware datetime or epoch seconds"
         )
     if abs(value) >= FAR_FUTURE:
-        raise ValueError(f"{value!r} is too far off: expected epoch seconds, not ms")
+        raise ValueError(
+            f"{value!r} is too far from now: expected epoch seconds, not milliseconds"
+        )
     return math.floor(value)
 
 
-def _about(
+def _code_queries(
     parts: Iterable[tuple[str, ...]],
     path: str,
     operation: str,
@@ -255,6 +258,7 @@ def _about(
     ]
 
 
+# Cached by type, not by client: msgspec builds a decoder once a process.
 @cache
 def _rows(record: Any, numbers: Any) -> _Reader[Any]:
     number: Any = finite_type(numbers)
@@ -276,7 +280,7 @@ def _reader(type: Any, numbers: Any) -> _Reader[Any]:
     return decoder.decode
 
 
-def _terms(
+def _kline_options(
     interval: Interval | str | int, count: int, adjust: Adjustment | int
 ) -> dict[str, int]:
     return {

@@ -1,4 +1,10 @@
-"""What the users want, what the server has, and the difference."""
+"""Registry of subscriptions: what is wanted, what the server holds, the next change.
+
+This is desired-state reconciliation. Subscribers edit the wanted set at any time; the
+registry computes one command from the difference, and the reply to that command updates
+what is known of the server. ``tests/core/test_registry_exhaustive.py`` explores every
+state of it against faulty servers.
+"""
 
 from __future__ import annotations
 
@@ -14,36 +20,52 @@ __all__ = ["Change", "Registry"]
 
 
 class Change(Struct, frozen=True):
-    """One frame's worth of difference: topics of one channel and one interval."""
+    """One subscribe or unsubscribe command: topics of one channel and one interval.
+
+    Attributes:
+        add: Whether it subscribes; else it unsubscribes.
+        topics: The topics; at least one.
+    """
 
     add: bool
     topics: frozenset[Topic]
 
     @property
     def any_topic(self) -> Topic:
-        """Any of the topics; all share its channel and interval."""
+        """One of the topics; all share its channel and interval."""
         return next(iter(self.topics))
 
 
 class Registry:
-    """Desired state on one side, the server's state on the other.
+    """The wanted topics, the topics that the server holds, and their difference.
 
-    Nothing here is queued: a change is computed at the moment it can be sent, so a
-    burst of calls folds into one frame, a subscribe that is taken back in time says
-    nothing, and a reconnect needs no code of its own. It is the same difference,
-    taken against an empty server.
+    Changes are not queued: a change is computed at the moment it can be sent. Hence
 
-    What the server has is known (``held``), or open after an answer that never came
-    or a refused batch, which may have been applied in part (``unsure``). What is open
-    is said again until it is known. A server may refuse to add what it has already: then
-    it must be taken away first.
+    * a burst of calls becomes one command,
+    * a subscription that is withdrawn before it was sent costs no command,
+    * a reconnect needs no code of its own: it is the same difference, computed against
+      a server that holds nothing.
 
-    One change is in flight at most.
+    At most one change is in flight. The knowledge about a topic has three values:
+
+    1. *held*: the server confirmed an addition.
+    2. *not held*: it confirmed a removal, or the link is new.
+    3. *unknown*: a reply timed out, or a batch was rejected, which the document does
+       not call atomic: the server may have applied a part of it.
+
+    An unknown topic stays in ``dirty``, so its command is repeated until a reply
+    settles it. Two replies need more than that; the comments in ``__init__`` explain
+    them:
+
+    * A rejected batch does not name the rejected topic: it is split
+      (``_split_batches``).
+    * A rejected addition may be of a topic that the server already holds, if an earlier
+      addition of it timed out (``_unacked_adds``, ``_to_readd``).
 
     Attributes:
-        symbols: How many wanted topics each symbol has.
+        symbols: The number of wanted topics of each symbol.
         dirty: The topics on which the two sides may differ, oldest first. Always the
-            same object, so that it may be looked at for each tick.
+            same object, as the dispatcher looks at it for each batch of ticks.
     """
 
     def __init__(self) -> None:
@@ -51,18 +73,31 @@ class Registry:
         self.symbols: Counter[str] = Counter()
         self._held: set[Topic] = set()
         self._unknown: set[Topic] = set()
-        # Additions that nobody answered: refused now, they may be there already. Those
-        # are removed though they are wanted, and then added anew.
+        # Doubtful additions. The document does not specify the reply to a topic that is
+        # subscribed twice; it may be a rejection. So if an addition times out and is
+        # repeated, a rejection has two possible reasons: the topic is not allowed, or
+        # the first command was applied and only its reply was lost. To find out which:
+        #
+        # 1. An addition whose reply times out goes into ``_unacked_adds``.
+        # 2. If the repeated addition is rejected, the topic goes into ``_to_readd``,
+        #    and counts as "should not be held" although it is wanted: the next command
+        #    is a removal.
+        # 3. Any reply to the removal settles that the server does not hold the topic.
+        #    It leaves both sets and is added once more. If that is rejected, the
+        #    rejection is real.
         self._unacked_adds: set[Topic] = set()
         self._to_readd: set[Topic] = set()
         self._in_flight: Change | None = None
         self.dirty: dict[Topic, None] = {}
-        # Halves of refused batches, tried on their own to find who is guilty.
+        # Halves of rejected batches, each to be sent on its own. The reply does not
+        # name the topic that caused the rejection, so batches are bisected until it
+        # stands alone; all others are then subscribed. ``_differences`` leaves the
+        # halves out, or the next change would join them into the same batch again.
         self._split_batches: deque[Change] = deque()
 
     @property
     def settled(self) -> bool:
-        """Whether the server holds exactly what the users want."""
+        """Whether the server is known to hold exactly the wanted topics."""
         return not self.dirty and self._in_flight is None
 
     @property
@@ -72,25 +107,25 @@ class Registry:
 
     @property
     def held(self) -> frozenset[Topic]:
-        """The topics that the server surely has."""
+        """The topics that the server is known to hold."""
         return frozenset(self._held - self._unknown)
 
     def holds(self, topic: Topic) -> bool:
-        """Whether the server surely has ``topic``, and is not being told otherwise."""
+        """Return whether ``topic`` is known to be held, with no removal in flight."""
         known = topic in self._held and topic not in self._unknown
-        return known and not self._is_leaving(topic)
+        return known and not self._is_being_removed(topic)
 
     @property
     def wanted(self) -> frozenset[Topic]:
-        """The topics that anybody wants."""
+        """The topics with at least one subscriber."""
         return frozenset(self._wanted)
 
     def wants(self, topic: Topic) -> bool:
-        """Whether anybody wants ``topic``."""
+        """Return whether ``topic`` has a subscriber."""
         return topic in self._wanted
 
     def want(self, topics: Iterable[Topic]) -> None:
-        """Ask for topics; asking twice needs releasing twice."""
+        """Add one subscriber to each topic; ``release`` removes one."""
         for topic in topics:
             if topic not in self._wanted:
                 self.symbols[topic.symbol] += 1
@@ -98,29 +133,34 @@ class Registry:
             self._mark(topic)
 
     def release(self, topics: Iterable[Topic]) -> None:
-        """Withdraw one earlier ask per topic."""
+        """Remove one subscriber from each topic; the last one makes it unwanted."""
         for topic in topics:
             if self._wanted[topic] > 1:
                 self._wanted[topic] -= 1
             else:
-                self._unwant(topic)
+                self._discard_wanted(topic)
             self._mark(topic)
 
     def next_change(self) -> Change | None:
-        """Compute the next frame: removals first, since they free the plan's slots."""
+        """Return the next change; None if nothing differs or one is in flight.
+
+        Removals come before additions, as they free the plan's products (section
+        5.0.2).
+        """
         if self._in_flight is not None:
             return None
         for add, topics in self._differences().items():
             if topics:
                 return Change(add, _same_frame(topics))
         while self._split_batches:
+            # Topics of a half may have been unsubscribed meanwhile: they are left out.
             half = self._split_batches.popleft()
             if rest := self._ready(half.topics, add=half.add):
                 return Change(half.add, frozenset(rest))
         return None
 
     def sent(self, change: Change) -> None:
-        """Record that the change left."""
+        """Record that the change was sent."""
         self._in_flight = change
 
     def confirm(self, change: Change) -> None:
@@ -134,27 +174,27 @@ class Registry:
         self._mark_all(change)
 
     def reject(self, change: Change) -> bool:
-        """Record that the server refused the change.
+        """Record that the server rejected the change.
 
         Returns:
-            Whether a topic is now no longer wanted, because it was refused alone. A
-            larger batch is said again in halves instead.
+            Whether a topic is no longer wanted, because its addition was rejected
+            alone. A larger batch is repeated in halves instead.
         """
         self._clear_in_flight(change)
         final = len(change.topics) == 1
         if final and change.add and change.topics <= self._unacked_adds:
-            final = False
+            final = False  # It may be held already: remove it, then add it anew.
             self._to_readd |= change.topics
         elif final:
-            # Refusing to unsubscribe a topic means that it was not subscribed.
+            # A rejected removal means that the topic was not subscribed.
             self._held -= change.topics
             self._unknown -= change.topics
             self._forget_doubts(change)
             if change.add:
                 for topic in change.topics:
-                    self._unwant(topic)
+                    self._discard_wanted(topic)
         else:
-            self._unknown |= change.topics
+            self._unknown |= change.topics  # A part of it may have been applied.
             ordered = sorted(change.topics)
             middle = len(ordered) // 2
             for half in (ordered[middle:], ordered[:middle]):
@@ -162,19 +202,19 @@ class Registry:
         self._mark_all(change)
         return final and change.add
 
-    def unanswered(self, change: Change) -> None:
-        """Record that nobody answers: what is to be added may be there when it expires."""
+    def ack_timed_out(self, change: Change) -> None:
+        """Record that the reply timed out: an addition may be held already."""
         if change.add:
             self._unacked_adds |= change.topics
 
     def expire(self, change: Change) -> None:
-        """Record that the change may or may not have been applied."""
+        """Record that it is unknown whether the change was applied; it is repeated."""
         self._clear_in_flight(change)
         self._unknown |= change.topics
         self._mark_all(change)
 
     def link_down(self) -> None:
-        """Record that the link is gone, and all that the server held with it."""
+        """Record that the link is gone, and with it all that the server held."""
         self._held.clear()
         self._unknown.clear()
         self._unacked_adds.clear()
@@ -182,7 +222,9 @@ class Registry:
         self._split_batches.clear()
         self._in_flight = None
         self.dirty.clear()
-        # Trades first: of them the server remembers least.
+        # Trades are subscribed first: the server returns no more than the last 50 of
+        # them (section 5.7), so each second without them may be one that cannot be
+        # recovered.
         trades: list[Topic] = []
         others: list[Topic] = []
         for topic in self._wanted:
@@ -200,7 +242,7 @@ class Registry:
         self._to_readd -= change.topics
 
     def _differences(self) -> dict[bool, list[Topic]]:
-        """Tell what is to be removed, and then what added, but for the suspects."""
+        """Return ``{False: topics to remove, True: topics to add}``, without halves."""
         split = {(half.add, t) for half in self._split_batches for t in half.topics}
         ready: dict[bool, list[Topic]] = {False: [], True: []}
         for topic in self.dirty:
@@ -210,33 +252,33 @@ class Registry:
         return ready
 
     def _clear_in_flight(self, change: Change) -> None:
-        assert self._in_flight is change, "an answer to a change that is not in flight"
+        assert self._in_flight is change, "a reply to a change that is not in flight"
         self._in_flight = None
 
     def _mark_all(self, change: Change) -> None:
         for topic in change.topics:
             self._mark(topic)
 
-    def _unwant(self, topic: Topic) -> None:
+    def _discard_wanted(self, topic: Topic) -> None:
         if self._wanted.pop(topic, 0):
             self.symbols[topic.symbol] -= 1
             if not self.symbols[topic.symbol]:
                 del self.symbols[topic.symbol]
 
-    def _is_leaving(self, topic: Topic) -> bool:
+    def _is_being_removed(self, topic: Topic) -> bool:
         change = self._in_flight
         return change is not None and not change.add and topic in change.topics
 
     def _mark(self, topic: Topic) -> None:
-        agreed = (topic in self._wanted) is self.holds(topic)
-        if agreed and topic not in self._unknown:
+        agrees = (topic in self._wanted) is self.holds(topic)
+        if agrees and topic not in self._unknown:
             self.dirty.pop(topic, None)
         else:
             self.dirty[topic] = None
 
 
 def _same_frame(topics: list[Topic]) -> frozenset[Topic]:
-    """Give those that one frame can name together with the first."""
+    """Return the topics that one command can name together with the first one."""
     channel, interval = topics[0].channel, topics[0].interval
     return frozenset(
         topic

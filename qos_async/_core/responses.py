@@ -1,7 +1,8 @@
-"""Rows as the server sends them, arranged the way they were asked for.
+"""Response rows, keyed by symbol or market.
 
-Rows come in any order and some are missing; symbols may be written in another way
-than they were asked for; ``None`` is an answer without anything in it.
+The server sends rows in any order, leaves out codes without data, and may write a
+symbol differently than the request did (``HK:700`` for ``HK:00700``). ``None`` is an
+empty response.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ class KlineGroup(
 
 
 def by_symbol(rows: Iterable[R] | None) -> dict[str, R]:
-    """Key rows by symbol, one each."""
+    """Return ``{canonical symbol: row}``, for responses with one row a symbol."""
     found: dict[str, R] = {}
     for row in rows or ():
         found[_canonicalize(row)] = row
@@ -55,7 +56,7 @@ def by_symbol(rows: Iterable[R] | None) -> dict[str, R]:
 
 
 def trades_by_symbol(rows: Iterable[Trade[N]] | None) -> dict[str, list[Trade[N]]]:
-    """Group a flat list by symbol, oldest first in each."""
+    """Return ``{canonical symbol: trades}`` from a flat list, oldest trade first."""
     found: dict[str, list[Trade[N]]] = {}
     names: dict[str, str] = {}
     for row in rows or ():
@@ -70,7 +71,7 @@ def trades_by_symbol(rows: Iterable[Trade[N]] | None) -> dict[str, list[Trade[N]
 def klines_by_symbol(
     groups: Iterable[KlineGroup[N]] | None,
 ) -> dict[str, list[Kline[N]]]:
-    """Key groups of klines by symbol, oldest first in each; empty ones are left out."""
+    """Return ``{canonical symbol: klines}``, oldest first, without empty groups."""
     found: dict[str, list[Kline[N]]] = {}
     for group in groups or ():
         if group.bars:
@@ -83,32 +84,40 @@ def klines_by_symbol(
 
 
 def days_by_market(
-    asked: Iterable[Market], answer: dict[str, list[str] | None] | None
+    markets: Iterable[Market], response: dict[str, list[str] | None] | None
 ) -> dict[Market, list[TradingDay]]:
-    """Read ``{"HK": ["20250606,F", "20250703,H"]}``: F whole day, H half day."""
-    days = {name.upper(): days for name, days in (answer or {}).items()}
+    """Return the trading days from ``{"HK": ["20250606,F", "20250703,H"]}``.
+
+    ``F`` is a whole day, ``H`` a half day. Markets that are left out stay left out.
+
+    Raises:
+        DecodeError: For a day that does not begin with a date.
+    """
+    days = {name.upper(): days for name, days in (response or {}).items()}
     return {
         market: [_day(text) for text in days[market] or ()]
-        for market in asked
+        for market in markets
         if market in days
     }
 
 
 def products_by_market(
-    asked: Iterable[Market], answer: dict[str, list[Product] | None] | None
+    markets: Iterable[Market], response: dict[str, list[Product] | None] | None
 ) -> dict[Market, list[Product]]:
-    """Read ``{"HK": [{"code": "HK:00700", "name": "…"}]}``."""
-    lists = {name.upper(): products for name, products in (answer or {}).items()}
+    """Return the products from ``{"HK": [{"code": "HK:00700", "name": "…"}]}``."""
+    lists = {name.upper(): products for name, products in (response or {}).items()}
     for products in lists.values():
         for product in products or ():
             _canonicalize(product)
-    return {market: lists[market] or [] for market in asked if market in lists}
+    return {market: lists[market] or [] for market in markets if market in lists}
 
 
 def _sort_oldest_first(groups: Iterable[list[K]]) -> None:
-    # Trades carry whole seconds, so that only the order they came in orders those of
-    # one second. An answer that is newest first is turned round as a whole, which
-    # turns round each second too; sorting then moves only what is out of place.
+    # Trades carry whole seconds: within one second, only the order of the response
+    # orders them. So a response that is newest first is reversed as a whole, which also
+    # reverses each second; the stable sort then moves only rows that are out of place.
+    # All groups decide together, as one whose rows are of a single second shows no
+    # direction.
     groups = [rows for rows in groups if rows]
     newest_first = sum(
         (rows[0].timestamp > rows[-1].timestamp)
@@ -132,10 +141,12 @@ def _canonicalize(row: _Record) -> str:
 
 
 def _set_symbol(row: _Record, symbol: str) -> None:
-    # Nobody has seen this record yet: to everybody who will, it is frozen.
+    # Records are frozen for users. This one was just decoded and has not been handed
+    # out, so it is changed in place instead of copied.
     if row.symbol != symbol:
         force_setattr(row, "symbol", symbol)  # type: ignore[arg-type]
-    # These two are ours to say, whatever the server sent by that name.
+    # These two fields are set by this library; a server that sends fields of these
+    # names must not be able to mark a tick as recovered.
     if isinstance(row, Tick) and (row.received_at or row.recovered):
         force_setattr(row, "received_at", 0)
         force_setattr(row, "recovered", False)
@@ -145,7 +156,7 @@ def _canonical(sent: str) -> str:
     try:
         return canonical(sent)
     except ValueError:
-        return sent  # A way to write symbols that we do not know is not an error.
+        return sent  # An unknown notation is kept as it is: the row is still usable.
 
 
 def _day(text: str) -> TradingDay:
@@ -155,5 +166,5 @@ def _day(text: str) -> TradingDay:
     except ValueError:
         day = None
     if day is None:
-        raise DecodeError("cannot read a trading day (it does not begin with a date)")
+        raise DecodeError("cannot decode a trading day (it does not begin with a date)")
     return TradingDay(date=day, half_day=kind.strip() == "H")

@@ -73,11 +73,7 @@ class Router(Generic[S]):
         self._counts_topics = False
         self._unrouted: dict[type[Any], Route[S]] = {kind: Route() for kind in CHANNELS}
         # The ticks of routes that are closed, and of all that were counted together.
-        self._closed_counts = dict.fromkeys(CHANNELS, 0)
-
-    def count(self, kind: type[Any], ticks: int) -> None:
-        """Count pushes of one kind that had routes, and were not counted there."""
-        self._closed_counts[kind] += ticks
+        self.counts = dict.fromkeys(CHANNELS, 0)
 
     def activity(self, topic: Topic) -> TopicActivity:
         """Tell what came of a topic; counted since this was asked for the first time."""
@@ -103,7 +99,7 @@ class Router(Generic[S]):
     def ticks(self) -> dict[str, int]:
         """Count the pushes that came on each channel, by its name."""
         return {
-            channel.value: self._closed_counts[kind]
+            channel.value: self.counts[kind]
             + self._unrouted[kind].ticks
             + sum(route.ticks for route in self.by_symbol[kind].values())
             for kind, channel in CHANNELS.items()
@@ -132,7 +128,7 @@ class Router(Generic[S]):
         self._set_subscribers(topic, route, others)
         if not others:
             del table[key], self.tail_append[_TYPES[topic.channel]][key]
-            self._closed_counts[_TYPES[topic.channel]] += route.ticks
+            self.counts[_TYPES[topic.channel]] += route.ticks
 
     def _set_subscribers(
         self, topic: Topic, route: Route[S], subscribers: tuple[S, ...]

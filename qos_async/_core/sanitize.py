@@ -1,4 +1,8 @@
-"""Text from the server, made fit for a log, a terminal or an error."""
+"""Text sanitizer: makes the server's text safe for logs, terminals and errors.
+
+It also maps the text of an error to an exception class: the server sends no error
+codes.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +14,14 @@ from qos_async.errors import AuthenticationError, LimitError, QosError, Rejected
 __all__ = ["error_from_message", "excerpt", "printable"]
 
 _LENGTH = 200
-_LOOKED_AT = 16_384
-_LONGEST_KEY = 256 * 6  # As long as it may be, each character escaped for JSON or HTML.
+_EXCERPT_INPUT = 16_384
+# A key has at most 256 characters; escaped for JSON or HTML, each takes up to 6.
+_LONGEST_KEY = 256 * 6
 
-# The server has no error codes, only words; one text is public: "Key expired."
-# What it says of a "key" may also be about a field of ours: a bad key ends all, so only
-# what is plainly said of the API key counts.
+# The server has no error codes, only text (section 5.0); of its texts one is public:
+# "Key expired." An AuthenticationError ends the client, and "key" may also be a field
+# or a symbol of the request, so only phrases that clearly mean the API key count. The
+# Chinese words are: expired, invalid, error, exist; API key.
 _FAULTY = (
     r"expired?|invalid|incorrect|wrong|unknown|missing|required|empty|illegal|disabled"
     r"|denied|refused|rejected|banned|过期|无效|错误"
@@ -28,6 +34,7 @@ _ABOUT_THE_KEY = re.compile(
     r"|key ?(?:已|不)?(?:过期|无效|错误|存在)|unauthori[sz]ed\W*$|authentication (?:failed|error|required)|密钥",
     re.IGNORECASE,
 )
+# The Chinese words are: frequent, exceeds, goes beyond, upper limit, limit.
 _ABOUT_THE_PLAN = re.compile(
     r"limit|quota|exceed|too (?:many|fast|frequent|often)|frequen|rate\b|maximum|throttl"
     r"|频|超过|超出|上限|限制",
@@ -36,7 +43,10 @@ _ABOUT_THE_PLAN = re.compile(
 
 
 def printable(data: bytes | str, length: int = _LENGTH) -> str:
-    """Cut text to ``length`` characters and escape what is not printable."""
+    """Return the first ``length`` characters, with unprintable ones escaped.
+
+    Text that was cut ends with ``…``. An escape counts with each of its characters.
+    """
     text = data.decode("utf-8", "backslashreplace") if isinstance(data, bytes) else data
     shown = "".join(
         char if char.isprintable() else char.encode("unicode_escape").decode()
@@ -46,11 +56,12 @@ def printable(data: bytes | str, length: int = _LENGTH) -> str:
 
 
 def excerpt(data: bytes, redact: Callable[[str], str]) -> str:
-    """Show the beginning of what nobody could read, without the key."""
-    # Redacted before it is cut: half a key is still a secret. Where a long text must be
-    # cut first, so must what may be such a half: with many keys in it, all that is left.
-    text = redact(data[:_LOOKED_AT].decode("utf-8", "backslashreplace"))
-    if len(data) <= _LOOKED_AT:
+    """Return the beginning of undecodable data, printable and without the API key."""
+    # Redaction comes before the cut: it finds whole keys only, and half a key is still
+    # a secret. Data of many megabytes must be cut before redaction, to bound the work;
+    # then the last ``_LONGEST_KEY`` characters are dropped, as they may be half a key.
+    text = redact(data[:_EXCERPT_INPUT].decode("utf-8", "backslashreplace"))
+    if len(data) <= _EXCERPT_INPUT:
         return printable(text)
     return printable(text[:-_LONGEST_KEY]).removesuffix("…") + "…"
 
@@ -62,18 +73,23 @@ def error_from_message(
     symbols: tuple[str, ...] = (),
     requested: Iterable[str] = (),
 ) -> QosError:
-    """Turn the server's words into the error that says what can be done about it.
+    """Return the exception for the server's error text.
 
     Args:
-        message: The words.
-        operation: What was asked.
-        symbols: What was refused, if that is known.
-        requested: What it was about. A symbol may be called KEY.
+        message: The text, already redacted.
+        operation: The operation that was rejected, such as ``"RS"`` or ``"/snapshot"``.
+        symbols: The symbols that were rejected, where that is known.
+        requested: All symbols of the request: they are ignored when the text is
+            searched for "key", as a symbol may be called KEY.
+
+    Returns:
+        ``AuthenticationError`` if the text is about the API key, ``LimitError`` if it
+        is about the plan's limits, else ``RejectedError``.
     """
-    message = printable(message) or "refused without a reason"
+    message = printable(message) or "rejected without a reason"
     if _ABOUT_THE_KEY.search(_without(message, (*requested, *symbols))):
         return AuthenticationError(
-            f"the server refused the API key: {message} "
+            f"the server rejected the API key: {message} "
             "(see QOS_API_KEY, or the key argument of Client)"
         )
     kind = LimitError if _ABOUT_THE_PLAN.search(message) else RejectedError

@@ -1,4 +1,8 @@
-"""The frame whose answer is awaited."""
+"""Command scheduler: decides which frame is sent next, and which reply is awaited.
+
+At most one frame is unacknowledged at a time (stop-and-wait). It makes the pacing of
+``Pacer`` possible, and a rejection without ``reqid`` and ``type`` unambiguous.
+"""
 
 from __future__ import annotations
 
@@ -29,14 +33,14 @@ __all__ = ["CommandScheduler", "PendingCommand", "QueuedRequest", "RequestQueue"
 
 
 class PendingCommand(Struct, frozen=True):
-    """The newest frame that left.
+    """The frame that was sent last, while its reply is awaited.
 
     Attributes:
         type: Its ``type``, such as ``"T"`` or ``"RS"``.
-        deadline: When we stop waiting for its answer.
-        reqid: None for heartbeats.
-        change: What it subscribes or unsubscribes, if anything.
-        symbols: What it is about.
+        deadline: When the reply times out.
+        reqid: Its ``reqid``; None for heartbeats, which have none (section 5.1).
+        change: The change that it subscribes or unsubscribes, if any.
+        symbols: The symbols that it names.
     """
 
     type: str
@@ -46,9 +50,11 @@ class PendingCommand(Struct, frozen=True):
     symbols: tuple[str, ...] = ()
 
     def matches(self, reply: Reply) -> bool:
-        """Whether ``reply`` is the answer.
+        """Return whether ``reply`` is the reply to this frame.
 
-        Whether errors carry ``type`` and ``reqid`` is unknown: what is there must fit.
+        The document does not specify whether errors carry ``type`` and ``reqid``, so
+        each is compared only if it is there. An OK always carries its ``type`` (section
+        5.2.3).
         """
         if reply.type in OPERATIONS:
             if reply.type != self.type:
@@ -59,10 +65,15 @@ class PendingCommand(Struct, frozen=True):
 
 
 class QueuedRequest(Struct, frozen=True):
-    """A question that somebody waits for, put or sent at ``since``.
+    """A one-off request that is queued or sent, and whose caller awaits the reply.
 
     Attributes:
-        waited: How long it waited for its turn, once it was sent.
+        reqid: Its ``reqid``.
+        operation: Its ``type``, such as ``"RS"``.
+        frame: The encoded frame.
+        since: When it was queued or, once it was sent, when it was sent.
+        symbols: The symbols that it names.
+        waited: Seconds from being queued to being sent; 0 until then.
     """
 
     reqid: int
@@ -74,11 +85,14 @@ class QueuedRequest(Struct, frozen=True):
 
 
 class RequestQueue:
-    """The only queue of what is to be said: each entry has a caller waiting.
+    """A queue of one-off requests, each with a caller that awaits its reply.
 
-    A request is given up ``timeout`` seconds after it was sent. One that waits for its
-    turn is given up as long after it was put, or after it could have had a turn:
-    the plan's pace lets many wait long, but none waits for a turn that does not come.
+    Only requests are queued; subscription changes are computed when they can be sent.
+
+    A sent request times out ``timeout`` seconds after it was sent. A queued one times
+    out ``timeout`` seconds after it was queued, or after the queue was last unblocked,
+    whichever is later: with many requests the pace makes the last ones wait for long,
+    which is no fault, but none waits for ever while no frame can be sent.
     """
 
     def __init__(self, timeout: float) -> None:
@@ -89,52 +103,52 @@ class RequestQueue:
 
     @property
     def has_work(self) -> bool:
-        """Whether a request could be sent now."""
+        """Whether a request is waiting to be sent."""
         return bool(self._unsent)
 
     @property
     def deadline(self) -> float:
-        """When the next caller must be answered."""
+        """When the next request times out; ``inf`` without requests."""
         return min((due for due, _ in self._deadlines()), default=math.inf)
 
     def add(
         self, reqid: int, operation: str, body: dict[str, Any], *, now: float
     ) -> None:
-        """Queue a question."""
+        """Queue a request."""
         frame = request_frame(operation, body, reqid=reqid)
         symbols = symbols_in(body)
         self._unsent[reqid] = QueuedRequest(reqid, operation, frame, now, symbols)
 
     def next(self, now: float) -> QueuedRequest | None:
-        """Take the oldest unsent question, to be sent at ``now``."""
+        """Return the oldest queued request, which now counts as sent at ``now``."""
         if not self._unsent:
             return None
-        put = self._unsent.pop(next(iter(self._unsent)))
-        sent = replace(put, since=now, waited=now - put.since)
+        queued = self._unsent.pop(next(iter(self._unsent)))
+        sent = replace(queued, since=now, waited=now - queued.since)
         self._sent[sent.reqid] = sent
         return sent
 
     def block(self) -> None:
-        """Record that a frame was sent, be it a request or not: the others wait."""
+        """Record that a frame of any kind was sent: no request can be sent for now."""
         self._unblocked_at = math.inf
 
     def unblock(self, at: float) -> None:
-        """Record that its answer came, or will not come: the next turn is then."""
+        """Record that a request can be sent from ``at`` on."""
         self._unblocked_at = at
 
     def remove(self, reqid: int) -> QueuedRequest | None:
-        """Forget a question; None if nobody waits for its answer any more."""
+        """Remove and return a request; None if its caller has already left."""
         return self._unsent.pop(reqid, None) or self._sent.pop(reqid, None)
 
     def take_expired(self, now: float) -> list[QueuedRequest]:
-        """Take all whose time is up."""
+        """Remove and return the requests that have timed out."""
         late = [request for due, request in self._deadlines() if due <= now]
         for request in late:
             self.remove(request.reqid)
         return late
 
     def take_sent(self) -> list[QueuedRequest]:
-        """Take all that were sent: on a new link nobody will answer them."""
+        """Remove and return the sent requests, as their link is gone."""
         sent = list(self._sent.values())
         self._sent.clear()
         return sent
@@ -147,13 +161,17 @@ class RequestQueue:
 
 
 class CommandScheduler:
-    """One voice for everything that is sent, and one answer awaited at most.
+    """Chooses the next frame; at most one reply is awaited.
 
-    Heartbeats first when due, then requests and changes in fair turn. An answer that
-    never comes holds the rest up for ``timing.request_timeout`` and no longer.
+    1. A heartbeat, when it is due: the server expects one every 10 to 30 s (section
+       5.1).
+    2. Then requests and subscription changes, in turn, so that neither starves.
+
+    A reply that never comes delays the next frame by ``timing.request_timeout`` at
+    most.
 
     Attributes:
-        stats: What is measured of the conversation.
+        stats: Measurements of the commands and replies.
     """
 
     def __init__(
@@ -165,45 +183,54 @@ class CommandScheduler:
         timing: Timing,
     ) -> None:
         self._registry = registry
-        self._requests = requests
+        self.requests = requests
         self._timeout = timing.request_timeout
         self._pacer = Pacer(limits.command_interval, timing.request_timeout)
         self._reqids = itertools.count(1)
         self._pending: PendingCommand | None = None
         self._prefer_request = False
         self.stats = ConversationStats()
-        # Since when each change could have been sent, were it not for the others.
+        # When each topic became dirty on this link: from then on, only the pace and the
+        # other commands delayed it. For the statistics.
         self._waiting: dict[Topic, float] = {}
         self._link_up_at = math.inf
 
     @property
     def deadline(self) -> float:
-        """When we stop waiting for the awaited answer."""
-        return math.inf if self._pending is None else self._pending.deadline
+        """When a queued request, or the awaited reply, times out; ``inf`` if none does."""
+        pending = self._pending
+        awaited = math.inf if pending is None else pending.deadline
+        return min(awaited, self.requests.deadline)
 
     @property
     def has_work(self) -> bool:
-        """Whether anything but a heartbeat is to be said."""
-        return self._requests.has_work or self._registry.has_work
+        """Whether a request or a change could be sent."""
+        return self.requests.has_work or self._registry.has_work
 
     @property
     def is_idle(self) -> bool:
-        """Whether nothing is to be said, and no answer is awaited."""
+        """Whether there is nothing to send and no reply is awaited."""
         return self._pending is None and not self.has_work
 
     def new_reqid(self) -> int:
-        """Give a positive number that was never given before."""
+        """Return a positive number that was not returned before.
+
+        It also grows over reconnects: a late reply from an old link can match nothing.
+        """
         return next(self._reqids)
 
     def next_send_at(self, live: Liveness) -> float:
-        """Tell when :meth:`poll` will next have something."""
+        """Return when :meth:`poll` will next return a frame."""
         if self._pending is not None:
-            return math.inf  # The answer comes, or its time runs out.
+            return math.inf  # Not before its reply is received or times out.
         due = -math.inf if self.has_work else live.heartbeat_at
         return max(due, self._pacer.free_at)
 
     def poll(self, live: Liveness, now: float) -> bytes | None:
-        """Take the one frame that may leave at ``now``."""
+        """Return the one frame that may be sent at ``now``, or None.
+
+        A returned frame counts as sent.
+        """
         self._track_waiting(now)
         if self._pending is not None or not self._pacer.is_free(now):
             return None
@@ -218,7 +245,7 @@ class CommandScheduler:
         return turns[0](now) or turns[1](now)
 
     def match_reply(self, reply: Reply, now: float) -> PendingCommand | None:
-        """Find what ``reply`` answers; None if it answers nothing that is awaited."""
+        """Return the command that ``reply`` is the reply to; None if it is to none."""
         sent = self._pending
         if sent is None or not sent.matches(reply):
             self._pacer.late_reply(now)
@@ -226,37 +253,37 @@ class CommandScheduler:
         self._pending = None
         self._pacer.replied(now)
         self._measure(sent, reply, now)
-        self._requests.unblock(self._pacer.free_at)
+        self.requests.unblock(self._pacer.free_at)
         return sent
 
     def expire_pending(self, now: float) -> PendingCommand | None:
-        """Stop waiting for an answer that is overdue, and tell which."""
+        """Return the command whose reply has timed out, and stop waiting for it."""
         sent = self._pending
         if sent is None or now < sent.deadline:
             return None
         self._pending = None
         if sent.change is not None:
-            self._registry.unanswered(sent.change)
+            self._registry.ack_timed_out(sent.change)
         self._pacer.expired()
-        self._requests.unblock(self._pacer.free_at)
+        self.requests.unblock(self._pacer.free_at)
         return sent
 
     def link_down(self, now: float) -> None:
-        """Stop waiting: nothing will be answered any more."""
+        """Record that the link is gone: no reply can be received any more."""
         self._pending = None
         self._pacer.link_down(now)
-        self._requests.unblock(self._pacer.free_at)
+        self.requests.unblock(self._pacer.free_at)
         self._waiting.clear()
         self._link_up_at = math.inf
 
     def _track_waiting(self, now: float) -> None:
         self._link_up_at = min(self._link_up_at, now)
         change = None if self._pending is None else self._pending.change
-        said = () if change is None else change.topics
+        in_flight = () if change is None else change.topics
         self._waiting = {
             topic: self._waiting.get(topic, now)
             for topic in self._registry.dirty
-            if topic not in said
+            if topic not in in_flight
         }
 
     def _measure(self, sent: PendingCommand, reply: Reply, now: float) -> None:
@@ -267,11 +294,11 @@ class CommandScheduler:
             self.stats.clock.update(reply.time, sent_at, now)
 
     def _next_request(self, now: float) -> bytes | None:
-        request = self._requests.next(now)
+        request = self.requests.next(now)
         if request is None:
             return None
         self._prefer_request = False
-        # It may have been put long before there was a link.
+        # It may have been queued before the link opened: that is no wait for the pace.
         self.stats.waits.add(min(request.waited, now - self._link_up_at))
         sent = PendingCommand(
             request.operation,
@@ -288,21 +315,21 @@ class CommandScheduler:
         self._prefer_request = True
         self._registry.sent(change)
         self.stats.waits.add(now - min(self._waiting[t] for t in change.topics))
-        reqid, head = self.new_reqid(), change.any_topic
+        reqid, topic = self.new_reqid(), change.any_topic
         symbols = tuple(sorted(topic.symbol for topic in change.topics))
         frame = change_frame(
-            head.channel,
+            topic.channel,
             symbols,
             add=change.add,
             reqid=reqid,
-            interval=head.interval,
+            interval=topic.interval,
         )
-        kind = LETTERS[head.channel] + ("" if change.add else "C")
+        kind = LETTERS[topic.channel] + ("" if change.add else "C")
         sent = PendingCommand(kind, now + self._timeout, reqid, change, symbols)
         return self._mark_sent(frame, sent, now)
 
     def _mark_sent(self, frame: bytes, sent: PendingCommand, now: float) -> bytes:
         self._pending = sent
-        self._requests.block()
+        self.requests.block()
         self._pacer.sent(now)
         return frame

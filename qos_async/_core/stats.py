@@ -1,4 +1,4 @@
-"""What is counted while it happens."""
+"""Statistics: the counters of a client, and the text report on them."""
 
 from __future__ import annotations
 
@@ -10,18 +10,22 @@ from qos_async.stats import Stats, SubscriptionStats
 
 __all__ = ["Counters", "report"]
 
+_WIDTH = 16
+_MINUTE, _HOUR, _DAY = 60, 3600, 86_400
+_THOUSAND = 1000
+
 
 class Counters:
-    """Counts of one client, from its first use on; see ``Stats`` for their meaning.
+    """Counters of one client, from its first use on; ``Stats`` documents most of them.
 
-    Not a Struct: some are raised for each frame, and an ordinary slot is raised in two
-    thirds of the time.
+    Not a Struct: some are incremented for each batch of frames, and a plain slot takes
+    two thirds of the time of a Struct's field.
 
     Attributes:
-        dropped: By the buffers of subscriptions that are closed.
-        held: Ticks that were ever held back until a recovery was decided.
-        released: Those of them that were delivered after all.
-        echoes: Ticks that repeated one which had been recovered before.
+        dropped: Ticks dropped by the buffers of subscriptions that are closed.
+        held: Ticks that were held back until a recovery was settled, in total.
+        released: Those of them that were then delivered.
+        echoes: Pushes that repeated a recovered tick and were not delivered again.
     """
 
     __slots__ = (
@@ -61,11 +65,6 @@ class Counters:
         self.http_bytes_received = self.http_bytes_sent = 0
 
 
-_WIDTH = 16
-_MINUTE, _HOUR, _DAY = 60, 3600, 86_400
-_THOUSAND = 1000
-
-
 def report(
     stats: Stats,
     subscriptions: Iterable[tuple[str, SubscriptionStats]],
@@ -74,14 +73,14 @@ def report(
     reason: str,
     now: float,
 ) -> str:
-    """Write the page; it ends with a line feed.
+    """Return a report of a client's statistics as lines of text, with a final newline.
 
     Args:
-        stats: The client's.
-        subscriptions: Each open subscription: what it is of, and its own.
-        since: When the link came into its state, in epoch seconds.
-        reason: The last one that was told for a change of state, fit to be shown.
-        now: Epoch seconds.
+        stats: The statistics of the client.
+        subscriptions: The label and the statistics of each open subscription.
+        since: When the link entered its state, in epoch seconds.
+        reason: The last reason of a state change, already sanitized.
+        now: The current time, in epoch seconds.
     """
     head = f"QOS client at {_format_time(now)}"
     rows = [*_link_rows(stats, since, reason, now), *_flow_rows(stats)]
@@ -166,9 +165,10 @@ def _format_clock(stats: Stats) -> str:
 
 
 def _http_rows(stats: Stats) -> Iterator[tuple[str, str]]:
-    sizes = f"{_format_size(stats.http_bytes_received)} in, {_format_size(stats.http_bytes_sent)} out"
-    asked = f"{stats.http_requests:,} requests ({stats.http_retries:,} repeated)"
-    yield "HTTP", f"{asked}, {sizes}"
+    received = _format_size(stats.http_bytes_received)
+    sent = _format_size(stats.http_bytes_sent)
+    requests = f"{stats.http_requests:,} requests ({stats.http_retries:,} repeated)"
+    yield "HTTP", f"{requests}, {received} in, {sent} out"
 
 
 def _format_counts(counts: Mapping[str, int]) -> str:

@@ -1,4 +1,7 @@
-"""Frames to messages and back; the only place that knows their shape."""
+"""Wire format: decodes inbound frames and encodes commands (chapter 5).
+
+No other module knows the names of the fields in a frame.
+"""
 
 from __future__ import annotations
 
@@ -41,8 +44,8 @@ LETTERS = {
 Klines have a K: section 5.5.1 says D, every example and every SDK of the vendor says K.
 """
 
-_CHANNELS = {letter: channel for channel, letter in LETTERS.items()}
-
+# Every ``type`` that a reply may carry: heartbeat, subscribe and unsubscribe commands
+# (sections 5.1 to 5.5), one-off requests (5.6 to 5.11).
 OPERATIONS = frozenset(
     [
         "H",
@@ -51,9 +54,22 @@ OPERATIONS = frozenset(
     ]
 )
 
+_CHANNELS = {letter: channel for channel, letter in LETTERS.items()}
+# Read from a ``reqid`` that is not a number. It is never sent, so a reply with it
+# matches no command, whereas None would match any.
+_NO_REQID = -1
+
 
 class Reply(Struct, frozen=True):
-    """An answer to something we sent: ``type``, ``msg``, and perhaps ``reqid``."""
+    """The reply to a frame that this client sent.
+
+    Attributes:
+        type: The ``type`` of that frame; empty if the reply has none.
+        msg: ``"OK"``, or the text of an error.
+        reqid: The ``reqid`` of that frame; None if the reply has none.
+        time: The server's clock, in whole epoch seconds, if it was sent.
+        data: The rows of a one-off request, as raw JSON.
+    """
 
     type: str = ""
     msg: str = ""
@@ -63,14 +79,111 @@ class Reply(Struct, frozen=True):
 
     @property
     def ok(self) -> bool:
-        """Whether the server agreed; nothing but ``"OK"`` is a yes (section 5.0)."""
+        """Whether the command succeeded: ``msg`` is exactly ``"OK"`` (section 5.0)."""
         return self.msg == "OK"
 
 
 class Unknown(Struct, frozen=True):
-    """A push of a kind that this version does not know."""
+    """A push whose ``tp`` this version does not know."""
 
     tp: str
+
+
+Message: TypeAlias = AnyTick[N] | Reply | Unknown
+
+
+class FrameDecoder(Generic[N]):
+    """Decodes inbound frames whose prices are of the type ``numbers``.
+
+    Attributes:
+        push: Decodes a well-formed push in one step. Raises msgspec's exceptions for
+            any other frame, which is then to be passed to ``read``.
+    """
+
+    def __init__(self, numbers: type[N]) -> None:
+        self._pushes: RecordDecoder[AnyTick[N]] = _pushes(cast("Any", numbers))
+        self.push = self._pushes.decode_strict
+
+    def read(self, data: bytes) -> Message[N]:
+        """Return the message that any frame holds.
+
+        1. A frame with a ``tp`` is a push. If the ``tp`` is known, it is decoded; if it
+           is empty, or known but in other letters (``"s"``), the frame is garbled; any
+           other ``tp`` is ``Unknown``.
+        2. A frame without a ``tp`` is a reply if it has a ``msg`` or a ``reqid``, or a
+           ``type`` and no symbol. A push that lost its ``tp`` has none of these.
+
+        Raises:
+            DecodeError: If the frame is not JSON, garbled, or neither of the two.
+        """
+        try:
+            # Pushes carry "tp", replies "type" (sections 5.2.3 and 5.2.6); both may be
+            # "S", so "tp" decides.
+            tp = _kind_decoder.decode(data).tp
+            reply = _read_reply(data) if tp is None else None
+        except (msgspec.MsgspecError, RecursionError, ValueError) as exc:
+            reason = str(exc)
+        else:
+            if tp in _CHANNELS:
+                return self._pushes.decode(data)
+            if tp is not None and (kind := _kind(tp)) and kind not in _CHANNELS:
+                return Unknown(tp)
+            if reply is not None:
+                return reply
+            reason = "neither a push nor a reply"
+        raise DecodeError(f"cannot decode a frame ({reason})")
+
+
+def change_frame(
+    channel: Channel,
+    symbols: Iterable[str],
+    *,
+    add: bool,
+    reqid: int,
+    interval: Interval | None = None,
+) -> bytes:
+    """Return a subscribe or unsubscribe command (sections 5.2 to 5.5)."""
+    letter = LETTERS[channel]
+    frame: dict[str, Any] = {
+        "type": letter if add else f"{letter}C",
+        "codes": pack(symbols),
+        "reqid": reqid,
+    }
+    if interval is not None:
+        frame["kt"] = int(interval)
+    return _encoder.encode(frame)
+
+
+def request_frame(operation: str, body: dict[str, Any], *, reqid: int) -> bytes:
+    """Return the frame of a one-off request (sections 5.6 to 5.11)."""
+    return _encoder.encode({"type": operation, **body, "reqid": reqid})
+
+
+def topics_possibly_in(data: bytes) -> Callable[[Topic], bool]:
+    """Return a predicate: may this undecodable frame be a push of a given topic?
+
+    Only fields that can be read narrow it down: a frame that is not JSON may be a push
+    of any topic, one without a ``tp`` of any channel.
+    """
+    try:
+        label = _topic_decoder.decode(data)
+        channel = _CHANNELS.get(_kind(label.tp))
+        symbol = canonical(label.c) if isinstance(label.c, str) else None
+    except (msgspec.MsgspecError, RecursionError, ValueError):
+        return lambda _: True
+    interval = label.kt if type(label.kt) is int and label.kt in set(Interval) else None
+    return lambda topic: (
+        channel in (None, topic.channel)
+        and symbol in (None, topic.symbol)
+        and (topic.interval is None or interval in (None, topic.interval))
+    )
+
+
+def symbols_in(body: dict[str, Any]) -> tuple[str, ...]:
+    """Return the canonical symbols that the body of a request names."""
+    rows = [row["c"] for row in body.get("kline_reqs", ())]
+    entries = [*body.get("codes", ()), *rows]
+    return split(entries) if entries else ()
 
 
 class _EnvelopeKind(Struct):
@@ -92,87 +205,17 @@ class _EnvelopeReply(Struct):
     c: Any = None
 
 
-Message: TypeAlias = AnyTick[N] | Reply | Unknown
-
 _encoder = msgspec.json.Encoder()
 _kind_decoder = msgspec.json.Decoder(_EnvelopeKind)
 _topic_decoder = msgspec.json.Decoder(_EnvelopeTopic)
 _reply_decoder = msgspec.json.Decoder(_EnvelopeReply)
-_NO_REQID = -1  # One that we never send: what carries junk answers nothing.
 
 
-class FrameDecoder(Generic[N]):
-    """Reads inbound frames whose prices are of the type ``numbers``.
-
-    Attributes:
-        push: Reads a push in the fast way, or raises whatever msgspec raises; then
-            ``read`` finds out what the frame is.
-    """
-
-    def __init__(self, numbers: type[N]) -> None:
-        self._pushes: RecordDecoder[AnyTick[N]] = _pushes(cast("Any", numbers))
-        self.push = self._pushes.decode_strict
-
-    def read(self, data: bytes) -> Message[N]:
-        """Read any frame.
-
-        What has a ``tp`` is a push: of a kind of ours, garbled if the ``tp`` is empty
-        or that of such a kind in other letters, and ``Unknown`` if it is anything else.
-        Without one it is a reply if it has a ``msg`` or a ``reqid``, or a ``type`` and
-        no symbol; a push that lost its ``tp`` has none of these.
-
-        Raises:
-            DecodeError: If it is not JSON, or not shaped like anything we know.
-        """
-        try:
-            # Pushes carry "tp", replies "type"; both may be "S", so "tp" decides.
-            tp = _kind_decoder.decode(data).tp
-            reply = _read_reply(data) if tp is None else None
-        except (msgspec.MsgspecError, RecursionError, ValueError) as exc:
-            reason = str(exc)
-        else:
-            if tp in _CHANNELS:
-                return self._pushes.decode(data)
-            if tp is not None and (kind := _kind(tp)) and kind not in _CHANNELS:
-                return Unknown(tp)
-            if reply is not None:
-                return reply
-            reason = "neither a push nor an answer"
-        raise DecodeError(f"cannot read a frame ({reason})")
-
-
-@cache  # Alike for every client, and a first tick waits for it.
+@cache  # The same for all clients; to build it delays the first tick.
 def _pushes(numbers: type[Any]) -> RecordDecoder[Any]:
     number: Any = finite_type(numbers)
     kinds: Any = Snapshot[number] | Trade[number] | Depth[number] | Kline[number]
     return RecordDecoder(kinds, numbers)
-
-
-def topics_possibly_in(data: bytes) -> Callable[[Topic], bool]:
-    """Tell which topics a frame that cannot be read may be a push of.
-
-    As exactly as it can be made out: what is no JSON may be of any, what has lost its
-    ``tp`` of any channel.
-    """
-    try:
-        label = _topic_decoder.decode(data)
-        channel = _CHANNELS.get(_kind(label.tp))
-        symbol = canonical(label.c) if isinstance(label.c, str) else None
-    except (msgspec.MsgspecError, RecursionError, ValueError):
-        return lambda _: True
-    interval = label.kt if type(label.kt) is int and label.kt in set(Interval) else None
-    return lambda topic: (
-        channel in (None, topic.channel)
-        and symbol in (None, topic.symbol)
-        and (topic.interval is None or interval in (None, topic.interval))
-    )
-
-
-def symbols_in(body: dict[str, Any]) -> tuple[str, ...]:
-    """Tell which symbols a request is about."""
-    rows = [row["c"] for row in body.get("kline_reqs", ())]
-    entries = [*body.get("codes", ()), *rows]
-    return split(entries) if entries else ()
 
 
 def _kind(tp: Any) -> str:
@@ -180,7 +223,8 @@ def _kind(tp: Any) -> str:
 
 
 def _read_reply(data: bytes) -> Reply | None:
-    # Judged with care: a reply that is lost holds up all that waits for its turn.
+    # Tolerant of each field: while a command is unanswered nothing else is sent, so a
+    # reply that is thrown away for one bad field would cost ``request_timeout``.
     raw = _reply_decoder.decode(data)
     is_command = isinstance(raw.type, str) and raw.c is None
     if raw.msg is None and raw.reqid is None and not is_command:
@@ -200,35 +244,10 @@ def _second(value: Any) -> int | None:
 
 def _reqid(value: Any) -> int | None:
     if value is None or value == 0:
-        return None  # Nothing, or the zero of a server that fills in what it lacks.
+        return None  # Left out; 0 is never sent, so it stands for "left out" too.
     if type(value) is int:
         return value
     try:
         return int(value) if isinstance(value, (str, float)) else _NO_REQID
     except (ValueError, OverflowError):
         return _NO_REQID
-
-
-def change_frame(
-    channel: Channel,
-    symbols: Iterable[str],
-    *,
-    add: bool,
-    reqid: int,
-    interval: Interval | None = None,
-) -> bytes:
-    """Write a subscribe or unsubscribe command (sections 5.2 to 5.5)."""
-    letter = LETTERS[channel]
-    frame: dict[str, Any] = {
-        "type": letter if add else f"{letter}C",
-        "codes": pack(symbols),
-        "reqid": reqid,
-    }
-    if interval is not None:
-        frame["kt"] = int(interval)
-    return _encoder.encode(frame)
-
-
-def request_frame(operation: str, body: dict[str, Any], *, reqid: int) -> bytes:
-    """Write a one-off request (sections 5.6 to 5.11)."""
-    return _encoder.encode({"type": operation, **body, "reqid": reqid})

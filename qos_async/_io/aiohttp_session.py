@@ -1,8 +1,10 @@
-"""Whose aiohttp session it is, and what must never happen on it.
+"""aiohttp session of a client, with a guard against redirects, and address checks.
 
-aiohttp follows redirects to other hosts with our ``key`` header still on: it strips
-only the headers it knows. ``ws_connect`` cannot even be told not to. So a trace
-refuses each redirect before it is followed.
+aiohttp follows redirects to other hosts with the ``key`` header still on: it strips
+only the headers it knows (Authorization, cookies), and ``ws_connect`` has no option to
+turn redirects off (aiohttp issue 3678). So a trace raises before a redirect is
+followed. The risk is real: the vendor's document names ``qos.hk``, its SDK
+``api.qos.hk``.
 """
 
 from __future__ import annotations
@@ -33,7 +35,8 @@ _SECURE = frozenset({"https", "wss"})
 
 _PROXIES = frozenset({"http", "https"})
 
-# Contexts live on in connections that are kept, and with them whatever they lead to.
+# A task's context lives on in connections that are kept alive, and with it whatever its
+# variables refer to. So the first one holds a list, which is emptied after the request.
 _connection_listener: ContextVar[list[Callable[[], None]] | None] = ContextVar(
     "qos_async_connected", default=None
 )
@@ -41,28 +44,34 @@ _response_listener: ContextVar[Callable[[aiohttp.ClientResponse], None] | None] 
     ContextVar("qos_async_answered", default=None)
 )
 
-# What a forked child throws away. To close it would deafen the parent: their event
-# loops share what the system knows of their sockets.
+# Sessions that a forked child discards. They must not be closed there: parent and child
+# share the epoll instance, so closing unregisters the parent's sockets. Kept in a list,
+# as aiohttp's connector closes its sockets when it is garbage-collected.
 _forked_sessions: list[aiohttp.ClientSession] = []
 
 
 class RedirectRefusedError(Exception):
-    """The server pointed elsewhere while the request carried the key.
+    """The server redirected a request that carried the key.
 
-    It passes through aiohttp's frames, whose variables hold the key: catch it, take
-    its text, and raise another error outside of the ``except``.
+    The traceback goes through aiohttp's frames, whose variables hold the key: catch it,
+    take its text, and raise another error outside of the ``except`` block.
     """
 
 
 class AiohttpSession:
-    """One aiohttp session, our own or the user's, guarded against redirects.
+    """One aiohttp session, owned or borrowed, guarded against redirects.
 
-    Our own is made at first use, inside the running loop, without cookies and
-    without a look at the environment; closing the lease closes it. A borrowed one
-    stays open, and keeps following the redirects of requests that are not ours.
+    An owned session is opened at first use, inside the running event loop, without
+    cookies and without proxies from the environment; ``aclose`` closes it. A borrowed
+    session stays open, and keeps following redirects of requests that do not carry the
+    key.
+
+    Args:
+        secret: The key; requests that carry it are not redirected.
+        borrowed: A session of the user's; None to open one.
 
     Attributes:
-        binding: Where it may be used.
+        binding: The event loop and the process that may use it.
     """
 
     def __init__(
@@ -82,32 +91,35 @@ class AiohttpSession:
         if self.binding.is_forked:
             _forked_sessions.append(session)
             return
-        # The client has complained: aiohttp need not, at length.
+        # An unclosed client has already warned. Detaching avoids aiohttp's own
+        # warnings.
         connector = session.connector
         session.detach()
         if connector is not None:
             closing = connector.close().__await__()
             with suppress(StopIteration, RuntimeError):
-                next(closing)  # All that it does by itself; nobody can wait for more.
+                # Without an event loop nothing can be awaited. The part that needs no
+                # waiting is to close the sockets, so one step of the coroutine will do.
+                next(closing)
 
     @property
     def in_use(self) -> bool:
-        """Whether it was used in this process, and not closed."""
+        """Whether it was used in this process and is not closed."""
         used = self.binding.is_bound and not self.binding.is_forked
         return used and not self._closed
 
     def bind(self) -> None:
-        """Belong to the running event loop from now on.
+        """Bind to the running event loop, or check that it is the bound one.
 
         Raises:
             RuntimeError: In another process or event loop than that of the first use,
                 or if no event loop is running.
         """
-        if not self._closed:  # Which is said elsewhere.
+        if not self._closed:  # A closed client raises ClosedError instead, elsewhere.
             self.binding.bind()
 
     def session(self) -> aiohttp.ClientSession:
-        """Give the session; call it anew for each request.
+        """Return the session, opened if need be; to be called for each request.
 
         Raises:
             ClosedError: After ``aclose``, or if the borrowed session was closed.
@@ -123,7 +135,7 @@ class AiohttpSession:
         return self._session
 
     async def aclose(self) -> None:
-        """Close our own session, or take the guard off the borrowed one."""
+        """Close an owned session; remove the guard from a borrowed one."""
         self._closed = True
         session, self._session = self._session, None
         if session is None:
@@ -136,7 +148,8 @@ class AiohttpSession:
     def _open(self) -> aiohttp.ClientSession:
         if self._borrowed is None:
             return aiohttp.ClientSession(
-                # A service that moves is found at its new place by the next attempt.
+                # Without the DNS cache, a service that moves to another address is
+                # found by the next attempt. aiohttp's own entries last ten seconds.
                 connector=aiohttp.TCPConnector(use_dns_cache=False),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 trust_env=False,
@@ -151,7 +164,7 @@ class AiohttpSession:
         guard.on_connection_create_end.append(_notify_connection)
         guard.on_connection_reuseconn.append(_notify_connection)
         guard.on_request_end.append(_notify_response)
-        guard.freeze()  # A session does this only to those it was constructed with.
+        guard.freeze()  # aiohttp only freezes the traces that a session is built with.
         return guard
 
     async def _refuse(
@@ -168,7 +181,10 @@ class AiohttpSession:
 
 @contextmanager
 def on_connection(call: Callable[[], None]) -> Generator[None]:
-    """Call when a request of this task, inside the block, has got its connection."""
+    """Call ``call`` when a request of this task, inside the block, has its connection.
+
+    From then on the time of the server counts, not that of DNS, TCP and TLS.
+    """
     calls = [call]
     token = _connection_listener.set(calls)
     try:
@@ -180,7 +196,10 @@ def on_connection(call: Callable[[], None]) -> Generator[None]:
 
 @contextmanager
 def on_response(call: Callable[[aiohttp.ClientResponse], None]) -> Generator[None]:
-    """Call when a request of this task, inside the block, has got its status line."""
+    """Call ``call`` with the response to a request of this task, inside the block.
+
+    It is called when the headers are read, before ``ws_connect`` installs its reader.
+    """
     token = _response_listener.set(call)
     try:
         yield
@@ -195,18 +214,18 @@ def check_url(
     allow_insecure: bool = False,
     proxy: str | None = None,
 ) -> URL:
-    """Accept an address that the key may be sent to.
+    """Return an address that the key may be sent to.
 
     Args:
         url: The address.
-        schemes: Such as ``("https", "http")``; those without TLS are taken for
-            loopback hosts only.
-        allow_insecure: Take them for any host.
-        proxy: What stands in between, as ``check_proxy`` accepted it: without TLS it
-            sees the key, so it has to be on a loopback host, too.
+        schemes: The allowed ones, such as ``("https", "http")``. Those without TLS are
+            allowed for loopback hosts only.
+        allow_insecure: Whether to allow them for any host.
+        proxy: The proxy, as ``check_proxy`` accepted it. Without TLS it sees the key,
+            so then it must be on a loopback host too.
 
     Raises:
-        ValueError: Naming the address, without any password in it.
+        ValueError: With the address, but without a password that is in it.
     """
     try:
         found = URL(url)
@@ -217,13 +236,13 @@ def check_url(
         allowed = " or ".join(f"{scheme}://" for scheme in schemes)
         raise ValueError(f"{shown} is not an address that starts with {allowed}")
     if not _is_host(found.host):
-        raise ValueError(f"{shown} has a host name that cannot be looked up")
+        raise ValueError(f"{shown} has a host name that is not valid in DNS")
     if found.raw_user is not None or found.raw_password is not None:
         raise ValueError(f"{shown} has a user name or password in it: leave them out")
     if found.raw_fragment:
         raise ValueError(f"{shown} has a #fragment in it: leave it out")
-    near = _is_loopback(found.host) and _is_loopback(URL(proxy or found).host or "")
-    if found.scheme in _SECURE or allow_insecure or near:
+    is_local = _is_loopback(found.host) and _is_loopback(URL(proxy or found).host or "")
+    if found.scheme in _SECURE or allow_insecure or is_local:
         return found
     if _is_loopback(found.host):
         shown += " through a proxy"
@@ -234,10 +253,10 @@ def check_url(
 
 
 def check_proxy(proxy: str) -> None:
-    """Accept the address of an HTTP proxy, which may have a password in it.
+    """Check the address of an HTTP proxy, which may have a password in it.
 
     Raises:
-        ValueError: Naming the address, without that password.
+        ValueError: With the address, but without the password.
     """
     try:
         found = URL(proxy)
@@ -273,7 +292,7 @@ def _without_secrets(url: URL) -> str:
 
 
 def _redacted(text: str) -> str:
-    # Unreadable, and still no place for what stands before an @ or after a ?.
+    # A malformed address may hold secrets too: before an "@", or after a "?".
     return repr(text.rpartition("@")[2].partition("?")[0])
 
 
@@ -281,7 +300,8 @@ def _is_host(host: str | None) -> bool:
     if not host or not host.isprintable() or " " in host:
         return False
     try:
-        host.encode("idna")  # The resolver does that, too, with the key at hand.
+        # The resolver does the same, but in a frame whose variables hold the key.
+        host.encode("idna")
     except UnicodeError:
         return False
     return True

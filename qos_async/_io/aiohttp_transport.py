@@ -1,7 +1,4 @@
-"""The pace of a key, from one client of this process to the next.
-
-A plan's pace belongs to the key, so it does not start anew with each ``Client``.
-"""
+"""aiohttp transport: dials websocket links and paces the links of one key."""
 
 from __future__ import annotations
 
@@ -26,7 +23,7 @@ from qos_async._io.aiohttp_session import (
     on_response,
 )
 from qos_async._io.frame_splitter import FrameBatchMessage, SyncHandoff, install
-from qos_async._io.http_errors import UNTRUSTED, map_exception
+from qos_async._io.http_errors import UNTRUSTED, map_exception, redirect_message
 from qos_async._io.retry import retry_after
 from qos_async._io.secret import Secret
 from qos_async._io.transport import (
@@ -45,79 +42,45 @@ from qos_async.errors import (
 
 __all__ = ["MAX_FRAME", "AiohttpTransport", "KeyPace"]
 
-# By a hash that means nothing outside of this process; forgotten when it has passed.
+MAX_FRAME = 16 * 1024 * 1024
+"""The largest frame in bytes; ten symbols with 1000 klines each are about 1.2 MB."""
+
+_DATA = (aiohttp.WSMsgType.TEXT, aiohttp.WSMsgType.BINARY)
+_KEY_REJECTED = frozenset([400, 401, 403])
+_BAD_REQUEST = 400
+_NO_STATUS = 1005  # RFC 6455, section 7.4.1: a close frame without a code.
+
+# When the next frame of a key may be sent, by event loop and by a salted hash of
+# address and key, so that no copy of the key is kept. Entries of the past are removed.
 _salt = os.urandom(32)
 _free_at: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[bytes, float]] = (
     WeakKeyDictionary()
 )
 
 
-class KeyPace:
-    """Keeps the first frame of a link away from the last one of an earlier link.
-
-    Args:
-        url: Where the links lead to.
-        key: The key that they have in common.
-        interval: Seconds between two frames.
-    """
-
-    __slots__ = ("_interval", "_name")
-
-    def __init__(self, url: URL, key: str, interval: float) -> None:
-        self._interval = interval
-        self._name = blake2b(f"{url}\n{key}".encode(), key=_salt).digest()
-
-    async def wait(self) -> None:
-        """Wait until a link may be opened, and be spoken on at once."""
-        now = asyncio.get_running_loop().time()
-        wait = self._next_allowed().get(self._name, now) - now
-        if wait > 0:
-            await asyncio.sleep(wait)
-
-    def mark_sent(self) -> None:
-        """Record that a frame leaves."""
-        now, times = asyncio.get_running_loop().time(), self._next_allowed()
-        for name in [name for name, free_at in times.items() if free_at <= now]:
-            del times[name]
-        times[self._name] = now + self._interval
-
-    @staticmethod
-    def _next_allowed() -> dict[bytes, float]:
-        return _free_at.setdefault(asyncio.get_running_loop(), {})
-
-
-MAX_FRAME = 16 * 1024 * 1024
-"""Bytes; ten symbols times a thousand klines is about 1.2 MB in one reply."""
-
-_DATA = (aiohttp.WSMsgType.TEXT, aiohttp.WSMsgType.BINARY)
-_REFUSED_KEY = frozenset([400, 401, 403])
-_BAD_REQUEST = 400
-_NO_STATUS = 1005
-
-
 class AiohttpTransport:
     """Opens links with aiohttp.
 
-    No exception of aiohttp's leaves here, not even as a cause: they hold the request
-    headers, and so the key. Each error is built in the ``except`` block and raised
-    after it.
+    No exception of aiohttp leaves this class, not even as a cause or a context: they
+    hold the request headers, and so the key. Each error is built in the ``except``
+    block and raised after it, as ``raise … from None`` would keep the context.
 
     Args:
-        lease: Where the aiohttp session comes from.
-        secret: The key, read anew for each link.
+        session: Provides the aiohttp session.
+        secret: The key, read for each link.
         url: The websocket's address, as ``check_url`` returned it.
         timing: ``connect_timeout`` bounds a whole dial, ``request_timeout`` a send,
-            ``close_timeout`` a goodbye.
-        key_in: Where the key goes.
+            ``close_timeout`` a close handshake.
+        key_in: Whether the key is sent in a header or in the URL.
         ssl: As in aiohttp.
         proxy: As in aiohttp.
-        interval: Seconds from the last frame of a link until another one with the same
-            key is opened, be it another client's.
+        interval: Seconds from the last frame of a link until another link with the same
+            key is opened, also by another client of this process.
     """
 
     def __init__(
         self,
-        lease: AiohttpSession,
+        session: AiohttpSession,
         secret: Secret,
         *,
         url: URL,
@@ -127,7 +90,7 @@ class AiohttpTransport:
         ssl: SSLContext | aiohttp.Fingerprint | bool = True,
         proxy: str | None = None,
     ) -> None:
-        self._lease = lease
+        self._session = session
         self._secret = secret
         self._url = url
         self._timing = timing
@@ -136,7 +99,9 @@ class AiohttpTransport:
         self._options: dict[str, Any] = {
             "ssl": ssl,
             "proxy": proxy,
-            "decode_text": False,  # msgspec reads bytes: spare a copy for each frame.
+            # msgspec decodes bytes, so each frame is spared a copy to str. Since
+            # aiohttp 3.14, which is why that is the minimum.
+            "decode_text": False,
             "max_msg_size": MAX_FRAME,
             # aiohttp's attrs class is opaque to pyright.
             "timeout": aiohttp.ClientWSTimeout(
@@ -145,28 +110,34 @@ class AiohttpTransport:
         }
 
     async def dial(self) -> Socket:
-        """Open one link, within ``timing.connect_timeout``."""
+        """Open one link within ``timing.connect_timeout``.
+
+        Raises:
+            DialError: If the network failed or the server did not open a websocket.
+            AuthenticationError: If the server rejected the key.
+        """
         opened = await self._dial()
         if isinstance(opened, QosError):
             raise opened
         return opened
 
     async def _dial(self) -> Socket | QosError:
-        session, (url, headers, pace) = self._lease.session(), self._request_target()
-        offer = SyncHandoff()
+        session, (url, headers, pace) = self._session.session(), self._request_target()
+        handoff = SyncHandoff()
 
-        def quicken(response: aiohttp.ClientResponse) -> None:
-            install(getattr(response.connection, "protocol", None), offer)
+        def install_fast_path(response: aiohttp.ClientResponse) -> None:
+            install(getattr(response.connection, "protocol", None), handoff)
 
         await pace.wait()
         try:
             with anyio.fail_after(self._timing.connect_timeout):
-                with on_response(quicken):
+                with on_response(install_fast_path):
                     ws = await _connect(session, url, headers, self._options)
-            return _AiohttpSocket(ws, offer, self._timing, self._secret, pace)
+            return _AiohttpSocket(ws, handoff, self._timing, self._secret, pace)
         except RedirectRefusedError as exc:
             return self._redirect_error(str(exc))
-        except aiohttp.ClientHttpProxyError as exc:  # Says nothing about our key.
+        except aiohttp.ClientHttpProxyError as exc:
+            # A ClientResponseError too, but its 401 or 403 is not about the API key.
             return self._network_error(exc)
         except aiohttp.ClientResponseError as exc:
             return self._handshake_error(exc)
@@ -198,63 +169,92 @@ class AiohttpTransport:
 
     def _redirect_error(self, status: str) -> DialError:
         return DialError(
-            f"{self._url.path}: the server redirects ({status}), which is not "
-            "followed, so that the API key stays where it was sent: set stream_url to "
-            "the new address",
+            redirect_message(self._url.path, status, "stream_url"),
             is_permanent=True,
             label=DisconnectReason.REDIRECT,
         )
 
     def _handshake_error(self, exc: aiohttp.ClientResponseError) -> QosError:
-        # aiohttp says 400 too where an answer is not HTTP at all.
-        garbled = not isinstance(exc, aiohttp.WSServerHandshakeError)
-        if exc.status in _REFUSED_KEY and not (garbled and exc.status == _BAD_REQUEST):
+        # aiohttp also raises with status 400 if the response is not HTTP at all.
+        not_http = not isinstance(exc, aiohttp.WSServerHandshakeError)
+        if exc.status in _KEY_REJECTED and not (
+            not_http and exc.status == _BAD_REQUEST
+        ):
             return AuthenticationError(
-                f"the server refused the websocket (HTTP {exc.status}): the API key is "
-                "wrong or expired, or another connection holds the plan's only slot; "
+                f"the server rejected the websocket (HTTP {exc.status}): the API key "
+                "is wrong or expired, or another connection holds the plan's only slot; "
                 "see QOS_API_KEY, or the key argument of Client"
             )
         wait = retry_after(
             exc.headers.get("Retry-After") if exc.headers else None, time.time()
         )
         return DialError(
-            f"{self._url.origin()} would not open a websocket (HTTP {exc.status})",
+            f"{self._url.origin()} did not open a websocket (HTTP {exc.status})",
             retry_after=wait or 0.0,
             label=status_label(exc.status),
         )
 
 
-async def _connect(
-    session: aiohttp.ClientSession,
-    url: URL,
-    headers: dict[str, str],
-    options: dict[str, Any],
-) -> aiohttp.ClientWebSocketResponse[bool]:
-    connect: Any = session.ws_connect  # Its overloads do not take a dict of options.
-    ws: aiohttp.ClientWebSocketResponse[bool] = await connect(
-        url, headers=headers, **options
-    )
-    return ws
+class KeyPace:
+    """The pace of one key over all clients of this process (section 5.0.2).
+
+    The limit of one frame a second belongs to the key, not to a link. A client paces
+    its own frames (``Pacer``); this keeps the first frame of a link away from the last
+    one of an earlier link, which may have been another client's.
+
+    Args:
+        url: The address of the links.
+        key: The key that they have in common.
+        interval: Seconds between two frames.
+    """
+
+    __slots__ = ("_interval", "_name")
+
+    def __init__(self, url: URL, key: str, interval: float) -> None:
+        self._interval = interval
+        self._name = blake2b(f"{url}\n{key}".encode(), key=_salt).digest()
+
+    async def wait(self) -> None:
+        """Wait until a frame may be sent, as the first one follows the handshake."""
+        now = asyncio.get_running_loop().time()
+        wait = self._next_allowed().get(self._name, now) - now
+        if wait > 0:
+            await asyncio.sleep(wait)
+
+    def mark_sent(self) -> None:
+        """Record that a frame is sent now."""
+        now, times = asyncio.get_running_loop().time(), self._next_allowed()
+        for name in [name for name, free_at in times.items() if free_at <= now]:
+            del times[name]
+        times[self._name] = now + self._interval
+
+    @staticmethod
+    def _next_allowed() -> dict[bytes, float]:
+        return _free_at.setdefault(asyncio.get_running_loop(), {})
 
 
 class _AiohttpSocket:
     def __init__(
         self,
         ws: aiohttp.ClientWebSocketResponse[bool],
-        offer: SyncHandoff,
+        handoff: SyncHandoff,
         timing: Timing,
         secret: Secret,
         pace: KeyPace,
     ) -> None:
         self._ws = ws
-        self._handoff = offer
+        self._handoff = handoff
         self._transport = _transport(ws)
         self._timing = timing
         self._secret = secret
         self._pace = pace
 
-    def set_sync_handler(self, take: Callable[[Sequence[bytes]], bool]) -> None:
-        self._handoff.handler = take
+    def set_sync_handler(
+        self,
+        handler: Callable[[Sequence[bytes]], None],
+        on_error: Callable[[BaseException], None],
+    ) -> None:
+        self._handoff.handler, self._handoff.on_error = handler, on_error
 
     async def receive(self) -> Sequence[bytes]:
         self._handoff.reader_idle = True
@@ -273,44 +273,48 @@ class _AiohttpSocket:
             # aiohttp reports a close frame without a code as code 0.
             code = message.data or _NO_STATUS
             reason = printable(self._secret.redact(message.extra or ""))
-            said = f": {reason}" if reason else ""
+            detail = f": {reason}" if reason else ""
             return LinkClosed(
-                f"the server closed the link with {code}{said}", code=code
+                f"the server closed the link with {code}{detail}", code=code
             )
         if message.type is aiohttp.WSMsgType.ERROR:
-            fault = type(message.data).__name__
+            error = type(message.data).__name__
             return LinkClosed(
-                f"the server broke the websocket protocol ({fault})",
+                f"the server broke the websocket protocol ({error})",
                 label=DisconnectReason.PROTOCOL,
             )
-        return LinkClosed("the connection broke without a goodbye")
+        return LinkClosed("the connection broke without a close frame")
 
     async def send(self, frame: bytes) -> None:
         self._pace.mark_sent()
-        late = False
+        timed_out = False
         try:
-            # Blocks for ever if the server stops reading: hence our own deadline.
+            # aiohttp blocks for ever if the server stops reading, so it needs a
+            # deadline.
             with anyio.move_on_after(self._timing.request_timeout) as scope:
                 await self._ws.send_frame(frame, aiohttp.WSMsgType.TEXT)
-            late = scope.cancelled_caught
+            timed_out = scope.cancelled_caught
         except (aiohttp.ClientError, OSError):
             pass
         else:
-            if not late:
+            if not timed_out:
                 return
         raise TransportError(
             "the server stopped reading"
-            if late
+            if timed_out
             else "the connection broke while sending"
         )
 
     async def close(self, *, graceful: bool) -> None:
-        # Timers that asyncio keeps after their cancellation hold the offer for minutes.
+        # asyncio keeps cancelled timers until they expire, and these refer to the
+        # handoff: without its handler, it no longer refers to the client.
         self._handoff.handler = None
-        # aiohttp's close waits for an answer after each message that comes, so on a
-        # busy link for ever. Cancelling it lets go of the socket; which stays open for
-        # as long as the other side does not take what is unsent, and in TLS for half a
-        # minute more, for a goodbye: hence the abort.
+        # 1. aiohttp's close restarts its timeout with each message, so on a busy link
+        #    it never returns (measured: more than 8 s with 1 s allowed): hence this
+        #    deadline.
+        # 2. Cancelling it closes the transport, but the socket stays open while the
+        #    other side does not read what is unsent, and with TLS for 30 s more,
+        #    waiting for a close_notify: hence the abort.
         seconds = self._timing.close_timeout if graceful else 0.0
         with anyio.move_on_after(seconds, shield=True):
             with contextlib.suppress(aiohttp.ClientError, OSError):
@@ -319,10 +323,24 @@ class _AiohttpSocket:
             self._transport.abort()
 
 
+async def _connect(
+    session: aiohttp.ClientSession,
+    url: URL,
+    headers: dict[str, str],
+    options: dict[str, Any],
+) -> aiohttp.ClientWebSocketResponse[bool]:
+    connect: Any = session.ws_connect  # Its overloads do not accept a dict of options.
+    ws: aiohttp.ClientWebSocketResponse[bool] = await connect(
+        url, headers=headers, **options
+    )
+    return ws
+
+
 def _transport(
     ws: aiohttp.ClientWebSocketResponse[bool],
 ) -> asyncio.WriteTransport | None:
-    # aiohttp keeps it to itself, and forgets it when either side says goodbye.
+    # Private to aiohttp, which drops it once either side has sent a close frame: so it
+    # is looked up when the link opens.
     response: Any = getattr(ws, "_response", None)
     connection: Any = getattr(response, "connection", None)
     transport: asyncio.WriteTransport | None = getattr(connection, "transport", None)

@@ -1,4 +1,4 @@
-"""The time of the calendar, which users are told."""
+"""Clocks: wall-clock timestamps for users, and detection of system suspends."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ __all__ = ["SYSTEM_CLOCK", "SuspendDetector", "WallClock"]
 
 
 class WallClock(Protocol):
-    """A clock on the wall; it need not go at the pace of the event loop's."""
+    """A wall clock; a replay's runs at another speed than the event loop's clock."""
 
     def now(self) -> int:
-        """Tell the time, in nanoseconds since the epoch."""
+        """Return the time, in nanoseconds since the epoch."""
         ...
 
-    def from_loop_time(self, moment: float) -> datetime:
-        """Turn a time of the event loop's into one of the calendar's."""
+    def from_loop_time(self, loop_time: float, /) -> datetime:
+        """Return a time of the event loop's clock as an aware datetime, in UTC."""
         ...
 
 
@@ -26,17 +26,20 @@ class _SystemClock:
     def now(self) -> int:
         return time.time_ns()
 
-    def from_loop_time(self, moment: float) -> datetime:
-        age = asyncio.get_running_loop().time() - moment
+    def from_loop_time(self, loop_time: float, /) -> datetime:
+        age = asyncio.get_running_loop().time() - loop_time
         return datetime.fromtimestamp(time.time() - age, UTC)
 
 
 SYSTEM_CLOCK: WallClock = _SystemClock()
-"""This machine's own."""
+"""The clock of this machine."""
 
 
 class SuspendDetector:
-    """Notices that the machine was suspended: a laptop closed, a paused guest."""
+    """Detects suspends of the machine: a closed laptop, a paused virtual machine.
+
+    The event loop's clock stops during a suspend, so no timeout notices it.
+    """
 
     __slots__ = ("_suspended",)
 
@@ -44,18 +47,19 @@ class SuspendDetector:
         self._suspended = _total_suspended()
 
     def seconds_suspended(self) -> float:
-        """Tell how many seconds the machine slept since the last call."""
+        """Return the seconds that the machine was suspended since the last call."""
         before, self._suspended = self._suspended, _total_suspended()
         return self._suspended - before
 
 
 def _total_suspended() -> float:
-    """Give the seconds asleep since some moment."""
+    """Return the seconds of all suspends, up to a constant."""
     return _boot_time() - time.monotonic()
 
 
 def _boot_time() -> float:
     if hasattr(time, "CLOCK_BOOTTIME"):
         return time.clock_gettime(time.CLOCK_BOOTTIME)
-    # The calendar counts sleep too. It may be set: then a gap is told in vain.
+    # Elsewhere the wall clock, which also runs during a suspend. But it can be set,
+    # which looks like a suspend: then a gap is reported although no tick was missed.
     return time.time()

@@ -1,4 +1,4 @@
-"""Klines further back than one answer reaches."""
+"""History pages: klines further back than one response reaches (section 4.7)."""
 
 from __future__ import annotations
 
@@ -31,18 +31,24 @@ Bars: TypeAlias = dict[str, list[Kline[N]]]
 
 
 class HistoryPages(Generic[N]):
-    """Pages of klines from ``end`` back to ``start``, both included.
+    """An asynchronous iterator over pages of klines, from ``end`` back to ``start``.
 
-    The newest page comes first; within a page, time ascends; no bar comes twice and no
-    page is empty. A page that fails is asked for again by the next step. One task at a
-    time may step.
+    Both ends are included. The newest page is first; within a page, time ascends; no
+    bar is repeated and no page is empty. If a page fails, the next step requests it
+    again. Only one task at a time may iterate.
 
-    It ends at ``start``, or when the server has nothing older: it was seen to ignore
-    the end it was asked for, and then gives the same page for ever (section 4.7). That
-    is told by a warning in the log ``qos_async.http``.
+    The iteration ends at ``start``, or when the server returns no older bars. The
+    server was seen to ignore the requested end (``e`` in section 4.7) and to return the
+    newest page each time: then the iteration ends after it, with a warning in the log
+    ``qos_async.http``.
 
-    ``await pages.to_polars()`` reads all pages that were not iterated over into one
-    frame, oldest bar first. Should one fail, the pages before it are kept: call again.
+    ``await pages.to_polars()`` collects all pages that were not iterated over into one
+    frame, oldest bar first. If one fails, the pages before it are kept for another
+    call.
+
+    Attributes:
+        end_ignored: Whether a response had bars after the requested end. Then the pages
+            may not reach back to ``start``.
     """
 
     def __init__(
@@ -57,21 +63,23 @@ class HistoryPages(Generic[N]):
         adjust: Adjustment | int = Adjustment.NONE,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """Ask nothing yet.
+        """Create the iterator; it sends no request yet.
 
         Args:
-            ask: How to ask one question, such as ``HttpSession.ask``.
-            queries: How to put it.
+            ask: Sends one query, such as ``HttpClient.fetch``.
+            queries: Builds the queries.
             symbol: One symbol.
             interval: Such as ``"1m"``.
             start: An aware datetime or epoch seconds.
             end: The same; None is now.
-            adjust: For dividends and splits.
-            clock: Epoch seconds.
+            adjust: The adjustment for dividends and splits.
+            clock: Returns the current time in epoch seconds.
 
         Raises:
-            ValueError: For what the document does not allow, or a start after the end.
+            ValueError: For arguments that the document does not allow, or if ``start``
+                is after ``end``.
         """
+        self.end_ignored = False
         self._fetch = ask
         self._queries = queries
         self._symbol = canonical(symbol)
@@ -85,15 +93,15 @@ class HistoryPages(Generic[N]):
         self._collected: list[list[Kline[N]]] = []
         if self._start > self._next_end:
             raise ValueError(f"start {start!r} is after end {end or 'now'!r}")
-        self._next_query()
+        self._next_query()  # Raises ValueError for what ``Queries`` rejects.
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> list[Kline[N]]:
         while not self._done:
-            answer = await self._fetch(self._next_query())
-            page = self._accept_page(answer.get(self._symbol, []))
+            result = await self._fetch(self._next_query())
+            page = self._accept_page(result.get(self._symbol, []))
             if page:
                 return page
         raise StopAsyncIteration
@@ -111,30 +119,30 @@ class HistoryPages(Generic[N]):
     # Frames
 
     async def to_polars(self, *, numbers: Numbers = float) -> pl.DataFrame:
-        """Make one polars DataFrame of all pages: time ascends, no bar comes twice.
+        """Return one polars DataFrame of all pages: time ascends, no bar is repeated.
 
         >>> pages = client.iter_history("US:AAPL", interval="1d", start=start)
         >>> bars = await pages.to_polars()
 
-        It takes as long as the rate limit has it: a thousand bars a request.
+        It takes as long as the rate limit requires, with 1000 bars a request.
 
         Args:
             numbers: As in ``qos_async.frames.to_polars``.
 
         Raises:
-            ModuleNotFoundError: Before any request, without polars; the message says
-                how to install it.
-            QosError: As the ``fetch_*`` verbs; what was read is kept for another call.
-            ValueError: For a number that does not fit.
+            ModuleNotFoundError: Before any request, if polars is not installed; the
+                message explains how to install it.
+            QosError: As the ``fetch_*`` methods; pages already read are kept.
+            ValueError: For a number that does not fit the type.
         """
         return frames.to_polars(await self._bars("polars"), numbers=numbers, kind=Kline)
 
     async def to_pandas(self, *, numbers: Numbers = float) -> pd.DataFrame:
-        """Make one pandas DataFrame; all else as in ``to_polars``."""
+        """Return one pandas DataFrame; otherwise as ``to_polars``."""
         return frames.to_pandas(await self._bars("pandas"), numbers=numbers, kind=Kline)
 
     async def to_arrow(self, *, numbers: Numbers = float) -> Any:
-        """Make one ``pyarrow.Table``; all else as in ``to_polars``."""
+        """Return one ``pyarrow.Table``; otherwise as ``to_polars``."""
         return frames.to_arrow(await self._bars("pyarrow"), numbers=numbers, kind=Kline)
 
     async def _bars(self, package: Package) -> list[Kline[N]]:
@@ -156,12 +164,17 @@ class HistoryPages(Generic[N]):
         return query
 
     def _accept_page(self, bars: list[Kline[N]]) -> list[Kline[N]]:
+        """Return the new bars of a response that are in range; go to the next page."""
         older = {
             bar.timestamp: bar for bar in bars if 0 != bar.timestamp < self._oldest
         }
+        # Where the end is now, the clocks may differ: the first page says nothing then.
+        if math.isfinite(min(self._oldest, self._end)):
+            past_end = any(bar.timestamp > self._next_end for bar in bars)
+            self.end_ignored = self.end_ignored or past_end
         if not older:
             self._done = True
-            if any(bar.timestamp > self._next_end for bar in bars):
+            if self.end_ignored:
                 self._warn()
             return []
         self._oldest = self._next_end = min(older)

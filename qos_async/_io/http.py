@@ -1,4 +1,4 @@
-"""Waiting for the plan's HTTP pace, first come, first served."""
+"""HTTP client: sends queries within the plan's rate limit, with retries (chapter 4)."""
 
 from __future__ import annotations
 
@@ -32,102 +32,18 @@ from qos_async.errors import ClosedError
 
 __all__ = ["BODY_MAX", "HttpClient", "HttpCounters", "RateLimiter"]
 
-
-class RateLimiter:
-    """Let requests through as the plan allows; whoever is early waits.
-
-    ``async with gate.slot() as slot: …`` holds one slot for one request. A waiter
-    that is cancelled takes none; a request that is cancelled counts as sent.
-    """
-
-    def __init__(self, limits: Limits) -> None:
-        self._quota = Quota(requests=limits.http_requests, period=limits.http_period)
-        self._turn = asyncio.Lock()  # Wakes its waiters in the order they came.
-        self._returned = asyncio.Event()
-
-    def permit(self) -> Permit:
-        """Describe one pass, to be entered with ``async with``."""
-        return Permit(self)
-
-    async def acquire(self) -> None:
-        """Wait for a slot and take it."""
-        async with self._turn:
-            while (wait := self._wait()) > 0:
-                self._returned.clear()
-                try:
-                    async with asyncio.timeout(None if math.isinf(wait) else wait):
-                        await self._returned.wait()
-                except TimeoutError:
-                    pass  # A slot has rested; the loop looks which one.
-            self._quota.acquire(_loop_time())
-
-    def release(self, *, sent: bool) -> None:
-        """Return a slot."""
-        if sent:
-            self._quota.release_after_period(_loop_time())
-        else:
-            self._quota.cancel()
-        self._returned.set()
-
-    def _wait(self) -> float:
-        now = _loop_time()
-        return self._quota.ready_at(now) - now
-
-
-class Permit:
-    """One pass through the gate.
-
-    Attributes:
-        sent: Whether the request may have reached the server; set it to False where
-            it certainly has not.
-    """
-
-    __slots__ = ("_gate", "sent")
-
-    def __init__(self, gate: RateLimiter) -> None:
-        self._gate = gate
-        self.sent = True
-
-    async def __aenter__(self) -> Self:
-        await self._gate.acquire()
-        return self
-
-    async def __aexit__(self, *exc: object) -> None:
-        self._gate.release(sent=self.sent)
-
-
-def _loop_time() -> float:
-    return asyncio.get_running_loop().time()
-
-
 T = TypeVar("T")
 
 BODY_MAX = 16 * 1024 * 1024
-"""The largest answer, in bytes after decompression; ten times the largest known."""
+"""The largest response in bytes, decompressed; ten times the largest known."""
 
-_CHUNK = 65_536
+_CHUNK = 65_536  # Bytes read at once.
 
 _log = logging.getLogger("qos_async.http")
 
 
-class HttpCounters(Protocol):
-    """What an ``HttpSession`` counts in.
-
-    Attributes:
-        http_requests: Attempts, the first ones and the retries.
-        http_retries: Attempts that followed a failed one.
-        http_bytes_sent: Bytes of questions, without headers.
-        http_bytes_received: Bytes of whole answers, decompressed, without headers.
-    """
-
-    http_requests: int
-    http_retries: int
-    http_bytes_sent: int
-    http_bytes_received: int
-
-
 class HttpClient:
-    """Ask questions over HTTP, at the plan's pace, again where that may help."""
+    """Sends queries over HTTP, within the plan's rate limit, and retries failures."""
 
     def __init__(
         self,
@@ -144,21 +60,21 @@ class HttpClient:
         rng: Callable[[], float] = random.random,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        """Open nothing yet.
+        """Create the client; it opens no connection yet.
 
         Args:
-            session: Where the aiohttp session comes from.
+            session: Provides the aiohttp session.
             secret: The key.
-            url: The service, as ``check_url`` returned it.
-            limits: ``http_requests`` in any ``http_period`` are kept.
-            timing: ``connect_timeout`` for the connection and ``request_timeout``
-                from there to the end of the answer, for each attempt.
-            counters: What to count in.
-            key_in: Where the key goes.
+            url: The address of the service, as ``check_url`` returned it.
+            limits: At most ``http_requests`` are sent in any ``http_period``.
+            timing: For each attempt, ``connect_timeout`` bounds the connection and
+                ``request_timeout`` the time from there to the end of the response.
+            counters: The counters to increment.
+            key_in: Whether the key is sent in a header or in the URL.
             ssl: As in aiohttp.
             proxy: As in aiohttp.
-            rng: A random number from 0 to 1, for the back-off.
-            sleep: How to wait between attempts.
+            rng: Returns a random number from 0 to 1, for the back-off.
+            sleep: Waits between attempts.
         """
         self._session = session
         self._secret = secret
@@ -171,7 +87,8 @@ class HttpClient:
             "ssl": ssl,
             "proxy": proxy,
             "allow_redirects": False,
-            "raise_for_status": False,  # A borrowed session may have other defaults.
+            # The default of a borrowed session may be True.
+            "raise_for_status": False,
             "timeout": aiohttp.ClientTimeout(
                 total=None, connect=timing.connect_timeout
             ),
@@ -181,25 +98,27 @@ class HttpClient:
         self._retrying = retrying(timing, on_retry=self._on_retry, rng=rng, sleep=sleep)
 
     async def fetch(self, query: Query[T]) -> T:
-        """Ask, and ask again while the network or the server is at fault.
+        """Send a query and return its result; retry while the failure may be transient.
 
-        Waits as long as the plan's pace and the server's ``Retry-After`` demand; put
+        Waits as long as the rate limit and the server's ``Retry-After`` require; use
         ``asyncio.timeout`` around it to wait less.
 
         Raises:
-            AuthenticationError: The key was refused; not asked again.
-            RejectedError: The server said no, or ``LimitError`` because of the plan.
-            RequestTimeoutError: No answer came in time, in none of the attempts.
+            AuthenticationError: The key was rejected; this is not retried.
+            RejectedError: The server rejected the request; ``LimitError`` if because of
+                the plan.
+            RequestTimeoutError: No response was received in time, in any attempt.
             TransportError: The network or the server failed in all attempts;
                 ``ConnectError`` if the service was not reached.
-            DecodeError: The answer cannot be read.
-            ClosedError: After this or the lease was closed.
+            DecodeError: The response cannot be decoded.
+            ClosedError: After the client or its session was closed.
             RuntimeError: In another event loop than that of the first use.
         """
         if self._closed:
             raise ClosedError("the client is closed")
-        self._session.session()  # Raises at once what would be raised after the wait.
-        # A copy: tenacity keeps the state of a call in the object.
+        self._session.session()  # Raises its errors now instead of after the wait.
+        # A copy: tenacity keeps the state of a call in the object, so that concurrent
+        # calls would share their attempts.
         retry = self._retrying.copy()
         outcome: Outcome[T] = Outcome(error=ClosedError("the client was closed"))
         with anyio.CancelScope() as scope:
@@ -207,30 +126,31 @@ class HttpClient:
             try:
                 outcome = await retry(self._attempt, query)
             except asyncio.CancelledError as cancelled:
-                # It came through aiohttp's frames, whose variables hold the key.
+                # Its traceback goes through aiohttp's frames, whose variables hold the
+                # key.
                 raise cancelled.with_traceback(None)  # noqa: B904
             finally:
                 self._in_flight.discard(scope)
         return outcome.unwrap()
 
     def close(self) -> None:
-        """Fail all who ask or will, also those who wait for their turn."""
+        """End all calls of ``fetch`` with ``ClosedError``, also those that wait."""
         self._closed = True
         for scope in self._in_flight:
             scope.cancel()
 
     async def _attempt(self, query: Query[T]) -> Outcome[T]:
-        async with self._limiter.permit() as slot:
-            slot.sent = False
+        async with self._limiter.permit() as permit:
+            permit.sent = False
             session = self._session.session()
-            url, headers = self._address(query.path)
-            slot.sent = True
+            url, headers = self._request_target(query.path)
+            permit.sent = True
             self._counters.http_requests += 1
             reply: HttpResponse | Outcome[T]
             try:
                 reply = await self._exchange(session, url, headers, query)
             except Exception as exc:  # noqa: BLE001 - its frames hold the key
-                slot.sent = not isinstance(exc, NOT_SENT)
+                permit.sent = not isinstance(exc, NOT_SENT)
                 reply = map_exception(
                     exc, query.path, self._url, self._timing, self._secret
                 )
@@ -262,7 +182,7 @@ class HttpClient:
                     self._counters.http_bytes_received += len(reply.body or b"")
                     return reply
 
-    def _address(self, path: str) -> tuple[URL, dict[str, str]]:
+    def _request_target(self, path: str) -> tuple[URL, dict[str, str]]:
         url = self._url.joinpath(path.lstrip("/")).with_query(self._url.query)
         headers = {"Content-Type": "application/json"}
         if self._key_in == "url":
@@ -271,13 +191,99 @@ class HttpClient:
 
     def _on_retry(self, outcome: Outcome[Any], wait: float) -> None:
         self._counters.http_retries += 1
-        _log.info("%s; asking again in %.1f s", outcome.error, wait)
+        _log.info("%s; retrying in %.1f s", outcome.error, wait)
+
+
+class HttpCounters(Protocol):
+    """The counters that an ``HttpClient`` increments.
+
+    Attributes:
+        http_requests: Attempts, including retries.
+        http_retries: Attempts that followed a failed one.
+        http_bytes_sent: Bytes of request bodies.
+        http_bytes_received: Bytes of complete response bodies, decompressed.
+    """
+
+    http_requests: int
+    http_retries: int
+    http_bytes_sent: int
+    http_bytes_received: int
+
+
+class RateLimiter:
+    """Lets requests through as the plan's quota allows, in the order they arrive.
+
+    ``async with limiter.permit() as permit: …`` holds one slot of the quota for one
+    request. A task that is cancelled while it waits takes none; a request that is
+    cancelled counts as sent.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        self._quota = Quota(requests=limits.http_requests, period=limits.http_period)
+        # Fair: it wakes its waiters in the order they arrived. Its holder waits for a
+        # slot.
+        self._lock = asyncio.Lock()
+        self._released = asyncio.Event()
+
+    def permit(self) -> Permit:
+        """Return a permit for one request, to be entered with ``async with``."""
+        return Permit(self)
+
+    async def acquire(self) -> None:
+        """Wait for a slot and acquire it."""
+        async with self._lock:
+            while (wait := self._wait()) > 0:
+                self._released.clear()
+                try:
+                    async with asyncio.timeout(None if math.isinf(wait) else wait):
+                        await self._released.wait()
+                except TimeoutError:
+                    pass  # A slot's period is over; the loop checks the quota again.
+            self._quota.acquire(_loop_time())
+
+    def release(self, *, sent: bool) -> None:
+        """Release a slot: at once, or a period from now if the request was sent."""
+        if sent:
+            self._quota.release_after_period(_loop_time())
+        else:
+            self._quota.cancel()
+        self._released.set()
+
+    def _wait(self) -> float:
+        now = _loop_time()
+        return self._quota.ready_at(now) - now
+
+
+class Permit:
+    """A slot of the quota, held for one request.
+
+    Attributes:
+        sent: Whether the request may have reached the server. To be set to False if it
+            certainly has not: the slot is then free at once.
+    """
+
+    __slots__ = ("_limiter", "sent")
+
+    def __init__(self, limiter: RateLimiter) -> None:
+        self._limiter = limiter
+        self.sent = True
+
+    async def __aenter__(self) -> Self:
+        await self._limiter.acquire()
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        self._limiter.release(sent=self.sent)
+
+
+def _loop_time() -> float:
+    return asyncio.get_running_loop().time()
 
 
 async def _receive(response: aiohttp.ClientResponse) -> HttpResponse:
     wait = retry_after(response.headers.get("Retry-After"), time.time())
     body = bytearray()
-    # In pieces: a small compressed body may be a large one.
+    # In chunks, as a small compressed body may decompress to a huge one.
     async for chunk in response.content.iter_chunked(_CHUNK):
         body += chunk
         if len(body) > BODY_MAX:

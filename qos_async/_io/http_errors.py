@@ -1,7 +1,8 @@
-"""aiohttp's exceptions as outcomes: the one seam at which they end.
+"""HTTP errors: classifies responses, and maps aiohttp's exceptions to the library's.
 
-Nothing of them goes further than a few words. They hold the request's headers with
-the key in them, and their text may hold a proxy's password.
+No exception of aiohttp goes beyond this module, and of its text only a few words do.
+``repr`` and ``args`` of some show the request's headers with the key in them, and the
+text of others shows the password of a proxy.
 """
 
 from __future__ import annotations
@@ -35,7 +36,10 @@ __all__ = [
     "HttpResponse",
     "classify_response",
     "map_exception",
+    "redirect_message",
 ]
+
+T = TypeVar("T")
 
 NOT_SENT = (
     aiohttp.ClientConnectorError,
@@ -43,15 +47,15 @@ NOT_SENT = (
     aiohttp.ClientHttpProxyError,
     aiohttp.InvalidURL,
 )
-"""With these, no byte of the request has left."""
+"""Exceptions after which no byte of the request was sent."""
 
 UNTRUSTED = (
     aiohttp.ClientConnectorCertificateError,
     aiohttp.ServerFingerprintMismatch,
 )
-"""With these, the server could not prove who it is."""
+"""Exceptions after which the server's identity was not verified."""
 
-# As OpenSSL names them: plain text on the port, or nothing newer than TLS 1.1.
+# OpenSSL's reasons for: no TLS on this port, or nothing newer than TLS 1.1.
 _NO_TLS = frozenset(
     [
         "WRONG_VERSION_NUMBER",
@@ -62,6 +66,59 @@ _NO_TLS = frozenset(
     ]
 )
 
+_REDIRECT = 300
+_BAD_REQUEST = 400
+_KEY_REJECTED = (401, 403)
+_TOO_FAST = 429
+_SERVER_ERROR = 500
+
+
+class HttpResponse(Struct, frozen=True):
+    """The response to one attempt.
+
+    Attributes:
+        status: The HTTP status.
+        body: The body, decompressed; None if it is larger than ``BODY_MAX``.
+        retry_after: The ``Retry-After`` header in seconds, if there was one.
+    """
+
+    status: int
+    body: bytes | None
+    retry_after: float | None = None
+
+
+def classify_response(
+    query: Query[T], reply: HttpResponse, secret: Secret
+) -> Outcome[T]:
+    """Return the outcome of an attempt that got a response.
+
+    1. A redirect or an oversized body is an error.
+    2. The service sends JSON with a ``msg``, possibly with any status; a gateway in
+       front of it sends HTML with a status. So a ``msg`` other than "OK" is the error
+       text (section 4.0), and only without one does the status decide.
+    3. Status 429 and those from 500 on are transient, unless the text is about the key.
+    """
+    status = reply.status
+    if _REDIRECT <= status < _BAD_REQUEST:
+        redirected = redirect_message(query.path, f"HTTP {status}", "http_url")
+        return Outcome(error=ConnectError(redirected))
+    if reply.body is None:
+        return Outcome(error=DecodeError(f"{query.path}: the response is too large"))
+    envelope = _parse_envelope(reply.body)
+    if status < _REDIRECT:
+        if envelope is None:
+            return Outcome(error=_unreadable_response(query.path, reply.body, secret))
+        if envelope.msg == "OK":
+            return _decode_data(query, bytes(envelope.data), secret)
+    text = secret.redact(envelope.msg) if envelope and envelope.msg != "OK" else None
+    error = _rejection(query, status, text)
+    temporary = status == _TOO_FAST or status >= _SERVER_ERROR
+    return Outcome(
+        error=error,
+        transient=temporary and not isinstance(error, AuthenticationError),
+        retry_after=reply.retry_after,
+    )
+
 
 def map_exception(
     exc: Exception,
@@ -70,94 +127,33 @@ def map_exception(
     timing: Timing,
     secret: Secret,
 ) -> Outcome[Any]:
-    """Say what an exception of aiohttp means for the one who asked.
+    """Return the outcome of an attempt that raised an exception.
 
-    Whatever is neither aiohttp's nor the operating system's is a question that could
-    not even be put; another try would not change that.
+    An exception that is neither aiohttp's nor the operating system's means that the
+    request could not be built; this is not retried.
     """
     where = f"{path}: {url.origin()}"
-    words = printable(secret.redact(_detail(exc)))
-    unreached = _connect_error(exc, words, timing)
+    detail = printable(secret.redact(_detail(exc)))
+    unreached = _connect_error(exc, detail, timing)
     if unreached is not None:
-        text, again = unreached
-        return Outcome(error=ConnectError(f"{where} {text}"), transient=again)
+        text, transient = unreached
+        return Outcome(error=ConnectError(f"{where} {text}"), transient=transient)
     if isinstance(exc, TimeoutError):
-        late = f"{path}: no answer within {timing.request_timeout:g} s"
-        return Outcome(error=RequestTimeoutError(late), transient=True)
+        text = f"{path}: no response within {timing.request_timeout:g} s"
+        return Outcome(error=RequestTimeoutError(text), transient=True)
     if not isinstance(exc, (aiohttp.ClientError, OSError)):
-        return Outcome(error=ConnectError(f"{where} cannot be asked: {words}"))
-    broken = f"{path}: the connection broke: {words}"
-    return Outcome(error=TransportError(broken), transient=True)
+        text = f"{where} cannot be sent a request: {detail}"
+        return Outcome(error=ConnectError(text))
+    text = f"{path}: the connection broke: {detail}"
+    return Outcome(error=TransportError(text), transient=True)
 
 
-def _connect_error(
-    exc: Exception, words: str, timing: Timing
-) -> tuple[str, bool] | None:
-    """Say why the service was not reached, and whether it may be in a while."""
-    match exc:
-        case aiohttp.ClientSSLError() | aiohttp.ServerFingerprintMismatch():
-            return _tls_error(exc, words)  # OSErrors too: so these come first.
-        case aiohttp.ClientHttpProxyError():
-            return f"is behind a proxy that answered HTTP {exc.status}", _is_transient(
-                exc
-            )
-        case aiohttp.ConnectionTimeoutError():
-            return f"did not connect within {timing.connect_timeout:g} s", True
-        case aiohttp.ClientConnectorError():
-            return f"cannot be reached: {words}", True
-        case aiohttp.ClientResponseError() | aiohttp.InvalidURL():
-            return f"does not speak HTTP: {words}", False
-        case _:
-            return None
-
-
-def _tls_error(exc: Exception, words: str) -> tuple[str, bool]:
-    if isinstance(exc, UNTRUSTED):
-        advice = (
-            "see that the address and this machine's clock are right, or pass as ssl "
-            "an SSLContext or a Fingerprint for its certificate"
-        )
-        return f"cannot be trusted, TLS failed: {words}; {advice}", False
-    cause = getattr(exc, "os_error", None)
-    if getattr(cause, "reason", None) in _NO_TLS:
-        advice = "see that the address and its port are right"
-        return f"does not speak TLS 1.2 or later: {words}; {advice}", False
-    # An alert may come from a load balancer that restarts.
-    return f"cannot be reached, TLS failed: {words}", True
-
-
-def _is_transient(exc: aiohttp.ClientHttpProxyError) -> bool:
-    return exc.status >= _SERVER_ERROR
-
-
-def _detail(exc: Exception) -> str:
-    # Only the operating system's words: str() of the others shows headers or proxies.
-    cause = exc.os_error if isinstance(exc, aiohttp.ClientConnectorError) else exc
-    said = cause.strerror if isinstance(cause, OSError) else None
-    return f"{type(exc).__name__}: {said}" if said else type(exc).__name__
-
-
-T = TypeVar("T")
-
-_REDIRECT = 300
-_BAD_REQUEST = 400
-_KEY_REFUSED = (401, 403)
-_TOO_FAST = 429
-_SERVER_ERROR = 500
-
-
-class HttpResponse(Struct, frozen=True):
-    """What came back from one attempt.
-
-    Attributes:
-        status: The HTTP status.
-        body: Decompressed; None if it was too large to be read.
-        retry_after: Seconds, if the server sent that header.
-    """
-
-    status: int
-    body: bytes | None
-    retry_after: float | None = None
+def redirect_message(path: str, status: str, option: str) -> str:
+    """Return the text of the error for a redirect; ``option`` names Client's option."""
+    return (
+        f"{path}: the server redirects ({status}), which is not followed, so that the "
+        f"API key is sent to no other address: set {option} to the new address"
+    )
 
 
 class _Envelope(Struct):
@@ -166,37 +162,6 @@ class _Envelope(Struct):
 
 
 _envelopes = msgspec.json.Decoder(_Envelope)
-
-
-def classify_response(
-    query: Query[T], reply: HttpResponse, secret: Secret
-) -> Outcome[T]:
-    """Judge one answer.
-
-    A gateway answers with HTML and a status, the service with a ``msg`` and, it seems,
-    any status: so whatever has a ``msg`` other than OK is a refusal in the server's own
-    words. Statuses from 500 and 429 are worth another try in any case, except where
-    the words are about the key.
-    """
-    status = reply.status
-    if _REDIRECT <= status < _BAD_REQUEST:
-        return Outcome(error=_redirect_error(query.path, status))
-    if reply.body is None:
-        return Outcome(error=DecodeError(f"{query.path}: the answer is too large"))
-    envelope = _parse_envelope(reply.body)
-    if status < _REDIRECT:
-        if envelope is None:
-            return Outcome(error=_unreadable_response(query.path, reply.body, secret))
-        if envelope.msg == "OK":
-            return _decode_data(query, bytes(envelope.data), secret)
-    words = secret.redact(envelope.msg) if envelope and envelope.msg != "OK" else None
-    error = _rejection(query, status, words)
-    temporary = status == _TOO_FAST or status >= _SERVER_ERROR
-    return Outcome(
-        error=error,
-        transient=temporary and not isinstance(error, AuthenticationError),
-        retry_after=reply.retry_after,
-    )
 
 
 def _parse_envelope(body: bytes) -> _Envelope | None:
@@ -211,21 +176,22 @@ def _decode_data(query: Query[T], data: bytes, secret: Secret) -> Outcome[T]:
         return Outcome(value=query.read(data))
     except DecodeError as exc:
         reason = str(exc)
-    shown = excerpt(data, secret.redact) if "(" in reason else ""
+    shown = f": {excerpt(data, secret.redact)}" if "(" in reason else ""
     return Outcome(error=DecodeError(f"{query.path}: {secret.redact(reason)}{shown}"))
 
 
-def _rejection(query: Query[Any], status: int, words: str | None) -> QosError:
+def _rejection(query: Query[Any], status: int, text: str | None) -> QosError:
     path = query.path
+    # Of several symbols, the response does not name the rejected one.
     symbols = query.symbols if len(query.symbols) == 1 else ()
-    if words is None:
+    if text is None:
         return _error_from_status(path, status, symbols)
     error = error_from_message(
-        words, operation=path, symbols=symbols, requested=query.symbols
+        text, operation=path, symbols=symbols, requested=query.symbols
     )
     if type(error) is not RejectedError:
         return error
-    if status in _KEY_REFUSED:
+    if status in _KEY_REJECTED:
         return AuthenticationError(_key_error(path, status, error.message))
     if status == _TOO_FAST:
         return LimitError(error.message, operation=path, symbols=symbols)
@@ -233,7 +199,7 @@ def _rejection(query: Query[Any], status: int, words: str | None) -> QosError:
 
 
 def _error_from_status(path: str, status: int, symbols: tuple[str, ...]) -> QosError:
-    if status in _KEY_REFUSED:
+    if status in _KEY_REJECTED:
         return AuthenticationError(_key_error(path, status, "no reason given"))
     if status >= _SERVER_ERROR:
         return TransportError(f"{path}: HTTP {status}")
@@ -241,20 +207,57 @@ def _error_from_status(path: str, status: int, symbols: tuple[str, ...]) -> QosE
     return kind(f"HTTP {status}", operation=path, symbols=symbols)
 
 
-def _key_error(path: str, status: int, words: str) -> str:
+def _key_error(path: str, status: int, text: str) -> str:
     return (
-        f"{path}: the server refused the API key (HTTP {status}: {words}); "
+        f"{path}: the server rejected the API key (HTTP {status}: {text}); "
         "see QOS_API_KEY, or the key argument of Client"
-    )
-
-
-def _redirect_error(path: str, status: int) -> ConnectError:
-    return ConnectError(
-        f"{path}: the server redirects (HTTP {status}), which is not followed, so that "
-        "the API key stays where it was sent: set http_url to the new address"
     )
 
 
 def _unreadable_response(path: str, body: bytes, secret: Secret) -> DecodeError:
     shown = excerpt(body, secret.redact)
-    return DecodeError(f"{path}: the answer is not what the document says: {shown}")
+    return DecodeError(f"{path}: the response is not JSON with a msg: {shown}")
+
+
+def _connect_error(
+    exc: Exception, detail: str, timing: Timing
+) -> tuple[str, bool] | None:
+    """Return why the service was not reached, and whether to retry; None if it was."""
+    match exc:
+        # Before ClientConnectorError, which some of these are too.
+        case aiohttp.ClientSSLError() | aiohttp.ServerFingerprintMismatch():
+            return _tls_error(exc, detail)
+        case aiohttp.ClientHttpProxyError():
+            transient = exc.status >= _SERVER_ERROR
+            return f"is behind a proxy that answered HTTP {exc.status}", transient
+        case aiohttp.ConnectionTimeoutError():
+            return f"did not connect within {timing.connect_timeout:g} s", True
+        case aiohttp.ClientConnectorError():
+            return f"cannot be reached: {detail}", True
+        case aiohttp.ClientResponseError() | aiohttp.InvalidURL():
+            return f"does not speak HTTP: {detail}", False
+        case _:
+            return None
+
+
+def _tls_error(exc: Exception, detail: str) -> tuple[str, bool]:
+    if isinstance(exc, UNTRUSTED):
+        advice = (
+            "check the address and this machine's clock, or pass as ssl an SSLContext "
+            "or a Fingerprint for its certificate"
+        )
+        return f"cannot be trusted, TLS failed: {detail}; {advice}", False
+    cause = getattr(exc, "os_error", None)
+    if getattr(cause, "reason", None) in _NO_TLS:
+        advice = "check the address and its port"
+        return f"does not speak TLS 1.2 or later: {detail}; {advice}", False
+    # Retried, as a load balancer that restarts sends alerts too.
+    return f"cannot be reached, TLS failed: {detail}", True
+
+
+def _detail(exc: Exception) -> str:
+    # Only the operating system's text: str() of aiohttp's exceptions shows headers, or
+    # the address of a proxy.
+    cause = exc.os_error if isinstance(exc, aiohttp.ClientConnectorError) else exc
+    text = cause.strerror if isinstance(cause, OSError) else None
+    return f"{type(exc).__name__}: {text}" if text else type(exc).__name__

@@ -1,4 +1,4 @@
-"""Where a client lives: in one event loop of one process."""
+"""Loop binding: the one event loop of the one process that a client may be used in."""
 
 from __future__ import annotations
 
@@ -9,52 +9,53 @@ __all__ = ["LoopBinding"]
 
 
 class LoopBinding:
-    """The event loop and the process that a client belongs to from its first use on.
+    """The event loop and the process that a client is bound to at its first use.
 
-    Elsewhere it could only do harm: a wait in another loop would never end, and after a
-    fork two processes would speak on one connection.
+    In another event loop, a wait would never end. In a forked child, two processes
+    would send on one connection.
     """
 
-    __slots__ = ("_loop", "_process")
+    __slots__ = ("_process", "loop")
 
     def __init__(self) -> None:
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self.loop: asyncio.AbstractEventLoop | None = None
         self._process = 0
 
     @property
     def is_bound(self) -> bool:
-        """Whether it has been used at all."""
-        return self._loop is not None
+        """Whether the client has been used."""
+        return self.loop is not None
 
     @property
     def is_forked(self) -> bool:
-        """Whether this process is a child, which inherited what is its parent's."""
-        return self._loop is not None and self._process != os.getpid()
+        """Whether this process is a forked child of the one that used the client."""
+        return self.loop is not None and self._process != os.getpid()
 
     @property
     def is_loop_closed(self) -> bool:
-        """Whether the event loop was closed: nothing can be waited for any more."""
-        return self._loop is not None and self._loop.is_closed()
+        """Whether the bound event loop was closed, so that nothing can be awaited."""
+        return self.loop is not None and self.loop.is_closed()
 
     def bind(self) -> None:
-        """Belong to the running event loop from now on.
+        """Bind to the running event loop, or check that it is the bound one.
 
         Raises:
-            RuntimeError: As for ``check``, or if no event loop is running.
+            RuntimeError: As ``check``, or if no event loop is running.
         """
-        if self._loop is None:
-            self._loop, self._process = asyncio.get_running_loop(), os.getpid()
+        if self.loop is None:
+            self.loop, self._process = asyncio.get_running_loop(), os.getpid()
         self.check()
 
     def check(self) -> None:
-        """Make sure that this is home, if it was claimed.
+        """Check that the running event loop is the bound one, if there is one.
 
         Raises:
             RuntimeError: In another process or event loop.
         """
         try:
-            if self._loop is None or self._loop is asyncio.get_running_loop():
-                return  # A forked process has no running loop, or another one.
+            if self.loop is None or self.loop is asyncio.get_running_loop():
+                # A forked child has no running loop, or another one.
+                return
         except RuntimeError:
             pass
         if self.is_forked:
@@ -62,5 +63,7 @@ class LoopBinding:
                 "this client belongs to the process that was forked: its connections "
                 "cannot be shared, so make a new Client in the child"
             )
-        asyncio.get_running_loop()
-        raise RuntimeError("this client belongs to another event loop")
+        asyncio.get_running_loop()  # Without a running loop, its own error is clearer.
+        raise RuntimeError(
+            "this client belongs to another event loop: make a new Client in this one"
+        )

@@ -1,4 +1,4 @@
-"""Something to wait for."""
+"""Notifier: an edge-triggered wake-up for tasks."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ __all__ = ["Notifier"]
 
 
 class Notifier:
-    """Wakes everybody who waits at the moment it rings, and nobody later.
+    """Wakes all waiting tasks when it is notified; a notification is not kept.
 
-    Cheaper than an ``asyncio.Event`` where it rings far more often than anybody
-    waits: a ring that nobody hears costs one test.
+    Cheaper than an ``asyncio.Event`` that is set and cleared, if notifications are far
+    more frequent than waits: without a waiting task, one costs a single test.
     """
 
     __slots__ = ("_waiting",)
@@ -20,7 +20,7 @@ class Notifier:
         self._waiting: list[asyncio.Future[None]] = []
 
     def notify_all(self) -> None:
-        """Wake all who wait."""
+        """Wake all waiting tasks."""
         if self._waiting:
             waiting, self._waiting = self._waiting, []
             for future in waiting:
@@ -28,12 +28,13 @@ class Notifier:
                     future.set_result(None)
 
     async def wait(self) -> None:
-        """Sleep until the next ring; cancelling it loses nothing."""
+        """Wait for the next notification; can be cancelled without side effects."""
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append(future)
         try:
             await future
         finally:
+            # Cancelled while it waited: notify_all has not removed it.
             if not future.done() or future.cancelled():
                 self._waiting = [
                     other for other in self._waiting if other is not future

@@ -1,4 +1,4 @@
-"""Those who have asked over the link, and wait."""
+"""Pending replies: the requests that wait for the server, by their ids."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from msgspec import Raw
 from qos_async._core.protocol import StreamProtocol
 from qos_async._core.queries import Query
 from qos_async._core.sanitize import excerpt
+from qos_async._io.notifier import Notifier
 from qos_async.errors import DecodeError
 
 __all__ = ["PendingReplies"]
@@ -20,26 +21,26 @@ T = TypeVar("T")
 
 
 class PendingReplies:
-    """One future for each request that somebody waits for."""
+    """One future for each request that a task waits for."""
 
     def __init__(
-        self, session: StreamProtocol[Any], redact: Callable[[str], str]
+        self, protocol: StreamProtocol[Any], redact: Callable[[str], str]
     ) -> None:
-        self._protocol = session
+        self._protocol = protocol
         self._redact = redact
         self._futures: dict[int, asyncio.Future[Raw]] = {}
 
-    async def request(self, query: Query[T], on_queued: Callable[[], None]) -> T:
-        """Ask and wait; the core sees to it that every request ends.
+    async def request(self, query: Query[T], send_ready: Notifier) -> T:
+        """Queue a request and return its result; the protocol ends every request.
 
         Args:
-            query: What to ask.
-            on_queued: Called when the question is queued.
+            query: The request.
+            send_ready: Notified when it is queued.
         """
         loop = asyncio.get_running_loop()
         reqid = self._protocol.request(query.operation, query.body, loop.time())
         future = self._futures[reqid] = loop.create_future()
-        on_queued()
+        send_ready.notify_all()
         try:
             data = bytes(await future)
         finally:
@@ -48,7 +49,7 @@ class PendingReplies:
         return self._read(query, data)
 
     def resolve(self, reqid: int, outcome: Raw | BaseException) -> None:
-        """Answer or fail a request; nothing happens if nobody waits any more."""
+        """Resolve or fail a request; do nothing if its caller has given up."""
         future = self._futures.get(reqid)
         if future is None or future.done():
             return

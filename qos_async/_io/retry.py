@@ -1,4 +1,4 @@
-"""When a question is asked again, and after how long."""
+"""HTTP retries: which outcomes are retried, and after how long."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ __all__ = ["ATTEMPTS", "Outcome", "retry_after", "retrying"]
 T = TypeVar("T")
 
 ATTEMPTS = 4
-"""How often a question is asked before its last failure is raised."""
+"""The most attempts for one query; the error of the last one is raised."""
 
-_RETRY_AFTER_MAX = (1.0, 300.0)
+_RETRY_AFTER_RANGE = (1.0, 300.0)
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome(Generic[T]):
-    """How one attempt ended.
+    """The outcome of one attempt.
 
-    Errors are values here: raising them inside an ``except`` would chain aiohttp's
-    own exception to them, and that holds the request's headers with the key.
+    Errors are values here: raised inside an ``except`` block, they would be chained to
+    aiohttp's exception, which holds the request's headers with the key.
 
     Attributes:
-        value: What was read; meaningless next to an error.
-        error: What to raise, if anything.
-        transient: Whether asking again may help.
-        retry_after: How many seconds the server wants us to wait, if it said.
+        value: The result; meaningless if there is an error.
+        error: The error to raise, if any.
+        transient: Whether a retry may succeed.
+        retry_after: Seconds that the server asked to wait, if it did.
     """
 
     value: T | None = None
@@ -45,7 +45,7 @@ class Outcome(Generic[T]):
     retry_after: float | None = None
 
     def unwrap(self) -> T:
-        """Give the value, or raise the error."""
+        """Return the value, or raise the error."""
         if self.error is not None:
             raise self.error
         return cast("T", self.value)
@@ -58,17 +58,18 @@ def retrying(
     rng: Callable[[], float] = random.random,
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
 ) -> tenacity.AsyncRetrying:
-    """Build what asks until an outcome is not transient, at most ``ATTEMPTS`` times.
+    """Return a retrier: up to ``ATTEMPTS`` attempts, until an outcome is not transient.
 
-    It returns the last outcome and raises nothing of its own. The wait is what the
-    server asked for, else drawn evenly below a bound that doubles from
-    ``timing.backoff_initial`` to ``timing.backoff_max`` ("full jitter").
+    It returns the last outcome and raises no error of its own. The wait between
+    attempts is ``Outcome.retry_after`` if there is one, else uniformly random below a
+    bound that doubles from ``timing.backoff_initial`` to ``timing.backoff_max`` ("full
+    jitter").
 
     Args:
         timing: The bounds, in seconds.
-        on_retry: Told the outcome and the wait before each new attempt.
-        rng: A random number from 0 to 1.
-        sleep: How to wait.
+        on_retry: Called with the outcome and the wait before each further attempt.
+        rng: Returns a random number from 0 to 1.
+        sleep: Waits between attempts.
     """
 
     def wait(state: tenacity.RetryCallState) -> float:
@@ -92,32 +93,32 @@ def retrying(
 
 
 def retry_after(header: str | None, now: float) -> float | None:
-    """Read a ``Retry-After`` header as seconds from 1 to 300.
+    """Return a ``Retry-After`` header in seconds, from 1 to 300; None if malformed.
 
     Args:
-        header: Whole seconds or an HTTP date; anything else is ignored.
-        now: The time, in epoch seconds.
+        header: Whole seconds or an HTTP date (RFC 9110, section 10.2.3).
+        now: The current time, in epoch seconds.
     """
     if header is None:
         return None
     text = header.strip()
     if text.isascii() and text.isdigit():
-        seconds = float(text[:9])
+        seconds = float(text[:9])  # More digits only make a long wait longer.
     else:
         try:
             date = email.utils.parsedate_to_datetime(text)
-            # "-0000" reads as naive and means UTC.
+            # The zone "-0000" means UTC, but is parsed to a naive datetime.
             seconds = (
                 date if date.tzinfo else date.replace(tzinfo=UTC)
             ).timestamp() - now
         except (ValueError, OverflowError):
             return None
-    least, most = _RETRY_AFTER_MAX
-    return min(max(seconds, least), most)
+    shortest, longest = _RETRY_AFTER_RANGE
+    return min(max(seconds, shortest), longest)
 
 
 def _outcome(state: tenacity.RetryCallState) -> Outcome[Any]:
-    assert state.outcome is not None, "tenacity asks after an attempt"
+    assert state.outcome is not None, "tenacity calls this only after an attempt"
     return cast("Outcome[Any]", state.outcome.result())
 
 

@@ -1,4 +1,4 @@
-"""The API key, kept out of everything that people look at."""
+"""API key: validation, and redaction from logs, errors, reprs and recordings."""
 
 from __future__ import annotations
 
@@ -16,49 +16,56 @@ from qos_async.errors import AuthenticationError
 
 __all__ = ["Secret"]
 
+# Visible ASCII: aiohttp would send other characters, and keys of any length, as they
+# are.
 _VALID = re.compile(r"[\x21-\x7e]{1,256}")
-_KEY_HELP = "set QOS_API_KEY, or pass key=... to Client (a string, or a callable that returns one)"
-_REMEMBERED = 8
+_KEY_HELP = (
+    "set QOS_API_KEY, or pass key=... to Client (a string, or a callable that "
+    "returns one)"
+)
+_REMEMBERED = (
+    8  # The newest keys that are redacted, if a callable returns different ones.
+)
 
 
 class Secret:
-    """An API key, or where to get it.
+    """An API key, or a callable that returns it.
 
-    A callable is asked anew at each use, in the event loop: it should not block. The
-    last few values are remembered, for ``redact`` to know what to look for.
+    A callable is called for each use, in the event loop, so it should not block. The
+    last few values are kept, for ``redact`` to search for.
 
     Raises:
-        AuthenticationError: If there is no key, or none that fits into a header; the
-            message says how to set it and does not contain it.
+        AuthenticationError: If there is no key, or one that is not valid in a header.
+            The message explains how to set it and does not contain it.
     """
 
     __slots__ = ("_recent", "_source")
 
     def __init__(self, key: str | Callable[[], str] | None) -> None:
-        # With the forms that each may be written in. Replaced, never changed: other
-        # threads look at it.
+        # Each recent key, with its encodings. The dict is replaced, never changed, as
+        # other threads iterate over it.
         self._recent: dict[str, list[str]] = {}
         self._source: Callable[[], object] = key if callable(key) else lambda: key
         if not callable(key):
             self.read()
 
     def read(self) -> str:
-        """Give the key as it is now.
+        """Return the current key.
 
         Raises:
-            AuthenticationError: If the callable fails, or what it returns is no key.
+            AuthenticationError: If the callable fails or does not return a valid key.
         """
-        value, fault = self._ask()
-        if fault:
-            # Raised where neither the value nor the callable's own error is at hand:
-            # a traceback with local variables would show them.
-            raise AuthenticationError(f"{fault}: {_KEY_HELP}")
+        value, invalid_reason = self._call_source()
+        if invalid_reason:
+            # Raised here, in a frame without the invalid value and outside of the
+            # except block: tracebacks with local variables would show both.
+            raise AuthenticationError(f"{invalid_reason}: {_KEY_HELP}")
         return value
 
     def redact(self, text: str) -> str:
-        """Replace the key by ``***``, also where it was escaped for a URL or a page.
+        """Return ``text`` with ``***`` for the key, also if escaped for a URL or HTML.
 
-        It may be called in any thread: a recorder does, for all that comes.
+        Thread-safe: a recorder redacts all frames in a thread of its own.
         """
         for forms in self._recent.values():
             for form in forms:
@@ -66,9 +73,9 @@ class Secret:
         return text
 
     def is_in_request(self, headers: Mapping[str, str], url: URL) -> bool:
-        """Say whether a request has the key in its headers or in its URL."""
-        carried = {*headers.values(), *url.query.values()}
-        return any(value in carried for value in self._recent)
+        """Return whether a request has the key in its headers or in its URL."""
+        values = {*headers.values(), *url.query.values()}
+        return any(key in values for key in self._recent)
 
     def __repr__(self) -> str:
         return "Secret(***)"
@@ -76,14 +83,15 @@ class Secret:
     def __reduce_ex__(self, protocol: object) -> NoReturn:
         raise TypeError("a Secret cannot be pickled or copied")
 
-    def _ask(self) -> tuple[str, str]:
+    def _call_source(self) -> tuple[str, str]:
+        """Return the key, or else the reason why it is invalid."""
         try:
             value = self._source()
         except Exception as exc:  # noqa: BLE001 - the user's code may raise anything
             return "", f"the callable for the API key failed ({type(exc).__name__})"
-        fault = _invalid_reason(value)
-        if fault or not isinstance(value, str):
-            return "", fault
+        invalid_reason = _invalid_reason(value)
+        if invalid_reason or not isinstance(value, str):
+            return "", invalid_reason
         if value not in self._recent:
             old = list(self._recent.items())[: _REMEMBERED - 1]
             self._recent = {value: _encodings(value), **dict(old)}
@@ -94,8 +102,8 @@ def _invalid_reason(value: Any) -> str:
     if value is None or value == "":
         return "there is no API key"
     if inspect.iscoroutine(value):
-        value.close()
-        return "the callable for the API key is a coroutine function, not a plain one"
+        value.close()  # Avoids the warning that it was never awaited.
+        return "the callable for the API key must not be a coroutine function"
     if not isinstance(value, str):
         return f"the API key must be a str, not {type(value).__name__}"
     if not _VALID.fullmatch(value):
@@ -107,6 +115,7 @@ def _invalid_reason(value: Any) -> str:
 
 
 def _encodings(value: str) -> list[str]:
+    """Return the key and its escaped forms, longest first: one may contain another."""
     forms = {
         value,
         quote(value, safe=""),

@@ -1,4 +1,4 @@
-"""How everything stands, gathered from where it is known."""
+"""Statistics collector: reads the counters of a stream from where they are kept."""
 
 from __future__ import annotations
 
@@ -18,38 +18,37 @@ __all__ = ["StatsCollector"]
 
 
 class StatsCollector:
-    """Takes pictures of a stream, at any time, also before it begins and after its end.
+    """Returns the statistics of a stream, also before it starts and after its end.
 
     Args:
-        session: The core, with the counters.
-        routes: Who watches what.
-        inboxes: Those that are open.
-        states: Where the link is.
-        clock: The time that the core is given; asked only if it was given any.
+        protocol: The core, with the counters.
+        router: Counts ticks by channel.
+        queues: The open subscriptions.
+        states: The state of the link.
+        clock: The time that the core is given; called only if it was given any.
     """
 
     def __init__(
         self,
-        session: StreamProtocol[Any],
-        routes: Router[SubscriptionQueue],
-        inboxes: Collection[SubscriptionQueue],
+        protocol: StreamProtocol[Any],
+        router: Router[SubscriptionQueue],
+        queues: Collection[SubscriptionQueue],
         states: LinkStates,
         *,
         clock: Callable[[], float],
     ) -> None:
-        self._session = session
-        self._routes = routes
-        self._inboxes = inboxes
+        self._protocol = protocol
+        self._router = router
+        self._queues = queues
         self._states = states
         self._clock = clock
 
     def stats(self) -> Stats:
-        """Count and measure."""
-        counts, waits = self._session.stats, self._session.conversation.waits
-        recovery = self._session.recovery
-        held = 0 if recovery is None else recovery.held
-        inboxes = tuple(self._inboxes)
-        readers = [inbox.stats for inbox in inboxes]
+        """Return a snapshot of all counters."""
+        counts, waits = self._protocol.stats, self._protocol.scheduler.stats.waits
+        held = self._protocol.recovery.held
+        queues = tuple(self._queues)
+        subscriptions = [queue.stats for queue in queues]
         offset, error = self._clock_offset()
         nothing = Stats()
         return Stats(
@@ -60,25 +59,25 @@ class StatsCollector:
             frames_sent=counts.frames_sent,
             bytes_received=counts.bytes_received,
             bytes_sent=counts.bytes_sent,
-            ticks_by_channel=self._routes.ticks(),
+            ticks_by_channel=self._router.ticks(),
             answers=counts.answers,
             unmatched=counts.unmatched,
             unreadable=counts.unreadable,
             unknown=counts.unknown,
-            unrouted=self._routes.unrouted(),
+            unrouted=self._router.unrouted(),
             repeated=counts.echoes + counts.held - counts.released - held,
             held=held,
             gaps_by_status={**nothing.gaps_by_status, **counts.gaps},
             recovered=counts.recovered,
-            dropped=counts.dropped + sum(reader.dropped for reader in readers),
-            subscriptions=sum(not inbox.ended for inbox in inboxes),
-            backlog=sum(reader.backlog for reader in readers),
-            consumer_lag=max((reader.lag for reader in readers), default=0.0),
+            dropped=counts.dropped + sum(one.dropped for one in subscriptions),
+            subscriptions=sum(not queue.acks.ended for queue in queues),
+            backlog=sum(one.backlog for one in subscriptions),
+            consumer_lag=max((one.lag for one in subscriptions), default=0.0),
             commands=waits.count,
             command_wait_last=waits.last,
             command_wait_max=waits.max,
             command_wait_total=waits.total,
-            heartbeat_round_trip=self._session.conversation.round_trip,
+            heartbeat_round_trip=self._protocol.scheduler.stats.round_trip,
             clock_offset=offset,
             clock_error=error,
             http_requests=counts.http_requests,
@@ -88,19 +87,19 @@ class StatsCollector:
         )
 
     def report(self) -> str:
-        """Tell the same to a person."""
-        readers = [(inbox.label, inbox.stats) for inbox in tuple(self._inboxes)]
+        """Return the same as plain text."""
+        subscriptions = [(queue.label, queue.stats) for queue in tuple(self._queues)]
         return report(
             self.stats(),
-            readers,
+            subscriptions,
             since=self._states.changed_at,
             reason=printable(self._states.reason, 400),
             now=time.time(),
         )
 
     def _clock_offset(self) -> tuple[float, float] | tuple[None, None]:
-        ahead = self._session.conversation.clock.offset
-        if ahead is None:
+        estimate = self._protocol.scheduler.stats.clock.offset
+        if estimate is None:
             return None, None
-        # The core compared it with its own time; the user has a calendar.
-        return ahead[0] + self._clock() - time.time(), ahead[1]
+        # The core compares it with its own time; the user has a wall clock.
+        return estimate[0] + self._clock() - time.time(), estimate[1]

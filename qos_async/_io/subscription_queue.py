@@ -1,299 +1,133 @@
-"""The stream's end of one subscription."""
+"""Subscription queues: the stream's end of each subscription."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Generator, Iterable, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from copy import copy
 from typing import Any
 from weakref import ReferenceType, ref
 
 from qos_async._core.buffers import Buffer, KlineFinalizer, Policy
-from qos_async._core.recovery.gaps import Gap
+from qos_async._core.notices import Gap, Interrupted, Rejected
+from qos_async._core.recovery import Outage
 from qos_async._core.sanitize import error_from_message
 from qos_async._core.wire import LETTERS
-from qos_async._io.clocks import SYSTEM_CLOCK
+from qos_async._io.clocks import WallClock
+from qos_async._io.loop_binding import LoopBinding
 from qos_async._io.notifier import Notifier
-from qos_async.errors import QosError, RequestTimeoutError
+from qos_async.errors import ClosedError, LaggedError, QosError, RequestTimeoutError
 from qos_async.stats import SubscriptionStats
-from qos_async.topics import Topic
+from qos_async.topics import Topic, in_order
 
-__all__ = ["SubscriptionQueue"]
+__all__ = ["AckTracker", "SubscriptionQueue"]
 
 
-class SubscriptionQueue:
-    """Takes ticks and notices in for one reader, who may be asleep, slow or gone.
-
-    It does not know its ``Subscription``: so that one can be garbage, and the stream
-    notices.
+class AckTracker:
+    """Tracks what the server has decided on the topics of one subscription.
 
     Attributes:
-        buffer: Where ticks wait.
-        batch: What came for this reader in a burst, until it is delivered.
-        topics: What is subscribed, refused topics excepted.
-        pending: Those of ``topics`` that the server has not decided yet.
-        live: Those of ``topics`` that have been live, so that an outage is a gap.
-        skip_held: Ticks, by their ids, that were held back when it joined their topic, so
-            that they are none of its own.
-        interrupted: Those that were live before an outage that was not told of yet.
-        arrived: Rings when there is something to read, or nothing more to come.
-        decided: Rings when the server has decided on topics.
-        ended: Whether nothing more will come.
-        needs_check: Whether a reader must look before it takes: there is a refusal to hear
-            of, or another reader.
-        end_seen: Whether the reader has seen that.
-        gaps: Topics times outages.
-        recovered: Ticks that were fetched after an outage.
-        unfinished: Klines that were not for the reader, who wants finished ones.
+        topics: What is subscribed, rejected topics excepted.
+        unacked: Those of ``topics`` on which the server has not decided.
+        ended: Whether the subscription has ended.
+        end_seen: Whether the consumer has seen the end.
     """
 
-    def __init__(
-        self, policy: Policy, *, final: bool, now: Callable[[], int] = SYSTEM_CLOCK.now
-    ) -> None:
-        self.buffer: Buffer[Any] = policy.open()
-        self._pending_ticks = self.buffer.pending
-        self.batch: list[Any] = []
+    def __init__(self) -> None:
         self.topics: set[Topic] = set()
         self.unacked: set[Topic] = set()
-        self.live: set[Topic] = set()
-        self.interrupted: set[Topic] = set()
-        self.skip_held: dict[Topic, frozenset[int]] = {}
-        self.arrived = Notifier()
-        self.acked = Notifier()
         self.ended = False
-        self.needs_check = False
         self.end_seen = False
-        self.gaps = 0
-        self.recovered = 0
-        self.unfinished = 0
-        self._reader: ReferenceType[asyncio.Task[Any]] | None = None
-        self._waiting = False
-        self._wanted = 1
-        self._ack_waiters = 0
-        self._rejection: QosError | None = None
-        self._ack_timeout: QosError | None = None
-        self._rejected: dict[Topic, str] = {}
         self._error: BaseException | None = None
-        self._finalizer = KlineFinalizer() if final else None
-        self._now = now
-
-    def put(self, tick: Any) -> None:
-        """Take in one tick; never waits.
-
-        Raises:
-            LaggedError: If the buffer is full and may not lose anything.
-        """
-        if self._finalizer is not None:
-            tick = self._finalizer.push(tick)
-            if tick is None:
-                self.unfinished += 1
-                return
-        self.buffer.put(tick)
-        if len(self.buffer) >= self._wanted:
-            self.arrived.notify_all()
-
-    def put_all(self, ticks: Sequence[Any]) -> None:
-        """Take in what came together, as if tick by tick.
-
-        Raises:
-            LaggedError: As for ``deliver``.
-        """
-        if self._finalizer is None:
-            self.buffer.put_all(ticks)
-            if len(self._pending_ticks) >= self._wanted:
-                self.arrived.notify_all()
-        else:
-            for tick in ticks:
-                self.put(tick)
-
-    def put_gap(self, gap: Gap, fetched: int) -> None:
-        """Take in a notice; the ticks that it promises follow."""
-        if gap.status != "filled":
-            self.discard_open_klines([gap.topic])
-        self.gaps += 1
-        self.recovered += fetched
-        self.interrupted.discard(gap.topic)
-        self.buffer.put_gap(gap)
-        self.arrived.notify_all()
-
-    def discard_open_klines(self, topics: Iterable[Topic]) -> None:
-        """Forget the klines that nobody saw to their end."""
-        if self._finalizer is not None:
-            for topic in topics:
-                self._finalizer.forget(topic.symbol, topic.interval or 0)
+        self._rejected: dict[Topic, str] = {}
+        self._rejection: QosError | None = None
+        self._timeout: QosError | None = None
+        self._waiters = 0
+        self._decided = Notifier()
 
     @property
-    def label(self) -> str:
-        """What it is of, in a few words."""
-        topics = sorted(str(topic) for topic in self.topics)
-        shown = ", ".join(topics[:3]) + (", …" if len(topics) > 3 else "")  # noqa: PLR2004
-        return shown or "of nothing"
-
-    @property
-    def stats(self) -> SubscriptionStats:
-        """Counters up to now."""
-        buffer, backlog = self.buffer, len(self.buffer)
-        waits = (
-            (self._now() - buffer.oldest_received_at) / 1e9
-            if buffer.oldest_received_at
-            else 0.0
-        )
-        return SubscriptionStats(
-            received=buffer.received,
-            delivered=buffer.received - buffer.dropped - backlog,
-            dropped=buffer.dropped,
-            recovered=self.recovered,
-            unfinished=self.unfinished,
-            gaps=self.gaps,
-            backlog=backlog,
-            lag=max(waits, 0.0),  # The calendar may be set back meanwhile.
-        )
-
-    def begin_gap(self, topic: Topic) -> None:
-        """There was an outage; it concerns the reader if the topic was live before."""
-        if topic in self.live:
-            self.interrupted.add(topic)
-
-    @property
-    def reading(self) -> bool:
-        """Whether a reader has taken something and has not come to the end."""
-        return self.buffer.received > self.buffer.dropped and not self.end_seen
-
-    @property
-    def is_waiting(self) -> bool:
-        """Whether the reader sleeps until more comes."""
-        return self._waiting
-
-    def begin_reading(self) -> None:
-        """Note who reads: the running task."""
-        task = asyncio.current_task()
-        self._reader = None if task is None else ref(task)
-
-    def is_read_by(self, task: asyncio.Task[Any] | None) -> bool:
-        """Whether ``task`` was the last that began to read, or to wait."""
-        return self._reader is not None and self._reader() is task
-
-    async def wait(self, wanted: int = 1) -> None:
-        """Let the one reader sleep until something comes.
-
-        Args:
-            wanted: How many ticks have to wait; a notice or the end wakes at once.
-
-        Raises:
-            RuntimeError: If there is another.
-        """
-        if self._waiting:
-            raise RuntimeError(
-                "a subscription feeds one reader at a time: make a second one, "
-                "it costs nothing on the wire"
-            )
-        self._waiting = self.needs_check = True
-        self._wanted = wanted
-        self.begin_reading()
-        try:
-            await self.arrived.wait()
-        finally:
-            self._waiting = False
-            self._wanted = 1
-            self.needs_check = self._rejection is not None and not self._ack_waiters
-
-    @contextmanager
-    def awaiting_ack(self) -> Generator[None]:
-        """While somebody waits for the server's decision, refusals are for them."""
-        self._ack_waiters += 1
-        try:
-            yield
-        finally:
-            self._ack_waiters -= 1
-            self._signal_rejection()
-
-    def _signal_rejection(self) -> None:
-        if self._rejection is not None and not self._ack_waiters:
-            self.needs_check = True
-            self.arrived.notify_all()
+    def has_unclaimed_rejection(self) -> bool:
+        """Whether a rejection is left to raise, and no task waits for the decision."""
+        return self._rejection is not None and not self._waiters
 
     def add(self, topics: Iterable[Topic]) -> None:
-        """Have more topics; the server has not decided on them."""
-        for topic in topics:
-            self.topics.add(topic)
-            self.unacked.add(topic)
+        """Add topics; the server has not decided on them."""
+        self.topics.update(topics)
+        self.unacked.update(topics)
 
-    def remove(self, topics: Iterable[Topic]) -> set[Topic]:
-        """Have fewer topics; tells which of ``topics`` there were."""
-        gone = self.topics.intersection(topics)
-        self.discard_open_klines(gone)
-        self.topics -= gone
-        self.unacked -= gone
-        self.live -= gone
-        self.interrupted -= gone
-        self._check_settled()
-        return gone
+    def remove(self, topics: set[Topic]) -> None:
+        """Remove topics."""
+        self.topics -= topics
+        self.ack(topics)
 
     def ack(self, topics: Iterable[Topic]) -> None:
-        """The server agreed to ``topics``."""
-        self.live.update(self.topics.intersection(topics))
+        """Record that the server has acknowledged topics."""
         self.unacked.difference_update(topics)
-        self._check_settled()
+        if not self.unacked and not self.ended:
+            self._all_decided()
 
-    def reject(self, topics: Iterable[Topic], message: str) -> None:
-        """The server refused ``topics`` for good."""
-        for topic in self.topics.intersection(topics):
-            self.topics.discard(topic)
-            self.unacked.discard(topic)
-            self.live.discard(topic)
-            self.interrupted.discard(topic)
-            self._rejected[topic] = message
-        self._check_settled()
+    def reject(self, topics: set[Topic], message: str) -> None:
+        """Record that the server has rejected topics for good."""
+        self._rejected.update(dict.fromkeys(topics, message))
+        self.remove(topics)
 
     def ack_timed_out(self, topics: Iterable[Topic]) -> None:
-        """Nobody answered in time about ``topics``; they will be asked for again."""
-        silent = self.unacked.intersection(topics)
-        if silent:
-            names = ", ".join(sorted(str(topic) for topic in silent))
-            self._ack_timeout = RequestTimeoutError(
-                f"no answer to the subscription of {names}"
+        """Record that the server did not reply in time; the stream subscribes again."""
+        unanswered = self.unacked.intersection(topics)
+        if unanswered:
+            names = ", ".join(sorted(map(str, unanswered)))
+            self._timeout = RequestTimeoutError(
+                f"no reply to the subscription of {names}"
             )
-            self.acked.notify_all()
+            self._decided.notify_all()
 
-    def end(self, error: BaseException | None = None) -> None:
-        """Nothing more will come; what waits can still be read."""
-        if not self.ended:
-            self.ended = True
-            self._error = error
-            self.arrived.notify_all()
-            self.acked.notify_all()
-
-    def pop_ack_timeout(self) -> BaseException | None:
-        """Give the error of a subscription that was not answered in time, once.
-
-        It is for whoever waits for the answer; a loop goes on waiting for ticks.
-        """
-        late, self._ack_timeout = self._ack_timeout, None
-        return late
+    def end(self, error: BaseException | None) -> None:
+        """End the subscription; ``error`` says why if it failed."""
+        self.ended = True
+        self._error = error
+        self._decided.notify_all()
 
     def pop_error(self) -> BaseException | None:
-        """Give the error that the reader must hear.
+        """Return the error to raise, if any.
 
-        A refusal is told once: the topics that were not refused live on. What ended
-        the subscription is told for ever.
+        A rejection is raised once: the topics that were not rejected go on. What ended
+        the subscription is raised each time.
         """
-        refusal, self._rejection = self._rejection, None
-        self.needs_check = self._waiting
-        return refusal or (None if self._error is None else copy(self._error))
+        rejection, self._rejection = self._rejection, None
+        return rejection or (None if self._error is None else copy(self._error))
 
-    def _check_settled(self) -> None:
-        if self.unacked or self.ended:
-            return
-        self._ack_timeout = None  # The answer came after all.
+    async def wait(self) -> None:
+        """Wait until the server has decided on all topics.
+
+        Raises:
+            RejectedError: The server rejected some of them.
+            RequestTimeoutError: It did not reply in time. Only those that wait for the
+                decision get this error: a loop goes on waiting for ticks.
+            ClosedError: The subscription was closed.
+        """
+        self._waiters += 1
+        try:
+            while True:
+                timeout, self._timeout = self._timeout, None
+                if (error := self.pop_error() or timeout) is not None:
+                    raise error
+                if self.ended:
+                    raise ClosedError("the subscription was closed")
+                if not self.unacked:
+                    return
+                await self._decided.wait()
+        finally:
+            self._waiters -= 1
+
+    def _all_decided(self) -> None:
+        self._timeout = None  # The reply arrived after all.
         if self._rejected:
             error = self._rejection_error()
             if self.topics:
                 self._rejection = error
-                self._signal_rejection()
             else:
                 self.end(error)
-        self.acked.notify_all()
+        self._decided.notify_all()
 
     def _rejection_error(self) -> QosError:
         message = next(iter(self._rejected.values()))
@@ -304,4 +138,275 @@ class SubscriptionQueue:
             message,
             operation="/".join(LETTERS[channel] for channel in channels),
             symbols=tuple(symbols),
+        )
+
+
+class GapState:
+    """Tracks which topics of one subscription are live, interrupted or in recovery.
+
+    Attributes:
+        live: Topics that have been live, so that an outage is a gap.
+        interrupted: Those of ``live`` whose gap has not been emitted yet.
+        skip_held: By topic, the ids of ticks that recovery held back before the topic was
+            added: they are not this subscription's.
+        gaps: Gaps emitted.
+        recovered: Ticks that were fetched after an outage.
+    """
+
+    __slots__ = ("gaps", "interrupted", "live", "recovered", "skip_held")
+
+    def __init__(self) -> None:
+        self.live: set[Topic] = set()
+        self.interrupted: set[Topic] = set()
+        self.skip_held: dict[Topic, frozenset[int]] = {}
+        self.gaps = 0
+        self.recovered = 0
+
+    def remove(self, topics: set[Topic]) -> None:
+        """Forget topics."""
+        self.live -= topics
+        self.interrupted -= topics
+
+
+class SubscriptionQueue:
+    """Queues ticks and notices for one consumer, which may be waiting, slow or gone.
+
+    It holds no reference to its ``Subscription``, so that one can become garbage: then
+    the stream unsubscribes.
+
+    Args:
+        policy: The buffer.
+        final: Whether only finished klines are delivered.
+        binding: Where ``wait`` may be called.
+        clock: Times notices, and the lag.
+        close: Called with the queue when it has ended by itself: the buffer may drop
+            nothing and is full, or the server has rejected every topic.
+
+    Attributes:
+        buffer: The ticks and notices that wait.
+        pending: Empty while no tick waits; see ``Buffer.pending``.
+        acks: What the server has decided on the topics.
+        gaps: Which topics are live or interrupted.
+        batch: Ticks of the current burst, until they are put.
+        wants_events: Whether notices of interruptions are read.
+        needs_check: Whether a consumer must call ``wait`` before it takes a tick: there
+            is a rejection to raise, or another task waits.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        *,
+        final: bool,
+        binding: LoopBinding,
+        clock: WallClock,
+        close: Callable[[SubscriptionQueue], None],
+    ) -> None:
+        self.buffer: Buffer[Any] = policy.open()
+        self.pending = self.buffer.pending
+        self.acks = AckTracker()
+        self.gaps = GapState()
+        self.batch: list[Any] = []
+        self.wants_events = False
+        self.needs_check = False
+        self._binding = binding
+        self._clock = clock
+        self._close = close
+        self._finalizer = KlineFinalizer() if final else None
+        self._consumer: ReferenceType[asyncio.Task[Any]] | None = None
+        self._waiter: asyncio.Future[None] | None = None
+        self._wanted = 1
+
+    # The stream's side
+
+    def put(self, ticks: Sequence[Any]) -> None:
+        """Queue ticks; never waits."""
+        if self._finalizer is not None:
+            ticks = self._finalizer.push(ticks)
+        try:
+            self.buffer.put(ticks)
+        except LaggedError as exc:
+            self.end(exc)
+            self._close(self)
+        waiter = self._waiter  # As ``wake``, without its call: once a burst.
+        if (
+            waiter is not None
+            and len(self.pending) >= self._wanted
+            and not waiter.done()
+        ):
+            waiter.set_result(None)
+
+    def interrupt(self, topic: Topic, outage: Outage) -> None:
+        """Record an outage of a topic: if it has been live, its gap will follow."""
+        state = self.gaps
+        if topic in state.live and topic not in state.interrupted:
+            state.interrupted.add(topic)
+            if self.wants_events:
+                self.put_interrupted(topic, outage)
+
+    def put_interrupted(self, topic: Topic, outage: Outage) -> None:
+        """Queue the notice of an interruption."""
+        since = self._clock.from_loop_time(outage.since)
+        self.buffer.put_notice(
+            Interrupted(topic=topic, since=since, reason=outage.reason)
+        )
+        self.wake()
+
+    def put_gap(self, gap: Gap, fetched: int) -> None:
+        """Queue a gap; the recovered ticks follow."""
+        if gap.status != "filled":
+            self.discard_open_klines([gap.topic])
+        self.gaps.gaps += 1
+        self.gaps.recovered += fetched
+        self.gaps.interrupted.discard(gap.topic)
+        self.buffer.put_notice(gap)
+        self.wake()
+
+    def discard_open_klines(self, topics: Iterable[Topic]) -> None:
+        """Discard unfinished klines whose end may have been missed."""
+        if self._finalizer is not None:
+            for topic in topics:
+                self._finalizer.discard(topic.symbol, topic.interval or 0)
+
+    def remove(self, topics: Iterable[Topic]) -> set[Topic]:
+        """Remove topics; return those of them that there were."""
+        removed = self.acks.topics.intersection(topics)
+        self.discard_open_klines(removed)
+        self.gaps.remove(removed)
+        self.acks.remove(removed)
+        self._check_acks()
+        return removed
+
+    def ack(self, topics: Iterable[Topic]) -> None:
+        """Record that the server has acknowledged topics."""
+        self.gaps.live.update(self.acks.topics.intersection(topics))
+        self.acks.ack(topics)
+        self._check_acks()
+
+    def reject(self, topics: Iterable[Topic], message: str) -> None:
+        """Record that the server has rejected topics for good."""
+        rejected = self.acks.topics.intersection(topics)
+        for topic in in_order(rejected):
+            self.buffer.put_notice(Rejected(topic, message))
+        self.gaps.remove(rejected)
+        self.acks.reject(rejected, message)
+        self._check_acks()
+        self.wake()
+        if not self.acks.topics:
+            self._close(self)
+
+    def end(self, error: BaseException | None = None) -> None:
+        """End the subscription; what is queued can still be read."""
+        if not self.acks.ended:
+            self.acks.end(error)
+            self.wake()
+
+    def wake(self) -> None:
+        """Wake the consumer, if it waits."""
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def _check_acks(self) -> None:
+        if self.acks.ended or self.acks.has_unclaimed_rejection:
+            self.needs_check = self.needs_check or self.acks.has_unclaimed_rejection
+            self.wake()
+
+    # The consumer's side
+
+    async def wait(self, wanted: int = 1, *, events: bool = False) -> None:
+        """Wait until something may have been queued.
+
+        Args:
+            wanted: How many ticks must wait; a notice or the end wakes at once.
+            events: Whether the consumer reads notices: a rejection is one of them, and
+                not raised.
+
+        Raises:
+            StopAsyncIteration: The subscription has ended.
+            RuntimeError: Another task waits, or this is another event loop.
+            QosError: The subscription has failed, or topics were rejected.
+        """
+        if self.needs_check or self.acks.ended:
+            self._raise_if_ended(events=events)
+            if events and self.buffer.has_event:
+                return  # The rejection among others.
+        loop = asyncio.get_running_loop()
+        if loop is not self._binding.loop:
+            self._binding.check()
+        if self._waiter is not None:
+            raise RuntimeError(
+                "a subscription has one consumer at a time: make a second "
+                "subscription, it costs nothing on the wire"
+            )
+        self._waiter = waiter = loop.create_future()
+        self._wanted = wanted
+        self.needs_check = True
+        self.begin_reading()
+        try:
+            await waiter
+        finally:
+            self._waiter = None
+            self._wanted = 1
+            self.needs_check = self.acks.has_unclaimed_rejection
+
+    def _raise_if_ended(self, *, events: bool) -> None:
+        error = self.acks.pop_error()
+        self.needs_check = self._waiter is not None
+        if self.acks.ended:
+            self.acks.end_seen = True
+            self.wake()
+            raise StopAsyncIteration if error is None else error
+        if error is not None and not events:
+            raise error
+
+    async def wait_acked(self) -> None:
+        """Wait until the server has decided on all topics; see ``AckTracker.wait``."""
+        try:
+            await self.acks.wait()
+        finally:
+            self._check_acks()
+
+    def begin_reading(self) -> None:
+        """Record that the running task is the consumer."""
+        task = asyncio.current_task()
+        self._consumer = None if task is None else ref(task)
+
+    def is_read_by(self, task: asyncio.Task[Any] | None) -> bool:
+        """Whether ``task`` was the last that began to read, or to wait."""
+        return self._consumer is not None and self._consumer() is task
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether the consumer waits."""
+        return self._waiter is not None
+
+    @property
+    def is_being_read(self) -> bool:
+        """Whether a consumer has taken something and has not seen the end."""
+        return self.buffer.received > self.buffer.dropped and not self.acks.end_seen
+
+    # Statistics
+
+    @property
+    def label(self) -> str:
+        """The first topics, as text."""
+        topics = sorted(map(str, self.acks.topics))
+        shown = ", ".join(topics[:3]) + (", …" if len(topics) > 3 else "")  # noqa: PLR2004
+        return shown or "of nothing"
+
+    @property
+    def stats(self) -> SubscriptionStats:
+        """The counters up to now."""
+        buffer, backlog = self.buffer, len(self.buffer)
+        oldest = buffer.oldest_received_at
+        return SubscriptionStats(
+            received=buffer.received,
+            delivered=buffer.received - buffer.dropped - backlog,
+            dropped=buffer.dropped,
+            recovered=self.gaps.recovered,
+            unfinished=0 if self._finalizer is None else self._finalizer.skipped,
+            gaps=self.gaps.gaps,
+            backlog=backlog,
+            # The wall clock may be set back meanwhile.
+            lag=max((self._clock.now() - oldest) / 1e9, 0.0) if oldest else 0.0,
         )

@@ -1,4 +1,4 @@
-"""One link after another: dialling, reading, speaking, and starting over."""
+"""Link supervisor: dials, receives, sends, backs off, and starts over."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from qos_async._core.events import LinkTimedOut
 from qos_async._core.link import Backoff, Contention, LinkEvent, PolicyViolationGuard
 from qos_async._core.protocol import StreamProtocol
 from qos_async._core.sanitize import error_from_message
+from qos_async._io.dispatcher import Dispatcher
 from qos_async._io.notifier import Notifier
-from qos_async._io.receiver import Receiver, StreamEvents
+from qos_async._io.receiver import Receiver
 from qos_async._io.states import LinkStates
 from qos_async._io.transport import (
     DialError,
@@ -56,51 +57,52 @@ class _Ending(Struct, frozen=True):
 
 
 class LinkSupervisor(Generic[N]):
-    """Keeps one link open, for ever; two tasks, both in the group of ``run``.
+    """Keeps one link open, with two tasks in the task group of ``run``.
 
-    One dials and reads. The other keeps the time and writes: it is the only one that
-    sends, and the only one that notices deadlines.
+    One dials and receives. The other keeps the time and sends: no other task sends, and
+    no other notices deadlines.
 
     Attributes:
-        states: Where the link is, and who wants to know.
-        send_ready: Rings when there may be something to say.
-        dial_now: Ring it to dial now instead of after the back-off.
+        states: The state of the link.
+        send_ready: Notified when the protocol may have a frame to send.
+        dial_now: Notify it to dial now instead of after the back-off.
     """
 
     def __init__(
         self,
         transport: Transport,
         protocol: StreamProtocol[N],
-        listener: StreamEvents,
+        dispatcher: Dispatcher,
         *,
+        send_ready: Notifier,
         limits: Limits,
         timing: Timing,
         observer: FrameObserver | None = None,
         rng: Callable[[], float] = random.random,
     ) -> None:
         self.states = LinkStates()
-        self.send_ready = Notifier()
+        self.send_ready = send_ready
         self.dial_now = Notifier()
         self._transport = transport
         self._protocol = protocol
-        self._listener = listener
+        self._dispatcher = dispatcher
+        self._receiver = Receiver(
+            protocol, dispatcher, send_ready=send_ready, observer=observer
+        )
         self._limits = limits
         self._timing = timing
         self._observer = observer
         self._rng = rng
-        self._live: _OpenLink | None = None
+        self._link: _OpenLink | None = None
         self._rejected_since = math.inf
-        self._receiver = Receiver(
-            protocol, listener, notify=self.send_ready.notify_all, observer=observer
-        )
 
     async def run(self) -> NoReturn:
         """Keep a link open until that is pointless.
 
         Raises:
-            AuthenticationError: The server refused the key.
-            LimitError: Somebody else uses the plan's only connection, or the server
-                says again and again that we break its rules.
+            AuthenticationError: The server rejected the key.
+            LimitError: Another client uses the plan's only connection, or the server
+                reports again and again that we break its rules.
             ConnectError: The server redirects, or cannot be trusted.
         """
         failure: Exception | None = None
@@ -115,10 +117,10 @@ class LinkSupervisor(Generic[N]):
 
     async def _run_links(self) -> NoReturn:
         backoff, contention = Backoff(self._timing), Contention()
-        reproof = PolicyViolationGuard(self._timing)
+        policy = PolicyViolationGuard(self._timing)
         while True:
             ending = await self._run_one()
-            if reproof.link_ended(ending.uptime, ending.close_code):
+            if policy.link_ended(ending.uptime, ending.close_code):
                 raise _policy_error(str(ending.error))
             only_one = self._limits.connections == 1
             if contention.link_ended(ending.uptime, ending.close_code) and only_one:
@@ -153,109 +155,104 @@ class LinkSupervisor(Generic[N]):
     def _classify_dial_error(
         self, error: TransportError | AuthenticationError
     ) -> _Ending:
-        """Judge why a link could not be opened: raise if that is final.
+        """Classify a failed dial; raise if retrying cannot help.
 
-        A server that has let us in before may refuse us only because the dead link
-        still holds the plan's only slot, or send us elsewhere during maintenance. So
-        that is final only when it has lasted; whom we cannot trust has no such credit.
+        A server that has accepted us before may reject us only because the dead link
+        still holds the plan's only slot, or redirect during maintenance. So that is final
+        only after ``_STALE_SLOT_TIMEOUT``. Certificate errors are never retried.
         """
-        final = isinstance(error, DialError) and error.is_permanent
-        if isinstance(error, TransportError) and not final:
+        permanent = isinstance(error, DialError) and error.is_permanent
+        if isinstance(error, TransportError) and not permanent:
             return _Ending(error)
         self._rejected_since = min(self._rejected_since, _loop_time())
         lasted = _loop_time() - self._rejected_since
-        distrusted = isinstance(error, DialError) and error.untrusted
-        if (
-            distrusted
-            or not self._protocol.stats.links
-            or lasted >= _STALE_SLOT_TIMEOUT
-        ):
+        untrusted = isinstance(error, DialError) and error.untrusted
+        first = not self._protocol.stats.links
+        if untrusted or first or lasted >= _STALE_SLOT_TIMEOUT:
             raise ConnectError(str(error)) if isinstance(error, DialError) else error
         if isinstance(error, DialError):
             return _Ending(error)
         return _Ending(DialError(str(error), label=DisconnectReason.KEY))
 
     async def _run_open(self, socket: Socket) -> _Ending:
-        born = _loop_time()
-        live = self._live = _OpenLink(socket)
+        opened_at = _loop_time()
+        link = self._link = _OpenLink(socket)
         if self._observer is not None:
             self._observer.opened()
         error: TransportError | None = None
         try:
-            self._protocol.link_up(born)
+            self._protocol.link_up(opened_at)
             self.send_ready.notify_all()
-            error = await self._receive_loop(live)
+            error = await self._receive_loop(link)
         finally:
-            self._live = None
-            for told in self._protocol.flush_confirmed():
-                self._listener.on_outcome(told)
-            orphans = self._protocol.link_down(str(error), _loop_time())
-            if error is not None:  # Else the end of all is near, and has its own error.
+            self._link = None
+            for confirmed in self._protocol.flush_confirmed():
+                self._dispatcher.on_event(confirmed)
+            events = self._protocol.link_down(str(error), _loop_time())
+            # Without an error the stream is shutting down and reports its own.
+            if error is not None:
                 if self._observer is not None:
                     self._observer.lost(str(error))
-                for failed in orphans:
-                    self._listener.on_outcome(failed)
-            await socket.close(graceful=not live.abort_reason)
+                for event in events:
+                    self._dispatcher.on_event(event)
+            await socket.close(graceful=not link.abort_reason)
         assert error is not None, "whatever else ended it has been raised"
         code = error.code if isinstance(error, LinkClosed) else None
-        return _Ending(error, _loop_time() - born, code)
+        return _Ending(error, _loop_time() - opened_at, code)
 
-    async def _receive_loop(self, live: _OpenLink) -> TransportError:
+    async def _receive_loop(self, link: _OpenLink) -> TransportError:
         try:
-            with live.scope:
-                await self._receiver.read(
-                    live.socket, opened=self._opened, crashed=live.fail
+            with link.scope:
+                await self._receiver.run(
+                    link.socket, on_open=self._on_open, on_error=link.fail
                 )
-            if live.handler_error is not None:
-                raise live.handler_error
+            if link.handler_error is not None:
+                raise link.handler_error
         except TransportError as exc:
             return exc
-        return LinkClosed(live.abort_reason, label=live.label)
+        return LinkClosed(link.abort_reason, label=link.label)
 
-    def _opened(self) -> None:
+    def _on_open(self) -> None:
         self._protocol.stats.links += 1
         self.states.transition(LinkEvent.OPENED)
 
-    # Time, and frames out
-
     async def _send_loop(self) -> NoReturn:
+        protocol, dispatcher = self._protocol, self._dispatcher
         while True:
             now = _loop_time()
-            self._listener.on_time()
-            for outcome in self._protocol.tick(now):
-                if isinstance(outcome, LinkTimedOut):
-                    self._abort(outcome.reason, DisconnectReason.SILENCE)
+            dispatcher.check_suspend()
+            for event in protocol.tick(now):
+                if isinstance(event, LinkTimedOut):
+                    self._abort(event.reason, DisconnectReason.SILENCE)
                 else:
-                    self._listener.on_outcome(outcome)
-            live = self._live
-            if live is not None and not self._protocol.is_verified:
-                self._protocol.request_heartbeat()
-            if live is not None and (frame := self._protocol.poll(now)) is not None:
-                await self._send(live, frame)
+                    dispatcher.on_event(event)
+            link = self._link
+            if link is not None and not protocol.is_verified:
+                protocol.request_heartbeat()
+            frame = None if link is None else protocol.poll(now)
+            if link is not None and frame is not None:
+                try:
+                    await link.socket.send(frame)
+                except TransportError as exc:
+                    if self._link is link:
+                        self._abort(str(exc), DisconnectReason.SEND)
             else:
-                with anyio.CancelScope(deadline=self._protocol.wake_at()):
+                with anyio.CancelScope(deadline=protocol.wake_at()):
                     await self.send_ready.wait()
 
-    async def _send(self, live: _OpenLink, frame: bytes) -> None:
-        try:
-            await live.socket.send(frame)
-        except TransportError as exc:
-            if self._live is live:
-                self._abort(str(exc), DisconnectReason.SEND)
-
     def _abort(self, reason: str, label: str) -> None:
-        if self._live is not None:
-            self._live.abort_reason, self._live.label = reason, label
-            self._live.scope.cancel()
+        if self._link is not None:
+            self._link.abort_reason, self._link.label = reason, label
+            self._link.scope.cancel()
 
 
 class _OpenLink:
-    """The link of this moment: its socket, and the means to stop reading from it.
+    """The current link: its socket, and the means to stop receiving from it.
 
     Attributes:
         abort_reason: Why it was given up; empty as long as it was not.
-        label: The same in a word of ``causes``.
-        crash: What went wrong with us where nobody could be told.
+        label: The same as a ``DisconnectReason``.
+        handler_error: What was raised while the transport handed over frames.
     """
 
     __slots__ = ("abort_reason", "handler_error", "label", "scope", "socket")
@@ -266,8 +263,8 @@ class _OpenLink:
         self.abort_reason = self.label = ""
         self.handler_error: BaseException | None = None
 
-    def fail(self, crash: BaseException) -> None:
-        self.handler_error = crash
+    def fail(self, error: BaseException) -> None:
+        self.handler_error = error
         self.scope.cancel()
 
 
@@ -275,13 +272,13 @@ def _loop_time() -> float:
     return asyncio.get_running_loop().time()
 
 
-def _policy_error(words: str) -> QosError:
-    error = error_from_message(words)
+def _policy_error(message: str) -> QosError:
+    error = error_from_message(message)
     if isinstance(error, AuthenticationError):
         return error
     return LimitError(
-        f"the server closes each link for a breach of its rules ({words}): see what it "
-        "says there, and that Limits describes your plan"
+        f"the server closes each link for a breach of its rules ({message}): read its "
+        "message, and check that Limits describes your plan"
     )
 
 

@@ -1,4 +1,4 @@
-"""What the stream needs of a network: links to dial, and how they fail and end."""
+"""Transport interface: protocols of transport and socket, errors, metric labels."""
 
 from __future__ import annotations
 
@@ -22,9 +22,120 @@ __all__ = [
     "status_label",
 ]
 
+# Close codes by RFC 6455, section 7.4: standard, of libraries, for private use.
+_STANDARD = range(1000, 1016)
+_LIBRARIES = range(3000, 4000)
+_PRIVATE = range(4000, 5000)
+_STATUSES = frozenset(HTTPStatus)
+
+
+class Transport(Protocol):
+    """Opens links."""
+
+    async def dial(self) -> Socket:
+        """Open one link.
+
+        Raises:
+            DialError: If the network failed or the server did not open a websocket.
+            AuthenticationError: If the server rejected the key.
+        """
+        ...
+
+
+class Socket(Protocol):
+    """An open link that carries whole frames."""
+
+    async def receive(self) -> Sequence[bytes]:
+        """Wait for and return the next frames: those that arrived together, in order.
+
+        Raises:
+            LinkClosed: When the link has ended.
+            EndOfStream: When no frame can follow, on this link or another.
+        """
+        ...
+
+    def set_sync_handler(
+        self,
+        handler: Callable[[Sequence[bytes]], None],
+        on_error: Callable[[BaseException], None],
+        /,
+    ) -> None:
+        """Hand frames over as they arrive, without waking the task in ``receive``.
+
+        Only while ``receive`` is awaited, and in order. A socket may still return any
+        frames from ``receive``; one without such a way does nothing here.
+
+        Args:
+            handler: Processes frames.
+            on_error: Gets what ``handler`` raises.
+        """
+        ...
+
+    async def send(self, frame: bytes) -> None:
+        """Send a text frame.
+
+        Raises:
+            TransportError: If it could not be sent in time.
+        """
+        ...
+
+    async def close(self, *, graceful: bool) -> None:
+        """Close the connection: with a close frame if ``graceful``, else at once.
+
+        Never raises.
+        """
+        ...
+
+
+@runtime_checkable
+class FrameObserver(Protocol):
+    """Observes the frames and the life of links; ``qos_async.Recorder`` is one.
+
+    All methods but ``aclose`` are called synchronously, some inside ``data_received``:
+    they must not block.
+    """
+
+    def attach(self, redact: Callable[[str], str]) -> None:
+        """Attach to a client, whose key ``redact`` removes from text.
+
+        Raises:
+            ValueError: If it is attached to another client.
+        """
+        ...
+
+    def opened(self) -> None:
+        """Record that a link was opened."""
+        ...
+
+    def frames(self, frames: Sequence[bytes], size: int, *, plain: bool) -> None:
+        """Record frames that arrived together, just now.
+
+        Args:
+            frames: The frames; the sequence is not changed afterwards.
+            size: The bytes of all frames.
+            plain: Whether all of them are known to be valid JSON.
+        """
+        ...
+
+    def lost(self, reason: str) -> None:
+        """Record that the link was lost."""
+        ...
+
+    def subscribed(self, topics: Iterable[Topic]) -> None:
+        """Record that the server acknowledged subscriptions."""
+        ...
+
+    def unsubscribed(self, topics: Collection[Topic]) -> None:
+        """Record that topics lost their last subscriber; ``topics`` may be empty."""
+        ...
+
+    async def aclose(self) -> None:
+        """Finish, as the client is closed. May be called more than once."""
+        ...
+
 
 class DisconnectReason(StrEnum):
-    """Why a link ended or could not be opened, where no code or status says it."""
+    """Labels of links that ended or failed to open without a code or a status."""
 
     SILENCE = "silence"
     SEND = "send"
@@ -37,36 +148,14 @@ class DisconnectReason(StrEnum):
     OTHER = "other"
 
 
-_STANDARD = range(1000, 1016)
-_LIBRARIES = range(3000, 4000)
-_PRIVATE = range(4000, 5000)
-_STATUSES = frozenset(HTTPStatus)
-
-
-def close_label(code: int | None) -> str:
-    """Return the label of a link that ended with a close code; None if without one."""
-    if code is None:
-        return DisconnectReason.BROKEN
-    if code in _STANDARD:
-        return f"close {code}"
-    if code in _LIBRARIES:
-        return "close 3xxx"
-    return "close 4xxx" if code in _PRIVATE else "close other"
-
-
-def status_label(status: int) -> str:
-    """Return the label of a handshake that was answered with an HTTP status."""
-    return f"http {status}" if status in _STATUSES else "http other"
-
-
 class DialError(ConnectError):
     """A link could not be opened.
 
     Attributes:
-        retry_after: Seconds the server asked to wait.
-        is_permanent: Whether trying again is pointless or unsafe.
-        untrusted: Whether that is because the server could not prove who it is.
-        label: Why, in a word of ``causes``.
+        retry_after: Seconds that the server asked to wait; 0 if it did not.
+        is_permanent: Whether another attempt is pointless or unsafe.
+        untrusted: Whether the server's certificate could not be verified.
+        label: The metric label of the reason.
     """
 
     def __init__(
@@ -85,12 +174,12 @@ class DialError(ConnectError):
         self.label = label
 
 
-class LinkClosed(TransportError):  # noqa: N818 - an ending, not always a fault
+class LinkClosed(TransportError):  # noqa: N818 - an event, not always an error
     """A link ended.
 
     Attributes:
-        code: The server's close code; None if the connection just ended.
-        label: Why, in a word of ``causes``; by default as the code says.
+        code: The server's close code; None if there was no close frame.
+        label: The metric label of the reason; by default that of the code.
     """
 
     def __init__(
@@ -101,100 +190,24 @@ class LinkClosed(TransportError):  # noqa: N818 - an ending, not always a fault
         self.label = close_label(code) if label is None else label
 
 
-class EndOfStream(Exception):  # noqa: N818 - an ending, and no fault at all
-    """There is nothing to come any more, and no other link: all may end well."""
+class EndOfStream(Exception):  # noqa: N818 - an event, not an error
+    """No more frames on this link or any other: a replay has reached its end."""
 
 
-class Socket(Protocol):
-    """An open link that carries whole frames."""
+def close_label(code: int | None) -> str:
+    """Return the metric label of a link that ended with a close code, or without one.
 
-    async def receive(self) -> Sequence[bytes]:
-        """Wait for the next frames, one at least: what has come together, in order.
-
-        Raises:
-            LinkClosed: When there is none to come.
-            Ended: When there never will be.
-        """
-        ...
-
-    def set_sync_handler(self, handler: Callable[[Sequence[bytes]], bool]) -> None:
-        """Offer frames as they come to somebody who takes them without waiting.
-
-        Only while ``receive`` is awaited, and in order. Frames that are not taken come
-        from there, and so may all: a socket that knows no shorter way does nothing.
-
-        Args:
-            handler: Tells whether it has taken them.
-        """
-        ...
-
-    async def send(self, frame: bytes) -> None:
-        """Send a text frame.
-
-        Raises:
-            TransportError: If it could not be sent in time.
-        """
-        ...
-
-    async def close(self, *, graceful: bool) -> None:
-        """Be rid of the connection, after a goodbye if ``polite``; never raises."""
-        ...
-
-
-class Transport(Protocol):
-    """Something that opens links."""
-
-    async def dial(self) -> Socket:
-        """Open one link.
-
-        Raises:
-            DialError: If the network failed or the server would not have it.
-            AuthenticationError: If the server refused the key.
-        """
-        ...
-
-
-@runtime_checkable
-class FrameObserver(Protocol):
-    """Is told what comes over the links. Called synchronously; never waits.
-
-    ``qos_async.Recorder`` is one.
+    Labels are from a fixed set, so that a server cannot create any number of them.
     """
+    if code is None:
+        return DisconnectReason.BROKEN
+    if code in _STANDARD:
+        return f"close {code}"
+    if code in _LIBRARIES:
+        return "close 3xxx"
+    return "close 4xxx" if code in _PRIVATE else "close other"
 
-    def attach(self, redact: Callable[[str], str]) -> None:
-        """Belong to a client from now on; ``redact`` hides its key.
 
-        Raises:
-            ValueError: If it belongs to another.
-        """
-        ...
-
-    def opened(self) -> None:
-        """Hear that a link was opened."""
-        ...
-
-    def frames(self, frames: Sequence[bytes], size: int, *, plain: bool) -> None:
-        """Hear what came together, just now.
-
-        Args:
-            frames: What; it does not change any more.
-            size: Bytes of all of them.
-            plain: Whether all are surely JSON.
-        """
-        ...
-
-    def lost(self, reason: str) -> None:
-        """Hear that the link was lost."""
-        ...
-
-    def subscribed(self, topics: Iterable[Topic]) -> None:
-        """Hear what the server agreed to."""
-        ...
-
-    def unsubscribed(self, topics: Collection[Topic]) -> None:
-        """Hear what nobody wants any more; there may be nothing."""
-        ...
-
-    async def aclose(self) -> None:
-        """Be done: the client is closed. May be called again."""
-        ...
+def status_label(status: int) -> str:
+    """Return the metric label of a handshake that was rejected with an HTTP status."""
+    return f"http {status}" if status in _STATUSES else "http other"

@@ -1,22 +1,16 @@
-"""The program ``qos``. Nothing heavy is imported before a command needs it."""
+"""The command-line program ``qos``.
+
+``main`` parses and runs; ``commands`` lists the commands. A command is one module, or one
+package where it is large: its arguments, its help and its ``run``. Shared by them:
+``options`` (argparse), ``settings`` (configuration), ``client`` (a client, and how a run
+ends), ``tables``, ``serialize``, ``formatting`` and ``files`` (output).
+
+Modules that define a command are imported for every ``qos --help``, so what is slow to
+import (asyncio, msgspec, the client) is imported in their functions.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from qos_async.cli.main import main
 
 __all__ = ["main"]
-
-_INTERRUPTED = 130
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run ``qos``; the exit codes are in ``qos --help``.
-
-    Args:
-        argv: The words after the program's name; those of this process by default.
-    """
-    try:  # Ctrl-C may come while this is being imported.
-        from qos_async.cli import program  # noqa: PLC0415
-    except KeyboardInterrupt:
-        return _INTERRUPTED
-    return program.main(argv)

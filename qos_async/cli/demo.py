@@ -1,128 +1,99 @@
-"""``qos demo``: the real client, over real sockets, on the embedded simulator."""
+"""Command ``qos demo``: arguments, choice of the view, exit code.
+
+Slow imports are inside functions: ``qos --help`` imports this module.
+"""
 
 from __future__ import annotations
 
-import asyncio
-import logging
 import sys
 import time
-from collections.abc import AsyncIterator
+from argparse import ArgumentParser
+from typing import TYPE_CHECKING
 
-from qos_async import Client, Dropped, Gap, QosError, StateChange, Subscription
 from qos_async.cli import exits
-from qos_async.cli.commands.demo import Arguments
-from qos_async.cli.ending import end_on_sigterm
-from qos_async.cli.script import SYMBOLS, Script
-from qos_async.cli.tally import AnyTick, Tally
-from qos_async.cli.views import View, choose
-from qos_async.sim import Simulator
+from qos_async.cli.options import Command, Options, add_market, seconds
+from qos_async.cli.watch.command import missing_terminal, missing_textual
 
-__all__ = ["play", "run_demo"]
+if TYPE_CHECKING:  # Slow to import.
+    from qos_async.cli.demo_run import View
+    from qos_async.cli.run_stats import RunStats
+    from qos_async.cli.scenario import Scenario
 
-_REFRESH = 1 / 6
+__all__ = ["COMMAND"]
 
 
-def run_demo(arguments: Arguments) -> int:
-    """Play the demo, sum it up, and give the exit code."""
-    # Without a handler Python would write the client's warnings over the table.
-    logging.getLogger("qos_async").addHandler(logging.NullHandler())
-    script = Script(
-        seconds=arguments.seconds, seed=arguments.seed, speed=arguments.speed
+def _add_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--seconds",
+        type=seconds,
+        default=15.0,
+        metavar="S",
+        help="length of the run (15)",
     )
-    tally = Tally(script.topics)
-    view = choose(arguments, script, tally)
-    started_at, code = time.monotonic(), exits.OK
-    try:
-        asyncio.run(play(script, tally, view))
-    except KeyboardInterrupt:
-        code = exits.INTERRUPTED
-    except asyncio.CancelledError:
-        code = exits.TERMINATED
-    except BaseExceptionGroup as group:
-        code = _failed(group)
-    view.sum_up(time.monotonic() - started_at)
-    return code or (exits.FAILED if tally.breaches else exits.OK)
+    shape = parser.add_mutually_exclusive_group()
+    shape.add_argument(
+        "--json", action="store_true", help="one JSON object for each tick"
+    )
+    shape.add_argument("--plain", action="store_true", help="lines, even on a terminal")
+    add_market(parser)
 
 
-def _failed(group: BaseExceptionGroup[BaseException]) -> int:
-    """Tell of what went wrong in one of the tasks; what nobody expects is raised."""
-    first = group.exceptions[0]
-    if not isinstance(first, QosError):
-        raise first
-    print(f"qos: {first}", file=sys.stderr)
-    return exits.FAILED
+def _run(options: Options) -> int:
+    """Play the scenario, show its summary, and return the exit code."""
+    from qos_async.cli.client import run_async
+    from qos_async.cli.demo_run import play
+    from qos_async.cli.run_stats import RunStats
+    from qos_async.cli.scenario import Scenario
+
+    scenario = Scenario(seconds=options.seconds, seed=options.seed, speed=options.speed)
+    stats = RunStats(scenario.topics)
+    view = _choose_view(options, scenario, stats)
+    started_at = time.monotonic()
+    code = run_async(lambda: play(scenario, stats, view))
+    view.summarize(time.monotonic() - started_at)
+    return code or (exits.FAILED if stats.violations else exits.OK)
 
 
-async def play(script: Script, tally: Tally, view: View) -> None:
-    """Run the script once, and note in ``tally`` what happens."""
-    end_on_sigterm()
-    async with Simulator(
-        seed=script.seed, speed=script.speed, plan=script.limits
-    ) as sim:
-        for symbol in SYMBOLS:  # Their past is made up now, not in the demo's time.
-            sim.market.tape(symbol, sim.now)
-        client = Client(
-            sim.key,
-            http_url=sim.http_url,
-            stream_url=sim.stream_url,
-            limits=script.limits,
-            timing=script.timing,
-        )
-        try:
-            with view:
-                async with client:
-                    await _watch(client, sim, script, tally, view)
-        finally:
-            tally.frames_sent = client.stats.frames_sent
-            tally.breaches = list(sim.violations)
+def _choose_view(options: Options, scenario: Scenario, stats: RunStats) -> View:
+    """Return the screen for a terminal that can show it, otherwise lines."""
+    from qos_async.cli.demo_run import PlainView, ScreenView
+    from qos_async.cli.stderr_report import JsonView
+
+    if options.json:
+        return JsonView(stats)
+    if options.plain or missing_terminal():
+        return PlainView(stats)
+    problem = missing_textual()
+    if problem:
+        print(f"qos: no screen, because {problem}", file=sys.stderr)
+        return PlainView(stats)
+    return ScreenView(scenario, stats)
 
 
-async def _watch(
-    client: Client, sim: Simulator, script: Script, tally: Tally, view: View
-) -> None:
-    states = client.states()  # Before there is a link, to see its first move.
-    subscription = client.watch(*script.topics)
-    try:
-        async with asyncio.timeout(script.seconds), asyncio.TaskGroup() as tasks:
-            tasks.create_task(_read(subscription, tally, view))
-            tasks.create_task(_follow(states, tally, view))
-            tasks.create_task(_refresh(view))
-            tasks.create_task(_cut(subscription, sim, script, view))
-    except TimeoutError:
-        pass
+COMMAND = Command(
+    "the client at work on a simulated market, with an outage",
+    """\
+Starts a simulated QOS server, subscribes four channels (snapshot, trade,
+depth, kline) of ten symbols, cuts the link once to show how it recovers, and
+prints a summary. On a terminal it shows the screen of qos watch (pip install
+'qos-async[cli]'), elsewhere a line for each tick.
 
+examples:
+  qos demo
+  qos demo --seconds 60 --speed 5
+  qos demo --json 2>/dev/null | head -3
+""",
+    """\
+The plan allows one command a second, so it takes about four seconds until all
+four channels are live, and as long again after the outage. Runs under 12
+seconds have a faster plan and shorter waits before reconnecting, so that
+everything still fits.
 
-async def _read(subscription: Subscription[AnyTick], tally: Tally, view: View) -> None:
-    async for event in subscription.events():
-        match event:
-            case Gap():
-                tally.gap(event, time.monotonic())
-                view.gap(event)
-            case Dropped(count):
-                tally.drop(count)
-                view.drop(count)
-            case _:
-                tally.tick(event, time.monotonic())
-                view.tick(event)
+With --json, stdout has one object for each tick and nothing else; gaps, states
+of the link and the summary go to stderr, one object a line.
 
-
-async def _follow(states: AsyncIterator[StateChange], tally: Tally, view: View) -> None:
-    async for change in states:
-        tally.move(change, time.monotonic())
-        view.move(change)
-
-
-async def _cut(
-    subscription: Subscription[AnyTick], sim: Simulator, script: Script, view: View
-) -> None:
-    async with asyncio.TaskGroup() as tasks:  # When it is time and all is live.
-        tasks.create_task(asyncio.sleep(script.cut_at))
-        tasks.create_task(subscription.__aenter__())
-    view.note("cutting the link, to see it heal")
-    sim.cut()
-
-
-async def _refresh(view: View) -> None:
-    while True:
-        view.refresh()
-        await asyncio.sleep(_REFRESH)
+The exit code is 0 if the client kept to the protocol, 1 if not.
+""",
+    _add_arguments,
+    _run,
+)

@@ -1,4 +1,4 @@
-"""Exit codes."""
+"""Exit codes of ``qos``."""
 
 from __future__ import annotations
 

@@ -1,124 +1,305 @@
-"""The commands that ask once: ``qos snapshot`` and its kin."""
+"""``qos snapshot`` and the other commands that fetch once and print."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Awaitable, Callable, Mapping
-from decimal import Decimal
+from argparse import ArgumentParser
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import partial
-from typing import Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from msgspec import Struct
-
-from qos_async import (
-    Adjustment,
-    Client,
-    Depth,
-    Instrument,
-    Kline,
-    Product,
-    Snapshot,
-    Trade,
-    TradingDay,
+from qos_async.cli import exits
+from qos_async.cli.options import (
+    KLINES_MAX,
+    Command,
+    Options,
+    add_connection,
+    add_format,
+    add_interval,
+    bounded_int,
+    market,
+    symbol_list,
 )
-from qos_async.cli import exits, layouts
-from qos_async.cli.asking import Asking
-from qos_async.cli.connecting import connect, run_async
-from qos_async.cli.layouts import Layout
-from qos_async.cli.rows import as_json, csv_lines, fields, header, table_rows
-from qos_async.cli.tables import show
+from qos_async.enums import Adjustment, Interval
 
-__all__ = ["run_fetch"]
+if TYPE_CHECKING:  # Slow to import.
+    from qos_async.cli.tables import Table
+    from qos_async.models import Record
+
+__all__ = ["COMMANDS"]
+
+_TRADES_MAX = 50
+"""Trades in one response (document, section 4.5)."""
+
+_NOTE = """\
+What the server does not return is listed on stderr. The exit code is 0 if
+anything was returned, else 1. With --json and --csv, numbers are exact as sent,
+and times ISO 8601.
+"""
 
 
-class _Question(NamedTuple):
-    """A command.
+class _Request(NamedTuple):
+    """What a command fetches, and how it is shown.
 
     Attributes:
-        ask: The verb of ``Client``.
-        kind: What comes, one or several for each symbol or market.
-        draw: Shows that to people.
+        fetch: A method of ``Client``.
+        record: What it returns, one or several for each symbol or market.
+        tables: Draws that for people.
     """
 
-    ask: Callable[..., Awaitable[Mapping[Any, Any]]]
-    kind: type[Struct]
-    draw: Layout
+    fetch: Callable[..., Awaitable[Mapping[Any, Any]]]
+    record: type[Record]
+    tables: Callable[[Mapping[str, Any]], Iterable[Table]]
 
 
-def run_fetch(arguments: Asking) -> int:
-    """Ask what the command is about, show what came, and give the exit code."""
-    return run_async(partial(_fetch, arguments, _QUESTIONS[arguments.command]))
+def _add_symbols(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "symbols",
+        type=symbol_list,
+        nargs="+",
+        metavar="SYMBOL",
+        help="US:AAPL, or several of a market as US:AAPL,TSLA",
+    )
+    parser.set_defaults(markets=[])
+    add_format(parser)
+    add_connection(parser)
 
 
-async def _fetch(arguments: Asking, question: _Question) -> int:
-    # As text, numbers stay as they were sent.
-    exact = arguments.json or arguments.csv
-    async with connect(arguments, numbers=str if exact else Decimal) as client:
-        about = arguments.symbols or arguments.markets
-        answers = await question.ask(client, *about, **_terms(arguments))
-    found = {str(name): answer for name, answer in answers.items() if answer != []}
+def _add_markets(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "markets",
+        type=market,
+        nargs="+",
+        metavar="MARKET",
+        help="US HK SH SZ CF FX IX CM, or another one that the server knows",
+    )
+    parser.set_defaults(symbols=[])
+    add_format(parser)
+    add_connection(parser)
+
+
+def _add_count(parser: ArgumentParser, default: int, maximum: int) -> None:
+    parser.add_argument(
+        "--count",
+        type=bounded_int(maximum),
+        default=default,
+        metavar="N",
+        help=f"how many of each symbol, up to {maximum} ({default})",
+    )
+
+
+def _add_trades(parser: ArgumentParser) -> None:
+    _add_symbols(parser)
+    _add_count(parser, 10, _TRADES_MAX)
+
+
+def _add_klines(parser: ArgumentParser) -> None:
+    _add_symbols(parser)
+    add_interval(parser, Interval.DAY)
+    _add_count(parser, 20, KLINES_MAX)
+    parser.add_argument(
+        "--adjust", action="store_true", help="for dividends and splits"
+    )
+
+
+def _run(options: Options) -> int:
+    """Fetch, print, and return the exit code."""
+    from qos_async.cli.client import run_async
+
+    return run_async(partial(_fetch, options, _request(options.command)))
+
+
+def _request(command: str) -> _Request:
+    import qos_async as qos
+    from qos_async import Client
+    from qos_async.cli import tables
+
+    requests = {
+        "snapshot": _Request(Client.fetch_snapshots, qos.Snapshot, tables.snapshots),
+        "depth": _Request(Client.fetch_depth, qos.Depth, tables.depth),
+        "trades": _Request(Client.fetch_trades, qos.Trade, tables.trades),
+        "klines": _Request(Client.fetch_klines, qos.Kline, tables.klines),
+        "instruments": _Request(
+            Client.fetch_instruments, qos.Instrument, tables.instruments
+        ),
+        "products": _Request(Client.fetch_products, qos.Product, tables.products),
+        "calendar": _Request(Client.fetch_calendar, qos.TradingDay, tables.calendar),
+    }
+    return requests[command]
+
+
+async def _fetch(options: Options, request: _Request) -> int:
+    from decimal import Decimal
+
+    from qos_async.cli.client import open_client
+    from qos_async.cli.tables import show
+
+    exact = options.json or options.csv  # As text, numbers stay as they were sent.
+    async with open_client(options, numbers=str if exact else Decimal) as client:
+        names = options.symbols or options.markets
+        response = await request.fetch(client, *names, **_extra_args(options))
+    found = {str(name): value for name, value in response.items() if value != []}
     if exact:
-        _write(arguments, question.kind, found)
+        _write(options, request.record, found)
     elif found:
-        show(question.draw(found))
-    return _judge(arguments, found)
+        show(request.tables(found))
+    return _exit_code(options, found)
 
 
-def _write(arguments: Asking, kind: type[Struct], found: Mapping[str, Any]) -> None:
-    if sys.stdout is None:  # As under pythonw.
-        return
-    sys.stdout.reconfigure(encoding="utf-8")  # type: ignore[union-attr]
-    about_markets = bool(arguments.markets)
-    names = ["market"] if about_markets else []
-    names += header(kind)
-    if arguments.csv:
-        print(",".join(names))
-    for name, answer in found.items():
-        more = {"market": name} if about_markets else {}
-        several = isinstance(answer, list)
-        for record in cast("list[Any]", answer) if several else [answer]:
-            if arguments.csv:
-                rows = ({**more, **row} for row in table_rows(record))
-                print(csv_lines(names, rows), end="")
-            else:
-                print(as_json({**more, **fields(record)}))
-
-
-def _judge(arguments: Asking, found: Mapping[str, Any]) -> int:
-    """Tell what is missing, and give the exit code."""
-    asked = dict.fromkeys(one for part in arguments.symbols for one in part)
-    missing = [name for name in (asked or arguments.markets) if name not in found]
-    if missing:
-        print(
-            f"qos: nothing about {', '.join(missing)}: the server does not know "
-            f"{'it' if len(missing) == 1 else 'them'}, or has nothing to tell",
-            file=sys.stderr,
-        )
-    return exits.OK if found else exits.FAILED
-
-
-def _terms(arguments: Any) -> dict[str, Any]:
-    """Give what a command asks for besides symbols."""
-    match arguments.command:
+def _extra_args(options: Options) -> dict[str, Any]:
+    """Return the arguments of the request besides symbols or markets."""
+    match options.command:
         case "trades":
-            return {"count": arguments.count}
+            return {"count": options.count}
         case "klines":
-            adjust = Adjustment.FORWARD if arguments.adjust else Adjustment.NONE
+            adjust = Adjustment.FORWARD if options.adjust else Adjustment.NONE
             return {
-                "interval": arguments.interval,
-                "count": arguments.count,
+                "interval": options.interval,
+                "count": options.count,
                 "adjust": adjust,
             }
         case _:
             return {}
 
 
-_QUESTIONS: dict[str, _Question] = {
-    "snapshot": _Question(Client.fetch_snapshots, Snapshot, layouts.snapshots),
-    "depth": _Question(Client.fetch_depth, Depth, layouts.depth),
-    "trades": _Question(Client.fetch_trades, Trade, layouts.trades),
-    "klines": _Question(Client.fetch_klines, Kline, layouts.klines),
-    "instruments": _Question(Client.fetch_instruments, Instrument, layouts.instruments),
-    "products": _Question(Client.fetch_products, Product, layouts.products),
-    "calendar": _Question(Client.fetch_calendar, TradingDay, layouts.calendar),
+def _write(options: Options, record: type[Record], found: Mapping[str, Any]) -> None:
+    from qos_async.cli.serialize import csv_lines, fields, header, json_line, table_rows
+
+    if sys.stdout is None:  # As under pythonw.
+        return
+    sys.stdout.reconfigure(encoding="utf-8")  # type: ignore[union-attr] # a TextIOWrapper
+    names = [*(["market"] if options.markets else []), *header(record)]
+    if options.csv:
+        print(",".join(names))
+    for name, value in found.items():
+        extra = {"market": name} if options.markets else {}
+        records: Any = [value] if isinstance(value, record) else value
+        for one in records:
+            if options.csv:
+                rows = ({**extra, **row} for row in table_rows(one))
+                print(csv_lines(names, rows), end="")
+            else:
+                print(json_line({**extra, **fields(one)}), end="")
+
+
+def _exit_code(options: Options, found: Mapping[str, Any]) -> int:
+    """Report what is missing, and return the exit code."""
+    requested = [one for group in options.symbols for one in group] or options.markets
+    missing = [name for name in dict.fromkeys(requested) if name not in found]
+    if missing:
+        print(
+            f"qos: nothing about {', '.join(missing)}: the server does not know "
+            f"{'it' if len(missing) == 1 else 'them'}, or has no data",
+            file=sys.stderr,
+        )
+    return exits.OK if found else exits.FAILED
+
+
+COMMANDS = {
+    "snapshot": Command(
+        "last price, change and range of the day",
+        """\
+Shows the state of the trading day: last price, change since yesterday's close
+(or since the open, where there is no close), range, volume. Times are in UTC.
+
+examples:
+  qos snapshot US:AAPL,TSLA HK:700
+  qos snapshot --sim US:AAPL,TSLA CF:BTCUSDT
+  qos snapshot --sim US:AAPL --json
+""",
+        _NOTE,
+        _add_symbols,
+        _run,
+    ),
+    "depth": Command(
+        "order books",
+        """\
+Shows the whole order book, best prices first: 1 level per side for US, 5 for SH
+and SZ, 10 for HK, 20 for CF. With --csv, each level is a row.
+
+examples:
+  qos depth HK:700
+  qos depth --sim CF:BTCUSDT US:AAPL
+  qos depth --sim HK:700 --csv
+""",
+        _NOTE,
+        _add_symbols,
+        _run,
+    ),
+    "trades": Command(
+        "the last trades",
+        """\
+Shows the last trades, the newest one last. Times are in UTC, in whole seconds
+as the server sends them. For live trades, see qos stream.
+
+examples:
+  qos trades US:AAPL --count 50
+  qos trades --sim CF:BTCUSDT,ETHUSDT
+  qos trades --sim HK:700 --count 3 --csv
+""",
+        _NOTE,
+        _add_trades,
+        _run,
+    ),
+    "klines": Command(
+        "the newest bars",
+        """\
+Shows the newest bars, the newest one last; it is unfinished. Change is relative
+to the bar before. Times are the start of each bar, in UTC; for days and longer,
+the date in the market's own time zone.
+
+examples:
+  qos klines US:AAPL --interval 1d --count 30
+  qos klines --sim CF:BTCUSDT --interval 1m
+  qos klines --sim HK:700 --interval 1h --csv
+""",
+        _NOTE,
+        _add_klines,
+        _run,
+    ),
+    "instruments": Command(
+        "names, currency, shares",
+        """\
+Shows what does not change during a day: names, exchange, currency, lot size,
+shares, earnings, book value and dividend per share.
+
+examples:
+  qos instruments US:AAPL HK:700
+  qos instruments --sim US:AAPL HK:700 --json
+""",
+        _NOTE,
+        _add_symbols,
+        _run,
+    ),
+    "products": Command(
+        "what can be traded in a market",
+        """\
+Lists the symbols that can be traded in a market, with their names. The list of
+a whole market is long.
+
+examples:
+  qos products CF
+  qos products --sim HK CF
+  qos products --sim CF --csv
+""",
+        _NOTE,
+        _add_markets,
+        _run,
+    ),
+    "calendar": Command(
+        "on which days a market trades",
+        """\
+Shows on which of the next days a market trades, and which of them are half
+days.
+
+examples:
+  qos calendar US HK
+  qos calendar --sim HK
+  qos calendar --sim US --json
+""",
+        _NOTE,
+        _add_markets,
+        _run,
+    ),
 }
+"""In the order of ``qos --help``."""

@@ -1,4 +1,4 @@
-"""Files that people keep: written beside their place, and renamed when they are whole."""
+"""Output files: written beside their place, and renamed when they are complete."""
 
 from __future__ import annotations
 
@@ -8,37 +8,39 @@ from collections.abc import Generator
 from pathlib import Path
 from typing import IO
 
+from qos_async.cli.options import CommandError
+
 __all__ = ["OutputError", "check_place", "whole_file"]
 
 
-class OutputError(Exception):
-    """A file cannot be written there; the sentence says why, and what to do."""
+class OutputError(CommandError):
+    """A file cannot be written; the message says why, and what to do."""
 
 
 def check_place(output: Path, *, force: bool) -> None:
-    """Fail before there is work to lose.
+    """Check that a file can be written, before there is work to lose.
 
     Args:
-        output: What is going to be written.
-        force: Whether to replace what is there.
+        output: The file to write.
+        force: Whether to replace an existing one.
 
     Raises:
         OutputError: If it cannot be written.
     """
     if output.is_dir():
-        raise OutputError(f"{output} is a folder: name a file in it")
+        raise OutputError(f"{output} is a directory: name a file in it")
     if not output.parent.is_dir():
-        raise OutputError(f"there is no folder {output.parent}: make it first")
+        raise OutputError(f"there is no directory {output.parent}: create it first")
     if output.exists() and not force:
-        raise OutputError(f"{output} is there already: --force replaces it")
+        raise OutputError(f"{output} already exists: --force replaces it")
 
 
 @contextlib.contextmanager
 def whole_file(output: Path) -> Generator[IO[bytes]]:
-    """Give a file that takes the output's name when it is whole, and only then.
+    """Open a file that gets the output's name when it is complete, and only then.
 
     Raises:
-        OutputError: If it cannot be written; what was there before is as it was.
+        OutputError: If it cannot be written; an existing file stays as it was.
     """
     draft = output.with_name(f"{output.name}.tmp")
     try:

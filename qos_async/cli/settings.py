@@ -1,41 +1,34 @@
-"""What is configured: arguments over environment over ``config.toml``."""
+"""Settings: command line over environment over ``config.toml``."""
 
 from __future__ import annotations
 
 import os
+import re
 import stat
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Struct
-from msgspec.structs import replace
+from msgspec.structs import asdict, replace
 
-from qos_async.config import Limits
+from qos_async.cli import exits
+from qos_async.cli.options import CommandError, Options
+from qos_async.config import HTTP_URL, Limits
 
 __all__ = [
-    "Asked",
     "Settings",
     "SettingsError",
-    "bare",
     "config_path",
+    "origin_only",
     "read_file",
     "resolve",
+    "server_label",
 ]
 
-_FOLDER, _FILE = "qos-async", "config.toml"
-_ENTRIES: dict[str, type] = {
-    "key": str,
-    "http_url": str,
-    "stream_url": str,
-    "key_in": str,
-    "proxy": str,
-    "limits": dict,
-}
-_TEXTS = ("key", "http_url", "stream_url", "key_in", "proxy")
 _VARIABLES = {
     "key": "QOS_API_KEY",
     "http_url": "QOS_HTTP_URL",
@@ -45,33 +38,47 @@ _VARIABLES = {
 _OTHERS_MAY_READ = stat.S_IRGRP | stat.S_IROTH
 
 
-class SettingsError(Exception):
-    """The configuration cannot be used; the sentence says where and why."""
+class SettingsError(CommandError):
+    """The configuration is invalid; the message says where and why."""
+
+    exit_code = exits.USAGE
 
 
-class Asked(Protocol):
-    """What the command line may say about the connection; None: nothing."""
+class _LimitsTable(Limits, forbid_unknown_fields=True, frozen=True, kw_only=True):
+    """The table ``[limits]`` of the file."""
 
-    key: str | None
-    http_url: str | None
-    stream_url: str | None
-    proxy: str | None
-    symbols_limit: int | None
-    requests_limit: int | None
+
+class _ConfigFile(Struct, forbid_unknown_fields=True, kw_only=True):
+    """The file."""
+
+    key: str | None = None
+    http_url: str | None = None
+    stream_url: str | None = None
+    key_in: Literal["header", "url"] | None = None
+    proxy: str | None = None
+    limits: _LimitsTable = _LimitsTable()
+
+
+_ALLOWED = {
+    "": f"allowed: {', '.join(_ConfigFile.__struct_fields__)}",
+    "limits": f"allowed: {', '.join(Limits.__struct_fields__)}",
+    "key_in": 'allowed: "header", "url"',
+}
+"""What msgspec's messages leave out."""
 
 
 class Settings(Struct, frozen=True, kw_only=True):
     """How to reach the service.
 
     Attributes:
-        key: None if there is none anywhere.
+        key: None if none is configured.
         http_url: None for the default; so is ``stream_url``.
         key_in: ``"header"`` or ``"url"``.
         proxy: None for none.
         limits: The plan.
         origins: Where each of these that is set came from, for people: ``"--key"``,
             ``"QOS_API_KEY"`` or the file's name.
-        warnings: Sentences about what is unwise.
+        warnings: Sentences about unsafe settings.
     """
 
     key: str | None = None
@@ -87,74 +94,87 @@ class Settings(Struct, frozen=True, kw_only=True):
         return "<Settings key=***>"
 
 
-def config_path(environment: Mapping[str, str] = os.environ) -> Path:
-    """Give the file's place: ``$XDG_CONFIG_HOME``, or ``~/.config``."""
-    home = environment.get("XDG_CONFIG_HOME", "")
-    # The standard says to ignore what is not absolute.
-    folder = Path(home) if Path(home).is_absolute() else Path.home() / ".config"
-    return folder / _FOLDER / _FILE
+def config_path() -> Path:
+    """Return the path of the file: where the platform keeps configuration.
+
+    Elsewhere than on Linux it was in ``~/.config``, too, and is still read there.
+    """
+    xdg = Path(os.environ.get("XDG_CONFIG_HOME", ""))
+    # The XDG specification says to ignore relative paths.
+    folder = xdg if xdg.is_absolute() else Path.home() / ".config"
+    fallback = folder / "qos-async" / "config.toml"
+    try:
+        from platformdirs import user_config_path
+    except ImportError:  # Comes with the extra ``cli``.
+        return fallback
+    path = user_config_path("qos-async", appauthor=False) / "config.toml"
+    new = path.is_absolute() and (path.exists() or not fallback.exists())
+    return path if new else fallback
 
 
 def resolve(
-    asked: Asked,
+    options: Options,
     environment: Mapping[str, str] = os.environ,
     *,
     path: Path | None = None,
 ) -> Settings:
-    """Put together what the command line, the environment and the file say.
+    """Merge the settings of the command line, the environment and the file.
 
     Args:
-        asked: The command line.
+        options: Parsed with ``add_connection``.
         environment: Of the process.
-        path: The file; where ``config_path`` says by default. It need not exist.
+        path: The file; ``config_path()`` by default. It need not exist.
 
     Raises:
-        SettingsError: The file cannot be read, or says what nobody understands.
+        SettingsError: If the file cannot be read, or is invalid.
     """
-    settings = read_file(config_path(environment) if path is None else path)
-    said = _said(asked, environment)
+    settings = read_file(config_path() if path is None else path)
+    overrides = _overrides(options, environment)
     return replace(
         settings,
-        **{name: value for name, (value, _) in said.items()},
-        limits=_limited(settings.limits, asked),
-        origins={**settings.origins, **{name: at for name, (_, at) in said.items()}},
-        warnings=(*settings.warnings, *_unwise(asked, environment)),
+        **{name: value for name, (value, _) in overrides.items()},
+        limits=_with_limits(settings.limits, options),
+        origins={
+            **settings.origins,
+            **{name: origin for name, (_, origin) in overrides.items()},
+        },
+        warnings=(*settings.warnings, *_warnings(options)),
     )
 
 
 def read_file(path: Path) -> Settings:
-    """Read the file alone; nothing is set if there is none.
+    """Return the settings of the file alone; nothing is set if it does not exist.
 
     Raises:
         SettingsError: As for ``resolve``.
     """
     try:
-        text = path.read_text("utf-8")
-    except FileNotFoundError:
-        return Settings()
-    except NotADirectoryError:
+        entries = tomllib.loads(path.read_text("utf-8"))
+        file = msgspec.convert(entries, _ConfigFile)
+    except (FileNotFoundError, NotADirectoryError):
         return Settings()
     except UnicodeDecodeError:
         raise SettingsError(f"{path} is not UTF-8 text: save it as such") from None
     except OSError as error:
         raise SettingsError(f"cannot read {path}: {error.strerror}") from None
-    try:
-        entries = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise SettingsError(f"{path} is not valid TOML: {error}") from None
-    fail = _complaint(path, text)
-    _check(entries, fail)
-    texts: dict[str, Any] = {name: entries[name] for name in _TEXTS if name in entries}
+    except msgspec.ValidationError as error:
+        raise SettingsError(f"{path}: {_explained(str(error))}") from None
     return Settings(
-        **texts,
-        limits=_limits(entries.get("limits", {}), fail),
+        key=file.key,
+        http_url=file.http_url,
+        stream_url=file.stream_url,
+        key_in=file.key_in,
+        proxy=file.proxy,
+        limits=Limits(**asdict(file.limits)),
         origins={name: str(path) for name in entries},
-        warnings=_open_to_others(path) if "key" in entries else (),
+        warnings=_world_readable(path) if file.key else (),
     )
 
 
-def bare(url: str) -> str:
-    """Give scheme, host and port; whatever else is in an address may be secret."""
+def origin_only(url: str) -> str:
+    """Return scheme, host and port of a URL; the rest of it may be secret."""
     try:
         parts = urlsplit(url if "://" in url else f"//{url}")
         port = f":{parts.port}" if parts.port else ""
@@ -166,93 +186,67 @@ def bare(url: str) -> str:
     return f"{scheme}{parts.hostname}{port}"
 
 
-_Fail = Callable[[str, str, str], SettingsError]
+def server_label(options: Options) -> str:
+    """Return a name of the server for files and charts, without secrets.
+
+    Raises:
+        SettingsError: If the configuration is invalid.
+    """
+    if options.sim:
+        return f"simulator, seed {1 if options.seed is None else options.seed}"
+    parts = urlsplit(resolve(options).http_url or HTTP_URL)
+    host = parts.netloc.rpartition("@")[2]
+    return f"{parts.scheme}://{host}{parts.path}".rstrip("/")
 
 
-def _check(entries: Mapping[str, object], fail: _Fail) -> None:
-    for name, value in entries.items():
-        kind = _ENTRIES.get(name)
-        if kind is None:
-            raise fail("", name, f"is not known; there are {', '.join(_ENTRIES)}")
-        if not isinstance(value, kind):
-            wanted = "a text in quotes" if kind is str else "a table, [limits]"
-            raise fail("", name, f"must be {wanted}")
-    if entries.get("key_in", "header") not in ("header", "url"):
-        raise fail("", "key_in", 'must be "header" or "url"')
+def _explained(message: str) -> str:
+    """Rewrite msgspec's ``problem - at `$.entry``` as ``entry: problem; allowed: ...``."""
+    problem, _, at = message.partition(" - at ")
+    entry = at.strip("`").removeprefix("$").removeprefix(".")
+    unknown = re.search("unknown field `(.*)`", problem)
+    allowed = _ALLOWED.get(entry, "") if unknown or entry == "key_in" else ""
+    if unknown:
+        entry = f"{entry}.{unknown[1]}".lstrip(".")
+        problem = "unknown"
+    return "; ".join(filter(None, (f"{entry}: {problem}", allowed)))
 
 
-def _limits(table: Mapping[str, object], fail: _Fail) -> Limits:
-    known = Limits.__struct_fields__
-    for name in table:
-        if name not in known:
-            raise fail("limits", name, f"is not known; there are {', '.join(known)}")
-    try:
-        return Limits(**msgspec.convert(table, dict[str, Any]))
-    except ValueError as error:
-        # Its message begins with the name of the limit.
-        name, _, says = str(error).partition(" ")
-        raise fail("limits", name, says) from None
-
-
-def _said(asked: Asked, environment: Mapping[str, str]) -> dict[str, tuple[str, str]]:
-    """Give what is said outside of the file, and where."""
+def _overrides(
+    options: Options, environment: Mapping[str, str]
+) -> dict[str, tuple[str, str]]:
+    """Return what is set outside of the file, and where."""
     variables = {
         name: (environment[variable], variable)
         for name, variable in _VARIABLES.items()
         if environment.get(variable)
     }
-    words = {
+    typed = {
         name: (value, f"--{name.replace('_', '-')}")
         for name in _VARIABLES
-        if (value := getattr(asked, name)) is not None
+        if (value := getattr(options, name)) is not None
     }
-    return {**variables, **words}
+    return {**variables, **typed}
 
 
-def _limited(limits: Limits, asked: Asked) -> Limits:
-    wanted = {"symbols": asked.symbols_limit, "http_requests": asked.requests_limit}
-    given = {name: value for name, value in wanted.items() if value is not None}
-    return replace(limits, **given) if given else limits
+def _with_limits(limits: Limits, options: Options) -> Limits:
+    typed: dict[str, Any] = {
+        "symbols": options.symbols_limit,
+        "http_requests": options.requests_limit,
+    }
+    return replace(limits, **{k: v for k, v in typed.items() if v is not None})
 
 
-def _unwise(asked: Asked, environment: Mapping[str, str]) -> tuple[str, ...]:
-    if asked.key is None:
+def _warnings(options: Options) -> tuple[str, ...]:
+    if options.key is None:
         return ()
     warning = (
-        "--key shows the API key to everybody on this machine who runs ps, and your "
-        "shell writes it down: set QOS_API_KEY, or put the key into "
-        f"{config_path(environment)}"
+        "--key shows the API key to all users of this machine who run ps, and your shell "
+        f"stores it: set QOS_API_KEY, or put the key into {config_path()}"
     )
     return (warning,)
 
 
-def _open_to_others(path: Path) -> tuple[str, ...]:
+def _world_readable(path: Path) -> tuple[str, ...]:
     if os.name != "posix" or not path.stat().st_mode & _OTHERS_MAY_READ:
         return ()
-    return (f"others may read the API key in {path}: chmod 600 {path}",)
-
-
-def _complaint(path: Path, text: str) -> _Fail:
-    def fail(table: str, name: str, says: str) -> SettingsError:
-        entry = f"{table}.{name}" if table else name
-        return SettingsError(f"{path}{_line(text, table, name)}: {entry} {says}")
-
-    return fail
-
-
-def _line(text: str, table: str, name: str) -> str:
-    """Find the line that sets an entry: tomllib does not tell."""
-    wanted = (
-        {("", f"{table}.{name}"), ("", table), (table, name)} if table else {("", name)}
-    )
-    inside = ""
-    for number, line in enumerate(text.splitlines(), 1):
-        entry = line.strip()
-        if entry.startswith("["):
-            inside = entry.strip("[]").strip()
-            if not table and inside == name:
-                return f", line {number}"
-        word = entry.partition("=")[0].strip().strip("\"'")
-        if (inside, word) in wanted:
-            return f", line {number}"
-    return ""
+    return (f"other users may read the API key in {path}: chmod 600 {path}",)

@@ -2,160 +2,247 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
+from argparse import ArgumentParser
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from decimal import Decimal
 from functools import partial
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
-from qos_async import (
-    Channel,
-    Depth,
-    Dropped,
-    Gap,
-    Interval,
-    Kline,
-    Snapshot,
-    StateChange,
-    Timing,
-    Topic,
-    Trade,
-)
+import qos_async as qos
 from qos_async.cli import exits
-from qos_async.cli.commands.stream import Arguments
-from qos_async.cli.connecting import UsageError, connect, run_async
-from qos_async.cli.jsonlines import JsonView
-from qos_async.cli.notices import Notices
-from qos_async.cli.outlet import Outlet
-from qos_async.cli.refusals import Refusals
-from qos_async.cli.rows import as_json, csv_lines, fields, header, table_rows
-from qos_async.cli.tally import AnyTick, Tally, channel_of
-from qos_async.cli.wording import tick_line
+from qos_async.cli.options import (
+    Command,
+    Options,
+    UsageError,
+    add_connection,
+    add_format,
+    add_seconds,
+    add_topics,
+)
+from qos_async.enums import Channel, Interval
 
-__all__ = ["run_stream", "topics_of"]
+if TYPE_CHECKING:  # Slow to import.
+    from qos_async.cli.async_stdout import AsyncStdout
+    from qos_async.cli.run_stats import RunStats
+    from qos_async.cli.stderr_report import JsonView, StderrReport
+    from qos_async.models import AnyTick
 
-_Told: TypeAlias = Notices | JsonView
+__all__ = ["CLOSE_TIMEOUT", "COMMAND", "await_acks", "events", "topics_of"]
 
-_KINDS: dict[Channel, type[Any]] = {
-    Channel.SNAPSHOT: Snapshot,
-    Channel.TRADE: Trade,
-    Channel.DEPTH: Depth,
-    Channel.KLINE: Kline,
-}
-_TIMING = Timing(close_timeout=0.5)
-"""Who presses Ctrl-C does not wait for a server that has gone."""
-
-
-def run_stream(arguments: Arguments) -> int:
-    """Write ticks until somebody has enough; without ``--seconds``, that is the end."""
-    code = run_async(partial(_play, arguments))
-    ended = code in (exits.INTERRUPTED, exits.TERMINATED)
-    return exits.OK if ended and arguments.seconds is None else code
+CLOSE_TIMEOUT = 0.5
+"""Ctrl-C does not wait for a server that is gone."""
 
 
-def topics_of(arguments: Arguments) -> tuple[Topic, ...]:
-    """Say what is to be watched.
+def topics_of(options: Options) -> tuple[qos.Topic, ...]:
+    """Return the topics that ``add_topics`` has parsed.
 
     Raises:
-        UsageError: If that is nothing, or does not fit together.
+        UsageError: If there are none, or other options do not fit them.
     """
-    symbols = [s for word in arguments.words if isinstance(word, tuple) for s in word]
-    named = [word for word in arguments.words if isinstance(word, Channel)]
-    channels = dict.fromkeys([*named, *arguments.channel] or [Channel.TRADE])
+    words: list[Channel | tuple[str, ...]] = options.words
+    symbols = [s for word in words if isinstance(word, tuple) for s in word]
+    named = [word for word in words if isinstance(word, Channel)]
+    channels = dict.fromkeys([*named, *options.channel] or [Channel.TRADE])
     if not symbols:
         raise UsageError("name at least one symbol, such as US:AAPL")
-    if arguments.interval is not None and Channel.KLINE not in channels:
+    if options.interval is not None and Channel.KLINE not in channels:
         raise UsageError("--interval is about klines: add --channel klines")
-    if arguments.csv and len(channels) > 1:
+    if options.csv and len(channels) > 1:
         raise UsageError("--csv has one header, so it takes one channel: use --json")
-    bar = arguments.interval or Interval.MIN_1
+    interval = options.interval or Interval.MIN_1
     return tuple(
-        Topic(one, symbol, bar if one is Channel.KLINE else None)
-        for one in channels
+        qos.Topic(channel, symbol, interval if channel is Channel.KLINE else None)
+        for channel in channels
         for symbol in dict.fromkeys(symbols)
     )
 
 
-async def _play(arguments: Arguments) -> None:
-    topics = topics_of(arguments)
-    exact = arguments.json or arguments.csv
-    numbers: Any = str if exact else Decimal
-    tally, outlet = Tally(topics), Outlet()
-    told: _Told = JsonView(tally) if arguments.json else Notices(tally)
-    async with connect(arguments, numbers=numbers, timing=_TIMING) as client:
-        await client.connect()  # Or there would be silence where there is no network.
-        states, ticks = client.states(), client.watch(*topics)
-        refusals = Refusals(client, topics, ticks, told.note)
-        begun_at = time.monotonic()
-        tally.move(StateChange(client.state), begun_at)
+async def events(
+    ticks: qos.Subscription[Any], report: Callable[[str], None]
+) -> AsyncIterator[AnyTick | qos.Gap | qos.Dropped]:
+    """Iterate over ticks, gaps and drops; report each rejected symbol once.
+
+    Raises:
+        RejectedError: If all symbols are rejected.
+        LimitError: If the plan does not allow this subscription.
+    """
+    reported: set[str] = set()
+    while True:
         try:
-            async with asyncio.timeout(arguments.seconds), asyncio.TaskGroup() as tasks:
-                tasks.create_task(outlet.write_out())
-                tasks.create_task(_follow(states, tally, told))
-                write = await _writer(arguments, topics, outlet)
-                tasks.create_task(refusals.hear())
-                tasks.create_task(_read(refusals, write, outlet, tally, told))
+            async for event in ticks.events():
+                if isinstance(event, qos.Rejected):
+                    # Without topics left, the error ends the run and is reported then.
+                    if ticks.topics and event.topic.symbol not in reported:
+                        reported.add(event.topic.symbol)
+                        report(f"{event.topic.symbol} rejected: {event.message}")
+                # The messages on the link report an outage at its start.
+                elif not isinstance(event, qos.Interrupted):
+                    yield event
+        except qos.LimitError:
+            raise
+        except qos.RejectedError:
+            if not ticks.topics:
+                raise
+        else:
+            return
+
+
+async def await_acks(
+    ticks: qos.Subscription[Any], report: Callable[[str], None]
+) -> None:
+    """Wait until each topic is acknowledged or rejected; report a missing reply.
+
+    Rejections are reported by ``events``.
+    """
+    try:
+        await ticks.ready()
+    except qos.LimitError:
+        raise
+    except qos.RejectedError:
+        if not ticks.topics:
+            raise
+    except qos.RequestTimeoutError as error:
+        report(f"{error}; retrying")
+
+
+def _add_arguments(parser: ArgumentParser) -> None:
+    parser.usage = "qos stream [CHANNEL ...] SYMBOL [SYMBOL ...] [options]"
+    add_topics(parser)
+    add_seconds(parser)
+    add_format(parser)
+    add_connection(parser)
+
+
+def _run(options: Options) -> int:
+    """Write ticks until Ctrl-C, which is the regular end without ``--seconds``."""
+    from qos_async.cli.client import run_async
+
+    code = run_async(partial(_stream, options))
+    stopped = code in (exits.INTERRUPTED, exits.TERMINATED)
+    return exits.OK if stopped and options.seconds is None else code
+
+
+async def _stream(options: Options) -> None:
+    import asyncio
+    import time
+    from decimal import Decimal
+
+    from qos_async.cli.async_stdout import AsyncStdout
+    from qos_async.cli.client import open_client
+    from qos_async.cli.run_stats import RunStats
+    from qos_async.cli.stderr_report import JsonView, StderrReport
+
+    topics = topics_of(options)
+    numbers = str if options.json or options.csv else Decimal
+    stats, stdout = RunStats(topics), AsyncStdout()
+    report = JsonView(stats) if options.json else StderrReport(stats)
+    timing = qos.Timing(close_timeout=CLOSE_TIMEOUT)
+    async with open_client(options, numbers=numbers, timing=timing) as client:
+        await client.connect()  # Fails at once where there is no network.
+        states, ticks = client.states(), client.watch(*topics)
+        started_at = time.monotonic()
+        stats.on_state(qos.StateChange(client.state), started_at)
+        try:
+            async with asyncio.timeout(options.seconds), asyncio.TaskGroup() as tasks:
+                tasks.create_task(stdout.run())
+                tasks.create_task(_follow(states, stats, report))
+                write = await _writer(options, topics, stdout)
+                tasks.create_task(_read(ticks, write, stdout, stats, report))
+                tasks.create_task(await_acks(ticks, report.on_message))
         except TimeoutError:
             pass
         finally:
-            tally.frames_sent = client.stats.frames_sent
-            if not outlet.failed:
-                await outlet.finish()
-                told.sum_up(time.monotonic() - begun_at)
+            stats.frames_sent = client.stats.frames_sent
+            if not stdout.failed:
+                await stdout.finish()
+                report.summarize(time.monotonic() - started_at)
 
 
 async def _read(
-    refusals: Refusals,
+    ticks: qos.Subscription[Any],
     write: Callable[[AnyTick], Awaitable[None]],
-    outlet: Outlet,
-    tally: Tally,
-    told: _Told,
+    stdout: AsyncStdout,
+    stats: RunStats,
+    report: StderrReport | JsonView,
 ) -> None:
-    async for event in refusals.events():
-        if isinstance(event, (Gap, Dropped)):
-            await outlet.written()  # So that all is told in order.
-            _tell(event, tally, told)
-        else:
-            tally.tick(event, time.monotonic())
-            told.refresh()
-            await write(event)
+    from time import monotonic
 
-
-def _tell(event: Gap | Dropped, tally: Tally, told: _Told) -> None:
-    if isinstance(event, Gap):
-        tally.gap(event, time.monotonic())
-        told.gap(event)
-    else:
-        tally.drop(event.count)
-        told.drop(event.count)
+    async for event in events(ticks, report.on_message):
+        match event:
+            case qos.Gap():
+                await stdout.drain()  # stdout and stderr stay in order.
+                stats.on_gap(event, monotonic())
+                report.on_gap(event)
+            case qos.Dropped():
+                await stdout.drain()
+                stats.on_dropped(event.count)
+                report.on_dropped(event.count)
+            case _:
+                stats.on_tick(event, monotonic())
+                report.refresh()
+                await write(event)
 
 
 async def _follow(
-    states: AsyncIterator[StateChange], tally: Tally, told: _Told
+    states: AsyncIterator[qos.StateChange],
+    stats: RunStats,
+    report: StderrReport | JsonView,
 ) -> None:
+    from time import monotonic
+
     async for change in states:
-        tally.move(change, time.monotonic())
-        told.move(change)
+        stats.on_state(change, monotonic())
+        report.on_state(change)
 
 
 async def _writer(
-    arguments: Arguments, topics: Sequence[Topic], outlet: Outlet
+    options: Options, topics: Sequence[qos.Topic], stdout: AsyncStdout
 ) -> Callable[[AnyTick], Awaitable[None]]:
-    """Choose how a tick is written, and write what comes before the first one."""
+    """Return what writes a tick in the chosen format; writes the header of CSV."""
+    from qos_async.cli.formatting import tick_line
+    from qos_async.cli.serialize import csv_lines, fields, header, json_line, table_rows
 
-    async def write_line(tick: AnyTick) -> None:
-        await outlet.put(f"{tick_line(tick)}\n")
+    async def write_text(tick: AnyTick) -> None:
+        await stdout.write(f"{tick_line(tick)}\n")
 
     async def write_json(tick: AnyTick) -> None:
-        row = {"channel": channel_of(tick).value, **fields(tick, live=True)}
-        await outlet.put(f"{as_json(row)}\n")
+        row = {"channel": tick.channel.value, **fields(tick, live=True)}
+        await stdout.write(json_line(row))
 
     async def write_csv(tick: AnyTick) -> None:
-        await outlet.put(csv_lines(names, table_rows(tick, live=True)))
+        await stdout.write(csv_lines(names, table_rows(tick, live=True)))
 
-    names = header(_KINDS[topics[0].channel], live=True)
-    if not arguments.csv:
-        return write_json if arguments.json else write_line
-    await outlet.put(f"{','.join(names)}\n")
+    if not options.csv:
+        return write_json if options.json else write_text
+    records: dict[Channel, type[Any]] = {
+        Channel.SNAPSHOT: qos.Snapshot,
+        Channel.TRADE: qos.Trade,
+        Channel.DEPTH: qos.Depth,
+        Channel.KLINE: qos.Kline,
+    }
+    names = header(records[topics[0].channel], live=True)
+    await stdout.write(f"{','.join(names)}\n")
     return write_csv
+
+
+COMMAND = Command(
+    "live ticks, until Ctrl-C",
+    """\
+Writes live ticks until Ctrl-C or for --seconds: a line of text each, with
+--json an object per line, with --csv a row. CHANNEL is snapshots, trades (the
+default), depth or klines.
+
+examples:
+  qos stream trades US:AAPL,TSLA
+  qos stream --sim trades CF:BTCUSDT --seconds 5
+  qos stream --sim trades depth CF:BTCUSDT --json | head -3
+""",
+    """\
+What may be missing is reported on stderr, in order: lost links, gaps, and ticks
+that were dropped because the reader of the output was too slow. A summary comes
+at the end. A lost link is dialled again without limit; only the first one must
+open at once. Ctrl-C (or SIGTERM) is the regular end, so the exit code is 0;
+with --seconds it is 130 (143), because the time was not over.
+""",
+    _add_arguments,
+    _run,
+)

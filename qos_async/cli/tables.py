@@ -1,4 +1,7 @@
-"""Tables for people: aligned text that fits the terminal, in colours if it is one."""
+"""Tables of text: aligned, no wider than the terminal, and coloured if stdout is one.
+
+Below the table itself, the columns of each command's records.
+"""
 
 from __future__ import annotations
 
@@ -6,16 +9,49 @@ import os
 import shutil
 import sys
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from decimal import Decimal
+from itertools import pairwise, zip_longest
 from typing import NamedTuple
 
-__all__ = ["Block", "Cell", "Column", "is_terminal", "lay_out", "show"]
+from qos_async import (
+    Depth,
+    Instrument,
+    Interval,
+    Kline,
+    Product,
+    Side,
+    Snapshot,
+    Trade,
+    TradingDay,
+    TradingStatus,
+)
+from qos_async.cli.formatting import percent, percent_change
+from qos_async.periods import market_zone
+from qos_async.symbols import market_of
+
+__all__ = [
+    "Cell",
+    "Column",
+    "Table",
+    "calendar",
+    "depth",
+    "instruments",
+    "is_terminal",
+    "klines",
+    "products",
+    "render",
+    "show",
+    "snapshots",
+    "trades",
+]
 
 _GAP = "  "
 
 
 class Cell(NamedTuple):
-    """A text, and the style that a terminal gives it."""
+    """A text, and its style on a terminal."""
 
     text: str
     style: str = ""
@@ -25,9 +61,9 @@ class Column(NamedTuple):
     """A column.
 
     Attributes:
-        title: Its head.
-        drop: In which order columns go where there is no room: 1 first, 0 never.
-        left: Whether its text stands on the left.
+        title: Its header.
+        drop: The order in which columns are dropped to fit: 1 first, 0 never.
+        left: Whether it is left-aligned.
     """
 
     title: str
@@ -35,55 +71,55 @@ class Column(NamedTuple):
     left: bool = False
 
 
-class Block(NamedTuple):
-    """A table, with a line above it that may be empty."""
+class Table(NamedTuple):
+    """A table, with a title above it that may be empty."""
 
     title: str
     columns: Sequence[Column]
     rows: Sequence[Sequence[Cell]]
 
 
-def show(blocks: Iterable[Block]) -> None:
-    """Print tables on stdout, an empty line between two."""
+def show(tables: Iterable[Table]) -> None:
+    """Print tables on stdout, separated by empty lines."""
     if sys.stdout is None:  # As under pythonw.
         return
     sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     terminal = is_terminal()
     width = shutil.get_terminal_size().columns if terminal else None
-    write = _painter() if terminal else _plain
-    for number, block in enumerate(blocks):
+    write = _printer() if terminal else _plain
+    for number, table in enumerate(tables):
         if number:
             write([])
-        for line in lay_out(block, width):
+        for line in render(table, width):
             write(line)
 
 
 def is_terminal() -> bool:
-    """Say whether stdout is a terminal that can do more than lines."""
+    """Return whether stdout is a terminal that can do more than print lines."""
     dumb = os.environ.get("TERM") in ("dumb", "unknown")
     return sys.stdout is not None and sys.stdout.isatty() and not dumb
 
 
-def lay_out(block: Block, width: int | None = None) -> Iterator[list[Cell]]:
-    """Give the lines of a block, aligned.
+def render(table: Table, width: int | None = None) -> Iterator[list[Cell]]:
+    """Iterate over the lines of a table, aligned.
 
     Args:
-        block: The table.
-        width: Columns of the terminal; columns of the table that find no room are left
-            out. None leaves out nothing.
+        table: The table.
+        width: Of the terminal, in characters: columns are dropped to fit. None drops
+            none.
     """
-    if block.title:
-        yield [Cell(block.title, "bold")]
-    heads = [Cell(column.title, "bold") for column in block.columns]
+    if table.title:
+        yield [Cell(table.title, "bold")]
+    header = [Cell(column.title, "bold") for column in table.columns]
     widths = [
-        max(map(_width, column)) for column in zip(heads, *block.rows, strict=True)
+        max(map(_width, column)) for column in zip(header, *table.rows, strict=True)
     ]
-    chosen = _fitting(block.columns, widths, width)
-    for row in (heads, *block.rows):
+    shown = _fit_columns(table.columns, widths, width)
+    for row in (header, *table.rows):
         line: list[Cell] = []
-        for place in chosen:
+        for place in shown:
             pad = " " * (widths[place] - _width(row[place]))
-            left, cell = block.columns[place].left, row[place]
+            left, cell = table.columns[place].left, row[place]
             text = cell.text + pad if left else pad + cell.text
             line += [Cell(_GAP)] if line else []
             line.append(Cell(text, cell.style))
@@ -94,35 +130,35 @@ def _plain(line: Sequence[Cell]) -> None:
     print("".join(cell.text for cell in line).rstrip())
 
 
-def _painter() -> Callable[[Sequence[Cell]], None]:
+def _printer() -> Callable[[Sequence[Cell]], None]:
     try:
-        from rich.console import Console  # noqa: PLC0415 - an extra
-        from rich.text import Text  # noqa: PLC0415 - an extra
+        from rich.console import Console
+        from rich.text import Text
     except ImportError:
         return _plain
     console = Console(highlight=False)
 
-    def paint(line: Sequence[Cell]) -> None:
+    def write(line: Sequence[Cell]) -> None:
         console.print(Text.assemble(*line), no_wrap=True, overflow="ellipsis")
 
-    return paint
+    return write
 
 
-def _fitting(
+def _fit_columns(
     columns: Sequence[Column], widths: Sequence[int], width: int | None
 ) -> list[int]:
-    chosen = list(range(len(columns)))
-    while width is not None and len(chosen) > 1:
-        total = sum(widths[place] + len(_GAP) for place in chosen) - len(_GAP)
-        spare = [place for place in chosen if columns[place].drop]
+    shown = list(range(len(columns)))
+    while width is not None and len(shown) > 1:
+        total = sum(widths[place] + len(_GAP) for place in shown) - len(_GAP)
+        spare = [place for place in shown if columns[place].drop]
         if total <= width or not spare:
             break
-        chosen.remove(min(spare, key=lambda place: columns[place].drop))
-    return chosen
+        shown.remove(min(spare, key=lambda place: columns[place].drop))
+    return shown
 
 
 def _width(cell: Cell) -> int:
-    """Count columns: Chinese takes two a character, combining marks none."""
+    """Return the width of a cell: Chinese takes two columns a character, marks none."""
     return sum(
         0
         if unicodedata.combining(char)
@@ -131,3 +167,262 @@ def _width(cell: Cell) -> int:
         else 1
         for char in cell.text
     )
+
+
+_NONE = Cell("-", "dim")
+_UNITS = ((1_000_000_000_000, "T"), (1_000_000_000, "B"), (1_000_000, "M"))
+_SIDES = {Side.BUY: Cell("buy", "green"), Side.SELL: Cell("sell", "red")}
+_NAME = 30
+
+
+def snapshots(found: Mapping[str, Snapshot]) -> Iterator[Table]:
+    """One table for all symbols."""
+    columns = (
+        Column("Symbol", left=True),
+        Column("Last"),
+        Column("Change"),
+        Column("Open", 5),
+        Column("High", 6),
+        Column("Low", 6),
+        Column("Volume", 7),
+        Column("Turnover", 3),
+        Column("Session", 1, left=True),
+        Column("UTC", 4),
+    )
+    yield Table("", columns, [_snapshot(one) for one in found.values()])
+
+
+def trades(found: Mapping[str, list[Trade]]) -> Iterator[Table]:
+    """A table for each symbol."""
+    columns = (
+        Column("UTC", left=True),
+        Column("Price"),
+        Column("Size"),
+        Column("Side"),
+    )
+    for symbol, rows in found.items():
+        prices = [row.price for row in rows]
+        sizes = [row.size for row in rows]
+        yield Table(
+            symbol,
+            columns,
+            [
+                (
+                    Cell(_date_time(row.timestamp), "dim"),
+                    price,
+                    size,
+                    _SIDES.get(row.side, _NONE),
+                )
+                for row, price, size in zip(
+                    rows, _aligned(prices), _aligned(sizes), strict=True
+                )
+            ],
+        )
+
+
+def depth(found: Mapping[str, Depth]) -> Iterator[Table]:
+    """A ladder for each symbol, best prices on top."""
+    columns = [Column(one) for one in ("", "Bid size", "Bid", "Ask", "Ask size")]
+    for symbol, book in found.items():
+        yield Table(f"{symbol}  {_middle(book)}", columns, list(_ladder(book)))
+
+
+def klines(found: Mapping[str, list[Kline]]) -> Iterator[Table]:
+    """A table for each symbol."""
+    for symbol, bars in found.items():
+        interval = bars[0].interval if bars else Interval.UNKNOWN
+        day = "Date" if interval >= Interval.DAY else "UTC"
+        columns = (
+            Column(day, left=True),
+            Column("Open"),
+            Column("High"),
+            Column("Low"),
+            Column("Close"),
+            Column("Change", 1),
+            Column("Volume", 2),
+        )
+        yield Table(f"{symbol}  {interval.short}", columns, _bars(bars))
+
+
+def instruments(found: Mapping[str, Instrument]) -> Iterator[Table]:
+    """One table for all symbols."""
+    columns = (
+        Column("Symbol", left=True),
+        Column("Name", left=True),
+        Column("", 5, left=True),
+        Column("Exch.", left=True),
+        Column("Cur.", left=True),
+        Column("Lot"),
+        Column("Shares", 4),
+        Column("Circulating", 3),
+        Column("EPS", 6),
+        Column("Book", 1),
+        Column("Dividend", 2),
+    )
+    yield Table("", columns, [_instrument(one) for one in found.values()])
+
+
+def products(found: Mapping[str, list[Product]]) -> Iterator[Table]:
+    """A table for each market."""
+    columns = (Column("Symbol", left=True), Column("Name", left=True))
+    for market, rows in found.items():
+        cells = [(Cell(row.symbol, "bold"), Cell(row.name)) for row in rows]
+        yield Table(f"{market}  {len(rows)}", columns, cells)
+
+
+def calendar(found: Mapping[str, list[TradingDay]]) -> Iterator[Table]:
+    """A table for each market."""
+    columns = (Column("Date", left=True), Column("", left=True), Column("", left=True))
+    for market, days in found.items():
+        rows = [
+            (
+                Cell(day.date.isoformat()),
+                Cell(f"{day.date:%a}", "dim"),
+                Cell("half day" if day.half_day else "", "yellow"),
+            )
+            for day in days
+        ]
+        yield Table(market, columns, rows)
+
+
+def _snapshot(one: Snapshot) -> list[Cell]:
+    last, opened, high, low = _aligned([one.last_price, one.open, one.high, one.low])
+    return [
+        Cell(one.symbol, "bold"),
+        Cell(last.text, "bold"),
+        _change(one.last_price, one.prev_close or one.open),
+        opened,
+        high,
+        low,
+        _grouped(one.volume),
+        _short(one.turnover),
+        _session(one),
+        Cell(_clock(one.timestamp), "dim"),
+    ]
+
+
+def _session(one: Snapshot) -> Cell:
+    if one.status is TradingStatus.SUSPENDED:
+        return Cell("suspended", "yellow")
+    return Cell("" if one.session is None else one.session.name.lower())
+
+
+def _ladder(book: Depth) -> Iterator[list[Cell]]:
+    empty = Cell("")
+    columns = [
+        _aligned(side)
+        for side in (
+            [level.size for level in book.bids],
+            [level.price for level in book.bids],
+            [level.price for level in book.asks],
+            [level.size for level in book.asks],
+        )
+    ]
+    styles = ("", "green", "red", "")
+    for number, row in enumerate(zip_longest(*columns, fillvalue=empty), 1):
+        cells = [
+            cell._replace(style=style) for cell, style in zip(row, styles, strict=True)
+        ]
+        yield [Cell(str(number), "dim"), *cells]
+
+
+def _middle(book: Depth) -> str:
+    if book.mid is None or book.spread is None:
+        return "one side is empty"
+    return f"mid {book.mid:f}  spread {book.spread:f}"
+
+
+def _bars(bars: Sequence[Kline]) -> list[list[Cell]]:
+    places = _places(
+        price for bar in bars for price in (bar.open, bar.high, bar.low, bar.close)
+    )
+    before = [bars[0].open if bars else None, *(bar.close for bar in bars)]
+    return [
+        [
+            Cell(_start(bar), "dim"),
+            *(
+                _number(price, places)
+                for price in (bar.open, bar.high, bar.low, bar.close)
+            ),
+            _change(bar.close, since),
+            _grouped(bar.volume),
+        ]
+        for bar, (since, _) in zip(bars, pairwise(before), strict=True)
+    ]
+
+
+def _instrument(one: Instrument) -> list[Cell]:
+    return [
+        Cell(one.symbol, "bold"),
+        _text(one.name_en or one.name_zh),
+        _text(one.name_zh if one.name_en else ""),
+        _text(one.exchange),
+        _text(one.currency),
+        _grouped(one.lot_size),
+        _short(one.total_shares),
+        _short(one.circulating_shares),
+        *(_rounded(value) for value in (one.eps, one.bps, one.dividend)),
+    ]
+
+
+def _aligned(values: Sequence[Decimal | None]) -> list[Cell]:
+    """Format numbers with equal decimal places: the wire omits trailing zeros."""
+    places = _places(values)
+    return [_number(value, places) for value in values]
+
+
+def _places(values: Iterable[Decimal | None]) -> int:
+    written = (f"{value:f}" for value in values if value is not None)
+    return max((len(text.partition(".")[2]) for text in written), default=0)
+
+
+def _number(value: Decimal | None, places: int) -> Cell:
+    return _NONE if value is None else Cell(f"{value:.{places}f}")
+
+
+def _rounded(value: Decimal | None) -> Cell:
+    return _NONE if value is None else Cell(f"{value:.3f}")
+
+
+def _grouped(value: Decimal | int | None) -> Cell:
+    return _NONE if value is None else Cell(f"{value:,}")
+
+
+def _short(value: Decimal | int | None) -> Cell:
+    if value is None:
+        return _NONE
+    amount = Decimal(value)
+    for unit, suffix in _UNITS:
+        if abs(amount) >= unit:
+            return Cell(f"{amount / unit:.1f}{suffix}")
+    return Cell(f"{amount:,.0f}")
+
+
+def _change(value: Decimal | None, since: Decimal | None) -> Cell:
+    moved = percent_change(value, since)
+    if moved is None:
+        return _NONE
+    return Cell(percent(moved), "green" if moved > 0 else "red" if moved < 0 else "")
+
+
+def _text(text: str | None) -> Cell:
+    shown = text if text is None or len(text) <= _NAME else f"{text[:_NAME]}..."
+    return _NONE if shown is None else Cell(shown)
+
+
+def _date_time(timestamp: int) -> str:
+    time = datetime.fromtimestamp(timestamp, UTC)
+    return f"{time:%Y-%m-%d %H:%M:%S}" if timestamp else "-"
+
+
+def _clock(timestamp: int) -> str:
+    moment, today = datetime.fromtimestamp(timestamp, UTC), datetime.now(UTC).date()
+    shown = f"{moment:%H:%M:%S}" if moment.date() == today else f"{moment:%Y-%m-%d}"
+    return shown if timestamp else "-"
+
+
+def _start(bar: Kline) -> str:
+    if bar.interval >= Interval.DAY:
+        zone = market_zone(market_of(bar.symbol))
+        return f"{datetime.fromtimestamp(bar.timestamp, zone):%Y-%m-%d}"
+    return f"{bar.time:%Y-%m-%d %H:%M}"

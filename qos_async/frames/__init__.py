@@ -1,12 +1,12 @@
-"""Records as DataFrames: one row a record, columns named as the fields.
+"""DataFrames of records: one row per record, columns named as the fields.
 
 >>> from qos_async.frames import to_polars
 >>> to_polars(await client.fetch_klines("US:AAPL", interval="1d"))
 
-The same as methods: ``result.to_polars()``, ``await client.iter_history(...).to_pandas()``,
+Also as methods: ``result.to_polars()``, ``await client.iter_history(...).to_pandas()``,
 ``async for frame in trades.batches().to_arrow()``.
 
-Types depend on the kind of record alone, never on what is in it:
+Types depend only on the kind of record, never on its values:
 
 | field           | polars           | pandas                    | pyarrow            |
 |-----------------|------------------|---------------------------|--------------------|
@@ -22,10 +22,10 @@ Types depend on the kind of record alone, never on what is in it:
 | dates           | Date             | datetime64[us]            | date32             |
 | depth levels    | List of Struct   | object, of lists of dicts | list of struct     |
 
-``time`` is the record's ``timestamp``. Enumerations are words, as in ``--json``
-(``"buy"``, ``"1m"``, ``"pre_market"``). What is missing is null (in pandas NaN, NaT, NA
-or None, as the type has it), a ``timestamp`` or ``received_at`` of 0 too. The sessions
-of a snapshot become columns such as ``pre_market_last_price``.
+``time`` is the record's ``timestamp``. Enumerations are words, as in ``to_dict()``
+(``"buy"``, ``"1m"``, ``"pre_market"``). Missing values are null (in pandas NaN, NaT, NA
+or None, depending on the type), and so is a ``timestamp`` or ``received_at`` of 0. The
+sessions of a snapshot become columns such as ``pre_market_last_price``.
 """
 
 from __future__ import annotations
@@ -34,30 +34,29 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from qos_async.frames.for_arrow import schema, to_arrow
-    from qos_async.frames.for_pandas import to_pandas
-    from qos_async.frames.for_polars import to_polars
-    from qos_async.frames.layout import columns
-    from qos_async.frames.numbers import Numbers
+    from qos_async.frames.arrow import schema, to_arrow
+    from qos_async.frames.column_types import Numbers, columns
+    from qos_async.frames.pandas import to_pandas
+    from qos_async.frames.polars import to_polars
 
 __all__ = ["Numbers", "columns", "schema", "to_arrow", "to_pandas", "to_polars"]
 
-_HOMES = {
-    "Numbers": "numbers",
-    "columns": "layout",
-    "schema": "for_arrow",
-    "to_arrow": "for_arrow",
-    "to_pandas": "for_pandas",
-    "to_polars": "for_polars",
+_LAZY = {
+    "Numbers": "column_types",
+    "columns": "column_types",
+    "schema": "arrow",
+    "to_arrow": "arrow",
+    "to_pandas": "pandas",
+    "to_polars": "polars",
 }
 
 
 def __getattr__(name: str) -> Any:
-    # Lazy, as the package above: every client can make frames, and few do.
-    if name not in _HOMES:
+    # Lazy, as qos_async itself: every client can make frames, and few do.
+    if name not in _LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    home = importlib.import_module(f"{__name__}.{_HOMES[name]}")
-    value = globals()[name] = getattr(home, name)
+    module = importlib.import_module(f"{__name__}.{_LAZY[name]}")
+    value = globals()[name] = getattr(module, name)
     return value
 
 

@@ -1,4 +1,4 @@
-"""The packages that frames are made with, imported when they are first needed."""
+"""Optional packages for frames, imported on first use."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["Package", "load"]
 
 Package: TypeAlias = Literal["polars", "pandas", "pyarrow"]
 
-# What makes frames with it, and the extra that brings it along.
+# The function that needs the package, and the extra that installs it.
 _USES = {
     "polars": ("to_polars()", "polars"),
     "pandas": ("to_pandas()", "pandas"),
@@ -21,7 +21,8 @@ def load(package: Package) -> Any:
     """Import an optional package.
 
     Raises:
-        ModuleNotFoundError: If it is not installed; the message says how to do that.
+        ModuleNotFoundError: If it is not installed; the message has the command to
+            install it.
     """
     try:
         return importlib.import_module(package)

@@ -1,4 +1,4 @@
-"""What came over the websocket, written down; and read, played and converted again.
+"""Recordings of the websocket: recorder, reader, replay and conversion to Parquet.
 
 >>> async with Client(recorder=Recorder("recordings")) as client: ...
 >>> async with replay("recordings", speed=10) as client: ...
@@ -8,12 +8,11 @@
 from __future__ import annotations
 
 from qos_async.recordings.files import RecordingError
-from qos_async.recordings.lines import Entry
+from qos_async.recordings.format import Entry, MissingZstdError
 from qos_async.recordings.parquet import Converted, convert
 from qos_async.recordings.reading import Contents, contents, read
 from qos_async.recordings.recorder import Recorder, RecorderStats
-from qos_async.recordings.replaying import Replay, replay
-from qos_async.recordings.zstd import MissingZstdError
+from qos_async.recordings.replay_client import Replay, replay
 
 __all__ = [
     "Contents",

@@ -1,4 +1,4 @@
-"""The files of a recording: where they are, what they are called, who may read them."""
+"""Files of recordings: their directory, names and permissions."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from qos_async.errors import QosError
 
-__all__ = ["SUFFIX", "RecordingError", "create", "files_in", "prepare"]
+__all__ = ["SUFFIX", "RecordingError", "create_file", "files_in", "make_directory"]
 
 SUFFIX = ".jsonl.zst"
 
@@ -17,14 +17,14 @@ _TRIES = 1000
 
 
 class RecordingError(QosError):
-    """A recording cannot be read or made; the message says what to do."""
+    """A recording cannot be read or written; the message has the remedy."""
 
 
-def prepare(directory: Path) -> None:
-    """Make a directory that nobody else may look into, and those above it.
+def make_directory(directory: Path) -> None:
+    """Make a directory, and those above it, that only this user may read.
 
     Raises:
-        RecordingError: If that is not possible, or files cannot be made there.
+        RecordingError: If that fails, or no files can be made in it.
     """
     try:
         for parent in [*reversed(directory.parents), directory]:
@@ -36,22 +36,22 @@ def prepare(directory: Path) -> None:
         ) from exc
     if not directory.is_dir():
         raise RecordingError(
-            f"{directory} is a file: give the directory that recordings go to"
+            f"{directory} is a file: expected a directory for recordings"
         )
     if not os.access(directory, os.W_OK | os.X_OK):
         raise RecordingError(
-            f"nothing can be written into {directory}: change its permissions, or give "
-            "another directory"
+            f"{directory} is not writable: change its permissions, or use another "
+            "directory"
         )
 
 
-def create(directory: Path, at: int) -> tuple[Path, int]:
-    """Make a new file that begins at a time, in ns; give it and its descriptor.
+def create_file(directory: Path, at: int) -> tuple[Path, int]:
+    """Create a file that starts at a time, in ns; return its path and descriptor.
 
-    Names sort in the order of time, and are good on every file system.
+    Names sort in the order of time, and are valid on every file system.
 
     Raises:
-        OSError: If it cannot be made.
+        OSError: If it cannot be created.
     """
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND
     flags |= getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
@@ -61,33 +61,31 @@ def create(directory: Path, at: int) -> tuple[Path, int]:
             return path, os.open(path, flags, 0o600)
         except FileExistsError:
             continue
-    raise FileExistsError(f"{directory} has a file for each of the next moments")
+    raise FileExistsError(f"{directory} has a file for each of the next {_TRIES} µs")
 
 
 def _name(microsecond: int) -> str:
-    began = _EPOCH + timedelta(microseconds=microsecond)
-    return f"qos-{began:%Y%m%dT%H%M%S}.{began.microsecond:06}Z{SUFFIX}"
+    started = _EPOCH + timedelta(microseconds=microsecond)
+    return f"qos-{started:%Y%m%dT%H%M%S}.{started.microsecond:06}Z{SUFFIX}"
 
 
 def files_in(path: str | os.PathLike[str]) -> list[Path]:
-    """Find the files of a recording, oldest first.
+    """Return the files of a recording, oldest first.
 
     Args:
         path: One file, or a directory of them.
 
     Raises:
-        RecordingError: If there is none.
+        RecordingError: If there are none.
     """
     place = Path(path)
     if place.is_file():
         return [place]
     if not place.is_dir():
         raise RecordingError(
-            f"there is no {place}: give a recording's directory, or one of its files"
+            f"{place} does not exist: expected a recording's directory or file"
         )
     found = sorted(one for one in place.glob(f"*{SUFFIX}") if one.is_file())
     if not found:
-        raise RecordingError(
-            f"{place} holds no recording: its files would be called *{SUFFIX}"
-        )
+        raise RecordingError(f"{place} has no recordings: no file is named *{SUFFIX}")
     return found

@@ -1,4 +1,4 @@
-"""Recordings turned into Parquet, for polars, duckdb, pandas and all the rest."""
+"""Parquet conversion of recordings, for polars, duckdb, pandas and others."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ _DAY = 86_400 * 1_000_000_000
 
 
 class Converted(Struct, frozen=True, kw_only=True):
-    """What was made of a recording.
+    """Summary of a conversion.
 
     Attributes:
-        rows: How many, by channel: snapshot, trade, depth, kline.
-        files: What was written.
-        unreadable: Frames that are pushes of no kind that is known.
-        faults: What of the recording cannot be read, in words.
+        rows: The number of rows by channel: snapshot, trade, depth, kline.
+        files: The Parquet files.
+        unreadable: The number of frames that could not be read.
+        faults: A message for each damaged file of the recording.
     """
 
     rows: dict[str, int]
@@ -51,26 +51,25 @@ def convert(
     *,
     numbers: type[float | Decimal | str] = float,
 ) -> Converted:
-    """Write what was recorded as Parquet, a row a tick, partitioned.
+    """Write the ticks of a recording as partitioned Parquet, one row per tick.
 
-    Files are called ``OUT/channel=trade/date=2025-01-02/….parquet``: a directory for each
+    Files are named ``OUT/channel=trade/date=2025-01-02/….parquet``: a directory for each
     channel and each day, UTC, on which ticks were received; in it a file for each file of
-    the recording. Columns are those of ``qos_async.frames``. Done again, it replaces
-    what it made; more files of a recording can be added later. A file is there when it
-    is whole.
+    the recording. Columns are those of ``qos_async.frames``. A second conversion replaces
+    the files of the first; more files of a recording can be added later. A file gets its
+    name when it is complete.
 
     Args:
         path: A recording's directory, or one of its files.
-        out: Where to; it is made if it is missing.
+        out: The output directory; created if missing.
         numbers: The type of prices, sizes and volumes: ``float``; ``Decimal`` for
             decimal128(38, 18), in which no digit is lost; or ``str``.
 
     Raises:
-        RecordingError: If there is no recording, it is empty, or ``out`` cannot be
-            written to.
-        ModuleNotFoundError: Without pyarrow, or what uncompresses; the message says how
-            to install it.
-        ValueError: For numbers that cannot be, or that do not fit.
+        RecordingError: If there is no recording, it is empty, or ``out`` is not writable.
+        ModuleNotFoundError: Without pyarrow or a zstandard library; the message has the
+            command to install it.
+        ValueError: For an unknown type of numbers, or a number that does not fit.
 
     Example:
         >>> convert("recordings", "parquet").rows
@@ -102,57 +101,59 @@ def convert(
 
 
 class _Key(NamedTuple):
+    """A partition: a class of ticks, and a day since the epoch."""
+
     kind: type[Struct]
     day: int
 
 
 class _Partitions:
-    """The Parquet files that one file of a recording becomes.
+    """The Parquet files of one file of a recording.
 
     Attributes:
-        rows: How many were written, by channel.
-        files: Those that are whole.
+        rows: The number of rows written, by channel.
+        files: The complete files.
     """
 
     def __init__(self, out: Path, source: Path, numbers: Any) -> None:
         self.rows: Counter[str] = Counter()
         self.files: list[Path] = []
         self._out, self._source, self._numbers = out, source, numbers
-        self._waiting: dict[_Key, list[Any]] = {}
-        self._tables: dict[_Key, _Table] = {}
+        self._pending: dict[_Key, list[Any]] = {}
+        self._files_by_key: dict[_Key, _PartitionFile] = {}
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: object, error: object, trace: object) -> None:
-        with ExitStack() as closing:  # All of them, whatever one of them says.
-            for table in self._tables.values():
+        with ExitStack() as closing:  # Close all of them, even if one raises.
+            for table in self._files_by_key.values():
                 closing.callback(table.close, whole=kind is None)
-        self.files += [table.path for table in self._tables.values()]
+        self.files += [table.path for table in self._files_by_key.values()]
 
     def fill(self) -> int:
-        """Read all there is; tell how many frames nobody can read."""
+        """Write all ticks; return the number of unreadable frames."""
         unreadable = 0
         for tick in _ticks(self._source, self._numbers):
             if tick is None:
                 unreadable += 1
                 continue
             key = _Key(type(tick), tick.received_at // _DAY)
-            rows = self._waiting.setdefault(key, [])
+            rows = self._pending.setdefault(key, [])
             rows.append(tick)
             if len(rows) >= _ROWS:
                 self._write(key)
-        for key in list(self._waiting):
+        for key in list(self._pending):
             self._write(key)
         return unreadable
 
     def _write(self, key: _Key) -> None:
-        rows = self._waiting.pop(key)
-        table = self._tables.get(key)
+        rows = self._pending.pop(key)
+        table = self._files_by_key.get(key)
         if table is None:
             path = self._path(key)
             schema = frames.schema(key.kind, numbers=self._numbers)
-            table = self._tables[key] = _Table(path, schema)
+            table = self._files_by_key[key] = _PartitionFile(path, schema)
         table.write(frames.to_arrow(rows, numbers=self._numbers, kind=key.kind))
         self.rows[CHANNELS[key.kind]] += len(rows)
 
@@ -162,8 +163,8 @@ class _Partitions:
         return folder / f"{self._source.name.removesuffix(SUFFIX)}.parquet"
 
 
-class _Table:
-    """A Parquet file that gets its name when it is whole."""
+class _PartitionFile:
+    """A Parquet file that gets its name when it is complete."""
 
     def __init__(self, path: Path, schema: Any) -> None:
         parquet: Any = import_module("pyarrow.parquet")
@@ -179,17 +180,17 @@ class _Table:
             raise
 
     def write(self, table: Any) -> None:
-        """Add rows."""
+        """Write rows."""
         self._writer.write_table(table)
 
     def close(self, *, whole: bool) -> None:
-        """Give it its name, or remove it."""
+        """Close the file; rename it if it is complete, else remove it."""
         try:
             self._writer.close()
             if whole:
                 self._unfinished.replace(self.path)
         except OSError:
-            if whole:  # Else there is an error that says more, on its way.
+            if whole:  # Otherwise a more specific error is being raised.
                 raise
         finally:
             self._remove()
@@ -207,7 +208,7 @@ def _read(reader: FrameDecoder[Any], frame: bytes) -> Any:
 
 
 def _ticks(file: Path, numbers: type[Any]) -> Iterator[Any]:
-    """Give each push as its record; None for one that nobody can read."""
+    """Yield the tick of each push; None for an unreadable frame."""
     reader: FrameDecoder[Any] = FrameDecoder(numbers)
     for entry in read(file):
         if entry.kind != "frame":

@@ -1,4 +1,4 @@
-"""Recordings, read line by line."""
+"""Reading of recordings, line by line."""
 
 from __future__ import annotations
 
@@ -9,81 +9,84 @@ from pathlib import Path
 from msgspec import Struct
 
 from qos_async.recordings.files import RecordingError, files_in
-from qos_async.recordings.lines import Entry, parse
-from qos_async.recordings.zstd import MAGIC, Zstd, zstd
+from qos_async.recordings.format import MAGIC, Entry, Zstd, decode_line, load_zstd
 from qos_async.topics import Topic
 
 __all__ = ["Contents", "contents", "read"]
 
 _CHUNK = 1 << 16
 _FRAME = b',"frame":'
-_FRAME_AT = slice(25, 25 + len(_FRAME))  # Behind the nanoseconds of this century.
+# Where it stands in a line: behind {"at": and the 19 digits that nanoseconds have
+# until the year 2286.
+_FRAME_AT = slice(25, 25 + len(_FRAME))
 
 
 def read(path: str | os.PathLike[str]) -> Iterator[Entry]:
-    """Read all that was recorded, in order.
+    """Read the entries of a recording, in order.
 
-    What a crash left half written is passed over: an entry ``"damaged"`` says at which
-    place, and why.
+    The rest of a damaged file, such as a crash leaves, is skipped: an entry
+    ``"damaged"`` has the place and the reason.
 
     Args:
         path: A recording's directory, or one of its files.
 
     Yields:
-        What was recorded; see ``Entry``.
+        Frames and events; see ``Entry``.
 
     Raises:
-        RecordingError: If there is none, or what is there is something else.
-        MissingZstdError: If what uncompresses it is not installed.
+        RecordingError: If there is none, or a file is not a recording.
+        MissingZstdError: If no zstandard library is installed.
 
     Example:
         >>> for entry in read("recordings"):
         ...     if entry.kind == "lost":
         ...         print(entry.at, entry.reason)
     """
-    library = zstd()
+    library = load_zstd()
     for file in files_in(path):
         yield from _read_file(file, library)
 
 
 def _read_file(file: Path, library: Zstd, *, frames: bool = True) -> Iterator[Entry]:
-    """Read one file; without ``frames``, the last of these stands for all."""
-    reader = _Lines(file, library)
-    at, passed = 0, b""
+    """Read one file; without ``frames``, only the last of each run of frames."""
+    reader = _LineReader(file, library)
+    at, skipped = 0, b""
     for line in reader:
         if not frames and at and line[_FRAME_AT] == _FRAME:
-            passed = line
+            skipped = line
             continue
         try:
-            entry = parse(line)
+            entry = decode_line(line)
         except ValueError as exc:
             if not at:
-                raise RecordingError(f"{file} is no recording: {exc}") from None
-            reader.fault = str(exc)
+                raise RecordingError(f"{file} is not a recording: {exc}") from None
+            reader.error = str(exc)
             break
-        if not at and entry.kind != "begun":
-            raise RecordingError(f"{file} is no recording: it does not begin like one")
-        at, passed = entry.at, b""
+        if not at and entry.kind != "started":
+            raise RecordingError(
+                f"{file} is not a recording: it does not start with a header"
+            )
+        at, skipped = entry.at, b""
         yield entry
-    if passed:
-        yield parse(passed)
-    if reader.fault:
-        yield _damaged(at, file, reader.fault)
+    if skipped:
+        yield decode_line(skipped)
+    if reader.error:
+        yield _damage_entry(at, file, reader.error)
 
 
-def _damaged(at: int, file: Path, why: str) -> Entry:
+def _damage_entry(at: int, file: Path, why: str) -> Entry:
     return Entry(at=at, kind="damaged", reason=f"{file.name}: {why}")
 
 
-class _Lines:
-    """The whole lines of one file.
+class _LineReader:
+    """Reads the complete lines of one file.
 
     Attributes:
-        fault: After the last of them: why there were no more; empty if all is well.
+        error: After the last line: why the file is unreadable from there, or empty.
     """
 
     def __init__(self, file: Path, library: Zstd) -> None:
-        self.fault = ""
+        self.error = ""
         self._file = file
         self._library = library
 
@@ -92,11 +95,11 @@ class _Lines:
         for text in self._texts():
             *whole, rest = (rest + text).split(b"\n")
             yield from whole
-        if rest and not self.fault:
-            self.fault = "it ends in the middle of a line"
+        if rest and not self.error:
+            self.error = "ends in the middle of a line"
 
     def _texts(self) -> Iterator[bytes]:
-        """Uncompress one frame after another, each as far as it goes."""
+        """Decompress one zstandard frame after another, as far as each is intact."""
         frame, inside = self._library.ZstdDecompressor(), False
         with self._file.open("rb") as file:
             self._check(file.read(len(MAGIC)))
@@ -106,29 +109,29 @@ class _Lines:
                     try:
                         yield frame.decompress(data)
                     except self._library.ZstdError as exc:
-                        self.fault = f"it is damaged before byte {file.tell()} ({exc})"
+                        self.error = f"damaged before byte {file.tell()} ({exc})"
                         return
                     data, inside = frame.unused_data, not frame.eof
                     if frame.eof:
                         frame = self._library.ZstdDecompressor()
             if inside or not file.tell():
-                self.fault = f"it ends in the middle, at byte {file.tell()}"
+                self.error = f"ends in the middle, at byte {file.tell()}"
 
     def _check(self, head: bytes) -> None:
         if not MAGIC.startswith(head):
             raise RecordingError(
-                f"{self._file} is no recording: it is not compressed with zstandard"
+                f"{self._file} is not a recording: it is not compressed with zstandard"
             )
 
 
 class Contents(Struct, frozen=True, kw_only=True):
-    """What a recording has, without its frames.
+    """Summary of a recording.
 
     Attributes:
-        topics: What was ever subscribed.
-        begins_at: When it begins, in nanoseconds since the epoch.
-        ends_at: When it ends.
-        faults: What cannot be read, in words.
+        topics: All topics that were ever subscribed.
+        begins_at: The start, in nanoseconds since the epoch.
+        ends_at: The end, in the same unit.
+        faults: A message for each damaged file.
     """
 
     topics: frozenset[Topic]
@@ -138,14 +141,14 @@ class Contents(Struct, frozen=True, kw_only=True):
 
 
 def contents(path: str | os.PathLike[str]) -> Contents:
-    """Look through a recording, at about a hundred megabytes of files a second.
+    """Return the summary of a recording; reads about 100 MB of files a second.
 
     Raises:
-        RecordingError: If there is none, or it is empty, or several recorders wrote it
-            at one time.
-        MissingZstdError: If what uncompresses it is not installed.
+        RecordingError: If there is none, it is empty, or several recorders wrote it at
+            the same time.
+        MissingZstdError: If no zstandard library is installed.
     """
-    library = zstd()
+    library = load_zstd()
     topics: set[Topic] = set()
     faults: list[str] = []
     spans: list[tuple[str, int, int]] = []
@@ -160,7 +163,7 @@ def contents(path: str | os.PathLike[str]) -> Contents:
             _check_order(file, spans, (run, first, last))
             spans.append((run, first, last))
     if not spans:
-        raise RecordingError(f"{path} is empty: nothing was recorded there")
+        raise RecordingError(f"{path} is empty: nothing was recorded in it")
     return Contents(
         topics=frozenset(topics),
         begins_at=spans[0][1],
@@ -175,6 +178,6 @@ def _check_order(
     run, first, _ = span
     if any(run != other and first < last for other, _, last in earlier):
         raise RecordingError(
-            f"{file.parent} holds two recordings of one time ({file.name} is of another "
-            "than the file before it): give each a directory of its own"
+            f"{file.parent} has two recordings of the same time ({file.name} is of "
+            "another recorder than the file before it): put each into its own directory"
         )

@@ -1,4 +1,4 @@
-"""The recorder's end in the event loop: it takes, and never waits."""
+"""Recorder of a client's inbound frames: the side in the event loop, never waiting."""
 
 from __future__ import annotations
 
@@ -13,33 +13,31 @@ from typing import Any
 from msgspec import Struct
 
 from qos_async._validation import check_number, check_whole
-from qos_async.recordings import lines
-from qos_async.recordings.files import RecordingError, prepare
-from qos_async.recordings.lines import Event
-from qos_async.recordings.writer import Arrival, Happening, Writer
-from qos_async.recordings.zstd import zstd
+from qos_async.recordings.files import RecordingError, make_directory
+from qos_async.recordings.format import FORMAT_WORDS, Event, load_zstd
+from qos_async.recordings.writer import FrameBatch, RecordedEvent, Writer
 from qos_async.topics import Topic
 
 __all__ = ["Recorder", "RecorderStats"]
 
-_MOST_WAITING = 64 * 1024 * 1024
-_HURRY = 256 * 1024
-_PATIENCE = 10.0
-_LONGEST = 1_000_000.0
-"""Seconds that a thread can wait for on every system."""
-_LONGEST_FILE = 1_000_000_000.0
+_MAX_WAITING = 64 * 1024 * 1024
+_WAKE_THRESHOLD = 256 * 1024
+_CLOSE_TIMEOUT = 10.0
+# Every system lets a thread wait that many seconds.
+_MAX_FLUSH = 1_000_000.0
+_MAX_ROTATE = 1_000_000_000.0
 
 
 class RecorderStats(Struct, frozen=True, kw_only=True):
-    """What became of the frames that came.
+    """Counters of a recorder.
 
     Attributes:
         frames: Frames that are in the files.
-        dropped: Frames that are not, because the disk was slower than the market, or
-            the recording had stopped.
-        waiting: Bytes of frames that wait to be written.
-        bytes_written: Bytes of files, compressed.
-        files: How many were made.
+        dropped: Frames that are not, because the disk was too slow or the recording
+            had stopped.
+        waiting: Bytes of frames that are not written yet.
+        bytes_written: Compressed bytes of all files.
+        files: The number of files.
     """
 
     frames: int = 0
@@ -50,34 +48,36 @@ class RecorderStats(Struct, frozen=True, kw_only=True):
 
 
 class Recorder:
-    """Writes down what a client receives, for ``replay`` and ``convert``.
+    """Records the inbound frames of a client, for ``replay`` and ``convert``.
 
-    Give it to one client: ``Client(recorder=Recorder("recordings"))``. Every inbound
-    frame goes into the files with the time at which it came, and so do the openings and
-    losses of the link, and what was subscribed. The key never does.
+    It is attached to one client: ``Client(recorder=Recorder("recordings"))``. Every
+    inbound frame is written with its time of receipt, and so are the openings and losses
+    of the link, and the topics that are subscribed and unsubscribed. The API key is
+    redacted.
 
-    The files are JSON lines, compressed with zstandard, of mode 0600. A file that is
-    there already is never written to. A process that is killed loses what came after
-    the last flush, no more. A thread of its own compresses and writes: the stream never
-    waits for the disk. If that cannot keep up, frames are dropped from the recording,
-    counted in ``stats``, and the file says where. If it is full, or otherwise fails,
-    the recording stops, and the stream goes on: see ``error`` and ``on_error``.
+    The files are JSON lines, compressed with zstandard, of mode 0600. Existing files are
+    never written to. A process that is killed loses at most the frames received after
+    the last flush. A separate thread compresses and writes: the stream never waits for
+    the disk. If the disk is too slow, frames are dropped from the recording, counted in
+    ``stats`` and marked in the file. If the disk is full or fails, the recording stops
+    and the stream goes on: see ``error`` and ``on_error``.
 
-    Leaving the client flushes, syncs and closes it.
+    Leaving the client flushes, syncs and closes the recording.
 
     Args:
-        directory: Where files go; it is made, for this user alone, if it is missing.
-        rotate: Seconds after which a new file begins, on whole multiples of that since
-            the epoch: 3600 is each hour, UTC. None: never.
-        max_bytes: Compressed bytes after which a new file begins; None: no limit.
-        flush: Seconds between two writes, at most.
-        level: How hard to compress, 1 to 19; above 3 gains little and costs much.
+        directory: The directory of the files; created with mode 0700 if missing.
+        rotate: Seconds after which a new file is started, at whole multiples since the
+            epoch: 3600 is every full hour, UTC. None: never.
+        max_bytes: Compressed bytes after which a new file is started; None: no limit.
+        flush: The most seconds between two writes.
+        level: Compression level of zstandard, 1 to 19; above 3 gains little and costs
+            much.
         on_error: Called with the error, in the event loop, if the recording stops.
 
     Raises:
         RecordingError: If the directory cannot be written to.
-        MissingZstdError: If what compresses is not installed: the message says what is.
-        ValueError: For numbers that cannot be.
+        MissingZstdError: If no zstandard library is installed.
+        ValueError: For a number out of range.
 
     Example:
         >>> async with Client(recorder=Recorder("recordings")) as client:
@@ -95,20 +95,18 @@ class Recorder:
         level: int = 3,
         on_error: Callable[[RecordingError], object] | None = None,
     ) -> None:
-        check_number(
-            "rotate", rotate, above_zero=True, most=_LONGEST_FILE, optional=True
-        )
+        check_number("rotate", rotate, above_zero=True, most=_MAX_ROTATE, optional=True)
         check_number("max_bytes", max_bytes, above_zero=True, optional=True)
-        check_number("flush", flush, above_zero=True, most=_LONGEST)
+        check_number("flush", flush, above_zero=True, most=_MAX_FLUSH)
         check_whole("level", level, most=19)  # The levels of zstandard.
         self.directory = Path(directory)
-        library = zstd()
-        prepare(self.directory)
+        library = load_zstd()
+        make_directory(self.directory)
         self._on_error = on_error
         self._loop: asyncio.AbstractEventLoop | None = None
         self._attached = self._closed = False
-        self._put = self._rung_at = 0
-        self._dropped = self._untold = self._untold_since = 0
+        self._put = self._woken_at = 0
+        self._dropped = self._unreported = self._unreported_since = 0
         self._writer = Writer(
             self.directory,
             library,
@@ -116,7 +114,7 @@ class Recorder:
             max_bytes=max_bytes,
             flush=float(flush),
             level=level,
-            on_error=self._failed,
+            on_error=self._on_writer_error,
         )
 
     def __repr__(self) -> str:
@@ -136,16 +134,16 @@ class Recorder:
 
     @property
     def paths(self) -> tuple[Path, ...]:
-        """The files that were made, oldest first."""
+        """The paths of the files, oldest first."""
         return tuple(self._writer.paths)
 
     @property
     def error(self) -> RecordingError | None:
-        """What stopped the recording; None if nothing did."""
+        """The error that stopped the recording, or None."""
         return self._writer.error
 
     async def flush(self) -> None:
-        """Write all that came until now, and wait until that is done.
+        """Write everything received so far; returns when it is written.
 
         Raises:
             RecordingError: If the recording has stopped.
@@ -156,93 +154,98 @@ class Recorder:
             raise self.error
 
     async def aclose(self) -> None:
-        """Write and sync all that came, and close the file; the client does this.
+        """Write and sync everything received, and close the file; the client does this.
 
-        It may be called again. After ten seconds in which a disk did not take what is
-        there to be written, it is left alone.
+        It may be called again. It gives up after ten seconds if the disk does not
+        respond.
         """
         await asyncio.to_thread(self.close)
 
     def close(self) -> None:
-        """Do as ``aclose`` does, without an event loop."""
+        """Close as ``aclose`` does, without an event loop."""
         if not self._closed:
             self._closed = True
             if self._loop is not None:
-                self._tell_of_drops()
+                self._record_drops()
                 self._event("closed")
-        self._writer.close(_PATIENCE)
+        self._writer.close(_CLOSE_TIMEOUT)
 
-    # What the client calls. Nothing here waits.
+    # The FrameObserver of the stream: nothing below here waits.
 
     def attach(self, redact: Callable[[str], str]) -> None:
-        """Become the recorder of a client, which knows what must be hidden.
+        """Attach this recorder to a client.
+
+        Args:
+            redact: Returns a text without the API key.
 
         Raises:
-            ValueError: If it has been another's, or is closed; or if to hide such a key
-                would take words and numbers out of the files.
+            ValueError: If it was attached before, or is closed; or if the key is part of
+                a word or number of the file format, which could not be read back.
         """
         if self._attached or self._closed:
-            raise ValueError("a recorder records one client, once: make another one")
-        if redact(lines.WORDS) != lines.WORDS:
             raise ValueError(
-                "the API key is too short or too common a word to be hidden in a "
-                "recording: record with another key"
+                "a Recorder can only be attached to one client, once: create a new one"
+            )
+        if redact(FORMAT_WORDS) != FORMAT_WORDS:
+            raise ValueError(
+                "the API key is too short or too common a word to be redacted in a "
+                "recording: use another key"
             )
         self._attached = True
         self._writer.redact = redact
 
     def opened(self) -> None:
-        """Note that the link was opened."""
+        """Record that the link was opened."""
         self._loop = asyncio.get_running_loop()
         self._event("opened")
 
     def lost(self, reason: str) -> None:
-        """Note that the link was lost."""
+        """Record that the link was lost."""
         self._event("lost", reason=reason)
 
     def subscribed(self, topics: Iterable[Topic]) -> None:
-        """Note what the server agreed to."""
+        """Record that the server accepted topics."""
         self._event("subscribed", topics=_names(topics))
 
     def unsubscribed(self, topics: Collection[Topic]) -> None:
-        """Note what nobody wants any more."""
+        """Record that topics were unsubscribed."""
         if topics:
             self._event("unsubscribed", topics=_names(topics))
 
     def frames(self, frames: Sequence[bytes], size: int, *, plain: bool) -> None:
-        """Take what came together, now; the sequence must not change any more.
+        """Record frames that were received together; the sequence must not change.
 
-        With ``plain`` they are surely JSON, and need not be looked at.
+        With ``plain`` all are known to be JSON, and are not checked.
         """
         waiting = self._put - self._writer.taken + size
-        if waiting > _MOST_WAITING or self._writer.has_ended:
+        if waiting > _MAX_WAITING or self._writer.has_ended:
             self._drop(len(frames))
             return
-        if self._untold:
-            self._tell_of_drops()
-        self._writer.put(Arrival(time.time_ns(), frames, size, plain))
+        if self._unreported:
+            self._record_drops()
+        self._writer.put(FrameBatch(time.time_ns(), frames, size, plain))
         self._put += size
-        if self._put - self._rung_at > _HURRY:
-            self._rung_at = self._put
-            self._writer.ring()
+        if self._put - self._woken_at > _WAKE_THRESHOLD:
+            self._woken_at = self._put
+            self._writer.wake()
 
     def _drop(self, count: int) -> None:
         self._dropped += count
-        self._untold_since = self._untold_since or time.time_ns()
-        self._untold += count
+        self._unreported_since = self._unreported_since or time.time_ns()
+        self._unreported += count
 
-    def _tell_of_drops(self) -> None:
-        if self._untold:
-            self._event("dropped", at=self._untold_since, count=self._untold)
-            self._untold = self._untold_since = 0
+    def _record_drops(self) -> None:
+        if self._unreported:
+            self._event("dropped", at=self._unreported_since, count=self._unreported)
+            self._unreported = self._unreported_since = 0
 
     def _event(self, kind: Event, *, at: int = 0, **more: Any) -> None:
-        self._writer.put(Happening(at or time.time_ns(), kind, more))
+        self._writer.put(RecordedEvent(at or time.time_ns(), kind, more))
 
-    def _failed(self, error: RecordingError) -> None:
+    def _on_writer_error(self, error: RecordingError) -> None:
         # Called in the writer's thread, once.
         if self._on_error is not None and self._loop is not None:
-            with contextlib.suppress(RuntimeError):  # The loop is closed by now.
+            with contextlib.suppress(RuntimeError):  # The loop is closed.
                 self._loop.call_soon_threadsafe(self._on_error, error)
 
 

@@ -1,4 +1,4 @@
-"""The recorder's other end: a thread that compresses and writes."""
+"""Writer thread of a recorder: compresses, writes and rotates files."""
 
 from __future__ import annotations
 
@@ -12,23 +12,27 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
-from qos_async.recordings import lines
-from qos_async.recordings.files import RecordingError, create
-from qos_async.recordings.zstd import Zstd
+from qos_async.recordings.files import RecordingError, create_file
+from qos_async.recordings.format import (
+    Event,
+    Zstd,
+    encode_event,
+    encode_frames,
+    encode_header,
+)
 
-__all__ = ["Arrival", "Happening", "Writer"]
-
+__all__ = ["FrameBatch", "RecordedEvent", "Writer"]
 
 _log = logging.getLogger("qos_async.recorder")
 
-_AT_ONCE = 64 * 1024
+_CHUNK_SIZE = 64 * 1024
 _SECOND = 1_000_000_000
 _MICROSECOND = 1000
-_NONE = -1
+_NO_FILE = -1
 
 
-class Arrival(NamedTuple):
-    """Frames that came together: when, how many bytes, and whether surely JSON."""
+class FrameBatch(NamedTuple):
+    """Frames received together: time, size in bytes, and whether all are JSON."""
 
     at: int
     frames: Sequence[bytes]
@@ -36,30 +40,29 @@ class Arrival(NamedTuple):
     plain: bool
 
 
-class Happening(NamedTuple):
-    """An event, and what else is to be said of it."""
+class RecordedEvent(NamedTuple):
+    """An event and the other fields of its line."""
 
     at: int
-    kind: lines.Event
-    more: dict[str, Any]
+    kind: Event
+    fields: dict[str, Any]
 
 
-Item: TypeAlias = Arrival | Happening
+Item: TypeAlias = FrameBatch | RecordedEvent
 
 
 class Writer:
-    """Takes items from the event loop and writes them to files.
+    """Receives items from the event loop and writes them to files.
 
-    The thread begins with the first item. What the loop asks and what the thread
-    answers are plain numbers, each written by one of the two.
+    The thread is started by the first item. Loop and thread share a deque and plain
+    numbers, each of which only one of the two writes: no lock is needed.
 
     Attributes:
-        redact: Hides what must not be in a file.
-        taken: Bytes of frames that no longer wait.
+        redact: Returns a text without the API key.
+        taken: Bytes of frames that are no longer waiting.
         frames: Frames that are in the files.
-        lost: Frames that were taken, and could not be written.
-        bytes_written: Bytes of files.
-        error: What ended it, if anything did.
+        lost: Frames that were received, but could not be written.
+        error: The error that ended the recording, or None.
     """
 
     def __init__(
@@ -78,39 +81,39 @@ class Writer:
         self.error: RecordingError | None = None
         self._flush = flush
         self._on_error = on_error
-        self._files = _Files(
+        self._files = _RotatingFile(
             directory, library, rotate=rotate, max_bytes=max_bytes, level=level
         )
         self._items: deque[Item | threading.Event] = deque()
-        self._bell = threading.Event()
+        self._wake = threading.Event()
         self._ending = False
-        self._chunk: list[bytes] = []
-        self._chunk_size = self._chunk_frames = 0
+        self._chunk = bytearray()
+        self._chunk_frames = 0
         self._thread: threading.Thread | None = None
 
     @property
     def bytes_written(self) -> int:
-        """Bytes of files."""
+        """Compressed bytes of all files."""
         return self._files.bytes_written
 
     @property
     def paths(self) -> list[Path]:
-        """Where the files are, oldest first."""
+        """The paths of the files, oldest first."""
         return self._files.paths
 
     @property
     def has_ended(self) -> bool:
-        """Whether nothing is written any more."""
+        """Whether nothing more will be written."""
         return self._ending or self.error is not None
 
     def is_alive(self) -> bool:
-        """Whether there is a thread that writes."""
+        """Whether the thread runs."""
         return self._thread is not None and self._thread.is_alive()
 
-    # In the event loop
+    # Called in the event loop.
 
     def put(self, item: Item) -> None:
-        """Hand over what is to be written; never waits."""
+        """Queue an item; never waits."""
         self._items.append(item)
         if self._thread is None:
             self._thread = threading.Thread(
@@ -118,43 +121,43 @@ class Writer:
             )
             self._thread.start()
 
-    def ring(self) -> None:
-        """Let it be written now."""
-        self._bell.set()
+    def wake(self) -> None:
+        """Wake the thread before its flush interval is over."""
+        self._wake.set()
 
-    # Anywhere else
+    # Called in other threads.
 
     def flush(self) -> None:
-        """Wait until all that was put is written, or nothing will be."""
+        """Wait until all queued items are written, or the thread has ended."""
         done = threading.Event()
         self._items.append(done)
-        self.ring()
+        self.wake()
         while self.is_alive() and not done.wait(0.05):
             pass
 
-    def close(self, patience: float) -> None:
-        """Write all that was put, and end; give up after ``patience`` seconds."""
+    def close(self, timeout: float) -> None:
+        """Write all queued items and end; gives up after ``timeout`` seconds."""
         self._ending = True
-        self.ring()
+        self.wake()
         if self._thread is not None:
-            self._thread.join(patience)
+            self._thread.join(timeout)
             if self._thread.is_alive():
-                self._fail(
-                    TimeoutError(f"the disk took nothing for {patience:g} seconds")
+                self._abort(
+                    TimeoutError(f"the disk did not respond for {timeout:g} seconds")
                 )
 
-    # The thread
+    # Called in the thread.
 
     def _run(self) -> None:
         try:
             while not self._ending:
-                self._bell.wait(self._flush)
-                self._bell.clear()
+                self._wake.wait(self._flush)
+                self._wake.clear()
                 self._write_all()
             self._write_all()
             self._files.close()
-        except Exception as exc:  # noqa: BLE001 - whatever it is, the stream goes on
-            self._fail(exc)
+        except Exception as exc:  # noqa: BLE001 - the stream goes on after any error
+            self._abort(exc)
             self._files.abandon()
 
     def _write_all(self) -> None:
@@ -169,44 +172,43 @@ class Writer:
 
     def _write(self, item: Item) -> None:
         try:
-            begin = self._begin_for(item)
+            first_line = self._open_file_for(item)
         except OSError:
-            self._pass_over(item)  # It is in no chunk yet.
+            self._discard(item)  # It is not in a chunk yet.
             raise
-        text = begin + self._text(item)
-        self._chunk.append(text)
-        self._chunk_size += len(text)
-        if self._chunk_size > _AT_ONCE:
+        text = first_line + self._text(item)
+        self._chunk += text
+        if len(self._chunk) > _CHUNK_SIZE:
             self._write_chunk()
 
-    def _begin_for(self, item: Item) -> bytes:
-        """See to it that the right file is open; give its first line if it is new."""
-        if self._files.is_over(item.at):
+    def _open_file_for(self, item: Item) -> bytes:
+        """Open a file for an item if necessary; return the first line of a new one."""
+        if self._files.should_rotate(item.at):
             self._write_chunk()
             self._files.close()
-        return b"" if self._files.is_open else self._files.begin(item.at)
+        return b"" if self._files.is_open else self._files.open_next(item.at)
 
     def _text(self, item: Item) -> bytes:
-        if isinstance(item, Happening):
-            self._files.note(item)
-            return lines.event(item.at, item.kind, **item.more)
+        if isinstance(item, RecordedEvent):
+            self._files.track_state(item)
+            return encode_event(item.at, item.kind, **item.fields)
         self.taken += item.size
         self._chunk_frames += len(item.frames)
-        return lines.write(item.at, item.frames, self._hide, plain=item.plain)
+        return encode_frames(item.at, item.frames, self._redact, plain=item.plain)
 
-    def _hide(self, frame: bytes) -> bytes:
+    def _redact(self, frame: bytes) -> bytes:
         text = frame.decode("utf-8", "surrogateescape")
         shown = self.redact(text)
         return frame if shown is text else shown.encode("utf-8", "surrogateescape")
 
     def _write_chunk(self) -> None:
         if self._chunk:
-            self._files.write(self._hide(b"".join(self._chunk)))
+            self._files.write(self._redact(bytes(self._chunk)))
             self.frames += self._chunk_frames
             self._chunk.clear()
-            self._chunk_size = self._chunk_frames = 0
+            self._chunk_frames = 0
 
-    def _fail(self, exc: Exception) -> None:
+    def _abort(self, exc: Exception) -> None:
         why = getattr(exc, "strerror", None) or str(exc) or type(exc).__name__
         error = RecordingError(
             f"the recording in {self._files.directory} stopped: {why}; the stream "
@@ -217,24 +219,24 @@ class Writer:
         self.lost += self._chunk_frames
         with contextlib.suppress(IndexError):
             while True:
-                self._pass_over(self._items.popleft())
+                self._discard(self._items.popleft())
         _log.error("%s", error)
         self._on_error(error)
 
-    def _pass_over(self, item: Item | threading.Event) -> None:
+    def _discard(self, item: Item | threading.Event) -> None:
         if isinstance(item, threading.Event):
             item.set()
-        elif isinstance(item, Arrival):
+        elif isinstance(item, FrameBatch):
             self.taken += item.size
             self.lost += len(item.frames)
 
 
-class _Files:
-    """One file after another.
+class _RotatingFile:
+    """The file being written, and the files before it.
 
     Attributes:
-        bytes_written: In all of them.
-        paths: Of all of them.
+        bytes_written: Compressed bytes of all files.
+        paths: The paths of all files, oldest first.
     """
 
     def __init__(
@@ -249,46 +251,46 @@ class _Files:
         self.directory = directory
         self.bytes_written = 0
         self.paths: list[Path] = []
-        # One for all: to make one takes as long as to compress 64 kB with it.
+        # Shared by all chunks: creating one takes as long as compressing 64 kB.
         self._compressor = library.ZstdCompressor(level)
-        self._every = None if rotate is None else max(int(rotate * _SECOND), 1)
-        self._most = max_bytes
+        self._rotate_ns = None if rotate is None else max(int(rotate * _SECOND), 1)
+        self._max_bytes = max_bytes
         self._run = secrets.token_hex(8)
         self._link = False
         self._topics: set[str] = set()
-        self._file = _NONE
+        self._file = _NO_FILE
         self._size = self._until = self._latest = 0
 
     @property
     def is_open(self) -> bool:
-        """Whether there is a file to write to."""
-        return self._file != _NONE
+        """Whether a file is open."""
+        return self._file != _NO_FILE
 
-    def is_over(self, at: int) -> bool:
-        """Whether what happened at a time belongs into another file."""
+    def should_rotate(self, at: int) -> bool:
+        """Whether an item of this time belongs into a new file."""
         if not self.is_open:
             return False
-        late = self._every is not None and at >= self._until
-        return late or (self._most is not None and self._size >= self._most)
+        late = self._rotate_ns is not None and at >= self._until
+        return late or (self._max_bytes is not None and self._size >= self._max_bytes)
 
-    def begin(self, at: int) -> bytes:
-        """Open a new file, and give its first line.
+    def open_next(self, at: int) -> bytes:
+        """Open a new file; return its first line.
 
         Raises:
-            OSError: If it cannot be made.
+            OSError: If it cannot be created.
         """
-        # The clock may have been set back: the order of names is the order of files.
+        # Names must sort in the order of the files, also if the clock was set back.
         self._latest = max(at, self._latest + _MICROSECOND)
-        path, self._file = create(self.directory, self._latest)
-        if self._every is not None:
-            self._until = (at // self._every + 1) * self._every
+        path, self._file = create_file(self.directory, self._latest)
+        if self._rotate_ns is not None:
+            self._until = (at // self._rotate_ns + 1) * self._rotate_ns
         number, self._size = len(self.paths), 0
         self.paths.append(path)
         topics = sorted(self._topics)
-        return lines.header(at, self._run, number, link=self._link, topics=topics)
+        return encode_header(at, self._run, number, link=self._link, topics=topics)
 
-    def note(self, what: Happening) -> None:
-        """Keep in mind what the first line of the next file has to say."""
+    def track_state(self, what: RecordedEvent) -> None:
+        """Keep the state of the link, for the first line of the next file."""
         match what.kind:
             case "opened":
                 self._link = True
@@ -296,9 +298,9 @@ class _Files:
                 self._link = False
                 self._topics.clear()
             case "subscribed":
-                self._topics.update(what.more["topics"])
+                self._topics.update(what.fields["topics"])
             case "unsubscribed":
-                self._topics.difference_update(what.more["topics"])
+                self._topics.difference_update(what.fields["topics"])
             case _:
                 pass
 
@@ -306,7 +308,7 @@ class _Files:
         """Write one compressed frame.
 
         Raises:
-            OSError: If not all of it could be written; then none of it is.
+            OSError: If it could not be written as a whole; the file is cut back then.
         """
         compressor = self._compressor
         packed = memoryview(compressor.compress(text, compressor.FLUSH_FRAME))
@@ -324,13 +326,13 @@ class _Files:
     def close(self) -> None:
         """Sync and close the file."""
         if self.is_open:
-            file, self._file = self._file, _NONE
+            file, self._file = self._file, _NO_FILE
             try:
                 os.fsync(file)
             finally:
                 os.close(file)
 
     def abandon(self) -> None:
-        """Close the file, come what may."""
+        """Close the file, ignoring errors."""
         with contextlib.suppress(OSError):
             self.close()

@@ -1,4 +1,4 @@
-"""The HTTP side: eight questions, asked with POST."""
+"""HTTP handler: the protocol's eight endpoints, requested with POST."""
 
 from __future__ import annotations
 
@@ -8,16 +8,20 @@ from typing import Any
 
 from aiohttp import web
 
-from qos_async.sim.desk import encode
-from qos_async.sim.faults import Failure
-from qos_async.sim.instruments import Row
-from qos_async.sim.log import Log, Request
-from qos_async.sim.plan import Meter
-from qos_async.sim.questions import Asker, Refusal
-from qos_async.sim.reading import as_row, read
+from qos_async.sim.faults import CannedResponse, Faults
+from qos_async.sim.log import ReceivedRequest, ServerLog
+from qos_async.sim.requests import (
+    Rejection,
+    RequestHandler,
+    UsageMeter,
+    as_row,
+    encode,
+    parse_json,
+)
+from qos_async.sim.source import Row
 from qos_async.sim.variants import Variants
 
-__all__ = ["HttpSide", "key_of", "says"]
+__all__ = ["HttpHandler", "canned_response", "find_key", "json_response"]
 
 _BY_MARKET = ("/market-calendar", "/product-list")
 _PATHS = (
@@ -31,103 +35,101 @@ _PATHS = (
 )
 
 
-class HttpSide:
-    """Answers POST requests.
+class HttpHandler:
+    """Serves POST requests.
 
     Args:
-        asker: Answers questions.
-        variants: How the unknown is played.
-        log: Where everything is noted.
+        requests: Parses requests and produces their data.
+        variants: The choices where the real server's behaviour is unknown.
+        log: Receives requests and violations.
         meter: Counts requests.
-        now: The market's clock, after everything older has been pushed.
-        key_problem: Gives the words in which a key is refused, or None.
-        failure: Gives a made up answer for a path, or None.
-        refusal: Gives the words in which a path is refused, or None.
-        pause: Waits as long as faults make an answer to a path wait; None: for ever.
+        faults: The faults in force.
+        now: Returns the market's time, after everything older was pushed.
+        key_error: Returns the message with which a key is rejected, or None.
     """
 
     def __init__(
         self,
-        asker: Asker,
+        requests: RequestHandler,
         variants: Variants,
-        log: Log,
-        meter: Meter,
+        log: ServerLog,
+        meter: UsageMeter,
         *,
+        faults: Faults,
         now: Callable[[], float],
-        key_problem: Callable[[str | None], str | None],
-        failure: Callable[[str], Failure | None],
-        refusal: Callable[[str], str | None],
-        pause: Callable[[str], Any],
+        key_error: Callable[[str | None], str | None],
     ) -> None:
-        self._asker = asker
+        self._requests = requests
         self._variants = variants
         self._log = log
         self._meter = meter
+        self._faults = faults
         self._now = now
-        self._key_problem = key_problem
-        self._failure = failure
-        self._refusal = refusal
-        self._pause = pause
+        self._key_error = key_error
 
-    def add_to(self, app: web.Application) -> None:
-        """Serve every path of the protocol but the websocket's."""
+    def add_routes(self, app: web.Application) -> None:
+        """Route every path of the protocol except the websocket's."""
         for path in _PATHS:
             app.router.add_post(path, self._serve)
 
     async def _serve(self, request: web.Request) -> web.StreamResponse:
         at = asyncio.get_running_loop().time()
-        body = read(await request.read())
-        key, key_in = key_of(request)
-        self._log.requests.append(Request(at, request.path, body, key_in))
-        failure = self._failure(request.path)
-        if failure is None:
-            response = self._answer(request.path, key, body, at)
-        elif failure.status is None:
-            transport = request.transport
-            if transport is not None:
-                transport.abort()
-            response = web.Response()
+        body = parse_json(await request.read())
+        key, key_in = find_key(request)
+        self._log.requests.append(ReceivedRequest(at, request.path, body, key_in))
+        canned = self._faults.http_response(request.path)
+        if canned is None:
+            response = self._respond(request.path, key, body, at)
         else:
-            response = web.Response(
-                status=failure.status, body=failure.body, headers=failure.headers
-            )
-        await self._pause(request.path)
+            response = canned_response(request, canned)
+        await self._faults.delay_response(request.path)
         return response
 
-    def _answer(self, path: str, key: str | None, body: Any, at: float) -> web.Response:
-        problem = self._key_problem(key)
-        if problem is not None:
-            return self._no(401, problem)
-        if not self._meter.takes_request(at):
+    def _respond(
+        self, path: str, key: str | None, body: Any, at: float
+    ) -> web.Response:
+        key_error = self._key_error(key)
+        if key_error is not None:
+            return self._error_response(401, key_error)
+        if not self._meter.allow_request(at):
             self._log.violations.append(f"{path}: more requests than the plan has")
-            return self._no(429, "Too many requests, please try again later.")
+            text = "Too many requests, please try again later."
+            return self._error_response(429, text)
         try:
-            no = self._refusal(path)
-            if no is not None:
-                raise Refusal(no)  # noqa: TRY301
-            return says({"msg": "OK", "data": self._content(path, as_row(body))})
-        except Refusal as exc:
-            return self._no(400, str(exc))
+            message = self._faults.rejection(path)
+            if message is not None:
+                raise Rejection(message)  # noqa: TRY301
+            return json_response({"msg": "OK", "data": self._data(path, as_row(body))})
+        except Rejection as exc:
+            return self._error_response(400, str(exc))
 
-    def _content(self, path: str, body: Row | None) -> Any:
+    def _data(self, path: str, body: Row | None) -> Any:
         if body is None:
             self._log.violations.append(f"{path}: the body is not an object")
-            raise Refusal("Parameter error: not an object")
+            raise Rejection("Parameter error: not an object")
         now = self._now()
         if path in _BY_MARKET:
-            return self._asker.by_market(path, body, now)
-        return self._asker.answer(path, body, now)
+            return self._requests.handle_by_market(path, body, now)
+        return self._requests.handle(path, body, now)
 
-    def _no(self, status: int, message: str) -> web.Response:
-        return says(
-            {"msg": message}, status=200 if self._variants.errors_as_200 else status
-        )
+    def _error_response(self, status: int, message: str) -> web.Response:
+        status = 200 if self._variants.errors_as_200 else status
+        return json_response({"msg": message}, status=status)
 
 
-def says(
+def canned_response(request: web.Request, canned: CannedResponse) -> web.Response:
+    """Return the prepared response; without a status, abort the connection first."""
+    if canned.status is None and request.transport is not None:
+        request.transport.abort()
+    return web.Response(
+        status=canned.status or 503, body=canned.body, headers=canned.headers
+    )
+
+
+def json_response(
     content: Row, *, status: int = 200, headers: Mapping[str, str] | None = None
 ) -> web.Response:
-    """Make a JSON answer."""
+    """Return a response with a JSON body."""
     return web.Response(
         status=status,
         body=encode(content),
@@ -136,8 +138,8 @@ def says(
     )
 
 
-def key_of(request: web.Request) -> tuple[str | None, str | None]:
-    """Find the key and where it was: ``"header"``, ``"url"`` or None."""
+def find_key(request: web.Request) -> tuple[str | None, str | None]:
+    """Return the key and where it was: ``"header"``, ``"url"`` or None."""
     if "key" in request.headers:
         return request.headers["key"], "header"
     if "key" in request.query:

@@ -1,29 +1,25 @@
-"""What the simulated market trades: the document's rows, and some plausible ones.
+"""Instruments of the simulated market: the document's rows, and some plausible ones.
 
-The rows of ``instrument-info`` and the first prices come from the recorded examples;
-FX, IX and CM, of which no row has been published, are made up in their image.
+The rows of ``instrument-info`` and the first prices come from the recorded examples.
+No row of FX, IX or CM has been published; theirs are modelled on the others.
 """
 
 from __future__ import annotations
 
 import hashlib
-from typing import Any, TypeAlias
 
 from msgspec import UNSET, Struct, UnsetType
 
 from qos_async.symbols import market_of
 
-__all__ = ["INSTRUMENTS", "Instrument", "Row", "invent"]
-
-Row: TypeAlias = dict[str, Any]
-"""One JSON object, as the wire has it."""
+__all__ = ["INSTRUMENTS", "SimulatedInstrument", "make_instrument"]
 
 _LEVELS = {"US": 1, "SH": 5, "SZ": 5, "HK": 10, "CF": 20}
 _LOTS_OF_100 = ("SH", "SZ")
 
 
-class Grid(Struct, frozen=True):
-    """The multiples of ``step`` / 10**``places`` that a number may be.
+class Increment(Struct, frozen=True):
+    """The increment of a price or size: ``step`` / 10**``places``.
 
     ``padded`` keeps trailing zeros, as crypto rows do; stocks drop them.
     """
@@ -32,8 +28,8 @@ class Grid(Struct, frozen=True):
     step: int = 1
     padded: bool = False
 
-    def text(self, units: int) -> str:
-        """Write ``units`` steps as the wire's decimal text, exactly."""
+    def format(self, units: int) -> str:
+        """Return ``units`` increments as the wire's decimal text, exactly."""
         if not self.places:
             return str(units * self.step)
         digits = str(units * self.step).rjust(self.places + 1, "0")
@@ -41,7 +37,7 @@ class Grid(Struct, frozen=True):
         return text if self.padded else text.rstrip("0").rstrip(".")
 
 
-class About(Struct, frozen=True, omit_defaults=True):
+class InstrumentInfo(Struct, frozen=True, omit_defaults=True):
     """The row of ``instrument-info`` (section 4.2.3); CF has only ``e`` and ``tc``."""
 
     e: str
@@ -56,25 +52,25 @@ class About(Struct, frozen=True, omit_defaults=True):
     dy: str | UnsetType = UNSET
 
 
-class Instrument(Struct, frozen=True):
-    """One thing that is traded, and how.
+class SimulatedInstrument(Struct, frozen=True):
+    """One traded instrument, and the parameters of its trades.
 
     Attributes:
         symbol: Canonical.
-        about: What ``instrument-info`` tells.
-        price: The first price, in ticks.
-        prices: The tick grid.
-        sizes: The grid of sizes: shares, lots of 100 or coins, by market.
+        info: Its row of ``instrument-info``.
+        price: The first price, in price increments.
+        price_increment: The tick size.
+        size_increment: One share, a lot of 100 or a fraction of a coin, by market.
         rate: Trades in a market second, on average.
-        size: A usual trade, in steps of ``sizes``.
+        size: The mean size of a trade, in size increments.
         volatility: Relative price change in a minute.
     """
 
     symbol: str
-    about: About
+    info: InstrumentInfo
     price: int
-    prices: Grid
-    sizes: Grid
+    price_increment: Increment
+    size_increment: Increment
     rate: float = 1.5
     size: float = 40.0
     volatility: float = 0.0005
@@ -86,61 +82,69 @@ class Instrument(Struct, frozen=True):
 
     @property
     def levels(self) -> int:
-        """How many rungs a side of the order book has (recorded)."""
+        """The number of levels on each side of the order book (recorded)."""
         return _LEVELS.get(self.market, 1)
 
     def turnover(self, price: int, size: int) -> int:
-        """Multiply out a trade, in the unit that ``turnover_text`` writes."""
+        """Return price times size, in the unit that ``turnover_text`` expects."""
         lot = 100 if self.market in _LOTS_OF_100 else 1
-        return price * self.prices.step * size * self.sizes.step * lot
+        return price * self.price_increment.step * size * self.size_increment.step * lot
 
     def turnover_text(self, turnover: int) -> str:
-        """Write money the way the wire does: a float64, printed long."""
-        money = float(turnover) / 10 ** (self.prices.places + self.sizes.places)
+        """Return a turnover as the wire has it: a float64 with many digits."""
+        money = float(turnover) / 10 ** (
+            self.price_increment.places + self.size_increment.places
+        )
         if self.market == "CF":
             return f"{money:.2f}"
         return f"{money:.10f}".rstrip("0").rstrip(".")
 
 
-_CENTS = Grid(2)
-_WHOLE = Grid(0)
-_COINS = Grid(3, padded=True)
-_PERPETUAL = About("Crypto Perpetual Contract", "USDT")
+_CENTS = Increment(2)
+_WHOLE = Increment(0)
+_COINS = Increment(3, padded=True)
+_PERPETUAL = InstrumentInfo("Crypto Perpetual Contract", "USDT")
 
 
 def _stock(
-    symbol: str, price: int, about: About, prices: Grid = _CENTS, size: float = 40.0
-) -> Instrument:
-    sizes = Grid(0, 100) if market_of(symbol) == "HK" else _WHOLE
-    return Instrument(symbol, about, price, prices, sizes, size=size)
+    symbol: str,
+    price: int,
+    about: InstrumentInfo,
+    prices: Increment = _CENTS,
+    size: float = 40.0,
+) -> SimulatedInstrument:
+    sizes = Increment(0, 100) if market_of(symbol) == "HK" else _WHOLE
+    return SimulatedInstrument(symbol, about, price, prices, sizes, size=size)
 
 
-def _coin(symbol: str, price: int, step: int, size: float) -> Instrument:
-    prices = Grid(2, step, padded=True)
-    return Instrument(symbol, _PERPETUAL, price, prices, _COINS, 3.0, size)
+def _coin(symbol: str, price: int, step: int, size: float) -> SimulatedInstrument:
+    prices = Increment(2, step, padded=True)
+    return SimulatedInstrument(symbol, _PERPETUAL, price, prices, _COINS, 3.0, size)
 
 
-def _other(symbol: str, name: str, price: int, places: int, tc: str) -> Instrument:
+def _other(
+    symbol: str, name: str, price: int, places: int, tc: str
+) -> SimulatedInstrument:
     where = {"FX": "Forex", "IX": "Index", "CM": "Commodity"}[market_of(symbol)]
-    about = About(where, tc, name, symbol.partition(":")[2])
-    return Instrument(
-        symbol, about, price, Grid(places), _WHOLE, 1.0, 5.0, volatility=0.0002
+    about = InstrumentInfo(where, tc, name, symbol.partition(":")[2])
+    return SimulatedInstrument(
+        symbol, about, price, Increment(places), _WHOLE, 1.0, 5.0, volatility=0.0002
     )
 
 
 # fmt: off
 _ROWS = (
-    _stock("US:AAPL", 21110, About("NASD", "USD", "苹果", "Apple Inc.", 1, 15022073000, 14998202926, "6.2398844687", "4.4439938483", "1")),
-    _stock("US:TSLA", 24610, About("NASD", "USD", "特斯拉", "Tesla, Inc.", 1, 3216517037, 2799672511, "2.2166834243", "22.6683083476", "0")),
-    _stock("US:NVDA", 12167, About("NASD", "USD", "英伟达", "NVIDIA Corporation", 1, 24400000000, 23433600000, "2.94", "3.25", "0.034")),
-    _stock("HK:700", 1043, About("SEHK", "HKD", "腾讯控股", "TENCENT", 100, 9178822571, 9178822571, "13.8513523179", "110.2507143217", "3.4891482482"), Grid(1, 5), 20.0),
-    _stock("HK:9988", 1358, About("SEHK", "HKD", "阿里巴巴-W", "BABA-W", 100, 19008233516, 19008233516, "4.6275184269", "56.8746237928", "1.649298669"), Grid(1), 20.0),
-    _stock("HK:1810", 1056, About("SEHK", "HKD", "小米集团-W", "XIAOMI-W", 200, 25116156018, 25116156018, "0.9429", "7.5211", "0"), Grid(2, 5), 20.0),
-    _stock("SH:600519", 162801, About("SSE", "CNY", "贵州茅台", "Moutai", 100, 1256197800, 1256197800, "59.49", "189.2293196185", "54.758"), size=5.0),
-    _stock("SH:600518", 218, About("SSE", "CNY", "康美药业", "KMYY", 100, 13863866690, 13612928105, "0.01", "0.5079295503", "0"), size=400.0),
-    _stock("SH:688981", 9481, About("SSE", "CNY", "中芯国际", "SMIC", 100, 7981135214, 1988359129, "0.7849289306", "18.1090038102", "0")),
-    _stock("SZ:000001", 1197, About("SZSE", "CNY", "平安银行", "PAB", 100, 19405918198, 19405762053, "2.247036", "21.6699357232", "0.965"), size=200.0),
-    _stock("SZ:002594", 37594, About("SZSE", "CNY", "比亚迪", "BYD", 100, 3039065855, 1811265855, "10.32", "51.1546641032", "2.9654648599"), size=10.0),
+    _stock("US:AAPL", 21110, InstrumentInfo("NASD", "USD", "苹果", "Apple Inc.", 1, 15022073000, 14998202926, "6.2398844687", "4.4439938483", "1")),
+    _stock("US:TSLA", 24610, InstrumentInfo("NASD", "USD", "特斯拉", "Tesla, Inc.", 1, 3216517037, 2799672511, "2.2166834243", "22.6683083476", "0")),
+    _stock("US:NVDA", 12167, InstrumentInfo("NASD", "USD", "英伟达", "NVIDIA Corporation", 1, 24400000000, 23433600000, "2.94", "3.25", "0.034")),
+    _stock("HK:700", 1043, InstrumentInfo("SEHK", "HKD", "腾讯控股", "TENCENT", 100, 9178822571, 9178822571, "13.8513523179", "110.2507143217", "3.4891482482"), Increment(1, 5), 20.0),
+    _stock("HK:9988", 1358, InstrumentInfo("SEHK", "HKD", "阿里巴巴-W", "BABA-W", 100, 19008233516, 19008233516, "4.6275184269", "56.8746237928", "1.649298669"), Increment(1), 20.0),
+    _stock("HK:1810", 1056, InstrumentInfo("SEHK", "HKD", "小米集团-W", "XIAOMI-W", 200, 25116156018, 25116156018, "0.9429", "7.5211", "0"), Increment(2, 5), 20.0),
+    _stock("SH:600519", 162801, InstrumentInfo("SSE", "CNY", "贵州茅台", "Moutai", 100, 1256197800, 1256197800, "59.49", "189.2293196185", "54.758"), size=5.0),
+    _stock("SH:600518", 218, InstrumentInfo("SSE", "CNY", "康美药业", "KMYY", 100, 13863866690, 13612928105, "0.01", "0.5079295503", "0"), size=400.0),
+    _stock("SH:688981", 9481, InstrumentInfo("SSE", "CNY", "中芯国际", "SMIC", 100, 7981135214, 1988359129, "0.7849289306", "18.1090038102", "0")),
+    _stock("SZ:000001", 1197, InstrumentInfo("SZSE", "CNY", "平安银行", "PAB", 100, 19405918198, 19405762053, "2.247036", "21.6699357232", "0.965"), size=200.0),
+    _stock("SZ:002594", 37594, InstrumentInfo("SZSE", "CNY", "比亚迪", "BYD", 100, 3039065855, 1811265855, "10.32", "51.1546641032", "2.9654648599"), size=10.0),
     _coin("CF:BTCUSDT", 833261, 10, 60.0),
     _coin("CF:ETHUSDT", 189824, 1, 900.0),
     _other("FX:EURUSD", "欧元美元", 108820, 5, "USD"),
@@ -155,11 +159,13 @@ _ROWS = (
 INSTRUMENTS = {instrument.symbol: instrument for instrument in _ROWS}
 
 
-def invent(symbol: str) -> Instrument:
-    """Make an instrument up, the same for the same symbol every time."""
-    dice = hashlib.blake2b(symbol.encode(), digest_size=8).digest()
-    price = 500 + int.from_bytes(dice, "big") % 50_000
+def make_instrument(symbol: str) -> SimulatedInstrument:
+    """Return an instrument for an unlisted symbol, always the same for the same symbol."""
+    digest = hashlib.blake2b(symbol.encode(), digest_size=8).digest()
+    price = 500 + int.from_bytes(digest, "big") % 50_000
     if market_of(symbol) == "CF":
-        return Instrument(symbol, _PERPETUAL, price, Grid(2, padded=True), _COINS, 3.0)
+        return SimulatedInstrument(
+            symbol, _PERPETUAL, price, Increment(2, padded=True), _COINS, 3.0
+        )
     name = symbol.partition(":")[2]
-    return _stock(symbol, price, About("SIM", "USD", name, name, 1))
+    return _stock(symbol, price, InstrumentInfo("SIM", "USD", name, name, 1))

@@ -1,37 +1,23 @@
-"""What the simulator has seen and said: what tests look at."""
+"""Server log: what the simulator received and pushed, for tests to inspect."""
 
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any, NamedTuple
+from typing import Any
 
 from msgspec import Struct, field
 
-__all__ = ["Frame", "Log", "Request", "Watch"]
+__all__ = ["ReceivedFrame", "ReceivedRequest", "ServerLog"]
 
 
-class Watch(NamedTuple):
-    """A topic as the server knows it; equal to the plain tuple.
-
-    Attributes:
-        letter: ``S``, ``T``, ``D`` or ``K``.
-        symbol: Canonical.
-        kt: The interval's number; None but for ``K``.
-    """
-
-    letter: str
-    symbol: str
-    kt: int | None = None
-
-
-class Frame(Struct, frozen=True):
-    """One frame a client sent.
+class ReceivedFrame(Struct, frozen=True):
+    """One frame that a client sent.
 
     Attributes:
-        at: When it arrived, in seconds of the loop's clock.
-        link: The number of the websocket, from 1 in the order of their opening.
+        at: Time of arrival, in seconds of the loop's clock.
+        link: The number of the websocket, from 1 in the order of opening.
         type: The field ``type``; empty if it could not be read.
-        body: The decoded frame, or the bytes if it could not be read.
+        body: The decoded frame, or the bytes if it could not be decoded.
     """
 
     at: float
@@ -40,13 +26,13 @@ class Frame(Struct, frozen=True):
     body: Any
 
 
-class Request(Struct, frozen=True):
+class ReceivedRequest(Struct, frozen=True):
     """One HTTP request, or one attempt to open a websocket.
 
     Attributes:
-        at: When it arrived, in seconds of the loop's clock.
+        at: Time of arrival, in seconds of the loop's clock.
         path: Such as ``"/snapshot"`` or ``"/ws"``.
-        body: The decoded body, or its bytes if it could not be read.
+        body: The decoded body, or its bytes if it could not be decoded.
         key_in: ``"header"``, ``"url"``, or None without a key.
     """
 
@@ -56,10 +42,10 @@ class Request(Struct, frozen=True):
     key_in: str | None
 
 
-class Log(Struct):
-    """Everything that happened, in order."""
+class ServerLog(Struct):
+    """Everything received, in order; violations of protocol or plan; pushes by letter."""
 
-    frames: list[Frame] = []
-    requests: list[Request] = []
+    frames: list[ReceivedFrame] = []
+    requests: list[ReceivedRequest] = []
     violations: list[str] = []
     pushed: Counter[str] = field(default_factory=Counter[str])

@@ -1,49 +1,66 @@
-"""The simulated market: tapes by symbol, and the wire's views of them.
+"""Simulated market: trades by symbol, the wire's views of them, and pushes.
 
 Nothing here reads a clock. Every view takes ``now`` in epoch seconds, and all views
 of one ``now`` agree: klines and the snapshot add up from the trades, and the book
-closes in on the last of them. The market never closes, whatever its opening hours.
+is around the last trade's price. The market never closes, whatever its trading hours.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from datetime import UTC, date, datetime, timedelta
 from itertools import islice
 
 import msgspec
 
 from qos_async.enums import Interval, Session, TradingStatus
-from qos_async.periods import bar_start
-from qos_async.sim.instruments import INSTRUMENTS, Instrument, Row, invent
-from qos_async.sim.klines import Bar
-from qos_async.sim.sessions import open_days, session_at, session_span
-from qos_async.sim.tape import Print, Tape
+from qos_async.markets.hours import HOURS
+from qos_async.periods import bar_start, market_zone
+from qos_async.sim.instruments import (
+    INSTRUMENTS,
+    SimulatedInstrument,
+    make_instrument,
+)
+from qos_async.sim.source import Row, WireTopic
+from qos_async.sim.tape import IntegerKline, Tape, TapeTrade
 from qos_async.symbols import market_of
 
-__all__ = ["Market"]
+__all__ = [
+    "MarketPushSource",
+    "SimulatedMarket",
+    "open_days",
+    "session_at",
+    "session_span",
+]
 
 _MINUTE = 60
-_EMPTY_RUNGS = 0.03
-_GAPS = (1, 1, 1, 1, 2, 3)
-_BLOCKS = {
+_EMPTY_LEVEL_RATE = 0.03
+_SPREADS = (1, 1, 1, 1, 2, 3)
+_SESSION_QUOTES = {
     "pq": Session.PRE_MARKET,
     "aq": Session.POST_MARKET,
     "nq": Session.OVERNIGHT,
 }
+_HOURS = {one.kind: (one.opens, one.closes) for one in HOURS["US"].full_day}
+_ALWAYS_OPEN = ("CF",)
+_CALENDAR_DAYS = 92
+_HALF_DAYS = {"HK": ((12, 24), (12, 31)), "US": ((7, 3), (12, 24))}
+_HOLIDAYS = ((1, 1), (12, 25))
+_ORDER = "TSDK"  # Trades are pushed first.
 
 
-class Market:
-    """Every instrument, its tape from ``history`` seconds before ``start``.
+class SimulatedMarket:
+    """The simulated market: trades from ``history`` seconds before ``start`` on.
 
     Args:
         seed: The same seed and ``start`` make the same market, to the byte.
-        start: Epoch seconds at which somebody may begin to look.
+        start: The first time, in epoch seconds, at which data may be requested.
         history: Seconds of trades before that.
-        rate: Trades a second of every symbol; None for each its own.
+        rate: Trades a second of every symbol; None for a rate by instrument.
         open_universe: Whether unlisted symbols are made up instead of unknown.
-        oldest_bars: How many bars of an interval there are before the tape;
-            none is older than 1970.
+        oldest_bars: Klines of each interval before the first trade; none is older
+            than 1970.
     """
 
     def __init__(
@@ -63,42 +80,44 @@ class Market:
         self._oldest_bars = oldest_bars
         self._tapes: dict[str, Tape] = {}
 
-    def instrument(self, symbol: str) -> Instrument | None:
-        """Find what a canonical symbol names; None if it is unknown."""
+    def instrument(self, symbol: str) -> SimulatedInstrument | None:
+        """Return the instrument of a canonical symbol; None if it is unknown."""
         found = INSTRUMENTS.get(symbol)
-        return invent(symbol) if found is None and self._open_universe else found
+        return (
+            make_instrument(symbol) if found is None and self._open_universe else found
+        )
 
     def knows(self, symbol: str) -> bool:
-        """Whether there is such a symbol."""
+        """Whether the symbol exists."""
         return self.instrument(symbol) is not None
 
     def tape(self, symbol: str, now: float) -> Tape:
-        """Give the trades of a symbol, written up to ``now``.
+        """Return the trades of a symbol, generated up to ``now``.
 
         Raises:
             KeyError: If it is unknown.
         """
         tape = self._tapes.get(symbol)
         if tape is None:
-            tape = self._tapes[symbol] = self._begin(symbol)
+            tape = self._tapes[symbol] = self._new_tape(symbol)
         tape.advance(now)
         return tape
 
     def info(self, symbol: str) -> Row:
-        """Give the row of ``instrument-info`` (section 4.2.3)."""
-        about = msgspec.to_builtins(self._known(symbol).about)
+        """Return the row of ``instrument-info`` (section 4.2.3)."""
+        about = msgspec.to_builtins(self._require(symbol).info)
         return {"c": symbol, **about}
 
-    def snapshot(self, symbol: str, now: float, *, blocks: bool = True) -> Row:
-        """Give the state of the day so far (section 4.3.3); it is the day's kline.
+    def snapshot(self, symbol: str, now: float, *, session_quotes: bool = True) -> Row:
+        """Return the state of the day so far (section 4.3.3), from the day's kline.
 
-        Without ``blocks`` the US sessions are left out, as in pushes.
+        Without ``session_quotes`` the US sessions are left out, as in pushes.
         """
         tape = self.tape(symbol, now)
         series = tape.series(Interval.DAY)
         start = series.last_start
-        bar, market = series.bars[start], market_of(symbol)
-        price = tape.instrument.prices.text
+        bar, market = series.klines[start], market_of(symbol)
+        price = tape.instrument.price_increment.format
         row: Row = {"c": symbol, "lp": price(bar.close)}
         if market != "CF":
             row["yp"] = price(self._close_before(tape, start))
@@ -107,41 +126,46 @@ class Market:
         row["s"] = int(TradingStatus.TRADING)
         if market == "US":
             row["tt"] = int(session_at(now))
-        if market == "US" and blocks:
-            row |= {name: _block(tape, part, now) for name, part in _BLOCKS.items()}
+        if market == "US" and session_quotes:
+            row |= {
+                name: _session_quote(tape, part, now)
+                for name, part in _SESSION_QUOTES.items()
+            }
         return row
 
     def depth(self, symbol: str, now: float) -> Row:
-        """Give the whole book, best first (section 4.4.3).
+        """Return the whole order book, best first (section 4.4.3).
 
-        The last price is the best bid or the best ask; a rung may be empty.
+        The last price is the best bid or the best ask; a level may have size 0.
         """
         tape = self.tape(symbol, now)
-        dice = random.Random(f"{self._seed}:{symbol}:{tape.count}")
+        rng = random.Random(f"{self._seed}:{symbol}:{tape.count}")
         last = tape.last.price
-        spread = dice.choice(_GAPS)
-        bid = last if dice.random() < 0.5 and last > spread else last - spread  # noqa: PLR2004
+        spread = rng.choice(_SPREADS)
+        bid = last if rng.random() < 0.5 and last > spread else last - spread  # noqa: PLR2004
         bid = max(bid, 1)
         return {
             "c": symbol,
-            "b": _rungs(tape.instrument, dice, bid, -1),
-            "a": _rungs(tape.instrument, dice, max(bid + spread, last), 1),
+            "b": _levels(tape.instrument, rng, bid, -1),
+            "a": _levels(tape.instrument, rng, max(bid + spread, last), 1),
             "ts": int(now),
         }
 
     def trades(self, symbol: str, now: float, count: int) -> list[Row]:
-        """Give the newest ``count`` trades (section 4.5.3), oldest first."""
+        """Return the newest ``count`` trades (section 4.5.3), oldest first."""
         tape = self.tape(symbol, now)
         return self.trades_since(symbol, tape.count - count)
 
     def count(self, symbol: str, now: float) -> int:
-        """Count the trades of a symbol until now."""
+        """Return the number of trades of a symbol until now."""
         return self.tape(symbol, now).count
 
     def trades_since(self, symbol: str, count: int) -> list[Row]:
-        """Give the trades after the first ``count`` that the tape has by now."""
+        """Return the trades after the first ``count`` that the tape has by now."""
         tape = self._tapes[symbol]
-        return [_trade(tape.instrument, trade) for trade in tape.since(max(count, 0))]
+        return [
+            _trade(tape.instrument, trade) for trade in tape.trades_after(max(count, 0))
+        ]
 
     def klines(
         self,
@@ -152,116 +176,118 @@ class Market:
         *,
         end: float | None = None,
     ) -> list[Row]:
-        """Give up to ``count`` bars (section 4.6.3), ascending; the last may be open.
+        """Return up to ``count`` klines (section 4.6.3), ascending; the last may be open.
 
         The newest is the one that ``end`` falls into; without it, the one of now.
         """
         tape = self.tape(symbol, now)
         limit = int(now if end is None else min(end, now))
-        bars = tape.series(interval).bars
+        bars = tape.series(interval).klines
         newest_first = (item for item in reversed(bars.items()) if item[0] <= limit)
         found = list(islice(newest_first, count))
         missing = count - len(found)
-        found += islice(tape.bars_before(limit, interval), missing)
+        found += islice(tape.klines_before(limit, interval), missing)
         return [
             _kline(tape.instrument, interval, start, bar)
             for start, bar in reversed(found)
         ]
 
     def klines_since(self, symbol: str, interval: Interval, since: int) -> list[Row]:
-        """Give the bars that trades at or after ``since`` went into, ascending."""
+        """Return the klines with trades at or after ``since``, ascending."""
         tape = self._tapes[symbol]
         first = bar_start(since, interval, market_of(symbol))
-        touched: list[tuple[int, Bar]] = []
-        for start, bar in reversed(tape.series(interval).bars.items()):
+        touched: list[tuple[int, IntegerKline]] = []
+        for start, bar in reversed(tape.series(interval).klines.items()):
             if start < first:
                 break
             touched.append((start, bar))
         return [_kline(tape.instrument, interval, *item) for item in reversed(touched)]
 
     def products(self, market: str) -> list[Row]:
-        """Give the row of each product; Hong Kong has five digits here (recorded)."""
+        """Return one row for each product; Hong Kong has five digits here (recorded)."""
         listed = (one for one in INSTRUMENTS.values() if one.market == market)
         return [{"code": _padded(one.symbol), "name": _name(one)} for one in listed]
 
     def calendar(self, market: str, now: float) -> list[str]:
-        """Give three months of trading days, ``"20250703,H"``."""
+        """Return three months of trading days, as ``"20250703,H"``."""
         return open_days(market, now)
 
-    def _begin(self, symbol: str) -> Tape:
-        instrument = self._known(symbol)
+    def _new_tape(self, symbol: str) -> Tape:
+        instrument = self._require(symbol)
         if self._rate is not None:
             instrument = msgspec.structs.replace(instrument, rate=self._rate)
         return Tape(instrument, self._seed, self._begins_at, self._oldest_bars)
 
-    def _known(self, symbol: str) -> Instrument:
+    def _require(self, symbol: str) -> SimulatedInstrument:
         instrument = self.instrument(symbol)
         if instrument is None:
             raise KeyError(symbol)
         return instrument
 
     def _close_before(self, tape: Tape, start: int) -> int:
-        bars: Iterable[tuple[int, Bar]] = reversed(
-            tape.series(Interval.DAY).bars.items()
+        bars: Iterable[tuple[int, IntegerKline]] = reversed(
+            tape.series(Interval.DAY).klines.items()
         )
         for earlier, bar in bars:
             if earlier < start:
                 return bar.close
-        return tape.path.price_at(start)
+        return tape.price_history.price_at(start)
 
 
-def _amounts(instrument: Instrument, bar: Bar) -> Row:
+def _amounts(instrument: SimulatedInstrument, bar: IntegerKline) -> Row:
     return {
-        "v": instrument.sizes.text(bar.volume),
+        "v": instrument.size_increment.format(bar.volume),
         "t": instrument.turnover_text(bar.turnover),
     }
 
 
-def _trade(instrument: Instrument, trade: Print) -> Row:
+def _trade(instrument: SimulatedInstrument, trade: TapeTrade) -> Row:
     return {
         "c": instrument.symbol,
-        "p": instrument.prices.text(trade.price),
-        "v": instrument.sizes.text(trade.size),
+        "p": instrument.price_increment.format(trade.price),
+        "v": instrument.size_increment.format(trade.size),
         "ts": trade.timestamp,
         "d": int(trade.side),
     }
 
 
-def _kline(instrument: Instrument, interval: Interval, start: int, bar: Bar) -> Row:
-    price = instrument.prices.text
+def _kline(
+    instrument: SimulatedInstrument, interval: Interval, start: int, bar: IntegerKline
+) -> Row:
+    price = instrument.price_increment.format
     return {
         "c": instrument.symbol,
         "o": price(bar.open),
         "cl": price(bar.close),
         "h": price(bar.high),
         "l": price(bar.low),
-        "v": instrument.sizes.text(bar.volume),
+        "v": instrument.size_increment.format(bar.volume),
         "ts": start,
         "kt": int(interval),
     }
 
 
-def _rungs(
-    instrument: Instrument, dice: random.Random, price: int, away: int
+def _levels(
+    instrument: SimulatedInstrument, rng: random.Random, price: int, away: int
 ) -> list[Row]:
-    rungs: list[Row] = []
+    levels: list[Row] = []
     for level in range(instrument.levels):
-        empty = level > 0 and dice.random() < _EMPTY_RUNGS
-        size = 0 if empty else 1 + int(dice.expovariate(0.1 / instrument.size))
-        rungs.append(
+        empty = level > 0 and rng.random() < _EMPTY_LEVEL_RATE
+        size = 0 if empty else 1 + int(rng.expovariate(0.1 / instrument.size))
+        levels.append(
             {
-                "p": instrument.prices.text(max(price, 1)),
-                "v": instrument.sizes.text(size),
+                "p": instrument.price_increment.format(max(price, 1)),
+                "v": instrument.size_increment.format(size),
             }
         )
-        price += away * dice.choice(_GAPS)
-    return rungs
+        price += away * rng.choice(_SPREADS)
+    return levels
 
 
-def _block(tape: Tape, session: Session, now: float) -> Row:
+def _session_quote(tape: Tape, session: Session, now: float) -> Row:
     start, end = session_span(session, now)
-    total = _sum_up(tape, start, min(end, int(now) + 1))
-    price = tape.instrument.prices.text
+    total = _kline_between(tape, start, min(end, int(now) + 1))
+    price = tape.instrument.price_increment.format
     return {
         "lp": price(total.close),
         "ts": min(end, tape.last.timestamp),
@@ -272,17 +298,17 @@ def _block(tape: Tape, session: Session, now: float) -> Row:
     }
 
 
-def _sum_up(tape: Tape, start: int, end: int) -> Bar:
-    """Sum up a time: drawn before the tape began, added up from minutes after that."""
-    minutes = tape.series(Interval.MIN_1).bars
-    seen_from = max(start, tape.begins_at)
-    parts = [minutes[at] for at in range(seen_from, end, _MINUTE) if at in minutes]
-    if start < seen_from:
-        parts.insert(0, tape.path.bar(start, min(end, tape.begins_at)))
-    opened = parts[0].open if parts else tape.path.price_at(start)
-    total = Bar(opened, opened, opened, opened)
+def _kline_between(tape: Tape, start: int, end: int) -> IntegerKline:
+    """Return the kline of a time: from the price history, then from the tape's minutes."""
+    minutes = tape.series(Interval.MIN_1).klines
+    traded_from = max(start, tape.begins_at)
+    parts = [minutes[at] for at in range(traded_from, end, _MINUTE) if at in minutes]
+    if start < traded_from:
+        parts.insert(0, tape.price_history.kline(start, min(end, tape.begins_at)))
+    opened = parts[0].open if parts else tape.price_history.price_at(start)
+    total = IntegerKline(opened, opened, opened, opened)
     for part in parts:
-        total.absorb(part)
+        total.merge(part)
     return total
 
 
@@ -291,6 +317,104 @@ def _padded(symbol: str) -> str:
     return f"{market}:{code.rjust(5, '0')}" if market == "HK" else symbol
 
 
-def _name(instrument: Instrument) -> str:
-    name = instrument.about.nc
+def _name(instrument: SimulatedInstrument) -> str:
+    name = instrument.info.nc
     return name if isinstance(name, str) else instrument.symbol.partition(":")[2]
+
+
+class MarketPushSource:
+    """The ``PushSource`` of a simulated market: each trade is pushed once."""
+
+    def __init__(self, market: SimulatedMarket) -> None:
+        self._market = market
+        self._sent_counts: dict[str, int] = {}
+
+    def follow(self, symbols: Iterable[str], now: float) -> None:
+        """Set the symbols to return updates of; earlier trades of new ones are skipped."""
+        sent = self._sent_counts
+        self._sent_counts = {
+            symbol: sent.get(symbol) or self._market.tape(symbol, now).count
+            for symbol in symbols
+        }
+
+    def updates(
+        self, symbol: str, topics: Iterable[WireTopic], now: float
+    ) -> Iterator[tuple[WireTopic, Row]]:
+        """Yield the rows of a followed symbol for the given topics, trades first.
+
+        Snapshot, depth and klines come once a call, however many trades there were;
+        a kline that ended in between comes in its final state.
+        """
+        tape, sent = self._market.tape(symbol, now), self._sent_counts[symbol]
+        if tape.count == sent:
+            return
+        self._sent_counts[symbol] = tape.count
+        since = (tape.trades_after(sent) or [tape.last])[0].timestamp
+        for topic in sorted(topics, key=lambda one: _ORDER.index(one.letter)):
+            if topic.letter == "T":
+                rows = self._market.trades_since(symbol, sent)
+            else:
+                rows = self.current(topic, now, since=since)
+            for row in rows:
+                yield topic, row
+
+    def current(
+        self, topic: WireTopic, now: float, *, since: float | None = None
+    ) -> list[Row]:
+        """Return the current snapshot, depth or kline (or the klines since a time)."""
+        symbol = topic.symbol
+        match topic.letter:
+            case "S":
+                return [self._market.snapshot(symbol, now, session_quotes=False)]
+            case "D":
+                return [self._market.depth(symbol, now)]
+            case _:
+                last = self._market.tape(symbol, now).last.timestamp
+                begin = last if since is None else int(since)
+                return self._market.klines_since(symbol, Interval(topic.kt or 0), begin)
+
+
+def session_at(now: float) -> Session:
+    """Return the session of the US trading day (section 3); UNKNOWN just before 4:00."""
+    clock = datetime.fromtimestamp(now, market_zone("US")).time()
+    for session, (opens, closes) in _HOURS.items():
+        if opens < closes and opens <= clock < closes:
+            return session
+        if opens > closes and (clock >= opens or clock < closes):
+            return session
+    return Session.UNKNOWN
+
+
+def session_span(session: Session, now: float) -> tuple[int, int]:
+    """Return start and end of the latest such session that began by ``now``."""
+    zone = market_zone("US")
+    opens, closes = _HOURS[session]
+    day = datetime.fromtimestamp(now, zone).date()
+    start = datetime.combine(day, opens, zone)
+    if start.timestamp() > now:
+        day -= timedelta(days=1)
+        start = datetime.combine(day, opens, zone)
+    ends_on = day + timedelta(days=1) if closes < opens else day
+    end = datetime.combine(ends_on, closes, zone)
+    return int(start.timestamp()), int(end.timestamp())
+
+
+def open_days(market: str, now: float) -> list[str]:
+    """Return three months of trading days as ``"20250703,H"``; F is a full day."""
+    today = datetime.fromtimestamp(now, UTC).date()
+    days = (today + timedelta(days=n) for n in range(_CALENDAR_DAYS))
+    return [
+        f"{day:%Y%m%d},{'H' if _is_half(market, day) else 'F'}"
+        for day in days
+        if _is_open(market, day)
+    ]
+
+
+def _is_half(market: str, day: date) -> bool:
+    return (day.month, day.day) in _HALF_DAYS.get(market, ())
+
+
+def _is_open(market: str, day: date) -> bool:
+    if market in _ALWAYS_OPEN:
+        return True
+    return day.isoweekday() <= 5 and (day.month, day.day) not in _HOLIDAYS  # noqa: PLR2004

@@ -1,117 +1,92 @@
-"""The simulator: one loopback port that speaks the whole protocol."""
+"""Protocol server: the QOS protocol on one port, for any source of market data."""
 
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import Counter
 from collections.abc import Callable, Iterable
-from functools import partial
 from types import TracebackType
 from typing import Self
 
 from aiohttp import web
 
-from qos_async._validation import check_number
 from qos_async.config import Limits
-from qos_async.sim.controls import Controls
-from qos_async.sim.desk import Desk
-from qos_async.sim.door import Door
-from qos_async.sim.faults import Scheduled, scheduled
-from qos_async.sim.feed import Feed
-from qos_async.sim.http import HttpSide
-from qos_async.sim.instruments import Row
-from qos_async.sim.link import Link
-from qos_async.sim.log import Frame, Log, Request, Watch
-from qos_async.sim.market import Market
-from qos_async.sim.questions import Asker
-from qos_async.sim.source import News, Source
+from qos_async.sim.connection import ServerConnection
+from qos_async.sim.faults import FaultControls, ScheduledFault, check_schedule
+from qos_async.sim.http import HttpHandler
+from qos_async.sim.log import ReceivedFrame, ReceivedRequest, ServerLog
+from qos_async.sim.requests import RequestHandler
+from qos_async.sim.source import MarketData, PushSource, WireTopic
 from qos_async.sim.variants import Variants
+from qos_async.sim.websocket import Handshake, WebSocketHandler
 
-__all__ = ["Simulator"]
+__all__ = ["ProtocolServer"]
 
-_SHUTDOWN = 0.1
-_GLANCE = 0.005
+_SHUTDOWN_TIMEOUT = 0.1
+_POLL_INTERVAL = 0.005
 
 
-class Simulator(Controls):
-    """A QOS server on a loopback port, with a market of its own.
+class ProtocolServer(FaultControls):
+    """A server of the protocol; subclasses provide the data and its clock.
 
-    Use it as an async context manager, once. Same ``seed`` and ``start``: the same
-    trades, to the byte.
+    ``Simulator`` serves a simulated market, ``recordings.ReplayServer`` a recording.
 
     Args:
-        seed: Of everything random.
-        speed: Market seconds in a real second; 0: time stands still.
-        plan: What the key may do; breaking it is noted in ``violations``.
-        faults: What goes wrong by itself, and when.
-        variants: How the unknowns of the protocol are played.
+        plan: The limits of the key; what exceeds them is recorded in ``violations``.
+        faults: Faults to inject, each with its time.
+        variants: The behaviour where the protocol is undocumented.
         host: Address to listen on.
-        port: 0 takes a free one.
+        port: 0 chooses a free one.
         key: The key to accept.
-        start: The market's time on entering, in epoch seconds; None: the wall clock.
-        history: Market seconds of trades before that.
-        rate: Trades of each symbol in a market second; None: 1 to 3, by symbol.
-        beat: Real seconds between two rounds of pushes; what one round would push
-            several times (a snapshot, a book, a kline) is pushed once.
-        heartbeat_limit: Real seconds that a link may go without ``H``.
-        open_universe: Whether unlisted symbols are made up instead of unknown.
-        oldest_bars: Bars of each interval before the trades; none before 1970.
+        seed: Seed of the order of rows in replies.
+        push_interval: Real seconds between two rounds of pushes.
+        heartbeat_limit: Real seconds that a link may be without ``H``.
 
     Raises:
-        ValueError: For a plan that is no ``Limits``, faults that are none, or numbers that cannot be; the
-            message names the option and the value.
+        ValueError: For a plan or faults of a wrong type.
     """
 
     def __init__(
         self,
         *,
-        seed: int = 1,
-        speed: float = 1.0,
-        plan: Limits | None = None,
-        faults: Iterable[Scheduled] = (),
+        plan: Limits | None,
+        faults: Iterable[ScheduledFault] = (),
         variants: Variants | None = None,
-        host: str = "127.0.0.1",
-        port: int = 0,
-        key: str = "sim-0123456789abcdef",
-        start: float | None = None,
-        history: float = 900.0,
-        rate: float | None = None,
-        beat: float = 0.02,
+        host: str,
+        port: int,
+        key: str,
+        seed: int = 1,
+        push_interval: float = 0.02,
         heartbeat_limit: float = 30.0,
-        open_universe: bool = False,
-        oldest_bars: int = 3000,
     ) -> None:
         super().__init__()
-        _check(plan, speed=speed, history=history, rate=rate)
+        if plan is not None and not isinstance(plan, Limits):  # pyright: ignore[reportUnnecessaryIsInstance] - users may be untyped
+            raise ValueError(f"plan must be Limits or None, not {plan!r}")
         self.key = key
         self.plan = Limits() if plan is None else plan
         self.variants = Variants() if variants is None else variants
-        self._make_market = partial(
-            Market,
-            seed,
-            history=history,
-            rate=rate,
-            open_universe=open_universe,
-            oldest_bars=oldest_bars,
-        )
-        self._seed, self._speed, self._start = seed, speed, start
-        self._faults = scheduled(faults)
+        self._schedule = check_schedule(faults)
         self._address: tuple[str, int] = host, port
+        self._seed = seed
         self._entered = False
-        self._beat, self._heartbeat_limit = beat, heartbeat_limit
-        self._log = Log()
+        self._push_interval, self._heartbeat_limit = push_interval, heartbeat_limit
+        self._log = ServerLog()
         self._tasks: list[asyncio.Task[None]] = []
 
+    @property
+    def now(self) -> float:
+        """The time of the data, in epoch seconds."""
+        raise NotImplementedError
+
+    def _sources(self) -> tuple[MarketData, PushSource]:
+        """Return the data of replies, and the data of pushes."""
+        raise NotImplementedError
+
     async def __aenter__(self) -> Self:
-        self._entered_at = asyncio.get_running_loop().time()
-        if self._start is None:
-            self._start = time.time()
-        self.market = self._make_market(self._start)
         runner = self._runner = web.AppRunner(
             self._application(),
             access_log=None,
-            shutdown_timeout=_SHUTDOWN,
+            shutdown_timeout=_SHUTDOWN_TIMEOUT,
             handler_cancellation=True,
         )
         await runner.setup()
@@ -123,7 +98,8 @@ class Simulator(Controls):
             raise
         self._address = runner.addresses[0][:2]
         self._entered = True
-        work = [self._run(), *(self.suffer(fault) for fault in self._faults)]
+        faults = [self.run_scheduled_fault(fault) for fault in self._schedule]
+        work = [self._push_loop(), *faults]
         self._tasks = [asyncio.create_task(one) for one in work]
         return self
 
@@ -136,12 +112,12 @@ class Simulator(Controls):
         for task in self._tasks:
             task.cancel()
         results = await asyncio.gather(*self._tasks, return_exceptions=True)
-        for link in self._desk.links:
+        for link in self._websockets.links:
             link.cut(reset=False)
         await self._runner.cleanup()
         for result in results:
             if isinstance(result, Exception):
-                raise result  # A fault of the simulator itself: nobody else saw it.
+                raise result  # A bug of the server: no other code has seen it.
 
     async def serve_forever(self) -> None:
         """Wait until cancelled."""
@@ -158,159 +134,109 @@ class Simulator(Controls):
         return f"ws://{self._netloc()}/ws"
 
     @property
-    def now(self) -> float:
-        """The market's time, in epoch seconds."""
-        elapsed = asyncio.get_running_loop().time() - self._entered_at
-        return (self._start or 0.0) + self._speed * elapsed
-
-    @property
-    def links(self) -> list[Link]:
+    def links(self) -> list[ServerConnection]:
         """The open websockets, oldest first."""
-        return [link for link in self._desk.links if link.open]
+        return [link for link in self._websockets.links if link.open]
 
     @property
     def connections(self) -> int:
-        """How many websockets are open."""
+        """The number of open websockets."""
         return len(self.links)
 
     @property
-    def subscribed(self) -> set[Watch]:
-        """What the open links watch: ``(letter, symbol, kt)``, None for no ``kt``."""
-        return {watch for link in self.links for watch in link.topics}
+    def subscribed(self) -> set[WireTopic]:
+        """The topics of the open links: ``(letter, symbol, kt)``, with None for no ``kt``."""
+        return {topic for link in self.links for topic in link.topics}
 
     @property
-    def frames(self) -> list[Frame]:
-        """Every frame that came in, in order."""
+    def frames(self) -> list[ReceivedFrame]:
+        """Every frame that was received, in order."""
         return self._log.frames
 
     @property
-    def requests(self) -> list[Request]:
-        """Every HTTP request and every websocket upgrade that came in, in order."""
+    def requests(self) -> list[ReceivedRequest]:
+        """Every HTTP request and websocket upgrade that was received, in order."""
         return self._log.requests
 
     @property
     def violations(self) -> list[str]:
-        """Every breach of the protocol or the plan by a client, in words."""
+        """A message for each violation of the protocol or the plan by a client."""
         return self._log.violations
 
     @property
     def pushed(self) -> Counter[str]:
-        """How many pushes went out, by letter; blasts and garbage do not count."""
+        """The number of pushes sent, by letter; ``blast`` and ``push`` do not count."""
         return self._log.pushed
 
-    def received(self, *types: str) -> list[Frame]:
-        """Give the frames of some types, in order: ``sim.received("T", "TC")``."""
+    def received(self, *types: str) -> list[ReceivedFrame]:
+        """Return the received frames of some types: ``sim.received("T", "TC")``."""
         return [frame for frame in self._log.frames if frame.type in types]
-
-    def tape(self, symbol: str) -> list[Row]:
-        """Give every trade of a symbol until now as the wire's rows, oldest first.
-
-        Raises:
-            KeyError: If it is unknown.
-        """
-        return self.market.trades(symbol, self.now, self.market.count(symbol, self.now))
 
     async def until(
         self,
         condition: Callable[[], object],
         *,
-        timeout: float = 5.0,  # noqa: ASYNC109 - a test's patience, not a deadline.
+        timeout: float = 5.0,  # noqa: ASYNC109 - part of the public signature
     ) -> None:
-        """Wait until something is true of the simulator.
+        """Wait until a condition, evaluated every 5 ms, is true.
 
         Raises:
-            TimeoutError: If it is not within ``timeout`` seconds.
+            TimeoutError: If it is not true within ``timeout`` seconds.
         """
         async with asyncio.timeout(timeout):
-            while not condition():  # noqa: ASYNC110 - anything may be asked.
-                await asyncio.sleep(_GLANCE)
+            while not condition():  # noqa: ASYNC110 - any condition, so no event to wait for
+                await asyncio.sleep(_POLL_INTERVAL)
 
     def _netloc(self) -> str:
         if not self._entered:
+            name = type(self).__name__
             raise RuntimeError(
-                "the simulator has no address yet: enter it first, with "
-                "async with Simulator() as simulator"
+                f"the {name} has no address yet: enter it first, with "
+                f"async with {name}(...) as server"
             )
         host, port = self._address
         return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
     def _application(self) -> web.Application:
-        log, variants = self._log, self.variants
-        source, news = self._sources()
-        asker = Asker(
-            source,
-            self.plan,
+        data, pushes = self._sources()
+        plan, variants, log = self.plan, self.variants, self._log
+        faults, key_error = self._faults, self._key_error
+        requests = RequestHandler(
+            data,
+            plan,
             variants,
             self._seed,
             log.violations,
-            refused=self._refused_symbols,
+            rejected_symbols=faults.rejected_symbols,
         )
-        desk = self._desk = Desk(
-            news,
-            asker,
-            self.plan,
+        websockets = self._websockets = WebSocketHandler(
+            pushes, requests, plan, variants, log, faults=faults, now=lambda: self.now
+        )
+        handshake = Handshake(
+            websockets, plan, variants, log, faults=faults, key_error=key_error
+        )
+        http = HttpHandler(
+            requests,
             variants,
             log,
-            now=lambda: self.now,
-            refusal=self._refusal,
-            deliver=self._deliver,
+            websockets.meter,
+            faults=faults,
+            now=websockets.push_pending,
+            key_error=key_error,
         )
         app = web.Application()
-        app.router.add_get("/ws", self._door(desk).open)
-        self._http_side(asker, desk).add_to(app)
+        app.router.add_get("/ws", handshake.handle)
+        http.add_routes(app)
         return app
 
-    def _sources(self) -> tuple[Source, News]:
-        """Give what answers questions, and what there is to push."""
-        return self.market, Feed(self.market)
-
-    def _door(self, desk: Desk) -> Door:
-        return Door(
-            desk,
-            self.plan,
-            self.variants,
-            self._log,
-            key_problem=self._key_problem,
-            closed=self._door_answer,
-            audible=self._audible,
-        )
-
-    def _http_side(self, asker: Asker, desk: Desk) -> HttpSide:
-        return HttpSide(
-            asker,
-            self.variants,
-            self._log,
-            desk.meter,
-            now=desk.beat,
-            key_problem=self._key_problem,
-            failure=self._http_answer,
-            refusal=self._refusals.take,
-            pause=self._pause,
-        )
-
-    async def _run(self) -> None:
+    async def _push_loop(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
-            self._desk.beat()
-            self._desk.check_heartbeats(loop.time(), self._heartbeat_limit)
-            await asyncio.sleep(self._beat)
+            self._websockets.push_pending()
+            self._websockets.check_heartbeats(loop.time(), self._heartbeat_limit)
+            await asyncio.sleep(self._push_interval)
 
-    def _key_problem(self, key: str | None) -> str | None:
+    def _key_error(self, key: str | None) -> str | None:
         if key != self.key:
             return "Invalid key." if key else "The key is missing."
-        return "Key expired." if self._key_expired else None
-
-    def _refusal(self, type: str) -> str | None:
-        if self._key_expired:
-            return "Key expired."
-        return self._refusals.take(type)
-
-
-def _check(
-    plan: object, *, speed: object, history: object, rate: object | None
-) -> None:
-    if plan is not None and not isinstance(plan, Limits):
-        raise ValueError(f"plan must be Limits or None, not {plan!r}")
-    for name, value in (("speed", speed), ("history", history)):
-        check_number(name, value)
-    check_number("rate", rate, above_zero=True, optional=True)
+        return "Key expired." if self._faults.is_key_expired else None

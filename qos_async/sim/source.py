@@ -1,41 +1,60 @@
-"""What a server of the protocol needs to know of a market, simulated or not."""
+"""Market data, as the protocol handlers need it: the seam between server and source.
+
+The handlers in ``http`` and ``websocket`` know their data only by these protocols, so a
+recording or another upstream can be served by the same code as the simulated market.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Protocol
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from qos_async.enums import Interval
-from qos_async.sim.instruments import Row
-from qos_async.sim.log import Watch
 
-__all__ = ["News", "Source"]
+__all__ = ["MarketData", "PushSource", "Row", "WireTopic"]
+
+Row: TypeAlias = dict[str, Any]
+"""One JSON object, as on the wire."""
 
 
-class Source(Protocol):
-    """Answers questions, in the wire's rows.
+class WireTopic(NamedTuple):
+    """A topic in the server's terms; equal to the plain tuple.
 
-    ``now`` is in epoch seconds. What is not known is an empty row, or no rows.
+    Attributes:
+        letter: ``S``, ``T``, ``D`` or ``K``.
+        symbol: Canonical.
+        kt: The interval's number; None except for ``K``.
+    """
+
+    letter: str
+    symbol: str
+    kt: int | None = None
+
+
+class MarketData(Protocol):
+    """Data for requests, as rows of the wire.
+
+    ``now`` is in epoch seconds. Without data, a row or a list of rows is empty.
     """
 
     def knows(self, symbol: str) -> bool:
-        """Whether there is such a symbol."""
+        """Whether the symbol exists."""
         ...
 
     def info(self, symbol: str) -> Row:
-        """Give the row of ``instrument-info`` (section 4.2.3)."""
+        """Return the row of ``instrument-info`` (section 4.2.3)."""
         ...
 
     def snapshot(self, symbol: str, now: float) -> Row:
-        """Give the state of the day (section 4.3.3)."""
+        """Return the state of the day (section 4.3.3)."""
         ...
 
     def depth(self, symbol: str, now: float) -> Row:
-        """Give the whole book (section 4.4.3)."""
+        """Return the whole order book (section 4.4.3)."""
         ...
 
     def trades(self, symbol: str, now: float, count: int) -> list[Row]:
-        """Give the newest ``count`` trades (section 4.5.3), oldest first."""
+        """Return the newest ``count`` trades (section 4.5.3), oldest first."""
         ...
 
     def klines(
@@ -47,31 +66,31 @@ class Source(Protocol):
         *,
         end: float | None = None,
     ) -> list[Row]:
-        """Give up to ``count`` bars (section 4.6.3), ascending."""
+        """Return up to ``count`` klines (section 4.6.3), ascending."""
         ...
 
     def products(self, market: str) -> list[Row]:
-        """Give the row of each product."""
+        """Return one row for each product of a market."""
         ...
 
     def calendar(self, market: str, now: float) -> list[str]:
-        """Give the trading days, ``"20250703,H"``."""
+        """Return the trading days, as ``"20250703,H"``."""
         ...
 
 
-class News(Protocol):
-    """Tells what there is to push."""
+class PushSource(Protocol):
+    """Data to push to subscribers."""
 
     def follow(self, symbols: Iterable[str], now: float) -> None:
-        """Follow these symbols and no others."""
+        """Set the symbols to return updates of; earlier updates of new ones are skipped."""
         ...
 
-    def news(
-        self, symbol: str, wanted: Iterable[Watch], now: float
-    ) -> Iterator[tuple[Watch, Row]]:
-        """Give what came since the last look."""
+    def updates(
+        self, symbol: str, topics: Iterable[WireTopic], now: float
+    ) -> Iterator[tuple[WireTopic, Row]]:
+        """Yield what is new since the previous call, for the given topics of a symbol."""
         ...
 
-    def state(self, watch: Watch, now: float) -> list[Row]:
-        """Give the current snapshot, depth or kline."""
+    def current(self, topic: WireTopic, now: float) -> list[Row]:
+        """Return the current snapshot, depth or kline."""
         ...

@@ -1,4 +1,4 @@
-"""What nobody knows about the server, as switches."""
+"""Variants: the undocumented behaviour of the real server, as options."""
 
 from __future__ import annotations
 
@@ -10,30 +10,30 @@ __all__ = ["Variants"]
 
 
 class Variants(Struct, frozen=True, kw_only=True):
-    """How the simulator plays what the notes on the protocol list as unknown.
+    """How the simulator behaves where the protocol is undocumented.
 
     Attributes:
-        bad_key: A websocket upgrade with a wrong key: refused with that status, or
+        bad_key: A websocket upgrade with a wrong key is rejected with this status, or
             accepted, answered with an error ``msg`` and closed with 1008.
-        too_fast: A frame too close to the one before: obeyed all the same, answered
-            with an error, dropped without a word, or the link closed.
-        too_fast_code: The close code for that.
-        too_many_symbols: Refuse the whole command, or take what still fits.
-        second_connection: Refuse the new link with ``second_connection_status``,
-            close the oldest one, or let both live.
-        second_connection_status: HTTP status of that refusal.
-        unknown_symbol: Refuse the whole command, or leave the symbol out silently.
-        subscribed_twice: Say OK again, or refuse.
-        no_heartbeat: Close the link with 1001, or only take note.
-        reqid_on_errors: Whether refusals echo ``reqid``.
+        too_fast: A frame too soon after the previous one is processed, answered with
+            an error, dropped without a reply, or the link is closed.
+        too_fast_code: The close code in the last case.
+        too_many_symbols: Reject the whole command, or accept as many as fit.
+        second_connection: Reject the new link with ``second_connection_status``,
+            close the oldest one, or accept both.
+        second_connection_status: HTTP status of that rejection.
+        unknown_symbol: Reject the whole command, or leave the symbol out silently.
+        subscribed_twice: Acknowledge again, or reject.
+        no_heartbeat: Close the link with 1001, or only record the violation.
+        reqid_on_errors: Whether rejections echo ``reqid``.
         push_on_subscribe: Push the current snapshot, depth or kline right after the
-            yes; otherwise only on change. Trades are never repeated.
-        json_numbers: Trades carry ``p`` and ``v`` as JSON numbers (samples of 2024).
-        history_ignores_end: ``/history`` and RH answer as if ``e`` were now
+            acknowledgement; otherwise only on change. Trades are never repeated.
+        json_numbers: Trades have ``p`` and ``v`` as JSON numbers (samples of 2024).
+        history_ignores_end: ``/history`` and RH reply as if ``e`` were now
             (recorded in 2024).
         trades_newest_first: The order of the rows of one symbol in RT.
-        errors_as_200: HTTP errors come with status 200, told by ``msg`` alone.
-        compression: Agree to permessage-deflate where the client offers it.
+        errors_as_200: HTTP errors have status 200 and are recognised by ``msg`` only.
+        compression: Accept permessage-deflate where the client offers it.
     """
 
     bad_key: Literal["400", "401", "403", "message"] = "401"

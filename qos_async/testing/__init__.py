@@ -1,9 +1,9 @@
-"""A pytest plugin: a QOS server of your own for every test that asks for one.
+"""Pytest plugin: a simulated QOS server, and a client of it, as fixtures.
 
-It is there as soon as the package is installed, under pytest-asyncio (strict or auto)
+It is active as soon as the package is installed, under pytest-asyncio (strict or auto)
 and under anyio's plugin on asyncio.
 
-    async def test_a_cut_is_told(qos_simulator, qos_client):
+    async def test_a_cut_is_reported(qos_simulator, qos_client):
         async with qos_client.watch_trades("CF:BTCUSDT") as trades:
             await anext(trades)
             qos_simulator.cut()
@@ -12,34 +12,34 @@ and under anyio's plugin on asyncio.
                     break
 
 Fixtures:
-    qos_simulator: A running ``Simulator``; its methods are what can go wrong.
+    qos_simulator: A running ``Simulator``; its methods inject faults.
     qos_client: A ``Client`` that is connected to it, closed after the test.
-    qos_environment: Points every other ``Client()`` at it, by the environment.
+    qos_environment: Environment variables that connect every other ``Client()`` to it.
 
-Options of a test, a class or a module (``pytestmark``) stand in a mark; what stands
-closer to the test wins:
+Options are set by a mark on a test, a class or a module (``pytestmark``); the mark that
+is closest to the test wins:
 
     @pytest.mark.qos(seed=7, rate=50, plan=Limits(symbols=3), numbers=float)
 
 Those of ``Simulator`` are ``seed``, ``speed``, ``plan``, ``faults``, ``variants``,
-``start``, ``history``, ``rate``, ``beat``, ``heartbeat_limit``, ``open_universe`` and
+``start``, ``history``, ``rate``, ``push_interval``, ``heartbeat_limit``, ``open_universe`` and
 ``oldest_bars``. Those of ``Client`` are ``numbers``, ``key_in``, ``limits`` (the plan's
-by default), ``timing``, ``recover``, ``recorder`` and ``transport``. Unless told
-otherwise, the plan allows a command at any time and plenty of requests, and the client
-dials again at once, so that tests are fast.
+by default), ``timing``, ``recover``, ``recorder`` and ``transport``. By default the plan
+allows a command at any time and 10,000 requests, and the client reconnects within half
+a second, so that tests are fast.
 
-With ``virtual=True`` the test runs on a loop whose clock jumps over every wait, in a
-network in memory: an hour's outage is over in less than a second. Then plan and patience
-are those of production, for waiting costs nothing, and ``time.time`` tells the virtual
-time. ``horizon`` is how many virtual seconds it may take, 86,400 by default. It needs
-pytest-asyncio 1.4 or newer; under anyio's plugin let your fixture ``anyio_backend``
-return ``("asyncio", {"loop_factory": SimLoop})``.
+With ``virtual=True`` the test runs on a loop whose clock jumps over every wait, with a
+network in memory: an hour's outage takes less than a second. Then plan and timing are
+those of production, because waiting takes no time, and ``time.time`` returns the virtual
+time. ``horizon`` is the number of virtual seconds that it may take, 86,400 by default.
+It needs pytest-asyncio 1.4 or newer; under anyio's plugin your fixture ``anyio_backend``
+must return ``("asyncio", {"loop_factory": SimLoop})``.
 
-For tests without a pytest plugin there is ``simulate``. ``SimLoop``, ``VirtualLoop``,
+For tests without these plugins there is ``simulate``. ``SimLoop``, ``VirtualLoop``,
 ``Network``, ``Connection`` and more are described in ``qos_async.testing.virtual``.
 
 pytest loads this module in every run on a machine that has the package installed, so
-it imports the simulator only when a fixture is asked for.
+it imports the simulator only when a fixture is requested.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    # Not in __dir__: pytest looks at all that is there, which would import it.
+    # Not in __dir__: pytest inspects everything there, which would import it.
     if name in __all__:
         return getattr(import_module("qos_async.testing.virtual"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,13 +1,13 @@
-"""What ``@pytest.mark.qos(...)`` takes, and how it is told from what it does not take."""
+"""Options of ``@pytest.mark.qos(...)``: their names, their types, their errors."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeGuard
 
 import pytest
 
-__all__ = ["Options", "read"]
+__all__ = ["Options", "parse_mark"]
 
 SIMULATOR = (
     "seed",
@@ -18,7 +18,7 @@ SIMULATOR = (
     "start",
     "history",
     "rate",
-    "beat",
+    "push_interval",
     "heartbeat_limit",
     "open_universe",
     "oldest_bars",
@@ -32,15 +32,15 @@ CLIENT = (
     "recorder",
     "transport",
 )
-WORLD = ("virtual", "horizon")
-GIVEN = {
+TIME = ("virtual", "horizon")
+RESERVED = {
     "key": "the simulator has one, qos_simulator.key",
     "host": "the simulator is on the loopback",
     "port": "the simulator takes a free one",
     "http_url": "qos_client is connected to qos_simulator",
     "stream_url": "qos_client is connected to qos_simulator",
 }
-"""What the fixtures settle themselves, and why nobody else may."""
+"""Options that the fixtures set themselves, and why a mark may not."""
 
 _DAY = 86_400.0
 
@@ -51,7 +51,7 @@ class Options(NamedTuple):
     Attributes:
         simulator: Keyword arguments of ``Simulator``.
         client: Keyword arguments of ``Client``.
-        virtual: Whether the clock of the test jumps, and the network is in memory.
+        virtual: Whether the test runs in virtual time, with a network in memory.
         horizon: Virtual seconds after which such a test fails.
     """
 
@@ -61,18 +61,19 @@ class Options(NamedTuple):
     horizon: float
 
 
-def read(item: pytest.Item) -> Options:
-    """Read the marks of a test; what stands closer to it wins.
+def parse_mark(item: pytest.Item) -> Options:
+    """Return the options of a test; the mark that is closest to it wins.
 
     Raises:
-        pytest.fail.Exception: For an option that does not exist, or cannot be; the
-            message says what to write instead.
+        pytest.fail.Exception: For an option that does not exist, or a wrong value; the
+            message shows what to write instead.
     """
     given: dict[str, Any] = {}
     for mark in reversed(list(item.iter_markers("qos"))):
-        for problem in _problems(mark):
-            pytest.fail(f"pytest.mark.qos {problem}", pytrace=False)
-        given |= mark.kwargs
+        options = _current_names(mark.kwargs)
+        for error in _errors(mark.args, options):
+            pytest.fail(f"pytest.mark.qos {error}", pytrace=False)
+        given |= options
     return Options(
         simulator={name: given[name] for name in SIMULATOR if name in given},
         client={name: given[name] for name in CLIENT if name in given},
@@ -81,28 +82,38 @@ def read(item: pytest.Item) -> Options:
     )
 
 
-def _problems(mark: pytest.Mark) -> Iterator[str]:
-    if mark.args:
-        yield f"takes options by name, as in seed=7, not {mark.args[0]!r}"
-    for name in mark.kwargs:
-        if name in GIVEN:
-            yield f"does not take {name}: {GIVEN[name]}"
-        elif name not in (*SIMULATOR, *CLIENT, *WORLD):
-            yield f"has no option {name!r}{_instead(name)}"
-    virtual, horizon = (mark.kwargs.get(name) for name in WORLD)
+def _errors(args: Sequence[Any], given: Mapping[str, Any]) -> Iterator[str]:
+    if args:
+        yield f"takes options by name, as in seed=7, not {args[0]!r}"
+    for name in given:
+        if name in RESERVED:
+            yield f"does not take {name}: {RESERVED[name]}"
+        elif name not in (*SIMULATOR, *CLIENT, *TIME):
+            yield f"has no option {name!r}{_suggestion(name)}"
+    virtual, horizon = (given.get(name) for name in TIME)
     if virtual is not None and not isinstance(virtual, bool):
         yield f"takes virtual=True or virtual=False, not {virtual!r}"
     if horizon is not None and not _is_duration(horizon):
         yield f"takes horizon as a number of seconds above 0, not {horizon!r}"
-    for name, (fits, what) in _TAKES.items():
-        if name in mark.kwargs and not fits(mark.kwargs[name]):
-            yield f"takes {name} as {what}, not {mark.kwargs[name]!r}"
+    for name, (fits, what) in _TYPES.items():
+        if name in given and not fits(given[name]):
+            yield f"takes {name} as {what}, not {given[name]!r}"
 
 
-def _instead(name: str) -> str:
-    import difflib  # noqa: PLC0415 - every test run imports this module.
+def _current_names(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of a mark with renamed ones under their new names."""
+    if "beat" not in given:
+        return dict(given)
+    from qos_async._deprecation import warn_renamed  # noqa: PLC0415 - see _suggestion
 
-    known = sorted((*SIMULATOR, *CLIENT, *WORLD))
+    warn_renamed("pytest.mark.qos(beat=)", "pytest.mark.qos(push_interval=)")
+    return {"push_interval" if name == "beat" else name: given[name] for name in given}
+
+
+def _suggestion(name: str) -> str:
+    import difflib  # noqa: PLC0415 - every pytest run imports this module
+
+    known = sorted((*SIMULATOR, *CLIENT, *TIME))
     close = difflib.get_close_matches(name, known, 1)
     return f": did you mean {close[0]}?" if close else f"; it takes {', '.join(known)}"
 
@@ -119,31 +130,31 @@ def _is_whole(value: object) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def _is_a_time(value: object) -> bool:
+def _is_timestamp(value: object) -> bool:
     return value is None or (_is_number(value) and 0 <= value < _FAR)
 
 
 def _are_variants(value: object) -> bool:
-    from qos_async.sim import Variants  # noqa: PLC0415 - see _instead.
+    from qos_async.sim import Variants  # noqa: PLC0415 - see _suggestion
 
     return value is None or isinstance(value, Variants)
 
 
 _FAR = 10_000_000_000
-"""In epoch seconds; more would be milliseconds."""
+"""Epoch seconds from here on are probably milliseconds."""
 
 _SECONDS = (_is_duration, "a number of seconds above 0")
 
-# What the simulator does not check itself.
-_TAKES: dict[str, tuple[Callable[[Any], bool], str]] = {
+# Options that the simulator does not check itself.
+_TYPES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "seed": (_is_whole, "a whole number, as in seed=7"),
     "faults": (
         lambda value: isinstance(value, Iterable),
         "a list of faults, as in faults=[Cut(after=1.0)]",
     ),
     "variants": (_are_variants, "Variants(...) or None"),
-    "start": (_is_a_time, "epoch seconds or None, as in start=1_741_958_430"),
-    "beat": _SECONDS,
+    "start": (_is_timestamp, "epoch seconds or None, as in start=1_741_958_430"),
+    "push_interval": _SECONDS,
     "heartbeat_limit": _SECONDS,
     "open_universe": (lambda value: isinstance(value, bool), "True or False"),
     "oldest_bars": (

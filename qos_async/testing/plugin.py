@@ -1,4 +1,4 @@
-"""The hooks and fixtures of the plugin, in the forms that asyncio's plugins want."""
+"""Hooks and fixtures of the plugin, for pytest-asyncio and for anyio's plugin."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 
-from qos_async.testing.options import Options, read
+from qos_async.testing.options import Options, parse_mark
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
@@ -30,7 +30,7 @@ T = TypeVar("T")
 
 _PYTEST_ASYNCIO = ("asyncio", "pytest_asyncio.plugin")  # Installed; by -p.
 _FIXTURES, _LOOPS = "qos_async.testing.fixtures", "qos_async.testing.loops"
-_ASKED = "pytest_asyncio_loop_factories"
+_LOOP_HOOK = "pytest_asyncio_loop_factories"
 _MARK = (
     "qos(seed=, rate=, plan=, faults=, numbers=, timing=, virtual=, ...): options of "
     "qos_simulator and qos_client, see help('qos_async.testing')"
@@ -48,33 +48,35 @@ _NOT_VIRTUAL = (
 def pytest_configure(config: pytest.Config) -> None:
     """Register the mark, and the fixtures for the asyncio plugins of this run."""
     config.addinivalue_line("markers", _MARK)
-    plugin = ModuleType(_FIXTURES)  # pytest looks into modules.
-    for work in (_simulator, _client):
-        name = _plain(work)
-        setattr(plugin, name, pytest.fixture(work, name=name))
+    plugin = ModuleType(_FIXTURES)  # pytest collects fixtures from modules.
+    for function in (_simulator, _client):
+        name = _plain(function)
+        setattr(plugin, name, pytest.fixture(function, name=name))
         if _has_pytest_asyncio(config):
-            import pytest_asyncio  # noqa: PLC0415 - it is loaded already, or we are not here.
+            import pytest_asyncio  # noqa: PLC0415 - only imported where it is loaded already
 
-            name = _marked(work)
-            made = pytest_asyncio.fixture(_copy(work), name=name, loop_scope="function")
-            setattr(plugin, name, made)
+            name = _marked(function)
+            fixture = pytest_asyncio.fixture(
+                _wrapped(function), name=name, loop_scope="function"
+            )
+            setattr(plugin, name, fixture)
     config.pluginmanager.register(plugin, plugin.__name__)
 
 
-@pytest.hookimpl(wrapper=True)  # So that it comes before pytest-asyncio's own.
+@pytest.hookimpl(wrapper=True)  # To run before the hook of pytest-asyncio.
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> Generator[None]:
-    """Offer loops in virtual time to pytest-asyncio, once a test asks for one."""
-    # Who offers loops offers them to all tests: so not before it is necessary.
+    """Register the loop factories with pytest-asyncio, once a test needs one."""
+    # Once registered, they apply to all tests, so they are not registered earlier.
     plugins = metafunc.config.pluginmanager
     if _wants_virtual_time(metafunc.definition) and not plugins.hasplugin(_LOOPS):
-        plugins.register(_Loops(), _LOOPS)
+        plugins.register(_LoopFactories(), _LOOPS)
     return (yield)
 
 
-class _Loops:
-    """Answers when pytest-asyncio asks which loops a test runs on."""
+class _LoopFactories:
+    """Loop factories for pytest-asyncio: virtual time, or the default loop."""
 
-    @pytest.hookimpl(tryfirst=True, optionalhook=True, specname=_ASKED)
+    @pytest.hookimpl(tryfirst=True, optionalhook=True, specname=_LOOP_HOOK)
     def pytest_qos_virtual_loops(
         self, config: pytest.Config, item: pytest.Item
     ) -> Mapping[str, Callable[[], AbstractEventLoop]] | None:
@@ -82,7 +84,7 @@ class _Loops:
 
         return {"virtual": SimLoop} if _wants_virtual_time(item) else None
 
-    @pytest.hookimpl(trylast=True, optionalhook=True, specname=_ASKED)
+    @pytest.hookimpl(trylast=True, optionalhook=True, specname=_LOOP_HOOK)
     def pytest_qos_real_loops(
         self, config: pytest.Config, item: pytest.Item
     ) -> Mapping[str, Callable[[], AbstractEventLoop]]:
@@ -103,21 +105,21 @@ def _wants_virtual_time(node: pytest.Item) -> bool:
 
 @pytest.fixture
 def qos_simulator(request: pytest.FixtureRequest) -> Simulator:
-    """Give a running ``Simulator``: by default ``seed=1`` and a generous plan.
+    """Return a running ``Simulator``: by default with ``seed=1`` and a generous plan.
 
     ``@pytest.mark.qos(...)`` sets its options.
     """
-    simulator: Simulator = _in_the_tests_loop(request, _simulator)
+    simulator: Simulator = _fixture_on_test_loop(request, _simulator)
     return simulator
 
 
 @pytest.fixture
 def qos_client(request: pytest.FixtureRequest, qos_simulator: Simulator) -> Client[Any]:
-    """Give a ``Client`` that is connected to ``qos_simulator``; the test's end closes it.
+    """Return a ``Client`` that is connected to ``qos_simulator``; closed after the test.
 
     ``@pytest.mark.qos(...)`` sets its options.
     """
-    client: Client[Any] = _in_the_tests_loop(request, _client)
+    client: Client[Any] = _fixture_on_test_loop(request, _client)
     return client
 
 
@@ -125,7 +127,7 @@ def qos_client(request: pytest.FixtureRequest, qos_simulator: Simulator) -> Clie
 def qos_environment(
     qos_simulator: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> Mapping[str, str]:
-    """Point every ``Client()`` at ``qos_simulator``, by the environment; give that."""
+    """Set, and return, the environment that connects ``Client()`` to ``qos_simulator``."""
     environment = {
         "QOS_API_KEY": qos_simulator.key,
         "QOS_HTTP_URL": qos_simulator.http_url,
@@ -136,31 +138,31 @@ def qos_environment(
     return environment
 
 
-Work = Callable[[pytest.FixtureRequest], AsyncGenerator[Any, None]]
+FixtureFunction = Callable[[pytest.FixtureRequest], AsyncGenerator[Any, None]]
 
 
 async def _simulator(request: pytest.FixtureRequest) -> AsyncGenerator[Simulator, None]:
     from qos_async.sim import Limits, Simulator  # noqa: PLC0415 - see the package.
 
-    options = read(request.node)
-    chosen = {"beat": 1.0} if options.virtual else {"plan": _generous(Limits)}
+    options = parse_mark(request.node)
+    chosen = {"push_interval": 1.0} if options.virtual else {"plan": _generous(Limits)}
     chosen = {"seed": 1, **chosen, **options.simulator}
-    with _world(options, chosen["seed"]):
-        async with _made(Simulator, chosen) as simulator:
+    with _time_and_random(options, chosen["seed"]):
+        async with _construct(Simulator, chosen) as simulator:
             yield simulator
 
 
 async def _client(request: pytest.FixtureRequest) -> AsyncGenerator[Client[Any], None]:
     from qos_async import Client, Timing  # noqa: PLC0415 - see the package.
 
-    options = read(request.node)
+    options = parse_mark(request.node)
     simulator: Simulator = request.getfixturevalue("qos_simulator")
     chosen: dict[str, Any] = {"limits": simulator.plan}
     if not options.virtual:
         chosen["timing"] = Timing(backoff_initial=0.05, backoff_max=0.5)
     addresses = {"http_url": simulator.http_url, "stream_url": simulator.stream_url}
     chosen = {"key": simulator.key, **addresses, **chosen, **options.client}
-    async with _made(Client, chosen) as client:
+    async with _construct(Client, chosen) as client:
         yield client
 
 
@@ -168,54 +170,56 @@ def _generous(limits: Callable[..., T]) -> T:
     return limits(command_interval=0.0, http_requests=10_000)
 
 
-def _made(kind: Callable[..., T], options: Mapping[str, Any]) -> T:
+def _construct(kind: Callable[..., T], options: Mapping[str, Any]) -> T:
     try:
         return kind(**options)
     except ValueError as error:
         pytest.fail(f"pytest.mark.qos: {error}", pytrace=False)
 
 
-def _world(options: Options, seed: Any) -> AbstractContextManager[None]:
-    """Give the time and the chance of the test: virtual ones, or everybody's."""
+def _time_and_random(options: Options, seed: Any) -> AbstractContextManager[None]:
+    """Return a context with virtual time and fixed randomness, if the test wants them."""
     if not options.virtual:
         return nullcontext()
     from asyncio import get_running_loop  # noqa: PLC0415 - see the package.
 
-    from qos_async.testing.virtual import SimLoop, own_world  # noqa: PLC0415
+    from qos_async.testing.virtual import SimLoop, patched_time_and_random  # noqa: PLC0415
 
     loop = get_running_loop()
     if not isinstance(loop, SimLoop):
         pytest.fail(_NOT_VIRTUAL, pytrace=False)
     loop.horizon = options.horizon
-    return own_world(loop, seed)
+    return patched_time_and_random(loop, seed)
 
 
 # The loop of the test
 
 
-def _in_the_tests_loop(request: pytest.FixtureRequest, work: Work) -> Any:
-    """Set a fixture up where the test will run: every plugin has a loop of its own."""
+def _fixture_on_test_loop(
+    request: pytest.FixtureRequest, function: FixtureFunction
+) -> Any:
+    """Return a fixture that was set up on the test's loop: each plugin has its own."""
     anyio = "anyio_backend" in request.fixturenames
     marked = _has_pytest_asyncio(request.config) and not anyio
-    return request.getfixturevalue(_marked(work) if marked else _plain(work))
+    return request.getfixturevalue(_marked(function) if marked else _plain(function))
 
 
 def _has_pytest_asyncio(config: pytest.Config) -> bool:
     return any(config.pluginmanager.hasplugin(name) for name in _PYTEST_ASYNCIO)
 
 
-def _plain(work: Work) -> str:
-    return f"_qos{work.__name__}_plain"
+def _plain(function: FixtureFunction) -> str:
+    return f"_qos{function.__name__}_plain"
 
 
-def _marked(work: Work) -> str:
-    return f"_qos{work.__name__}_asyncio"
+def _marked(function: FixtureFunction) -> str:
+    return f"_qos{function.__name__}_asyncio"
 
 
-def _copy(work: Work) -> Work:
-    # pytest-asyncio marks the function itself; anyio must not see that mark.
-    async def copied(request: pytest.FixtureRequest) -> AsyncGenerator[Any, None]:
-        async for made in work(request):
-            yield made
+def _wrapped(function: FixtureFunction) -> FixtureFunction:
+    # pytest-asyncio sets attributes on the function, which anyio must not see.
+    async def wrapper(request: pytest.FixtureRequest) -> AsyncGenerator[Any, None]:
+        async for value in function(request):
+            yield value
 
-    return copied
+    return wrapper

@@ -1,4 +1,4 @@
-"""A simulator in a thread of its own: ``main`` has an event loop of its own, too."""
+"""Fixtures: a simulator in a thread of its own, because ``main`` runs its own loop."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CONFIG = (
 
 
 class Live:
-    """A service as commands see it, and its simulator, to be touched in its thread."""
+    """A service for commands, and access to its simulator in its thread."""
 
     def __init__(self) -> None:
         self.sim = Simulator(seed=1, speed=20, plan=FAST)
@@ -38,7 +38,7 @@ class Live:
         self._thread.join(5)
 
     def once_watched(self, act: Callable[[], object]) -> None:
-        """Do something when a link has got its first ticks."""
+        """Call something when a link has received its first ticks."""
 
         async def wait() -> None:
             before = self.sim.pushed.total()
@@ -49,7 +49,7 @@ class Live:
         asyncio.run_coroutine_threadsafe(wait(), self._loop)
 
     def soon(self, act: Callable[[], object]) -> None:
-        """Do something, without waiting for it."""
+        """Call something in the thread, without waiting for it."""
         self._loop.call_soon_threadsafe(act)
 
     def ask(self, question: Callable[[], Any]) -> Any:
@@ -80,7 +80,7 @@ def _live() -> Iterator[Live]:
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A user without a key, whose plan is fast; gives the place of ``config.toml``."""
+    """A user without a key, whose plan is fast; returns the path of ``config.toml``."""
     for name in ("QOS_API_KEY", "QOS_HTTP_URL", "QOS_STREAM_URL", "QOS_PROXY"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
@@ -110,3 +110,11 @@ def qos(home: Path, capfd: pytest.CaptureFixture[str]) -> Callable[..., Ran]:
         return Ran(code, out, err)
 
     return run
+
+
+@pytest.fixture
+def refused(live):
+    """A symbol that the service rejects."""
+    live.sim.reject_symbols("US:TSLA", message="No permission")
+    yield "US:TSLA"
+    live.sim.allow_symbols()

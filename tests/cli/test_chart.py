@@ -1,4 +1,4 @@
-"""``qos chart``: what is drawn, and what is said when it cannot be."""
+"""``qos chart``: texts, terminal, files, and error messages."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ import pytest
 from rich.console import Console
 
 from qos_async import Interval, Kline
+from qos_async.cli.charts.model import ChartModel
 from qos_async.cli.charts.terminal import bars_that_fit, print_chart
-from qos_async.cli.charts.words import Picture
 
 CORNER = datetime(2025, 1, 30, 16, tzinfo=UTC)
 
 
-def picture(count=120, *, interval=Interval.MIN_1, symbol="CF:BTCUSDT", step=None):
+def chart_model(count=120, *, interval=Interval.MIN_1, symbol="CF:BTCUSDT", step=None):
     length = step or timedelta(minutes=int(interval))
     klines = [
         Kline(
@@ -35,20 +35,20 @@ def picture(count=120, *, interval=Interval.MIN_1, symbol="CF:BTCUSDT", step=Non
         )
         for n in range(count)
     ]
-    return Picture(klines, "here")
+    return ChartModel(klines, "here")
 
 
-def printed(picture, width, height=24, **options):
+def printed(model, width, height=24, **options):
     out = io.StringIO()
-    print_chart(picture, Console(file=out, width=width, height=height, **options))
+    print_chart(model, Console(file=out, width=width, height=height, **options))
     return out.getvalue().splitlines()
 
 
 # Words
 
 
-def test_the_words_tell_symbol_prices_range_and_source():
-    shown = picture()
+def test_the_texts_have_symbol_prices_range_and_source():
+    shown = chart_model()
     assert shown.title == "CF:BTCUSDT  1m"
     assert (shown.last, shown.change, shown.rises) == ("110.5", "+10.50%", True)
     assert shown.span == "2025-01-30 16:00 to 2025-01-30 17:59 UTC, 120 bars"
@@ -56,10 +56,12 @@ def test_the_words_tell_symbol_prices_range_and_source():
         shown.newest(2).span
         == "2025-01-30 17:58 to 2025-01-30 17:59 UTC, newest 2 of 120"
     )
-    days = picture(3, interval=Interval.DAY, symbol="HK:700", step=timedelta(days=1))
+    days = chart_model(
+        3, interval=Interval.DAY, symbol="HK:700", step=timedelta(days=1)
+    )
     assert days.span == "2025-01-31 to 2025-02-02, 3 bars"
     assert shown.credit == "here · qos-async"
-    assert (shown.round(1234.567), shown.format) == ("1,234.6", ",.1f")
+    assert (shown.round(1234.567), shown.price_format) == ("1,234.6", ",.1f")
 
 
 @pytest.mark.parametrize(
@@ -84,8 +86,8 @@ def test_the_words_tell_symbol_prices_range_and_source():
     ],
 )
 def test_the_axis_has_round_times(interval, step, count, marks):
-    """Of each, what the one before has not told."""
-    ticks = picture(count, interval=interval, step=step).ticks(10)
+    """Each label has what differs from the one before."""
+    ticks = chart_model(count, interval=interval, step=step).ticks(10)
     assert len(ticks) <= 10
     assert marks in " ".join(ticks.values())
 
@@ -95,7 +97,7 @@ def test_the_axis_has_round_times(interval, step, count, marks):
 
 @pytest.mark.parametrize("width", [24, 40, 80, 120, 200])
 def test_it_fits_the_terminal(width):
-    lines = printed(picture(), width)
+    lines = printed(chart_model(), width)
     assert max(map(len, lines)) <= width
     assert len(lines) < 24
     assert lines[0].startswith(" CF:BTCUSDT  1m  110.5")
@@ -105,7 +107,7 @@ def test_it_fits_the_terminal(width):
 
 
 def test_few_bars_are_spread_and_many_are_close():
-    few, many = (printed(picture(count), 80) for count in (15, 60))
+    few, many = (printed(chart_model(count), 80) for count in (15, 60))
     assert re.search(r"█   █", few[-4])
     assert re.search(r"██", many[-4])
     assert 30 < bars_that_fit(80) < 40
@@ -113,15 +115,15 @@ def test_few_bars_are_spread_and_many_are_close():
 
 
 def test_colours_are_for_terminals():
-    assert "\x1b" not in "".join(printed(picture(), 80))
+    assert "\x1b" not in "".join(printed(chart_model(), 80))
     coloured = "".join(
-        printed(picture(), 80, force_terminal=True, color_system="standard")
+        printed(chart_model(), 80, force_terminal=True, color_system="standard")
     )
     assert "\x1b[32m" in coloured
     assert "\x1b[31m" in coloured
 
 
-def test_the_command_draws_what_the_server_gives(live, qos):
+def test_the_command_draws_the_klines_of_the_server(live, qos):
     ran = qos("chart", "US:AAPL")
     assert (ran.code, ran.err) == (0, "")
     assert ran.lines[0].startswith(" US:AAPL  1d  ")
@@ -137,7 +139,7 @@ def test_the_command_draws_what_the_server_gives(live, qos):
 # Files
 
 
-def test_html_is_whole_and_asks_nothing_of_the_network(live, qos, tmp_path):
+def test_html_is_complete_and_loads_nothing_from_the_network(live, qos, tmp_path):
     out = tmp_path / "chart.html"
     ran = qos("chart", "HK:700", "--interval", "1d", "--count", "30", "-o", out)
     assert (ran.code, ran.out) == (0, "")
@@ -153,7 +155,7 @@ def test_html_is_whole_and_asks_nothing_of_the_network(live, qos, tmp_path):
     assert len(candles["x"]) == len(set(candles["x"])) == len(volume["y"]) == 30
 
 
-def test_html_from_the_network_is_small_and_a_theme_is_kept(live, qos, tmp_path):
+def test_html_with_cdn_is_small_and_a_theme_is_fixed(live, qos, tmp_path):
     out = tmp_path / "chart.html"
     ran = qos("chart", "CF:BTCUSDT", "--cdn", "--theme", "dark", "-o", out)
     assert ran.code == 0
@@ -164,7 +166,7 @@ def test_html_from_the_network_is_small_and_a_theme_is_kept(live, qos, tmp_path)
     assert text.count("background: #0b0e14") == 2, "whatever the viewer has"
 
 
-def test_png_is_a_picture_without_a_screen(live, qos, tmp_path, monkeypatch):
+def test_png_needs_no_display(live, qos, tmp_path, monkeypatch):
     monkeypatch.delenv("DISPLAY", raising=False)
     out = tmp_path / "chart.png"
     ran = qos("chart", "CF:BTCUSDT", "--count", "20", "-o", out)
@@ -195,7 +197,7 @@ def test_png_is_a_picture_without_a_screen(live, qos, tmp_path, monkeypatch):
         ),
     ],
 )
-def test_a_missing_package_is_told_before_anything_is_asked(
+def test_a_missing_package_is_reported_before_any_request(
     words, says, live, qos, monkeypatch
 ):
     for package in ("plotly", "matplotlib", "rich"):
@@ -210,44 +212,45 @@ def test_a_missing_package_is_told_before_anything_is_asked(
     ("words", "code", "says"),
     [
         (["-o", "a.pdf"], 2, "'a.pdf' should end in .html or .png"),
-        (["-o", "none/a.png"], 1, "there is no folder none: make it first"),
+        (["-o", "none/a.png"], 1, "there is no directory none: create it first"),
         (["-o", "/proc/a.html"], 1, "cannot write /proc/a.html: "),
         (["--count", "1001"], 2, "a whole number from 1 to 1000"),
         (["--interval", "3m"], 2, "take one of 1m 5m 15m"),
         (["--seed", "3"], 2, "add --sim"),
     ],
 )
-def test_what_cannot_be_is_told(words, code, says, live, qos):
+def test_usage_and_output_errors_are_messages(words, code, says, live, qos):
     ran = qos("chart", "CF:BTCUSDT", *words)
     assert ran.code == code
     assert says in ran.err
 
 
-def test_a_symbol_that_nobody_knows_is_told(live, qos):
+def test_an_unknown_symbol_is_reported(live, qos):
     ran = qos("chart", "CF:NOPE")
     assert (ran.code, ran.out) == (1, "")
     assert "the server has no 1d bars of CF:NOPE" in ran.err
 
 
-def test_without_a_key_it_says_how_to_set_one(qos):
+def test_without_a_key_the_exit_code_is_3(qos):
     assert qos("chart", "CF:BTCUSDT").code == 3
 
 
-def test_an_output_without_blocks_is_told(live, qos, monkeypatch):
+def test_an_encoding_without_blocks_is_reported(live, qos, monkeypatch):
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), "ascii"))
     ran = qos("chart", "CF:BTCUSDT")
     assert ran.code == 1
-    assert "the encoding of this output, ascii, has no blocks to draw with" in ran.err
+    assert "the encoding of this output, ascii, has no block characters" in ran.err
 
 
-def test_a_reader_that_has_gone_is_no_failure(live, qos, monkeypatch):
-    """As ``head -1`` goes, after the first line."""
+def test_a_closed_pipe_is_no_failure(live, qos, monkeypatch):
+    """As in ``qos chart | head -1``."""
 
     class Gone(io.StringIO):
         def write(self, text):
             raise BrokenPipeError
 
-    monkeypatch.setattr("qos_async.cli.program._discard_output", lambda: None)
+    program = sys.modules["qos_async.cli.main"]  # Behind the function of its name.
+    monkeypatch.setattr(program, "_discard_output", lambda: None)
     monkeypatch.setattr(sys, "stdout", Gone())
     ran = qos("chart", "CF:BTCUSDT")
     assert (ran.code, ran.err) == (0, "")

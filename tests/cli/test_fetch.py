@@ -1,4 +1,4 @@
-"""``qos snapshot`` and its kin, against a simulator."""
+"""Tests of ``qos_async.cli.fetch``, against a simulator."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 
 from qos_async import Snapshot
 from qos_async.cli import main
-from qos_async.cli.rows import fields
+from qos_async.cli.serialize import fields
 
 COMMANDS = {
     "snapshot": ["US:AAPL", "CF:BTCUSDT"],
@@ -36,17 +36,17 @@ def table(ran):
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_people_get_a_table(name, live, qos):
+def test_the_default_output_is_a_table(name, live, qos):
     ran = qos(name, *COMMANDS[name])
     assert (ran.code, ran.err) == (0, "")
     assert COMMANDS[name][1] in ran.out
-    assert "\x1b" not in ran.out, "this is no terminal"
+    assert "\x1b" not in ran.out, "stdout is not a terminal"
     assert not any(line != line.rstrip() for line in ran.lines)
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_json_and_csv_say_the_same(name, live, qos):
-    """The fields of the record, in its order; CSV has each level of a book in a row."""
+def test_json_and_csv_have_the_same_fields(name, live, qos):
+    """In the order of the record; CSV has a row for each level of a book."""
     rows, flat = (qos(name, *COMMANDS[name], shape) for shape in ("--json", "--csv"))
     assert (rows.code, flat.code) == (0, 0)
     found, cells = objects(rows), table(flat)
@@ -60,8 +60,8 @@ def test_json_and_csv_say_the_same(name, live, qos):
         assert [column for column in cells[0] if column in plain] == plain
 
 
-def test_numbers_are_as_they_were_sent(live, qos):
-    """Text, with the zeros at its end; times are ISO 8601 and epoch seconds."""
+def test_json_numbers_are_text_as_sent(live, qos):
+    """With trailing zeros; times are ISO 8601 and epoch seconds."""
     [trade] = objects(qos("trades", "CF:BTCUSDT", "--count", "1", "--json"))
     assert list(trade) == ["symbol", "timestamp", "time", "price", "size", "side"]
     moment = datetime.fromtimestamp(trade["timestamp"], UTC)
@@ -80,14 +80,14 @@ def test_a_tiny_price_is_as_it_was_sent(shape, live, qos, monkeypatch):
     assert "0.00000010" in qos("trades", "CF:BTCUSDT", shape).out
 
 
-def test_what_is_missing_is_null_or_empty(live, qos):
+def test_a_missing_value_is_null_in_json_and_empty_in_csv(live, qos):
     [row] = objects(qos("snapshot", "CF:BTCUSDT", "--json"))
     assert row["prev_close"] is row["session"] is row["pre_market"] is None
     [cells] = table(qos("snapshot", "CF:BTCUSDT", "--csv"))
     assert cells["prev_close"] == cells["pre_market_last_price"] == ""
 
 
-def test_the_sessions_of_a_us_stock_are_columns(live, qos):
+def test_the_sessions_of_a_us_stock_are_csv_columns(live, qos):
     [row] = objects(qos("snapshot", "US:AAPL", "--json"))
     [cells] = table(qos("snapshot", "US:AAPL", "--csv"))
     assert set(row["pre_market"]) >= {"last_price", "volume", "time"}
@@ -99,7 +99,7 @@ def test_the_sessions_of_a_us_stock_are_columns(live, qos):
     assert abs(apart) < timedelta(minutes=10)
 
 
-def test_a_book_is_a_row_a_level(live, qos):
+def test_csv_has_a_row_for_each_level_of_a_book(live, qos):
     cells = table(qos("depth", "HK:700", "--csv"))
     assert [row["side"] for row in cells] == ["bid"] * 10 + ["ask"] * 10
     assert [row["level"] for row in cells] == [str(n) for n in range(1, 11)] * 2
@@ -107,7 +107,7 @@ def test_a_book_is_a_row_a_level(live, qos):
     assert bids == sorted(bids, reverse=True)
 
 
-def test_klines_as_they_were_asked_for(live, qos):
+def test_klines_follow_their_options(live, qos):
     words = ("CF:BTCUSDT", "--interval", "1h", "--count", "5", "--adjust", "--json")
     bars = objects(qos("klines", *words))
     assert [bar["interval"] for bar in bars] == ["1h"] * 5
@@ -117,7 +117,7 @@ def test_klines_as_they_were_asked_for(live, qos):
     assert asked["kline_reqs"][0]["a"] == 1
 
 
-def test_a_day_bar_has_the_date_of_its_market(live, qos):
+def test_a_day_bar_has_the_date_in_the_zone_of_its_market(live, qos):
     """Midnight in Hong Kong is the day before in UTC."""
     words = ("HK:700", "--count", "1")
     [bar] = objects(qos("klines", *words, "--json"))
@@ -136,8 +136,8 @@ def test_trading_days_are_dates(live, qos):
 
 
 @pytest.mark.parametrize("shape", [[], ["--json"], ["--csv"]])
-def test_what_is_missing_is_told(shape, live, qos):
-    """On stderr; something came, so that is no failure."""
+def test_missing_symbols_are_listed_on_stderr(shape, live, qos):
+    """Other symbols were returned, so that is not a failure."""
     ran = qos("snapshot", "US:NOSUCH,AAPL", *shape)
     assert ran.code == 0
     assert ran.err.startswith("qos: nothing about US:NOSUCH: ")
@@ -145,42 +145,41 @@ def test_what_is_missing_is_told(shape, live, qos):
 
 
 @pytest.mark.parametrize("name", ABOUT_SYMBOLS)
-def test_nothing_at_all_is_a_failure(name, live, qos):
+def test_an_empty_response_is_a_failure(name, live, qos):
     ran = qos(name, "US:NOSUCH", "US:NEITHER")
     assert (ran.code, ran.out) == (1, "")
     assert "nothing about US:NOSUCH, US:NEITHER: the server does not" in ran.err
 
 
-def test_an_unknown_market_is_told(live, qos):
+def test_an_unknown_market_is_listed_on_stderr(live, qos):
     assert qos("products", "XX").code == 1
     ran = qos("products", "XX", "cf")
     assert ran.code == 0
     assert "nothing about XX" in ran.err
 
 
-def test_an_empty_list_is_nothing(live, qos, monkeypatch):
+def test_an_empty_list_counts_as_missing(live, qos, monkeypatch):
     monkeypatch.setattr(live.sim.market, "calendar", lambda *_: [])
     ran = qos("calendar", "US")
     assert (ran.code, ran.out) == (1, "")
     assert "nothing about US" in ran.err
 
 
-def test_a_time_that_was_not_sent_is_null():
-    """A record of 1970 is none of this century's."""
+def test_a_missing_time_is_null():
+    """Not 1970."""
     row = fields(Snapshot(symbol="US:AAPL"))
     assert row["timestamp"] is row["time"] is None
 
 
-def test_more_symbols_than_the_plan_takes_at_a_time(live, qos, home):
-    """Are asked for in several questions."""
+def test_more_symbols_than_the_plan_allows_take_several_requests(live, qos, home):
     before = len(live.sim.requests)
     ran = qos("snapshot", "US:AAPL,TSLA", "HK:700", "--symbols-limit", "2", "--json")
     assert [row["symbol"] for row in objects(ran)] == ["US:AAPL", "US:TSLA", "HK:700"]
     assert len(live.sim.requests) - before == 2
 
 
-def test_a_refusal_is_a_sentence(live, qos):
-    live.sim.refuse("Not today.", "/snapshot")
+def test_a_rejected_request_is_one_line_on_stderr(live, qos):
+    live.sim.reject("Not today.", "/snapshot")
     ran = qos("snapshot", "US:AAPL")
     assert (ran.code, ran.out) == (1, "")
     assert ran.err == "qos: /snapshot US:AAPL: Not today.\n"
@@ -189,35 +188,38 @@ def test_a_refusal_is_a_sentence(live, qos):
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        ("Too many requests.", "; wait a minute; --requests-limit N says how many"),
-        ("Too many symbols.", "; if your plan allows more, say so: --symbols-limit N"),
+        (
+            "Too many requests.",
+            "; wait a minute; if your plan allows more HTTP requests a minute, add --requests-limit N",
+        ),
+        ("Too many symbols.", "; if your plan allows more, add --symbols-limit N"),
     ],
 )
-def test_a_limit_is_told_with_the_option_that_is_about_it(words, says, live, qos):
-    live.sim.refuse(words, "/snapshot")
+def test_a_limit_error_names_the_option_for_it(words, says, live, qos):
+    live.sim.reject(words, "/snapshot")
     ran = qos("snapshot", "US:AAPL")
     assert ran.code == 1
     assert ran.err.startswith(f"qos: /snapshot US:AAPL: {words}{says}")
 
 
-def test_without_a_key_there_is_advice(qos):
+def test_a_missing_key_is_reported_with_what_to_do(qos):
     ran = qos("snapshot", "US:AAPL")
     assert (ran.code, ran.out) == (3, "")
     assert "set QOS_API_KEY" in ran.err
     assert "config.toml; --sim needs none" in ran.err
 
 
-def test_a_refused_key_is_told_with_its_origin(live, qos, monkeypatch):
-    """And never shown."""
+def test_a_refused_key_is_reported_with_its_origin(live, qos, monkeypatch):
+    """And not shown."""
     monkeypatch.setenv("QOS_API_KEY", "a-wrong-key")
     ran = qos("snapshot", "US:AAPL")
     assert (ran.code, ran.out) == (3, "")
-    assert "refused the API key" in ran.err
+    assert "rejected the API key" in ran.err
     assert "the key came from QOS_API_KEY" in ran.err
     assert "a-wrong-key" not in ran.err
 
 
-def test_a_typed_key_works_with_a_warning(live, qos, monkeypatch):
+def test_a_key_on_the_command_line_works_with_a_warning(live, qos, monkeypatch):
     monkeypatch.delenv("QOS_API_KEY")
     ran = qos("snapshot", "US:AAPL", "--key", live.sim.key)
     assert ran.code == 0
@@ -225,8 +227,8 @@ def test_a_typed_key_works_with_a_warning(live, qos, monkeypatch):
     assert live.sim.key not in ran.err
 
 
-def test_the_key_of_the_file_works_with_a_warning(live, qos, monkeypatch, home):
-    """If others may read it."""
+def test_a_world_readable_key_file_works_with_a_warning(live, qos, monkeypatch, home):
+    """The warning names the command that fixes it."""
     monkeypatch.delenv("QOS_API_KEY")
     home.write_text(f'key = "{live.sim.key}"\n{home.read_text()}')
     assert qos("snapshot", "US:AAPL").err == ""
@@ -236,17 +238,19 @@ def test_the_key_of_the_file_works_with_a_warning(live, qos, monkeypatch, home):
     assert f"chmod 600 {home}" in ran.err
 
 
-def test_a_configuration_nobody_understands_is_told(live, qos, home):
+def test_an_invalid_configuration_is_reported(live, qos, home):
     home.write_text("symbols = 5\n")
     ran = qos("snapshot", "US:AAPL")
     assert (ran.code, ran.out) == (2, "")
-    assert ran.err.startswith(f"qos: {home}, line 1: symbols is not known; ")
+    assert ran.err.startswith(
+        f"qos: {home}: symbols: unknown; allowed: key, http_url, "
+    )
 
 
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["--seed", "3"], "--seed and --speed are about the simulator: add --sim"),
+        (["--seed", "3"], "--seed and --speed are options of the simulator: add --sim"),
         (["--sim", "--key", "x"], "leave out --key"),
         (["--sim", "--http-url", "x"], "leave out --http-url"),
         (["--http-url", "http://qos.example"], "would send the API key unencrypted"),
@@ -254,26 +258,26 @@ def test_a_configuration_nobody_understands_is_told(live, qos, home):
         (["--proxy", "x"], "proxy must be an address such as"),
     ],
 )
-def test_options_that_cannot_be_are_told(words, says, live, qos):
+def test_invalid_options_exit_with_2(words, says, live, qos):
     ran = qos("snapshot", "US:AAPL", *words)
     assert (ran.code, ran.out) == (2, "")
     assert says in ran.err
 
 
-def test_a_simulator_of_its_own(qos):
-    """Needs no key and no network, and takes no notice of what is configured."""
+def test_sim_needs_no_key_and_no_configuration(qos):
+    """Nor a network."""
     ran = qos("trades", "--sim", "--seed", "7", "--speed", "2", "US:AAPL", "--json")
     assert (ran.code, ran.err) == (0, "")
     assert len(objects(ran)) == 10
 
 
-def test_chinese_is_written_in_utf_8(live, qos, monkeypatch):
-    """Whatever the locale is: programs expect nothing else."""
+def test_json_is_utf_8(live, qos, monkeypatch):
+    """Whatever the locale is: programs expect UTF-8."""
     [row] = objects(qos("instruments", "HK:700", "--json"))
     assert row["name_zh"] == "腾讯控股"
 
 
-def test_without_stdout_there_is_nothing_to_say(live, monkeypatch):
+def test_a_process_without_stdout_succeeds(live, monkeypatch):
     """As under pythonw."""
     monkeypatch.setattr("sys.stdout", None)
     assert main(["snapshot", "US:AAPL"]) == 0

@@ -1,13 +1,14 @@
-"""What is configured, and by whom: arguments over environment over the file."""
+"""Tests of ``qos_async.cli.settings``."""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
 
 from qos_async import Limits
-from qos_async.cli.connecting import Connection
+from qos_async.cli.options import Options
 from qos_async.cli.settings import SettingsError, config_path, read_file, resolve
 
 FULL = """\
@@ -31,12 +32,12 @@ def path(tmp_path):
     return path
 
 
-def asked(**options):
-    return Connection(**options)
+def options(**given):
+    return Options(**given)
 
 
-def test_the_file_says_what_nobody_else_does(path):
-    settings = resolve(asked(), {}, path=path)
+def test_the_file_is_used_without_environment_and_options(path):
+    settings = resolve(options(), {}, path=path)
     assert settings.key == "key-of-the-file"
     assert settings.http_url == "https://file.example"
     assert settings.stream_url == "wss://file.example/ws"
@@ -47,81 +48,119 @@ def test_the_file_says_what_nobody_else_does(path):
     assert settings.warnings == ()
 
 
-def test_the_environment_comes_before_the_file(path):
+def test_the_environment_overrides_the_file(path):
     environment = {"QOS_API_KEY": "key-of-env", "QOS_HTTP_URL": "https://env.example"}
-    settings = resolve(asked(), environment, path=path)
+    settings = resolve(options(), environment, path=path)
     assert settings.key == "key-of-env"
     assert settings.http_url == "https://env.example"
     assert settings.stream_url == "wss://file.example/ws"
     assert settings.origins["key"] == "QOS_API_KEY"
 
 
-def test_arguments_come_before_everything(path):
+def test_options_override_environment_and_file(path):
     environment = {"QOS_API_KEY": "key-of-env", "QOS_PROXY": "http://env:1"}
-    words = asked(key="key-typed", proxy="http://typed:1", symbols_limit=7)
+    words = options(key="typed-key", proxy="http://typed:1", symbols_limit=7)
     settings = resolve(words, environment, path=path)
-    assert (settings.key, settings.proxy) == ("key-typed", "http://typed:1")
+    assert (settings.key, settings.proxy) == ("typed-key", "http://typed:1")
     assert settings.limits == Limits(symbols=7, http_requests=60)
     assert settings.origins["key"] == "--key"
 
 
-def test_a_key_that_was_typed_is_warned_about(path):
-    """Ps shows it, and the shell's history."""
-    [warning] = resolve(asked(key="key-typed"), {}, path=path).warnings
+def test_a_key_on_the_command_line_warns(path):
+    """Because ps shows it, and the shell's history."""
+    [warning] = resolve(options(key="typed-key"), {}, path=path).warnings
     assert "ps" in warning
     assert "QOS_API_KEY" in warning
-    assert "key-typed" not in warning
+    assert "typed-key" not in warning
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o644])
-def test_a_file_with_a_key_that_others_may_read_is_warned_about(path, mode):
+def test_a_key_file_readable_by_others_warns(path, mode):
     path.chmod(mode)
     [warning] = read_file(path).warnings
     assert f"chmod 600 {path}" in warning
     assert "key-of-the-file" not in warning
 
 
-def test_a_file_without_a_key_may_be_read_by_all(path):
+def test_a_file_without_a_key_may_be_readable_by_others(path):
     path.write_text("[limits]\nsymbols = 3\n")
     path.chmod(0o644)
     assert read_file(path).warnings == ()
 
 
-def test_an_empty_variable_is_as_good_as_none(path):
-    settings = resolve(asked(), {"QOS_API_KEY": ""}, path=path)
+def test_an_empty_variable_counts_as_unset(path):
+    settings = resolve(options(), {"QOS_API_KEY": ""}, path=path)
     assert settings.origins["key"] == str(path)
 
 
-def test_no_file_is_no_error(tmp_path):
+def test_a_missing_file_is_not_an_error(tmp_path):
     assert read_file(tmp_path / "nowhere" / "config.toml").key is None
     (tmp_path / "file").touch()
     assert read_file(tmp_path / "file" / "config.toml").key is None
 
 
-def test_the_file_is_where_the_standard_says(tmp_path):
-    assert config_path({"XDG_CONFIG_HOME": str(tmp_path)}).parents[1] == tmp_path
-    for useless in ({}, {"XDG_CONFIG_HOME": ""}, {"XDG_CONFIG_HOME": "relative"}):
-        assert config_path(useless) == Path.home() / ".config/qos-async/config.toml"
+def test_the_file_is_where_the_xdg_specification_says(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    assert config_path().parents[1] == tmp_path
+    for invalid in (None, "", "relative"):
+        if invalid is None:
+            monkeypatch.delenv("XDG_CONFIG_HOME")
+        else:
+            monkeypatch.setenv("XDG_CONFIG_HOME", invalid)
+        assert config_path() == Path.home() / ".config/qos-async/config.toml"
+
+
+def test_without_platformdirs_the_file_is_in_the_same_place(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    monkeypatch.setitem(sys.modules, "platformdirs", None)
+    assert config_path() == tmp_path / "qos-async" / "config.toml"
+
+
+def test_a_platform_with_another_place_still_reads_the_old_file(tmp_path, monkeypatch):
+    """As on macOS and Windows; with both files, the new one counts."""
+    old, new = (tmp_path / name / "qos-async" for name in ("old", "new"))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(old.parent))
+    monkeypatch.setattr("platformdirs.user_config_path", lambda *_, **__: new)
+    assert config_path() == new / "config.toml"
+    for folder in (old, new):
+        folder.mkdir(parents=True)
+        (folder / "config.toml").touch()
+        assert config_path() == folder / "config.toml"
 
 
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        ('key = "k"\nhttp_ulr = "x"\n', "config.toml, line 2: http_ulr is not known"),
-        ("\nkey = 5\n", "config.toml, line 2: key must be a text in quotes"),
-        ("limits = 5\n", "config.toml, line 1: limits must be a table, [limits]"),
-        ("\n[colours]\n", "config.toml, line 2: colours is not known"),
-        ("[limits]\nsymbol = 5\n", "line 2: limits.symbol is not known; there are"),
-        ("[limits]\n\nsymbols = 0\n", "line 3: limits.symbols must be a whole number"),
-        ('[limits]\nsymbols = "x"\n', "line 2: limits.symbols must be a whole number"),
-        ("limits.symbols = 0\n", "line 1: limits.symbols must be"),
-        ("limits = { symbols = 0 }\n", "line 1: limits.symbols must be"),
-        ('key_in = "pocket"\n', 'line 1: key_in must be "header" or "url"'),
+        (
+            'key = "k"\nhttp_ulr = "x"\n',
+            "config.toml: http_ulr: unknown; allowed: key, http_url, stream_url, key_in,",
+        ),
+        ("key = 5\n", "config.toml: key: Expected `str | null`, got `int`"),
+        ("limits = 5\n", "config.toml: limits: Expected `object`, got `int`"),
+        ("[colours]\n", "config.toml: colours: unknown; allowed: key, http_url"),
+        (
+            "[limits]\nsymbol = 5\n",
+            "config.toml: limits.symbol: unknown; allowed: symbols, connections,",
+        ),
+        (
+            "[limits]\nsymbols = 0\n",
+            "config.toml: limits: symbols must be a whole number from 1, not 0",
+        ),
+        (
+            '[limits]\nsymbols = "x"\n',
+            "config.toml: limits.symbols: Expected `int`, got `str`",
+        ),
+        ("limits.symbols = 0\n", "limits: symbols must be a whole number from 1"),
+        ("limits = { symbols = 0 }\n", "limits: symbols must be a whole number from 1"),
+        (
+            'key_in = "pocket"\n',
+            'key_in: Invalid enum value \'pocket\'; allowed: "header", "url"',
+        ),
         ('key = "k"\nhttp_url = \n', "config.toml is not valid TOML: "),
         ('key = "k"\nhttp_url = \n', "line 2"),
     ],
 )
-def test_what_nobody_understands_is_told_with_its_line(path, content, says):
+def test_an_invalid_file_raises_with_the_entry_and_what_is_allowed(path, content, says):
     path.write_text(content)
     with pytest.raises(SettingsError) as caught:
         read_file(path)
@@ -129,7 +168,7 @@ def test_what_nobody_understands_is_told_with_its_line(path, content, says):
     assert str(path) in str(caught.value)
 
 
-def test_a_file_that_cannot_be_read_is_told(path, tmp_path):
+def test_an_unreadable_file_raises(path, tmp_path):
     with pytest.raises(SettingsError, match=r"cannot read .*: Is a directory"):
         read_file(tmp_path)
     path.write_bytes(b'key = "\xff"')
@@ -137,6 +176,5 @@ def test_a_file_that_cannot_be_read_is_told(path, tmp_path):
         read_file(path)
 
 
-def test_the_key_does_not_show(path):
-    """Not even when somebody prints the settings."""
-    assert "key-of" not in repr(resolve(asked(), {}, path=path))
+def test_the_repr_does_not_show_the_key(path):
+    assert "key-of" not in repr(resolve(options(), {}, path=path))

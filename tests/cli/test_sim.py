@@ -11,8 +11,8 @@ from qos_async import Client
 from tests.support.cli_process import finish, run, start
 
 
-async def test_a_client_can_use_what_it_prints():
-    """The lines are for a shell, and Ctrl-C is how it is meant to end: exit code 0."""
+async def test_a_client_can_use_the_printed_environment():
+    """The lines are for a shell. Ctrl-C is the regular end, so the exit code is 0."""
     process = start("sim", "--seed", "3")
     told = dict(
         process.stdout.readline().removeprefix("export ").strip().split("=", 1)
@@ -27,25 +27,25 @@ async def test_a_client_can_use_what_it_prints():
     process.send_signal(signal.SIGINT)
     ran = finish(process)
     assert ran.code == 0
-    assert "0 frames and 1 requests came in, 0 breaches of the protocol" in ran.err
+    assert "0 frames and 1 requests received, 0 violations of the protocol" in ran.err
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
-def test_a_full_disk_is_told_and_no_port_blamed():
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_disk_is_not_reported_as_a_port_error():
     with Path("/dev/full").open("w") as full:
         ran = finish(start("sim", stdout=full))
     assert ran.code == 1
     assert ran.err.splitlines()[-1] == "qos: No space left on device"
 
 
-def test_a_port_in_use_is_told():
-    """Exit code 1 and what to do; the first one is not disturbed, and ends on kill."""
+def test_a_port_in_use_is_reported():
+    """With exit code 1 and what to do; the first server keeps running, until SIGTERM."""
     process = start("sim")
     port = process.stdout.readline().rpartition(":")[2].strip()
     ran = run("sim", "--port", port)
     assert ran.code == 1
     assert ran.err.splitlines()[-1] == (
-        f"qos sim: port {port} is in use: choose another with --port, "
+        f"qos: port {port} is in use: choose another with --port, "
         "or let --port 0 find a free one"
     )
     process.send_signal(signal.SIGTERM)

@@ -1,9 +1,7 @@
-"""``qos stream``: ticks on stdout, everything else on stderr."""
+"""Tests of ``qos_async.cli.stream``: ticks on stdout, everything else on stderr."""
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import csv
 import io
 import json
@@ -11,47 +9,37 @@ import os
 import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 
 import pytest
 
-from qos_async import Gap, LinkState, StateChange, Topic
-from qos_async.cli.notices import Notices
-from qos_async.cli.outlet import Outlet
-from qos_async.cli.tally import Tally
+from qos_async.cli.async_stdout import AsyncStdout
+from qos_async.cli.stderr_report import StderrReport
 from tests.support.cli_process import finish, start
-
-NOON = datetime(2025, 7, 3, 12, tzinfo=UTC)
-
-
-def gap(channel, symbol="US:AAPL", **fields):
-    topic = Topic(channel, symbol, "1m" if channel == "kline" else None)
-    until = NOON + timedelta(seconds=2)
-    return Gap(topic=topic, since=NOON, until=until, reason="cut", **fields)
 
 
 @pytest.fixture
 def stop_when(monkeypatch):
-    """Press Ctrl-C as soon as what was written has something in it."""
+    """Press Ctrl-C as soon as the output meets a condition."""
 
     def arrange(seen):
         written = []
 
-        async def put_and_look(outlet, lines):
-            await put(outlet, lines)
+        async def write_and_check(stdout, lines):
+            await write(stdout, lines)
             written.append(lines)
             if seen("".join(written)):
-                monkeypatch.setattr(Outlet, "put", put)
+                monkeypatch.setattr(AsyncStdout, "write", write)
                 os.kill(os.getpid(), signal.SIGINT)
 
-        put = Outlet.put
-        monkeypatch.setattr(Outlet, "put", put_and_look)
+        write = AsyncStdout.write
+        monkeypatch.setattr(AsyncStdout, "write", write_and_check)
 
     return arrange
 
 
-def test_people_get_a_line_a_tick(live, qos, stop_when):
-    """Trades, if nothing else was named; the summary comes last, on stderr."""
+def test_text_output_has_a_line_per_tick(live, qos, stop_when):
+    """Of trades, by default; the summary comes last, on stderr."""
     stop_when(lambda out: "CF:BTCUSDT" in out and "CF:ETHUSDT" in out)
     ran = qos("stream", "CF:BTCUSDT,ETHUSDT")
     assert ran.code == 0
@@ -61,8 +49,8 @@ def test_people_get_a_line_a_tick(live, qos, stop_when):
     assert f"ticks: {len(ran.lines)} trade; outages: none; gaps: none" in last
 
 
-def test_json_is_an_object_a_tick_of_every_channel(live, qos, stop_when):
-    """Under the names of our fields, numbers as they were sent."""
+def test_json_has_an_object_per_tick(live, qos, stop_when):
+    """Under the names of its fields, with numbers as sent."""
     names = {"trade", "depth", "kline"}
     stop_when(lambda out: all(f'"channel":"{name}"' in out for name in names))
     channels = ("--channel", "depth", "--channel", "klines")
@@ -95,29 +83,29 @@ def test_a_tiny_price_is_as_it_was_sent(live, qos, stop_when):
     assert ",0.00000010,77.70,buy" in qos("stream", "CF:BTCUSDT", "--csv").out
 
 
-def test_it_ends_when_the_time_is_over(live, qos):
+def test_it_ends_after_the_given_seconds(live, qos):
     ran = qos("stream", "CF:BTCUSDT", "--seconds", "0.05")
     assert ran.code == 0
     assert " ran 0." in ran.err
 
 
-def test_a_gap_is_told_where_it_was(live, qos, monkeypatch):
-    """On stderr, after the link was lost and is open again."""
+def test_a_gap_is_reported_in_order(live, qos, monkeypatch):
+    """On stderr, after the messages on the link."""
 
-    async def put_and_cut(outlet, lines):
-        monkeypatch.setattr(Outlet, "put", put)
-        await put(outlet, lines)
+    async def write_and_cut(stdout, lines):
+        monkeypatch.setattr(AsyncStdout, "write", write)
+        await write(stdout, lines)
         live.soon(live.sim.cut)  # Earlier, nothing was live yet: that is no gap.
 
-    put = Outlet.put
-    monkeypatch.setattr(Outlet, "put", put_and_cut)
+    write = AsyncStdout.write
+    monkeypatch.setattr(AsyncStdout, "write", write_and_cut)
 
-    def tell(notices, gap):
-        tell_gap(notices, gap)
+    def tell(report, gap):
+        tell_gap(report, gap)
         os.kill(os.getpid(), signal.SIGINT)
 
-    tell_gap = Notices.gap
-    monkeypatch.setattr(Notices, "gap", tell)
+    tell_gap = StderrReport.on_gap
+    monkeypatch.setattr(StderrReport, "on_gap", tell)
     ran = qos("stream", "trades", "CF:BTCUSDT")
     assert ran.code == 0
     told = [line.split(" ", 1)[1] for line in ran.err.splitlines()]
@@ -127,40 +115,39 @@ def test_a_gap_is_told_where_it_was(live, qos, monkeypatch):
     assert "outages: 1; gaps: 1 " in told[4]
 
 
-def test_a_symbol_that_nothing_comes_of_is_told(live, qos, stop_when):
-    """The server takes it in silence."""
+def test_a_symbol_without_ticks_is_reported(live, qos, stop_when):
+    """The server acknowledges a symbol that it does not know."""
     stop_when(lambda out: "CF:BTCUSDT" in out)
     ran = qos("stream", "US:NOSUCH", "CF:BTCUSDT")
     assert ran.code == 0
-    assert ran.err.splitlines()[-1].endswith("nothing came of US:NOSUCH")
+    assert ran.err.splitlines()[-1].endswith("no ticks of US:NOSUCH")
 
 
-def test_a_refused_symbol_does_not_end_the_others(live, qos):
-    """It is told; if it was the only one, that is a failure."""
-    live.sim.refuse("Unknown code: US:NOSUCH", "T")
+def test_rejection_of_the_only_symbol_is_a_failure(live, qos):
+    live.sim.reject("Unknown code: US:NOSUCH", "T")
     ran = qos("stream", "US:NOSUCH", "--seconds", "5")
     assert ran.code == 1
     assert ran.err.splitlines()[-1] == "qos: T US:NOSUCH: Unknown code: US:NOSUCH"
 
 
-def test_no_network_is_told_at_once(live, qos):
-    """Instead of silence; later outages are waited for."""
+def test_a_missing_network_is_reported_at_once(live, qos):
+    """Only later outages are waited out."""
     ran = qos("stream", "US:AAPL", "--stream-url", "ws://127.0.0.1:1/ws")
     assert (ran.code, ran.out) == (1, "")
     assert "qos: /ws: ws://127.0.0.1:1 cannot be reached" in ran.err
 
 
-def test_a_refused_key_is_told_at_once(live, qos, monkeypatch):
+def test_a_refused_key_is_reported_at_once(live, qos, monkeypatch):
     monkeypatch.setenv("QOS_API_KEY", "a-wrong-key")
     ran = qos("stream", "US:AAPL")
     assert (ran.code, ran.out) == (3, "")
     assert "the key came from QOS_API_KEY" in ran.err
 
 
-def test_more_than_the_plan_allows_is_told(live, qos):
+def test_more_symbols_than_the_plan_allows_is_a_failure(live, qos):
     ran = qos("stream", "US:AAPL,TSLA", "--symbols-limit", "1")
     assert (ran.code, ran.out) == (1, "")
-    assert "if your plan allows more, say so: --symbols-limit N" in ran.err
+    assert "if your plan allows more, add --symbols-limit N" in ran.err
 
 
 @pytest.mark.parametrize(
@@ -174,14 +161,14 @@ def test_more_than_the_plan_allows_is_told(live, qos):
         (["US:"], "malformed symbol 'US:'"),
     ],
 )
-def test_words_that_do_not_fit_together_are_told(words, says, qos):
+def test_contradictory_arguments_exit_with_2(words, says, qos):
     ran = qos("stream", "--sim", *words)
     assert (ran.code, ran.out) == (2, "")
     assert says in ran.err
 
 
 def closed_pipe():
-    """``head -1``: the second line is written to nobody, or nothing is."""
+    """Close the pipe after one line, as ``head -1`` does."""
     process = start("stream", "--sim", "--speed", "20", "trades", "CF:BTCUSDT")
     line = process.stdout.readline()
     process.stdout.close()
@@ -196,8 +183,7 @@ def interrupted():
     return finish(process)
 
 
-def test_as_a_process():
-    """Whoever has had enough says so by closing the pipe, or with Ctrl-C."""
+def test_a_closed_pipe_and_ctrl_c_end_a_process_with_0():
     with ThreadPoolExecutor() as threads:
         piped, stopped = threads.submit(closed_pipe), threads.submit(interrupted)
         line, ran = piped.result()
@@ -206,103 +192,77 @@ def test_as_a_process():
         assert "qos:" not in ran.err
         assert "BrokenPipe" not in ran.err
         ran = stopped.result()
-        assert ran.code == 0, "that is how it is meant to end"
+        assert ran.code == 0, "the regular end"
         assert " trade; outages: none; gaps: none" in ran.err
 
 
-def test_ctrl_c_before_the_time_is_over(live, qos):
-    """Exit code 130, with the summary."""
+def test_ctrl_c_before_the_given_seconds_exits_with_130(live, qos):
+    """With the summary."""
     live.once_watched(lambda: os.kill(os.getpid(), signal.SIGINT))
     ran = qos("stream", "CF:BTCUSDT", "--seconds", "30")
     assert ran.code == 130
     assert "gaps: none" in ran.err
 
 
-@contextlib.contextmanager
-def outlet_and_reader():
-    """Standard output as a pipe, and the end that is read."""
-    inlet, end = os.pipe()
-    with os.fdopen(inlet, "rb", 0) as reader, os.fdopen(end, "w") as writer:
-        with contextlib.redirect_stdout(writer):
-            outlet = Outlet()
-        yield outlet, reader
+# Rejections
 
 
-async def test_a_slow_reader_stops_nobody_and_nothing_grows():
-    """Who puts more than is taken waits; the event loop goes on."""
-    got = b""
+@pytest.fixture
+def noted(live, monkeypatch):
+    """Press Ctrl-C at the first message; list it with the number of subscribed topics."""
+    noted = []
 
-    async def put_much():
-        for number in range(3000):
-            await outlet.put(f"{number:099}\n")
+    def note(notices, text):
+        live.ask(lambda: noted.append((text, len(live.sim.subscribed))))
+        tell(notices, text)
+        os.kill(os.getpid(), signal.SIGINT)
 
-    with outlet_and_reader() as (outlet, reader):
-        writing = asyncio.create_task(outlet.write_out())
-        putting = asyncio.create_task(put_much())
-        done, _ = await asyncio.wait([putting], timeout=0.05)
-        assert not done, "a pipe takes 64 kB, and a thousand lines may wait"
-        os.set_blocking(reader.fileno(), False)
-        while len(got) < 300_000:
-            got += reader.read(65536) or b""
-            await asyncio.sleep(0)
-        await putting
-        await outlet.written()
-        writing.cancel()
-        await asyncio.wait([writing])
-    assert [int(line) for line in got.split()] == list(range(3000))
+    tell = StderrReport.on_message
+    monkeypatch.setattr(StderrReport, "on_message", note)
+    return noted
 
 
-async def test_a_reader_that_goes_is_noticed_though_nothing_is_written():
-    with outlet_and_reader() as (outlet, reader):
-        writing = asyncio.create_task(outlet.write_out())
-        await asyncio.sleep(0)
-        reader.close()
-        with pytest.raises(ExceptionGroup) as caught:
-            await writing
-    assert isinstance(caught.value.exceptions[0], BrokenPipeError)
-    assert outlet.failed
+def test_a_rejected_symbol_is_reported_at_once(live, qos, refused, noted):
+    """While others are not acknowledged yet."""
+    live.sim.reject_symbols("CF:BTCUSDT", message="No permission")
+    ran = qos("stream", "CF:BTCUSDT,ETHUSDT", "US:AAPL,MSFT,NVDA", refused)
+    assert ran.code == 0
+    [(text, subscribed)] = noted
+    assert text == "CF:BTCUSDT rejected: No permission: CF:BTCUSDT"
+    assert subscribed < 4
 
 
-async def test_last_words_do_not_wait_for_a_reader_who_sleeps():
-    with outlet_and_reader() as (outlet, reader):
-        for _ in range(900):
-            await outlet.put("x" * 999)
-        await outlet.finish()
-        assert not outlet.failed
-        assert len(os.read(reader.fileno(), 65536)) == 65536
+def test_a_symbol_rejected_on_all_channels_is_reported_once(live, qos, refused):
+    """The others go on."""
+    words = "trades", "depth", "klines", refused, "CF:BTCUSDT", "--json"
+    ran = qos("stream", *words, "--seconds", "1")
+    assert ran.code == 0
+    told = [json.loads(line) for line in ran.err.splitlines()]
+    [note] = [one["text"] for one in told if one["event"] == "note"]
+    assert note == "US:TSLA rejected: No permission: US:TSLA"
+    assert {json.loads(line)["symbol"] for line in ran.lines} == {"CF:BTCUSDT"}
 
 
-async def test_gaps_of_one_channel_are_one_line(capsys):
-    """What comes next tells them, or a moment without anything."""
-    notices = Notices(Tally([]))
-    notices.gap(gap("trade", status="filled", recovered=2))
-    notices.gap(gap("trade", "US:TSLA"))
-    assert capsys.readouterr().err == ""
-    notices.gap(gap("depth"))
-    line = "gap: trade of 2 symbols may have missed 2.0 s, filled/unfilled, 2 ticks"
-    assert line in capsys.readouterr().err
-    notices.refresh()
-    assert "gap: depth of 1 symbol" in capsys.readouterr().err
-    notices.gap(gap("kline"))
-    await asyncio.sleep(0.12)
-    assert "gap: kline" in capsys.readouterr().err
+def test_a_symbol_rejected_after_an_outage_is_reported(live, qos, noted):
+    """It was live before the outage."""
+
+    def take_away():
+        live.sim.reject_symbols("CF:ETHUSDT", message="No permission")
+        live.sim.cut()
+
+    live.once_watched(take_away)
+    ran = qos("stream", "CF:BTCUSDT,ETHUSDT")
+    live.sim.allow_symbols()
+    assert ran.code == 0
+    assert [text for text, _ in noted] == [
+        "CF:ETHUSDT rejected: No permission: CF:ETHUSDT"
+    ]
 
 
-def test_the_summary_of_a_hard_day(capsys):
-    tally = Tally([Topic("trade", "US:AAPL")])
-    notices = Notices(tally)
-    tally.gap(gap("trade", status="filled", recovered=2), 1.0)
-    tally.drop(7)
-    notices.drop(7)
-    notices.note("anything")
-    notices.move(StateChange(LinkState.BACKOFF, "cut", 1, 0.25))
-    notices.sum_up(2.0)
-    told = [line.split(" ", 1)[1] for line in capsys.readouterr().err.splitlines()]
-    parts = ("ran 2.0 s", "ticks: none", "outages: none", "gaps: 1 filled")
-    assert told == [
-        "dropped 7 ticks: whoever reads them is too slow",
-        "anything",
-        "link lost, dialling again in 0.2 s: cut",
-        "; ".join([*parts, "recovered: 2", "dropped: 7"]),
-        "nothing came of US:AAPL",
+def test_the_rejection_of_the_last_symbol_ends_the_stream(live, qos, refused):
+    live.sim.reject_symbols("US:AAPL", message="No permission")
+    ran = qos("stream", refused, "US:AAPL", "--seconds", "5")
+    assert ran.code == 1
+    assert [line for line in ran.err.splitlines() if "No permission" in line][1:] == [
+        "qos: T US:AAPL, US:TSLA: No permission: US:AAPL"
     ]

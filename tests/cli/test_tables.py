@@ -1,4 +1,4 @@
-"""Tables for people, with plain records: no sockets, no terminal."""
+"""Tests of ``qos_async.cli.tables``, with plain records."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from qos_async import (
     Trade,
     TradingStatus,
 )
-from qos_async.cli import layouts, tables
-from qos_async.cli.tables import Block, Cell, Column, lay_out, show
+from qos_async.cli import tables
+from qos_async.cli.tables import Cell, Column, Table, render, show
 
-BLOCK = Block(
+TABLE = Table(
     "Title",
     (Column("Name", left=True), Column("Price"), Column("More", 2), Column("Most", 1)),
     [
@@ -44,14 +44,14 @@ SNAPSHOT = Snapshot(
 )
 
 
-def written(block, width=None):
+def written(table, width=None):
     return [
-        "".join(cell.text for cell in line).rstrip() for line in lay_out(block, width)
+        "".join(cell.text for cell in line).rstrip() for line in render(table, width)
     ]
 
 
-def cells(blocks):
-    return [[cell.text for cell in row] for block in blocks for row in block.rows]
+def cells(tables):
+    return [[cell.text for cell in row] for table in tables for row in table.rows]
 
 
 def kline(close, timestamp=0, interval=Interval.DAY):
@@ -67,9 +67,9 @@ def kline(close, timestamp=0, interval=Interval.DAY):
     )
 
 
-def test_columns_are_aligned_also_in_chinese():
-    """Two columns a character; numbers on the right, names on the left."""
-    assert written(BLOCK) == [
+def test_columns_with_chinese_text_are_aligned():
+    """A character takes two columns; numbers are right-aligned, names left-aligned."""
+    assert written(TABLE) == [
         "Title",
         "Name  Price  More  Most",
         "腾讯  515.0     a     b",
@@ -86,91 +86,91 @@ def test_columns_are_aligned_also_in_chinese():
         (3, "Name  Price"),
     ],
 )
-def test_what_finds_no_room_is_left_out(width, head):
-    """In an order of its own; what cannot be missed stays."""
-    assert written(BLOCK, width)[1] == head
+def test_columns_are_dropped_to_fit_the_width(width, head):
+    """In the order of ``Column.drop``; columns without one stay."""
+    assert written(TABLE, width)[1] == head
 
 
 def test_a_snapshot_fits_into_80_columns():
     rows = {f"CF:BTC{n}USDT": SNAPSHOT for n in range(3)}
-    [block] = layouts.snapshots(rows)
-    assert max(map(len, written(block, 80))) <= 80
-    assert "Turnover" in written(block)[0]
+    [table] = tables.snapshots(rows)
+    assert max(map(len, written(table, 80))) <= 80
+    assert "Turnover" in written(table)[0]
 
 
-def test_a_snapshot_in_cells():
-    """As many places in each price; what is not there is a dash."""
-    [row] = cells(layouts.snapshots({"US:AAPL": SNAPSHOT}))
+def test_the_cells_of_a_snapshot():
+    """All prices have equal decimal places; a missing value is a dash."""
+    [row] = cells(tables.snapshots({"US:AAPL": SNAPSHOT}))
     prices = ["211.10", "+0.42%", "210.00", "212.25", "-"]
     rest = ["3,695,321", "778.4M", "pre_market", "1970-01-01"]
     assert row == ["US:AAPL", *prices, *rest]
 
 
-def test_of_today_only_the_time_is_shown():
+def test_a_time_of_today_is_shown_without_its_date():
     now = datetime.now(UTC)
     today = Snapshot(symbol="US:AAPL", timestamp=int(now.timestamp()))
-    assert cells(layouts.snapshots({"": today}))[0][-1] == f"{now:%H:%M:%S}"
+    assert cells(tables.snapshots({"": today}))[0][-1] == f"{now:%H:%M:%S}"
 
 
 def test_a_change_has_a_colour():
     def style(last):
         snapshot = Snapshot(symbol="A:B", last_price=Decimal(last), open=Decimal(2))
-        [block] = layouts.snapshots({"A:B": snapshot})
-        return block.rows[0][2].style
+        [table] = tables.snapshots({"A:B": snapshot})
+        return table.rows[0][2].style
 
     assert [style(last) for last in (1, 2, 3)] == ["red", "", "green"]
 
 
-def test_what_is_suspended_says_so():
+def test_a_suspended_symbol_is_marked():
     stopped = Snapshot(symbol="HK:700", status=TradingStatus.SUSPENDED)
-    [row] = cells(layouts.snapshots({"HK:700": stopped}))
+    [row] = cells(tables.snapshots({"HK:700": stopped}))
     assert row[1:] == ["-"] * 7 + ["suspended", "-"]
 
 
-def test_trades_in_cells():
+def test_the_cells_of_trades():
     trades = [
         Trade(symbol="A:B", price=Decimal("1.5"), side=Side.BUY, timestamp=60),
         Trade(symbol="A:B", price=Decimal("1.25"), size=Decimal(3)),
     ]
-    assert cells(layouts.trades({"A:B": trades})) == [
+    assert cells(tables.trades({"A:B": trades})) == [
         ["1970-01-01 00:01:00", "1.50", "-", "buy"],
         ["-", "1.25", "3", "-"],
     ]
 
 
-def test_tiny_prices_are_written_out():
-    """Not as 1E-8, and with all their places."""
+def test_tiny_prices_are_not_in_scientific_notation():
+    """Not as 1E-8, and with all decimal places."""
     tiny = [Trade(symbol="A:B", price=Decimal("0.00000001"), size=Decimal("1E+3"))]
-    assert cells(layouts.trades({"A:B": tiny}))[0][1:3] == ["0.00000001", "1000"]
+    assert cells(tables.trades({"A:B": tiny}))[0][1:3] == ["0.00000001", "1000"]
 
 
-def test_a_ladder_has_uneven_sides():
+def test_a_ladder_may_have_uneven_sides():
     def level(price):
         return PriceLevel(price=Decimal(price), size=Decimal(1))
 
     book = Depth(symbol="A:B", bids=(level("2.5"), level(2)), asks=(level(3),))
-    [block] = layouts.depth({"A:B": book})
-    assert block.title == "A:B  mid 2.75  spread 0.5"
-    assert cells([block]) == [["1", "1", "2.5", "3", "1"], ["2", "1", "2.0", "", ""]]
-    [empty] = layouts.depth({"A:B": Depth(symbol="A:B")})
+    [table] = tables.depth({"A:B": book})
+    assert table.title == "A:B  mid 2.75  spread 0.5"
+    assert cells([table]) == [["1", "1", "2.5", "3", "1"], ["2", "1", "2.0", "", ""]]
+    [empty] = tables.depth({"A:B": Depth(symbol="A:B")})
     assert empty.title == "A:B  one side is empty"
 
 
-def test_klines_change_since_the_bar_before():
-    """The first one since its own open; days have the date of their market."""
+def test_the_change_of_a_kline_is_relative_to_the_one_before():
+    """For the first one, to its own open; days have the date of their market."""
     midnight = 1751472000  # 2025-07-03 in Hong Kong.
     bars = [kline("2", midnight), kline("2.5", midnight + 86400)]
-    assert cells(layouts.klines({"HK:700": bars})) == [
+    assert cells(tables.klines({"HK:700": bars})) == [
         ["2025-07-03", "2.0", "2.0", "2.0", "2.0", "+0.00%", "-"],
         ["2025-07-04", "2.5", "2.5", "2.5", "2.5", "+25.00%", "-"],
     ]
-    [minute] = cells(layouts.klines({"": [kline("2", midnight, Interval.MIN_1)]}))
+    [minute] = cells(tables.klines({"": [kline("2", midnight, Interval.MIN_1)]}))
     assert minute[0] == "2025-07-02 16:00"
 
 
 def test_long_names_are_cut():
     one = Instrument(symbol="A:B", name_en="n" * 40, eps=Decimal("6.2398844687"))
-    [row] = cells(layouts.instruments({"A:B": one}))
+    [row] = cells(tables.instruments({"A:B": one}))
     assert row[1] == "n" * 30 + "..."
     assert row[8] == "6.240"
     assert row[5:8] == ["-"] * 3
@@ -185,16 +185,16 @@ def terminal(monkeypatch):
     monkeypatch.delenv("NO_COLOR", raising=False)
 
 
-def test_a_terminal_gets_colours_and_no_more_than_it_has_room_for(terminal, capsys):
-    show(layouts.snapshots({"US:AAPL": SNAPSHOT}))
+def test_a_terminal_gets_colours_and_lines_that_fit(terminal, capsys):
+    show(tables.snapshots({"US:AAPL": SNAPSHOT}))
     out = capsys.readouterr().out
     assert "\x1b[32m+0.42%\x1b[0m" in out
     assert max(map(len, re.sub(r"\x1b\[[\d;]*m", "", out).splitlines())) <= 40
 
 
-def test_no_color_means_no_colour(terminal, monkeypatch, capsys):
+def test_no_color_turns_colours_off(terminal, monkeypatch, capsys):
     monkeypatch.setenv("NO_COLOR", "1")
-    show(layouts.snapshots({"US:AAPL": SNAPSHOT}))
+    show(tables.snapshots({"US:AAPL": SNAPSHOT}))
     assert not re.search(r"\x1b\[3\d", capsys.readouterr().out)
 
 
@@ -203,15 +203,15 @@ def test_without_rich_a_terminal_gets_the_same_without_colours(
 ):
     for name in ("rich", "rich.console", "rich.text"):
         monkeypatch.setitem(__import__("sys").modules, name, None)
-    show([BLOCK, BLOCK])
+    show([TABLE, TABLE])
     assert capsys.readouterr().out.splitlines() == [
-        *written(BLOCK),
+        *written(TABLE),
         "",
-        *written(BLOCK),
+        *written(TABLE),
     ]
 
 
-def test_a_dumb_terminal_is_none(monkeypatch):
+def test_a_dumb_terminal_does_not_count_as_a_terminal(monkeypatch):
     monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
     monkeypatch.setenv("TERM", "dumb")
     assert not tables.is_terminal()

@@ -142,10 +142,10 @@ async def test_numbers_are_of_the_type_asked_for(numbers, sim, dial):
 @pytest.mark.parametrize("via", ["http", "stream"])
 async def test_a_refused_question_harms_nobody(via, sim, dial):
     async with dial(sim) as client:
-        sim.refuse("Parameter error: co", ("RT", "/trade"))
+        sim.reject("Parameter error: co", ("RT", "/trade"))
         with pytest.raises(RejectedError, match="Parameter error: co"):
             await client.fetch_trades("US:AAPL", via=via)
-        sim.refuse("Exceeded the limit", ("RT", "/trade"))
+        sim.reject("Exceeded the limit", ("RT", "/trade"))
         with pytest.raises(LimitError):
             await client.fetch_trades("US:AAPL", via=via)
         assert await client.fetch_trades("US:AAPL", via=via)
@@ -373,7 +373,7 @@ async def test_no_redirect_gets_the_key(status, key_in, fast_timing):
 async def test_the_key_shows_in_no_error_whatever_fails(sim, dial, caplog):
     told: list[BaseException] = []
     async with dial(sim, key_in="url") as client:
-        sim.refuse_upgrades(418)
+        sim.reject_upgrades(418)
         sim.fail_http(404, body=f"no such key: {KEY}".encode())
         for attempt in (
             client.connect(),
@@ -385,11 +385,11 @@ async def test_the_key_shows_in_no_error_whatever_fails(sim, dial, caplog):
                 told.append(exc)
         assert len(told) == 2
         await client.connect()
-        sim.refuse(f"your key {KEY} is fine but this is not", "RS")
+        sim.reject(f"your key {KEY} is fine but this is not", "RS")
         with pytest.raises(RejectedError) as caught:
             await client.fetch_snapshots("US:AAPL", via="stream")
         told.append(caught.value)
-        sim.garbage(f"{{{KEY}".encode())
+        sim.push_garbage(f"{{{KEY}".encode())
         sim.push({"msg": f"hello {KEY}"})
         await sim.until(lambda: client.stats.unmatched and client.stats.unreadable)
         assert_absent(KEY, *told, caplog.records, repr(client), client.stats)
@@ -420,20 +420,24 @@ async def recovers(client: Client, sim: Any) -> None:
 FAULTS = {
     "reset": lambda sim: sim.cut(),
     "fin": lambda sim: sim.cut(reset=False),
-    "refused": lambda sim: (sim.refuse_upgrades(503, 3), sim.cut()),
+    "refused": lambda sim: (sim.reject_upgrades(503, 3), sim.cut()),
     "refused with garbage": lambda sim: (
-        sim.refuse_upgrades(502, 1, body=b"<html>"),
+        sim.reject_upgrades(502, 1, body=b"<html>"),
         sim.cut(),
     ),
-    "cut at the door": lambda sim: (sim.refuse_upgrades(None, 2), sim.cut()),
+    "cut at the door": lambda sim: (sim.reject_upgrades(None, 2), sim.cut()),
     "too many": lambda sim: (
-        sim.refuse_upgrades(429, 1, headers={"Retry-After": "0"}),
+        sim.reject_upgrades(429, 1, headers={"Retry-After": "0"}),
         sim.cut(),
     ),
-    "mute": lambda sim: sim.mute(newcomers=False),
-    "lost answers": lambda sim: (sim.lose_answers("T", 1), sim.cut()),
-    "late answers": lambda sim: sim.answer_late(0.3, count=3),
-    "garbage": lambda sim: (sim.garbage(), sim.garbage(b""), sim.garbage(b"[]")),
+    "mute": lambda sim: sim.mute(new_connections=False),
+    "lost answers": lambda sim: (sim.drop_replies("T", 1), sim.cut()),
+    "late answers": lambda sim: sim.delay_replies(0.3, count=3),
+    "garbage": lambda sim: (
+        sim.push_garbage(),
+        sim.push_garbage(b""),
+        sim.push_garbage(b"[]"),
+    ),
     "unknown push": lambda sim: sim.push({"tp": "Z", "c": "US:AAPL"}),
     "foreign answer": lambda sim: sim.push({"type": "T", "msg": "OK", "reqid": 999}),
     "compressed no more": lambda sim: sim.cut(),
@@ -661,7 +665,7 @@ async def test_closing_while_it_dials_ends_at_once(sim, dial):
 
 async def test_closing_ends_questions_over_http_that_wait_for_the_answer(sim, dial):
     async with dial(sim) as client:
-        sim.lose_answers("/snapshot")
+        sim.drop_replies("/snapshot")
         asking = asyncio.create_task(client.fetch_snapshots("US:AAPL"))
         await sim.until(lambda: sim.requests)
         await client.aclose()

@@ -181,7 +181,9 @@ def test_a_second_event_loop_is_refused_in_words():
     ):
         error = elsewhere(work)
         assert type(error) is RuntimeError
-        assert str(error) == "this client belongs to another event loop"
+        assert str(error) == (
+            "this client belongs to another event loop: make a new Client in this one"
+        )
     assert elsewhere(client.aclose()) is None
     assert type(elsewhere(watch())) is ClosedError
 

@@ -69,7 +69,7 @@ async def test_filled_means_that_the_tape_was_delivered(
     sim = await start(rate=rate, plan=FAST, variants=variants, seed=int(rate))
     async with dial(sim) as client, client.watch_trades(BTC, ETH) as sub:
         await asyncio.sleep(2.2)
-        sim.refuse_upgrades(503, 3)
+        sim.reject_upgrades(503, 3)
         sim.cut()
         await told(sim, sub, 2)
         await asyncio.sleep(0.3)
@@ -115,7 +115,7 @@ async def test_a_mute_link_is_an_outage_like_any_other(start, dial):
     sim = await start(rate=4.0, plan=FAST)
     async with dial(sim) as client, client.watch_trades(BTC) as sub:
         await asyncio.sleep(1.5)
-        sim.mute(newcomers=False)
+        sim.mute(new_connections=False)
         await told(sim, sub, 1)
         await asyncio.sleep(0.3)
         events = drain(sub)
@@ -143,7 +143,7 @@ async def test_without_an_answer_live_ticks_come_all_the_same(start, dial):
     sim = await start(rate=5.0, plan=FAST)
     async with dial(sim) as client, client.watch_trades(BTC) as sub:
         await asyncio.sleep(0.5)
-        sim.refuse("Rate limit.", "RT")
+        sim.reject("Rate limit.", "RT")
         sim.cut()
         await told(sim, sub, 1)
         await asyncio.sleep(0.5)
@@ -182,7 +182,7 @@ async def test_finished_bars_add_up_across_an_outage(start, dial):
     async with dial(sim) as client:
         async with client.watch_klines(BTC, interval="1m", final=True) as sub:
             await asyncio.sleep(1.3)
-            sim.refuse_upgrades(503, 8)
+            sim.reject_upgrades(503, 8)
             sim.cut()
             await told(sim, sub, 1)
             await asyncio.sleep(1.3)

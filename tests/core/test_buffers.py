@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qos_async._core.buffers import DropOldest, KlineFinalizer, Latest, Policy, Strict
-from qos_async._core.recovery.gaps import Dropped, Gap
+from qos_async._core.notices import Dropped, Gap
 from qos_async.enums import Interval
 from qos_async.errors import LaggedError
 from qos_async.models import Kline, Snapshot, Trade
@@ -69,14 +69,14 @@ def test_many_at_once_are_as_one_by_one(policy: Policy, steps: list[Any]):
         if isinstance(step, int):
             ticks = [tick(second + n, f"US:{n % 4}") for n in range(step)]
             second += step
-            outcomes = _lagged(many.put_all, ticks), _lagged(single.put, *ticks)
+            outcomes = _lagged(many, ticks), _lagged(single, *([one] for one in ticks))
             assert outcomes[0] == outcomes[1]
         elif isinstance(step, float) and len(single):
             count = min(int(step), len(single))
             assert many.take_all(int(step)) == [single.take() for _ in range(count)]
         elif step == "mark":
             for buffer in (many, single):
-                buffer.put_gap(gap(second))
+                buffer.put_notice(gap(second))
         elif step == "event" and single.has_event:
             assert many.take_event() == single.take_event()
         assert bool(many.pending) == bool(single.pending) == (len(single) > 0)
@@ -84,10 +84,10 @@ def test_many_at_once_are_as_one_by_one(policy: Policy, steps: list[Any]):
     assert events(many) == events(single)
 
 
-def _lagged(put: Any, *given_: Any) -> bool:
+def _lagged(buffer: Any, *bursts: Any) -> bool:
     try:
-        for one in given_:
-            put(one)
+        for burst in bursts:
+            buffer.put(burst)
     except LaggedError:
         return True
     return False
@@ -97,7 +97,7 @@ def _lagged(put: Any, *given_: Any) -> bool:
 def test_what_is_put_comes_out_in_order(policy: Policy):
     buffer = policy.open()
     for second, symbol in enumerate(["US:A", "US:B", "US:C"]):
-        buffer.put(tick(second, symbol))
+        buffer.put([tick(second, symbol)])
     assert len(buffer) == 3
     assert [buffer.take().timestamp for _ in range(3)] == [0, 1, 2]
     assert len(buffer) == 0
@@ -107,14 +107,14 @@ def test_what_is_put_comes_out_in_order(policy: Policy):
 @pytest.mark.parametrize("policy", POLICIES, ids=repr)
 def test_each_opening_is_a_buffer_of_its_own(policy: Policy):
     one, other = policy.open(), policy.open()
-    one.put(tick(1))
+    one.put([tick(1)])
     assert len(other) == 0
 
 
 def test_the_oldest_go_first_and_are_told_where_they_were():
     buffer = DropOldest(2).open()
     for second in range(5):
-        buffer.put(tick(second))
+        buffer.put([tick(second)])
     assert (buffer.received, buffer.dropped, len(buffer)) == (5, 3, 2)
     assert events(buffer) == [Dropped(3), tick(3), tick(4)]
     assert not buffer.has_event
@@ -122,18 +122,18 @@ def test_the_oldest_go_first_and_are_told_where_they_were():
 
 def test_a_notice_before_what_was_dropped_is_told_before_it():
     buffer = DropOldest(2).open()
-    buffer.put_gap(gap(0))
+    buffer.put_notice(gap(0))
     for second in (1, 2, 3):
-        buffer.put(tick(second))
+        buffer.put([tick(second)])
     assert events(buffer) == [gap(0), Dropped(1), tick(2), tick(3)]
 
 
 def test_a_strict_reader_is_ended_instead_of_losing_anything():
     buffer = Strict(2).open()
-    buffer.put(tick(1))
-    buffer.put(tick(2))
+    buffer.put([tick(1)])
+    buffer.put([tick(2)])
     with pytest.raises(LaggedError, match="more than 2 ticks behind"):
-        buffer.put(tick(3))
+        buffer.put([tick(3)])
     assert [buffer.take().timestamp, buffer.take().timestamp] == [1, 2]
     assert buffer.dropped == 0
 
@@ -141,8 +141,8 @@ def test_a_strict_reader_is_ended_instead_of_losing_anything():
 def test_the_newest_of_each_topic_stays():
     buffer = Latest().open()
     for second in range(3):
-        buffer.put(tick(second, "US:A"))
-        buffer.put(tick(second, "US:B"))
+        buffer.put([tick(second, "US:A")])
+        buffer.put([tick(second, "US:B")])
     assert (buffer.received, buffer.dropped, len(buffer)) == (6, 4, 2)
     assert events(buffer) == [tick(2, "US:A"), tick(2, "US:B")]
 
@@ -162,40 +162,40 @@ def test_channels_and_intervals_do_not_replace_each_other():
 
     mixed = [tick(1), Trade(symbol="US:A", price="1"), bar(1), bar(5)]
     for item in mixed:
-        buffer.put(item)
+        buffer.put([item])
     assert events(buffer) == mixed
 
 
 @pytest.mark.parametrize("policy", POLICIES, ids=repr)
 def test_a_notice_keeps_its_place_among_the_ticks(policy: Policy):
     buffer = policy.open()
-    buffer.put(tick(1, "US:B"))
-    buffer.put_gap(gap(2))
-    buffer.put(tick(3, "US:A"))
+    buffer.put([tick(1, "US:B")])
+    buffer.put_notice(gap(2))
+    buffer.put([tick(3, "US:A")])
     assert len(buffer) == 2
     assert events(buffer) == [tick(1, "US:B"), gap(2), tick(3, "US:A")]
 
 
 def test_a_newer_tick_of_a_slow_reader_stays_behind_the_notice():
     buffer = Latest().open()
-    buffer.put(tick(1))
-    buffer.put_gap(gap(2))
-    buffer.put(tick(3))
+    buffer.put([tick(1)])
+    buffer.put_notice(gap(2))
+    buffer.put([tick(3)])
     assert events(buffer) == [gap(2), tick(3)]
 
 
 @pytest.mark.parametrize("policy", POLICIES, ids=repr)
 def test_readers_of_ticks_alone_pass_over_notices(policy: Policy):
     buffer = policy.open()
-    buffer.put_gap(gap(0))
-    buffer.put(tick(1, "US:A"))
-    buffer.put_gap(gap(2))
-    buffer.put(tick(3, "US:B"))
+    buffer.put_notice(gap(0))
+    buffer.put([tick(1, "US:A")])
+    buffer.put_notice(gap(2))
+    buffer.put([tick(3, "US:B")])
     assert buffer.take() == tick(1, "US:A")
     assert buffer.take() == tick(3, "US:B")
     assert len(buffer) == 0
-    buffer.put_gap(gap(4))
-    buffer.skip_gaps()
+    buffer.put_notice(gap(4))
+    buffer.skip_notices()
     assert not buffer.has_event
 
 
@@ -203,8 +203,8 @@ def test_readers_of_ticks_alone_pass_over_notices(policy: Policy):
 def test_an_idle_reader_does_not_collect_notices_for_ever(policy: Policy):
     buffer = policy.open()
     for second in range(1000):
-        buffer.put_gap(gap(second, A))
-        buffer.put_gap(gap(second, B))
+        buffer.put_notice(gap(second, A))
+        buffer.put_notice(gap(second, B))
     found = events(buffer)
     assert sorted(g.topic for g in found) == [A, B]
     assert {g.since.timestamp() for g in found} == {0}
@@ -224,9 +224,9 @@ def test_every_tick_is_delivered_dropped_or_waiting(policy: Policy, moves: list[
     for second, move in enumerate(moves):
         topic = B if move.endswith("B") else A
         if move.startswith("put"):
-            buffer.put(tick(second, topic.symbol))
+            buffer.put([tick(second, topic.symbol)])
         elif move.startswith("gap"):
-            buffer.put_gap(gap(second, topic))
+            buffer.put_notice(gap(second, topic))
         elif move == "take" and len(buffer):
             assert isinstance(buffer.take(), Snapshot)
             delivered += 1
@@ -248,9 +248,9 @@ def test_every_tick_is_delivered_dropped_or_waiting(policy: Policy, moves: list[
 
 def test_another_gap_of_a_topic_does_not_move_the_first_behind_what_it_hides():
     buffer = Latest().open()
-    buffer.put_gap(gap(10))
-    buffer.put(tick(12))
-    buffer.put_gap(gap(20))
+    buffer.put_notice(gap(10))
+    buffer.put([tick(12)])
+    buffer.put_notice(gap(20))
     first, second = events(buffer)
     assert (first.since.timestamp(), first.until.timestamp()) == (10, 21)
     assert second == tick(12)
@@ -270,22 +270,21 @@ def bar(start: int, close: str, symbol: str = "US:A", interval: int = 1) -> Klin
 
 def test_a_bar_is_over_when_a_later_one_starts_and_comes_out_as_it_was_last():
     finished = KlineFinalizer()
-    assert finished.push(bar(60, "1")) is None
-    assert finished.push(bar(60, "2")) is None
-    assert finished.push(bar(120, "3")) == bar(60, "2")
-    assert finished.push(bar(120, "4")) is None
+    assert finished.push([bar(60, "1")]) == []
+    assert finished.push([bar(60, "2")]) == []
+    assert finished.push([bar(120, "3")]) == [bar(60, "2")]
+    assert finished.push([bar(120, "4")]) == []
 
 
 def test_each_bar_comes_once_and_a_late_one_not_at_all():
     finished = KlineFinalizer()
     pushes = [bar(60, "1"), bar(120, "2"), bar(60, "9"), bar(180, "3"), bar(120, "9")]
-    told = [found for push in pushes if (found := finished.push(push))]
-    assert told == [bar(60, "1"), bar(120, "2")]
+    assert finished.push(pushes) == [bar(60, "1"), bar(120, "2")]
 
 
 def test_symbols_and_intervals_do_not_finish_each_other():
     finished = KlineFinalizer()
-    finished.push(bar(60, "1"))
-    assert finished.push(bar(120, "2", symbol="US:B")) is None
-    assert finished.push(bar(300, "3", interval=5)) is None
-    assert finished.push(bar(120, "4")) == bar(60, "1")
+    finished.push([bar(60, "1")])
+    assert finished.push([bar(120, "2", symbol="US:B")]) == []
+    assert finished.push([bar(300, "3", interval=5)]) == []
+    assert finished.push([bar(120, "4")]) == [bar(60, "1")]

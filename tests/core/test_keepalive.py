@@ -1,4 +1,4 @@
-"""When to speak, and when to stop believing."""
+"""Keepalive deadlines and measurements."""
 
 from __future__ import annotations
 
@@ -21,33 +21,33 @@ def live() -> Liveness:
     return Liveness(interval=15.0, timeout=25.0, now=100.0)
 
 
-def test_the_first_heartbeat_and_the_first_doubt_count_from_the_beginning():
+def test_the_first_heartbeat_and_timeout_count_from_the_start():
     assert live().heartbeat_at == 115.0
     assert live().timeout_at == 125.0
 
 
-def test_a_heartbeat_puts_off_only_the_next_heartbeat():
+def test_a_heartbeat_postpones_only_the_next_heartbeat():
     alive = live()
     alive.heartbeat_sent(116.0)
     assert alive.heartbeat_at == 131.0
     assert alive.timeout_at == 125.0
 
 
-def test_hearing_something_puts_off_only_the_doubt():
+def test_a_received_frame_postpones_only_the_timeout():
     alive = live()
     alive.last_received_at = 110.0
     assert alive.timeout_at == 135.0
     assert alive.heartbeat_at == 115.0
 
 
-def test_a_deadline_noticed_in_time_is_over():
+def test_a_deadline_noticed_in_time_expires_at_once():
     patience = GracefulDeadline()
     assert not patience.expired(10.0, 9.9)
     assert patience.expired(10.0, 10.0)
     assert patience.expired(10.0, 10.5)
 
 
-def test_a_deadline_noticed_late_counts_a_second_later():
+def test_a_deadline_noticed_late_expires_a_second_later():
     patience = GracefulDeadline()
     assert not patience.expired(10.0, 60.0)
     assert patience.expires_at(10.0) == 61.0
@@ -55,13 +55,13 @@ def test_a_deadline_noticed_late_counts_a_second_later():
     assert patience.expired(10.0, 61.0)
 
 
-def test_one_grace_is_enough_for_one_stall():
+def test_a_deadline_gets_one_grace_period_only():
     patience = GracefulDeadline()
     assert not patience.expired(10.0, 60.0)
     assert patience.expired(30.0, 61.0)
 
 
-def test_the_next_stall_earns_its_own_grace():
+def test_the_next_late_deadline_gets_a_grace_period_of_its_own():
     patience = GracefulDeadline()
     patience.expired(10.0, 60.0)
     assert patience.expired(10.0, 61.0)
@@ -69,7 +69,7 @@ def test_the_next_stall_earns_its_own_grace():
     assert patience.expires_at(70.0) == 101.0
 
 
-def test_what_is_never_due_is_never_over():
+def test_an_infinite_deadline_never_expires():
     patience = GracefulDeadline()
     assert not patience.expired(math.inf, 1e9)
     assert patience.expires_at(math.inf) == math.inf
@@ -81,7 +81,7 @@ seconds = st.floats(0, 10, allow_nan=False)
 def exchange(
     clock: ServerClockEstimate, at: float, ahead: float, there: float, back: float
 ):
-    """Let the server answer; give the time of the answer."""
+    """Make the server reply; return the time of the reply."""
     clock.update(math.floor(at + there + ahead), at, at + there + back)
     return at + there + back
 
@@ -93,11 +93,11 @@ def test_waits_are_summed_and_the_longest_is_kept():
     assert (waits.count, waits.total, waits.last, waits.max) == (3, 4.5, 0.5, 3.0)
 
 
-def test_nothing_is_known_before_the_first_answer():
+def test_the_clock_offset_is_unknown_before_the_first_reply():
     assert ServerClockEstimate().offset is None
 
 
-def test_one_answer_leaves_a_second_and_the_round_trip():
+def test_one_reply_leaves_an_error_of_a_second_and_the_round_trip():
     clock = ServerClockEstimate()
     clock.update(17, 10.0, 10.2)
     ahead, error = clock.offset or (0, 0)
@@ -105,7 +105,7 @@ def test_one_answer_leaves_a_second_and_the_round_trip():
     assert ahead + error == pytest.approx(18 - 10.0)
 
 
-def test_answers_at_different_parts_of_a_second_leave_less():
+def test_replies_at_different_parts_of_a_second_reduce_the_error():
     clock, at = ServerClockEstimate(), 0.0
     for _ in range(40):
         at = exchange(clock, at + 15.03, ahead=5.25, there=0.01, back=0.01)
@@ -118,7 +118,7 @@ def test_answers_at_different_parts_of_a_second_leave_less():
     ahead=st.floats(-1e6, 1e6),
     trips=st.lists(st.tuples(st.floats(0, 60), seconds, seconds), min_size=1),
 )
-def test_the_truth_is_always_within_the_error(ahead, trips):
+def test_the_true_offset_is_always_within_the_error(ahead, trips):
     clock, now = ServerClockEstimate(), 0.0
     for pause, there, back in trips:
         now = exchange(clock, now + pause, ahead, there, back)
@@ -130,7 +130,7 @@ def test_the_truth_is_always_within_the_error(ahead, trips):
     drift=st.floats(-5e-5, 5e-5),
     trips=st.lists(st.tuples(st.floats(0, 3600), seconds, seconds), min_size=1),
 )
-def test_clocks_that_part_slowly_are_followed(drift, trips):
+def test_a_slow_drift_of_the_clocks_is_followed(drift, trips):
     clock, now = ServerClockEstimate(), 0.0
     for pause, there, back in trips:
         asked_at = now + pause
@@ -139,7 +139,7 @@ def test_clocks_that_part_slowly_are_followed(drift, trips):
         assert abs(estimate - (3.0 + drift * now)) <= error + 1e-2
 
 
-def test_a_clock_that_is_set_is_believed_at_once():
+def test_a_clock_that_is_set_restarts_the_estimate():
     clock = ServerClockEstimate()
     clock.update(100, 0.0, 0.1)
     clock.update(515, 15.0, 15.1)
@@ -147,9 +147,9 @@ def test_a_clock_that_is_set_is_believed_at_once():
     assert abs(ahead - 500.5) <= error < 0.6
 
 
-def test_after_a_sleep_of_the_machine_nothing_is_known_any_more():
+def test_a_suspend_discards_the_clock_estimate():
     alive = session()
     alive.link_up(0.0)
-    alive.conversation.clock.update(100, 0.0, 0.1)
+    alive.scheduler.stats.clock.update(100, 0.0, 0.1)
     alive.suspended(60.0, 1.0)
-    assert alive.conversation.clock.offset is None
+    assert alive.scheduler.stats.clock.offset is None

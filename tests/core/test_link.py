@@ -1,4 +1,4 @@
-"""The life of the link."""
+"""Link states, back-off and guards."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_a_link_starts_idle():
     assert Link().state is LinkState.IDLE
 
 
-def test_a_whole_life():
+def test_a_link_passes_through_all_states():
     alive = Link()
     story = ["DIAL", "LOST", "DIAL", "OPENED", "LOST", "DIAL", "OPENED", "STOP"]
     states = [alive.fire(LinkEvent[event]) for event in story]
@@ -47,7 +47,7 @@ def test_a_whole_life():
 @pytest.mark.parametrize(
     ("state", "event"), list(itertools.product(LinkState, LinkEvent)), ids=str
 )
-def test_a_move_that_is_not_listed_fails_loudly_and_changes_nothing(
+def test_an_unlisted_move_raises_and_changes_nothing(
     state: LinkState, event: LinkEvent
 ):
     alive = link(state)
@@ -60,7 +60,7 @@ def test_a_move_that_is_not_listed_fails_loudly_and_changes_nothing(
         assert alive.state is state
 
 
-def test_it_can_be_stopped_from_anywhere_and_then_for_good():
+def test_every_state_can_be_stopped_and_the_end_is_final():
     for state in LinkState:
         assert link(state).fire(LinkEvent.STOP) is LinkState.CLOSED
     out = {event for state, event in MOVES if state is LinkState.CLOSED}
@@ -72,7 +72,7 @@ def test_only_an_opened_link_is_open():
     assert into == {LinkEvent.OPENED}
 
 
-def test_the_bound_doubles_up_to_its_limit():
+def test_the_bound_doubles_up_to_the_maximum():
     backoff = Backoff(Timing(backoff_initial=0.5, backoff_max=10.0))
     bounds = [backoff.next_wait(uptime=0.0)[1] for _ in range(7)]
     assert bounds == [0.5, 1.0, 2.0, 4.0, 8.0, 10.0, 10.0]
@@ -89,7 +89,7 @@ def test_ten_thousand_failures_do_not_overflow():
 
 @pytest.mark.fault("T12")
 @pytest.mark.parametrize(("lived", "attempt"), [(59.9, 4), (60.0, 1), (1e9, 1)])
-def test_only_a_link_that_was_stable_starts_the_count_again(lived: float, attempt: int):
+def test_only_a_stable_link_resets_the_attempts(lived: float, attempt: int):
     backoff = Backoff(Timing(stable_after=60.0))
     for _ in range(3):
         backoff.next_wait(uptime=0.0)
@@ -103,7 +103,7 @@ def test_a_server_that_accepts_and_closes_is_not_dialled_in_a_tight_loop():
     assert sum(backoff.next_wait(uptime=1.0)[1] for _ in range(70)) > 3600
 
 
-def test_no_waiting_at_all_can_be_had():
+def test_the_back_off_can_be_turned_off():
     assert Backoff(Timing(backoff_max=0.0)).next_wait(0.0, 1008) == (0.0, 0.0)
 
 
@@ -123,12 +123,12 @@ def test_no_waiting_at_all_can_be_had():
         (4999, (30.0, 60.0)),
     ],
 )
-def test_some_close_codes_ask_for_a_slower_pace(code, bounds):
+def test_some_close_codes_raise_the_shortest_wait(code, bounds):
     assert Backoff(Timing()).next_wait(10.0, code) == bounds
 
 
 @pytest.mark.fault("T9", "T11")
-def test_the_slower_pace_slows_down_too_and_stays_below_the_longest_wait():
+def test_a_raised_wait_doubles_too_and_stays_below_the_maximum():
     backoff = Backoff(Timing())
     assert [backoff.next_wait(1.0, 1013)[1] for _ in range(8)][-3:] == [
         20.0,
@@ -144,7 +144,7 @@ def reproofs(*rows: tuple[float, int | None]) -> list[bool]:
 
 
 @pytest.mark.fault("T8")
-def test_three_closes_in_a_row_for_a_breach_are_enough():
+def test_three_policy_violations_in_a_row_give_up():
     assert reproofs(*[(59.0, 1008)] * 4) == [False, False, True, True]
 
 
@@ -152,7 +152,7 @@ def test_three_closes_in_a_row_for_a_breach_are_enough():
 @pytest.mark.parametrize(
     "other", [(60.0, 1008), (1.0, 1000), (1.0, 4000), (1.0, 1013), (0.0, None)]
 )
-def test_a_stable_link_or_another_ending_starts_the_count_of_breaches_again(other):
+def test_a_stable_link_or_another_ending_resets_the_policy_violations(other):
     assert not any(reproofs((1.0, 1008), (1.0, 1008), other, (1.0, 1008)))
 
 
@@ -162,7 +162,7 @@ def ends(*rows: tuple[float, int | None]) -> list[bool]:
 
 
 @pytest.mark.fault("P23")
-def test_five_polite_and_early_goodbyes_in_a_row_are_somebody_else():
+def test_five_early_closes_in_a_row_are_contention():
     assert ends(*[(1.0, 1000)] * 6) == [False] * 4 + [True] * 2
     assert ends(*[(29.9, 4001)] * 5)[-1]
 
@@ -172,7 +172,7 @@ def test_five_polite_and_early_goodbyes_in_a_row_are_somebody_else():
     "other",
     [(31.0, 1000), (30.0, 1000), (1.0, None), (1.0, 1001), (1.0, 1006), (1.0, 1012)],
 )
-def test_any_other_ending_breaks_the_row(other: tuple[float, int | None]):
+def test_any_other_ending_resets_the_contention(other: tuple[float, int | None]):
     kick = (1.0, 1000)
     assert not any(ends(kick, kick, kick, kick, other, kick, kick, kick, kick))
     assert not any(ends(*[other] * 20))

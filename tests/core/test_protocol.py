@@ -13,7 +13,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qos_async._core.events import (
-    AckTimedOut,
     Confirmed,
     Failed,
     KeyRejected,
@@ -21,10 +20,11 @@ from qos_async._core.events import (
     Replied,
     ServerError,
     SubscriptionRejected,
+    SubscriptionTimedOut,
     Unreadable,
 )
 from qos_async._core.protocol import StreamProtocol
-from qos_async._core.recovery.gaps import Outage
+from qos_async._core.recovery import Outage
 from qos_async._core.stats import Counters
 from qos_async._core.wire import HEARTBEAT
 from qos_async.config import Limits, Timing
@@ -143,7 +143,7 @@ def test_an_answer_that_never_comes_stalls_nothing_beyond_its_timeout():
     alive.registry.want([A, DEPTH])
     alive.poll(0.0)
     assert alive.wake_at() == 8.0
-    assert alive.tick(8.0) == [AckTimedOut(frozenset([A]))]
+    assert alive.tick(8.0) == [SubscriptionTimedOut(frozenset([A]))]
     assert alive.poll(8.0)
 
 
@@ -536,7 +536,7 @@ def test_an_unanswered_change_is_told_and_asked_for_again():
     alive.registry.want([A, B])
     first = alive.poll(0.0)
     assert alive.tick(7.9) == []
-    assert alive.tick(8.0) == [AckTimedOut(frozenset([A, B]))]
+    assert alive.tick(8.0) == [SubscriptionTimedOut(frozenset([A, B]))]
     assert alive.tick(8.0) == []
     again = alive.poll(8.0)
     assert said(again)["codes"] == said(first)["codes"]
@@ -627,7 +627,7 @@ def test_an_unanswered_request_times_out_and_the_answer_then_means_nothing():
     assert alive.wake_at() == 8.0
     (failed,) = alive.tick(8.0)
     assert failures([failed]) == {reqid: RequestTimeoutError}
-    assert "RS: no answer within 8 s" in str(failed.error)  # type: ignore[union-attr]
+    assert "RS: no reply within 8 s" in str(failed.error)  # type: ignore[union-attr]
     assert alive.tick(8.0) == []
     assert alive.receive(ok(frame), 9.0) is None
 
@@ -662,7 +662,7 @@ def work_through(
         event = alive.receive(ok(frame), now)
         if isinstance(event, Replied):
             answered.append(event.reqid)
-        if not alive._requests.has_work:
+        if not alive.scheduler.requests.has_work:
             break
     return answered, failed
 
@@ -717,8 +717,10 @@ def test_a_lost_link_orphans_what_was_sent_and_keeps_what_was_not():
     alive.poll(0.0)
     outcomes = alive.link_down("reset by peer", 0.5)
     assert failures(outcomes) == {sent: TransportError}
-    assert "RS" in str(outcomes[0].error)
-    assert "reset by peer" in str(outcomes[0].error)
+    [failed] = outcomes
+    assert isinstance(failed, Failed)
+    assert "RS" in str(failed.error)
+    assert "reset by peer" in str(failed.error)
     alive.link_up(2.0)
     assert said(alive.poll(2.0))["reqid"] == unsent
     assert alive.tick(7.9) == []
@@ -859,7 +861,7 @@ def test_a_failed_attempt_is_no_outage_of_its_own():
     alive = session(up=False)
     alive.registry.want([A])
     assert alive.link_down("refused", 1.0) == []
-    assert not alive.outages
+    assert not alive.outages.open
 
 
 def test_what_nobody_wants_any_more_has_no_outage():
@@ -867,7 +869,7 @@ def test_what_nobody_wants_any_more_has_no_outage():
     alive = subscribed(A)
     alive.registry.release([A])
     alive.link_down("cut", 9.0)
-    assert not alive.outages
+    assert not alive.outages.open
 
 
 def test_a_topic_that_ticks_before_its_yes_has_an_outage_too():
@@ -875,7 +877,7 @@ def test_a_topic_that_ticks_before_its_yes_has_an_outage_too():
     alive.registry.want([A])
     alive.poll(0.0)
     alive.receive(encoded(PUSHES["T"]), 0.5)
-    alive.note_early_tick(A)
+    alive.outages.note_early_tick(A)
     alive.link_down("cut", 0.7)
     assert alive.outages.end(A) == Outage(0.5, "cut")
 
@@ -885,13 +887,13 @@ def test_a_topic_that_ticked_early_and_was_left_has_no_outage():
     alive = session()
     alive.registry.want([A])
     frame = alive.poll(0.0)
-    alive.note_early_tick(A)
+    alive.outages.note_early_tick(A)
     alive.receive(ok(frame), 0.5)
     alive.registry.release([A])
     alive.receive(ok(alive.poll(1.5)), 2.0)
     assert alive.registry.settled
     alive.link_down("cut", 9.0)
-    assert not alive.outages
+    assert not alive.outages.open
 
 
 # Frames in, counted
@@ -967,10 +969,10 @@ def test_the_key_in_a_servers_words_is_hidden():
 def test_a_burst_of_pushes_is_read_at_once_or_not_at_all():
     one = session()
     one.link_up(0.0)
-    pushes = one.receive_pushes([encoded(PUSHES["T"]), encoded(PUSHES["K"])], 30.0)
+    pushes = one.receive_ticks([encoded(PUSHES["T"]), encoded(PUSHES["K"])], 30.0)
     assert [type(push) for push in pushes] == [Trade, Kline]
     heard_until = one.wake_at()
     for other in (b'{"type":"H","msg":"OK"}', b"{", b'{"tp":"Z"}'):
-        assert not one.receive_pushes([encoded(PUSHES["T"]), other], 40.0)
+        assert not one.receive_ticks([encoded(PUSHES["T"]), other], 40.0)
     assert one.wake_at() == heard_until
     assert (one.stats.answers, one.stats.unreadable, one.stats.unknown) == (0, 0, 0)

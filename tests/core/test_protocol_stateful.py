@@ -18,7 +18,6 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from qos_async._core.events import (
-    AckTimedOut,
     Confirmed,
     Failed,
     LinkTimedOut,
@@ -26,6 +25,7 @@ from qos_async._core.events import (
     Resumed,
     ServerError,
     SubscriptionRejected,
+    SubscriptionTimedOut,
     Unreadable,
 )
 from qos_async._core.wire import LETTERS
@@ -138,7 +138,7 @@ class Conversation(RuleBasedStateMachine):
         topic = data.draw(st.sampled_from(sorted(self.wanted)))
         self.wanted = self.wanted - Counter([topic])
         self.session.registry.release([topic])
-        self.session.outages.drop({topic} - self.wanted.keys())
+        self.session.outages.remove({topic} - self.wanted.keys())
 
     @rule(code=st.sampled_from(CODES), times=st.integers(1, 3))
     def ask(self, code: str, times: int) -> None:
@@ -177,8 +177,9 @@ class Conversation(RuleBasedStateMachine):
         self.there.clear()
         self.back.clear()
         self.awaited = None
-        for failed in self.session.link_down("cut", self.now):
-            self._end(failed.reqid)
+        for event in self.session.link_down("cut", self.now):
+            if isinstance(event, Failed):
+                self._end(event.reqid)
         assert live <= self.session.outages.open.keys()
         self.server.held = set()
 
@@ -326,7 +327,7 @@ class Conversation(RuleBasedStateMachine):
             case LinkTimedOut():
                 self.cut()
             case _:
-                kinds = (AckTimedOut, Unreadable, ServerError, Trade)
+                kinds = (SubscriptionTimedOut, Unreadable, ServerError, Trade)
                 assert isinstance(outcome, kinds), outcome
 
     def _end(self, reqid: int) -> None:

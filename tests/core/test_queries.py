@@ -1,4 +1,4 @@
-"""Questions and their answers, against every sample in the document."""
+"""Queries and their results, against every sample of the document."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ PATHS = {
 
 @pytest.mark.parametrize("numbers", [Decimal, float, str])
 @pytest.mark.parametrize("name", ROWS)
-def test_a_sample_is_asked_and_read_as_the_document_has_it(name, numbers):
+def test_the_samples_of_the_document_are_encoded_and_decoded(name, numbers):
     verb, options = ROWS[name]
     asked = sample(f"{name}.request")
     operation = asked.pop("type", None)
@@ -80,7 +80,7 @@ def test_a_sample_is_asked_and_read_as_the_document_has_it(name, numbers):
             assert one.symbol == row["c"]
 
 
-def test_prices_are_of_the_type_asked_for():
+def test_prices_are_of_the_requested_type():
     data = payload("http-snapshot.response")
     for numbers in (Decimal, float, str):
         [query] = Queries(numbers, chunk=10).snapshots(["US:AAPL"])
@@ -89,7 +89,7 @@ def test_prices_are_of_the_type_asked_for():
         assert price == numbers("211.103")
 
 
-def test_many_symbols_are_asked_in_chunks_and_merged_in_the_order_asked():
+def test_many_symbols_are_requested_in_chunks_and_merged_in_order():
     names = [f"{market}:{n}" for n in range(1, 14) for market in ("US", "CF")]
     parts = Queries(Decimal, chunk=10).snapshots(names)
     assert [len(part.symbols) for part in parts] == [10, 10, 6]
@@ -112,7 +112,7 @@ def test_a_chunk_groups_its_symbols_by_market(queries):
 
 
 @pytest.mark.fault("P11")
-def test_symbols_come_back_in_canonical_form(queries):
+def test_symbols_are_returned_in_canonical_form(queries):
     rows = (
         b'[{"c":"HK:00700","lp":"1"},{"c":"SZ:000001","lp":"2"},{"c":"odd","lp":"3"}]'
     )
@@ -125,7 +125,7 @@ def test_symbols_come_back_in_canonical_form(queries):
     }
 
 
-def test_klines_and_trades_get_their_symbols_in_canonical_form_too(queries):
+def test_klines_and_trades_carry_canonical_symbols(queries):
     bar = {"c": "HK:00700", "o": 1, "h": 1, "l": 1, "cl": 1, "kt": 1, "ts": 60}
     [query] = queries.klines(["HK:700"], interval="1m")
     found = query.read(json.dumps([{"c": "HK:00700", "k": [bar]}]).encode())
@@ -138,7 +138,7 @@ def test_klines_and_trades_get_their_symbols_in_canonical_form_too(queries):
 
 
 @pytest.mark.parametrize("data", [b"null", b"", b"[]"])
-def test_nothing_found_is_an_empty_answer(queries, data):
+def test_a_response_without_data_is_an_empty_result(queries, data):
     [query] = queries.snapshots(["US:AAPL"])
     assert query.read(data) == {}
     assert merge([query], [{}]).missing == ("US:AAPL",)
@@ -164,7 +164,7 @@ def trades_of(
     return {name: [int(row.price) for row in group] for name, group in found.items()}
 
 
-def test_trades_are_oldest_first_whichever_way_they_come(queries):
+def test_trades_are_oldest_first_in_either_order_of_the_response(queries):
     up = [
         ("US:A", 1, 1),
         ("US:A", 2, 2),
@@ -177,12 +177,14 @@ def test_trades_are_oldest_first_whichever_way_they_come(queries):
     assert trades_of(queries, *reversed(up)) == expected
 
 
-def test_trades_of_one_second_keep_the_order_they_came_in(queries):
+def test_trades_of_one_second_keep_the_order_of_the_response(queries):
     rows = [("US:A", 5, 3), ("US:A", 5, 1), ("US:A", 5, 2)]
     assert trades_of(queries, *rows) == {"US:A": [3, 1, 2]}
 
 
-def test_trades_of_one_second_turn_with_the_answer_that_is_newest_first(queries):
+def test_trades_of_one_second_are_reversed_with_a_response_that_is_newest_first(
+    queries,
+):
     rows = [("US:A", 5, 3), ("US:A", 5, 1), ("US:B", 5, 9), ("US:B", 4, 8)]
     assert trades_of(queries, *rows) == {"US:A": [1, 3], "US:B": [8, 9]}
 
@@ -195,13 +197,13 @@ def test_klines_are_oldest_first(queries):
     assert [one.timestamp for one in found] == [60, 120, 180]
 
 
-def test_trades_that_come_as_numbers_lose_no_digit(queries):
+def test_trades_sent_as_numbers_lose_no_digit(queries):
     [query] = queries.trades(["CF:X"])
     [trade] = query.read(b'[{"c":"CF:X","p":83429.70,"v":0.025,"ts":1,"d":9}]')["CF:X"]
     assert (str(trade.price), trade.side) == ("83429.70", Side.UNKNOWN)
 
 
-def test_the_calendar_says_whole_and_half_days(queries):
+def test_the_calendar_has_whole_and_half_days(queries):
     query = queries.calendar(["HK", "US", "SH", "SZ"])
     assert query.body == sample("http-market-calendar.request")
     assert (query.path, query.operation) == ("/market-calendar", "")
@@ -212,7 +214,7 @@ def test_the_calendar_says_whole_and_half_days(queries):
     assert not any(day.half_day for day in found[Market.HK])
 
 
-def test_products_come_with_canonical_symbols(queries):
+def test_products_of_a_query_have_canonical_symbols(queries):
     query = queries.products(["HK", "US", "CM"])
     assert query.body == sample("http-product-list.request")
     assert (query.path, query.operation) == ("/product-list", "")
@@ -221,7 +223,7 @@ def test_products_come_with_canonical_symbols(queries):
     assert found[Market.CM][0].name == "黄金"
 
 
-def test_a_market_without_anything_is_left_out_or_empty(queries):
+def test_a_market_without_data_is_left_out_or_empty(queries):
     assert queries.products(["HK", "XX"]).read(b'{"HK":null}') == {Market.HK: []}
     assert queries.calendar(["HK"]).read(b"null") == {}
 
@@ -233,21 +235,21 @@ def test_a_day_nobody_can_read_is_a_decode_error(queries, text):
     assert caught.value.__context__ is None
 
 
-def test_an_answer_of_another_shape_is_a_decode_error(queries):
+def test_a_response_of_another_shape_raises_decode_error(queries):
     [query] = queries.snapshots(["US:A"])
     with pytest.raises(DecodeError):
         query.read(b'{"c":"US:A"}')
 
 
 @pytest.mark.parametrize("count", [0, 51, -1, True, 1.0, "5", None])
-def test_a_wrong_count_of_trades_is_named(queries, count):
+def test_a_wrong_count_of_trades_raises(queries, count):
     with pytest.raises(ValueError, match="from 1 to 50") as caught:
         queries.trades(["US:A"], count=count)
     assert repr(count) in str(caught.value)
 
 
 @pytest.mark.parametrize("count", [0, 1001, True, 1.5])
-def test_a_wrong_count_of_klines_is_named(queries, count):
+def test_a_wrong_count_of_klines_raises(queries, count):
     with pytest.raises(ValueError, match="from 1 to 1000"):
         queries.klines(["US:A"], interval="1d", count=count)
     with pytest.raises(ValueError, match="from 1 to 1000"):
@@ -260,13 +262,13 @@ def test_the_largest_counts_are_allowed(queries):
     assert query.body["kline_reqs"][0]["co"] == 1000
 
 
-def test_an_unknown_interval_is_named(queries):
+def test_an_unknown_interval_raises(queries):
     with pytest.raises(ValueError, match="'3m'"):
         queries.klines(["US:A"], interval="3m")
 
 
 @pytest.mark.parametrize("adjust", [2, True, "forward", None, 1.0])
-def test_an_unknown_adjustment_is_named(queries, adjust):
+def test_an_unknown_adjustment_raises(queries, adjust):
     with pytest.raises(ValueError, match=f"{adjust!r}"):
         queries.klines(["US:A"], interval="1d", adjust=adjust)
 
@@ -278,19 +280,19 @@ def test_an_adjustment_is_sent_as_its_number(queries, adjust):
 
 
 @pytest.mark.parametrize("market", ["", "H1", "港股", None, 5, "HK:700"])
-def test_a_malformed_market_is_named(queries, market):
+def test_a_malformed_market_raises(queries, market):
     with pytest.raises(ValueError, match="malformed market"):
         queries.calendar([market])
 
 
-def test_markets_are_an_open_set_and_each_is_asked_once(queries):
+def test_any_market_is_accepted_and_requested_once(queries):
     assert queries.products(["hk", "HK", "zz"]).body == {"market": ["HK", "ZZ"]}
     assert queries.products("HK").body == {"market": ["HK"]}
     with pytest.raises(ValueError, match="at least one market"):
         queries.products([])
 
 
-def test_times_are_whole_epoch_seconds():
+def test_times_are_rounded_down_to_epoch_seconds():
     assert epoch(1741959608) == epoch(1741959608.9) == 1741959608
     moment = datetime(2025, 3, 14, tzinfo=UTC)
     east = moment.astimezone(timezone(timedelta(hours=8)))
@@ -298,25 +300,25 @@ def test_times_are_whole_epoch_seconds():
     assert epoch(-1.5) == -2
 
 
-def test_a_datetime_without_a_zone_is_refused_with_advice():
+def test_a_naive_datetime_raises_with_the_remedy():
     with pytest.raises(ValueError, match=r"no time zone.*UTC"):
         epoch(datetime(2025, 3, 14))  # noqa: DTZ001
 
 
 @pytest.mark.parametrize("value", [True, None, "2025", float("nan"), float("inf")])
-def test_what_is_no_time_is_named(value):
+def test_a_value_that_is_not_a_time_raises(value):
     with pytest.raises(ValueError, match="is not a time"):
         epoch(value)
 
 
-def test_milliseconds_are_taken_for_a_mistake():
-    with pytest.raises(ValueError, match="not ms"):
+def test_milliseconds_raise():
+    with pytest.raises(ValueError, match="not milliseconds"):
         epoch(1741959608000)
 
 
 @pytest.mark.fault("P12", "P18", "P19")
 @given(st.binary(max_size=60))
-def test_no_bytes_end_in_anything_but_a_decode_error(data):
+def test_any_bytes_decode_or_raise_decode_error(data):
     queries = Queries(Decimal, chunk=10)
     every: list[Any] = [
         *queries.snapshots(["US:A"]),
@@ -345,7 +347,7 @@ MANY = [f"CF:S{n:05d}" for n in range(10_000)]
         ("depths", {}, 2_000),
     ],
 )
-def test_no_question_has_an_answer_too_large_for_a_frame(verb, options, size):
+def test_no_query_has_a_response_too_large_for_a_frame(verb, options, size):
     parts = getattr(Queries(Decimal, chunk=10_000), verb)(MANY, **options)
     assert [symbol for part in parts for symbol in part.symbols] == MANY
     assert {len(part.symbols) for part in parts[:-1]} == {size}
@@ -361,6 +363,6 @@ def test_no_question_has_an_answer_too_large_for_a_frame(verb, options, size):
         ("depths", {}),
     ],
 )
-def test_ten_symbols_are_one_question_whatever_is_asked(queries, verb, options):
+def test_ten_symbols_are_one_query_of_any_kind(queries, verb, options):
     [part] = getattr(queries, verb)(MANY[:10], **options)
     assert len(part.symbols) == 10

@@ -1,4 +1,4 @@
-"""The pace, where it counts: at the server."""
+"""Rate limits, measured at the server."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from qos_async._core.rate_limits import Pacer, Quota
 
 
 @pytest.mark.fault("P22")
-def test_the_wait_starts_at_the_answer():
+def test_the_wait_starts_at_the_reply():
     pacer = Pacer(1.0, 8.0)
     assert pacer.is_free(0.0)
     pacer.sent(0.0)
@@ -26,14 +26,14 @@ def test_the_wait_starts_at_the_answer():
     assert pacer.free_at == 4.0
 
 
-def test_an_answer_that_never_comes_holds_up_nothing_beyond_the_patience():
+def test_a_missing_reply_delays_the_next_frame_by_the_timeout_only():
     pacer = Pacer(1.0, 8.0)
     pacer.sent(10.0)
     assert not pacer.is_free(17.9)
     assert pacer.is_free(18.0)
 
 
-def test_a_second_answer_changes_nothing():
+def test_a_second_reply_changes_nothing():
     pacer = Pacer(1.0, 8.0)
     pacer.sent(0.0)
     pacer.replied(0.5)
@@ -41,8 +41,8 @@ def test_a_second_answer_changes_nothing():
     assert pacer.free_at == 1.5
 
 
-def test_an_answer_to_nothing_sets_no_pace():
-    # Else a server that talks to itself could keep us silent for ever.
+def test_a_reply_to_nothing_delays_nothing():
+    # Otherwise unsolicited replies could block the client for ever.
     pacer = Pacer(1.0, 8.0)
     pacer.sent(0.0)
     pacer.replied(0.5)
@@ -50,7 +50,7 @@ def test_an_answer_to_nothing_sets_no_pace():
     assert pacer.free_at == 1.5
 
 
-def test_an_answer_that_was_given_up_sets_the_pace_once():
+def test_a_late_reply_delays_the_next_frame_once():
     pacer = Pacer(1.0, 8.0)
     pacer.sent(0.0)
     pacer.expired()
@@ -60,14 +60,14 @@ def test_an_answer_that_was_given_up_sets_the_pace_once():
     assert pacer.free_at == 10.0
 
 
-def test_patience_is_never_shorter_than_the_pace():
+def test_the_reply_timeout_is_never_shorter_than_the_interval():
     pacer = Pacer(5.0, 2.0)
     pacer.sent(0.0)
     assert not pacer.is_free(4.9)
     assert pacer.is_free(5.0)
 
 
-def test_a_lost_link_counts_as_the_answer():
+def test_a_lost_link_counts_as_the_reply():
     pacer = Pacer(1.0, 8.0)
     pacer.sent(0.0)
     pacer.link_down(0.2)
@@ -75,7 +75,7 @@ def test_a_lost_link_counts_as_the_answer():
     assert pacer.is_free(1.2)
 
 
-def test_a_link_lost_after_the_answer_changes_nothing():
+def test_a_link_lost_after_the_reply_changes_nothing():
     pacer = Pacer(1.0, 8.0)
     pacer.sent(0.0)
     pacer.replied(0.2)
@@ -104,7 +104,7 @@ def test_the_server_never_sees_two_frames_within_the_interval(
             now = min(arrival + back, now + 8.0)
             if now == arrival + back:
                 pacer.replied(now)
-        else:  # The link breaks; what is under way arrives before that or never.
+        else:  # The link breaks; frames in flight arrive before that or never.
             now += back
             if arrival <= now:
                 seen.append(arrival)
@@ -114,7 +114,7 @@ def test_the_server_never_sees_two_frames_within_the_interval(
         assert later - earlier >= 1.0 - 1e-9
 
 
-def test_it_lets_through_as_many_as_the_plan_allows_and_then_says_when():
+def test_the_quota_admits_the_plans_requests_and_then_returns_when():
     quota = Quota(requests=2, period=60.0)
     for now in (0.0, 1.0):
         assert quota.ready_at(now) == now
@@ -126,14 +126,14 @@ def test_it_lets_through_as_many_as_the_plan_allows_and_then_says_when():
     assert quota.ready_at(65.0) == 65.0
 
 
-def test_a_request_that_never_left_costs_nothing():
+def test_a_request_that_was_never_sent_uses_no_slot():
     quota = Quota(requests=1, period=60.0)
     quota.acquire(0.0)
     quota.cancel()
     assert quota.ready_at(0.0) == 0.0
 
 
-def test_a_period_of_zero_limits_only_what_is_under_way():
+def test_a_period_of_zero_limits_only_concurrent_requests():
     quota = Quota(requests=1, period=0.0)
     quota.acquire(3.0)
     quota.release_after_period(3.0)
@@ -148,8 +148,10 @@ waits = st.floats(0.0, 30.0)
     period=st.floats(0.5, 20.0),
     trips=st.lists(st.tuples(waits, waits, st.booleans()), min_size=5, max_size=40),
 )
-def test_no_jitter_makes_the_server_see_more_than_the_plan(requests, period, trips):
-    """Each request is sent as early as it may be; ways there and back vary freely."""
+def test_the_server_never_sees_more_requests_than_the_plan_under_jitter(
+    requests, period, trips
+):
+    """Each request is sent as early as allowed; latencies vary freely."""
     quota = Quota(requests=requests, period=period)
     now = 0.0
     seen: list[float] = []

@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 
 from qos_async._core.queries import Queries
-from qos_async._core.recovery import Recovery
-from qos_async._core.recovery.gaps import Outage
+from qos_async._core.recovery import Outage, Recovery
 from qos_async.models import Trade
 from qos_async.topics import Topic
 
@@ -66,7 +65,6 @@ def test_topics_that_are_live_at_slightly_different_times_share_a_question():
     made = Recovery(Queries(Decimal, chunk=10))
     for number, topic in enumerate(trades("A", "B", "C")):
         made.open_case(topic, OUTAGE, [], 110.0 + number / 100)
-    made.all_resubscribed(110.02)
     found, now = [], made.next_request_at()
     while now < math.inf:
         found += made.requests(now)
@@ -84,8 +82,8 @@ def test_the_yes_is_not_unsaid_by_a_push():
 
 def test_five_seconds_after_all_is_restored_what_is_known_decides():
     made = recovery(*trades("A"))
-    made.all_resubscribed(112.0)
-    made.all_resubscribed(113.0)
+    made.requests(112.0)
+    made.requests(113.0)
     assert made.deadline == 117.0
     assert made.tick(116.9) == []
     [healing] = made.tick(117.0)
@@ -103,7 +101,7 @@ def test_if_not_all_can_be_restored_the_rest_is_not_held_for_ever():
 def test_a_lost_link_keeps_the_cases_and_nothing_is_due():
     [topic] = trades("A")
     made = recovery(topic)
-    made.all_resubscribed(110.0)
+    made.requests(110.0)
     made.link_down()
     assert (made.deadline, made.next_request_at()) == (math.inf, math.inf)
     assert made.tick(10**6) == []

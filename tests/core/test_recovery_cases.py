@@ -1,4 +1,4 @@
-"""What an outage did to one topic, without a link."""
+"""Recovery cases of one topic, without a link."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from qos_async._core.recovery import Outage
 from qos_async._core.recovery.cases import (
     RecoveryCase,
     RecoveryResult,
     bars_since,
     make_case,
 )
-from qos_async._core.recovery.gaps import Outage
 from qos_async.config import TRADES_MAX
 from qos_async.enums import Interval
 from qos_async.models import Kline, Snapshot, Trade
@@ -54,7 +54,7 @@ def seconds(ticks: Any) -> list[int]:
     return [tick.timestamp for tick in ticks]
 
 
-def test_trades_are_decided_when_both_sides_agree():
+def test_trades_are_settled_when_reply_and_pushes_are_consistent():
     tail = [trade(second) for second in range(1, 6)]
     case = opened(TRADE, *tail, acked_at=8)
     assert case.on_reply([trade(second) for second in range(1, 10)]) is None
@@ -65,19 +65,19 @@ def test_trades_are_decided_when_both_sides_agree():
     assert seconds(healing.held) == [9]
 
 
-def test_a_question_is_not_repeated_while_one_is_under_way():
+def test_no_request_is_repeated_while_one_is_pending():
     tail = [trade(second) for second in range(1, 6)]
     case = opened(TRADE, *tail, acked_at=8)
-    case.request_sent()  # It was asked.
-    case.on_reply(tail)  # The server lags.
+    case.request_sent()  # The first request.
+    case.on_reply(tail)  # Its window lags.
     case.hold(trade(9))
     assert case.wants_request
-    case.request_sent()  # It was asked again.
+    case.request_sent()  # The second request.
     case.hold(trade(9, 2))
     assert not case.wants_request
 
 
-def test_a_question_is_not_repeated_before_anything_new_was_heard():
+def test_no_request_is_repeated_before_a_new_push():
     tail = [trade(second) for second in range(1, 6)]
     case = opened(TRADE, *tail, acked_at=8)
     case.hold(trade(9))
@@ -88,7 +88,7 @@ def test_a_question_is_not_repeated_before_anything_new_was_heard():
     assert not case.wants_request
 
 
-def test_trades_that_an_earlier_link_brought_are_told_once():
+def test_trades_pushed_on_an_earlier_link_are_delivered_once():
     tail = [trade(second) for second in range(1, 6)]
     case = opened(TRADE, *tail, acked_at=8)
     case.hold(trade(9))
@@ -101,7 +101,7 @@ def test_trades_that_an_earlier_link_brought_are_told_once():
     assert seconds(healing.recovered) == [6, 7, 8, 9, 10, 11, 12]
 
 
-def test_trades_of_an_earlier_link_that_the_server_denies_are_not_filled():
+def test_trades_of_an_earlier_link_that_the_reply_lacks_are_not_filled():
     tail = [trade(second) for second in range(1, 6)]
     case = opened(TRADE, *tail, acked_at=8)
     case.hold(trade(9, 77))
@@ -122,7 +122,7 @@ def test_trades_of_an_earlier_link_keep_their_order_within_a_second(answered):
         case.hold(one)
     case.restart()
     case.live, case.acked_at = True, 12
-    # The answer may begin in the middle of that second.
+    # The reply may begin within that second.
     late = [trade(9, 2), *(trade(second) for second in range(10, 14))]
     case.on_reply(late if answered else None)
     told = [tick for tick in case.close().recovered if tick.timestamp == 9]
@@ -132,9 +132,7 @@ def test_trades_of_an_earlier_link_keep_their_order_within_a_second(answered):
 @pytest.mark.fault("I9")
 @pytest.mark.parametrize("begins", range(1, 10))
 @pytest.mark.parametrize("ends", [9, 10])
-def test_what_two_links_brought_and_what_was_fetched_between_stand_in_order(
-    begins, ends
-):
+def test_trades_of_two_links_and_fetched_ones_between_are_in_order(begins, ends):
     tail = [trade(second, 100) for second in range(1, 6)]
     tape = [trade(9, price) for price in range(1, 11)]
     case = opened(TRADE, *tail, acked_at=8)
@@ -152,9 +150,9 @@ def test_what_two_links_brought_and_what_was_fetched_between_stand_in_order(
 
 
 @pytest.mark.fault("I9")
-def test_trades_of_an_earlier_link_come_before_younger_ones_that_were_fetched():
+def test_trades_of_an_earlier_link_precede_newer_fetched_ones():
     case = opened(TRADE, *(trade(second) for second in range(1, 6)), acked_at=8)
-    case.hold(trade(8, 77))  # The server denies it, and forgets what was before.
+    case.hold(trade(8, 77))  # The reply lacks it and all earlier ones.
     case.restart()
     case.live, case.acked_at = True, 12
     case.hold(trade(13))
@@ -167,7 +165,7 @@ def test_trades_of_an_earlier_link_come_before_younger_ones_that_were_fetched():
 
 
 @pytest.mark.parametrize("links", [1, 3])
-def test_what_is_held_is_bounded_over_all_links(links):
+def test_held_ticks_are_bounded_over_all_links(links):
     case = opened(TRADE, trade(1))
     decided = None
     for _ in range(links):
@@ -180,7 +178,7 @@ def test_what_is_held_is_bounded_over_all_links(links):
     assert len(decided.held) + len(decided.recovered) <= 10_000
 
 
-def test_an_answer_with_older_figures_of_the_last_bar_is_not_told():
+def test_an_older_state_of_the_last_bar_is_not_delivered():
     live = bar(60, 5)
     case = opened(KLINE, live)
     stale = Kline(
@@ -198,19 +196,19 @@ def test_an_answer_with_older_figures_of_the_last_bar_is_not_told():
     assert healing.recovered == ()
 
 
-def test_klines_without_one_from_before_are_not_verified():
+def test_klines_without_a_bar_from_before_are_unverified():
     healing = opened(KLINE).on_reply([bar(60), bar(120)])
     assert healing is not None
     assert healing.status == "unverified"
 
 
-def test_klines_that_do_not_reach_back_fill_in_part():
+def test_klines_that_do_not_reach_back_are_partial():
     healing = opened(KLINE, bar(60), acked_at=299).on_reply([bar(180), bar(240)])
     assert healing is not None
     assert (healing.status, seconds(healing.recovered)) == ("partial", [180, 240])
 
 
-def test_a_push_decides_a_state_and_an_answer_comes_too_late():
+def test_a_push_settles_a_snapshot_before_the_reply():
     push = Snapshot(symbol="US:A", timestamp=5)
     healing = opened(SNAPSHOT).hold(push)
     assert healing is not None
@@ -218,13 +216,13 @@ def test_a_push_decides_a_state_and_an_answer_comes_too_late():
 
 
 @pytest.mark.parametrize("topic", [TRADE, KLINE, SNAPSHOT], ids=str)
-def test_without_an_answer_nothing_is_filled(topic):
+def test_without_a_reply_the_gap_is_unfilled(topic):
     healing = opened(topic).on_reply(None)
     assert healing == RecoveryResult(topic, OUTAGE, 110.0, "unfilled")
 
 
 @pytest.mark.parametrize("status", ["held", "stash"])
-def test_every_verdict_tells_what_was_received_once(status):
+def test_every_status_delivers_received_ticks_once(status):
     tail = [trade(second) for second in range(1, 6)]
     for rows in (None, [], tail, [trade(s) for s in range(3, 14)], [trade(50)]):
         case = opened(TRADE, *tail, acked_at=8)
@@ -241,12 +239,12 @@ def test_every_verdict_tells_what_was_received_once(status):
     ("interval", "lasting", "bars"),
     [("1m", 0.1, 3), ("1m", 60, 3), ("1m", 61, 4), ("1d", 10, 3), ("1y", 10, 3)],
 )
-def test_the_bars_of_an_outage_and_two_more_are_asked_for(interval, lasting, bars):
+def test_the_bars_of_an_outage_and_two_more_are_requested(interval, lasting, bars):
     found = bars_since(Outage(0.0, "cut"), Interval.parse(interval), lasting)
     assert found == bars
 
 
-def test_the_servers_whole_memory_is_asked_for():
+def test_as_many_trades_are_requested_as_the_server_returns():
     assert TRADES_MAX == 50
 
 
@@ -264,32 +262,32 @@ def bars_of(case: RecoveryCase[Any], rows: Any) -> RecoveryResult:
     return healing
 
 
-def test_klines_that_end_before_the_first_push_are_not_verified():
+def test_klines_that_end_before_the_first_push_are_unverified():
     case = opened(KLINE, bar(60), acked_at=310)
     case.hold(bar(300))
     assert bars_of(case, [bar(60), bar(120)]).status == "unverified"
 
 
 @pytest.mark.parametrize("acked_at", [None, 180, 500])
-def test_klines_that_do_not_reach_the_present_are_not_verified(acked_at):
+def test_klines_that_do_not_reach_the_present_are_unverified(acked_at):
     case = opened(KLINE, bar(60), acked_at=acked_at)
     assert bars_of(case, [bar(0), bar(60), bar(120)]).status == "unverified"
 
 
 @pytest.mark.parametrize("acked_at", [120, 179])
-def test_klines_that_reach_the_bar_of_the_restore_are_filled(acked_at):
+def test_klines_that_reach_the_bar_of_the_acknowledgement_are_filled(acked_at):
     case = opened(KLINE, bar(60), acked_at=acked_at)
     assert bars_of(case, [bar(0), bar(60), bar(120)]).status == "filled"
 
 
-def test_the_late_end_of_a_bar_does_not_prove_that_klines_reach_the_present():
+def test_a_late_push_of_an_old_bar_does_not_prove_that_klines_reach_the_present():
     case = opened(KLINE, grown(60, 7), acked_at=250)
     case.hold(grown(60, 60))
     assert bars_of(case, [bar(0), grown(60, 60)]).status == "unverified"
 
 
 @pytest.mark.parametrize("volume", ["9", Decimal(9), 9.0])
-def test_klines_that_know_less_of_the_last_bar_are_not_verified(volume):
+def test_klines_with_an_older_state_of_the_last_bar_are_unverified(volume):
     more = type(volume)("10")
     case = opened(KLINE, grown(60, more), acked_at=130)
     assert bars_of(case, [grown(60, volume), bar(120)]).status == "unverified"
@@ -298,12 +296,12 @@ def test_klines_that_know_less_of_the_last_bar_are_not_verified(volume):
     assert (healing.status, seconds(healing.recovered)) == ("filled", [60, 120])
 
 
-def test_klines_without_the_last_bar_are_not_verified():
+def test_klines_without_the_last_bar_are_unverified():
     case = opened(KLINE, bar(60), acked_at=130)
     assert bars_of(case, [bar(0), bar(120)]).status == "unverified"
 
 
-def test_klines_that_know_less_than_an_earlier_link_are_not_verified():
+def test_klines_with_an_older_state_than_an_earlier_link_are_unverified():
     case = opened(KLINE, bar(60), acked_at=130)
     case.hold(grown(120, 5))
     case.restart()
@@ -312,7 +310,7 @@ def test_klines_that_know_less_than_an_earlier_link_are_not_verified():
     assert (healing.status, states(healing.recovered)) == ("unverified", [(120, 5)])
 
 
-def test_an_old_bar_that_is_pushed_late_hides_no_newer_ones():
+def test_a_late_push_of_an_old_bar_hides_no_newer_bars():
     case = opened(KLINE, grown(60, 7), acked_at=250)
     for push in (grown(60, 60), grown(240, 1), grown(240, 2)):
         case.hold(push)
@@ -323,7 +321,7 @@ def test_an_old_bar_that_is_pushed_late_hides_no_newer_ones():
     assert states(healing.held) == [(240, 1), (240, 2)]
 
 
-def test_the_end_of_a_bar_comes_from_the_answer_if_no_push_has_it():
+def test_the_last_state_of_a_bar_is_taken_from_the_reply_if_not_pushed():
     case = opened(KLINE, grown(60, 7), acked_at=250)
     for push in (grown(60, 50), grown(240, 1)):
         case.hold(push)
@@ -333,7 +331,7 @@ def test_the_end_of_a_bar_comes_from_the_answer_if_no_push_has_it():
     assert told == [(60, 50), (60, 60), (120, 60), (180, 60), (240, 1)]
 
 
-def test_an_answer_from_before_another_hole_does_not_count():
+def test_a_reply_from_before_another_outage_is_discarded():
     case = opened(KLINE, bar(60), acked_at=130)
     bars_of(case, [bar(60), bar(120)])
     case.restart()

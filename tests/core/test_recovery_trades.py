@@ -1,6 +1,6 @@
-"""Recovering the trades of an outage: never twice, and never a wrong "filled".
+"""Merge of trades after an outage: no trade twice, and no wrong "filled".
 
-An oracle knows the whole tape. The worlds draw from it what a client gets to see.
+An oracle knows the whole tape; a world draws from it what a client receives.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from qos_async._core.recovery.trades import (
 from qos_async.enums import Side
 from qos_async.models import Trade
 
-ASKED = 6  # Stands for 50: the same logic in a smaller space.
+ASKED = 6  # In place of 50: the same logic in a smaller search space.
 WORLDS = int(os.environ.get("MERGING_WORLDS", "1000"))
 
 Tape = Sequence[Trade[str]]
@@ -70,10 +70,10 @@ def outcome(merged: MergedTrades[str]):
     return merged.status, text, merged.waits_for
 
 
-# -- One example of each verdict
+# -- One example of each status
 
 
-def test_what_was_traded_between_two_anchors_is_recovered():
+def test_trades_between_two_anchors_are_recovered():
     merged = fill("5a 6b", "5a 6bc 7d 9e", "9e", acked_at=8, asked=5)
     assert outcome(merged) == ("filled", "6c 7d", None)
     assert not merged.waiting
@@ -83,33 +83,33 @@ def test_an_outage_without_trades_is_filled_with_nothing():
     assert outcome(fill("5a 6b", "5a 6b 9c", "9c", 8, 3)) == ("filled", "", None)
 
 
-def test_copies_of_delivered_trades_are_recovered_where_they_stand():
+def test_copies_of_delivered_trades_are_recovered_in_their_place():
     merged = fill("5a 6x", "5a 6xbxcx 7d", "6x 7d", acked_at=6, asked=7)
     assert outcome(merged) == ("filled", "6bxc", None)
 
 
-def test_an_answer_that_begins_after_the_last_trade_is_partial():
+def test_a_window_that_begins_after_the_last_trade_is_partial():
     merged = fill("5a 6b", "7d 8e 9f", "9f", acked_at=8, asked=3)
     assert outcome(merged) == ("partial", "7d 8e", None)
 
 
-def test_an_answer_that_begins_within_the_last_second_is_partial():
+def test_a_window_that_begins_within_the_last_second_is_partial():
     merged = fill("5a 6bcd", "6cdx 7e 9f", "9f", acked_at=8, asked=5)
     assert outcome(merged) == ("partial", "6x 7e", None)
 
 
-def test_an_answer_from_after_the_outage_recovers_nothing():
+def test_a_window_from_after_the_outage_recovers_nothing():
     merged = fill("5a 6b", "9xyz", "9xyz", acked_at=8, asked=3)
     assert outcome(merged) == ("partial", "", None)
 
 
-def test_a_server_that_forgot_everything_does_not_reach_back():
+def test_a_server_that_lost_its_trades_does_not_reach_back():
     merged = fill("5a 6b", "7x 9c", "9c", acked_at=8, asked=50)
     assert outcome(merged) == ("partial", "7x", None)
 
 
 @pytest.mark.parametrize("window", [None, ""])
-def test_no_answer_leaves_the_hole(window: str | None):
+def test_without_a_reply_the_trades_are_unfilled(window: str | None):
     assert outcome(fill("5a 6b", window, "9c", 8, 3)) == ("unfilled", "", None)
 
 
@@ -125,7 +125,7 @@ def test_no_answer_leaves_the_hole(window: str | None):
         ("an early push is not listed", "5a 6b", "5a 6b 7d 9e", "8x 9e"),
     ],
 )
-def test_where_the_sides_disagree_only_silent_seconds_are_recovered(
+def test_inconsistent_data_recovers_only_the_seconds_without_pushes(
     why: str, tail: str, window: str, live: str
 ):
     merged = fill(tail, window, live, acked_at=8, asked=len(tape(window)))
@@ -135,30 +135,32 @@ def test_where_the_sides_disagree_only_silent_seconds_are_recovered(
 @pytest.mark.parametrize(
     ("tail", "window", "live"),
     [
-        ("5a 6b", "5a 7d 6b 9e", "9e"),  # The answer is in no order.
-        ("5a 6b 5x", "5ax 6bz 7d 9e", "9e"),  # Late prints: more may hide.
+        ("5a 6b", "5a 7d 6b 9e", "9e"),  # The window is in no order.
+        (
+            "5a 6b 5x",
+            "5ax 6bz 7d 9e",
+            "9e",
+        ),  # Late trades: more of them may be missing.
         ("5a 6b", "5a 6b 7d 9xe", "9e 9x 8y"),
     ],
 )
-def test_whatever_is_out_of_time_order_is_not_trusted(
-    tail: str, window: str, live: str
-):
+def test_trades_out_of_time_order_are_unverified(tail: str, window: str, live: str):
     merged = fill(tail, window, live, acked_at=9, asked=len(tape(window)))
     assert outcome(merged) == ("unverified", "7d", None)
 
 
-def test_a_late_print_long_before_the_outage_does_not_matter():
+def test_a_late_trade_long_before_the_outage_does_not_matter():
     merged = fill("3a 2x 4a 5a 6b", "5a 6b 7d 9e", "9e", acked_at=8, asked=4)
     assert outcome(merged) == ("filled", "7d", None)
 
 
-def test_an_answer_that_lags_is_compared_with_all_that_was_delivered():
+def test_a_window_that_lags_is_compared_with_all_delivered_trades():
     tail = "1a 2b 3c 4d 5e 6f"
-    assert outcome(fill(tail, "2b 3c 4d", "9e", 8, 3)) == ("unverified", "", "answer")
+    assert outcome(fill(tail, "2b 3c 4d", "9e", 8, 3)) == ("unverified", "", "reply")
     assert outcome(fill(tail, "2b 3cx 4d", "9e", 8, 4)) == ("unverified", "", None)
 
 
-def test_a_push_older_than_the_last_trade_is_not_trusted():
+def test_a_push_older_than_the_last_trade_is_unverified():
     merged = fill("5a 6b", "5ax 6b 7d 9e", "5x 9e", acked_at=8, asked=5)
     assert outcome(merged) == ("unverified", "", None)
 
@@ -166,34 +168,34 @@ def test_a_push_older_than_the_last_trade_is_not_trusted():
 # -- Waiting
 
 
-def test_an_answer_ahead_of_the_pushes_waits_for_the_next_push():
+def test_a_window_ahead_of_the_pushes_waits_for_the_next_push():
     window = "5a 6b 7d 9e"
     assert outcome(fill("5a 6b", window, "", 8, 4)) == ("unverified", "7d", "push")
     assert outcome(fill("5a 6b", window, "9e", 8, 4)) == ("filled", "7d", None)
 
 
-def test_an_answer_that_ends_before_the_cut_waits_for_a_later_one():
+def test_a_window_that_ends_before_the_cut_waits_for_a_later_one():
     merged = fill("5a 6b", "5a 6b 7d", "9e", acked_at=8, asked=3)
-    assert outcome(merged) == ("unverified", "7d", "answer")
+    assert outcome(merged) == ("unverified", "7d", "reply")
     assert merged.waiting
     assert outcome(fill("5a 6b", "5a 6b 7d 9e", "9e", 8, 4))[0] == "filled"
 
 
-def test_an_answer_that_does_not_reach_back_waits_for_nothing():
+def test_a_window_that_does_not_reach_back_waits_for_nothing():
     assert outcome(fill("5a 6b", "7d 8e", "9f", 8, 2)) == ("unverified", "7d 8e", None)
 
 
-def test_what_may_still_be_pushed_is_not_recovered():
+def test_trades_that_may_still_be_pushed_are_not_recovered():
     merged = fill("5a 6b", "5a 6b 7d 8xy", "8x", acked_at=8, asked=5)
-    assert outcome(merged) == ("unverified", "7d", "answer")
+    assert outcome(merged) == ("unverified", "7d", "reply")
     assert outcome(fill("5a 6b", "5a 6b 7d 8xy", "", 8, 5))[1] == "7d"
 
 
 def test_a_listed_trade_before_a_push_of_its_second_waits_for_the_next_second():
-    # The server's clock may be behind the stamps: x was traded in the outage.
+    # The server's clock may be behind the timestamps: then x was traded in the outage.
     window = "5a 6b 9xe"
     assert outcome(fill("5a 6b", window, "9e", 8, 4)) == ("unverified", "", "push")
-    # The next second shows whether the order or the clock was to blame.
+    # The next second shows whether it was the order or the clock.
     assert outcome(fill("5a 6b", window, "9ex 10f", 8, 4))[0] == "filled"
     merged = fill("5a 6b", window + " 10f", "9e 10f", acked_at=8, asked=5)
     assert outcome(merged) == ("filled", "9x", None)
@@ -210,29 +212,29 @@ def test_a_listed_trade_before_a_push_of_its_second_waits_for_the_next_second():
         ("5a 6b 7d 9e", "9f"),
     ],
 )
-def test_a_listed_trade_after_the_acknowledgement_that_was_not_pushed_is_doubtful(
+def test_a_listed_trade_after_the_acknowledgement_that_was_not_pushed_is_unverified(
     window: str, live: str
 ):
-    """Either the push was lost, or the server's clock is behind the stamps."""
+    """Either the push was lost, or the server's clock is behind the timestamps."""
     merged = fill("5a 6b", window, live, acked_at=8, asked=len(tape(window)))
     assert (merged.status, merged.waiting) == ("unverified", True)
 
 
-def test_a_push_lost_after_the_first_second_is_a_disagreement():
+def test_a_push_lost_after_the_first_second_is_inconsistent():
     merged = fill("5a 6b", "5a 6b 7d 9e 10f 11g", "9e 11g", acked_at=8, asked=6)
     assert outcome(merged) == ("unverified", "7d", None)
 
 
-def test_a_push_lost_in_the_first_second_is_recovered_as_if_of_the_outage():
+def test_a_push_lost_in_the_first_second_is_recovered_like_the_outage():
     merged = fill("5a 6b", "5a 6b 7d 9efg 10h", "9eg 10h", acked_at=8, asked=7)
     assert outcome(merged) == ("filled", "7d 9f", None)
 
 
-def test_without_the_acknowledgements_second_two_seconds_of_pushes_decide():
+def test_without_the_acknowledgements_second_two_seconds_of_pushes_settle():
     assert outcome(fill("5a 6b", "5a 6b 7d 9e", "9e", None, 4)) == (
         "unverified",
         "7d",
-        "answer",
+        "reply",
     )
     assert outcome(fill("5a 6b", "5a 6b 7d 9e 10f", "9e 10f", None, 5)) == (
         "filled",
@@ -246,7 +248,7 @@ def test_without_the_acknowledgements_second_two_seconds_of_pushes_decide():
     )
 
 
-def test_a_feed_that_lags_behind_the_clock_is_filled_by_its_own_stamps():
+def test_a_feed_that_lags_behind_the_clock_is_filled_by_its_own_timestamps():
     merged = fill("5a 6b", "5a 6bx 7d 9e", "7d 9e", acked_at=900, asked=5)
     assert outcome(merged) == ("filled", "6x", None)
 
@@ -255,26 +257,26 @@ def test_an_acknowledgement_older_than_the_last_trade_counts_as_unknown():
     merged = fill("5a 6b", "5a 6bx 7d 9e", "7d 9e", acked_at=4, asked=5)
     assert outcome(merged) == ("filled", "6x", None)
     merged = fill("5a 6b", "5a 6bxb", "6b", acked_at=4, asked=4)
-    assert outcome(merged) == ("unverified", "", "answer")
+    assert outcome(merged) == ("unverified", "", "reply")
 
 
-# -- Short memories, short tails
+# -- Short windows, short tails
 
 
-def test_a_short_answer_is_the_whole_tape_and_needs_no_older_anchor():
+def test_a_short_window_is_the_whole_tape_and_needs_no_left_anchor():
     assert outcome(fill("6b", "6b 7d 9e", "9e", 8, 50)) == ("filled", "7d", None)
     assert outcome(fill("6b", "6b 7d 9e", "9e", 8, 3)) == ("partial", "7d", None)
     assert outcome(fill("6b", "6c 7d 9e", "9e", 8, 50))[0] == "unverified"
 
 
-def test_what_may_be_older_than_the_subscription_is_not_recovered():
+def test_trades_that_may_predate_the_subscription_are_not_recovered():
     merged = fill("6b", "5a 6xby 7d 9e", "9e", acked_at=8, asked=6)
     assert outcome(merged) == ("unverified", "7d", None)
     merged = fill("5x 6b", "4z 5ax 6by 7d 9e", "9e", acked_at=8, asked=7)
     assert outcome(merged) == ("filled", "6y 7d", None)
 
 
-def test_without_a_tail_nothing_is_claimed():
+def test_without_a_tail_the_gap_is_unverified():
     assert outcome(fill("", "5a 7d 9e", "9e", 8, 50)) == ("unverified", "", None)
     assert outcome(fill("", None, "9e", 8, 50)) == ("unfilled", "", None)
 
@@ -282,7 +284,7 @@ def test_without_a_tail_nothing_is_claimed():
 # -- Identity and order
 
 
-def test_the_newest_may_come_first():
+def test_the_window_may_be_newest_first():
     window = tape("5a 6bc 7de 9f")[::-1]
     merged = merge_trades(
         tail=tape("5a 6b"), window=window, live=tape("9f"), acked_at=8, asked=6
@@ -302,7 +304,7 @@ def test_the_size_is_part_of_a_trade():
     assert (merged.status, merged.recovered) == ("filled", (bigger,))
 
 
-def test_the_side_is_no_part_of_a_trade():
+def test_the_side_is_not_part_of_a_trade():
     merged = merge_trades(
         tail=[trade(5), trade(6, side=1)],
         window=[trade(5), trade(6, side=2), trade(9, side=0)],
@@ -313,7 +315,7 @@ def test_the_side_is_no_part_of_a_trade():
     assert outcome(merged) == ("filled", "", None)
 
 
-def test_numbers_are_compared_as_numbers_and_a_missing_size_as_itself():
+def test_numbers_are_compared_by_value_and_a_missing_size_equals_itself():
     def priced(at: int, price: str, size: str | None = None):
         number = None if size is None else Decimal(size)
         return Trade(symbol="A", timestamp=at, price=Decimal(price), size=number)
@@ -329,7 +331,7 @@ def test_numbers_are_compared_as_numbers_and_a_missing_size_as_itself():
     assert (merged.status, merged.recovered) == ("filled", ())
 
 
-def test_one_number_may_be_written_in_several_ways_as_text():
+def test_numbers_as_text_are_compared_by_value():
     window = [trade(5, "1.50"), trade(6, "8.5", "1.0"), trade(7, "NaN"), trade(9, "a")]
     merged = merge_trades(
         tail=[trade(5, "1.5"), trade(6, "8.50", "1")],
@@ -344,7 +346,7 @@ def test_one_number_may_be_written_in_several_ways_as_text():
     assert echoes.matches(trade(7, "sNaN"))
 
 
-def test_an_answer_with_more_rows_than_asked_for_is_not_believed():
+def test_a_window_with_more_rows_than_requested_is_unverified():
     merged = fill("5a 6b", "5a 6bc 7d 9e", "9e", acked_at=8, asked=4)
     assert outcome(merged) == ("unverified", "", None)
 
@@ -352,7 +354,7 @@ def test_an_answer_with_more_rows_than_asked_for_is_not_believed():
 # -- Echoes
 
 
-def test_a_push_that_equals_a_recovered_trade_is_taken_for_it_once():
+def test_a_push_equal_to_a_recovered_trade_matches_it_once():
     echoes = Echoes(tape("7aab"))
     assert echoes
     pushes = tape("7aabaab")
@@ -360,7 +362,7 @@ def test_a_push_that_equals_a_recovered_trade_is_taken_for_it_once():
     assert not echoes
 
 
-def test_echoes_are_expected_for_five_seconds_of_stamps():
+def test_echoes_are_expected_for_five_seconds_of_timestamps():
     echoes = Echoes(tape("7a 8b"))
     assert not echoes.matches(trade(13, "c"))
     assert echoes.matches(trade(7, "a"))
@@ -374,20 +376,23 @@ def test_echoes_are_expected_for_five_seconds_of_stamps():
 
 
 @pytest.mark.parametrize("run", ["a", "abc", "abcdefxyz"])
-def test_two_worlds_that_look_alike_forbid_an_anchor_within_one_second(run: str):
+def test_indistinguishable_outages_forbid_an_anchor_within_one_second(run: str):
     tail, window, live = f"6{run}", f"6{run} 7d 9e", "9e"
-    short, long = f"{tail} 7d 9e", f"6{run}{run} 7d 9e"  # The second traded it twice.
+    short, long = (
+        f"{tail} 7d 9e",
+        f"6{run}{run} 7d 9e",
+    )  # In the second tape the run was traded twice.
     asked = len(tape(window))
     assert tape(short)[-asked:] == tape(long)[-asked:] == tape(window)
     assert fill(tail, window, live, 8, asked).status == "partial"
 
 
-# -- Worlds
+# -- Random tapes
 
 
 @dataclass
 class World:
-    """A tape and what a client sees of it, as places in the tape.
+    """A tape and what a client receives of it, as indices into the tape.
 
     The client listened from ``since`` to ``lost`` and again from ``back`` to ``now``;
     the answer was written at ``answered``.
@@ -425,7 +430,7 @@ class World:
             for place, one in enumerate(self.tape[: self.answered])
             if place not in self.forgotten
         ][-self.asked :]
-        if self.shuffle is not None:  # An order of its own within each second.
+        if self.shuffle is not None:  # Another order within each second.
             Random(self.shuffle).shuffle(known)
             known.sort(key=lambda one: one.timestamp)
         return known[::-1] if self.newest_first else known
@@ -441,18 +446,20 @@ class World:
 
 
 def make_world(random: Random, *, shuffled: bool = False, sound: bool = True) -> World:
-    """Make a world in which C1 to C4 hold; if not ``sound``, only C1 and C4 do."""
+    """Return a world in which C1 to C4 hold; if not ``sound``, only C1 and C4 do."""
     at, trades = 1, list[Trade[str]]()
     for _ in range(random.randint(0, 30)):
         at += random.choice([0, 0, 0, 1, 1, 3])
         trades.append(trade(at, random.choice("aab")))
     size = len(trades)
     since, lost, back, now = sorted(random.randint(0, size) for _ in range(4))
-    if random.random() < 0.7:  # Short outages, and all pushes here: mostly decided.
+    if random.random() < 0.7:  # Short outages, and all pushes received: mostly settled.
         since, back, now = 0, min(size, lost + random.randint(0, 4)), size
     soon = min(size, back + random.randint(1, 5))
     asked = random.choice([ASKED, 2 * ASKED])
-    acked_at = trades[back - 1].timestamp if back else 0  # C3, at its tightest.
+    acked_at = (
+        trades[back - 1].timestamp if back else 0
+    )  # The lowest value that C3 allows.
     acked_at += random.randint(0, 2) if sound else random.randint(-2, 9)
     gone = (
         [] if sound else [random.randint(0, size) for _ in range(random.randint(0, 4))]
@@ -476,7 +483,7 @@ def make_world(random: Random, *, shuffled: bool = False, sound: bool = True) ->
 def assert_nothing_twice(world: World, merged: MergedTrades[str]) -> None:
     everything = count(world.delivered, merged.recovered, world.live)
     assert everything <= count(world.tape), (world, merged)
-    # Later pushes may be of anything that was neither delivered nor pushed yet.
+    # Later pushes may be any trades that were neither delivered nor pushed yet.
     echoes = Echoes(merged.recovered)
     later = [one for one in world.tape[world.now :] if not echoes.matches(one)]
     assert everything + count(later) <= count(world.tape), (world, merged)
@@ -497,12 +504,12 @@ def assert_the_hole(world: World, merged: MergedTrades[str], *, ordered: bool) -
 
 
 def spans_two_seconds(world: World) -> bool:
-    """Say whether the tail tells its last second from the beginning."""
+    """Return whether the tail has its last second from the beginning."""
     return len({one.timestamp for one in world.delivered[-world.kept :]}) > 1
 
 
 def anchored(world: World) -> bool:
-    """Say whether both anchors stand."""
+    """Return whether both anchors hold."""
     tail = [one.timestamp for one in world.delivered]
     listed = [one.timestamp for one in world.window]
     pushed = [one.timestamp for one in world.live]
@@ -513,7 +520,7 @@ def anchored(world: World) -> bool:
 
 
 def assert_it_is_decided(world: World, merged: MergedTrades[str]) -> None:
-    """Anchors decide; and waiting leads there, as soon as trades go on."""
+    """The anchors decide; waiting leads to them, as soon as further trades are pushed."""
     if anchored(world):
         assert merged.status == "filled", (world, merged)
     if merged.waiting and spans_two_seconds(world):
@@ -546,11 +553,11 @@ def assert_sound(world: World) -> MergedTrades[str]:
 
 @settings(max_examples=40)
 @given(random=st.randoms(use_true_random=False), shuffled=st.booleans())
-def test_filled_is_the_tape_and_nothing_comes_twice(*, random: Random, shuffled: bool):
+def test_filled_is_the_tape_and_nothing_is_repeated(*, random: Random, shuffled: bool):
     event(assert_sound(make_world(random, shuffled=shuffled)).status)
 
 
-def test_filled_is_the_tape_in_thousands_of_worlds():
+def test_filled_is_the_tape_in_thousands_of_random_outages():
     seen = Counter[str]()
     for seed in range(WORLDS):
         merged = assert_sound(make_world(Random(seed), shuffled=seed % 4 == 0))
@@ -558,7 +565,7 @@ def test_filled_is_the_tape_in_thousands_of_worlds():
     assert min(seen[status] for status in ("filled", "partial")) > WORLDS / 10, seen
 
 
-def test_nothing_comes_twice_from_a_server_that_lags_forgets_and_misdates():
+def test_nothing_is_repeated_by_a_server_that_lags_forgets_and_misdates():
     for seed in range(WORLDS):
         world = make_world(Random(seed), shuffled=seed % 2 == 0, sound=False)
         assert_nothing_twice(world, world.merge())
@@ -573,10 +580,10 @@ def any_trades(draw: st.DrawFn) -> Tape:
 
 @settings(max_examples=40)
 @given(any_trades(), any_trades(), any_trades(), st.none() | st.integers(0, 5))
-def test_nothing_is_told_more_often_than_one_source_tells_it(
+def test_no_trade_is_delivered_more_often_than_one_source_has_it(
     tail: Tape, window: Tape, live: Tape, acked_at: int | None
 ):
-    """Whatever the three are, and even if they have nothing to do with each other."""
+    """For any three inputs, even unrelated ones."""
     merged = merge_trades(
         tail=tail, window=window, live=live, acked_at=acked_at, asked=ASKED
     )
@@ -588,7 +595,7 @@ def test_nothing_is_told_more_often_than_one_source_tells_it(
         assert seconds == sorted(seconds)
 
 
-# -- Poisson worlds: how often it works, and what happens when the trust is misplaced
+# -- Poisson tapes: how often trades are filled, and what violated assumptions do
 
 
 @dataclass
@@ -598,12 +605,12 @@ class Market:
     rate: float
     outage: float
     seed: int
-    late: float = 0.0  # Share of trades printed with an old stamp.
-    lag: float = 0.0  # Seconds by which the answers are behind.
-    forgets: float = 0.0  # Share of trades the answers lack.
+    late: float = 0.0  # Share of trades with an old timestamp.
+    lag: float = 0.0  # Seconds by which the windows lag.
+    forgets: float = 0.0  # Share of trades that the windows lack.
     loses: float = 0.0  # Share of pushes lost while live.
-    behind: int = 0  # Seconds by which the server's clock is behind the stamps.
-    sort: bool = False  # Answers sort late prints in.
+    behind: int = 0  # Seconds by which the server's clock is behind the timestamps.
+    sort: bool = False  # Windows are sorted by timestamp.
 
     def __post_init__(self) -> None:
         random = self.random = Random(self.seed)
@@ -636,7 +643,7 @@ class Market:
         )
 
     def recover(self) -> tuple[MergedTrades[str], Tape]:
-        """Ask at the first push newer than the acknowledgement; hold back 5 s."""
+        """Request at the first push newer than the acknowledgement; hold for 5 s."""
         acked_at = int(self.back_at) - self.behind
         pushes = [at for at, one in self.pushed if at > self.back_at]
         newer = (
@@ -657,14 +664,14 @@ class Market:
             )
             if not merged.waiting or now > max(held_at, asked_at) + 5:
                 return merged, live
-            if merged.waits_for == "answer":
+            if merged.waits_for == "reply":
                 answer, now = self.answer(now + 1), now + 1.05
             else:
                 now = min((at for at in pushes if at > now), default=now + 9) + 0.01
 
 
 def outages(rate: float, outage: float, runs: int, **trouble: Any):
-    """Count the verdicts, the wrong "filled", and the trades told twice."""
+    """Count the statuses, the wrong "filled", and the trades delivered twice."""
     seen = Counter[str]()
     for seed in range(runs):
         market = Market(rate, outage, seed, **trouble)
@@ -688,7 +695,7 @@ def test_most_outages_of_a_calm_symbol_are_filled(
 ):
     runs = 40
     seen = outages(rate, outage, runs)
-    share = seen["filled"] / runs  # Shown by -s.
+    share = seen["filled"] / runs  # Printed with -s.
     sys.stdout.write(f"\n{rate} trades/s, {outage} s: {share:.0%} filled\n")
     assert seen["filled"] >= floor * runs, seen
     assert seen["wrong"] == seen["twice"] == 0, seen
@@ -709,7 +716,7 @@ def test_most_outages_of_a_calm_symbol_are_filled(
     ],
     ids=str,
 )
-def test_misplaced_trust_is_mostly_seen_and_tells_nothing_twice(
+def test_violated_assumptions_are_mostly_detected_and_repeat_nothing(
     trouble: dict[str, float],
 ):
     runs = 20

@@ -1,4 +1,4 @@
-"""What is wanted, what the server has, and the difference."""
+"""Registry of wanted and held topics."""
 
 from __future__ import annotations
 
@@ -28,21 +28,21 @@ def holding(*held: Topic) -> Registry:
         if not registry.has_work:
             return registry
         registry.confirm(take(registry))
-    raise AssertionError("it never comes to rest")
+    raise AssertionError("it does not converge")
 
 
 def frames(registry: Registry) -> list[tuple[bool, set[Topic]]]:
-    """Let a server that agrees to everything hear all there is to say."""
+    """Send all changes to a server that acknowledges everything."""
     said: list[tuple[bool, set[Topic]]] = []
     while (change := registry.next_change()) is not None:
-        assert len(said) < 100, "it never comes to rest"
+        assert len(said) < 100, "it does not converge"
         registry.sent(change)
         said.append((change.add, set(change.topics)))
         registry.confirm(change)
     return said
 
 
-def test_a_burst_folds_into_one_change_a_channel_and_interval():
+def test_a_burst_becomes_one_change_per_channel_and_interval():
     registry = Registry()
     for topic in (A, DEPTH, B, MINUTE, DAY, C):
         registry.want([topic])
@@ -56,7 +56,7 @@ def test_a_burst_folds_into_one_change_a_channel_and_interval():
 
 
 @pytest.mark.fault("U9")
-def test_what_is_taken_back_in_time_says_nothing():
+def test_a_subscription_released_in_time_sends_nothing():
     registry = Registry()
     registry.want([A, B])
     registry.release([A, B])
@@ -66,7 +66,7 @@ def test_what_is_taken_back_in_time_says_nothing():
 
 
 @pytest.mark.fault("U5")
-def test_two_watchers_cost_one_subscription_and_the_last_to_leave_ends_it():
+def test_two_subscribers_share_one_subscription_and_the_last_release_ends_it():
     registry = Registry()
     registry.want([A])
     registry.want([A])
@@ -79,7 +79,7 @@ def test_two_watchers_cost_one_subscription_and_the_last_to_leave_ends_it():
     assert frames(registry) == [(False, {A})]
 
 
-def test_releasing_what_nobody_wants_says_nothing():
+def test_releasing_an_unwanted_topic_sends_nothing():
     registry = Registry()
     registry.release([A])
     assert frames(registry) == []
@@ -96,7 +96,7 @@ def test_removals_go_before_additions():
     assert adds == [False, False, True]
 
 
-def test_one_change_is_in_flight_at_most():
+def test_at_most_one_change_is_in_flight():
     registry = Registry()
     registry.want([A])
     change = take(registry)
@@ -107,7 +107,7 @@ def test_one_change_is_in_flight_at_most():
     assert frames(registry) == [(True, {DEPTH})]
 
 
-def test_a_change_of_mind_in_flight_is_settled_after_the_answer():
+def test_a_reversal_while_in_flight_is_sent_after_the_reply():
     registry = Registry()
     registry.want([A])
     change = take(registry)
@@ -122,7 +122,7 @@ def test_a_change_of_mind_in_flight_is_settled_after_the_answer():
     assert frames(registry) == [(True, {A})]
 
 
-def test_what_is_held_is_what_the_server_agreed_to():
+def test_held_topics_are_those_the_server_acknowledged():
     registry = Registry()
     registry.want([A])
     change = take(registry)
@@ -133,9 +133,9 @@ def test_what_is_held_is_what_the_server_agreed_to():
     assert registry.held == {A}
 
 
-def test_a_topic_whose_removal_is_on_its_way_is_not_held():
-    # Whoever enters now would be told "live" at once, and lose what comes between the
-    # removal and the new subscription without a Gap.
+def test_a_topic_with_a_removal_in_flight_is_not_held():
+    # A subscriber that enters now would count as live at once, and miss the ticks between
+    # the removal and the new subscription without a Gap.
     registry = holding(A)
     registry.release([A])
     take(registry)
@@ -144,20 +144,20 @@ def test_a_topic_whose_removal_is_on_its_way_is_not_held():
 
 
 @pytest.mark.fault("P3")
-def test_an_unanswered_addition_is_unknown_and_said_again():
+def test_an_addition_without_a_reply_is_unknown_and_repeated():
     registry = Registry()
     registry.want([A, B])
     registry.expire(take(registry))
     assert not registry.holds(A)
     assert not registry.settled
     registry.release([B])
-    # The server may have heard: what nobody wants any more must be taken back.
+    # The server may have applied it, so an unwanted topic must be removed.
     assert frames(registry) == [(False, {B}), (True, {A})]
     assert registry.settled
 
 
 @pytest.mark.fault("P3")
-def test_an_unanswered_removal_is_unknown_and_said_again():
+def test_a_removal_without_a_reply_is_unknown_and_repeated():
     registry = holding(A, B)
     registry.release([A])
     registry.expire(take(registry))
@@ -171,15 +171,17 @@ def test_an_unanswered_removal_is_unknown_and_said_again():
     assert frames(registry) == [(True, {A})]
 
 
-def refusing(registry: Registry, guilty: set[Topic]) -> tuple[list[int], set[Topic]]:
-    """Play a server that refuses batches with guilty topics in them."""
+def reject_some(
+    registry: Registry, rejected: set[Topic]
+) -> tuple[list[int], set[Topic]]:
+    """Play a server that rejects batches with certain topics in them."""
     sizes: list[int] = []
     named: set[Topic] = set()
     while (change := registry.next_change()) is not None:
-        assert len(sizes) < 100, "it never comes to rest"
+        assert len(sizes) < 100, "it does not converge"
         registry.sent(change)
         sizes.append(len(change.topics))
-        if change.add and change.topics & guilty:
+        if change.add and change.topics & rejected:
             if registry.reject(change):
                 named |= change.topics
         else:
@@ -188,20 +190,20 @@ def refusing(registry: Registry, guilty: set[Topic]) -> tuple[list[int], set[Top
 
 
 @pytest.mark.fault("P8", "P9")
-def test_a_refused_batch_is_halved_until_the_guilty_are_named_and_innocents_live():
-    everybody = trades(*(f"US:{letter}" for letter in "ABCDEFGHIJ"))
-    for guilty in ({everybody[0]}, {everybody[4], everybody[9]}, set(everybody)):
+def test_a_rejected_batch_is_split_until_only_rejected_topics_are_dropped():
+    everything = trades(*(f"US:{letter}" for letter in "ABCDEFGHIJ"))
+    for rejected in ({everything[0]}, {everything[4], everything[9]}, set(everything)):
         registry = Registry()
-        registry.want(everybody)
-        sizes, named = refusing(registry, guilty)
-        assert named == guilty
-        assert registry.held == set(everybody) - guilty
+        registry.want(everything)
+        sizes, named = reject_some(registry, rejected)
+        assert named == rejected
+        assert registry.held == set(everything) - rejected
         assert registry.settled
         assert sizes[:2] == [10, 5]
-        assert len(sizes) < 2 * len(everybody)
+        assert len(sizes) < 2 * len(everything)
 
 
-def test_a_refused_topic_is_no_longer_wanted_by_anybody():
+def test_a_rejected_topic_is_no_longer_wanted():
     registry = Registry()
     registry.want([A])
     registry.want([A])
@@ -213,7 +215,7 @@ def test_a_refused_topic_is_no_longer_wanted_by_anybody():
 
 
 @pytest.mark.fault("P8")
-def test_a_refused_batch_may_have_been_applied_in_part():
+def test_a_rejected_batch_may_have_been_applied_in_part():
     registry = Registry()
     registry.want([A, B])
     assert not registry.reject(take(registry))
@@ -224,7 +226,7 @@ def test_a_refused_batch_may_have_been_applied_in_part():
     assert set().union(*(topics for _, topics in said)) == {A, B}
 
 
-def test_halves_leave_on_their_own_even_if_others_join_the_queue():
+def test_halves_are_sent_alone_even_if_others_are_added():
     registry = Registry()
     registry.want([A, B])
     registry.reject(take(registry))
@@ -235,7 +237,7 @@ def test_halves_leave_on_their_own_even_if_others_join_the_queue():
     assert (True, {B}) in said
 
 
-def test_those_who_leave_meanwhile_are_not_asked_for():
+def test_topics_released_meanwhile_are_left_out_of_halves():
     registry = Registry()
     registry.want([A, B, C, D])
     registry.reject(take(registry))
@@ -245,7 +247,7 @@ def test_those_who_leave_meanwhile_are_not_asked_for():
     assert [topics for add, topics in said if add] == [{B}, {D}]
 
 
-def test_a_halved_batch_starts_over_on_a_fresh_link():
+def test_a_split_batch_starts_over_on_a_new_link():
     registry = Registry()
     registry.want([A, B, C])
     registry.reject(take(registry))
@@ -253,7 +255,7 @@ def test_a_halved_batch_starts_over_on_a_fresh_link():
     assert frames(registry) == [(True, {A, B, C})]
 
 
-def test_refusing_to_unsubscribe_means_it_was_not_subscribed():
+def test_a_rejected_removal_means_the_topic_was_not_subscribed():
     registry = holding(A)
     registry.release([A])
     assert not registry.reject(take(registry))
@@ -263,11 +265,13 @@ def test_refusing_to_unsubscribe_means_it_was_not_subscribed():
     assert frames(registry) == [(True, {A})]
 
 
-def test_a_refused_batch_of_removals_is_halved_as_well():
-    # A server may refuse all of it because of one topic that it does not have; it
-    # then keeps the others, and they keep their slots of the plan.
+def test_a_rejected_batch_of_removals_is_split_too():
+    # A server may reject the batch because of one topic that it does not hold. It then
+    # keeps the others, which continue to count for the plan.
     registry = holding(A, B)
-    server = {A}  # It lost B, say; and it refuses what it does not have.
+    server = {
+        A
+    }  # It has lost B, for example, and rejects the removal of unheld topics.
     registry.release([A, B])
     for _ in range(10):
         change = registry.next_change()
@@ -283,7 +287,7 @@ def test_a_refused_batch_of_removals_is_halved_as_well():
     assert server == set()
 
 
-def test_a_lost_link_forgets_what_the_server_had_and_asks_for_it_in_one_change():
+def test_a_lost_link_clears_what_was_held_and_resubscribes_in_one_change():
     registry = holding(A, B, DEPTH)
     registry.release([B])
     registry.link_down()
@@ -291,7 +295,7 @@ def test_a_lost_link_forgets_what_the_server_had_and_asks_for_it_in_one_change()
     assert frames(registry) == [(True, {A}), (True, {DEPTH})]
 
 
-def test_a_lost_link_forgets_what_was_on_its_way():
+def test_a_lost_link_clears_the_change_in_flight():
     registry = Registry()
     registry.want([A])
     take(registry)
@@ -299,6 +303,6 @@ def test_a_lost_link_forgets_what_was_on_its_way():
     assert frames(registry) == [(True, {A})]
 
 
-def test_a_change_names_the_channel_and_interval_that_all_its_topics_share():
+def test_a_change_has_the_channel_and_interval_of_all_its_topics():
     change = Change(add=True, topics=frozenset([MINUTE]))
     assert change.any_topic is MINUTE

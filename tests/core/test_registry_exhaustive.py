@@ -20,27 +20,40 @@ GOOD, BAD = "US:A", "US:BAD"
 TOPICS = [
     Topic(channel, code) for channel in ("trade", "depth") for code in (GOOD, BAD)
 ]
-GUILTY = frozenset(topic for topic in TOPICS if topic.symbol == BAD)
+REJECTED = frozenset(topic for topic in TOPICS if topic.symbol == BAD)
 BOUND = 9_000
 
 
 class World:
     """A registry, a server, and the wire between them."""
 
-    __slots__ = ("asked", "late", "registry", "server", "strict", "touchy", "verdict")
+    __slots__ = (
+        "asked",
+        "late",
+        "registry",
+        "rejects_held",
+        "rejects_unheld",
+        "server",
+        "verdict",
+    )
 
-    def __init__(self, *, strict: bool = False, touchy: bool = False) -> None:
+    def __init__(
+        self, *, rejects_unheld: bool = False, rejects_held: bool = False
+    ) -> None:
         self.registry = Registry()
         self.server: frozenset[Topic] = frozenset()
-        self.asked: Change | None = None  # On its way to the server.
-        self.late: tuple[Change, ...] = ()  # The same, but given up by the client.
-        self.verdict: bool | None = None  # On its way back.
-        self.strict = strict  # It refuses to remove what it does not have.
-        self.touchy = touchy  # It refuses to add what it has, and batches as a whole.
+        self.asked: Change | None = None  # In flight to the server.
+        # The same, after the reply timed out at the client.
+        self.late: tuple[Change, ...] = ()
+        self.verdict: bool | None = None  # In flight to the client.
+        # It rejects removals of unheld topics.
+        self.rejects_unheld = rejects_unheld
+        # It rejects additions of held topics, and batches as a whole.
+        self.rejects_held = rejects_held
 
     def copy(self) -> World:
-        twin = World(strict=self.strict, touchy=self.touchy)
-        old, new = self.registry, twin.registry
+        copy = World(rejects_unheld=self.rejects_unheld, rejects_held=self.rejects_held)
+        old, new = self.registry, copy.registry
         new._wanted = Counter(old._wanted)
         new._held = set(old._held)
         new._unknown = set(old._unknown)
@@ -49,9 +62,9 @@ class World:
         new._in_flight = old._in_flight
         new.dirty = dict(old.dirty)
         new._split_batches = deque(old._split_batches)
-        twin.server, twin.asked, twin.late = self.server, self.asked, self.late
-        twin.verdict = self.verdict
-        return twin
+        copy.server, copy.asked, copy.late = self.server, self.asked, self.late
+        copy.verdict = self.verdict
+        return copy
 
     def key(self) -> object:
         r = self.registry
@@ -71,7 +84,7 @@ class World:
             self.verdict,
         )
 
-    # What may happen
+    # Steps
 
     def send(self) -> bool:
         change = self.registry.next_change()
@@ -84,19 +97,19 @@ class World:
 
     def serve(self, change: Change, *, half: bool) -> bool:
         if change.add:
-            if self.touchy and change.topics & self.server:
+            if self.rejects_held and change.topics & self.server:
                 return False
-            refused = bool(change.topics & GUILTY)
-            taken = change.topics - GUILTY
-            half = half and not self.touchy
+            refused = bool(change.topics & REJECTED)
+            taken = change.topics - REJECTED
+            half = half and not self.rejects_held
             self.server |= taken if half or not refused else frozenset()
             return not refused
-        if self.strict and not change.topics <= self.server:
+        if self.rejects_unheld and not change.topics <= self.server:
             return False
         self.server -= change.topics
         return True
 
-    def answer(self) -> None:
+    def receive_reply(self) -> None:
         change, verdict = self.registry._in_flight, self.verdict
         assert change is not None
         self.verdict = None
@@ -107,10 +120,10 @@ class World:
             new = self.copy()
             if self.registry.wants(topic):
                 new.registry.release([topic])
-                yield f"leave {topic}", new
+                yield f"release {topic}", new
             else:
                 new.registry.want([topic])
-                yield f"watch {topic}", new
+                yield f"want {topic}", new
         if self.registry._in_flight is None:
             new = self.copy()
             if new.send():
@@ -124,7 +137,7 @@ class World:
                 new = self.copy()
                 new.late = self.late[1:]
                 new.serve(self.late[0], half=half)
-                yield "server reads what was given up", new
+                yield "server applies a timed-out change", new
             elif self.asked is not None:
                 new = self.copy()
                 new.asked = None
@@ -134,29 +147,29 @@ class World:
     def _client_steps(self) -> Iterator[tuple[str, World]]:
         if self.verdict is not None:
             new = self.copy()
-            new.answer()
-            yield "client reads", new
+            new.receive_reply()
+            yield "client receives the reply", new
         if self.registry._in_flight is not None and len(self.late) < 1:
             new = self.copy()
             flight = new.registry._in_flight
             assert flight is not None
-            new.registry.unanswered(flight)
+            new.registry.ack_timed_out(flight)
             new.registry.expire(flight)
             if new.asked is not None:
                 new.late, new.asked = (*new.late, new.asked), None
             new.verdict = None
-            yield "no answer in time", new
+            yield "reply timed out", new
         if self.registry._held or self.registry._in_flight or self.late:
             new = self.copy()
             new.registry.link_down()
             new.asked = new.verdict = None
             new.late, new.server = (), frozenset()
-            yield "cut", new
+            yield "link lost", new
 
-    # What must come of it
+    # Convergence
 
-    def quarrel(self) -> str:
-        """Let the network fall quiet, and tell what is wrong then."""
+    def mismatch(self) -> str:
+        """Run without faults until settled; return what is wrong then."""
         end = self.copy()
         wanted = {topic for topic in TOPICS if self.registry.wants(topic)}
         for _ in range(40):
@@ -167,15 +180,15 @@ class World:
                 change, end.asked = end.asked, None
                 end.verdict = end.serve(change, half=False)
             if end.verdict is not None:
-                end.answer()
+                end.receive_reply()
             if not end.send():
                 break
         else:
-            return "it never comes to rest"
-        if end.server != wanted - GUILTY:
-            return f"the server has {end.server}, wanted is {wanted - GUILTY}"
+            return "it does not converge"
+        if end.server != wanted - REJECTED:
+            return f"the server has {end.server}, wanted is {wanted - REJECTED}"
         if end.registry.held != end.server:
-            return f"the server has {end.server}, believed is {end.registry.held}"
+            return f"the server has {end.server}, known is {end.registry.held}"
         return "" if end.registry.settled else "it is not settled"
 
 
@@ -189,28 +202,28 @@ def explore(start: World, bound: int) -> int:
                 continue
             seen.add(key)
             story = (*path, name)
-            quarrel = new.quarrel()
-            assert not quarrel, f"{quarrel}, after: {' | '.join(story)}"
+            mismatch = new.mismatch()
+            assert not mismatch, f"{mismatch}, after: {' | '.join(story)}"
             queue.append((new, story))
     return len(seen)
 
 
 @pytest.mark.fault("P3", "P4", "P8", "U8", "I1", "U9")
-def test_from_every_state_a_quiet_network_leads_to_what_is_wanted():
+def test_every_state_converges_to_the_wanted_topics_without_faults():
     assert explore(World(), BOUND) >= BOUND
 
 
 @pytest.mark.fault("P8", "I1")
 @pytest.mark.parametrize("bound", [BOUND // 3])
-def test_a_server_that_refuses_to_remove_what_it_does_not_have_is_no_exception(
+def test_convergence_holds_if_removing_an_unheld_topic_is_rejected(
     bound: int,
 ):
-    explore(World(strict=True), bound)
+    explore(World(rejects_unheld=True), bound)
 
 
 @pytest.mark.fault("P3", "P8", "I1")
-@pytest.mark.parametrize("strict", [False, True])
-def test_a_server_that_refuses_to_add_what_it_has_takes_nothing_from_us(
-    strict: bool,  # noqa: FBT001
+@pytest.mark.parametrize("rejects_unheld", [False, True])
+def test_convergence_holds_if_adding_a_held_topic_is_rejected(
+    rejects_unheld: bool,  # noqa: FBT001
 ):
-    explore(World(strict=strict, touchy=True), BOUND // 3)
+    explore(World(rejects_unheld=rejects_unheld, rejects_held=True), BOUND // 3)

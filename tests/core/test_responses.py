@@ -1,4 +1,4 @@
-"""Rows arranged the way they were asked for (see also test_queries)."""
+"""Response rows, keyed by symbol or market (see also test_queries)."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def bar(start: int, symbol: str = "US:A") -> Kline[str]:
     )
 
 
-def test_nothing_at_all_is_an_answer_without_rows():
+def test_null_is_a_response_without_rows():
     assert by_symbol(None) == {}
     assert trades_by_symbol(None) == {}
     assert klines_by_symbol(None) == {}
@@ -49,7 +49,7 @@ def test_nothing_at_all_is_an_answer_without_rows():
 
 
 @pytest.mark.fault("P11")
-def test_rows_are_found_under_their_canonical_symbol_and_carry_it():
+def test_rows_are_keyed_by_their_canonical_symbol_and_carry_it():
     found = by_symbol([Snapshot(symbol="HK:00700"), Snapshot(symbol="odd one")])
     assert list(found) == ["HK:700", "odd one"]
     assert found["HK:700"].symbol == "HK:700"
@@ -61,7 +61,7 @@ def test_rows_are_found_under_their_canonical_symbol_and_carry_it():
 
 
 @pytest.mark.fault("P11")
-def test_what_is_ours_to_say_is_not_the_servers():
+def test_fields_of_this_library_cannot_be_set_by_the_server():
     own: dict[str, Any] = {"received_at": 9, "recovered": True}
     [[fetched]] = trades_by_symbol([replace(trade(1, "1"), **own)]).values()
     [[first]] = klines_by_symbol(
@@ -72,7 +72,7 @@ def test_what_is_ours_to_say_is_not_the_servers():
         assert (row.received_at, row.recovered) == (0, False)
 
 
-def test_trades_of_one_second_keep_the_order_in_which_they_happened():
+def test_trades_of_one_second_keep_their_order_in_time():
     oldest_first = [trade(1, "a"), trade(2, "b"), trade(2, "c"), trade(3, "d")]
     for rows in (oldest_first, oldest_first[::-1]):
         found = trades_by_symbol(list(rows))["US:A"]
@@ -80,7 +80,7 @@ def test_trades_of_one_second_keep_the_order_in_which_they_happened():
 
 
 @given(st.lists(st.integers(0, 5)), st.booleans())
-def test_trades_and_bars_ascend_whatever_came(seconds: list[int], newest_first: bool):  # noqa: FBT001
+def test_trades_and_bars_are_sorted_by_time(seconds: list[int], newest_first: bool):  # noqa: FBT001
     rows = [trade(s, str(i)) for i, s in enumerate(sorted(seconds))]
     sent = rows[::-1] if newest_first else rows
     found = trades_by_symbol(sent).get("US:A", [])
@@ -91,7 +91,7 @@ def test_trades_and_bars_ascend_whatever_came(seconds: list[int], newest_first: 
     assert [row.timestamp for row in bars] == sorted(seconds)
 
 
-def test_days_come_whole_or_half():
+def test_trading_days_are_whole_or_half():
     days = days_by_market(
         [Market.HK, Market.US, Market.SH],
         {"hk": ["20250606,F", "20250703,H", " 20250704 , H "], "US": None},
@@ -107,11 +107,11 @@ def test_days_come_whole_or_half():
 
 @pytest.mark.parametrize("text", ["", "junk,F", "20251399,F", ",H"])
 def test_a_day_nobody_can_read_is_a_decode_error(text: str):
-    with pytest.raises(DecodeError, match="cannot read a trading day"):
+    with pytest.raises(DecodeError, match="cannot decode a trading day"):
         days_by_market([Market.HK], {"HK": [text]})
 
 
-def test_products_carry_canonical_symbols():
+def test_product_rows_carry_canonical_symbols():
     rows = [Product(symbol="HK:00700", name="Tencent")]
     found = products_by_market([Market.HK, Market.CM], {"HK": rows, "CM": None})
     assert [product.symbol for product in found[Market.HK]] == ["HK:700"]

@@ -131,7 +131,7 @@ def test_pushes_that_are_counted_together_are_part_of_the_sum():
     routes: Router[str] = Router()
     topic = Topic("trade", "US:A")
     routes.add(topic, "me")
-    routes.count(Trade, 3)
+    routes.counts[Trade] += 3
     routes.find(PUSHES[topic]).ticks += 1
     routes.find(Trade(symbol="US:B", price="1")).ticks += 1
     assert routes.ticks()["trade"] == 5

@@ -1,4 +1,4 @@
-"""Text from the server: escaped, cut, and sorted by what can be done about it."""
+"""Text from the server: escaped, cut, and mapped to exceptions."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from qos_async.errors import AuthenticationError, LimitError, RejectedError
         ("\ud800", "\\ud800"),
     ],
 )
-def test_what_is_not_printable_is_escaped(sent: str | bytes, shown: str):
+def test_unprintable_characters_are_escaped(sent: str | bytes, shown: str):
     assert printable(sent) == shown
 
 
-def test_long_text_is_cut_and_says_so():
+def test_long_text_is_cut_and_ends_with_an_ellipsis():
     assert printable("x" * 300) == "x" * 200 + "…"
     assert printable("x" * 5, 3) == "xxx…"
     assert printable("xxx", 3) == "xxx"
 
 
 @given(st.one_of(st.text(), st.binary()), st.integers(1, 50))
-def test_nothing_dangerous_or_long_comes_through(text: str | bytes, length: int):
+def test_any_text_becomes_printable_and_short(text: str | bytes, length: int):
     shown = printable(text, length)
     assert shown.isprintable()
     assert len(shown) <= length + 1
@@ -40,7 +40,7 @@ def test_nothing_dangerous_or_long_comes_through(text: str | bytes, length: int)
 @pytest.mark.fault("P26")
 @pytest.mark.parametrize("escape", ["", "&quot;"], ids=["plain", "escaped"])
 @pytest.mark.parametrize("length", [7, 64, 72, 100, 128, 255, 256])
-def test_no_piece_of_a_key_survives_where_long_text_is_cut(length: int, escape: str):
+def test_no_part_of_a_key_remains_where_long_text_is_cut(length: int, escape: str):
     key = escape * length or "".join(chr(0x4E00 + at) for at in range(length))
     shown = excerpt((key * 3000).encode(), lambda text: text.replace(key, "***"))
     assert set(shown) == {"*", "…"} or shown == "…"
@@ -66,7 +66,7 @@ def test_the_beginning_of_long_text_is_shown(size: int):
         "key 已过期",
     ],
 )
-def test_words_about_the_key_are_for_its_owner(words: str):
+def test_text_about_the_key_is_an_authentication_error(words: str):
     error = error_from_message(words, operation="T", symbols=("US:A",))
     assert type(error) is AuthenticationError
     assert words in str(error)
@@ -85,7 +85,7 @@ def test_words_about_the_key_are_for_its_owner(words: str):
         "exceeds the maximum",
     ],
 )
-def test_words_about_the_plan_are_a_limit(words: str):
+def test_text_about_the_plan_is_a_limit_error(words: str):
     error = error_from_message(words, operation="T", symbols=("US:A",))
     assert type(error) is LimitError
     assert (error.message, error.operation, error.symbols) == (words, "T", ("US:A",))
@@ -95,10 +95,10 @@ def test_words_about_the_plan_are_a_limit(words: str):
     "words",
     ["no such code", "param error", "monkey", "turkey invalidated", "internal error"],
 )
-def test_other_words_are_a_refusal(words: str):
+def test_other_text_is_a_rejected_error(words: str):
     assert type(error_from_message(words)) is RejectedError
 
 
 @pytest.mark.parametrize("words", ["", "\x00"])
-def test_a_refusal_always_says_something(words: str):
+def test_a_rejection_always_has_a_message(words: str):
     assert str(error_from_message(words)).strip()

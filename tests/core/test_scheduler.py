@@ -1,4 +1,4 @@
-"""One-off requests."""
+"""The queue of one-off requests, and the matching of replies."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def queue(*puts: float) -> RequestQueue:
     return requests
 
 
-def test_questions_leave_in_the_order_asked_and_each_once():
+def test_requests_are_sent_once_and_in_order():
     requests = queue(0.0, 0.0)
     assert requests.has_work
     first, second = requests.next(1.0), requests.next(2.0)
@@ -30,7 +30,7 @@ def test_questions_leave_in_the_order_asked_and_each_once():
     assert json.loads(first.frame) == {"type": "RS", "codes": ["US:A"], "reqid": 1}
 
 
-def test_one_that_does_not_get_its_turn_is_given_up_after_the_timeout():
+def test_a_queued_request_times_out():
     requests = queue(1.0, 2.0)
     assert requests.deadline == 9.0
     assert requests.take_expired(8.9) == []
@@ -39,7 +39,7 @@ def test_one_that_does_not_get_its_turn_is_given_up_after_the_timeout():
     assert requests.deadline == 10.0
 
 
-def test_one_that_was_sent_has_the_timeout_from_then_on():
+def test_the_timeout_restarts_when_a_request_is_sent():
     requests = queue(1.0)
     requests.next(7.0)
     assert requests.deadline == 15.0
@@ -48,7 +48,7 @@ def test_one_that_was_sent_has_the_timeout_from_then_on():
     assert requests.deadline == math.inf
 
 
-def test_nobody_is_given_up_while_another_has_its_turn():
+def test_no_queued_request_times_out_while_another_is_pending():
     requests = queue(0.0, 0.0)
     requests.next(7.0)
     requests.block()
@@ -60,13 +60,13 @@ def test_nobody_is_given_up_while_another_has_its_turn():
     assert [r.reqid for r in requests.take_expired(23.0)] == [2]
 
 
-def test_what_is_due_is_overdue_then_whatever_the_floats():
+def test_a_request_has_expired_at_its_deadline_for_any_floats():
     for put in (1e-16, 0.1, 12345.678, 1e6 + 0.1):
         requests = queue(put)
         assert [r.reqid for r in requests.take_expired(requests.deadline)] == [1]
 
 
-def test_a_question_that_is_finished_is_gone_sent_or_not():
+def test_a_finished_request_is_removed_sent_or_not():
     requests = queue(9.0, 9.0)
     requests.next(9.0)
     assert requests.remove(1)
@@ -77,7 +77,7 @@ def test_a_question_that_is_finished_is_gone_sent_or_not():
     assert requests.deadline == math.inf
 
 
-def test_orphans_are_those_that_were_sent():
+def test_take_sent_returns_only_sent_requests():
     requests = queue(9.0, 9.0)
     requests.next(9.0)
     assert [r.reqid for r in requests.take_sent()] == [1]
@@ -121,7 +121,7 @@ BEAT = PendingCommand("H", 8.0)
     ],
     ids=lambda value: repr(value).partition(", data")[0],
 )
-def test_what_a_reply_carries_must_fit_and_what_it_leaves_out_does_not_matter(
+def test_fields_of_a_reply_must_match_if_present(
     sent: PendingCommand,
     reply: Reply,
     fits: bool,  # noqa: FBT001

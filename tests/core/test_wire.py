@@ -1,4 +1,4 @@
-"""Frames, against every sample and every way in which a server may vary them."""
+"""Wire frames, against every sample and every known variation."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def _fields(kind: type[Any]) -> Any:
 # The document's samples
 
 
-def test_all_samples_are_here():
+def test_all_samples_of_the_document_are_present():
     names = {path.name for path in SAMPLES.glob("*.json")}
     assert len(names) == 50
 
@@ -79,7 +79,7 @@ def test_all_samples_are_here():
 @pytest.mark.parametrize(
     "path", sorted(SAMPLES.glob("ws-*.json")), ids=lambda path: path.stem
 )
-def test_every_websocket_sample_reads_as_what_it_is(path: Path, numbers: type[Any]):
+def test_every_websocket_sample_decodes_to_its_kind(path: Path, numbers: type[Any]):
     message = read(path.read_bytes(), numbers)
     plain = sample(path.stem)
     if path.stem.endswith(".push"):
@@ -97,7 +97,7 @@ def test_every_websocket_sample_reads_as_what_it_is(path: Path, numbers: type[An
 @pytest.mark.parametrize(
     "path", sorted(SAMPLES.glob("http-*.response.json")), ids=lambda path: path.stem
 )
-def test_every_http_sample_is_a_yes_with_data(path: Path):
+def test_every_http_sample_is_ok_with_data(path: Path):
     reply = read(path.read_bytes())
     assert isinstance(reply, Reply)
     assert reply.ok
@@ -115,16 +115,16 @@ def test_a_push_keeps_each_digit_of_the_sample(numbers: type[Any]):
         assert str(kline.volume) == "103162.630"
 
 
-def test_a_command_reads_as_a_reply_that_is_no_yes():
+def test_a_command_decodes_as_a_reply_that_is_not_ok():
     assert not read(sample("ws-trade.subscribe")).ok
 
 
-# What we write
+# Outbound frames
 
 
 @pytest.mark.parametrize("channel", Channel)
 @pytest.mark.parametrize("add", [True, False])
-def test_changes_are_those_of_the_document(channel: Channel, add: bool):  # noqa: FBT001
+def test_change_frames_equal_the_documents_samples(channel: Channel, add: bool):  # noqa: FBT001
     verb = "subscribe" if add else "unsubscribe"
     expected = sample(f"ws-{channel}.{verb}")
     symbols = [
@@ -141,7 +141,7 @@ STREAMED = ["RS", "RD", "RT", "RK", "RH", "RI"]
 
 
 @pytest.mark.parametrize("operation", STREAMED)
-def test_requests_are_those_of_the_document(operation: str):
+def test_request_frames_equal_the_documents_samples(operation: str):
     (path,) = SAMPLES.glob(f"ws-{operation}-*.request.json")
     expected = json.loads(path.read_text())
     body = {k: v for k, v in expected.items() if k not in {"type", "reqid"}}
@@ -150,7 +150,7 @@ def test_requests_are_those_of_the_document(operation: str):
     assert json.loads(frame) == expected
 
 
-def test_the_heartbeat_is_that_of_the_document():
+def test_the_heartbeat_equals_the_documents_sample():
     assert json.loads(HEARTBEAT) == sample("ws-heartbeat.request")
 
 
@@ -197,7 +197,7 @@ def test_a_number_keeps_its_digits_where_a_float_could_not():
 
 
 @pytest.mark.parametrize("numbers", NUMBERS)
-def test_sessions_of_the_us_day_are_as_tolerant(numbers: type[Any]):
+def test_numbers_in_us_session_blocks_may_be_text_too(numbers: type[Any]):
     quote = {"lp": 1.50, "h": "2", "l": None, "ts": None, "new": {"a": []}}
     found = read(PUSHES["S"] | {"pq": quote, "aq": {}, "nq": None}, numbers)
     assert found.pre_market.last_price == numbers("1.5")
@@ -214,7 +214,7 @@ def test_a_timestamp_may_be_text(kind: str, numbers: type[Any]):
     assert read(PUSHES[kind] | {"ts": "1741960243"}, numbers).timestamp == 1741960243
 
 
-# What is missing, null, new, or in another order
+# Missing, null, unknown and reordered fields
 
 
 @pytest.mark.fault("P19")
@@ -228,7 +228,7 @@ def test_a_timestamp_may_be_text(kind: str, numbers: type[Any]):
         if letter not in {"tp", *REQUIRED[kind]}
     ],
 )
-def test_a_field_that_is_missing_or_null_reads_as_its_default(
+def test_a_missing_or_null_field_decodes_to_its_default(
     kind: str, letter: str, numbers: type[Any]
 ):
     push = PUSHES[kind]
@@ -249,9 +249,7 @@ def test_a_field_that_is_missing_or_null_reads_as_its_default(
     [(kind, letter) for kind, letters in REQUIRED.items() for letter in letters],
 )
 @pytest.mark.parametrize("how", ["missing", "null"])
-def test_a_push_without_what_it_is_about_is_unreadable(
-    kind: str, letter: str, how: str
-):
+def test_a_push_without_a_symbol_raises(kind: str, letter: str, how: str):
     push = dict(PUSHES[kind])
     if how == "null":
         push[letter] = None
@@ -264,7 +262,7 @@ def test_a_push_without_what_it_is_about_is_unreadable(
 @pytest.mark.fault("P19")
 @pytest.mark.parametrize("numbers", NUMBERS)
 @pytest.mark.parametrize("kind", PUSHES)
-def test_fields_that_the_server_invents_are_skipped(kind: str, numbers: type[Any]):
+def test_unknown_fields_are_skipped(kind: str, numbers: type[Any]):
     news: Any = {
         "new": [{"deep": [1.5, None, "x"]}],
         "type": kind,
@@ -276,13 +274,13 @@ def test_fields_that_the_server_invents_are_skipped(kind: str, numbers: type[Any
 
 @pytest.mark.parametrize("kind", PUSHES)
 @given(data=st.data())
-def test_the_order_of_keys_means_nothing(kind: str, data: st.DataObject):
+def test_the_order_of_keys_does_not_matter(kind: str, data: st.DataObject):
     keys = data.draw(st.permutations(list(PUSHES[kind])))
     assert read({key: PUSHES[kind][key] for key in keys}) == read(PUSHES[kind])
 
 
 @pytest.mark.parametrize("kind", PUSHES)
-def test_whitespace_means_nothing(kind: str):
+def test_whitespace_does_not_matter(kind: str):
     data = b" \r\n\t" + json.dumps(PUSHES[kind], indent=4).encode() + b"\n "
     assert read(data) == read(PUSHES[kind])
 
@@ -298,7 +296,7 @@ ENUMS = [
 @pytest.mark.fault("P19")
 @pytest.mark.parametrize(("kind", "letter", "name", "unknown"), ENUMS)
 @pytest.mark.parametrize("value", [7, -7, 99999, "7"], ids=repr)
-def test_a_number_that_no_vocabulary_knows_reads_as_unknown(
+def test_an_unknown_enumeration_value_decodes_to_unknown(
     kind: str, letter: str, name: str, unknown: Any, value: Any
 ):
     for numbers in NUMBERS:
@@ -309,7 +307,7 @@ def test_a_number_that_no_vocabulary_knows_reads_as_unknown(
 @pytest.mark.parametrize(
     "value", ["junk", "", "1.0", 1.5, True, [], {}, [1], "-", "--1"], ids=repr
 )
-def test_junk_in_a_vocabulary_does_not_cost_the_push(
+def test_junk_in_an_enumeration_does_not_lose_the_push(
     kind: str, letter: str, name: str, unknown: Any, value: Any
 ):
     for numbers in NUMBERS:
@@ -319,25 +317,25 @@ def test_junk_in_a_vocabulary_does_not_cost_the_push(
 
 @pytest.mark.parametrize(("kind", "letter", "name", "unknown"), ENUMS[:3])
 @pytest.mark.parametrize("value", ["007", "٣", "9" * 30])
-def test_junk_made_of_digits_does_not_cost_the_push_either(
+def test_junk_made_of_digits_does_not_lose_the_push(
     kind: str, letter: str, name: str, unknown: Any, value: str
 ):
     tick = read(PUSHES[kind] | {letter: value})
     assert getattr(tick, name) in {unknown, None}
 
 
-def test_an_enormous_number_in_a_vocabulary_costs_no_push_in_any_number_type():
+def test_an_enormous_number_in_an_enumeration_loses_no_push_in_any_number_type():
     for numbers in NUMBERS:
         tick = read(PUSHES["S"] | {"s": 10**30}, numbers)
         assert tick.status is TradingStatus.UNKNOWN
 
 
 @pytest.mark.parametrize(("value", "status"), [("0", 0), ("1", 1), (1, 1)], ids=repr)
-def test_the_status_reads_from_text_too(value: Any, status: int):
+def test_the_status_may_be_text(value: Any, status: int):
     assert read(PUSHES["S"] | {"s": value}).status == status
 
 
-# Which of the two it is
+# Pushes and replies
 
 
 @pytest.mark.fault("P20")
@@ -352,21 +350,21 @@ def test_tp_decides_over_type(kind: str):
 
 @pytest.mark.fault("P20")
 @pytest.mark.parametrize("extra", [{}, {"tp": None}])
-def test_without_tp_it_is_a_reply(extra: Any):
+def test_a_frame_without_tp_is_a_reply(extra: Any):
     reply = read({"type": "S", "msg": "OK", "reqid": 5} | extra)
     assert (reply.type, reply.ok, reply.reqid) == ("S", True, 5)
 
 
 @pytest.mark.fault("P19")
 @pytest.mark.parametrize("tp", ["X", "KK", "H"])
-def test_a_push_of_a_new_kind_is_known_as_such(tp: str):
+def test_a_push_of_an_unknown_kind_decodes_to_unknown(tp: str):
     assert read(PUSHES["S"] | {"tp": tp}) == Unknown(tp)
 
 
 @pytest.mark.fault("P12", "P20")
 @pytest.mark.parametrize("kind", PUSHES)
 @pytest.mark.parametrize("garbled", ["lost", "renamed", "type", None, "", " ", "case"])
-def test_a_push_with_a_garbled_tp_is_unreadable(kind: str, garbled: str | None):
+def test_a_push_with_a_garbled_tp_raises(kind: str, garbled: str | None):
     rest = {name: value for name, value in PUSHES[kind].items() if name != "tp"}
     changed: dict[str | None, dict[str, Any]] = {
         "lost": {},
@@ -380,8 +378,8 @@ def test_a_push_with_a_garbled_tp_is_unreadable(kind: str, garbled: str | None):
 
 @pytest.mark.fault("P12")
 @pytest.mark.parametrize("plain", [{}, {"hello": 1}, {"type": 5}, {"time": 1}])
-def test_an_object_that_says_nothing_is_unreadable(plain: dict[str, Any]):
-    with pytest.raises(DecodeError, match="neither a push nor an answer"):
+def test_an_object_that_is_neither_push_nor_reply_raises(plain: dict[str, Any]):
+    with pytest.raises(DecodeError, match="neither a push nor a reply"):
         read(plain)
 
 
@@ -389,7 +387,7 @@ def test_an_object_that_says_nothing_is_unreadable(plain: dict[str, Any]):
 @pytest.mark.parametrize(
     "some", [{"type": "S"}, {"msg": "OK"}, {"msg": 5}, {"reqid": 3}]
 )
-def test_an_answer_may_consist_of_little(some: dict[str, Any]):
+def test_a_reply_may_have_few_fields(some: dict[str, Any]):
     assert isinstance(read(some), Reply)
 
 
@@ -399,7 +397,7 @@ def test_an_answer_may_consist_of_little(some: dict[str, Any]):
 @pytest.mark.parametrize(
     "ts", [-(10**10), -(10**18), 10**11, 1700000000000, 10**18, 2**63, 10**30], ids=repr
 )
-def test_an_absurd_stamp_is_unreadable(ts: Any, kind: str, numbers: type[Any]):
+def test_an_absurd_timestamp_raises(ts: Any, kind: str, numbers: type[Any]):
     with pytest.raises(DecodeError):
         read(PUSHES[kind] | {"ts": ts}, numbers)
     with pytest.raises(DecodeError):
@@ -409,14 +407,14 @@ def test_an_absurd_stamp_is_unreadable(ts: Any, kind: str, numbers: type[Any]):
 @pytest.mark.fault("P18")
 @pytest.mark.parametrize("ts", [-(10**10) + 1, -1, 0, 10**11 - 1])
 @pytest.mark.parametrize("interval", Interval)
-def test_any_stamp_that_is_read_has_a_time(ts: int, interval: Interval):
+def test_any_decoded_timestamp_has_a_time(ts: int, interval: Interval):
     bar = read(PUSHES["K"] | {"ts": ts, "kt": int(interval)})
     assert bar.time.timestamp() == ts
     assert bar.end >= bar.time
 
 
 @pytest.mark.parametrize("tp", [1, [], {}, True])
-def test_a_kind_that_is_no_text_is_unreadable(tp: Any):
+def test_a_tp_that_is_not_text_raises(tp: Any):
     with pytest.raises(DecodeError):
         read(PUSHES["S"] | {"tp": tp})
 
@@ -425,12 +423,12 @@ def test_a_kind_that_is_no_text_is_unreadable(tp: Any):
 
 
 @pytest.mark.parametrize("msg", ["ok", "OK ", "", "Ok", "OK!", "Key expired."])
-def test_nothing_but_ok_is_a_yes(msg: str):
+def test_only_ok_is_a_success(msg: str):
     assert not read({"type": "S", "msg": msg}).ok
 
 
 @pytest.mark.parametrize("field", ["type", "msg", "reqid", "time"])
-def test_a_reply_may_leave_anything_out_or_null(field: str):
+def test_any_field_of_a_reply_may_be_missing_or_null(field: str):
     whole = {"type": "S", "msg": "OK", "reqid": 1, "time": 2}
     absent = read({k: v for k, v in whole.items() if k != field})
     null = read(whole | {field: None})
@@ -455,13 +453,13 @@ def test_a_reply_with_junk_in_it_keeps_the_rest(field: str, junk: Any):
 
 
 @pytest.mark.parametrize("time", [1741960243.5, "now", {}, "1741960243.123"], ids=repr)
-def test_the_time_of_a_reply_is_not_worth_losing_it(time: Any):
+def test_a_malformed_time_does_not_lose_the_reply(time: Any):
     assert read({"type": "S", "msg": "OK", "reqid": 1, "time": time}).ok
 
 
 @pytest.mark.fault("P5")
 @pytest.mark.parametrize("reqid", ["junk", "1.5", True, {}, [], ""], ids=repr)
-def test_a_reqid_that_is_junk_answers_nothing(reqid: Any):
+def test_a_junk_reqid_matches_no_request(reqid: Any):
     alive = session()
     alive.registry.want(trades("US:AAPL"))
     frame = alive.poll(0.0)
@@ -476,7 +474,7 @@ def test_a_reqid_may_be_text(reqid: Any):
 
 @pytest.mark.fault("P5")
 def test_a_reqid_of_zero_is_none():
-    # The zero value of a server in Go: a heartbeat's answer would prove nothing.
+    # The zero value of a Go server; else the reply to a heartbeat would match nothing.
     assert read({"type": "H", "msg": "OK", "reqid": 0}).reqid is None
 
 
@@ -485,7 +483,7 @@ def test_any_number_may_be_a_reqid(reqid: int):
     assert read({"type": "S", "msg": "OK", "reqid": reqid}).reqid == reqid
 
 
-def test_the_answers_of_requests_are_left_for_the_question_to_read():
+def test_the_data_of_a_reply_is_decoded_by_its_query():
     reply = read(sample("ws-RK-kline.response"))
     (query,) = Queries(Decimal, chunk=10).klines(
         ["CF:BTCUSDT", "CF:ETHUSDT"], interval="1d", count=2
@@ -574,13 +572,12 @@ def torn(draw: st.DrawFn) -> bytes:
 @example(b'{"type":"S","msg":' + DEEP)
 @example(b'{"type":"S","reqid":"' + b"9" * 5000 + b'"}')
 @example(b'{"tp":"T","c":"\\ud800","p":1}')
-def test_any_bytes_give_an_event_or_a_counted_skip_and_never_an_exception(data: bytes):
+def test_any_bytes_decode_to_a_message_or_count_as_unreadable(data: bytes):
     for numbers in NUMBERS:
         alive = session()
         alive.registry.want(trades("US:AAPL"))
         alive.poll(0.0)
-        alive._frames = FrameDecoder(numbers)
-        alive._decode_push = alive._frames.push
+        alive._decoder = FrameDecoder(numbers)
         event = alive.receive(data, 1.0)
         stats = alive.stats
         skipped = stats.unreadable + stats.unknown + stats.unmatched
@@ -594,7 +591,7 @@ def test_any_bytes_give_an_event_or_a_counted_skip_and_never_an_exception(data: 
 
 
 @given(st.one_of(st.binary(), torn(), mutations))
-def test_reading_raises_nothing_but_decode_errors(data: bytes):
+def test_read_raises_only_decode_errors(data: bytes):
     for numbers in NUMBERS:
         try:
             FrameDecoder(numbers).read(data)
@@ -602,7 +599,7 @@ def test_reading_raises_nothing_but_decode_errors(data: bytes):
             assert exc.__context__ is None  # noqa: PT017 - either outcome is right
 
 
-def test_a_frame_nobody_can_read_is_shown_short_and_escaped():
+def test_an_undecodable_frame_is_shown_short_and_escaped():
     with pytest.raises(DecodeError) as caught:
         read(b"\x1b[31m" + b"x" * 10_000)
     text = str(caught.value)
@@ -616,5 +613,5 @@ def test_a_push_names_its_topic(kind: str):
     assert read(PUSHES[kind]).topic == Topic(CHANNELS[KINDS[kind]], "US:AAPL", interval)
 
 
-def test_a_yes_to_a_frame_reads_as_a_yes():
+def test_a_successful_reply_to_a_frame_is_ok():
     assert read(ok(HEARTBEAT)).ok

@@ -1,4 +1,4 @@
-"""A simulator that is as quick as the documents are patient."""
+"""Fixtures: a simulator without rate limits, and the environment that points to it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PLAN = Limits(symbols=100, connections=50, command_interval=0.0, http_requests=1
 
 @pytest.fixture
 def rate() -> float:
-    """Trades of each symbol in a second; a test that interrupts a program wants few."""
+    """Trades of each symbol per second; low in tests that interrupt a program."""
     return 20.0
 
 
@@ -26,7 +26,7 @@ async def simulator(rate: float) -> AsyncGenerator[Simulator]:
 
 @pytest.fixture
 def environment(simulator: Simulator) -> dict[str, str]:
-    """What points a program at the simulator."""
+    """Environment variables that point a program to the simulator."""
     return {
         "QOS_API_KEY": simulator.key,
         "QOS_HTTP_URL": simulator.http_url,

@@ -1,4 +1,4 @@
-"""The benchmarks run and say what they measured; how fast that was is not asserted."""
+"""The benchmarks run and report their figures; the figures are not asserted."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from functools import partial
 import msgspec
 import pytest
 
-from benchmarks import chart, contestants, harness
-from benchmarks.harness import Lap, Report, Rounds, Server, Spread
+from benchmarks import baselines, chart, harness
+from benchmarks.harness import Report, Round, Rounds, Server, Spread
 from benchmarks.wires import WIRES
 from tests.support.programs import finish, start
 
 QUICK = ("-m", "benchmarks.decode", "--quick")
 
 
-async def test_it_measures_every_record_with_every_type_of_number():
+async def test_decoding_is_measured_for_every_record_and_type_of_number():
     async with start(*QUICK, "--json", env={}) as process:
         shown = json.loads(await finish(process))
     assert {"python", "machine", "qos_async", "msgspec"} <= set(shown["about"])
@@ -30,39 +30,39 @@ async def test_it_measures_every_record_with_every_type_of_number():
         assert all(ns > 0 for ns in one["ns"].values())
 
 
-@pytest.mark.parametrize("peer", ["orjson", "pydantic"])
-async def test_a_peer_that_is_missing_has_no_column(peer):
+@pytest.mark.parametrize("library", ["orjson", "pydantic"])
+async def test_a_library_that_is_not_installed_has_no_column(library):
     hidden = (
-        f"import sys; sys.modules['{peer}'] = None; sys.argv = ['decode', '--quick'];"
+        f"import sys; sys.modules['{library}'] = None; sys.argv = ['decode', '--quick'];"
         "from benchmarks.decode import main; main()"
     )
     async with start("-c", hidden, env={}) as process:
         shown = await finish(process)
     note, head = shown.partition(" ns ")[::2]
-    assert f"{peer} is not installed" in note
-    assert peer not in head
+    assert f"{library} is not installed" in note
+    assert library not in head
 
 
 @pytest.mark.parametrize(
     ("work", "words"),
     [
-        (contestants.bare, ()),
-        (contestants.limit, ()),
-        (contestants.each_trade, ("aiohttp",)),
-        (contestants.in_batches, ("fast",)),
+        (baselines.bare, ()),
+        (baselines.limit, ()),
+        (baselines.each_trade, ("aiohttp",)),
+        (baselines.in_batches, ("fast",)),
     ],
 )
-async def test_a_contestant_is_timed_from_warm_up_to_its_last_tick(work, words):
+async def test_a_candidate_is_timed_from_its_warm_up_to_its_last_tick(work, words):
     with Server() as server:
-        figures = await work(server.url, Lap(500, 1_000), float, *words)
+        figures = await work(server.url, Round(500, 1_000), float, *words)
     assert figures["wall"] > 0
     assert figures["cpu"] > 0
     assert not figures.get("dropped")
 
 
-async def test_the_server_tells_what_was_asked_of_it():
+async def test_the_server_reports_the_frames_that_it_received():
     with Server(silent=True) as server:
-        client = contestants.client(server.url, float, "aiohttp")
+        client = baselines.client(server.url, float, "aiohttp")
         async with client, client.watch_trades("US:TSLA"):
             pass
         account = await asyncio.to_thread(server.account)
@@ -86,7 +86,7 @@ def _whole(data: bytes) -> int:
     return 4 + int.from_bytes(data[2:4], "big")
 
 
-def test_ratios_are_taken_within_a_round_and_the_warm_up_counts_for_nothing():
+def test_ratios_are_taken_within_a_round_without_the_warm_up():
     turns = iter(range(100))
     speeds = {"slow": 4.0, "quick": 2.0}
 
@@ -101,7 +101,7 @@ def test_ratios_are_taken_within_a_round_and_the_warm_up_counts_for_nothing():
     assert sorted(rounds.each("quick", "cpu")) == [2.0 * busy for busy in range(1, 8)]
 
 
-def test_spread_is_the_middle_half():
+def test_a_spread_is_the_median_and_the_middle_half():
     assert Spread.of([1, 2, 3, 4, 100]) == Spread(3, 2, 4)
     assert Spread.of([7.0]) == Spread(7.0, 7.0, 7.0)
 
@@ -117,7 +117,7 @@ def report() -> Report:
     return made
 
 
-def test_results_are_written_read_and_drawn(report, tmp_path):
+def test_results_are_written_read_and_drawn_as_a_chart(report, tmp_path):
     harness.write(report, tmp_path)
     (tmp_path / "soak.json").write_text('{"form": "another"}')
     read = harness.read(["decode", "throughput"], tmp_path)
@@ -132,7 +132,7 @@ def test_results_are_written_read_and_drawn(report, tmp_path):
     assert bars[0].count("█") == 2 * bars[1].count("█")
 
 
-def test_what_is_written_names_neither_host_nor_path(report, tmp_path):
+def test_written_results_contain_neither_host_name_nor_path(report, tmp_path):
     harness.write(report, tmp_path)
     text = (tmp_path / "throughput.json").read_text()
     assert msgspec.json.decode(text)["about"]["date"]

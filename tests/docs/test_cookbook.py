@@ -1,4 +1,4 @@
-"""The longer examples: they are right about what goes wrong, too."""
+"""The longer examples, including their behaviour under faults."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from qos_async.sim import Simulator
 from tests.support.markdown import ROOT
 from tests.support.programs import Screen, finish, run_fragment, start
 
-# pyarrow and FastAPI are imported where they are wanted: not by every worker.
+# pyarrow and FastAPI are imported where they are used: they slow every worker down.
 
 EXAMPLES = ROOT / "examples"
 NOTEBOOK = json.loads((EXAMPLES / "tour.ipynb").read_text("utf-8"))
@@ -29,7 +29,7 @@ CELLS = [cell for cell in NOTEBOOK["cells"] if cell["cell_type"] == "code"]
 
 
 @pytest.mark.qos(virtual=True)
-async def test_the_moving_averages_know_the_past_and_begin_anew_after_a_hole(
+async def test_the_moving_averages_start_with_history_and_start_over_after_a_gap(
     qos_simulator: Simulator, qos_environment, monkeypatch, capsys
 ):
     monkeypatch.setattr(moving_average, "ENOUGH", 200)
@@ -38,29 +38,32 @@ async def test_the_moving_averages_know_the_past_and_begin_anew_after_a_hole(
     await qos_simulator.outage(120)
     await trading
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "CF:BTCUSDT: knows the last 20 trades"
-    assert lines.count("a hole: the averages begin anew") == 1
-    deeds = [line.split()[1] for line in lines if " at " in line]
-    assert len(deeds) > 5
-    assert deeds == ["buy", "sell"] * (len(deeds) // 2) + ["buy"] * (len(deeds) % 2)
-    side = "long" if deeds[-1] == "buy" else "flat"
+    assert lines[0] == "CF:BTCUSDT: starting with the last 20 trades"
+    assert lines.count("a gap: the averages start over") == 1
+    actions = [line.split()[1] for line in lines if " at " in line]
+    assert len(actions) > 5
+    assert actions == ["buy", "sell"] * (len(actions) // 2) + ["buy"] * (
+        len(actions) % 2
+    )
+    side = "long" if actions[-1] == "buy" else "flat"
     assert lines[-1].startswith(f"{side}, profit so far ")
 
 
 @pytest.mark.parametrize("rate", [8.0])  # Fifty trades reach back six seconds.
-async def test_parquet_files_hold_every_trade_and_gaps_stand_beside(
+async def test_parquet_files_contain_every_trade_and_gaps_are_beside_them(
     simulator: Simulator, environment, tmp_path: Path
 ):
     program = EXAMPLES / "ingest_parquet.py"
     folder = tmp_path / "tape"
-    told = folder / "gaps.jsonl"
+    gaps_file = folder / "gaps.jsonl"
     async with start(program, folder, env=environment) as process:
         assert process.stdout is not None
         assert b"50 trades into" in await process.stdout.readline()
         simulator.cut()
-        # SIGTERM ends a recovery that is under way, so the gaps have to be told before.
+        # SIGTERM ends a recovery in progress, so the gaps have to be reported before.
         await simulator.until(
-            lambda: told.exists() and told.read_bytes().count(b"\n") == 2, timeout=60
+            lambda: gaps_file.exists() and gaps_file.read_bytes().count(b"\n") == 2,
+            timeout=60,
         )
         assert b"50 trades into" in await process.stdout.readline()
         pushed = simulator.pushed["T"]
@@ -81,18 +84,18 @@ async def test_parquet_files_hold_every_trade_and_gaps_stand_beside(
         kept = [str(float(row["price"])) for row in rows if row["symbol"] == symbol]
         traded = [str(float(row["p"])) for row in simulator.tape(symbol)]
         assert f",{','.join(kept)}," in f",{','.join(traded)},"
-    gaps = [json.loads(line) for line in told.read_text().splitlines()]
+    gaps = [json.loads(line) for line in gaps_file.read_text().splitlines()]
     assert {gap["topic"]["symbol"] for gap in gaps} == {"CF:BTCUSDT", "CF:ETHUSDT"}
     assert {gap["status"] for gap in gaps} == {"filled"}
 
 
 @asynccontextmanager
 async def webhook(status: int) -> AsyncGenerator[tuple[str, asyncio.Queue[Any]]]:
-    """Listen where alerts go to."""
-    heard: asyncio.Queue[Any] = asyncio.Queue()
+    """Run a webhook; yield its address and a queue of the texts it receives."""
+    received: asyncio.Queue[Any] = asyncio.Queue()
 
     async def take(request: web.Request) -> web.Response:
-        heard.put_nowait((await request.json())["text"])
+        received.put_nowait((await request.json())["text"])
         return web.Response(status=status)
 
     app = web.Application()
@@ -101,23 +104,23 @@ async def webhook(status: int) -> AsyncGenerator[tuple[str, asyncio.Queue[Any]]]
     await runner.setup()
     try:
         await web.TCPSite(runner, "127.0.0.1", 0).start()
-        yield "http://{}:{}/alerts".format(*runner.addresses[0][:2]), heard
+        yield "http://{}:{}/alerts".format(*runner.addresses[0][:2]), received
     finally:
         await runner.cleanup()
 
 
 @pytest.mark.qos(virtual=True, rate=2.0)
-async def test_alerts_are_told_together_once_a_minute_and_a_lost_one_again(
+async def test_alerts_are_sent_together_once_a_minute_and_a_failed_one_again(
     qos_simulator: Simulator, qos_environment, monkeypatch
 ):
-    async with webhook(503) as (url, heard):
+    async with webhook(503) as (url, received):
         monkeypatch.setenv("WEBHOOK_URL", url)
         watching = asyncio.create_task(gap_alerts.main())
-        first, began = await heard.get(), time.time()
+        first, began = await received.get(), time.time()
         await qos_simulator.until(lambda: qos_simulator.pushed["T"] > 50, timeout=60)
         await qos_simulator.outage(60)
-        assert await heard.get() == first == "watching CF:BTCUSDT,ETHUSDT"
-        lines = (await heard.get()).splitlines()
+        assert await received.get() == first == "watching CF:BTCUSDT,ETHUSDT"
+        lines = (await received.get()).splitlines()
         assert time.time() - began >= 119
         watching.cancel()
         await asyncio.gather(watching, return_exceptions=True)
@@ -126,11 +129,11 @@ async def test_alerts_are_told_together_once_a_minute_and_a_lost_one_again(
         "trade CF:ETHUSDT",
         "watching CF:BTCUSDT,ETHUSDT",
     ]
-    assert any(" trades got back: the connection broke" in line for line in lines)
+    assert any(" trades recovered: the connection broke" in line for line in lines)
 
 
 class Browser:
-    """An ASGI server's side of one request; ``reads`` lets it take what is sent."""
+    """The ASGI server's side of one request; it receives data once ``reads`` is set."""
 
     def __init__(self, app: Any, path: str) -> None:
         self._app = app
@@ -161,7 +164,7 @@ class Browser:
 
 
 @pytest.mark.qos(virtual=True, rate=20)
-async def test_the_relay_lets_a_slow_browser_go_and_serves_the_others_on(
+async def test_the_relay_disconnects_a_slow_browser_and_serves_the_others(
     qos_simulator: Simulator, qos_environment, monkeypatch
 ):
     relay = import_module("examples.relay")
@@ -203,7 +206,7 @@ async def test_the_notebook_runs_from_its_first_cell_to_its_last(
     assert screen.lines[-1].startswith("QOS client at ")
 
 
-def test_the_notebook_shows_what_it_gave():
+def test_the_notebook_contains_its_output():
     assert [cell["execution_count"] for cell in CELLS] == [*range(1, len(CELLS) + 1)]
     kinds = {one["output_type"] for cell in CELLS for one in cell["outputs"]}
     assert kinds == {"stream", "execute_result"}

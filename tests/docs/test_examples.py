@@ -1,4 +1,4 @@
-"""Every example runs, says what it promises, and leaves nothing open."""
+"""Every example runs, prints what is expected, and leaves nothing open."""
 
 from __future__ import annotations
 
@@ -13,40 +13,40 @@ from qos_async.sim import Simulator
 from tests.support.markdown import ROOT
 from tests.support.programs import finish, start
 
-SAYS = {
+PRINTS = {
     "batches": ["trades, ", "first: {'at': ", "'symbol': 'CF:"],
-    "bot": ["CF:ETHUSDT ", "every trade that was received has been seen"],
+    "bot": ["CF:ETHUSDT ", "every received trade has been processed"],
     "channels": ["trade  CF:BTCUSDT", "depth  CF:BTCUSDT mid", "kline  CF:ETHUSDT"],
     "fetch": ["HK:700 ", "no data for: US:NOSUCH", "close "],
     "metrics": ["scrape http://127.0.0.1:", "QOS client at ", "trade CF:BTCUSDT"],
-    "session": ["US:AAPL ", "the session is still mine: True"],
+    "session": ["US:AAPL ", "the session is still open: True"],
     "watch": ["CF:BTCUSDT", "BUY", "SELL"],
 }
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 
 
-@pytest.mark.parametrize("name", SAYS)
-async def test_example(name, simulator: Simulator, environment):
+@pytest.mark.parametrize("name", PRINTS)
+async def test_an_example_runs_and_prints(name, simulator: Simulator, environment):
     async with start(ROOT / "examples" / f"{name}.py", env=environment) as process:
         shown = await finish(process)
     assert process.returncode == 0
-    assert not [words for words in SAYS[name] if words not in shown], shown
+    assert not [words for words in PRINTS[name] if words not in shown], shown
     assert not simulator.violations
 
 
 def test_every_example_is_run():
     elsewhere = {"gap_alerts", "ingest_parquet", "moving_average", "relay"}
     elsewhere |= {"test_bot"}  # In test_cookbook.py, and in test_readme_code.py.
-    assert {path.stem for path in EXAMPLES} == set(SAYS) | elsewhere
+    assert {path.stem for path in EXAMPLES} == set(PRINTS) | elsewhere
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
-def test_it_is_one_idea(path):
+def test_an_example_is_short(path):
     assert len(path.read_text("utf-8").splitlines()) < 80
 
 
-@pytest.mark.parametrize("rate", [2.0])  # Else it may be done before it is stopped.
-async def test_ctrl_c(environment):
+@pytest.mark.parametrize("rate", [2.0])  # Else it may finish before it is stopped.
+async def test_ctrl_c_stops_an_example_cleanly(environment):
     async with start(ROOT / "examples" / "watch.py", env=environment) as process:
         assert process.stdout is not None
         await process.stdout.readline()
@@ -56,7 +56,7 @@ async def test_ctrl_c(environment):
 
 
 @pytest.mark.parametrize("rate", [4.0])
-async def test_the_bot_tells_of_a_cut_and_stops_on_sigterm(
+async def test_the_bot_reports_a_cut_and_stops_on_sigterm(
     simulator: Simulator, environment
 ):
     async with start(ROOT / "examples" / "bot.py", env=environment) as process:
@@ -67,19 +67,19 @@ async def test_the_bot_tells_of_a_cut_and_stops_on_sigterm(
             assert line
         shown = await finish(process, signal.SIGTERM)
     assert process.returncode == 0
-    assert shown.endswith("every trade that was received has been seen\n")
+    assert shown.endswith("every received trade has been processed\n")
 
 
-@pytest.mark.parametrize("rate", [2.0])  # Else it may be done before it is asked.
-async def test_what_prometheus_scrapes_can_be_read(environment):
+@pytest.mark.parametrize("rate", [2.0])  # Else it may finish before it is scraped.
+async def test_prometheus_can_parse_the_metrics(environment):
     path = ROOT / "examples" / "metrics.py"
     async with start(path, env=environment) as process, ClientSession() as session:
         assert process.stdout is not None
         address = (await process.stdout.readline()).decode().split()[1]
-        async with session.get(address) as answer:
-            kind, text = answer.headers["Content-Type"], await answer.text()
-        async with session.get(URL(address).with_path("/")) as answer:
-            page = await answer.text()
+        async with session.get(address) as response:
+            kind, text = response.headers["Content-Type"], await response.text()
+        async with session.get(URL(address).with_path("/")) as response:
+            page = await response.text()
         await finish(process, signal.SIGINT)
     assert kind.startswith("application/openmetrics-text; version=1.0.0")
     families = {family.name for family in text_string_to_metric_families(text)}
@@ -87,7 +87,7 @@ async def test_what_prometheus_scrapes_can_be_read(environment):
     assert page.startswith("QOS client at ")
 
 
-async def test_the_bot_gives_up_on_a_bad_key(environment):
+async def test_the_bot_stops_on_a_bad_key(environment):
     bad = {**environment, "QOS_API_KEY": "wrong"}
     async with start(ROOT / "examples" / "bot.py", env=bad) as process:
         out, err = await process.communicate()

@@ -1,4 +1,4 @@
-"""What llms.txt tells a language model is what the code has."""
+"""Facts and code of llms.txt match the package."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.support.programs import Screen, run_fragment
 
 PAGE = "llms.txt"
 TEXT = (ROOT / PAGE).read_text("utf-8")
-PYTHON = [block for block in blocks(PAGE) if block.language == "python"]
+PYTHON = blocks(PAGE, "python")
 VERBS = {
     name: verb
     for name, verb in inspect.getmembers(Client, inspect.isfunction)
@@ -35,18 +35,18 @@ def rows(head: str) -> Iterator[list[str]]:
         yield [cell.strip("`") for cell in row]
 
 
-def words(text: str) -> list[str]:
+def code(text: str) -> list[str]:
     return re.findall(r"`([^`]+)`", text)
 
 
 def options(text: str) -> dict[str, object]:
-    """Read keyword arguments with their defaults."""
+    """Return keyword arguments with their values."""
     call = ast.parse(f"f({text})", mode="eval").body
     assert isinstance(call, ast.Call)
     return {str(one.arg): ast.literal_eval(one.value) for one in call.keywords}
 
 
-def test_it_has_the_form_of_llmstxt_org():
+def test_the_page_has_the_format_of_llmstxt_org():
     lines = TEXT.splitlines()
     assert lines[0] == "# qos_async"
     assert [line for line in lines if re.match(r"#(?!#) ", line)] == lines[:1]
@@ -57,23 +57,23 @@ def test_it_has_the_form_of_llmstxt_org():
         assert not line or re.fullmatch(r"- \[[^]]+\]\([^)]+\): .+", line)
 
 
-def test_links_lead_somewhere_and_every_example_is_linked():
+def test_every_link_has_a_target_and_every_example_is_linked():
     links = set(re.findall(r"\]\(([^)]+)\)", TEXT))
     assert not [link for link in links if not (ROOT / link).exists()]
-    shown = {*ROOT.glob("examples/*.py"), *ROOT.glob("examples/*.ipynb")}
-    assert {str(path.relative_to(ROOT)) for path in shown} <= links
+    programs = {*ROOT.glob("examples/*.py"), *ROOT.glob("examples/*.ipynb")}
+    assert {str(path.relative_to(ROOT)) for path in programs} <= links
 
 
-def test_the_verbs_are_those_of_the_client():
-    told = {}
+def test_the_methods_are_those_of_the_client():
+    shown = {}
     for text in re.findall(
         r"^\| `((?:fetch|iter|watch)\w*\(.*?\))` \|", TEXT, re.MULTILINE
     ):
         call = ast.parse(text, mode="eval").body
         assert isinstance(call, ast.Call)
-        told[ast.unparse(call.func)] = call
-    assert told.keys() == VERBS.keys()
-    for name, call in told.items():
+        shown[ast.unparse(call.func)] = call
+    assert shown.keys() == VERBS.keys()
+    for name, call in shown.items():
         parameters = inspect.signature(VERBS[name]).parameters
         assert {ast.unparse(one).lstrip("*") for one in call.args} <= set(parameters)
         for keyword in call.keywords:
@@ -81,7 +81,7 @@ def test_the_verbs_are_those_of_the_client():
             assert default == ast.literal_eval(keyword.value)
 
 
-def test_the_verbs_that_are_awaited_are_told_apart():
+def test_the_methods_that_are_not_awaited_are_iter_history_and_watch():
     plain = {
         name for name, verb in VERBS.items() if not inspect.iscoroutinefunction(verb)
     }
@@ -95,9 +95,9 @@ def test_the_verbs_that_are_awaited_are_told_apart():
         assert takes_via == about_symbols
 
 
-def test_the_options_of_a_client():
-    [told] = re.findall(r"`Client\((key=None, \*, .*?)\)`\. `key`", TEXT, re.DOTALL)
-    text = " ".join(told.split()).replace("*, ", "")
+def test_the_options_are_those_of_the_client():
+    [shown] = re.findall(r"`Client\((key=None, \*, .*?)\)`\. `key`", TEXT, re.DOTALL)
+    text = " ".join(shown.split()).replace("*, ", "")
     for word in ("limits=Limits()", "timing=Timing()", "numbers=Decimal"):
         assert word in text
         text = text.replace(word, f"{word.partition('=')[0]}=None")
@@ -108,56 +108,56 @@ def test_the_options_of_a_client():
 
 
 @pytest.mark.parametrize("kind", [Limits, Timing])
-def test_the_limits_and_the_timing(kind):
-    told = dict(rows("option"))
-    made = options(told[kind.__name__])
+def test_the_limits_and_the_timing_are_the_defaults(kind):
+    shown = dict(rows("option"))
+    made = options(shown[kind.__name__])
     assert tuple(made) == kind.__struct_fields__
     assert kind(**made) == kind()
 
 
-def test_the_errors_and_their_parents():
-    told = {name: parent for name, parent, _ in rows("error")}
-    assert told == {
+def test_the_errors_and_their_bases_are_those_of_the_package():
+    shown = {name: parent for name, parent, _ in rows("error")}
+    assert shown == {
         name: getattr(errors, name).__bases__[0].__name__ for name in errors.__all__
     }
 
 
-def test_the_fields_of_the_records():
+def test_the_fields_are_those_of_the_records():
     for name, fields in rows("record"):
         kind = getattr(qos_async, name)
-        told = fields.split()
-        assert all(hasattr(kind, field) for field in told), name
+        shown = fields.split()
+        assert all(hasattr(kind, field) for field in shown), name
         own = set(kind.__struct_fields__) - {"received_at", "recovered"}
-        assert own <= set(told), name
+        assert own <= set(shown), name
 
 
-def test_the_commands():
-    told = [word for row in table("command", PAGE) for word in words(row[0])]
-    assert sorted(told) == sorted(f"qos {name}" for name in COMMANDS)
+def test_the_commands_and_exit_codes_are_those_of_the_program():
+    shown = [word for row in table("command", PAGE) for word in code(row[0])]
+    assert sorted(shown) == sorted(f"qos {name}" for name in COMMANDS)
     codes = exits.OK, exits.FAILED, exits.USAGE, exits.KEY_REFUSED
     assert "Exit codes: {}, {} failed, {} usage, {} key refused.".format(*codes) in TEXT
 
 
-def test_the_extras():
+def test_the_extras_are_those_of_the_project():
     [line] = [line for line in TEXT.splitlines() if line.startswith("Extras: ")]
-    told = {re.sub(r".*\[(\w+)\].*", r"\1", word) for word in words(line)}
+    shown = {re.sub(r".*\[(\w+)\].*", r"\1", word) for word in code(line)}
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-    assert told == project["optional-dependencies"].keys() - {"test", "dev"}
+    assert shown == project["optional-dependencies"].keys() - {"test", "dev"}
 
 
-def test_the_intervals():
-    told = " ".join(one.short for one in Interval if one)
-    assert f"Intervals: `{told}`" in TEXT
+def test_the_intervals_are_those_of_the_enumeration():
+    shown = " ".join(one.short for one in Interval if one)
+    assert f"Intervals: `{shown}`" in TEXT
 
 
-def test_what_it_names_of_our_modules_is_there():
+def test_every_module_name_on_the_page_exists():
     found = 0
     for line in TEXT.split("\n\n"):
         for name, has in re.findall(
             r"`(qos_async\.\w+)` has (.+?)(?:\.|for)", line, re.DOTALL
         ):
             module = importlib.import_module(name)
-            for word in words(has):
+            for word in code(has):
                 assert hasattr(module, word), f"{name}.{word}"
                 found += 1
     assert found >= 8
@@ -165,13 +165,13 @@ def test_what_it_names_of_our_modules_is_there():
         assert hasattr(importlib.import_module(f"qos_async.{path[0]}"), path[1])
 
 
-@pytest.mark.parametrize("block", PYTHON, ids=lambda block: f"line-{block.line}")
-async def test_its_code_runs(block: Block, simulator, environment, monkeypatch):
+@pytest.mark.parametrize("block", PYTHON, ids=lambda block: block.place)
+async def test_the_code_runs(block: Block, simulator, environment, monkeypatch):
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     text = block.text.replace("asyncio.run(main())", "await main()")
     if block.how == "pytest":
-        text += "\nawait test_a_cut_is_told(simulator, client)\nprint('passed')"
+        text += "\nawait test_a_cut_is_reported(simulator, client)\nprint('passed')"
     if block.how == "compile":
         compile(text, PAGE, "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
         for node in ast.walk(ast.parse(text)):
@@ -183,6 +183,6 @@ async def test_its_code_runs(block: Block, simulator, environment, monkeypatch):
     limits, timing = Limits(command_interval=0.0), Timing(backoff_initial=0.05)
     async with Client(limits=limits, timing=timing) as client:
         names = {"client": client, "simulator": simulator}
-        await run_fragment(text, f"{PAGE}:{block.line}", screen, **names)
+        await run_fragment(text, block.place, screen, **names)
     assert screen.lines
     assert not simulator.violations

@@ -1,35 +1,39 @@
-"""Every code block of the README does what the page says."""
+"""Code blocks of README.md and of the cookbook run and print what the pages say."""
 
 from __future__ import annotations
 
 import asyncio
+import re
 import shlex
 import shutil
 import signal
+from collections.abc import Callable
 from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
 
 from qos_async import Client, Limits, Timing
-from qos_async.cli.arguments import parse
+from qos_async.cli.main import parse
 from qos_async.cli.settings import read_file
 from qos_async.sim import Simulator
 from tests.support.markdown import ROOT, Block, blocks
 from tests.support.programs import Screen, finish, run_fragment, start
 
-PYTHON = [block for block in blocks() if block.language == "python"]
+README, COOKBOOK = PAGES = ("README.md", "examples/README.md")
+PYTHON = [block for page in PAGES for block in blocks(page, "python")]
 COMMANDS = [
-    line
-    for block in blocks()
-    if block.language == "console"
-    for line in block.text.splitlines()
+    line for block in blocks(language="console") for line in block.text.splitlines()
 ]
 FRAGMENTS = [block for block in PYTHON if block.how not in ("script", "pytest")]
 
-
-def named(block: Block) -> str:
-    return f"line-{block.line}"
+# What a block has printed when it has shown everything, by a phrase of its code.
+PRINTED = {
+    "trades fetched": ["is not live: ", "no trade", "trades fetched"],
+    "cancel_orders": ["orders cancelled: ", "trade at ", "ing"],
+    "(next attempt": ["backoff: "],
+    "without {": ["without trade CF:ETHUSDT: ", "CF:BTCUSDT "],
+}
 
 
 def only(how: str) -> Block:
@@ -37,32 +41,44 @@ def only(how: str) -> Block:
     return block
 
 
-def test_nothing_is_left_untested():
-    assert {block.language for block in blocks()} == {
+def test_every_block_is_of_a_kind_that_is_tested():
+    assert {block.language for block in blocks(README)} == {
         "console",
         "python",
         "sh",
         "text",
-        "toml",
     }
+    assert {block.language for block in blocks(COOKBOOK)} == {"python", "text", "toml"}
     assert {block.how for block in PYTHON} == {
         "",
         "script",
         "pytest",
         "cut",
         "connect and cut",
+        "reject",
     }
 
 
-async def test_the_twelve_lines_run_until_ctrl_c(environment, tmp_path: Path):
+def shape(line: str) -> str:
+    """Return a line with each number replaced by 0."""
+    return re.sub(r"\d+(\.\d+)?", "0", line)
+
+
+async def test_the_twelve_lines_print_what_is_shown_until_ctrl_c(
+    environment, tmp_path: Path
+):
     program = tmp_path / "twelve.py"
     program.write_text(only("script").text)
     async with start(program, env=environment) as process:
         assert process.stdout is not None
-        lines = [(await process.stdout.readline()).decode() for _ in range(4)]
+        lines = [(await process.stdout.readline()).decode() for _ in range(20)]
         await finish(process, signal.SIGINT)
     assert float(lines[0]) > 0
     assert all("CF:" in line for line in lines[1:])
+    [shown] = [block.text for block in blocks(README, "text")]
+    assert {shape(line) for line in shown.splitlines()} == {
+        shape(line.rstrip("\n")) for line in lines
+    }
 
 
 def test_the_twelve_lines_are_twelve():
@@ -71,15 +87,15 @@ def test_the_twelve_lines_are_twelve():
 
 
 @pytest.mark.parametrize("line", COMMANDS)
-def test_a_command_is_typed_right(line: str):
-    """What it does, tests/cli shows."""
+def test_a_command_is_spelled_correctly(line: str):
+    """Its effect is tested in tests/cli."""
     prompt, program, *words = shlex.split(line)
     assert (prompt, program) == ("$", "qos")
     assert parse(words).command == words[0]
 
 
-def test_the_configuration_is_read(tmp_path: Path):
-    [block] = [block for block in blocks() if block.language == "toml"]
+def test_the_configuration_file_is_read(tmp_path: Path):
+    [block] = blocks(COOKBOOK, "toml")
     path = tmp_path / "config.toml"
     path.write_text(block.text)
     path.chmod(0o600)
@@ -88,8 +104,8 @@ def test_the_configuration_is_read(tmp_path: Path):
     assert not settings.warnings
 
 
-@pytest.mark.parametrize("block", FRAGMENTS, ids=named)
-async def test_fragment(
+@pytest.mark.parametrize("block", FRAGMENTS, ids=lambda block: block.place)
+async def test_a_fragment_runs_and_prints(
     block: Block,
     simulator: Simulator,
     environment: dict[str, str],
@@ -99,37 +115,33 @@ async def test_fragment(
     monkeypatch.chdir(tmp_path)  # Some write files.
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    screen = Screen(_enough(block))
+    screen = Screen(printed_enough(block))
     limits = Limits(command_interval=0.0, http_requests=1000)
     timing = Timing(backoff_initial=0.05)
+    if block.how == "reject":
+        simulator.reject_symbols("CF:ETHUSDT")
     async with Client(limits=limits, timing=timing) as client:
-        trouble = asyncio.create_task(_trouble(block, client, simulator))
+        faults = asyncio.create_task(inject_faults(block, client, simulator))
         try:
-            await run_fragment(
-                block.text, f"README.md:{block.line}", screen, client=client
-            )
+            await run_fragment(block.text, block.place, screen, client=client)
         finally:
-            trouble.cancel()
-            await asyncio.gather(trouble, return_exceptions=True)
+            faults.cancel()
+            await asyncio.gather(faults, return_exceptions=True)
     assert screen.lines or "print(" not in block.text
     assert not simulator.violations
 
 
-def _enough(block: Block):
-    if block.how == "cut":
-        return lambda lines: (
-            len(lines) > 5
-            and (
-                any("no trade" in one for one in lines)
-                and any("trades fetched" in one for one in lines)
+def printed_enough(block: Block) -> Callable[[list[str]], bool]:
+    for phrase, texts in PRINTED.items():
+        if phrase in block.text:
+            return lambda lines: all(
+                any(text in line for line in lines) for text in texts
             )
-        )
-    if block.how == "connect and cut":
-        return lambda lines: any(one.startswith("backoff: ") for one in lines)
-    return lambda lines: len(lines) >= 3
+    wanted = max(3, block.text.count("print("))
+    return lambda lines: len(lines) >= wanted
 
 
-async def _trouble(block: Block, client: Client, simulator: Simulator) -> None:
+async def inject_faults(block: Block, client: Client, simulator: Simulator) -> None:
     if "connect" in block.how:
         await asyncio.sleep(0)
         await client.connect()
@@ -139,7 +151,9 @@ async def _trouble(block: Block, client: Client, simulator: Simulator) -> None:
         simulator.cut()
 
 
-async def test_the_plugin_works_as_shown_here_and_in_the_examples(tmp_path: Path):
+async def test_the_pytest_plugin_works_as_shown_here_and_in_the_examples(
+    tmp_path: Path,
+):
     (tmp_path / "test_shown.py").write_text(only("pytest").text)
     examples = tmp_path / "examples"
     examples.mkdir()

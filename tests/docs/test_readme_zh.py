@@ -1,4 +1,4 @@
-"""The Chinese README says what the English one says, and nothing is missing."""
+"""The Chinese README has the structure, code and facts of the English one."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ _NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
 
 
 def words(page: str) -> str:
-    """Give a page without the insides of its code blocks."""
+    """Return a page without the content of its code blocks."""
     return _FENCE.sub(r"~~~\1", (ROOT / page).read_text("utf-8"))
 
 
 def sections(page: str) -> list[str]:
-    """Give the sections of a page, each from its heading on."""
+    """Return the sections of a page, each with its heading."""
     return re.split(r"^(?=#+ )", words(page), flags=re.MULTILINE)[1:]
 
 
 def shape(section: str) -> list[str]:
-    """Give what a section is made of: heading, paragraphs, items, rows, blocks."""
+    """Return the kinds of elements in a section: headings, paragraphs, rows, blocks."""
     kinds = []
     for chunk in section.split("\n\n"):
         lines = [line for line in chunk.splitlines() if not line.startswith(" ")]
@@ -41,13 +41,13 @@ def shape(section: str) -> list[str]:
 
 
 def first_cells(section: str) -> list[list[str]]:
-    """Give the code in the first cell of each row of a section's tables."""
+    """Return the code in the first cell of each row of a section's tables."""
     rows = re.findall(r"^\|(.+?)\|", section, re.MULTILINE)
     return [sorted(_CODE.findall(row)) for row in rows]
 
 
 def anchors(page: str) -> set[str]:
-    """Give the anchors that GitHub makes of a page's headings."""
+    """Return the anchors that GitHub makes from a page's headings."""
     heads = _HEAD.findall(words(page))
     return {re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in heads}
 
@@ -65,19 +65,19 @@ def numbers(section: str) -> set[str]:
 
 
 def targets(section: str) -> list[str]:
-    """Give where the links lead; only whether, for those within the page."""
+    """Return the targets of links; those within a page without their anchor."""
     return sorted(re.sub("#.+", "#", target) for target in _LINK.findall(section))
 
 
-def test_the_first_line_leads_to_the_english_page():
+def test_the_first_line_links_to_the_english_page():
     assert f"]({ENGLISH})" in words(CHINESE).splitlines()[0]
 
 
 def test_the_code_blocks_are_the_same():
-    def told(page: str) -> list[tuple[str, str, str]]:
+    def code_blocks(page: str) -> list[tuple[str, str, str]]:
         return [(block.language, block.how, block.text) for block in blocks(page)]
 
-    assert told(CHINESE) == told(ENGLISH)
+    assert code_blocks(CHINESE) == code_blocks(ENGLISH)
 
 
 def test_no_section_paragraph_item_or_row_is_missing():
@@ -88,12 +88,12 @@ def test_no_section_paragraph_item_or_row_is_missing():
 @pytest.mark.parametrize(
     "fact", [code, numbers, targets, first_cells], ids=lambda fact: fact.__name__
 )
-def test_each_section_has_the_same(fact):
+def test_each_section_has_the_same_facts(fact):
     for english, chinese in pairs():
         assert fact(chinese) == fact(english), chinese.splitlines()[0]
 
 
-def test_the_links_lead_somewhere():
+def test_every_link_has_a_target():
     for target in _LINK.findall(words(CHINESE)):
         if not target.startswith("https:"):
             path, _, anchor = target.partition("#")

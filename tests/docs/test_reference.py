@@ -1,4 +1,4 @@
-"""Everything public is documented, and what is written leads somewhere."""
+"""Public names are documented, and the references in their docstrings resolve."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from types import ModuleType
 import pytest
 
 import qos_async
-from tests.docs.reference.surface import Homes, Named, faults, surface
+from public_names import PublicName, PublicPaths, problems, public_names
 
 
-def test_everything_public_is_documented_and_every_reference_leads_somewhere():
-    names = list(surface())
-    assert not faults(names)
+def test_every_public_name_is_documented_and_every_reference_resolves():
+    names = list(public_names())
+    assert not problems(names)
     paths = {name.path for name in names}
     assert len(paths) == len(names)
     assert {
-        "qos_async.Client.fetch_trades",  # Of a private base class.
+        "qos_async.Client.fetch_trades",
         "qos_async.Client.stats",
         "qos_async.Gap.since",
         "qos_async.Market.US",
@@ -29,12 +29,12 @@ def test_everything_public_is_documented_and_every_reference_leads_somewhere():
     assert not [path for path in paths if "._" in path]
 
 
-def test_what_lives_in_a_private_module_is_shown_where_users_find_it():
-    homes, real = Homes(), qos_async.Subscription.__module__
-    assert homes.of(real, "Subscription") == ("qos_async", "Subscription")
-    assert homes.shown(f"{real}.Subscription") == "qos_async.Subscription"
-    assert homes.shown(f"{real}.Source") == "Source"
-    assert homes.shown("qos_async.Gap.since") == "qos_async.Gap.since"
+def test_an_object_of_a_private_module_is_shown_under_its_public_path():
+    paths, private = PublicPaths(), qos_async.Subscription.__module__
+    assert paths.of(private, "Subscription") == ("qos_async", "Subscription")
+    assert paths.shown(f"{private}.Subscription") == "qos_async.Subscription"
+    assert paths.shown(f"{private}.Source") == "Source"
+    assert paths.shown("qos_async.Gap.since") == "qos_async.Gap.since"
 
 
 SAMPLE = '''
@@ -43,21 +43,21 @@ SAMPLE = '''
 __all__ = ["Sample", "LIMIT", "work"]
 
 LIMIT = 3
-"""How many."""
+"""The limit."""
 
 
 class Sample:
-    """Something.
+    """A sample.
 
     Attributes:
-        told: It is told
+        listed: Documented
             in two lines.
     """
 
-    told = 1
-    silent = 2
+    listed = 1
+    bare = 2
     below = 3
-    """It is told below."""
+    """Documented below."""
     _private = 4
 
     @property
@@ -76,43 +76,43 @@ def work():
 
 
 @pytest.fixture
-def look(tmp_path, monkeypatch: pytest.MonkeyPatch):
-    """Find what is wrong with a module of the text given."""
+def check(tmp_path, monkeypatch: pytest.MonkeyPatch):
+    """Return the problems of a module with the given source."""
 
-    def look(text: str) -> list[str]:
+    def check(text: str) -> list[str]:
         monkeypatch.syspath_prepend(tmp_path)
         (tmp_path / "sample.py").write_text(text)
         monkeypatch.delitem(sys.modules, "sample", raising=False)
         monkeypatch.setattr(sys, "dont_write_bytecode", True)
-        monkeypatch.setattr("tests.docs.reference.surface.PACKAGE", "sample")
-        found = faults(list(surface(["sample"])))
+        monkeypatch.setattr("public_names.PACKAGE", "sample")
+        found = problems(list(public_names(["sample"])))
         monkeypatch.delitem(sys.modules, "sample", raising=False)
         return [one.removeprefix("sample.") for one in found]
 
-    return look
+    return check
 
 
-def test_each_name_of_which_nothing_is_written_is_named(look):
-    assert look(SAMPLE) == [
-        "Sample.silent: nothing is written about it",
-        "Sample.shown: nothing is written about it",
+def test_each_name_without_a_docstring_is_reported(check):
+    assert check(SAMPLE) == [
+        "Sample.bare: no docstring",
+        "Sample.shown: no docstring",
     ]
-    bare = SAMPLE.replace('"""Sample."""', "").replace('"""How many."""', "")
-    bare = bare.replace('"""Something.', '"""').replace('"""Do it."""', "...")
+    bare = SAMPLE.replace('"""Sample."""', "").replace('"""The limit."""', "")
+    bare = bare.replace('"""A sample.', '"""').replace('"""Do it."""', "...")
     assert {
-        "sample: nothing is written about it",
-        "LIMIT: nothing is written about it",
-        "Sample.verb: nothing is written about it",
-    } <= set(look(bare))
-    silent = SAMPLE.replace('    """Work.\n\n    >>> work()\n    """', "    ...")
-    assert "work: nothing is written about it" in look(silent)
+        "sample: no docstring",
+        "LIMIT: no docstring",
+        "Sample.verb: no docstring",
+    } <= set(check(bare))
+    undocumented = SAMPLE.replace('    """Work.\n\n    >>> work()\n    """', "    ...")
+    assert "work: no docstring" in check(undocumented)
 
 
 @pytest.mark.parametrize(
-    ("word", "alive"),
+    ("word", "resolves"),
     [
         ("Sample", True),
-        ("Sample.told", True),
+        ("Sample.listed", True),
         ("sample.Sample.verb", True),
         ("ValueError", True),
         ("anything", True),
@@ -123,10 +123,12 @@ def test_each_name_of_which_nothing_is_written_is_named(look):
     ],
 )
 @pytest.mark.parametrize("quote", ["`", "``"])
-def test_a_reference_to_what_is_not_public_is_named(look, word, alive, quote):
-    found = look(SAMPLE.replace("Do it.", f"Do {quote}{word}{quote}."))
+def test_a_reference_to_a_name_that_is_not_public_is_reported(
+    check, word, resolves, quote
+):
+    found = check(SAMPLE.replace("Do it.", f"Do {quote}{word}{quote}."))
     dead = f"Sample.verb: `{word}` is not a public name"
-    assert (dead in found) is not alive
+    assert (dead in found) is not resolves
 
 
 @pytest.mark.parametrize(
@@ -138,12 +140,13 @@ def test_a_reference_to_what_is_not_public_is_named(look, word, alive, quote):
         ("for one in work()", False),
     ],
 )
-def test_an_example_that_is_not_python_is_named(look, example, valid):
-    found = look(SAMPLE.replace(">>> work()", f">>> {example}"))
-    wrong = [one for one in found if one.startswith("work: its example is not Python")]
+def test_an_example_that_is_not_python_is_reported(check, example, valid):
+    found = check(SAMPLE.replace(">>> work()", f">>> {example}"))
+    wrong = [one for one in found if one.startswith("work: the example is not Python")]
     assert bool(wrong) is not valid
 
 
-def test_a_prompt_without_a_space_is_named():
-    [fault] = faults([Named("name", ">>>work()", vars(ModuleType("sample")))])
-    assert "not Python" in fault
+def test_a_prompt_without_a_space_is_reported():
+    name = PublicName("name", ">>>work()", vars(ModuleType("sample")))
+    [problem] = problems([name])
+    assert "not Python" in problem

@@ -1,4 +1,4 @@
-"""What GitHub runs: pinned, with few rights, and no release under a wrong name."""
+"""GitHub workflows: pinned actions, few permissions, releases only with a matching tag."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ RELEASE = (ROOT / ".github/workflows/release.yml").read_text("utf-8")
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
-def test_actions_are_pinned_by_commit_and_rights_are_few(path):
+def test_actions_are_pinned_by_commit_and_permissions_are_few(path):
     text = path.read_text("utf-8")
     used = re.findall(r"uses: (.+)", text)
     assert used
@@ -31,7 +31,7 @@ def test_actions_are_pinned_by_commit_and_rights_are_few(path):
     assert "secrets." not in text
 
 
-def test_only_the_job_that_publishes_may_speak_for_us():
+def test_only_the_publishing_job_has_an_identity_token():
     build, publish = RELEASE.split("\n  publish:\n")
     assert "id-token" not in build
     assert "needs: build" in publish
@@ -39,18 +39,20 @@ def test_only_the_job_that_publishes_may_speak_for_us():
     assert "run:" not in publish
 
 
-def test_every_python_that_is_promised_is_tested():
+def test_every_python_of_the_classifiers_is_tested():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-    promised = re.findall(r"Python :: (3\.\d+)", "\n".join(project["classifiers"]))
-    assert promised
-    assert set(promised) <= set(re.findall(r'"(3\.\d+)"', CI))
+    declared = re.findall(r"Python :: (3\.\d+)", "\n".join(project["classifiers"]))
+    assert declared
+    assert set(declared) <= set(re.findall(r'"(3\.\d+)"', CI))
 
 
 @pytest.mark.parametrize(
     ("tag", "code"), [(f"v{qos_async.__version__}", 0), ("v0.0.9", 1), ("nonsense", 1)]
 )
-def test_a_tag_that_does_not_name_the_version_ends_the_release(tag, code):
-    [step] = re.findall(r"name: Does the tag.*\n +run: \|\n((?: {10}.*\n)+)", RELEASE)
+def test_a_tag_that_differs_from_the_version_fails_the_release(tag, code):
+    [step] = re.findall(
+        r"name: Check that the tag.*\n +run: \|\n((?: {10}.*\n)+)", RELEASE
+    )
     done = subprocess.run(
         ["bash", "-e", "-o", "pipefail", "-c", textwrap.dedent(step)],
         cwd=ROOT,

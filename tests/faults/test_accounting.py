@@ -42,14 +42,15 @@ class Witness:
             self._count(frames)
             return frames
 
-        def listened(handler: Callable[[Sequence[bytes]], bool]) -> None:
-            def counting(frames: Sequence[bytes]) -> bool:
-                taken = handler(frames)
-                if taken:
-                    self._count(frames)
-                return taken
+        def listened(
+            handler: Callable[[Sequence[bytes]], None],
+            on_error: Callable[[BaseException], None],
+        ) -> None:
+            def counting(frames: Sequence[bytes]) -> None:
+                self._count(frames)
+                handler(frames)
 
-            listen(counting)
+            listen(counting, on_error)
 
         peer.receive, peer.set_sync_handler = counted, listened  # type: ignore[method-assign]
 

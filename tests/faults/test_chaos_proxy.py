@@ -173,7 +173,7 @@ async def test_a_bad_line_costs_no_link_and_no_trade(harm: Callable[..., None]):
         made.judge()
         assert not made.gaps
         assert made.client.stats.links == 1
-        made.proxy.heal()
+        made.proxy.clear()
 
 
 @pytest.mark.fault("T25")
@@ -183,7 +183,7 @@ async def test_a_slow_close_does_not_keep_a_dead_link_alive():
         made.sim.cut()
         await made.listen(gaps=1)
         made.judge()
-        made.proxy.heal()
+        made.proxy.clear()
 
 
 def down(proxy: ChaosProxy) -> None:
@@ -210,7 +210,7 @@ async def test_a_lost_line_is_told_and_nothing_comes_twice(harm: Callable[..., N
     async with trial() as made:
         harm(made.proxy)
         await lost(made)
-        made.proxy.heal()
+        made.proxy.clear()
         await made.listen(gaps=1)
         assert len(made.gaps) == 1
         made.judge()
@@ -229,7 +229,7 @@ async def test_a_black_hole_is_noticed_and_what_comes_out_of_it_later_is_ignored
     async with trial(NERVOUS) as made:
         made.proxy.to_client.timeout = True
         await lost(made)
-        made.proxy.heal()
+        made.proxy.clear()
         await made.listen(gaps=1)
         made.judge()
 
@@ -243,7 +243,7 @@ async def test_a_black_hole_at_the_door_is_given_up_in_time():
             async for change in made.client.states():
                 if "within 0.5 s" in change.reason:
                     break
-        made.proxy.heal()
+        made.proxy.clear()
         await made.listen(gaps=1)
         made.judge()
 
@@ -253,7 +253,7 @@ async def test_a_line_that_garbles_is_cut_by_tls_before_a_price_is_wrong():
     async with trial(authority=trustme.CA()) as made:
         made.proxy.to_client.corrupt = 300
         await lost(made)
-        made.proxy.heal()
+        made.proxy.clear()
         await made.listen(gaps=1)
         made.judge()
 
@@ -262,9 +262,9 @@ async def test_a_line_that_garbles_is_cut_by_tls_before_a_price_is_wrong():
 async def test_connections_that_die_young_again_and_again_lose_nothing_unsaid():
     async with trial() as made:
         for more in (0, 100, 400, 900):
-            made.proxy.heal()
+            made.proxy.clear()
             made.proxy.to_client.limit_data = more
             await lost(made)
-        made.proxy.heal()
+        made.proxy.clear()
         await made.listen(gaps=1)
         made.judge()

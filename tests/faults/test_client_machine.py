@@ -1,8 +1,7 @@
-"""Hypothesis as the user, the server and the network: client and simulator together.
+"""A Hypothesis state machine that drives client, simulator and network together.
 
-Rules are synchronous and drive a virtual loop. What a ``Judge`` watches holds after each;
-in the end the faults stop, all comes to what is wanted, all is released, and nothing is
-left.
+Rules are synchronous and drive a virtual loop. All invariants are checked after each; in
+the end the faults stop, everything recovers, all is unsubscribed, and nothing is left.
 """
 
 from __future__ import annotations
@@ -21,63 +20,62 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from qos_async import Limits
 from qos_async.sim import Variants
 from qos_async.testing.virtual import SimLoop
-from tests.support.chaos import (
+from tests.support.chaos import ChaosRun, checked_logs, patched_clocks, start_run
+from tests.support.chaos_actions import make_simulator
+from tests.support.chaos_schedule import (
     COMMANDS,
     NOISE,
-    NOWHERE,
-    QUESTIONS,
+    REQUESTS,
     SYMBOLS,
-    World,
-    begin,
-    clocks,
-    overheard,
-    simulator,
+    UNKNOWN_SYMBOL,
 )
-from tests.support.invariants import Judge
+from tests.support.delivery_checks import check_deliveries
+from tests.support.invariants import InvariantChecker
+from tests.support.state_checks import check_states
 
 symbols = st.lists(
-    st.sampled_from([*SYMBOLS[:3], NOWHERE]), min_size=1, max_size=2, unique=True
+    st.sampled_from([*SYMBOLS[:3], UNKNOWN_SYMBOL]), min_size=1, max_size=2, unique=True
 )
-which = st.integers(0, 3)
+index = st.integers(0, 3)
 spans = st.sampled_from([0.3, 4.0, 12.0, 30.0])
-types = st.sampled_from([None, COMMANDS, QUESTIONS, ("H",), ("T",)])
+types = st.sampled_from([None, COMMANDS, REQUESTS, ("H",), ("T",)])
 counts = st.integers(1, 3)
 
 
 class ClientAndServer(RuleBasedStateMachine):
-    """One client, one simulator, and whatever may happen between them."""
+    """One client, one simulator, and the actions of a chaos run."""
 
     def __init__(self) -> None:
         super().__init__()
         self.loop = SimLoop(seed=1, horizon=100_000.0)
         self.stack = AsyncExitStack()
-        self.judge = Judge(self.loop.time)
+        self.checker = InvariantChecker(self.loop.time)
         self.patches = ExitStack()
-        self.patches.enter_context(clocks(self.loop))
-        self.patches.enter_context(overheard(self.judge))
-        self.world: World = self._do(self._begin())
+        self.patches.enter_context(patched_clocks(self.loop))
+        self.patches.enter_context(checked_logs(self.checker))
+        self.chaos: ChaosRun = self._do(self._begin())
 
-    def _do(self, deed: Awaitable[Any]) -> Any:
-        return self.loop.run_until_complete(deed)
+    def _do(self, action: Awaitable[Any]) -> Any:
+        return self.loop.run_until_complete(action)
 
-    async def _begin(self) -> World:
-        sim = simulator(
+    async def _begin(self) -> ChaosRun:
+        sim = make_simulator(
             seed=1,
             rate=0.5,
-            beat=0.25,
+            push_interval=0.25,
             history=20.0,
             plan=Limits(symbols=3),
             variants=Variants(unknown_symbol="refuse"),
         )
         await self.stack.enter_async_context(sim)
-        world = await begin(sim, self.judge)
-        self.watching = asyncio.create_task(self.judge.watch_states(world.client))
+        run = await start_run(sim, self.checker)
+        self.watching = asyncio.create_task(check_states(self.checker, run.client))
         await asyncio.sleep(0)
-        await world.watch("trade", [SYMBOLS[0]])
-        return world
+        await run.subscribe("trade", [SYMBOLS[0]])
+        return run
 
-    def _spawn(self, deed: str, **what: Any) -> None:
-        self.world.spawn(deed, what)
+    def _start(self, action: str, **arguments: Any) -> None:
+        self.chaos.start(action, arguments)
         self._do(asyncio.sleep(0))
 
     # The users
@@ -88,80 +86,80 @@ class ClientAndServer(RuleBasedStateMachine):
         enter=st.booleans(),
         buffer=st.sampled_from(["default", "small"]),
     )
-    def subscribe(self, **what: Any) -> None:
-        self._spawn("watch", **what)
+    def subscribe(self, **arguments: Any) -> None:
+        self._start("subscribe", **arguments)
 
-    @rule(which=which)
-    def unsubscribe(self, which: int) -> None:
-        self._spawn("leave", which=which)
+    @rule(index=index)
+    def unsubscribe(self, index: int) -> None:
+        self._start("unsubscribe", index=index)
 
-    @rule(which=which, symbols=symbols, patience=st.sampled_from([None, 0.5]))
-    def add(self, **what: Any) -> None:
-        self._spawn("add", **what)
+    @rule(index=index, symbols=symbols, give_up_after=st.sampled_from([None, 0.5]))
+    def add(self, **arguments: Any) -> None:
+        self._start("add_topics", **arguments)
 
-    @rule(which=which, symbols=symbols)
-    def remove(self, **what: Any) -> None:
-        self._spawn("remove", **what)
+    @rule(index=index, symbols=symbols)
+    def remove(self, **arguments: Any) -> None:
+        self._start("remove_topics", **arguments)
 
     @rule(
         kind=st.sampled_from(["klines", "trades", "depth"]),
         symbols=symbols,
-        patience=st.sampled_from([None, None, 0.5]),
+        give_up_after=st.sampled_from([None, None, 0.5]),
     )
-    def ask(self, **what: Any) -> None:
-        self._spawn("ask", via="stream", **what)
+    def fetch(self, **arguments: Any) -> None:
+        self._start("fetch", via="stream", **arguments)
 
     @rule(seconds=st.sampled_from([0.4, 5.0, 29.0]))
     def block(self, seconds: float) -> None:
-        self._spawn("block", seconds=seconds)
+        self._start("block", seconds=seconds)
 
     # The network
 
     @rule(how=st.sampled_from(["reset", "end"]))
     def cut(self, how: str) -> None:
-        self._spawn("cut", how=how)
+        self._start("cut", how=how)
 
-    @rule(lasting=spans, newcomers=st.booleans())
-    def black_hole(self, **what: Any) -> None:
-        self._spawn("dark", **what)
+    @rule(duration=spans, new_connections=st.booleans())
+    def blackhole(self, **arguments: Any) -> None:
+        self._start("blackhole", **arguments)
 
-    @rule(lasting=spans, up=st.booleans())
-    def stall(self, **what: Any) -> None:
-        self._spawn("one_way", **what)
+    @rule(duration=spans, up=st.booleans())
+    def blackhole_one_way(self, **arguments: Any) -> None:
+        self._start("blackhole_one_way", **arguments)
 
     @rule()
-    def heal(self) -> None:
-        self.world.calm()
+    def stop_faults(self) -> None:
+        self.chaos.stop_faults()
 
     # The server
 
-    @rule(lasting=spans, newcomers=st.booleans())
-    def mute(self, **what: Any) -> None:
-        self._spawn("mute", **what)
+    @rule(duration=spans, new_connections=st.booleans())
+    def mute(self, **arguments: Any) -> None:
+        self._start("mute", **arguments)
 
     @rule(message=st.sampled_from(["Server busy."]), types=types, count=counts)
-    def refuse(self, message: str, types: Any, count: int) -> None:
-        self._spawn("refuse", message=message, types=types or COMMANDS, count=count)
+    def reject(self, message: str, types: Any, count: int) -> None:
+        self._start("reject", message=message, types=types or COMMANDS, count=count)
 
-    @rule(lasting=spans, status=st.sampled_from([429, 503, None]))
-    def refuse_upgrades(self, **what: Any) -> None:
-        self._spawn("shut", **what)
+    @rule(duration=spans, status=st.sampled_from([429, 503, None]))
+    def reject_upgrades(self, **arguments: Any) -> None:
+        self._start("reject_upgrades", **arguments)
 
     @rule(frame=st.sampled_from(NOISE))
-    def garbage(self, frame: bytes) -> None:
-        self._spawn("noise", frames=[frame])
+    def push_noise(self, frame: bytes) -> None:
+        self._start("push_noise", frames=[frame])
 
     @rule(seconds=st.sampled_from([2.0, 7.9, 8.1]), types=types, count=counts)
-    def answer_late(self, **what: Any) -> None:
-        self._spawn("late", **what)
+    def delay_replies(self, **arguments: Any) -> None:
+        self._start("delay_replies", **arguments)
 
     @rule(types=types, count=counts)
-    def lose_answers(self, **what: Any) -> None:
-        self._spawn("lose", **what)
+    def drop_replies(self, **arguments: Any) -> None:
+        self._start("drop_replies", **arguments)
 
     @rule(code=st.sampled_from([1001, 1011, 1012]))
-    def hang_up(self, code: int) -> None:
-        self._spawn("close", code=code)
+    def close(self, code: int) -> None:
+        self._start("close", code=code)
 
     # Time
 
@@ -170,8 +168,8 @@ class ClientAndServer(RuleBasedStateMachine):
         self._do(asyncio.sleep(seconds))
 
     @invariant()
-    def all_is_as_it_must_be(self) -> None:
-        self.world.look()
+    def all_invariants_hold(self) -> None:
+        self.chaos.check_now()
 
     def teardown(self) -> None:
         try:
@@ -184,37 +182,37 @@ class ClientAndServer(RuleBasedStateMachine):
             self.loop.close()
 
     async def _end(self) -> None:
-        world, judge = self.world, self.judge
-        broken = judge.broken
+        run, checker = self.chaos, self.checker
+        failed = checker.violation is not None
         async with self.stack:
             try:
-                if broken is None:
-                    await world.settle()
-                    await world.release()
+                if not failed:
+                    await run.settle()
+                    await run.unsubscribe_all()
             finally:
-                await world.finish()
-                world.calm()
+                await run.close_client()
+                run.stop_faults()
                 await self.watching
-            judge.verdict(world.sim)
+            check_deliveries(checker, run.sim)
         await asyncio.sleep(1.0)
         left = self.loop.net.open_clients
-        judge.check("I11", not left, f"still open: {left}")
-        judge.check("I18", not self.loop.unhandled, f"{self.loop.unhandled}")
-        if broken is None and judge.broken is not None:
-            raise judge.broken
+        checker.check("I11", not left, f"still open: {left}")
+        checker.check("I18", not self.loop.unhandled, f"{self.loop.unhandled}")
+        if not failed and checker.violation is not None:
+            raise checker.violation
 
 
-more = int(os.environ.get("QOS_TEST_EFFORT", "1"))
+effort = int(os.environ.get("QOS_TEST_EFFORT", "1"))
 TestClientAndServer = pytest.mark.slow(
     pytest.mark.fault("U8", "U9", "U18", "I1", "I8", "I10", "I16")(
         ClientAndServer.TestCase
     )
 )
 TestClientAndServer.settings = settings(
-    max_examples=25 * more,
+    max_examples=25 * effort,
     stateful_step_count=25,
     deadline=None,
-    derandomize=more == 1,
+    derandomize=effort == 1,
     database=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )

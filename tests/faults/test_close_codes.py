@@ -19,7 +19,7 @@ from qos_async import (
     Trade,
 )
 from qos_async._io.transport import DialError
-from tests.support.memory_transport import Network, Peer, opened, trade
+from tests.support.memory_transport import Network, Peer, gaps_and_ticks, opened, trade
 
 pytestmark = pytest.mark.virtual_time
 
@@ -75,7 +75,7 @@ async def test_after_a_close_the_client_comes_back_in_its_own_time_and_tells_the
         assert lost.reason == f"closed with {code}"
         assert lost.retry_in == least + chance * (most - least)
         (await net.link(1)).push(trade(2))
-        events = trades.events()
+        events = gaps_and_ticks(trades.events())
         first, gap, second = [await anext(events) for _ in range(3)]
         assert isinstance(first, Trade)
         assert isinstance(gap, Gap)

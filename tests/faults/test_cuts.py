@@ -19,12 +19,12 @@ from tests.support.sweep import (
     OTHER,
     SYMBOL,
     TIMING,
-    connect,
-    judge,
-    legal,
+    check_deliveries,
+    check_no_violations,
+    make_client,
     points,
+    running_loop,
     serve,
-    the_loop,
     until,
 )
 
@@ -46,7 +46,7 @@ hows = pytest.mark.parametrize(
     [
         pytest.param("reset", 0, marks=pytest.mark.fault("T1")),
         pytest.param("end", 1, marks=pytest.mark.fault("T2")),
-        pytest.param("hole", 2, marks=pytest.mark.fault("T3")),
+        pytest.param("blackhole", 2, marks=pytest.mark.fault("T3")),
     ],
 )
 ways = pytest.mark.parametrize("way", ["up", "down"])
@@ -58,7 +58,7 @@ def pipe_of(link: Connection, way: Way) -> Pipe:
 
 def cut_next(way: Way, how: End, count: int) -> None:
     """Let the next connection end after some bytes one way."""
-    net = the_loop().net
+    net = running_loop().net
 
     def arm(link: Connection) -> None:
         pipe = pipe_of(link, way)
@@ -72,7 +72,7 @@ async def revived(
     sim: Simulator, trades: Subscription[Trade[Any]], links: int
 ) -> list[Any]:
     """Read until all is as it was, on the link with that number or a later one."""
-    net, events = the_loop().net, list[Any]()
+    net, events = running_loop().net, list[Any]()
     async with asyncio.timeout(90.0):
         async for event in trades.events():
             events.append(event)
@@ -90,10 +90,10 @@ def test_a_link_cut_after_any_byte_is_replaced_and_the_gap_is_told(
     way: Way, how: End, third: int, part: int
 ) -> None:
     async def main() -> None:
-        net, every = the_loop().net, SPARSE[way]
+        net, every = running_loop().net, SPARSE[way]
         async with (
             serve() as sim,
-            connect(sim) as client,
+            make_client(sim) as client,
             client.watch_klines(OTHER, interval="1m"),
             client.watch_trades(SYMBOL) as trades,
         ):
@@ -108,8 +108,8 @@ def test_a_link_cut_after_any_byte_is_replaced_and_the_gap_is_told(
                 assert gaps, f"cut after byte {count}, and no gap told"
                 assert len(net.open_clients) == 1
                 events += told
-            judge(events, sim)
-            legal(sim, lingering=how == "hole")
+            check_deliveries(events, sim)
+            check_no_violations(sim, lingering=how == "blackhole")
 
     simulate(main, seed=third, horizon=1e6)
 
@@ -124,7 +124,7 @@ def test_the_very_first_link_may_be_cut_after_any_byte(
         async with serve() as sim:
             for count in points(330, every=30, offset=third * 10):
                 cut_next(way, how, count)
-                async with connect(sim) as client:
+                async with make_client(sim) as client:
                     trades = client.watch_trades(SYMBOL)
                     ticks = trades.events()
                     while True:
@@ -132,11 +132,11 @@ def test_the_very_first_link_may_be_cut_after_any_byte(
                             await trades.add(SYMBOL)
                             break
                     async with trades:
-                        judge([await anext(ticks) for _ in range(4)], sim)
+                        check_deliveries([await anext(ticks) for _ in range(4)], sim)
                         await until(lambda: sim.subscribed == {("T", SYMBOL, None)})
                 # The server may hold a dead link for as long as it waits for an H.
                 await until(lambda: not sim.links)
-            legal(sim, lingering=how == "hole")
+            check_no_violations(sim, lingering=how == "blackhole")
 
     simulate(main, seed=third, horizon=1e6)
 
@@ -148,8 +148,8 @@ def test_a_question_over_http_cut_at_any_byte_is_answered_all_the_same(
     way: Way, how: End, third: int
 ) -> None:
     async def main() -> None:
-        net = the_loop().net
-        async with serve(speed=0.0) as sim, connect(sim) as client:
+        net = running_loop().net
+        async with serve(speed=0.0) as sim, make_client(sim) as client:
             expected = await client.fetch_snapshots(SYMBOL)
             for count in points(ASKED[way], every=24, offset=third * 8):
                 pipe = pipe_of(net.connections[-1], way)
@@ -164,11 +164,11 @@ def test_a_question_over_http_cut_at_any_byte_is_answered_all_the_same(
 @pytest.mark.fault("T4", "I4", "I9", "I11")
 def test_late_bytes_of_a_link_that_was_given_up_reach_nobody() -> None:
     async def main() -> None:
-        net = the_loop().net
+        net = running_loop().net
         lenient = Variants(no_heartbeat="ignore", second_connection="accept")
         async with (
             serve(variants=lenient) as sim,
-            connect(sim) as client,
+            make_client(sim) as client,
             client.watch_klines(OTHER, interval="1m"),
             client.watch_trades(SYMBOL) as trades,
         ):
@@ -178,15 +178,15 @@ def test_late_bytes_of_a_link_that_was_given_up_reach_nobody() -> None:
             events += await revived(sim, trades, len(net.connections) + 1)
             assert sim.connections == 2  # The server pushes to both.
             before = client.stats.frames_received
-            at = the_loop().time()
-            old.heal()
-            while the_loop().time() < at + 5.0:
+            at = running_loop().time()
+            old.restore()
+            while running_loop().time() < at + 5.0:
                 events.append(await anext(trades))
             heard = client.stats.frames_received - before
             assert heard <= sum(isinstance(event, Trade) for event in events) + 20
             assert sim.connections == 1
             assert net.open_clients == [net.connections[-1].client]
-            judge(events, sim)
+            check_deliveries(events, sim)
 
     simulate(main)
 
@@ -194,10 +194,10 @@ def test_late_bytes_of_a_link_that_was_given_up_reach_nobody() -> None:
 @pytest.mark.fault("T3", "I8")
 def test_the_gap_of_a_silent_death_begins_when_something_was_last_heard() -> None:
     async def main() -> None:
-        loop = the_loop()
+        loop = running_loop()
         async with (
             serve() as sim,
-            connect(sim) as client,
+            make_client(sim) as client,
             client.watch_trades(SYMBOL) as trades,
         ):
             await anext(trades)
@@ -227,10 +227,10 @@ def test_a_server_that_reads_nothing_is_heard_until_it_ends_the_link(
     window: int,
 ) -> None:
     async def main() -> None:
-        loop = the_loop()
+        loop = running_loop()
         async with (
             serve() as sim,
-            connect(sim) as client,
+            make_client(sim) as client,
             client.watch_klines(OTHER, interval="1m"),
             client.watch_trades(SYMBOL) as trades,
         ):
@@ -249,7 +249,7 @@ def test_a_server_that_reads_nothing_is_heard_until_it_ends_the_link(
             assert [e.reason for e in events if isinstance(e, Gap)] != []
             await asyncio.sleep(2.0)
             assert len(loop.net.open_clients) == 1
-            judge(events, sim)
+            check_deliveries(events, sim)
 
     simulate(main)
 
@@ -260,10 +260,10 @@ def test_a_frame_that_the_server_does_not_take_costs_the_link_in_time() -> None:
     roomy = Limits(**{**asdict(LIMITS), "symbols": len(symbols)})
 
     async def main() -> None:
-        loop = the_loop()
+        loop = running_loop()
         async with (
             serve(plan=roomy, heartbeat_limit=60.0) as sim,
-            connect(sim, limits=roomy) as client,
+            make_client(sim, limits=roomy) as client,
             client.watch_klines(OTHER, interval="1m"),
             client.watch_trades(SYMBOL) as trades,
         ):
@@ -283,7 +283,7 @@ def test_a_frame_that_the_server_does_not_take_costs_the_link_in_time() -> None:
                 "the server stopped reading"
             ]
             assert loop.net.open_clients == [loop.net.connections[-1].client]
-            judge(events, sim)
+            check_deliveries(events, sim)
 
     simulate(main)
 
@@ -293,7 +293,7 @@ def test_results_do_not_depend_on_how_bytes_arrive() -> None:
     async def main() -> list[Any]:
         async with (
             serve(speed=0.0, heartbeat_limit=60.0, history=120.0) as sim,
-            connect(sim, timing=None) as client,
+            make_client(sim, timing=None) as client,
         ):
             return [
                 await fetch(SYMBOL, OTHER, **more, via=via)
@@ -310,12 +310,12 @@ def test_results_do_not_depend_on_how_bytes_arrive() -> None:
     async def watch() -> None:
         async with (
             serve(heartbeat_limit=60.0) as sim,
-            connect(sim, timing=None) as client,
+            make_client(sim, timing=None) as client,
             client.watch_trades(SYMBOL) as trades,
         ):
-            judge([await anext(trades) for _ in range(30)], sim)
-            assert len(the_loop().net.connections) == 1
-            legal(sim)
+            check_deliveries([await anext(trades) for _ in range(30)], sim)
+            assert len(running_loop().net.connections) == 1
+            check_no_violations(sim)
 
     shapes: list[dict[str, Any]] = [
         {},
@@ -333,5 +333,5 @@ def test_results_do_not_depend_on_how_bytes_arrive() -> None:
 
 async def _shaped(shape: dict[str, Any], main: Any) -> Any:
     for name, value in shape.items():
-        setattr(the_loop().net, name, value)
+        setattr(running_loop().net, name, value)
     return await main

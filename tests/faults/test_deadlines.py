@@ -13,11 +13,11 @@ from tests.support.sweep import (
     OTHER,
     SYMBOL,
     TIMING,
-    connect,
-    judge,
-    legal,
+    check_deliveries,
+    check_no_violations,
+    make_client,
+    running_loop,
     serve,
-    the_loop,
     until,
 )
 
@@ -35,24 +35,24 @@ def test_an_answer_around_the_deadline_settles_one_question_and_no_other(
     epsilon: float,
 ) -> None:
     async def main() -> None:
-        net = the_loop().net
+        net = running_loop().net
         net.latency = (LATENCY, LATENCY)
-        async with serve(speed=0.0) as sim, connect(sim) as client:
+        async with serve(speed=0.0) as sim, make_client(sim) as client:
             expected = await client.fetch_snapshots(OTHER, via="stream")
             await asyncio.sleep(1.0)
-            sim.answer_late(LATE + epsilon, "RS", 1)
-            began = the_loop().time()
+            sim.delay_replies(LATE + epsilon, "RS", 1)
+            began = running_loop().time()
             asked = asyncio.create_task(client.fetch_snapshots(SYMBOL, via="stream"))
             await asyncio.wait([asked])
             in_time = asked.exception() is None
             assert isinstance(asked.exception(), RequestTimeoutError | None)
-            assert the_loop().time() - began <= TIMING.request_timeout + MOMENT
+            assert running_loop().time() - began <= TIMING.request_timeout + MOMENT
             assert await client.fetch_snapshots(OTHER, via="stream") == expected
             assert in_time or epsilon >= 0
             assert not in_time or epsilon <= 0
             assert client.stats.unmatched == (not in_time)
             assert len(net.connections) == 1
-            legal(sim)
+            check_no_violations(sim)
 
     simulate(main)
 
@@ -63,15 +63,15 @@ def test_a_yes_around_the_deadline_leaves_client_and_server_agreed(
     epsilon: float,
 ) -> None:
     async def main() -> None:
-        net = the_loop().net
+        net = running_loop().net
         net.latency = (LATENCY, LATENCY)
         async with (
             serve() as sim,
-            connect(sim) as client,
+            make_client(sim) as client,
             client.watch_trades(SYMBOL) as trades,
         ):
             events = [await anext(trades)]
-            sim.answer_late(LATE + epsilon, "D", 1)
+            sim.delay_replies(LATE + epsilon, "D", 1)
             books = client.watch_depth(OTHER)
             adding = asyncio.create_task(books.add(OTHER))
             await asyncio.wait([adding])
@@ -86,9 +86,9 @@ def test_a_yes_around_the_deadline_leaves_client_and_server_agreed(
             async with client.watch_depth(OTHER) as books:
                 assert (await anext(books)).symbol == OTHER
             events += [await anext(trades) for _ in range(trades.stats.backlog)]
-            judge(events, sim)
+            check_deliveries(events, sim)
             assert len(net.connections) == 1
-            legal(sim)
+            check_no_violations(sim)
 
     simulate(main)
 
@@ -99,19 +99,19 @@ def test_a_heartbeat_answered_around_the_deadline_keeps_the_link(
     epsilon: float,
 ) -> None:
     async def main() -> None:
-        net = the_loop().net
+        net = running_loop().net
         net.latency = (LATENCY, LATENCY)
         async with (
             serve() as sim,
-            connect(sim) as client,
+            make_client(sim) as client,
             client.watch_trades(SYMBOL) as trades,
         ):
-            sim.answer_late(LATE + epsilon, "H", None)
+            sim.delay_replies(LATE + epsilon, "H", None)
             events = [await anext(trades) for _ in range(60)]
-            judge(events, sim)
+            check_deliveries(events, sim)
             assert len(sim.received("H")) > 5
             assert len(net.connections) == 1
-            legal(sim)
+            check_no_violations(sim)
 
     simulate(main)
 
@@ -120,10 +120,13 @@ def test_a_heartbeat_answered_around_the_deadline_keeps_the_link(
 @moments
 def test_a_dial_around_its_deadline_is_a_link_or_none(epsilon: float) -> None:
     async def main() -> None:
-        net = the_loop().net
+        net = running_loop().net
         # A round trip for TCP and one for the upgrade.
         late = (TIMING.connect_timeout + epsilon) / 4
-        async with serve() as sim, connect(sim, stream_url=sim.stream_url) as client:
+        async with (
+            serve() as sim,
+            make_client(sim, stream_url=sim.stream_url) as client,
+        ):
             net.latency = (late, late)
             dialling = asyncio.create_task(client.connect())
             await asyncio.wait([dialling])
@@ -147,9 +150,9 @@ def test_an_http_answer_around_the_deadline_is_taken_or_asked_for_again(
     epsilon: float,
 ) -> None:
     async def main() -> None:
-        net = the_loop().net
+        net = running_loop().net
         late = (TIMING.request_timeout + epsilon) / 2
-        async with serve(speed=0.0) as sim, connect(sim) as client:
+        async with serve(speed=0.0) as sim, make_client(sim) as client:
             expected = await client.fetch_snapshots(SYMBOL)
             net.latency = (late, late)
             asking = asyncio.create_task(client.fetch_snapshots(SYMBOL))

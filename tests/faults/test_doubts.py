@@ -75,7 +75,7 @@ async def test_a_loop_that_stood_still_is_a_gap_even_if_nothing_was_missed(excha
         assert told.index(gap) == 20
         assert gap.status == "filled"
         assert gap.recovered == 0
-        assert gap.reason == "nothing was read for 62 s: the event loop stood still"
+        assert gap.reason == "nothing was read for 62 s: the event loop was blocked"
         assert gap.until - gap.since > timedelta(seconds=61)
         assert len(exchange.net.peers) == 1, "a link that stands is kept"
 
@@ -131,7 +131,7 @@ async def test_a_link_that_died_while_the_loop_stood_still_is_one_gap(exchange):
         await exchange.trades(10)
         told = drain(sub)
         [gap] = gaps(told)
-        assert gap.reason == "nothing was read for 62 s: the event loop stood still"
+        assert gap.reason == "nothing was read for 62 s: the event loop was blocked"
         assert prices(told) == exchange.prices()
 
 

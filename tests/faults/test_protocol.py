@@ -216,7 +216,7 @@ def test_what_is_refused_after_silence_is_refused_for_good_the_next_time():
         assert change is not None
         said.append(change.add)
         registry.sent(change)
-        registry.unanswered(change)
+        registry.ack_timed_out(change)
         registry.expire(change)
     told = False
     while (change := registry.next_change()) is not None and len(said) < 9:

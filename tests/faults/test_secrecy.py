@@ -133,7 +133,7 @@ async def test_words_of_the_server_are_data_wherever_they_show(where, caplog):
         told: list[str] = []
         changes = client.states()
         if where == "refusal":
-            sim.refuse(HOSTILE, "RS")
+            sim.reject(HOSTILE, "RS")
             told.append(await failure(client.fetch_snapshots("US:AAPL", via="stream")))
         elif where == "http":
             sim.fail_http(404, body=json.dumps({"msg": HOSTILE}).encode())

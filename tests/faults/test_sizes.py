@@ -149,7 +149,7 @@ async def test_an_answer_that_is_no_object_with_a_msg_is_told_in_few_words(body)
     async def answer(request: web.Request) -> web.Response:
         return web.Response(body=body)
 
-    error = await asked(answer, DecodeError, "not what the document says")
+    error = await asked(answer, DecodeError, "not JSON with a msg")
     assert len(str(error)) < 400
 
 

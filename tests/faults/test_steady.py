@@ -96,5 +96,5 @@ async def test_the_meter_finds_the_maps_of_a_client():
             for p, n in sizes(client).items()
             if n > before.get(p, 0)
         }
-        assert {"_wanted", "symbols", "_held", "_queues", "_pending_ticks"} <= grown
+        assert {"_wanted", "symbols", "_held", "_queues", "pending"} <= grown
         await trades.aclose()

@@ -19,11 +19,11 @@ from tests.support.sweep import (
     OTHER,
     SYMBOL,
     TIMING,
-    connect,
-    judge,
-    legal,
+    check_deliveries,
+    check_no_violations,
+    make_client,
+    running_loop,
     serve,
-    the_loop,
     until,
 )
 
@@ -38,7 +38,7 @@ class Interrupted(Exception):  # noqa: N818
 
 async def cancelled_after(steps: int, deed: Coroutine[Any, Any, object]) -> bool:
     """Cancel a deed after so many steps; tell whether it was still at it."""
-    loop = the_loop()
+    loop = running_loop()
     task = asyncio.create_task(deed)
     last, asked = loop.steps + steps, False
 
@@ -92,7 +92,7 @@ class Bystander:
             len(stream._queues),
             len(stream._pending._futures),
             len(stream.states._watchers),
-            len(the_loop().net.open_clients),
+            len(running_loop().net.open_clients),
             # One for each connection, and none is ours.
             sum("RequestHandler" not in task for task in tasks),
         )
@@ -100,7 +100,7 @@ class Bystander:
 
 @asynccontextmanager
 async def in_use() -> AsyncGenerator[Bystander]:
-    async with serve() as sim, connect(sim) as client:
+    async with serve() as sim, make_client(sim) as client:
         async with client.watch_trades(SYMBOL) as trades:
             bystander = Bystander(sim, client)
             reading = asyncio.create_task(bystander.read(trades))
@@ -110,9 +110,9 @@ async def in_use() -> AsyncGenerator[Bystander]:
             yield bystander
             reading.cancel()
             await asyncio.wait([reading])
-        judge(bystander.events, sim)
+        check_deliveries(bystander.events, sim)
         assert not any(isinstance(event, Gap) for event in bystander.events)
-        legal(sim)
+        check_no_violations(sim)
 
 
 async def _subscribe(client: Client[Any]) -> None:
@@ -182,17 +182,17 @@ def test_the_first_connect_can_be_cancelled_at_every_step() -> None:
     async def main() -> None:
         async with serve() as sim:
             for steps in itertools.count(1):
-                async with connect(sim) as client:
+                async with make_client(sim) as client:
                     cancelled = await cancelled_after(steps, client.connect())
                     await client.connect()
                     assert client.state is LinkState.OPEN
                     assert await client.fetch_snapshots(SYMBOL, via="stream")
-                    assert len(the_loop().net.open_clients) == 1
+                    assert len(running_loop().net.open_clients) == 1
                 await gone(sim)
                 if not cancelled:
                     break
             assert steps > 10
-            legal(sim)
+            check_no_violations(sim)
 
     simulate(main)
 
@@ -206,7 +206,7 @@ def test_closing_can_be_cancelled_at_every_step_and_taken_up_again(name: str) ->
     async def main() -> None:
         async with serve() as sim:
             for steps in itertools.count(1):
-                client = connect(sim)
+                client = make_client(sim)
                 trades = client.watch_trades(SYMBOL)
                 await trades.add(SYMBOL)
                 await anext(trades)
@@ -237,7 +237,7 @@ def test_no_tick_is_lost_to_a_cancelled_reader(name: str) -> None:
     async def main() -> None:
         async with (
             serve(rate=3.0) as sim,
-            connect(sim) as client,
+            make_client(sim) as client,
             client.watch_trades(SYMBOL) as trades,
         ):
             taken: list[Any] = []
@@ -253,7 +253,7 @@ def test_no_tick_is_lost_to_a_cancelled_reader(name: str) -> None:
                     cancelled += await cancelled_after(steps, read())
             assert cancelled > 100
             assert len(taken) > 50
-            judge(taken, sim)
+            check_deliveries(taken, sim)
             stats = trades.stats
             assert stats.delivered == len(taken)
             assert stats.received == stats.delivered + stats.backlog
@@ -265,12 +265,12 @@ def test_no_tick_is_lost_to_a_cancelled_reader(name: str) -> None:
 @pytest.mark.fault("U1")
 def test_waiting_for_a_change_of_state_can_be_cancelled() -> None:
     async def main() -> None:
-        async with serve() as sim, connect(sim) as client:
+        async with serve() as sim, make_client(sim) as client:
             await client.connect()
             changes = client.states()
             for steps in range(1, 12):
-                assert await cancelled_after(steps, changes.__anext__())  # type: ignore[arg-type]
-            the_loop().net.connections[-1].cut("reset")
+                assert await cancelled_after(steps, changes.__anext__())
+            running_loop().net.connections[-1].cut("reset")
             states = [(await anext(changes)).state for _ in range(3)]
             assert states == [LinkState.BACKOFF, LinkState.CONNECTING, LinkState.OPEN]
 
@@ -283,7 +283,7 @@ def test_waiting_for_a_change_of_state_can_be_cancelled() -> None:
 async def gone(sim: Simulator) -> None:
     """See that a closed client has left nothing, not even at the server."""
     await asyncio.sleep(0.2)
-    assert the_loop().net.open_clients == []
+    assert running_loop().net.open_clients == []
     await until(lambda: not sim.links, within=10.0)
 
 
@@ -296,8 +296,8 @@ async def live(client: Client[Any], marks: list[str]) -> None:
         await anext(trades, None)
         await client.fetch_snapshots(SYMBOL)
         marks.append("cut")
-        the_loop().net.connections[0].cut("reset")
-        the_loop().net.connections[-1].cut("reset")
+        running_loop().net.connections[0].cut("reset")
+        running_loop().net.connections[-1].cut("reset")
         async for event in trades.events():
             if isinstance(event, Gap):
                 marks.append("recovered")
@@ -311,7 +311,7 @@ async def live(client: Client[Any], marks: list[str]) -> None:
 @pytest.mark.parametrize("dead", [False, True])
 def test_a_client_can_be_closed_at_every_step_of_its_life(dead: bool) -> None:  # noqa: FBT001
     async def close_at(sim: Simulator, steps: int, marks: list[str]) -> None:
-        loop, client = the_loop(), connect(sim)
+        loop, client = running_loop(), make_client(sim)
         loop.net.connections.clear()
         closing: list[asyncio.Task[None]] = []
         living = asyncio.create_task(live(client, marks))
@@ -343,7 +343,7 @@ def test_a_client_can_be_closed_at_every_step_of_its_life(dead: bool) -> None:  
         with pytest.raises(ClosedError):
             client.watch_trades(SYMBOL)
         for link in loop.net.connections:
-            link.heal()
+            link.restore()
         await gone(sim)
 
     async def main() -> None:
@@ -382,7 +382,7 @@ async def _wait(client: Client[Any]) -> None:
 @pytest.mark.parametrize("patient", [True, False])
 def test_the_loop_may_stand_still_for_a_minute_at_every_step(patient: bool) -> None:  # noqa: FBT001
     async def stall_at(sim: Simulator, steps: int) -> bool:
-        loop, stalled, was_open = the_loop(), False, False
+        loop, stalled, was_open = running_loop(), False, False
         last, before = loop.steps + steps, len(sim.requests)
 
         def hook(step: int) -> None:
@@ -391,7 +391,7 @@ def test_the_loop_may_stand_still_for_a_minute_at_every_step(patient: bool) -> N
                 stalled, was_open = True, client.state is LinkState.OPEN
                 loop.block(60.0)
 
-        async with connect(sim) as client:
+        async with make_client(sim) as client:
             loop.on_step = hook
             with contextlib.suppress(QosError):
                 await client.connect()
@@ -404,7 +404,7 @@ def test_the_loop_may_stand_still_for_a_minute_at_every_step(patient: bool) -> N
                 while loop.time() < ended:
                     events.append(await anext(ticks))
                 assert await client.fetch_snapshots(SYMBOL, via="stream")
-                judge(events, sim)
+                check_deliveries(events, sim)
                 await until(lambda: sim.subscribed == {("T", SYMBOL, None)})
             dials = [
                 request for request in sim.requests[before:] if request.path == "/ws"

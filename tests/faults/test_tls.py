@@ -143,7 +143,9 @@ async def plain(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 async def test_plain_text_where_tls_should_be_is_told_at_once():
     async with listening(plain) as address:
         client = client_at(int(address.rpartition(":")[2]))
-        await is_refused_for_good(client, r"does not speak TLS.*port are right")
+        await is_refused_for_good(
+            client, r"does not speak TLS.*check the address and its port"
+        )
 
 
 class Ancient(threading.Thread):

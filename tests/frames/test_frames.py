@@ -1,4 +1,4 @@
-"""What is in a frame: values, their types, and that nothing is lost."""
+"""Values and types in frames, which are exact."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from qos_async import Depth, Instrument, Kline, PriceLevel, Snapshot, Trade
 from qos_async.enums import Interval, Session, Side, TradingStatus
 from qos_async.frames import columns, schema, to_arrow, to_pandas, to_polars
 from qos_async.markets import Bar
-from tests.support.full_records import AT, BARE, FULL, HEARD, KINDS, TIME, D
+from tests.support.full_records import AT, BARE, FULL, KINDS, RECEIVED_AT, TIME, D
 
 pa: Any = importlib.import_module("pyarrow")  # It has no types.
 
@@ -68,14 +68,14 @@ def test_a_trade_is_a_row_and_what_is_missing_is_null(make: Any):
 
 
 @MAKERS
-def test_the_moment_of_reading_keeps_its_nanoseconds(make: Any):
+def test_received_at_keeps_its_nanoseconds(make: Any):
     frame = make([FULL[Trade]])
     if make is to_polars:
-        assert frame["received_at"].cast(pl.Int64).to_list() == [HEARD]
+        assert frame["received_at"].cast(pl.Int64).to_list() == [RECEIVED_AT]
     elif make is to_arrow:
-        assert frame["received_at"].cast(pa.int64()).to_pylist() == [HEARD]
+        assert frame["received_at"].cast(pa.int64()).to_pylist() == [RECEIVED_AT]
     else:
-        assert frame["received_at"][0].value == HEARD
+        assert frame["received_at"][0].value == RECEIVED_AT
 
 
 @MAKERS
@@ -97,7 +97,7 @@ def test_a_kline_is_a_row(make: Any):
 
 
 @MAKERS
-def test_the_sessions_of_a_snapshot_lie_beside_it(make: Any):
+def test_the_sessions_of_a_snapshot_are_in_the_same_row(make: Any):
     full, bare = both(make, Snapshot)
     assert (full["status"], full["session"]) == ("suspended", "pre_market")
     assert full["turnover"] == 212650.5
@@ -131,7 +131,7 @@ def test_the_levels_of_a_book_are_lists(make: Any):
 
 
 @MAKERS
-def test_an_empty_book_between_others_moves_no_level_to_another_row(make: Any):
+def test_an_empty_book_does_not_shift_the_levels_of_others(make: Any):
     books = [BARE[Depth], FULL[Depth], BARE[Depth], FULL[Depth]]
     assert [len(row["bids"]) for row in rows(make(books))] == [0, 2, 0, 2]
     assert [len(row["asks"]) for row in rows(make(books))] == [0, 1, 0, 1]
@@ -165,7 +165,7 @@ def test_every_member_of_an_enumeration_has_its_word(field: str, members: Any):
     assert found == [one.name.lower() for one in members]
 
 
-def test_every_interval_is_written_as_people_write_it():
+def test_every_interval_has_its_short_name():
     bars = [
         Kline(symbol="US:A", interval=one, open=1.0, high=1.0, low=1.0, close=1.0)
         for one in Interval
@@ -179,7 +179,7 @@ def test_every_interval_is_written_as_people_write_it():
 @MAKERS
 @pytest.mark.parametrize("numbers", NUMBERS)
 @pytest.mark.parametrize(("kind", "explode"), SHAPES)
-def test_types_do_not_depend_on_what_is_in_the_frame(
+def test_types_do_not_depend_on_values(
     make: Any, numbers: Any, kind: Any, explode: Any
 ):
     options: dict[str, Any] = {"numbers": numbers, "explode": explode, "kind": kind}
@@ -202,7 +202,7 @@ EXACT = {float: "double", Decimal: "decimal128(38, 18)", str: "string"}
 
 
 @pytest.mark.parametrize("numbers", NUMBERS)
-def test_the_types_of_arrow_are_these(numbers: Any):
+def test_the_types_of_arrow(numbers: Any):
     number = EXACT[numbers]
     rung = f"list<item: struct<price: {number}, size: {number}>>"
     types = {field.name: str(field.type) for field in schema(Depth, numbers=numbers)}
@@ -219,7 +219,7 @@ def test_the_types_of_arrow_are_these(numbers: Any):
 
 
 @pytest.mark.parametrize("numbers", NUMBERS)
-def test_the_types_of_polars_are_these(numbers: Any):
+def test_the_types_of_polars(numbers: Any):
     exact: Any = {float: pl.Float64, Decimal: pl.Decimal(38, 18), str: pl.String}
     number = exact[numbers]
     rungs = pl.List(pl.Struct({"price": number, "size": number}))
@@ -236,7 +236,7 @@ def test_the_types_of_polars_are_these(numbers: Any):
 
 
 @pytest.mark.parametrize("numbers", NUMBERS)
-def test_the_types_of_pandas_are_these(numbers: Any):
+def test_the_types_of_pandas(numbers: Any):
     found = to_pandas([], numbers=numbers, kind=Trade).dtypes
     number = {float: "float64", Decimal: "object", str: "str"}[numbers]
     assert {name: str(dtype) for name, dtype in found.items()} == {
@@ -252,7 +252,7 @@ def test_the_types_of_pandas_are_these(numbers: Any):
     assert str(to_pandas([], kind=Instrument).dtypes["lot_size"]) == "Int64"
 
 
-def test_a_time_far_off_and_one_before_1970_are_kept():
+def test_times_far_in_the_future_and_before_1970_are_kept():
     far = [
         Trade(symbol="US:A", price=1.0, timestamp=at) for at in (-AT, 99_999_999_999)
     ]
@@ -272,7 +272,7 @@ FITTING = st.builds(
 
 @settings(max_examples=25, deadline=None)  # The first call imports pandas.
 @given(st.lists(st.tuples(FITTING, st.none() | FITTING), min_size=1, max_size=5))
-def test_decimals_survive_exactly_whatever_the_client_reads(pairs: Any):
+def test_decimals_are_exact_for_every_type_of_numbers_of_the_client(pairs: Any):
     trades = [Trade(symbol="US:A", price=p, size=s) for p, s in pairs]
     texts = [
         Trade(symbol="US:A", price=str(p), size=None if s is None else str(s))
@@ -288,7 +288,7 @@ def test_decimals_survive_exactly_whatever_the_client_reads(pairs: Any):
 
 @settings(max_examples=25)
 @given(st.lists(st.tuples(FITTING, FITTING), max_size=4), st.booleans())
-def test_decimals_survive_exactly_in_the_levels_of_a_book(pairs: Any, explode: Any):
+def test_decimals_are_exact_in_the_levels_of_a_book(pairs: Any, explode: Any):
     book = Depth(symbol="US:A", bids=tuple(PriceLevel(p, s) for p, s in pairs))
     for make in (to_polars, to_arrow):
         found = rows(make([book], numbers=Decimal, explode=explode))
@@ -298,19 +298,19 @@ def test_decimals_survive_exactly_in_the_levels_of_a_book(pairs: Any, explode: A
 
 @settings(max_examples=50)
 @given(st.floats(allow_nan=False, allow_infinity=False))
-def test_floats_stay_what_they_are(value: float):
+def test_floats_are_unchanged(value: float):
     for given_as in (value, Decimal(value), repr(value)):
         [price] = to_polars([Trade(symbol="US:A", price=given_as)])["price"]
         assert price == value
 
 
-def test_a_float_as_a_decimal_is_what_the_wire_said():
+def test_a_float_as_a_decimal_is_the_number_on_the_wire():
     [price] = to_polars([Trade(symbol="US:A", price=0.1)], numbers=Decimal)["price"]
     assert price == D("0.1")
 
 
 @MAKERS
-def test_numbers_as_texts_are_what_the_record_has(make: Any):
+def test_numbers_as_strings_are_those_of_the_record(make: Any):
     trades = [Trade(symbol="US:A", price=D("1.50"), size=None), FULL[Trade]]
     found = rows(make(trades, numbers=str))
     assert [(row["price"], row["size"]) for row in found] == [
@@ -321,17 +321,17 @@ def test_numbers_as_texts_are_what_the_record_has(make: Any):
 
 @pytest.mark.parametrize("make", [to_polars, to_arrow])
 @pytest.mark.parametrize("value", ["1E-19", "1E+20", "-100000000000000000000", "NaN"])
-def test_a_number_that_does_not_fit_is_refused_and_not_rounded(make: Any, value: str):
+def test_a_number_that_does_not_fit_raises_and_is_not_rounded(make: Any, value: str):
     trades = [FULL[Trade], Trade(symbol="US:A", price=D(1), size=D(value))]
-    told = r"column size: .* does not fit into Decimal\(38, 18\).*numbers=str keeps"
-    with pytest.raises(ValueError, match=told):
+    message = r"column size: .* does not fit into Decimal\(38, 18\).*numbers=str keeps"
+    with pytest.raises(ValueError, match=message):
         make(trades, numbers=Decimal)
     book = Depth(symbol="US:A", bids=(PriceLevel(D(1), D(value)),))
     with pytest.raises(ValueError, match=r"column bids\.size: "):
         make([book], numbers=Decimal)
 
 
-def test_pandas_has_room_for_every_decimal():
+def test_pandas_holds_every_decimal():
     values = [D("1E-19"), D("123456789012345678901234567890.5"), D("1E+300")]
     trades = [Trade(symbol="US:A", price=value) for value in values]
     assert to_pandas(trades, numbers=Decimal)["price"].tolist() == values
@@ -339,7 +339,7 @@ def test_pandas_has_room_for_every_decimal():
 
 @MAKERS
 @pytest.mark.parametrize("numbers", [float, Decimal])
-def test_a_text_that_is_no_number_is_told_with_its_column(make: Any, numbers: Any):
+def test_a_string_that_is_not_a_number_raises_with_its_column(make: Any, numbers: Any):
     trades: Any = [Trade(symbol="US:A", price="1"), Trade(symbol="US:A", price="n/a")]
     with pytest.raises(ValueError, match="column price: 'n/a' is not a number"):
         make(trades, numbers=numbers)
@@ -347,19 +347,19 @@ def test_a_text_that_is_no_number_is_told_with_its_column(make: Any, numbers: An
 
 
 @MAKERS
-def test_more_shares_than_64_bits_are_told_with_their_column(make: Any):
+def test_more_shares_than_64_bits_raise_with_their_column(make: Any):
     with pytest.raises(ValueError, match="column total_shares: 9223372036854775808 "):
         make([Instrument(symbol="US:A", total_shares=2**63)])
 
 
-def test_dates_stay_dates():
+def test_dates_are_dates():
     [day] = to_arrow([FULL[KINDS[-1]]])["date"].to_pylist()
     assert day == dt.date(2025, 7, 3)
     assert to_pandas([FULL[KINDS[-1]]])["date"][0] == dt.datetime(2025, 7, 3)  # noqa: DTZ001 - a day
 
 
 @MAKERS
-def test_texts_of_tiny_and_huge_decimals_are_as_on_the_wire(make: Any):
+def test_strings_of_tiny_and_huge_decimals_are_as_on_the_wire(make: Any):
     tiny = Trade(symbol="US:A", price=D("0.00000001"), size=D("0.00000000"))
     [row] = rows(make([tiny], numbers=str))
     assert (row["price"], row["size"]) == ("0.00000001", "0.00000000")

@@ -1,4 +1,4 @@
-"""Whose session it is, and that the key goes nowhere else."""
+"""The aiohttp session, its redirect guard, and address checks."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.support.http_servers import CANARY, serving
 
 
 class Thief:
-    """A second listener, and a server that points at it."""
+    """A second listener, and a server that redirects to it."""
 
     def __init__(self, status: int) -> None:
         self.status = status
@@ -67,7 +67,7 @@ async def test_no_redirect_carries_the_key_elsewhere(status, how, key_in, whose)
     assert thief.seen == []
 
 
-async def test_a_borrowed_session_still_follows_redirects_that_are_not_ours():
+async def test_a_borrowed_session_still_follows_redirects_without_the_key():
     thief = Thief(307)
     async with (
         serving(thief.steal) as thief.target,
@@ -82,7 +82,7 @@ async def test_a_borrowed_session_still_follows_redirects_that_are_not_ours():
     assert thief.seen == ["another"]
 
 
-async def test_a_borrowed_session_comes_back_open_and_as_it_was():
+async def test_a_borrowed_session_is_left_open_and_unchanged():
     async with aiohttp.ClientSession() as session:
         first = AiohttpSession(Secret("one"), borrowed=session)
         second = AiohttpSession(Secret("two"), borrowed=session)
@@ -97,7 +97,7 @@ async def test_a_borrowed_session_comes_back_open_and_as_it_was():
 
 
 @pytest.mark.fault("U19", "D3")
-async def test_our_own_session_is_made_once_and_closed_with_the_lease():
+async def test_an_owned_session_is_opened_once_and_closed():
     lease = AiohttpSession(Secret(CANARY))
     session = lease.session()
     assert lease.session() is session
@@ -109,11 +109,11 @@ async def test_our_own_session_is_made_once_and_closed_with_the_lease():
         lease.session()
 
 
-async def test_a_lease_that_was_never_used_opens_nothing():
+async def test_an_unused_session_opens_nothing():
     await AiohttpSession(Secret(CANARY)).aclose()
 
 
-async def test_a_borrowed_session_that_its_owner_closed_is_told():
+async def test_a_borrowed_session_that_was_closed_raises():
     session = aiohttp.ClientSession()
     await session.close()
     lease = AiohttpSession(Secret(CANARY), borrowed=session)
@@ -131,7 +131,7 @@ async def test_a_borrowed_session_that_its_owner_closed_is_told():
         "http://[::1]:80/x",
     ],
 )
-def test_an_address_that_keeps_the_key_safe_is_taken(url):
+def test_an_address_that_keeps_the_key_safe_is_accepted(url):
     assert check_url(url, schemes=("https", "http")) == URL(url)
 
 
@@ -151,27 +151,27 @@ def test_an_address_that_keeps_the_key_safe_is_taken(url):
         ("https://api.qos.hk/#part", "fragment"),
     ],
 )
-def test_an_address_that_does_not_is_named(url, why):
+def test_an_address_that_exposes_the_key_raises(url, why):
     with pytest.raises(ValueError, match=why) as caught:
         check_url(url, schemes=("https", "http"))
     assert url.partition("#")[0] in str(caught.value)
 
 
-def test_a_password_in_an_address_is_refused_and_not_shown():
+def test_a_password_in_an_address_raises_and_is_not_shown():
     for url in ("https://user:hunter2@api.qos.hk", "http://user:hunter2@api.qos.hk"):
         with pytest.raises(ValueError, match=r"api\.qos\.hk.*user name") as caught:
             check_url(url, schemes=("https", "http"))
         assert "hunter2" not in str(caught.value)
 
 
-def test_an_unreadable_address_is_shown_without_its_secrets():
+def test_a_malformed_address_is_shown_without_its_secrets():
     for url in ("https://user:hunter2@host:port", "ftp:x?key=hunter2"):
         with pytest.raises(ValueError, match="starts with") as caught:
             check_url(url, schemes=("https", "http"))
         assert "hunter2" not in str(caught.value)
 
 
-def test_an_unencrypted_address_can_be_insisted_on():
+def test_allow_insecure_accepts_an_unencrypted_address():
     url = "ws://10.0.0.1/ws"
     with pytest.raises(ValueError, match="use wss"):
         check_url(url, schemes=("wss", "ws"))

@@ -1,4 +1,4 @@
-"""The aiohttp transport against servers that behave in every way but the right one."""
+"""The aiohttp transport against misbehaving servers."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from qos_async._io.aiohttp_transport import AiohttpTransport, KeyPace
 from qos_async._io.secret import Secret
 from qos_async._io.transport import DialError, LinkClosed, Socket
 from qos_async.sim import Simulator
-from qos_async.sim.blast import text_frame
+from qos_async.sim.connection import text_frame
 from qos_async.testing.virtual import simulate
 from tests.support.http_servers import serving
 from tests.support.leak_check import assert_absent
@@ -33,12 +33,12 @@ from tests.support.memory_transport import KEY
 
 
 def _nowhere(protocol: Any, tell: Any) -> None:
-    """Leave aiohttp's reader alone."""
+    """Install no fast parser."""
 
 
 @pytest.fixture(autouse=True, params=["split", "one by one"])
 def _reading(request, monkeypatch):
-    """Run every test on each of the ways in which frames are read."""
+    """Run every test with the fast parser and without it."""
     if request.param == "one by one":
         monkeypatch.setattr(transport_module, "install", _nowhere)
 
@@ -90,7 +90,7 @@ async def frames_of(socket: Socket, count: int) -> list[bytes]:
 
 
 @pytest.mark.parametrize("key_in", ["header", "url"])
-async def test_the_key_goes_where_it_was_told_to(key_in):
+async def test_the_key_is_sent_in_the_header_or_the_url(key_in):
     seen = []
 
     async def handler(request: web.Request) -> web.StreamResponse:
@@ -106,8 +106,8 @@ async def test_the_key_goes_where_it_was_told_to(key_in):
     assert seen == [(KEY, None) if key_in == "header" else (None, KEY)]
 
 
-async def test_frames_that_come_together_are_received_together():
-    # Should aiohttp change what the splitter stands on, this is how we hear of it.
+async def test_frames_that_arrive_together_are_received_together():
+    # This fails if aiohttp changes the private names that the splitter uses.
     async def talk(ws: web.WebSocketResponse) -> None:
         ws._req.transport.write(text_frame(b"{}") * 99)  # type: ignore[union-attr]
         await linger(ws)
@@ -119,17 +119,17 @@ async def test_frames_that_come_together_are_received_together():
         await socket.close(graceful=True)
 
 
-async def test_frames_that_come_with_the_handshake_are_read_whole():
+async def test_frames_that_arrive_with_the_handshake_are_complete():
     cut = text_frame(b"first") + text_frame(b"second")[:4]
     server, url = await upgrading(cut, text_frame(b"second")[4:] + text_frame(b"third"))
     async with server, dialling(url) as transport:
         socket = await transport.dial()
         assert await frames_of(socket, 3) == [b"first", b"second", b"third"]
         await socket.close(graceful=False)
-        await asyncio.sleep(0.05)  # The server closes its end.
+        await asyncio.sleep(0.05)  # Until the server has closed.
 
 
-async def test_a_server_has_to_wait_for_as_long_as_nobody_reads():
+async def test_the_server_is_paused_while_frames_are_not_received():
     written, much = 0, 200_000_000
     blocked = asyncio.Event()
     block = b"".join(text_frame(b"%05d" % n + b"x" * 65) for n in range(10_000))
@@ -164,19 +164,19 @@ async def test_a_server_has_to_wait_for_as_long_as_nobody_reads():
 
 @pytest.mark.fault("I16")
 @pytest.mark.parametrize("polite", [True, False])
-async def test_a_link_that_was_closed_holds_on_to_nobody(polite):
-    # As long as this is due first, the loop keeps timers that were cancelled.
+async def test_a_closed_link_keeps_no_references(polite):
+    # While this timer is the first one due, the loop keeps cancelled ones behind it.
     due = asyncio.get_running_loop().call_later(60, int)
 
     async def talk(ws: web.WebSocketResponse) -> None:
         await linger(ws)
 
-    def take(frames: Sequence[bytes]) -> bool:
-        return False
+    def take(frames: Sequence[bytes]) -> None:
+        raise AssertionError("no frame was sent")
 
     async with talking(talk) as transport:
         socket = await transport.dial()
-        socket.set_sync_handler(take)
+        socket.set_sync_handler(take, lambda _: None)
         held = weakref.ref(take), weakref.ref(socket)
         await socket.close(graceful=polite)
         del take
@@ -188,7 +188,7 @@ async def test_a_link_that_was_closed_holds_on_to_nobody(polite):
 
 
 @pytest.mark.fault("P13", "P14")
-async def test_text_and_binary_frames_come_as_bytes():
+async def test_text_and_binary_frames_are_received_as_bytes():
     async def talk(ws: web.WebSocketResponse) -> None:
         await ws.send_str("text")
         await ws.send_bytes(b"\xff binary")
@@ -202,7 +202,7 @@ async def test_text_and_binary_frames_come_as_bytes():
 
 @pytest.mark.fault("T6", "T11")
 @pytest.mark.parametrize(("sent", "seen"), [(1000, 1000), (4999, 4999), (0, 1005)])
-async def test_a_close_is_told_with_its_code_and_reason(sent, seen):
+async def test_a_close_is_reported_with_its_code_and_reason(sent, seen):
     async def talk(ws: web.WebSocketResponse) -> None:
         if sent:
             await ws.close(code=sent, message=f"bye {KEY}\x1b".encode())
@@ -222,7 +222,7 @@ async def test_a_close_is_told_with_its_code_and_reason(sent, seen):
 
 
 @pytest.mark.fault("T2", "T7")
-async def test_a_connection_that_just_ends_has_no_code():
+async def test_a_connection_that_ends_without_a_close_frame_has_no_code():
     async def talk(ws: web.WebSocketResponse) -> None:
         ws._req.transport.abort()  # type: ignore[union-attr]
 
@@ -237,7 +237,7 @@ async def test_a_connection_that_just_ends_has_no_code():
 
 
 @pytest.mark.fault("T10")
-async def test_a_broken_protocol_ends_the_link():
+async def test_a_protocol_violation_ends_the_link():
     async def talk(ws: web.WebSocketResponse) -> None:
         ws._req.transport.write(b"\xff\xff\xff\xff")  # type: ignore[union-attr]
         await linger(ws)
@@ -250,7 +250,7 @@ async def test_a_broken_protocol_ends_the_link():
 
 
 @pytest.mark.fault("T5")
-async def test_a_send_that_nobody_reads_fails_in_time():
+async def test_a_send_that_is_not_read_times_out():
     async def talk(ws: web.WebSocketResponse) -> None:
         ws._req.transport.pause_reading()  # type: ignore[union-attr]
         await asyncio.sleep(5)
@@ -266,7 +266,7 @@ async def test_a_send_that_nobody_reads_fails_in_time():
         assert asyncio.get_running_loop().time() - start < 0.5
 
 
-async def test_a_goodbye_that_nobody_answers_takes_no_longer_than_close_timeout():
+async def test_an_unanswered_close_frame_takes_no_longer_than_close_timeout():
     async def talk(ws: web.WebSocketResponse) -> None:
         while True:
             await ws.send_str("more")
@@ -280,7 +280,7 @@ async def test_a_goodbye_that_nobody_answers_takes_no_longer_than_close_timeout(
         assert 0.1 < asyncio.get_running_loop().time() - start < 0.5
 
 
-async def test_a_cut_takes_no_time_at_all():
+async def test_an_abort_takes_no_time():
     async with talking(linger) as transport:
         socket = await transport.dial()
         start = asyncio.get_running_loop().time()
@@ -301,7 +301,7 @@ async def test_a_cut_takes_no_time_at_all():
         (503, DialError),
     ],
 )
-async def test_a_refused_upgrade_says_what_it_means(status, kind):
+async def test_a_rejected_upgrade_raises_with_the_reason(status, kind):
     async def handler(request: web.Request) -> web.Response:
         return web.Response(status=status, headers={"Retry-After": "7"})
 
@@ -315,7 +315,7 @@ async def test_a_refused_upgrade_says_what_it_means(status, kind):
 
 
 async def upgrading(*writes: bytes) -> tuple[asyncio.Server, str]:
-    """Agree to a websocket, with more in the same write as the answer."""
+    """Accept a websocket, with frames in the same write as the response."""
 
     async def handle(
         reader: asyncio.StreamReader, writer: asyncio.StreamWriter
@@ -368,7 +368,7 @@ async def answering(raw: bytes | None) -> tuple[asyncio.Server, str]:
         pytest.param(b"HTTP/1.1 200 OK\r\nX: " + b"x" * 100_000, id="long headers"),
     ],
 )
-async def test_whoever_is_no_websocket_server_is_a_dial_error(raw):
+async def test_a_server_without_websockets_is_a_dial_error(raw):
     server, url = await answering(raw)
     async with server, dialling(url) as transport:
         with pytest.raises(DialError) as caught:
@@ -378,7 +378,7 @@ async def test_whoever_is_no_websocket_server_is_a_dial_error(raw):
 
 
 @pytest.mark.fault("T13")
-async def test_a_server_that_never_answers_is_given_up_in_time():
+async def test_a_dial_without_a_response_times_out():
     server, url = await answering(None)
     async with server, dialling(url) as transport:
         with pytest.raises(DialError, match=r"within 0\.5 s"):
@@ -392,7 +392,7 @@ async def test_nobody_listening_is_a_dial_error():
         assert not caught.value.is_permanent
 
 
-async def test_after_the_lease_was_closed_nothing_can_be_dialled():
+async def test_dialling_after_the_session_was_closed_raises():
     async with dialling("http://127.0.0.1:1") as transport:
         pass
     with pytest.raises(ClosedError):
@@ -420,7 +420,7 @@ async def waited(turn: KeyPace) -> float:
 
 @pytest.mark.fault("P22", "P23", "I2")
 @pytest.mark.parametrize("key_in", ["header", "url"])
-def test_one_client_after_another_keeps_the_pace_of_their_key(key_in):
+def test_clients_with_one_key_keep_its_pace(key_in):
     async def use() -> None:
         async with Simulator(start=1_741_958_430.0, key=KEY) as sim:
             for _ in range(5):
@@ -439,7 +439,7 @@ def test_one_client_after_another_keeps_the_pace_of_their_key(key_in):
 
 
 @pytest.mark.virtual_time
-async def test_only_what_shares_key_and_address_waits():
+async def test_only_links_with_the_same_key_and_address_wait():
     KeyPace(URL_, "one", 5.0).mark_sent()
     assert await waited(KeyPace(URL_, "other", 5.0)) == 0
     assert await waited(KeyPace(URL("wss://elsewhere/ws"), "one", 5.0)) == 0
@@ -449,7 +449,7 @@ async def test_only_what_shares_key_and_address_waits():
 
 @pytest.mark.fault("U19")
 @pytest.mark.virtual_time
-async def test_nothing_is_remembered_for_longer_than_it_matters_nor_the_key():
+async def test_the_pace_keeps_neither_past_entries_nor_the_key():
     loop = asyncio.get_running_loop()
     for number in range(100):
         KeyPace(URL_, f"{KEY}-{number}", 1.0).mark_sent()
@@ -460,7 +460,7 @@ async def test_nothing_is_remembered_for_longer_than_it_matters_nor_the_key():
 
 
 @pytest.mark.fault("I16")
-def test_a_loop_that_is_gone_is_not_remembered():
+def test_the_pace_keeps_no_closed_event_loop():
     before = len(aiohttp_transport._free_at)
 
     async def use() -> None:

@@ -1,9 +1,9 @@
-"""The splitter, beside aiohttp's own reader: the same bytes, the same messages."""
+"""The frame splitter beside aiohttp's own reader: equal messages for equal bytes."""
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import pytest
@@ -23,7 +23,7 @@ MOST = 70_000
 
 
 class Protocol:
-    """What aiohttp's queue knows of a connection."""
+    """The part of a connection that aiohttp's queue uses."""
 
     def __init__(self) -> None:
         self._reading_paused = False
@@ -49,7 +49,7 @@ def frame(payload: bytes, first: int = 0x81, *, mask: bytes = b"") -> bytes:
 
 
 LENGTHS = st.sampled_from([0, 1, 2, 3, 69, 124, 125, 126, 127, 300, 0xFFFF, 0x10000])
-# Marks and whole frames in a text: whoever loses count takes them for real.
+# Payloads that look like frames: a parser that loses count takes them for real ones.
 PAYLOADS = st.one_of(
     st.binary(max_size=200),
     LENGTHS.map(lambda length: b"\x81" * length),
@@ -84,31 +84,31 @@ CUTS = st.lists(st.integers(1, 400) | st.integers(1, 70_000), max_size=60)
 
 
 class Reading:
-    """What comes out of a queue that is read now and then.
+    """Reads messages from a queue at times.
 
     Attributes:
-        told: Types and contents of the messages, batches taken apart; the error last.
+        received: Types and contents of the messages, batches split up; an error is last.
     """
 
     def __init__(self, *, split: bool, room: int, taking: Iterable[bool] = ()) -> None:
         self.protocol = Protocol()
-        # It would need a loop only to wait.
+        # A loop is needed only for waiting.
         self.queue = _queue_type()(self.protocol, room, loop=None)
-        # Kept here, as aiohttp keeps it: a stalled queue holds it by a weak reference.
+        # A strong reference, as aiohttp has one: a stalled queue has only a weak one.
         self._reader: Any = WebSocketReader(
             self.queue, MOST, compress=False, decode_text=False
         )
         self.offer = SyncHandoff()
         splitter = FastFrameParser(self._reader, self.queue, self.offer)
         self.parser = splitter if split else self._reader
-        self.told: list[tuple[Any, Any]] = []
+        self.received: list[tuple[Any, Any]] = []
         self.taken: list[list[bytes]] = []
         self.is_over = False
         self._taking = iter(taking)
         self.offer.handler = self._take_at_once
-        self.offer.reader_idle = True
 
     def feed(self, data: Any) -> None:
+        self.offer.reader_idle = next(self._taking, False)
         if not self.is_over:
             self.is_over = self.parser.feed_data(data)[0]
 
@@ -119,21 +119,18 @@ class Reading:
     def end(self) -> list[tuple[Any, Any]]:
         self.read()
         if (error := self.queue.exception()) is not None:
-            self.told.append((type(error), getattr(error, "code", None)))
-        return self.told
+            self.received.append((type(error), getattr(error, "code", None)))
+        return self.received
 
-    def _take_at_once(self, frames: list[bytes]) -> bool:
-        if not next(self._taking, False):
-            return False
-        self.taken.append(frames)
-        self.told += [(WSMsgType.TEXT, data) for data in frames]
-        return True
+    def _take_at_once(self, frames: Sequence[bytes]) -> None:
+        self.taken.append([*frames])
+        self.received += [(WSMsgType.TEXT, data) for data in frames]
 
     def _take(self, message: Any) -> None:
         if isinstance(message, FrameBatchMessage):
-            self.told += [(message.type, data) for data in message.data]
+            self.received += [(message.type, data) for data in message.data]
         else:
-            self.told.append((message.type, message.data))
+            self.received.append((message.type, message.data))
 
 
 def _queue_type() -> Any:
@@ -174,7 +171,7 @@ def chunks(data: bytes, cuts: Iterable[int]) -> Iterable[bytes]:
 @example(frame(b"\x81\x01a" * 22_000) * 2, [10, 50_000], [], 1000, [])
 @example(b"\xc1\x7e", [], [], 1000, [])
 @example(b"\x89\xfe", [], [], 1000, [])
-def test_the_same_messages_come_out_in_the_same_order(data, cuts, reads, room, taking):
+def test_the_messages_equal_those_of_aiohttps_reader(data, cuts, reads, room, taking):
     outcomes = []
     for split in (False, True):
         reading = Reading(split=split, room=room, taking=taking)
@@ -202,7 +199,7 @@ def test_frames_of_one_read_become_one_message():
     ]
 
 
-def test_a_few_frames_that_somebody_waits_for_are_offered_at_once():
+def test_few_frames_for_an_idle_reader_go_to_the_handler():
     reading = Reading(split=True, room=1000, taking=[True] * 9)
     reading.feed(frame(b"one") + frame(b"two"))
     assert reading.taken == [[b"one", b"two"]]
@@ -214,7 +211,7 @@ def test_a_few_frames_that_somebody_waits_for_are_offered_at_once():
     assert reading.queue._buffer
 
 
-def test_frames_are_not_offered_before_those_that_came_before_were_read():
+def test_frames_do_not_overtake_queued_ones():
     reading = Reading(split=True, room=1000, taking=[False] + [True] * 9)
     reading.feed(frame(b"refused"))
     reading.feed(frame(b"behind it"))
@@ -226,15 +223,14 @@ def test_frames_are_not_offered_before_those_that_came_before_were_read():
     assert reading.taken == [[b"alone"]]
 
 
-def test_frames_that_nobody_waits_for_are_kept():
-    reading = Reading(split=True, room=1000, taking=[True] * 9)
-    reading.offer.reader_idle = False
+def test_frames_for_a_busy_reader_are_queued():
+    reading = Reading(split=True, room=1000, taking=[False])
     reading.feed(frame(b"one"))
     assert not reading.taken
     assert [data for _, data in reading.end()] == [b"one"]
 
 
-def test_a_full_queue_stops_the_reading_until_it_is_read():
+def test_a_full_queue_pauses_reading_until_it_is_read():
     reading = Reading(split=True, room=1000)
     for _ in range(20):
         reading.feed(frame(b"x" * 100) * 3)
@@ -243,7 +239,7 @@ def test_a_full_queue_stops_the_reading_until_it_is_read():
     assert not reading.protocol._reading_paused
 
 
-def test_what_the_network_gives_may_be_no_bytes_object():
+def test_data_may_be_another_type_than_bytes():
     reading = Reading(split=True, room=1000)
     reading.feed(bytearray(frame(b"one")))
     reading.feed(bytearray(frame(b"two")[:1]))
@@ -251,14 +247,14 @@ def test_what_the_network_gives_may_be_no_bytes_object():
     assert [data for _, data in reading.end()] == [b"one", b"two"]
 
 
-def test_the_end_is_passed_on():
+def test_the_end_of_data_is_passed_on():
     reading = Reading(split=True, room=1000)
     reading.parser.feed_eof()
     assert reading.queue.is_eof()
 
 
 class Handler:
-    """What aiohttp has for each connection."""
+    """aiohttp's protocol object of a connection."""
 
     def __init__(self) -> None:
         self.fed: Any = None
@@ -269,7 +265,7 @@ class Handler:
         self.fed = parser, payload, call
 
 
-def test_it_is_put_there_once_even_if_two_clients_share_a_session():
+def test_the_parser_is_installed_once_if_two_clients_share_a_session():
     handler, reading = Handler(), Reading(split=False, room=1)
     install(handler, SyncHandoff())
     install(handler, SyncHandoff())
@@ -289,11 +285,11 @@ class Slotted:
 
 
 @pytest.mark.parametrize("strange", [None, object(), Slotted()])
-def test_a_connection_that_is_not_as_expected_stays_as_it_is(strange):
+def test_an_unexpected_connection_is_left_unchanged(strange):
     install(strange, SyncHandoff())
 
 
-def test_a_reader_that_is_not_as_expected_stays_as_it_is():
+def test_an_unexpected_reader_is_left_unchanged():
     handler = Handler()
     install(handler, SyncHandoff())
     handler.set_parser("reader", "queue")

@@ -1,4 +1,4 @@
-"""Paging back through klines."""
+"""History pages."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def bar(timestamp: int) -> Kline[Decimal]:
 
 
 class Server:
-    """A market with a bar each minute, that gives at most ``most`` of them."""
+    """A server with a bar for each minute, which returns at most ``most`` of them."""
 
     def __init__(
         self, times: Any, *, most: int = 3, heeds: bool = True, includes: bool = True
@@ -67,7 +67,7 @@ async def pages_of(server: Server, **options: Any) -> list[list[int]]:
 
 
 @pytest.mark.parametrize("includes", [True, False])
-async def test_the_newest_page_comes_first_and_no_bar_twice(includes):
+async def test_the_newest_page_is_first_and_no_bar_is_repeated(includes):
     server = Server(range(60, 481, 60), includes=includes)
     found = await pages_of(server)
     assert list(itertools.chain(*reversed(found))) == list(range(60, 481, 60))
@@ -75,35 +75,35 @@ async def test_the_newest_page_comes_first_and_no_bar_twice(includes):
     assert server.asked[:2] == [9999, 360]
 
 
-async def test_it_stops_at_the_start_without_another_question():
+async def test_the_iteration_ends_at_the_start_without_another_request():
     server = Server(range(60, 601, 60))
     assert await pages_of(server, start=540) == [[540, 600]]
     assert len(server.asked) == 1
 
 
-async def test_bars_outside_of_the_times_asked_for_are_dropped():
+async def test_bars_outside_of_the_requested_range_are_dropped():
     server = Server(range(60, 601, 60), heeds=False, most=100)
     assert await pages_of(server, start=100, end=250) == [[120, 180, 240]]
     start, end = (datetime.fromtimestamp(at, UTC) for at in (100, 250))
     assert await pages_of(server, start=start, end=end) == [[120, 180, 240]]
 
 
-async def test_a_server_that_ignores_the_end_gives_its_page_once():
+async def test_a_server_that_ignores_the_end_yields_one_page():
     server = Server(range(60, 601, 60), heeds=False)
     assert await pages_of(server) == [[480, 540, 600]]
     assert server.asked == [9999, 480]
 
 
-async def test_a_page_without_a_bar_in_range_is_not_given():
+async def test_a_page_without_a_bar_in_range_is_skipped():
     server = Server(range(60, 601, 60), heeds=False)
     assert await pages_of(server, end=300) == []
 
 
-async def test_no_bars_at_all_end_it():
+async def test_no_bars_end_the_iteration():
     assert await pages_of(Server([])) == []
 
 
-async def test_a_page_that_failed_is_asked_for_again():
+async def test_a_failed_page_is_requested_again():
     server = Server(range(60, 301, 60))
     pages = paging(server)
     first = await anext(pages)
@@ -115,7 +115,7 @@ async def test_a_page_that_failed_is_asked_for_again():
     assert times == [60, 120, 180, 240, 300]
 
 
-async def test_it_can_be_closed_early():
+async def test_the_iterator_can_be_closed_early():
     server = Server(range(60, 601, 60))
     async with paging(server) as pages:
         async for _ in pages:
@@ -124,11 +124,11 @@ async def test_it_can_be_closed_early():
     assert len(server.asked) == 1
 
 
-async def test_the_newest_bar_is_kept_though_our_clock_is_behind():
+async def test_the_newest_bar_is_kept_if_the_local_clock_is_behind():
     assert await pages_of(Server([9960, 10020], heeds=False)) == [[9960, 10020]]
 
 
-def test_what_cannot_be_asked_is_refused_before_anything_is():
+def test_invalid_arguments_raise_before_any_request():
     server = Server([])
     for options, words in (
         ({"start": 200, "end": 100}, "after end"),
@@ -150,13 +150,13 @@ def test_what_cannot_be_asked_is_refused_before_anything_is():
     includes=st.booleans(),
     ends=st.tuples(st.integers(0, 400), st.integers(0, 400)).map(sorted),
 )
-async def test_what_comes_is_what_there_is(times, most, includes, ends):
+async def test_the_pages_hold_every_bar_in_range(times, most, includes, ends):
     start, end = ends
     server = Server(times, most=most, includes=includes)
     found = await pages_of(server, start=start, end=end)
     whole = list(itertools.chain(*reversed(found)))
     expected = [at for at in sorted(times) if start <= at <= end]
-    # The server that excludes its end is believed: it says the bar is not there.
+    # If the server excludes the end itself, that bar is not there.
     assert whole == [at for at in expected if includes or at != end]
 
 
@@ -169,7 +169,7 @@ def told(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 
 @pytest.mark.parametrize("options", [{}, {"end": 300}])
-async def test_a_server_that_ignores_the_end_is_told_of_once(options, caplog):
+async def test_a_server_that_ignores_the_end_is_logged_once(options, caplog):
     server = Server(range(60, 601, 60), heeds=False)
     pages = paging(server, **options)
     for _ in range(2):
@@ -179,7 +179,7 @@ async def test_a_server_that_ignores_the_end_is_told_of_once(options, caplog):
 
 
 @pytest.mark.parametrize("includes", [True, False])
-async def test_a_server_that_heeds_the_end_is_not_told_of(includes, caplog):
+async def test_a_server_that_respects_the_end_is_not_logged(includes, caplog):
     server = Server(range(60, 601, 60), includes=includes)
     assert len(await pages_of(server)) >= 3
     assert await pages_of(Server([9960, 10020])) == [[9960]]

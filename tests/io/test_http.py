@@ -1,4 +1,4 @@
-"""The HTTP layer against real servers on the loopback."""
+"""The HTTP client against real servers on the loopback."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def refusing(msg: str, status: int = 200) -> Any:
     return saying(status, json.dumps({"msg": msg}))
 
 
-async def test_a_question_is_a_post_with_the_key_in_a_header():
+async def test_a_query_is_a_post_with_the_key_in_a_header():
     seen = []
 
     async def handle(request: web.Request) -> web.Response:
@@ -76,7 +76,7 @@ async def test_a_question_is_a_post_with_the_key_in_a_header():
     assert headers["key"] == CANARY
 
 
-async def test_the_key_goes_into_the_url_where_that_is_asked_for():
+async def test_the_key_is_sent_in_the_url_if_configured():
     seen = []
 
     async def handle(request: web.Request) -> web.Response:
@@ -88,7 +88,7 @@ async def test_the_key_goes_into_the_url_where_that_is_asked_for():
     assert seen == [("/snapshot", CANARY, None)]
 
 
-async def test_what_else_is_in_the_address_is_kept():
+async def test_path_and_query_of_the_address_are_kept():
     seen = []
 
     async def handle(request: web.Request) -> web.Response:
@@ -102,7 +102,7 @@ async def test_what_else_is_in_the_address_is_kept():
     assert seen == ["/gate/snapshot?to=qos", "/gate/snapshot?to=qos&key=k"]
 
 
-async def test_a_key_that_changes_is_read_anew_for_each_attempt():
+async def test_the_key_is_read_for_each_attempt():
     keys = iter(["old", "new"])
     seen = []
 
@@ -118,7 +118,7 @@ async def test_a_key_that_changes_is_read_anew_for_each_attempt():
 @pytest.mark.parametrize(
     "name", [path.name for path in sorted(SAMPLES.glob("http-*.response.json"))]
 )
-async def test_a_recorded_answer_is_read_over_http(name):
+async def test_recorded_responses_are_decoded_over_http(name):
     body = (SAMPLES / name).read_bytes()
     rows = json.loads(body)["data"]
     names = [row["c"] for row in rows] if isinstance(rows, list) else []
@@ -159,7 +159,7 @@ REFUSALS = {
     "500, of the key": (refusing("Key expired.", 500), AuthenticationError, "expired"),
     "400 saying OK": (refusing("OK", 400), RejectedError, "HTTP 400"),
     "html": (saying(200, "<html>hi\x1b</html>"), DecodeError, r"<html>hi\\x1b"),
-    "nothing": (saying(204), DecodeError, "not what the document says"),
+    "nothing": (saying(204), DecodeError, "not JSON with a msg"),
     "other json": (saying(200, "[1]"), DecodeError, r"\[1\]"),
     "deep json": (saying(200, '{"x":' + "[" * 100_000), DecodeError, r"\[\[\["),
     "other rows": (saying(200, '{"msg":"OK","data":[7]}'), DecodeError, r"\[7\]"),
@@ -170,7 +170,7 @@ REFUSALS = {
 
 @pytest.mark.fault("P26", "T17")
 @pytest.mark.parametrize("name", REFUSALS)
-async def test_an_answer_that_asking_again_cannot_mend_is_raised_at_once(name):
+async def test_a_permanent_error_is_raised_without_a_retry(name):
     handler, kind, words = REFUSALS[name]
     counters = Counters()
     error = await refused(handler, counters=counters)
@@ -180,7 +180,7 @@ async def test_an_answer_that_asking_again_cannot_mend_is_raised_at_once(name):
         raise error
 
 
-async def test_a_refusal_says_what_was_asked_and_which_symbol_if_it_was_one():
+async def test_a_rejection_names_the_operation_and_a_single_symbol():
     error = await refused(refusing("no such code"), SINGLE)
     assert isinstance(error, RejectedError)
     assert (error.operation, error.symbols) == ("/snapshot", ("US:NONE",))
@@ -199,7 +199,7 @@ FAILURES: dict[str, tuple[Any, type[QosError]]] = {
 
 @pytest.mark.fault("P25", "T16")
 @pytest.mark.parametrize("name", FAILURES)
-async def test_an_answer_that_may_pass_is_asked_for_again_and_then_raised(name):
+async def test_a_transient_error_is_retried_and_then_raised(name):
     handler, kind = FAILURES[name]
     counters, waits = Counters(), Waits()
     options: dict[str, Any] = {"counters": counters, "sleep": waits}
@@ -211,7 +211,7 @@ async def test_an_answer_that_may_pass_is_asked_for_again_and_then_raised(name):
 
 
 @pytest.mark.fault("P26", "U19")
-async def test_text_of_the_server_is_escaped_cut_and_without_the_key():
+async def test_the_servers_text_is_escaped_cut_and_without_the_key():
     error = await refused(refusing(f"codes \n\x1b[31m {CANARY} {'x' * 500}"))
     assert isinstance(error, RejectedError)
     assert r"\n\x1b[31m ***" in error.message
@@ -219,7 +219,7 @@ async def test_text_of_the_server_is_escaped_cut_and_without_the_key():
 
 
 @pytest.mark.parametrize("before", range(186, 200, 4))
-async def test_a_key_in_an_unreadable_answer_is_gone_before_it_is_cut(before):
+async def test_a_key_in_an_undecodable_response_is_redacted_before_the_cut(before):
     echo = "x" * before + CANARY
     for body in (echo, json.dumps({"msg": "OK", "data": echo})):
         async with serving(saying(200, body)) as url, asking(url) as http:
@@ -229,7 +229,7 @@ async def test_a_key_in_an_unreadable_answer_is_gone_before_it_is_cut(before):
 
 
 @pytest.mark.fault("T18")
-async def test_nothing_is_sent_anywhere_after_a_redirect():
+async def test_no_request_follows_a_redirect():
     seen = []
 
     async def thief(request: web.Request) -> web.Response:
@@ -243,12 +243,12 @@ async def test_nothing_is_sent_anywhere_after_a_redirect():
 
 
 @pytest.mark.fault("P26")
-async def test_a_small_answer_that_unpacks_to_a_huge_one_is_refused_in_little_memory():
+async def test_a_small_response_that_decompresses_to_a_huge_one_raises_in_little_memory():
     packer = zlib.compressobj(wbits=31)
     block = bytes(1024 * 1024)
     first = packer.compress(block) + packer.flush(zlib.Z_FULL_FLUSH)
     again = packer.compress(block) + packer.flush(zlib.Z_FULL_FLUSH)
-    bomb = first + again * 999  # About 1 MB that would be 1 GB.
+    bomb = first + again * 999  # About 1 MB, 1 GB decompressed.
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     error = await refused(saying(200, bomb, **{"Content-Encoding": "gzip"}))
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
@@ -258,7 +258,7 @@ async def test_a_small_answer_that_unpacks_to_a_huge_one_is_refused_in_little_me
     assert grown * unit < 150 * 1024 * 1024
 
 
-async def test_a_large_answer_that_is_compressed_is_read():
+async def test_a_large_compressed_response_is_decoded():
     rows = [{"c": "US:AAPL", "lp": "1", "pad": "x" * 3_000_000}]
     packed = gzip.compress(json.dumps({"msg": "OK", "data": rows}).encode())
     handler = saying(200, packed, **{"Content-Encoding": "gzip"})
@@ -267,7 +267,7 @@ async def test_a_large_answer_that_is_compressed_is_read():
 
 
 async def once(broken: Any) -> tuple[list[Any], Any]:
-    """Answer well, but the first time with ``broken``."""
+    """Respond with ``broken`` first, then correctly."""
     seen: list[Any] = []
 
     async def handle(request: web.Request) -> web.StreamResponse:
@@ -311,7 +311,7 @@ async def drip(request: web.Request) -> web.StreamResponse:
 
 @pytest.mark.fault("P26")
 @pytest.mark.parametrize("broken", [cut, hang_up, stall, drip])
-async def test_a_connection_that_breaks_or_takes_too_long_is_asked_again(broken):
+async def test_a_broken_or_slow_connection_is_retried(broken):
     seen, handle = await once(broken)
     counters = Counters()
     async with (
@@ -323,7 +323,7 @@ async def test_a_connection_that_breaks_or_takes_too_long_is_asked_again(broken)
     assert (len(seen), counters.http_retries) == (2, 1)
 
 
-async def test_an_answer_that_never_comes_is_a_timeout():
+async def test_a_missing_response_is_a_timeout():
     timing = Timing(request_timeout=0.05)
     error = await refused(stall, timing=timing)
     assert isinstance(error, RequestTimeoutError)
@@ -331,7 +331,7 @@ async def test_an_answer_that_never_comes_is_a_timeout():
     assert "0.05 s" in str(error)
 
 
-async def test_nobody_listening_is_a_connect_error_and_costs_no_slot():
+async def test_a_refused_connection_is_a_connect_error_and_uses_no_slot():
     async with serving(saying()) as url:
         pass
     counters = Counters()
@@ -360,7 +360,7 @@ async def fin(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Non
 
 @pytest.mark.fault("T21")
 @pytest.mark.parametrize("greet", [alert, fin])
-async def test_a_handshake_that_breaks_is_tried_again(greet):
+async def test_a_broken_tls_handshake_is_retried(greet):
     counters = Counters()
     async with await asyncio.start_server(greet, "127.0.0.1", 0) as server:
         host, port = server.sockets[0].getsockname()
@@ -374,7 +374,7 @@ async def test_a_handshake_that_breaks_is_tried_again(greet):
 
 @pytest.fixture
 def certificate(tmp_path: Path) -> Path:
-    """Make a certificate that nobody trusts."""
+    """Return a self-signed certificate."""
     if (openssl := shutil.which("openssl")) is None:
         pytest.skip("needs openssl")
     made = tmp_path / "both.pem"
@@ -388,7 +388,7 @@ def certificate(tmp_path: Path) -> Path:
 
 
 def distrusted(listener: socket.socket, certificate: Path) -> None:
-    """Shake hands twice, and see it fail, where asyncio has nothing to complain of."""
+    """Accept two TLS handshakes that fail, without errors logged by asyncio."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(certificate)
     for _ in range(2):
@@ -401,7 +401,7 @@ def distrusted(listener: socket.socket, certificate: Path) -> None:
 
 
 @pytest.mark.fault("T20")
-async def test_a_server_that_is_not_trusted_is_raised_at_once(certificate):
+async def test_an_untrusted_server_raises_without_a_retry(certificate):
     counters = Counters()
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.settimeout(5)
@@ -420,7 +420,7 @@ async def test_a_server_that_is_not_trusted_is_raised_at_once(certificate):
 
 @pytest.mark.fault("T19")
 @pytest.mark.parametrize("broken", ["https://a..b", f"https://{'a' * 64}.hk"])
-async def test_a_host_that_cannot_be_looked_up_is_a_connect_error(broken):
+async def test_a_host_that_does_not_resolve_is_a_connect_error(broken):
     counters = Counters()
     async with asking(broken, counters=counters) as http:
         with pytest.raises(ConnectError, match="cannot be") as caught:
@@ -431,20 +431,20 @@ async def test_a_host_that_cannot_be_looked_up_is_a_connect_error(broken):
 
 
 @pytest.mark.parametrize("kind", [ValueError, TypeError, UnicodeError, KeyError])
-async def test_whatever_else_aiohttp_raises_is_a_connect_error(kind, monkeypatch):
+async def test_any_other_exception_is_a_connect_error(kind, monkeypatch):
     async with asking("https://api.qos.hk") as http:
 
         async def exchange(*_: Any) -> Any:
             raise kind(CANARY)
 
         monkeypatch.setattr(http, "_exchange", exchange)
-        with pytest.raises(ConnectError, match=f"asked: {kind.__name__}") as caught:
+        with pytest.raises(ConnectError, match=f"request: {kind.__name__}") as caught:
             await http.fetch(SNAPSHOTS)
     assert caught.value.__cause__ is caught.value.__context__ is None
     assert_absent(CANARY, caught.value)
 
 
-async def test_a_server_that_speaks_something_else_is_told_at_once():
+async def test_a_server_without_http_raises_without_a_retry():
     async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"220 mail.example ESMTP\r\n")
         await writer.drain()
@@ -459,7 +459,7 @@ async def test_a_server_that_speaks_something_else_is_told_at_once():
 
 
 @pytest.mark.fault("T22")
-async def test_a_proxy_that_refuses_is_named_without_its_password():
+async def test_a_proxy_that_rejects_is_named_without_its_password():
     asked: list[bytes] = []
 
     async def proxy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -479,7 +479,7 @@ async def test_a_proxy_that_refuses_is_named_without_its_password():
     assert len(asked) == 1
 
 
-async def test_a_borrowed_session_that_raises_for_statuses_makes_no_difference():
+async def test_raise_for_status_of_a_borrowed_session_is_ignored():
     async with (
         aiohttp.ClientSession(raise_for_status=True) as session,
         serving(refusing("bad codes", 400)) as url,
@@ -490,14 +490,14 @@ async def test_a_borrowed_session_that_raises_for_statuses_makes_no_difference()
     assert_absent(CANARY, caught.value)
 
 
-async def test_after_the_lease_is_closed_asking_raises_closed_error():
+async def test_fetching_after_the_session_was_closed_raises_closed_error():
     async with asking("http://127.0.0.1:1") as http:
         pass
     with pytest.raises(ClosedError):
         await http.fetch(SNAPSHOTS)
 
 
-async def test_a_key_that_cannot_be_had_ends_the_question_and_costs_no_slot():
+async def test_a_key_that_cannot_be_read_raises_and_uses_no_slot():
     keys: Any = iter([None, CANARY])
     limits = Limits(http_requests=1, http_period=60.0)
     async with (
@@ -529,7 +529,7 @@ def gaps(times: list[float], requests: int) -> list[float]:
 
 
 @pytest.mark.fault("P25")
-async def test_the_server_never_sees_more_than_the_plan_retries_included():
+async def test_the_server_never_sees_more_requests_than_the_plan_with_retries():
     times: list[float] = []
 
     async def handle(request: web.Request) -> web.Response:
@@ -550,7 +550,7 @@ async def test_the_server_never_sees_more_than_the_plan_retries_included():
 
 
 @pytest.mark.fault("P25")
-async def test_those_who_wait_are_served_in_order_and_one_who_leaves_costs_nothing():
+async def test_waiting_calls_are_served_in_order_and_a_cancelled_one_uses_no_slot():
     order: list[str] = []
 
     async def handle(request: web.Request) -> web.Response:
@@ -569,7 +569,7 @@ async def test_those_who_wait_are_served_in_order_and_one_who_leaves_costs_nothi
     assert tasks[1].cancelled()
 
 
-async def test_a_question_that_is_cancelled_under_way_returns_its_slot():
+async def test_a_request_cancelled_in_flight_releases_its_slot():
     arrived = asyncio.Event()
 
     async def arrive(request: web.Request) -> web.StreamResponse:

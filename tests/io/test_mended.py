@@ -187,7 +187,7 @@ async def test_a_subscription_that_nobody_answers_is_told_to_the_log(caplog):
     async with opened(net) as client:
         trades = client.watch_trades("US:AAPL")
         await asyncio.sleep(20)
-        assert "no answer to the subscription of trade US:AAPL" in caplog.text
+        assert "no reply to the subscription of trade US:AAPL" in caplog.text
         assert trades.stats.received == 0
 
 

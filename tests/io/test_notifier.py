@@ -1,4 +1,4 @@
-"""Bell: wakes who waits, and nobody later."""
+"""The notifier of waiting tasks."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from qos_async._io.notifier import Notifier
 pytestmark = pytest.mark.virtual_time
 
 
-async def test_a_ring_wakes_everybody_who_waits():
+async def test_a_notification_wakes_all_waiting_tasks():
     bell = Notifier()
     waiting = [asyncio.create_task(bell.wait()) for _ in range(3)]
     await asyncio.sleep(0)
@@ -19,7 +19,7 @@ async def test_a_ring_wakes_everybody_who_waits():
     await asyncio.gather(*waiting)
 
 
-async def test_a_ring_is_not_kept_for_those_who_come_later():
+async def test_a_notification_is_not_kept_for_later_waits():
     bell = Notifier()
     bell.notify_all()
     with pytest.raises(TimeoutError):
@@ -27,7 +27,7 @@ async def test_a_ring_is_not_kept_for_those_who_come_later():
             await bell.wait()
 
 
-async def test_a_cancelled_waiter_leaves_no_trace_and_disturbs_nobody():
+async def test_a_cancelled_wait_is_removed_and_disturbs_no_other():
     bell = Notifier()
     first, second = (asyncio.create_task(bell.wait()) for _ in range(2))
     await asyncio.sleep(0)
@@ -40,7 +40,7 @@ async def test_a_cancelled_waiter_leaves_no_trace_and_disturbs_nobody():
     assert not bell._waiting
 
 
-async def test_a_waiter_that_is_cancelled_as_it_rings_is_cancelled():
+async def test_a_wait_cancelled_as_it_is_notified_is_cancelled():
     bell = Notifier()
     task = asyncio.create_task(bell.wait())
     await asyncio.sleep(0)

@@ -1,4 +1,4 @@
-"""The key stays out of sight."""
+"""The API key: validation and redaction."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from tests.support.leak_check import assert_absent
 CANARY = 'CANARY/7+"&=<x>'
 
 
-def test_a_key_is_read_as_it_was_given():
+def test_a_key_is_returned_unchanged():
     assert Secret(CANARY).read() == CANARY
     assert Secret("x").read() == "x"
 
 
-def test_a_callable_is_asked_at_each_use():
+def test_a_callable_is_called_at_each_use():
     keys = iter(["one", "two"])
     secret = Secret(lambda: next(keys))
     assert [secret.read(), secret.read()] == ["one", "two"]
@@ -31,7 +31,7 @@ def test_a_callable_is_asked_at_each_use():
 
 
 @pytest.mark.parametrize("key", [None, ""])
-def test_no_key_says_how_to_set_one(key):
+def test_a_missing_key_raises_with_the_remedy(key):
     with pytest.raises(AuthenticationError, match=r"QOS_API_KEY.*key="):
         Secret(key)
 
@@ -41,7 +41,7 @@ BAD: list[Any] = ["CANARY key", "CANARY\n", "kéyCANARY", "CANARY" * 50, b"CANAR
 
 @pytest.mark.fault("U19", "D2")
 @pytest.mark.parametrize("key", BAD)
-def test_a_key_that_fits_no_header_is_refused_without_showing_it(key):
+def test_a_key_not_valid_in_a_header_raises_without_showing_it(key):
     for make in (lambda: Secret(key), Secret(lambda: key).read):
         with pytest.raises(AuthenticationError, match="QOS_API_KEY") as caught:
             make()
@@ -58,7 +58,7 @@ def test_a_callable_that_fails_is_named_but_not_quoted():
     assert_absent(CANARY, *graph)
 
 
-def test_a_coroutine_function_is_refused_and_leaves_no_warning():
+def test_a_coroutine_function_raises_and_leaves_no_warning():
     async def later():
         return CANARY
 
@@ -68,7 +68,7 @@ def test_a_coroutine_function_is_refused_and_leaves_no_warning():
 
 
 @pytest.mark.fault("U19", "D2")
-def test_a_secret_shows_nothing_and_cannot_be_saved():
+def test_a_secret_has_no_revealing_repr_and_cannot_be_pickled():
     secret = Secret(CANARY)
     assert repr(secret) == str(secret) == "Secret(***)"
     for save in (pickle.dumps, copy.copy, copy.deepcopy):
@@ -88,13 +88,13 @@ def test_a_secret_shows_nothing_and_cannot_be_saved():
     ],
     ids=["raw", "quoted", "yarl", "json", "html"],
 )
-def test_text_loses_the_key_however_it_is_escaped(text):
+def test_the_key_is_redacted_in_every_encoding(text):
     assert "***" in Secret(CANARY).redact(text)
     assert_absent("CANARY", Secret(CANARY).redact(text))
 
 
 @given(st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size=1))
-def test_a_request_that_carries_the_key_is_recognised(key):
+def test_a_request_with_the_key_is_detected(key):
     secret = Secret(key[:256])
     key = secret.read()
     url = URL("https://host/path")
@@ -117,7 +117,7 @@ def attached() -> BaseException:
     return error
 
 
-def test_the_canary_is_found_wherever_it_hides():
+def test_the_leak_check_finds_the_canary_in_all_places():
     group = ExceptionGroup("several", [KeyError(CANARY)])
     for hiding in (chained(hidden=False), chained(hidden=True), attached(), group):
         with pytest.raises(AssertionError, match="the secret is in"):

@@ -17,6 +17,7 @@ from qos_async import (
     ClosedError,
     ConnectError,
     Gap,
+    Interrupted,
     LimitError,
     Limits,
     LinkState,
@@ -33,6 +34,7 @@ from tests.support.memory_transport import (
     Frame,
     Network,
     Peer,
+    gaps_and_ticks,
     kline,
     opened,
     snapshot,
@@ -87,7 +89,7 @@ async def test_each_outage_is_told_once_a_topic_before_its_first_new_tick():
                 peer.end(text=f"cut {number}")
             await (await net.link(3)).hear("T")
             await asyncio.sleep(0)
-            events = sub.events()
+            events = gaps_and_ticks(sub.events())
             told = [await anext(events) for _ in range(sub.stats.backlog + 6)]
         for symbol in ("US:AAPL", "US:TSLA"):
             mine = [e for e in told if symbol in str(e)]
@@ -106,8 +108,12 @@ async def test_a_gap_begins_when_something_was_last_received():
             net.rule = lambda peer, _: None if peer.number == 0 else "OK"
             events = trades.events()
             await anext(events)
+            interrupted = await anext(events)
             gap = await anext(events)
+        assert isinstance(interrupted, Interrupted)
         assert isinstance(gap, Gap)
+        assert interrupted.topic == gap.topic
+        assert interrupted.reason == gap.reason
         assert gap.topic == Topic("trade", "US:AAPL")
         assert (gap.status, gap.recovered) == ("unfilled", 0)
         assert "nothing was received for 25 s" in gap.reason
@@ -130,10 +136,11 @@ async def test_a_second_outage_before_the_server_agreed_again_widens_the_first()
             peer = await net.link(2)
             peer.push(trade(2))
             events = trades.events()
-            told = [await anext(events) for _ in range(3)]
+            told = [await anext(events) for _ in range(4)]
             await asyncio.sleep(60)
             assert trades.stats.gaps == 1
-        gap = told[1]
+        assert isinstance(told[1], Interrupted)
+        gap = told[2]
         assert isinstance(gap, Gap)
         assert (gap.until - gap.since).total_seconds() == pytest.approx(10, abs=0.5)
 
@@ -168,8 +175,8 @@ async def test_an_outage_between_the_first_tick_and_the_yes_is_a_gap_too():
         await peer.hear("T")
         peer.push(trade(2))
         events = trades.events()
-        told = [type(await anext(events)) for _ in range(3)]
-        assert told == [Trade, Gap, Trade]
+        told = [type(await anext(events)) for _ in range(4)]
+        assert told == [Trade, Interrupted, Gap, Trade]
 
 
 @pytest.mark.fault("U5")
@@ -180,6 +187,7 @@ async def test_whoever_comes_during_an_outage_is_not_told_of_it():
         await asyncio.sleep(1)
         async with client.watch_trades("US:AAPL") as fresh:
             net.peers[1].push(trade(1))
+            assert isinstance(await anext(old.events()), Interrupted)
             assert isinstance(await anext(old.events()), Gap)
             assert isinstance(await anext(fresh.events()), Trade)
 
@@ -191,7 +199,7 @@ async def test_old_topics_are_told_although_new_ones_are_confirmed_with_them():
         await asyncio.sleep(1)
         async with client.watch_trades("HK:1,2,3,4,5"):
             assert net.peers[1].types() == ["T"]
-            events = old.events()
+            events = gaps_and_ticks(old.events())
             told = [await within(10, anext(events)) for _ in range(5)]
             assert {gap.topic.symbol[-1] for gap in told} == set("ABCDE")
 
@@ -206,7 +214,7 @@ async def test_a_topic_given_up_during_an_outage_leaves_nothing_behind():
         await net.link(1)
         await asyncio.sleep(HOUR)
         assert net.peers[1].types() == []
-        assert not client._stream._protocol.outages
+        assert not client._stream._protocol.outages.open
 
 
 @pytest.mark.fault("U8", "U9")
@@ -429,7 +437,7 @@ async def test_so_does_one_that_shows_within_the_transport(caplog):
     net = Network()
     async with opened(net) as client, client.watch_trades("US:AAPL") as trades:
         await asyncio.sleep(1)  # The link waits for the next frame.
-        client._stream._supervisor._receiver._listener = None  # type: ignore[assignment]
+        client._stream._supervisor._receiver._dispatcher = None  # type: ignore[assignment]
         net.peers[0].push(trade(1))
         with pytest.raises(QosError, match="internal error"):
             await within(60, anext(trades))
@@ -446,11 +454,11 @@ async def test_an_error_of_the_network_ends_the_link_wherever_it_comes_up(
         await asyncio.sleep(1)
         intake = client._stream._supervisor._receiver
 
-        def lose(frames: list[bytes], *, plain: bool) -> None:
+        def lose(*_: object) -> None:
             monkeypatch.undo()
             raise TransportError("cut by a test")
 
-        monkeypatch.setattr(intake, "_count", lose)
+        monkeypatch.setattr(intake._protocol, "receive_ticks", lose)
         net.peers[0].push(*[trade(1)] * number)
         peer = await net.link(1)
         await peer.hear("T")
@@ -526,7 +534,7 @@ async def test_a_question_without_an_answer_times_out_and_its_late_answer_is_nob
     net = Network(rule=only_heartbeats)
     async with opened(net) as client:
         peer_task = asyncio.create_task(net.link())
-        with pytest.raises(RequestTimeoutError, match="RS: no answer within 8 s"):
+        with pytest.raises(RequestTimeoutError, match="RS: no reply within 8 s"):
             await client.fetch_snapshots("US:AAPL", via="stream")
         assert asyncio.get_running_loop().time() == pytest.approx(8)
         peer = await peer_task
@@ -678,7 +686,7 @@ async def _everything(client: Client, net: Network, read: list[int]) -> None:
         read.append(int((await anext(trades)).price))
         await client.fetch_snapshots("US:AAPL", via="stream")
         events = trades.events()
-        while isinstance(event := await anext(events), Gap):
+        while isinstance(event := await anext(events), (Gap, Interrupted)):
             pass
         read.append(_price(event))
         batches = trades.batches(max_items=3, max_wait=0.5)

@@ -29,6 +29,7 @@ from tests.support.memory_transport import (
     Frame,
     Network,
     Peer,
+    gaps_and_ticks,
     kline,
     opened,
     snapshot,
@@ -401,7 +402,7 @@ async def test_two_readers_of_one_subscription_are_told():
         first = asyncio.create_task(_one(trades))
         await asyncio.sleep(1)
         for second in (trades, trades.events(), trades.batches()):
-            with pytest.raises(RuntimeError, match="one reader"):
+            with pytest.raises(RuntimeError, match="one consumer"):
                 await soon(anext(second))
         net.peers[0].push(trade(1))
         assert (await first).price == 1
@@ -414,7 +415,7 @@ async def test_a_batch_being_filled_is_a_reader_too():
         await asyncio.sleep(1)
         net.peers[0].push(trade(1))
         await asyncio.sleep(1)
-        with pytest.raises(RuntimeError, match="one reader"):
+        with pytest.raises(RuntimeError, match="one consumer"):
             await soon(anext(trades), 1)
         assert prices(await filling) == [1]
 
@@ -464,7 +465,7 @@ async def test_cancelling_a_reader_just_as_a_tick_comes_loses_nothing(how, steps
         await asyncio.sleep(1)
         got.extend([await anext(trades) for _ in range(trades.stats.backlog)])
         assert prices(got) == list(range(20))
-        assert cancelled or steps >= 2
+        assert cancelled or steps >= 1
         stats = trades.stats
         assert stats.received == stats.delivered == 20
 
@@ -625,7 +626,7 @@ async def test_a_gap_is_kept_by_every_buffer(buffer):
             await peer.hear("T")
             peer.push(*[trade(i) for i in range(2, 9)])
             await asyncio.sleep(1)
-            events = trades.events()
+            events = gaps_and_ticks(trades.events())
             told = [await anext(events) for _ in range(trades.stats.backlog + 1)]
             assert sum(isinstance(one, Gap) for one in told) == 1
             stats = trades.stats
@@ -642,7 +643,7 @@ async def test_an_idle_reader_does_not_collect_gaps_for_ever():
         async with client.watch_trades("US:AAPL") as trades:
             await asyncio.sleep(5_000)
             assert trades.stats.gaps > 40
-            assert len(trades._queue.buffer._gaps) == 1  # type: ignore[attr-defined]
+            assert len(trades._queue.buffer._notices) == 1  # type: ignore[attr-defined]
 
 
 # Klines

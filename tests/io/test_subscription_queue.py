@@ -18,6 +18,9 @@ from qos_async import (
     Topic,
     Trade,
 )
+from qos_async._core.buffers import Policy
+from qos_async._io.clocks import SYSTEM_CLOCK
+from qos_async._io.loop_binding import LoopBinding
 from qos_async._io.subscription_queue import SubscriptionQueue
 from qos_async.errors import AuthenticationError, RequestTimeoutError
 
@@ -47,9 +50,19 @@ AAPL, TSLA = Topic("trade", "US:AAPL"), Topic("trade", "US:TSLA")
 
 
 def inbox(*topics: Topic) -> SubscriptionQueue:
-    made = SubscriptionQueue(DropOldest(), final=False)
-    made.add(topics)
+    made = opened()
+    made.acks.add(topics)
     return made
+
+
+def opened(policy: Policy = DropOldest(), *, final: bool = False) -> SubscriptionQueue:  # noqa: B008 - frozen
+    return SubscriptionQueue(
+        policy,
+        final=final,
+        binding=LoopBinding(),
+        clock=SYSTEM_CLOCK,
+        close=lambda _: None,
+    )
 
 
 @pytest.mark.virtual_time
@@ -58,14 +71,14 @@ async def test_a_reader_may_sleep_until_many_ticks_wait_or_there_is_news():
     for news in ("ticks", "gap", "end"):
         sleeping = asyncio.create_task(one.wait(5))
         await asyncio.sleep(0)
-        one.put_all([trade] * 2)
-        one.put(trade)
+        one.put([trade] * 2)
+        one.put([trade])
         await asyncio.sleep(1)
         assert not sleeping.done()
         match news:
             case "ticks":
-                one.put(trade)
-                one.put(trade)
+                one.put([trade])
+                one.put([trade])
             case "gap":
                 one.put_gap(GAP, 0)
             case _:
@@ -77,55 +90,59 @@ async def test_a_reader_may_sleep_until_many_ticks_wait_or_there_is_news():
 
 
 async def test_a_reader_of_finished_klines_holds_growing_ones_back():
-    one = SubscriptionQueue(DropOldest(), final=True)
-    one.put_all([bar(60), bar(60), bar(120), bar(180)])
+    one = opened(final=True)
+    one.put([bar(60), bar(60), bar(120), bar(180)])
     assert [k.timestamp for k in one.buffer.take_all(9)] == [60, 120]
-    assert one.unfinished == 2
+    assert one.stats.unfinished == 2
 
 
 def test_a_refusal_is_told_once_and_the_rest_lives_on():
     one = inbox(AAPL, TSLA)
     one.ack([AAPL])
     one.reject([TSLA], "no such code")
-    error = one.pop_error()
+    error = one.acks.pop_error()
     assert isinstance(error, RejectedError)
     assert (error.symbols, error.message, error.operation) == (
         ("US:TSLA",),
         "no such code",
         "T",
     )
-    assert one.pop_error() is None
-    assert (one.topics, one.live, one.unacked) == ({AAPL}, {AAPL}, set())
+    assert one.acks.pop_error() is None
+    assert (one.acks.topics, one.gaps.live, one.acks.unacked) == ({AAPL}, {AAPL}, set())
 
 
 def test_a_refusal_is_told_when_all_is_decided():
     one = inbox(AAPL, TSLA)
     one.reject([TSLA], "too many symbols")
-    assert one.pop_error() is None
+    assert one.acks.pop_error() is None
     one.ack([AAPL])
-    assert isinstance(one.pop_error(), LimitError)
+    assert isinstance(one.acks.pop_error(), LimitError)
 
 
-def test_an_answer_after_all_makes_a_timeout_undone():
+async def test_an_answer_after_all_makes_a_timeout_undone():
     one = inbox(AAPL)
-    one.ack_timed_out([AAPL])
+    one.acks.ack_timed_out([AAPL])
     one.ack([AAPL])
-    assert one.pop_ack_timeout() is None
+    await one.wait_acked()
 
 
-def test_a_loop_is_patient_where_entering_is_not():
+@pytest.mark.virtual_time
+async def test_a_loop_is_patient_where_entering_is_not():
     one = inbox(AAPL)
-    one.ack_timed_out([AAPL])
-    assert one.pop_error() is None
-    assert isinstance(one.pop_ack_timeout(), RequestTimeoutError)
-    assert one.pop_ack_timeout() is None
+    one.acks.ack_timed_out([AAPL])
+    assert one.acks.pop_error() is None
+    with pytest.raises(RequestTimeoutError, match="trade US:AAPL"):
+        await one.wait_acked()
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(60):
+            await one.wait_acked()
 
 
 def test_what_ended_it_is_told_for_ever_and_each_time_anew():
     one = inbox(AAPL)
     one.end(AuthenticationError("expired"))
     one.end()
-    first, second = one.pop_error(), one.pop_error()
+    first, second = one.acks.pop_error(), one.acks.pop_error()
     assert isinstance(first, AuthenticationError)
     assert first is not second
     assert str(first) == str(second) == "expired"
@@ -133,9 +150,9 @@ def test_what_ended_it_is_told_for_ever_and_each_time_anew():
 
 def test_an_ordinary_end_forgets_that_an_answer_was_late():
     one = inbox(AAPL)
-    one.ack_timed_out([AAPL])
+    one.acks.ack_timed_out([AAPL])
     one.end()
-    assert one.pop_error() is None
+    assert one.acks.pop_error() is None
 
 
 def test_what_ended_it_is_not_replaced_by_a_refusal():
@@ -143,9 +160,9 @@ def test_what_ended_it_is_not_replaced_by_a_refusal():
     one.reject([TSLA], "no such code")
     one.end(AuthenticationError("expired"))
     one.remove([AAPL])
-    assert isinstance(one.pop_error(), AuthenticationError)
+    assert isinstance(one.acks.pop_error(), AuthenticationError)
 
 
 def test_topics_that_were_never_there_cannot_be_forgotten():
-    one = SubscriptionQueue(Strict(1), final=False)
+    one = opened(Strict(1))
     assert one.remove([AAPL]) == set()

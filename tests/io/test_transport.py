@@ -1,4 +1,4 @@
-"""The few words for why a link ended."""
+"""Metric labels of link endings."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from qos_async._io.transport import close_label, status_label
         (-1, "close other"),
     ],
 )
-def test_a_close_code_has_a_word(code, word):
+def test_a_close_code_has_a_label(code, word):
     assert close_label(code) == word
 
 
-def test_a_server_cannot_make_up_words_without_end():
+def test_a_server_cannot_create_unlimited_labels():
     assert len({close_label(code) for code in range(65_536)}) <= 20
     assert len({status_label(status) for status in range(1000)}) <= 80
 
 
 @pytest.mark.parametrize(("status", "word"), [(503, "http 503"), (799, "http other")])
-def test_an_http_status_has_a_word(status, word):
+def test_an_http_status_has_a_label(status, word):
     assert status_label(status) == word

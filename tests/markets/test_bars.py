@@ -1,4 +1,4 @@
-"""Klines from trades: where they lie, when they are over, and what an outage does."""
+"""Bars built from trades: alignment, end, and outages."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from qos_async import (
     TradingDay,
 )
 from qos_async.markets import Bar, bars
-from qos_async.sim.market import Market as SimulatedMarket
+from qos_async.sim.market import SimulatedMarket
 from qos_async.testing.virtual import WALL, simulate
 from tests.support.memory_transport import Frame, Network, Peer, opened, trade
 
@@ -131,13 +131,13 @@ async def test_the_numbers_of_a_bar_are_of_the_type_of_the_trades(kind):
         assert type(value) is kind
 
 
-async def test_the_money_of_an_a_share_counts_a_hundred_for_a_lot():
+async def test_the_turnover_of_an_a_share_counts_lots_of_100():
     first = tick(at("10:00", "SH"), 20.0, "SH:600519", 3.0)
     (bar,) = await built([first], "1m")
     assert (bar.volume, bar.turnover, bar.vwap) == (3.0, 6000.0, 20.0)
 
 
-async def test_trades_without_a_size_make_prices_and_no_volume():
+async def test_trades_without_a_size_have_prices_and_no_volume():
     (bar,) = await built([tick(NOON, 1, size=None), tick(NOON, 3, size=None)], "1m")
     assert (bar.high, bar.count) == (3, 2)
     assert bar.volume is bar.turnover is bar.vwap is None
@@ -161,15 +161,15 @@ async def test_symbols_do_not_mix():
     ]
 
 
-async def test_batches_are_refused_with_a_word_on_what_to_pass():
+async def test_batches_are_rejected_with_what_to_pass_instead():
     async def batches():
         yield [tick(NOON)]
 
-    with pytest.raises(ValueError, match="one at a time: pass the subscription"):
+    with pytest.raises(ValueError, match="single trades: pass the subscription"):
         [bar async for bar in bars(batches(), "1m")]
 
 
-async def test_ticks_of_other_channels_are_passed_over():
+async def test_ticks_of_other_channels_are_skipped():
     kline = Kline[Any](
         symbol="CF:BTCUSDT", interval=Interval.MIN_1, open=7, high=7, low=7, close=7
     )
@@ -214,7 +214,7 @@ async def test_ticks_of_other_channels_are_passed_over():
         ("IX:HSI", "2h", ["9:30", "10:00"], ["08:00-10:00", "10:00-12:00"]),
     ],
 )  # fmt: skip
-async def test_bars_keep_to_the_sessions(symbol, interval, clocks, expected):
+async def test_bars_are_aligned_to_sessions(symbol, interval, clocks, expected):
     market = symbol[:2]
     events = [tick(at(clock, market), symbol=symbol) for clock in clocks]
     assert lie(await built(events, interval), market) == expected
@@ -239,14 +239,14 @@ async def test_extended_hours_have_bars_of_their_own():
     assert lie(found, "US")[:3] == ["00:00-03:50", "03:50-04:00", "04:00-08:00"]
 
 
-async def test_a_half_day_cuts_the_last_bar_off():
+async def test_a_half_day_clips_its_last_bar():
     calendar = {Market.US: [TradingDay(date=date(2025, 3, 14), half_day=True)]}
     event = tick(at("12:45"), symbol="US:AAPL")
     assert lie(await built([event], "1h", calendar=calendar), "US") == ["12:30-13:00"]
     assert lie(await built([event], "1h"), "US") == ["12:30-13:30"]
 
 
-async def test_a_market_that_should_be_closed_still_has_bars():
+async def test_trades_in_a_closed_market_have_bars():
     saturday = [tick(at(clock, "US", 15), symbol="US:AAPL") for clock in ("9:31", "10")]
     found = await built(saturday, "1h")
     assert lie(found, "US") == ["09:00-10:00", "10:00-11:00"]
@@ -255,7 +255,7 @@ async def test_a_market_that_should_be_closed_still_has_bars():
     assert bar.count == 2
 
 
-async def test_a_day_in_the_us_holds_regular_hours_only():
+async def test_a_day_bar_of_the_us_has_regular_hours_only():
     # As in the service's own: recorded on 2025-03-14, ten minutes after the opening.
     clocks = {"3:00": 1, "9:29": 2, "9:30": 10, "16:00:00": 12, "16:00:01": 99}
     events = [
@@ -271,7 +271,7 @@ async def test_a_day_in_the_us_holds_regular_hours_only():
     assert friday.session is None
 
 
-async def test_a_day_in_hong_kong_holds_its_auctions_and_goes_on_after_lunch():
+async def test_a_day_bar_of_hong_kong_has_its_auctions_and_both_sessions():
     clocks = ["9:20", "11:59", "12:00", "13:00", "16:08:28"]
     events = [tick(at(clock, "HK"), n, "HK:700") for n, clock in enumerate(clocks)]
     (bar,) = await built(events, "1d")
@@ -290,7 +290,7 @@ async def test_a_day_in_hong_kong_holds_its_auctions_and_goes_on_after_lunch():
         ("IX:HSI", at("0:00", "IX"), 5, ["1m", "4h"]),
     ],
 )
-async def test_they_are_the_klines_of_the_simulated_market(
+async def test_bars_are_the_klines_of_the_simulated_market(
     symbol, opens, hours, intervals
 ):
     market = SimulatedMarket(3, opens, history=0.0, rate=0.05)
@@ -316,7 +316,7 @@ async def test_they_are_the_klines_of_the_simulated_market(
 # When a bar is over
 
 
-async def test_a_bar_is_given_once_when_a_later_trade_comes():
+async def test_a_bar_is_yielded_once_with_the_first_later_trade():
     taken = 0
 
     async def trades() -> AsyncIterator[Any]:
@@ -335,7 +335,7 @@ async def test_a_bar_is_given_once_when_a_later_trade_comes():
             await anext(found)
 
 
-async def test_growing_bars_are_given_after_each_trade():
+async def test_growing_bars_are_yielded_after_each_trade():
     events = [tick(NOON, 1), tick(NOON + 1, 2), tick(NOON + 60, 3)]
     found = await built(events, "1m", growing=True)
     assert [(bar.close, bar.count, bar.final) for bar in found] == [
@@ -346,7 +346,7 @@ async def test_growing_bars_are_given_after_each_trade():
     ]
 
 
-async def test_a_trade_that_is_too_late_is_left_out():
+async def test_a_late_trade_is_left_out():
     events = [tick(NOON), tick(NOON + 60, 2), tick(NOON + 59, 9), tick(NOON + 120, 3)]
     found = await built(events, "1m")
     assert [(bar.close, bar.count) for bar in found] == [(1, 1), (2, 1), (3, 1)]
@@ -356,7 +356,7 @@ async def test_a_trade_that_is_too_late_is_left_out():
 
 
 @pytest.mark.parametrize("status", ["partial", "unverified", "unfilled"])
-async def test_a_gap_makes_the_bars_that_it_touches_incomplete(status):
+async def test_a_gap_marks_the_bars_that_it_overlaps_incomplete(status):
     events: list[Any] = [pushed(NOON + 60 * n) for n in range(3)]
     events += [gap(NOON + 130, NOON + 250, status)]
     events += [pushed(NOON + 60 * n) for n in range(3, 7)]
@@ -365,7 +365,7 @@ async def test_a_gap_makes_the_bars_that_it_touches_incomplete(status):
     assert complete == [False, True, False, False, False, True, True]
 
 
-async def test_a_gap_that_was_filled_does_no_harm():
+async def test_a_filled_gap_has_no_effect():
     events = [tick(NOON), tick(NOON + 60), gap(NOON + 65, NOON + 100, "filled")]
     events += [tick(NOON + 70), tick(NOON + 130)]
     found = await built(events, "1m")
@@ -376,7 +376,7 @@ async def test_a_gap_that_was_filled_does_no_harm():
     ]
 
 
-async def test_a_gap_concerns_the_trades_of_its_symbol_and_no_others():
+async def test_a_gap_affects_the_trades_of_its_symbol_only():
     kline = gap(NOON + 65, NOON + 80, topic=Topic("kline", "CF:BTCUSDT", "1m"))
     other = gap(NOON + 65, NOON + 80, topic=Topic("trade", "CF:ETHUSDT"))
     found = await built([tick(NOON), tick(NOON + 60), kline, other], "1m")
@@ -389,8 +389,8 @@ async def test_a_quiet_bar_before_a_gap_is_complete():
     assert [bar.complete for bar in found] == [False, True, True]
 
 
-async def test_where_clocks_disagree_a_gap_reaches_from_trade_to_trade():
-    # This machine's clock is an hour ahead: the gap is told by it, the trades are not.
+async def test_with_disagreeing_clocks_a_gap_extends_from_trade_to_trade():
+    # This machine's clock is an hour ahead: it determines the gap, but not the trades.
     late = [
         msgspec.structs.replace(tick(NOON + n), received_at=(NOON + n + 3600) * 10**9)
         for n in (0, 60, 240, 300)
@@ -402,7 +402,7 @@ async def test_where_clocks_disagree_a_gap_reaches_from_trade_to_trade():
     assert [bar.complete for bar in found] == [False, False, False, False, True]
 
 
-async def test_ticks_that_were_dropped_spoil_the_bars_on_both_sides():
+async def test_dropped_ticks_mark_the_bars_on_both_sides_incomplete():
     events = [
         tick(NOON),
         tick(NOON + 60),
@@ -423,7 +423,7 @@ def live(second: float, price: int = 1) -> Any:
 
 
 # The wall shows 13:20:30 in the beginning: bars end at 30, 90, 150 …
-def test_gaps_of_a_subscription_are_heard_without_being_asked_for():
+def test_gaps_of_a_subscription_are_taken_into_account():
     async def main() -> list[bool]:
         net = Network()
         async with opened(net) as client, client.watch_trades("CF:BTCUSDT") as trades:
@@ -443,7 +443,7 @@ def test_gaps_of_a_subscription_are_heard_without_being_asked_for():
     assert simulate(main) == [False, False, True]
 
 
-def test_the_clock_closes_a_quiet_bar_if_asked_to():
+def test_the_clock_closes_a_quiet_bar_with_close_after():
     async def main() -> None:
         net, loop = Network(), asyncio.get_running_loop()
         async with opened(net) as client, client.watch_trades("CF:BTCUSDT") as trades:
@@ -463,7 +463,7 @@ def test_the_clock_closes_a_quiet_bar_if_asked_to():
 
 
 @pytest.mark.parametrize(("hidden", "complete"), [([40, 60], True), ([], False)])
-def test_what_an_outage_hid_corrects_a_bar_that_the_clock_had_closed(hidden, complete):
+def test_recovered_trades_correct_a_bar_that_the_clock_had_closed(hidden, complete):
     def telling_time(peer: Peer, frame: Frame) -> None:
         second = int(WALL + asyncio.get_running_loop().time())
         peer.answer(frame, time=second)
@@ -494,7 +494,7 @@ def test_what_an_outage_hid_corrects_a_bar_that_the_clock_had_closed(hidden, com
     simulate(main)
 
 
-async def test_an_error_of_the_stream_is_no_end_of_a_bar():
+async def test_an_error_of_the_stream_does_not_end_a_bar():
     class Failing:
         def events(self) -> AsyncIterator[Any]:
             return self._events()
@@ -507,11 +507,13 @@ async def test_an_error_of_the_stream_is_no_end_of_a_bar():
         await anext(bars(Failing(), "1m", close_after=1e9))
 
 
-def test_wrong_options_are_named():
+def test_invalid_options_are_named():
     source = stream([])
     with pytest.raises(ValueError, match="unknown interval '7m'"):
         bars(source, "7m")
-    with pytest.raises(ValueError, match=r"needs a subscription.*not async_generator"):
+    with pytest.raises(
+        ValueError, match=r"needs a live subscription.*not async_generator"
+    ):
         bars(source, "1m", close_after=1.0)
     wrong: Any
     for wrong in (-1.0, float("nan"), float("inf"), 10**400, "1", True):
@@ -523,11 +525,14 @@ def test_wrong_options_are_named():
         with pytest.raises(ValueError, match="trades must be a subscription, such as"):
             bars(wrong, "1m")
     calendar: Any = "XNYS"
-    with pytest.raises(ValueError, match="calendar must be what fetch_calendar or"):
+    with pytest.raises(
+        ValueError,
+        match="calendar must be trading days by market, from fetch_calendar or",
+    ):
         bars(source, "1m", calendar=calendar)
 
 
-async def test_a_bar_that_a_trade_has_ended_is_not_given_again():
+async def test_a_bar_that_a_trade_has_ended_is_not_yielded_again():
     early = tick(at("05", day=12), symbol="US:AAPL")  # It counts to no day.
     days = [tick(at("10", day=day), symbol="US:AAPL") for day in (10, 11, 12)]
     found = await built([*days[:2], early, Dropped(count=3), days[2]], "1d")

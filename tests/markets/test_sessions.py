@@ -1,10 +1,12 @@
-"""When markets trade."""
+"""Sessions of markets, and trading days from exchange_calendars."""
 
 from __future__ import annotations
 
+import importlib
 import json
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import pytest
@@ -21,6 +23,7 @@ from qos_async.markets import (
 NEW_YORK = ZoneInfo("America/New_York")
 HONG_KONG = ZoneInfo("Asia/Hong_Kong")
 MONDAY = date(2025, 3, 10)
+YEAR = {"start": date(2025, 1, 1), "end": date(2025, 12, 31)}
 SAMPLE = Path("tests/samples/http-market-calendar.response.json")
 
 
@@ -83,7 +86,7 @@ def test_the_sessions_of_a_day_are_those_of_the_document(market, zone, expected)
         assert one.start.utcoffset() == one.end.utcoffset() == timedelta(0)
 
 
-def test_the_parts_of_the_us_day_come_in_the_order_of_the_wires_numbers():
+def test_the_parts_of_the_us_day_are_in_the_order_of_the_wires_numbers():
     kinds = [int(one.kind) for one in sessions("US", MONDAY)]
     assert kinds == [1, 2, 3, 4]
 
@@ -97,12 +100,12 @@ def test_the_parts_of_the_us_day_come_in_the_order_of_the_wires_numbers():
         (date(2025, 11, 3), 14),
     ],
 )
-def test_new_york_opens_by_its_own_clocks(day, utc_hour):
+def test_new_york_opens_in_its_local_time(day, utc_hour):
     regular = sessions("US", day)[2]
     assert (regular.start.hour, regular.start.minute) == (utc_hour, 30)
 
 
-def test_the_night_after_the_clocks_change_is_as_long_as_its_clocks_say():
+def test_the_night_of_a_clock_change_is_an_hour_longer_or_shorter():
     # Monday's overnight session begins on the Sunday of the change, hours after it.
     nights = [sessions("US", day)[0] for day in (date(2025, 3, 10), date(2025, 3, 11))]
     assert [one.end - one.start for one in nights] == [
@@ -127,7 +130,7 @@ def test_the_night_after_the_clocks_change_is_as_long_as_its_clocks_say():
         ((2025, 3, 15, 12, 0), None, None),
     ],
 )
-def test_a_time_lies_in_one_session_of_new_york_or_in_none(when, kind, day):
+def test_a_time_is_in_one_session_of_new_york_or_in_none(when, kind, day):
     found = session_at("US:AAPL", new_york(*when))
     assert is_open("US:AAPL", new_york(*when)) is (kind is not None)
     assert is_open("US", new_york(*when).timestamp()) is (kind is not None)
@@ -163,7 +166,7 @@ def test_lunch_nights_and_weekends_are_closed(symbol, when, expected):
     assert is_open(symbol, hong_kong(*when)) is expected
 
 
-def test_a_calendar_names_trading_days_and_half_days():
+def test_a_calendar_determines_trading_days_and_half_days():
     calendar = recorded()
     assert sessions("US", date(2025, 7, 4), calendar=calendar) == ()
     assert spans("US", date(2025, 7, 3), "America/New_York", calendar=calendar) == [
@@ -177,7 +180,7 @@ def test_a_calendar_names_trading_days_and_half_days():
     assert is_open("US:AAPL", new_york(2025, 7, 6, 21, 0), calendar=calendar)
 
 
-def test_a_half_day_ends_with_the_morning_where_there_is_lunch():
+def test_a_half_day_ends_with_the_morning_session():
     half = {
         Market.HK: [TradingDay(date=date(2025, 12, 24), half_day=True)],
         Market.SH: [TradingDay(date=date(2025, 12, 24), half_day=True)],
@@ -200,7 +203,7 @@ def test_a_day_that_the_calendar_does_not_cover_is_open_from_monday_to_friday():
     assert sessions("SH", date(2025, 7, 5), calendar=saturday)
 
 
-def test_hours_that_nobody_knows_are_an_error_and_no_closed_market():
+def test_unknown_hours_raise_and_are_not_a_closed_market():
     for ask in (
         lambda: sessions("IX", MONDAY),
         lambda: session_at("IX:HSI", 0),
@@ -212,10 +215,10 @@ def test_hours_that_nobody_knows_are_an_error_and_no_closed_market():
             ask()
 
 
-def test_a_naive_time_is_refused_like_everywhere():
+def test_a_naive_time_raises():
     with pytest.raises(ValueError, match="has no time zone"):
         is_open("US:AAPL", datetime(2025, 3, 10, 12, 0))  # noqa: DTZ001
-    with pytest.raises(ValueError, match="not ms"):
+    with pytest.raises(ValueError, match="not milliseconds"):
         session_at("US:AAPL", 1_741_958_430_000)
     with pytest.raises(ValueError, match="malformed symbol"):
         is_open("US:", 0)
@@ -229,8 +232,10 @@ def test_a_trading_date_is_a_date(wrong):
 
 @pytest.mark.parametrize("market", ["US", "HK", "CF", "CM"])
 @pytest.mark.parametrize("wrong", [date.min, date.max])
-def test_a_date_at_the_end_of_time_is_told(market, wrong):
-    with pytest.raises(ValueError, match="too far off: ask about the years 2 to 9998"):
+def test_a_date_out_of_range_raises(market, wrong):
+    with pytest.raises(
+        ValueError, match="out of range: the years 2 to 9998 are supported"
+    ):
         sessions(market, wrong)
     assert sessions(market, date(2, 1, 1))
     assert sessions(market, date(9998, 12, 31))
@@ -247,23 +252,25 @@ def test_a_date_at_the_end_of_time_is_told(market, wrong):
         -(10**400),
     ],
 )
-def test_a_time_at_the_end_of_time_is_told(symbol, wrong):
-    with pytest.raises(ValueError, match="too far off: ask about the years 2 to 9998"):
+def test_a_time_out_of_range_raises(symbol, wrong):
+    with pytest.raises(
+        ValueError, match="out of range: the years 2 to 9998 are supported"
+    ):
         is_open(symbol, wrong)
     for far in (datetime(2, 1, 1, tzinfo=UTC), datetime(9998, 12, 31, 23, tzinfo=UTC)):
         assert isinstance(is_open(symbol, far), bool)
 
 
 @pytest.mark.parametrize("wrong", [None, 5, b"US:AAPL"])
-def test_a_symbol_or_a_market_is_a_text(wrong):
+def test_a_symbol_or_a_market_is_a_string(wrong):
     with pytest.raises(ValueError, match=r"malformed symbol .*: expected text"):
         is_open(wrong, 0)
     for ask in (lambda: sessions(wrong, MONDAY), lambda: exchange_calendar(wrong)):
-        with pytest.raises(ValueError, match='a market is a text such as "US", not'):
+        with pytest.raises(ValueError, match='a market is a string such as "US", not'):
             ask()
 
 
-def test_what_is_no_time_is_told():
+def test_an_invalid_time_raises():
     with pytest.raises(ValueError, match="None is not a time: expected an aware"):
         is_open("US:AAPL", None)  # type: ignore[arg-type]
 
@@ -271,20 +278,20 @@ def test_what_is_no_time_is_told():
 @pytest.mark.parametrize(
     ("wrong", "words"),
     [
-        ([date(2025, 7, 3)], "fetch_calendar or exchange_calendar gives, .* not list"),
-        ("XNYS", "fetch_calendar or exchange_calendar gives, .* not str"),
+        ([date(2025, 7, 3)], "fetch_calendar or exchange_calendar, .* not list"),
+        ("XNYS", "fetch_calendar or exchange_calendar, .* not str"),
         ({"US": [date(2025, 7, 3)]}, r"list of TradingDay for US, .* datetime\.date\("),
-        ({"US": 5}, "list of TradingDay for US, .* there is 5"),
+        ({"US": 5}, "list of TradingDay for US, .* not 5"),
     ],
 )
-def test_a_calendar_that_is_none_is_told(wrong, words):
+def test_an_invalid_calendar_raises(wrong, words):
     with pytest.raises(ValueError, match=f"calendar must .*{words}"):
         sessions("US", MONDAY, calendar=wrong)
     with pytest.raises(ValueError, match=f"calendar must .*{words}"):
         is_open("US:AAPL", 0, calendar=wrong)
 
 
-def test_without_time_zones_new_york_says_what_to_install(monkeypatch):
+def test_without_time_zones_the_error_has_the_command_to_install_them(monkeypatch):
     def missing(name: str) -> ZoneInfo:
         raise ZoneInfoNotFoundError(name)
 
@@ -293,3 +300,39 @@ def test_without_time_zones_new_york_says_what_to_install(monkeypatch):
         is_open("US:AAPL", 0)
     assert is_open("CF:BTCUSDT", 0)
     assert is_open("HK:700", hong_kong(2025, 3, 10, 10))
+
+
+# exchange_calendars calls what pandas has deprecated.
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_exchange_calendar_has_holidays_and_half_days_as_fetch_calendar():
+    days = exchange_calendar("US", "HK", "SZ", **YEAR)
+    assert list(days) == [Market.US, Market.HK, Market.SZ]
+    half = {m: [str(d.date) for d in days[m] if d.half_day] for m in days}
+    assert half == {
+        Market.US: ["2025-07-03", "2025-11-28", "2025-12-24"],
+        Market.HK: ["2025-01-28", "2025-12-24", "2025-12-31"],
+        Market.SZ: [],
+    }
+    assert days[Market.HK][0] == TradingDay(date=date(2025, 1, 2))
+    assert not is_open("US:AAPL", 1_751_639_400, calendar=days)  # 4 July, 10:30.
+    assert is_open("US:AAPL", 1_751_639_400)
+    assert not sessions("SZ", date(2025, 10, 1), calendar=days)
+    with pytest.raises(ValueError, match=r"has SH from .* pip install -U"):
+        exchange_calendar("SH", end=date(2100, 1, 1))
+
+
+def test_a_market_without_an_exchange_calendar_is_named():
+    with pytest.raises(ValueError, match="has no market 'CF'; it has US, HK, SH, SZ"):
+        exchange_calendar("CF")
+
+
+def test_without_exchange_calendars_the_error_has_the_command_to_install_it(
+    monkeypatch,
+):
+    def missing(name: str) -> Any:
+        raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+    monkeypatch.setattr(importlib, "import_module", missing)
+    with pytest.raises(ModuleNotFoundError, match=r"qos-async\[calendars\]") as caught:
+        exchange_calendar("US")
+    assert caught.value.name == "exchange_calendars"

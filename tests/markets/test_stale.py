@@ -8,7 +8,16 @@ from typing import Any
 
 import pytest
 
-from qos_async import Gap, Market, Snapshot, Stale, Topic, Trade, TradingDay
+from qos_async import (
+    Gap,
+    Interrupted,
+    Market,
+    Snapshot,
+    Stale,
+    Topic,
+    Trade,
+    TradingDay,
+)
 from qos_async.testing.virtual import WALL, simulate, simulation
 from tests.support.memory_transport import Network, Peer, opened, snapshot, trade
 
@@ -133,7 +142,7 @@ def test_an_outage_is_a_gap_and_not_a_quiet_market():
                 events = trades.events(stale=True)
                 found = await told(events, 560)
                 await beating
-                assert kinds(found) == ["Gap"]
+                assert kinds(found) == ["Interrupted", "Gap"]
                 assert kinds(await told(events, 60)) == ["Stale"]
 
     simulate(main)
@@ -209,11 +218,12 @@ def test_gaps_and_errors_reach_a_watchful_reader():
             await peer.hear("T")
             peer.push(trade(2, BITCOIN))
             events = trades.events(stale=True)
-            found = [await anext(events) for _ in range(3)]
-            assert isinstance(found[1], Gap)
+            found = [await anext(events) for _ in range(4)]
+            assert isinstance(found[1], Interrupted)
+            assert isinstance(found[2], Gap)
             first = asyncio.create_task(told(events, 10))
             await asyncio.sleep(1)
-            with pytest.raises(RuntimeError, match="one reader at a time"):
+            with pytest.raises(RuntimeError, match="one consumer at a time"):
                 await anext(events)
             assert await first == []
 

@@ -1,4 +1,4 @@
-"""Recordings as Parquet: all that was pushed, where duckdb, polars and pandas look."""
+"""Conversion of recordings to Parquet, as duckdb, polars and pandas read it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def out(tmp_path):
     return tmp_path / "out"
 
 
-def test_each_reader_takes_it_in_one_line(place, out):
+def test_each_library_reads_the_files_in_one_line(place, out):
     made = convert(place, out)
     assert made.rows == {"trade": 2, "snapshot": 1, "kline": 1}
     assert made.unreadable == 1
@@ -67,7 +67,9 @@ def test_each_reader_takes_it_in_one_line(place, out):
     assert found == "[('kline', 1), ('snapshot', 1), ('trade', 2)]\n"
 
 
-def test_no_digit_is_lost_on_request_and_once_more_replaces(place, out):
+def test_decimals_keep_every_digit_and_a_second_conversion_replaces_the_first(
+    place, out
+):
     convert(place, out)
     convert(place, out, numbers=Decimal)
     table = pl.read_parquet(f"{out}/channel=trade/date=2023-11-14/*.parquet")
@@ -76,18 +78,18 @@ def test_no_digit_is_lost_on_request_and_once_more_replaces(place, out):
     assert row["received_at"].isoformat() == "2023-11-14T22:13:21+00:00"
 
 
-def test_what_cannot_be_finished_leaves_nothing_half_written(place, out, monkeypatch):
+def test_a_failed_conversion_leaves_no_partial_file(place, out, monkeypatch):
     def fail(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("qos_async.recordings.parquet._Table.write", fail)
+    monkeypatch.setattr("qos_async.recordings.parquet._PartitionFile.write", fail)
     with pytest.raises(KeyboardInterrupt):
         convert(place, out)
     assert [file for file in out.rglob("*") if file.is_file()] == []
 
 
 @pytest.mark.parametrize("what", ["ParquetWriter.close", "ParquetWriter.write_table"])
-def test_a_full_disk_leaves_nothing_half_written(place, out, monkeypatch, what):
+def test_a_full_disk_leaves_no_partial_file(place, out, monkeypatch, what):
     """Nor does the error of one file keep another from being closed."""
 
     def fail(*_, **__):
@@ -100,7 +102,7 @@ def test_a_full_disk_leaves_nothing_half_written(place, out, monkeypatch, what):
     assert [file for file in out.rglob("*") if file.is_file()] == []
 
 
-def test_a_file_that_cannot_be_begun_is_not_left_behind(place, out, monkeypatch):
+def test_a_file_that_cannot_be_started_is_removed(place, out, monkeypatch):
     def fail(writer, where, *_, **__):
         where.write_bytes(b"PAR1")
         raise OSError(28, "No space left on device")
@@ -112,7 +114,7 @@ def test_a_file_that_cannot_be_begun_is_not_left_behind(place, out, monkeypatch)
     assert [file for file in out.rglob("*") if file.is_file()] == []
 
 
-def test_ctrl_c_is_not_hidden_by_a_disk_that_is_full(place, out, monkeypatch):
+def test_ctrl_c_is_not_hidden_by_a_full_disk(place, out, monkeypatch):
     def fail(*_, **__):
         raise OSError(28, "No space left on device")
 
@@ -121,12 +123,12 @@ def test_ctrl_c_is_not_hidden_by_a_disk_that_is_full(place, out, monkeypatch):
 
     monkeypatch.setattr("pyarrow.parquet.ParquetWriter.close", fail)
     monkeypatch.setattr("pyarrow.parquet.ParquetWriter.__del__", lambda _: None)
-    monkeypatch.setattr("qos_async.recordings.parquet._Table.write", interrupt)
+    monkeypatch.setattr("qos_async.recordings.parquet._PartitionFile.write", interrupt)
     with pytest.raises(KeyboardInterrupt):
         convert(place, out)
 
 
-def test_what_was_damaged_is_told(place, out):
+def test_damaged_files_are_reported(place, out):
     file = next(place.iterdir())
     file.write_bytes(file.read_bytes() * 2)
     file.write_bytes(file.read_bytes()[:-3])
@@ -134,7 +136,7 @@ def test_what_was_damaged_is_told(place, out):
     assert "ends in the middle" in fault
 
 
-def test_bad_arguments_are_told(place, tmp_path):
+def test_invalid_arguments_raise(place, tmp_path):
     with pytest.raises(ValueError, match="numbers must be one of float, Decimal, str"):
         convert(place, tmp_path, numbers=int)
     file = tmp_path / "file"
@@ -145,7 +147,9 @@ def test_bad_arguments_are_told(place, tmp_path):
         convert(place, file)
 
 
-def test_without_pyarrow_it_says_what_to_install(place, out, monkeypatch):
+def test_without_pyarrow_the_error_has_the_command_to_install_it(
+    place, out, monkeypatch
+):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(ModuleNotFoundError, match=r"pip install 'qos-async\[arrow\]'"):
         convert(place, out)

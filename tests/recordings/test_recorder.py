@@ -1,4 +1,4 @@
-"""The recorder: all that comes is in the files, and nothing ever waits for them."""
+"""Recorder: every frame is in the files, and the stream never waits for the disk."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def entries(place):
     return [(entry.kind, entry.frame or entry.reason) for entry in read(place)]
 
 
-async def test_what_comes_is_in_the_file_and_nobody_else_may_read_it(place):
+async def test_received_frames_are_in_a_file_that_only_its_owner_may_read(place):
     recorder = Recorder(place)
     assert list(place.iterdir()) == []
     recorder.opened()
@@ -53,7 +53,7 @@ async def test_what_comes_is_in_the_file_and_nobody_else_may_read_it(place):
     recorder.lost("the cable")
     await recorder.aclose()
     assert entries(place) == [
-        ("begun", ""),
+        ("started", ""),
         ("opened", ""),
         ("subscribed", ""),
         ("frame", TRADE),
@@ -70,7 +70,7 @@ async def test_what_comes_is_in_the_file_and_nobody_else_may_read_it(place):
     assert recorder.stats.bytes_written == file.stat().st_size
 
 
-async def test_flush_writes_what_came_until_now(place):
+async def test_flush_writes_everything_received_so_far(place):
     recorder = Recorder(place, flush=1000)
     recorder.opened()
     take(recorder, [TRADE])
@@ -79,7 +79,7 @@ async def test_flush_writes_what_came_until_now(place):
     await recorder.aclose()
 
 
-async def test_a_new_file_begins_with_each_hour_and_says_how_things_stand(place, clock):
+async def test_a_new_file_starts_every_hour_with_the_state_of_the_link(place, clock):
     recorder = Recorder(place)
     recorder.opened()
     recorder.subscribed([AAPL])
@@ -92,13 +92,13 @@ async def test_a_new_file_begins_with_each_hour_and_says_how_things_stand(place,
         "qos-20231114T221320.000000Z.jsonl.zst",
         "qos-20231114T231320.000000Z.jsonl.zst",
     ]
-    first, second = [e for e in read(place) if e.kind == "begun"]
+    first, second = [e for e in read(place) if e.kind == "started"]
     assert (first.number, first.link, first.topics) == (0, False, ())
     assert (second.number, second.link, second.topics) == (1, True, (AAPL,))
     assert first.run == second.run
 
 
-async def test_a_new_file_begins_when_one_is_large_and_none_is_overwritten(
+async def test_a_new_file_starts_at_the_size_limit_and_none_is_overwritten(
     place, clock
 ):
     place.mkdir(parents=True)
@@ -118,8 +118,8 @@ async def test_a_new_file_begins_when_one_is_large_and_none_is_overwritten(
 async def test_a_full_disk_stops_the_recording_and_not_the_stream(
     place, monkeypatch, caplog
 ):
-    told = asyncio.get_running_loop().create_future()
-    recorder = Recorder(place, on_error=told.set_result)
+    reported = asyncio.get_running_loop().create_future()
+    recorder = Recorder(place, on_error=reported.set_result)
     recorder.opened()
     take(recorder, [TRADE])
     await recorder.flush()
@@ -137,7 +137,7 @@ async def test_a_full_disk_stops_the_recording_and_not_the_stream(
         RecordingError, match="No space left on device; the stream goes"
     ):
         await recorder.flush()
-    assert await told is recorder.error
+    assert await reported is recorder.error
     take(recorder, [TRADE] * 3)
     assert recorder.stats.dropped == 5
     assert recorder.stats.frames == 1
@@ -147,7 +147,7 @@ async def test_a_full_disk_stops_the_recording_and_not_the_stream(
     assert "stopped: No space left on device" in record.getMessage()
 
 
-async def test_a_file_that_cannot_be_made_stops_it_too(place):
+async def test_a_file_that_cannot_be_created_stops_the_recording(place):
     recorder = Recorder(place)
     place.rmdir()
     recorder.opened()
@@ -156,10 +156,10 @@ async def test_a_file_that_cannot_be_made_stops_it_too(place):
     await recorder.aclose()
 
 
-async def test_a_disk_slower_than_the_market_costs_frames_and_says_where(
+async def test_frames_dropped_because_of_a_slow_disk_are_marked_in_the_file(
     place, monkeypatch, clock
 ):
-    monkeypatch.setattr(module, "_MOST_WAITING", 3 * len(TRADE))
+    monkeypatch.setattr(module, "_MAX_WAITING", 3 * len(TRADE))
     recorder = Recorder(place, flush=1000)
     recorder.opened()
     take(recorder, [TRADE] * 3)
@@ -179,18 +179,18 @@ async def test_a_disk_slower_than_the_market_costs_frames_and_says_where(
     ]
 
 
-async def test_a_disk_that_hangs_holds_nothing_up_for_ever(place, monkeypatch):
-    monkeypatch.setattr(module, "_PATIENCE", 0.01)
+async def test_closing_gives_up_on_a_disk_that_hangs(place, monkeypatch):
+    monkeypatch.setattr(module, "_CLOSE_TIMEOUT", 0.01)
     recorder = Recorder(place)
     monkeypatch.setattr(recorder._writer, "_write_all", lambda: time.sleep(0.1))
     recorder.opened()
     await recorder.aclose()
-    assert "the disk took nothing for 0.01 seconds" in str(recorder.error)
+    assert "the disk did not respond for 0.01 seconds" in str(recorder.error)
     while recorder._writer.is_alive():  # noqa: ASYNC110 - a thread's end
         await asyncio.sleep(0.01)
 
 
-async def test_a_key_that_comes_back_is_hidden_in_text_and_in_junk(place):
+async def test_an_echoed_key_is_redacted_in_json_and_in_base64(place):
     recorder = Recorder(place)
     recorder.attach(lambda text: text.replace("s3cret", "***"))
     recorder.opened()
@@ -202,15 +202,17 @@ async def test_a_key_that_comes_back_is_hidden_in_text_and_in_junk(place):
     ]
 
 
-async def test_it_records_one_client_once(place):
+async def test_a_recorder_is_attached_to_one_client_once(place):
     recorder = Recorder(place)
     async with Client("key", recorder=recorder):
-        with pytest.raises(ValueError, match="a recorder records one client, once"):
+        with pytest.raises(
+            ValueError, match="a Recorder can only be attached to one client, once"
+        ):
             Client("key", recorder=recorder)
     assert list(place.iterdir()) == []  # Nothing came, so there is no file.
 
 
-def test_a_client_takes_recorders_only(place):
+def test_a_client_accepts_only_recorders(place):
     with pytest.raises(
         ValueError, match=r"must be a qos_async.Recorder or None, not '"
     ):
@@ -239,19 +241,19 @@ def test_numbers_that_cannot_be_are_told(place, options, words):
         Recorder(place, **options)
 
 
-def test_a_directory_that_cannot_be_is_told(tmp_path, monkeypatch):
+def test_a_directory_that_cannot_be_used_raises(tmp_path, monkeypatch):
     file = tmp_path / "file"
     file.touch()
-    with pytest.raises(RecordingError, match="is a file: give the directory"):
+    with pytest.raises(RecordingError, match="is a file: expected a directory"):
         Recorder(file)
     with pytest.raises(RecordingError, match="cannot make the directory"):
         Recorder(file / "below")
     monkeypatch.setattr("os.access", lambda *_: False)
-    with pytest.raises(RecordingError, match="nothing can be written into"):
+    with pytest.raises(RecordingError, match="is not writable"):
         Recorder(tmp_path)
 
 
-def test_a_process_that_is_killed_loses_what_came_after_the_last_flush(tmp_path):
+def test_a_killed_process_loses_only_what_came_after_the_last_flush(tmp_path):
     code = f"""
 import asyncio, os, signal
 from qos_async.recordings.recorder import Recorder
@@ -266,11 +268,11 @@ asyncio.run(main())
 """
     ran = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False)
     assert ran.returncode == -signal.SIGKILL
-    assert entries(tmp_path) == [("begun", ""), ("opened", ""), ("frame", b'{"n":1}')]
+    assert entries(tmp_path) == [("started", ""), ("opened", ""), ("frame", b'{"n":1}')]
 
 
 @pytest.mark.parametrize("before", [0, 1])
-async def test_what_came_when_no_file_could_be_made_is_counted(
+async def test_frames_are_counted_as_dropped_when_no_file_can_be_created(
     place, monkeypatch, before
 ):
     recorder = Recorder(place, max_bytes=1)
@@ -281,7 +283,7 @@ async def test_what_came_when_no_file_could_be_made_is_counted(
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("qos_async.recordings.writer.create", full)
+    monkeypatch.setattr("qos_async.recordings.writer.create_file", full)
     take(recorder, [TRADE] * 2)
     take(recorder, [TRADE])
     await recorder.aclose()
@@ -290,7 +292,7 @@ async def test_what_came_when_no_file_could_be_made_is_counted(
 
 
 @pytest.mark.qos(virtual=True)
-async def test_a_cut_is_an_outage_and_leaving_the_client_is_none(
+async def test_a_cut_is_recorded_as_an_outage_and_leaving_the_client_is_not(
     place, qos_simulator, qos_environment
 ):
     async with Client(recorder=Recorder(place)) as client:
@@ -308,6 +310,8 @@ async def test_a_cut_is_an_outage_and_leaving_the_client_is_none(
 @pytest.mark.parametrize(
     "key", ["e", "at", "12", "123", "frame", "trade", "subscribed"]
 )
-def test_a_key_that_is_part_of_every_file_is_refused(place, key):
-    with pytest.raises(ValueError, match="too short or too common a word to be hidden"):
+def test_a_key_that_is_a_word_of_the_file_format_is_rejected(place, key):
+    with pytest.raises(
+        ValueError, match="too short or too common a word to be redacted"
+    ):
         Client(key, recorder=Recorder(place))

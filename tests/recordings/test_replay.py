@@ -1,4 +1,4 @@
-"""A recording instead of a server: the same verbs, the same types, no tick lost."""
+"""Replay: the same methods and types as of a client, without losing a tick."""
 
 from __future__ import annotations
 
@@ -23,14 +23,21 @@ from qos_async import (
     replay,
 )
 from qos_async.recordings import Recorder
-from tests.support.memory_transport import Network, kline, opened, snapshot, trade
+from tests.support.memory_transport import (
+    Network,
+    gaps_and_ticks,
+    kline,
+    opened,
+    snapshot,
+    trade,
+)
 from tests.support.recording_files import (
     SECOND,
     START,
-    begun,
     event,
     frame,
     recorded,
+    started,
     trades,
     write,
 )
@@ -46,7 +53,7 @@ def after(seconds):
 async def events_of(place, speed=None, **options):
     client = replay(place, speed, **options)
     async with client, client.watch_trades(AAPL) as sub:
-        return [one async for one in sub.events()]
+        return [one async for one in gaps_and_ticks(sub.events())]
 
 
 def prices(events):
@@ -55,7 +62,9 @@ def prices(events):
 
 @pytest.mark.parametrize("speed", [None, 1.0, 1000])
 @pytest.mark.virtual_time
-async def test_ticks_come_as_they_came_and_the_loop_ends(tmp_path, inline, speed):
+async def test_ticks_are_replayed_as_received_and_the_loop_ends(
+    tmp_path, inline, speed
+):
     write(tmp_path, recorded(trades(1, 1, 2), trades(2.5, 3)))
     began = asyncio.get_running_loop().time()
     got = await events_of(tmp_path, speed)
@@ -79,7 +88,9 @@ def inline(monkeypatch):
 
 
 @pytest.mark.parametrize("buffer", [Latest(), DropOldest(1), Strict(1), None])
-async def test_without_a_speed_the_tape_waits_for_the_slowest_reader(tmp_path, buffer):
+async def test_without_a_speed_the_replay_waits_for_the_slowest_consumer(
+    tmp_path, buffer
+):
     count = 500
     parts = [trades(n / 100, n) for n in range(count // 2)]
     write(tmp_path, recorded(*parts, trades(50, *range(count // 2, count))))
@@ -115,9 +126,7 @@ async def test_batches_are_full_without_a_speed(tmp_path):
 
 
 @pytest.mark.parametrize("speed", [None, 1000.0])
-async def test_an_outage_is_a_gap_with_the_times_and_the_reason_of_its_day(
-    tmp_path, speed
-):
+async def test_an_outage_is_a_gap_with_the_recorded_times_and_reason(tmp_path, speed):
     outage = event(12, "lost", reason="the cable") + event(19, "opened")
     write(tmp_path, recorded(trades(10, 1), outage, trades(19, 2), end=20))
     first, gap, second = await events_of(tmp_path, speed)
@@ -137,7 +146,11 @@ def _slept():
 
 def _killed():
     return (
-        begun() + event(0, "opened") + trades(1, 1) + begun(9, run="b") + trades(9, 2)
+        started()
+        + event(0, "opened")
+        + trades(1, 1)
+        + started(9, run="b")
+        + trades(9, 2)
     )
 
 
@@ -146,25 +159,25 @@ def _killed():
     [
         ([_frames_dropped()], "7 frames were not recorded: the disk was too slow"),
         ([_slept()], "nothing was recorded for 99 s"),
-        ([_killed()], "the recording stopped, and began again later"),
+        ([_killed()], "the recording was interrupted"),
         (
             [
                 recorded(trades(1, 1)),
-                begun(2000, run="b") + event(2000, "opened") + trades(2001, 2),
+                started(2000, run="b") + event(2000, "opened") + trades(2001, 2),
             ],
             "the recording was closed",
         ),
         (
             [
-                begun() + event(0, "opened") + trades(1, 1) + b'{"at',
-                begun(2, number=2, link=True) + trades(3, 2),
+                started() + event(0, "opened") + trades(1, 1) + b'{"at',
+                started(2, number=2, link=True) + trades(3, 2),
             ],
-            "the recording is damaged: qos-0.jsonl.zst: it ends in the middle of a line",
+            "the recording is damaged: qos-0.jsonl.zst: ends in the middle of a line",
         ),
     ],
     ids=["dropped", "slept", "killed", "closed", "damaged"],
 )
-async def test_every_hole_of_a_recording_is_a_gap(tmp_path, texts, reason):
+async def test_everything_missing_from_a_recording_is_a_gap(tmp_path, texts, reason):
     mark = event(0.5, "subscribed", topics=[f"trade {AAPL}"])
     for number, text in enumerate(texts):
         head, end, rest = text.partition(b"\n")
@@ -174,16 +187,18 @@ async def test_every_hole_of_a_recording_is_a_gap(tmp_path, texts, reason):
     assert [one.reason for one in got if isinstance(one, Gap)] == [reason]
 
 
-async def test_a_file_that_follows_within_a_run_is_no_gap(tmp_path):
+async def test_the_next_file_of_a_run_is_not_a_gap(tmp_path):
     write(tmp_path, recorded(trades(1, 1)).rpartition(b'{"at"')[0], name="qos-0")
-    more = begun(2, number=1, link=True, topics=[f"trade {AAPL}"]) + trades(2, 2)
+    more = started(2, number=1, link=True, topics=[f"trade {AAPL}"]) + trades(2, 2)
     write(tmp_path, more, name="qos-1")
     got = await events_of(tmp_path)
     assert prices(got) == [1, 2]
     assert len(got) == 2
 
 
-async def test_only_what_is_watched_comes_and_answers_to_others_do_not(tmp_path):
+async def test_only_subscribed_topics_are_replayed_and_recorded_replies_are_not(
+    tmp_path,
+):
     ack = {"type": "T", "msg": "OK", "reqid": 1}
     parts = frame(1, ack, trade(1), trade(2, "US:TSLA"), snapshot(3), trade(4))
     write(tmp_path, recorded(parts))
@@ -200,18 +215,18 @@ async def test_numbers_are_of_the_type_asked_for(tmp_path):
     assert isinstance(tick.price, float)
 
 
-async def test_what_was_not_recorded_is_refused_by_name(tmp_path):
+async def test_a_topic_that_was_not_recorded_is_rejected_by_name(tmp_path):
     write(tmp_path, recorded(trades(1, 1)))
     async with replay(tmp_path, None) as client:
         assert client.topics == (Topic("trade", AAPL),)
         assert (client.begins_at, client.ends_at) == (BEGAN, after(1000))
-        with pytest.raises(RejectedError, match="does not have it") as refused:
+        with pytest.raises(RejectedError, match="not in the recording") as refused:
             async with client.watch_trades("US:TSLA"):
                 pass
         assert refused.value.symbols == ("US:TSLA",)
 
 
-async def test_questions_are_answered_from_what_came_until_then(tmp_path):
+async def test_requests_are_answered_with_the_values_so_far(tmp_path):
     bars = frame(1.01, kline(60, 7), kline(120, 8), kline(120, 9))
     book = {"tp": "D", "c": AAPL, "b": [{"p": "1", "v": "2"}], "a": [], "ts": 5}
     topics = [f"{name} {AAPL}" for name in ("trade", "snapshot", "depth", "kline")]
@@ -242,11 +257,11 @@ async def test_questions_are_answered_from_what_came_until_then(tmp_path):
         older = await client.fetch_history(AAPL, interval="1m", end=119)
         assert [int(bar.close) for bar in older[AAPL]] == [7]
         assert (await client.fetch_instruments(AAPL)).missing == (AAPL,)
-        with pytest.raises(RequestError, match="a recording does not have it"):
+        with pytest.raises(RequestError, match="is not available in a recording"):
             await client.fetch_calendar("US")
 
 
-async def test_after_the_end_nothing_can_be_watched(tmp_path):
+async def test_subscribing_after_the_end_ends_at_once(tmp_path):
     write(tmp_path, recorded(trades(1, 1)))
     async with replay(tmp_path, None) as client:
         async for _ in client.watch_trades(AAPL):
@@ -259,7 +274,7 @@ async def test_after_the_end_nothing_can_be_watched(tmp_path):
 @pytest.mark.parametrize(
     "speed", [0, -1, float("inf"), float("nan"), 10**400, True, "fast"]
 )
-def test_a_speed_that_cannot_be_is_told(speed):
+def test_an_invalid_speed_raises(speed):
     with pytest.raises(ValueError, match="speed must be a number above 0 or None"):
         replay("somewhere", speed)
 
@@ -269,22 +284,22 @@ def test_numbers_that_cannot_be_are_told():
         replay("somewhere", numbers=int)
 
 
-async def test_a_recording_that_is_not_there_is_told(tmp_path):
+async def test_a_missing_recording_raises(tmp_path):
     client = replay(tmp_path / "nowhere")
     with pytest.raises(RuntimeError, match="enter it first"):
         _ = client.topics
-    with pytest.raises(RecordingError, match="there is no"):
+    with pytest.raises(RecordingError, match="does not exist"):
         async with client:
             pass
 
 
-async def test_a_bot_gets_from_a_recording_what_it_got_live(tmp_path):
+async def test_a_bot_receives_from_a_recording_what_it_received_live(tmp_path):
     net = Network()
 
     async def bot(client: Client, until: int):
         async with client.watch(Topic("trade", AAPL), Topic("snapshot", AAPL)) as sub:
             got = []
-            async for one in sub.events():
+            async for one in gaps_and_ticks(sub.events()):
                 got.append(one)
                 if len(got) == until:
                     return got
@@ -326,7 +341,7 @@ async def test_a_bot_gets_from_a_recording_what_it_got_live(tmp_path):
     assert all(abs(a - b) < 50_000_000 for a, b in stamps)
 
 
-async def test_what_was_not_entered_says_so_and_can_be_closed(tmp_path):
+async def test_a_replay_that_was_not_entered_raises_and_can_be_closed(tmp_path):
     client = replay(tmp_path)
     for ask in (lambda: client.state, lambda: client.stats, client.report):
         with pytest.raises(RuntimeError, match="enter it first"):

@@ -1,4 +1,4 @@
-"""A raw client for the simulator: aiohttp and JSON, nothing of qos_async."""
+"""Fixtures: a raw client of the simulator, with aiohttp and JSON only."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ START = 1_741_958_430.0  # 2025-03-14 13:20 UTC: pre-market in New York.
 
 
 class Wire:
-    """One websocket; ``say`` waits for the answer and keeps the pushes meanwhile."""
+    """One websocket; ``request`` waits for the reply and keeps pushes for ``push``."""
 
     def __init__(self, ws: aiohttp.ClientWebSocketResponse) -> None:
         self.ws = ws
@@ -34,11 +34,11 @@ class Wire:
             body.setdefault("reqid", next(self._reqids))
         await self.ws.send_str(json.dumps({"type": type, **body}))
 
-    async def say(self, type: str, *codes: str, **body: Any) -> Any:
+    async def request(self, type: str, *codes: str, **body: Any) -> Any:
         await self.send(type, *codes, **body)
-        return await self.answer()
+        return await self.reply()
 
-    async def answer(self) -> Any:
+    async def reply(self) -> Any:
         while True:
             content = await self.next()
             if "tp" not in content:
@@ -62,7 +62,7 @@ class Wire:
             return await self.ws.receive()
 
     async def end(self) -> int | None:
-        """Read to the end; give the close code, None for none."""
+        """Read until the end; return the close code, or None."""
         while True:
             message = await self.receive()
             if message.type is aiohttp.WSMsgType.CLOSE:
@@ -71,7 +71,7 @@ class Wire:
                 return None
 
     async def quiet(self, seconds: float = 0.15) -> bool:
-        """Say whether nothing at all comes for a while."""
+        """Return whether nothing arrives for a while."""
         try:
             async with asyncio.timeout(seconds):
                 await self.ws.receive()
@@ -81,7 +81,7 @@ class Wire:
 
 
 class Raw:
-    """A client with a key that speaks to one simulator."""
+    """A client of one simulator, with its key."""
 
     def __init__(self, sim: Simulator, session: aiohttp.ClientSession) -> None:
         self.sim = sim
@@ -90,11 +90,11 @@ class Raw:
         self.wires: list[Wire] = []
 
     async def post(self, path: str, **body: Any) -> Any:
-        status, content = await self.ask(path, body)
+        status, content = await self.post_any(path, body)
         assert status == 200, content
         return content
 
-    async def ask(self, path: str, body: Any) -> tuple[int, Any]:
+    async def post_any(self, path: str, body: Any) -> tuple[int, Any]:
         url = self.sim.http_url + path
         async with self.session.post(url, json=body, headers=self.headers) as response:
             return response.status, json.loads(await response.read())
@@ -102,9 +102,9 @@ class Raw:
     async def dial(self, **options: Any) -> Wire:
         options.setdefault("headers", self.headers)
         url = options.pop("url", self.sim.stream_url)
-        patience = aiohttp.ClientWSTimeout(ws_close=0.1)
+        timeout = aiohttp.ClientWSTimeout(ws_close=0.1)
         ws = await self.session.ws_connect(
-            url, autoping=False, timeout=patience, **options
+            url, autoping=False, timeout=timeout, **options
         )
         self.wires.append(Wire(ws))
         return self.wires[-1]
@@ -137,13 +137,13 @@ async def enter() -> AsyncGenerator[Enter, None]:
 
 @pytest.fixture
 async def raw(enter: Enter) -> Raw:
-    """A client of a simulator whose plan forbids next to nothing."""
+    """A client of a simulator with generous limits."""
     return await enter()
 
 
 @pytest.fixture(autouse=True)
-def no_complaints(caplog: pytest.LogCaptureFixture) -> Any:
-    """Fail on anything that asyncio or aiohttp log as a warning or worse."""
+def no_warnings(caplog: pytest.LogCaptureFixture) -> Any:
+    """Fail on any warning or error in the log."""
     yield
-    told = [one for one in caplog.records if one.levelno >= logging.WARNING]
-    assert not told, [one.getMessage() for one in told]
+    logged = [one for one in caplog.records if one.levelno >= logging.WARNING]
+    assert not logged, [one.getMessage() for one in logged]

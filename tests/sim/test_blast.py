@@ -1,4 +1,4 @@
-"""Blast mode: ready made frames, as fast as the socket takes them."""
+"""Blast: prepared frames, as fast as the socket accepts them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import struct
 import aiohttp
 import pytest
 
-from qos_async.sim.blast import text_frame
+from qos_async.sim.connection import text_frame
 
 
 @pytest.mark.parametrize(
@@ -26,7 +26,7 @@ def test_frames_have_the_header_of_their_length(length, header):
 
 
 @pytest.mark.parametrize(("kinds", "total"), [(1, 5), (3, 2000), (700, 1500)])
-async def test_the_frames_arrive_in_order_over_and_over(raw, kinds, total):
+async def test_blasted_frames_arrive_in_order_repeatedly(raw, kinds, total):
     wires = [await raw.dial(), await raw.dial(compress=15)]
     frames = [b'{"tp":"T","n":%d}' % n for n in range(kinds)]
     blast = asyncio.create_task(raw.sim.blast(frames, total))
@@ -34,7 +34,7 @@ async def test_the_frames_arrive_in_order_over_and_over(raw, kinds, total):
         got = [(await wire.next())["n"] for _ in range(total)]
         assert got == [n % kinds for n in range(total)]
     assert await blast == 2 * total
-    assert (await wires[0].say("H"))["msg"] == "OK"
+    assert (await wires[0].request("H"))["msg"] == "OK"
 
 
 async def test_long_frames_arrive_whole(raw):
@@ -50,13 +50,13 @@ async def test_a_blast_waits_for_a_slow_reader(raw):
     wire = await raw.dial()
     blast = asyncio.create_task(raw.sim.blast([b'"%s"' % (b"x" * 998)], 100_000))
     await asyncio.sleep(0.2)
-    assert not blast.done()  # 100 MB do not fit into anybody's socket.
+    assert not blast.done()  # 100 MB do not fit into socket buffers.
     raw.sim.cut()
     assert await blast < 100_000
     await wire.end()
 
 
-async def test_a_blast_leaves_the_loop_to_others(raw):
+async def test_a_blast_lets_other_tasks_run(raw):
     wire = await raw.dial()
     turns = 0
 
@@ -75,6 +75,6 @@ async def test_a_blast_leaves_the_loop_to_others(raw):
     assert turns > 6
 
 
-async def test_a_blast_of_nothing_is_refused(raw):
-    with pytest.raises(ValueError, match="nothing"):
+async def test_a_blast_without_frames_raises(raw):
+    with pytest.raises(ValueError, match="at least one frame"):
         await raw.sim.blast([], 1)

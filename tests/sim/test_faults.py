@@ -1,4 +1,4 @@
-"""Everything that can be made to go wrong, seen from the client's side."""
+"""Injected faults, from the client's side."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ import aiohttp
 import pytest
 
 from qos_async.sim import Close, Cut, Mute
-from qos_async.sim.faults import Rules
+from qos_async.sim.faults import FaultRules
 
 START = 1_741_958_430.0
 
 
-def test_rules_wait_for_their_type_and_count_down():
-    rules: Rules[str] = Rules([])
+def test_rules_match_their_types_and_count_down():
+    rules: FaultRules[str] = FaultRules([])
     rules.add("a", ("T", "S"), 2)
     rules.add("b", None, 1)
-    assert [rules.take(one) for one in ("D", "D", "T", "S", "T")] == [
+    assert [rules.next_action(one) for one in ("D", "D", "T", "S", "T")] == [
         "b",
         None,
         "a",
@@ -27,14 +27,14 @@ def test_rules_wait_for_their_type_and_count_down():
 
 
 def test_a_rule_without_a_count_lasts():
-    rules: Rules[str] = Rules([])
+    rules: FaultRules[str] = FaultRules([])
     rules.add("a", "T", None)
-    assert [rules.take("T") for _ in range(5)] == ["a"] * 5
+    assert [rules.next_action("T") for _ in range(5)] == ["a"] * 5
 
 
-async def test_a_cut_ends_the_link_without_a_goodbye(raw):
+async def test_a_cut_ends_the_link_without_a_close_frame(raw):
     wire = await raw.dial()
-    await wire.say("T", "US:AAPL")
+    await wire.request("T", "US:AAPL")
     raw.sim.cut()
     assert await wire.end() is None
     assert wire.ws.close_code == 1006
@@ -42,17 +42,17 @@ async def test_a_cut_ends_the_link_without_a_goodbye(raw):
     assert raw.sim.subscribed == set()
 
 
-async def test_a_cut_may_mean_one_link_only(raw):
+async def test_a_cut_can_apply_to_one_link(raw):
     first, second = await raw.dial(), await raw.dial()
     raw.sim.cut(2)
     assert await second.end() is None
-    assert (await first.say("H"))["msg"] == "OK"
+    assert (await first.request("H"))["msg"] == "OK"
 
 
 async def test_the_market_goes_on_during_an_outage(enter):
     raw = await enter(speed=20.0)
     wire = await raw.dial()
-    await wire.say("T", "CF:BTCUSDT")
+    await wire.request("T", "CF:BTCUSDT")
     await wire.push()
     raw.sim.cut()
     await wire.end()
@@ -60,11 +60,11 @@ async def test_the_market_goes_on_during_an_outage(enter):
     await raw.sim.until(lambda: len(raw.sim.tape("CF:BTCUSDT")) > before + 5)
     missed = raw.sim.tape("CF:BTCUSDT")[before : before + 5]
     wire = await raw.dial()
-    await wire.say("T", "CF:BTCUSDT")
+    await wire.request("T", "CF:BTCUSDT")
     push = await wire.push()
     assert push["ts"] >= missed[-1]["ts"]
-    answer = await wire.say("RT", "CF:BTCUSDT", count=50)
-    assert all(one in answer["data"] for one in missed)
+    reply = await wire.request("RT", "CF:BTCUSDT", count=50)
+    assert all(one in reply["data"] for one in missed)
 
 
 @pytest.mark.parametrize("code", [1000, 1001, 1008, 1012, 4321])
@@ -78,7 +78,7 @@ async def test_links_are_closed_with_a_code_and_a_reason(raw, code):
     await raw.sim.until(lambda: raw.sim.connections == 0)
 
 
-async def test_what_was_said_before_the_close_still_arrives(raw):
+async def test_frames_sent_before_the_close_still_arrive(raw):
     wire = await raw.dial()
     for number in range(1000):
         raw.sim.push({"tp": "X", "n": number})
@@ -89,20 +89,20 @@ async def test_what_was_said_before_the_close_still_arrives(raw):
     await closing
 
 
-async def test_closing_does_not_wait_for_a_client_that_is_gone(raw):
+async def test_closing_does_not_wait_long_for_a_client_that_does_not_read(raw):
     wire = await raw.dial()
     begun = asyncio.get_running_loop().time()
-    await raw.sim.close()  # Nobody reads at the other end.
+    await raw.sim.close()  # The client does not read.
     assert asyncio.get_running_loop().time() - begun < 1.2
     assert await wire.end() == 1001
 
 
-async def test_a_mute_server_holds_everything_even_pongs_and_newcomers(enter):
+async def test_a_muted_server_holds_replies_pongs_and_handshakes(enter):
     raw = await enter(speed=20.0)
     wire = await raw.dial()
-    await wire.say("T", "CF:BTCUSDT")
+    await wire.request("T", "CF:BTCUSDT")
     raw.sim.mute()
-    while not await wire.quiet(0.05):  # What was on its way.
+    while not await wire.quiet(0.05):  # What was in transit.
         pass
     await wire.ws.ping()
     await wire.send("H")
@@ -114,31 +114,31 @@ async def test_a_mute_server_holds_everything_even_pongs_and_newcomers(enter):
     assert raw.sim.received("H")
     raw.sim.unmute()
     assert (await asking)["msg"] == "OK"
-    assert (await (await dialling).say("H"))["msg"] == "OK"
+    assert (await (await dialling).request("H"))["msg"] == "OK"
     types = {(await wire.receive()).type for _ in range(20)}
     assert types == {aiohttp.WSMsgType.TEXT, aiohttp.WSMsgType.PONG}
 
 
-async def test_only_the_old_links_may_go_mute(raw):
+async def test_muting_can_apply_to_open_links_only(raw):
     old = await raw.dial()
-    raw.sim.mute(newcomers=False)
+    raw.sim.mute(new_connections=False)
     await old.send("H")
     assert await old.quiet(0.05)
     new = await raw.dial()
-    assert (await new.say("H"))["msg"] == "OK"
+    assert (await new.request("H"))["msg"] == "OK"
     await raw.post("/snapshot", codes=["US:AAPL"])
 
 
-async def test_a_mute_link_does_not_even_say_goodbye(raw):
+async def test_a_muted_link_sends_no_close_frame(raw):
     wire = await raw.dial()
     raw.sim.mute()
-    await wire.ws.close()  # Waits in vain, as long as the client is patient.
+    await wire.ws.close()  # Times out.
     assert wire.ws.close_code == 1006
 
 
 @pytest.mark.parametrize("status", [302, 403, 429, 500, 503])
-async def test_upgrades_are_refused_as_often_as_ordered(raw, status):
-    raw.sim.refuse_upgrades(status, count=2, headers={"Retry-After": "7"})
+async def test_upgrades_are_rejected_the_given_number_of_times(raw, status):
+    raw.sim.reject_upgrades(status, count=2, headers={"Retry-After": "7"})
     for _ in range(2):
         with pytest.raises(aiohttp.WSServerHandshakeError) as caught:
             await raw.dial()
@@ -148,8 +148,8 @@ async def test_upgrades_are_refused_as_often_as_ordered(raw, status):
     await raw.dial()
 
 
-async def test_upgrades_may_be_cut_until_allowed_again(raw):
-    raw.sim.refuse_upgrades(None, count=None)
+async def test_upgrades_can_be_aborted_until_allowed_again(raw):
+    raw.sim.reject_upgrades(None, count=None)
     for _ in range(3):
         with pytest.raises(aiohttp.ClientError):
             await raw.dial()
@@ -158,27 +158,27 @@ async def test_upgrades_may_be_cut_until_allowed_again(raw):
     assert {one.path for one in raw.sim.requests} == {"/ws"}
 
 
-async def test_answers_come_late(raw):
+async def test_replies_are_delayed(raw):
     wire = await raw.dial()
-    raw.sim.answer_late(0.1, "RS")
-    raw.sim.answer_late(0.1, "/snapshot", count=1)
+    raw.sim.delay_replies(0.1, "RS")
+    raw.sim.delay_replies(0.1, "/snapshot", count=1)
     begun = asyncio.get_running_loop().time()
     await wire.send("RS", "US:AAPL")
-    assert (await wire.say("H"))["type"] == "H"
-    assert (await wire.answer())["type"] == "RS"
+    assert (await wire.request("H"))["type"] == "H"
+    assert (await wire.reply())["type"] == "RS"
     assert asyncio.get_running_loop().time() - begun >= 0.1
     begun = asyncio.get_running_loop().time()
     await raw.post("/snapshot", codes=["US:AAPL"])
     assert asyncio.get_running_loop().time() - begun >= 0.1
-    raw.sim.answer_late(0)
+    raw.sim.delay_replies(0)
     await wire.send("RS", "US:AAPL")
     await wire.send("H")
-    assert (await wire.answer())["type"] == "RS"
+    assert (await wire.reply())["type"] == "RS"
 
 
-async def test_late_answers_die_with_their_link(raw):
+async def test_delayed_replies_are_discarded_with_their_link(raw):
     wire = await raw.dial()
-    raw.sim.answer_late(30)
+    raw.sim.delay_replies(30)
     await wire.send("RS", "US:AAPL")
     await raw.sim.until(lambda: raw.sim.frames)
     raw.sim.cut()
@@ -186,44 +186,44 @@ async def test_late_answers_die_with_their_link(raw):
     await raw.sim.until(lambda: raw.sim.connections == 0)
 
 
-async def test_answers_are_lost_but_commands_obeyed(raw):
+async def test_replies_are_dropped_but_commands_processed(raw):
     wire = await raw.dial()
-    raw.sim.lose_answers("T", count=1)
+    raw.sim.drop_replies("T", count=1)
     await wire.send("T", "US:AAPL")
-    assert (await wire.say("D", "US:AAPL"))["type"] == "D"
+    assert (await wire.request("D", "US:AAPL"))["type"] == "D"
     assert ("T", "US:AAPL", None) in raw.sim.subscribed
-    assert (await wire.say("T", "US:TSLA"))["type"] == "T"
+    assert (await wire.request("T", "US:TSLA"))["type"] == "T"
 
 
-async def test_a_lost_http_answer_never_comes(raw):
-    raw.sim.lose_answers("/depth")
+async def test_a_dropped_http_response_never_arrives(raw):
+    raw.sim.drop_replies("/depth")
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.1):
             await raw.post("/depth", codes=["US:AAPL"])
     await raw.post("/depth", codes=["US:AAPL"])
 
 
-async def test_commands_and_requests_are_refused_in_any_words(raw):
+async def test_commands_and_requests_are_rejected_with_any_message(raw):
     wire = await raw.dial()
-    raw.sim.refuse("Not today", ("T", "/snapshot"), count=2)
-    assert (await wire.say("T", "US:AAPL", reqid=9)) == {
+    raw.sim.reject("Not today", ("T", "/snapshot"), count=2)
+    assert (await wire.request("T", "US:AAPL", reqid=9)) == {
         "type": "T",
         "msg": "Not today",
         "time": int(raw.sim.now),
         "reqid": 9,
     }
     assert raw.sim.subscribed == set()
-    assert await raw.ask("/snapshot", {}) == (400, {"msg": "Not today"})
+    assert await raw.post_any("/snapshot", {}) == (400, {"msg": "Not today"})
     await raw.post("/snapshot", codes=["US:AAPL"])
 
 
 @pytest.mark.parametrize("frame", [b"\xff\x00{", b"", b"[" * 1000, b"null"])
-async def test_garbage_arrives_as_it_is(raw, frame):
+async def test_garbage_arrives_unchanged(raw, frame):
     wire = await raw.dial(decode_text=False)
-    raw.sim.garbage(frame)
+    raw.sim.push_garbage(frame)
     message = await wire.receive()
     assert (message.type, message.data) == (aiohttp.WSMsgType.TEXT, frame)
-    assert (await wire.say("H"))["msg"] == "OK"
+    assert (await wire.request("H"))["msg"] == "OK"
 
 
 async def test_any_frame_can_be_pushed_to_one_link(raw):
@@ -235,7 +235,7 @@ async def test_any_frame_can_be_pushed_to_one_link(raw):
     assert await first.quiet(0.05)
 
 
-async def test_http_fails_with_any_answer(raw):
+async def test_http_requests_fail_with_any_response(raw):
     raw.sim.fail_http(502, count=2)
     raw.sim.fail_http(302, headers={"Location": "https://example.com/"})
     url = raw.sim.http_url + "/snapshot"
@@ -246,7 +246,7 @@ async def test_http_fails_with_any_answer(raw):
     assert response.headers["Location"] == "https://example.com/"
 
 
-async def test_http_fails_for_one_path_only(raw):
+async def test_http_requests_can_fail_for_one_path_only(raw):
     raw.sim.fail_http(500, paths="/depth", body=b"{")
     await raw.post("/snapshot", codes=["US:AAPL"])
     url = raw.sim.http_url + "/depth"
@@ -254,7 +254,7 @@ async def test_http_fails_for_one_path_only(raw):
         assert (response.status, await response.read()) == (500, b"{")
 
 
-async def test_http_connections_are_cut(raw):
+async def test_http_connections_are_aborted(raw):
     raw.sim.fail_http(None)
     with pytest.raises(aiohttp.ClientError):
         await raw.post("/depth", codes=["US:AAPL"])
@@ -273,14 +273,14 @@ async def test_faults_happen_on_schedule(enter):
     assert await (await raw.dial()).end() == 1012
     wire = await raw.dial()
     await wire.send("H")
-    assert (await wire.answer())["msg"] == "OK"
+    assert (await wire.reply())["msg"] == "OK"
     await raw.sim.until(lambda: raw.sim.now > START + 0.28)
     await wire.send("H")
     assert await wire.quiet(0.05)
     assert raw.sim.now < START + 0.45
 
 
-async def test_an_outage_cuts_all_and_refuses_all_until_it_is_over(raw):
+async def test_an_outage_aborts_all_connections_until_it_is_over(raw):
     wire = await raw.dial()
     outage = asyncio.create_task(raw.sim.outage(0.2))
     assert await wire.end() is None
@@ -289,22 +289,22 @@ async def test_an_outage_cuts_all_and_refuses_all_until_it_is_over(raw):
     with pytest.raises(aiohttp.ClientError):
         await raw.post("/snapshot", codes=["US:AAPL"])
     await outage
-    assert (await (await raw.dial()).say("H"))["msg"] == "OK"
+    assert (await (await raw.dial()).request("H"))["msg"] == "OK"
     await raw.post("/snapshot", codes=["US:AAPL"])
 
 
-async def test_refused_symbols_are_refused_wherever_they_are_named(raw):
+async def test_rejected_symbols_are_rejected_in_every_command_and_request(raw):
     wire = await raw.dial()
-    assert (await wire.say("T", "CF:ETHUSDT"))["msg"] == "OK"
-    raw.sim.refuse_symbols("CF:ETHUSDT", "HK:00700", message="No permission")
+    assert (await wire.request("T", "CF:ETHUSDT"))["msg"] == "OK"
+    raw.sim.reject_symbols("CF:ETHUSDT", "HK:00700", message="No permission")
     no = "No permission: CF:ETHUSDT"
-    assert (await wire.say("T", "CF:BTCUSDT,ETHUSDT"))["msg"] == no
-    assert (await raw.ask("/trade", {"codes": ["CF:ETHUSDT"]}))[1]["msg"] == no
+    assert (await wire.request("T", "CF:BTCUSDT,ETHUSDT"))["msg"] == no
+    assert (await raw.post_any("/trade", {"codes": ["CF:ETHUSDT"]}))[1]["msg"] == no
     span = {"c": "HK:700", "co": 1, "a": 0, "kt": 1}
-    status, answer = await raw.ask("/kline", {"kline_reqs": [span]})
-    assert (status, answer["msg"]) == (400, "No permission: HK:700")
-    assert (await wire.say("TC", "CF:ETHUSDT"))["msg"] == "OK"
+    status, reply = await raw.post_any("/kline", {"kline_reqs": [span]})
+    assert (status, reply["msg"]) == (400, "No permission: HK:700")
+    assert (await wire.request("TC", "CF:ETHUSDT"))["msg"] == "OK"
     raw.sim.allow_symbols("CF:ETHUSDT")
-    assert (await wire.say("T", "CF:BTCUSDT,ETHUSDT"))["msg"] == "OK"
+    assert (await wire.request("T", "CF:BTCUSDT,ETHUSDT"))["msg"] == "OK"
     raw.sim.allow_symbols()
-    assert (await wire.say("T", "HK:700"))["msg"] == "OK"
+    assert (await wire.request("T", "HK:700"))["msg"] == "OK"

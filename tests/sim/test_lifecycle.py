@@ -1,4 +1,4 @@
-"""Coming and going: addresses, clocks, and nothing left behind."""
+"""Lifecycle: addresses, clocks, and nothing left behind."""
 
 from __future__ import annotations
 
@@ -41,19 +41,19 @@ async def test_the_market_starts_at_the_wall_clock_and_runs_at_its_speed():
         assert 9 < sim.now - begun < 60
 
 
-async def test_two_with_the_same_seed_and_start_have_the_same_tape():
+async def test_two_simulators_with_the_same_seed_and_start_have_the_same_trades():
     async with Simulator(seed=3, start=1e9) as one, Simulator(seed=3, start=1e9) as two:
         assert one.tape("US:AAPL")[:900] == two.tape("US:AAPL")[:900]
 
 
-async def test_leaving_is_quick_and_leaves_nothing_behind():
+async def test_exiting_is_quick_and_leaves_nothing_behind():
     before = asyncio.all_tasks()
     async with aiohttp.ClientSession() as session:
         async with Simulator(speed=20.0) as sim:
             wire = await session.ws_connect(sim.stream_url, headers={"key": sim.key})
             await wire.send_json({"type": "T", "codes": ["CF:BTCUSDT"], "reqid": 1})
             await wire.receive()
-            sim.answer_late(30)
+            sim.delay_replies(30)
             await wire.send_json({"type": "H"})
             lost = asyncio.create_task(
                 session.post(sim.http_url + "/depth", headers={"key": sim.key}, json={})
@@ -67,7 +67,7 @@ async def test_leaving_is_quick_and_leaves_nothing_behind():
     assert asyncio.all_tasks() == before
 
 
-async def test_leaving_is_quick_when_mute_and_nobody_reads():
+async def test_exiting_is_quick_when_muted_with_clients_that_do_not_read():
     async with aiohttp.ClientSession() as session:
         async with Simulator(speed=20.0) as sim:
             wire = await session.ws_connect(
@@ -81,18 +81,18 @@ async def test_leaving_is_quick_when_mute_and_nobody_reads():
         await wire.close()
 
 
-async def test_a_fault_of_its_own_is_told_on_leaving(monkeypatch):
+async def test_a_bug_of_the_simulator_is_raised_on_exit(monkeypatch):
     def boom(*_: object) -> None:
         raise ZeroDivisionError
 
     sim = await Simulator().__aenter__()
-    monkeypatch.setattr(sim._desk, "beat", boom)
+    monkeypatch.setattr(sim._websockets, "push_pending", boom)
     await asyncio.sleep(0.05)
     with pytest.raises(ZeroDivisionError):
         await sim.__aexit__(None, None, None)
 
 
-async def test_waiting_for_something_that_never_happens_times_out():
+async def test_waiting_for_a_condition_that_stays_false_times_out():
     async with Simulator() as sim:
         with pytest.raises(TimeoutError):
             await sim.until(lambda: sim.connections, timeout=0.05)
@@ -105,7 +105,7 @@ async def test_it_serves_until_cancelled():
                 await sim.serve_forever()
 
 
-async def test_an_invented_universe_serves_any_symbol(enter):
+async def test_an_open_universe_serves_any_symbol(enter):
     raw = await enter(open_universe=True, history=30.0)
     codes = [f"US:S{n}" for n in range(100)]
     assert len((await raw.post("/snapshot", codes=codes))["data"]) == 100
@@ -125,7 +125,7 @@ asyncio.run(main())
 """
 
 
-def test_python_in_development_mode_has_nothing_to_say():
+def test_python_in_development_mode_prints_no_warning():
     done = subprocess.run(
         [sys.executable, "-X", "dev", "-W", "error", "-c", SCRIPT],
         capture_output=True,
@@ -146,19 +146,19 @@ def test_python_in_development_mode_has_nothing_to_say():
         *(("plan", wrong) for wrong in (3, {"symbols": 3}, Limits)),
     ],
 )
-def test_options_that_cannot_be_are_named(option, value):
+def test_a_wrong_option_is_named_in_the_error(option, value):
     with pytest.raises(ValueError, match=f"{option} must be .*, not "):
         Simulator(**{option: value})
 
 
-def test_without_entering_there_is_no_address():
+def test_the_address_is_not_available_before_entering():
     for sim in (Simulator(), Simulator(port=8765)):
         for name in ("http_url", "stream_url"):
             with pytest.raises(RuntimeError, match="enter it first"):
                 getattr(sim, name)
 
 
-async def test_an_ipv6_address_stands_in_brackets():
+async def test_an_ipv6_address_is_in_brackets():
     try:
         async with Simulator(host="::1") as sim:
             assert sim.http_url.startswith("http://[::1]:")
@@ -167,7 +167,7 @@ async def test_an_ipv6_address_stands_in_brackets():
                 headers = {"key": sim.key}
                 async with session.post(
                     sim.http_url + "/snapshot", headers=headers, json={}
-                ) as answer:
-                    assert await answer.json()
+                ) as response:
+                    assert await response.json()
     except OSError:
         pytest.skip("no IPv6 here")

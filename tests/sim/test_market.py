@@ -1,4 +1,4 @@
-"""The market by itself: pure, so tested with plain numbers."""
+"""The simulated market: pure, so tested with plain numbers."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import pytest
 
 from qos_async.enums import Interval
 from qos_async.periods import bar_end, bar_start
-from qos_async.sim import Market
-from qos_async.sim.instruments import INSTRUMENTS, Grid, Row
+from qos_async.sim import SimulatedMarket
+from qos_async.sim.instruments import INSTRUMENTS, Increment
+from qos_async.sim.source import Row
 from qos_async.symbols import market_of
 
 START = 1_741_958_400.0
@@ -23,11 +24,11 @@ UNEVEN = (Interval.HOUR_2, Interval.HOUR_4)  # Where days of 23 and 25 hours sho
 
 @pytest.fixture(scope="module")
 def market():
-    """Shared by the tests that only look, and only at ``LATER``."""
-    return Market(1, START)
+    """A market for tests that only read, at ``LATER``."""
+    return SimulatedMarket(1, START)
 
 
-def rows(market: Market, symbol: str, now: float = LATER) -> list[Row]:
+def rows(market: SimulatedMarket, symbol: str, now: float = LATER) -> list[Row]:
     return market.trades(symbol, now, market.count(symbol, now))
 
 
@@ -48,15 +49,15 @@ def numbers(row: Row, names: str = "o h l cl v") -> dict[str, Decimal]:
 
 @pytest.mark.parametrize("symbol", SOME)
 def test_the_same_seed_and_start_make_the_same_trades(symbol):
-    once, again = Market(7, START), Market(7, START)
+    once, again = SimulatedMarket(7, START), SimulatedMarket(7, START)
     for now in (START, START + 17, LATER):
         again.tape(symbol, now)  # Looking in between changes nothing.
     assert rows(once, symbol) == rows(again, symbol)
-    assert rows(once, symbol) != rows(Market(8, START), symbol)
+    assert rows(once, symbol) != rows(SimulatedMarket(8, START), symbol)
 
 
-def test_trades_come_in_the_order_of_time_some_in_the_same_second():
-    stamps = [one["ts"] for one in rows(Market(1, START), "CF:BTCUSDT")]
+def test_trades_are_in_order_of_time_some_in_the_same_second():
+    stamps = [one["ts"] for one in rows(SimulatedMarket(1, START), "CF:BTCUSDT")]
     assert stamps == sorted(stamps)
     assert len(set(stamps)) < len(stamps)
     assert stamps[0] <= START - 900
@@ -64,15 +65,19 @@ def test_trades_come_in_the_order_of_time_some_in_the_same_second():
 
 
 def test_there_is_history_for_fifty_trades_at_the_start():
-    market = Market(1, START)
+    market = SimulatedMarket(1, START)
     assert all(len(market.trades(symbol, START, 50)) == 50 for symbol in ALL)
 
 
 @pytest.mark.parametrize("symbol", ALL)
-def test_prices_and_sizes_lie_on_the_grid_of_their_market(market, symbol):
+def test_prices_and_sizes_are_multiples_of_their_increments(market, symbol):
     instrument = INSTRUMENTS[symbol]
-    tick = Decimal(instrument.prices.step).scaleb(-instrument.prices.places)
-    step = Decimal(instrument.sizes.step).scaleb(-instrument.sizes.places)
+    tick = Decimal(instrument.price_increment.step).scaleb(
+        -instrument.price_increment.places
+    )
+    step = Decimal(instrument.size_increment.step).scaleb(
+        -instrument.size_increment.places
+    )
     for trade in rows(market, symbol):
         assert Decimal(trade["p"]) % tick == 0
         assert Decimal(trade["v"]) % step == 0
@@ -81,19 +86,19 @@ def test_prices_and_sizes_lie_on_the_grid_of_their_market(market, symbol):
 
 
 @pytest.mark.parametrize(
-    ("grid", "units", "text"),
+    ("increment", "units", "text"),
     [
-        (Grid(2), 1100, "11"),
-        (Grid(2), 1197, "11.97"),
-        (Grid(2), 5, "0.05"),
-        (Grid(1, 5), 1043, "521.5"),
-        (Grid(2, 10, padded=True), 833261, "83326.10"),
-        (Grid(3, padded=True), 25, "0.025"),
-        (Grid(0, 100), 3, "300"),
+        (Increment(2), 1100, "11"),
+        (Increment(2), 1197, "11.97"),
+        (Increment(2), 5, "0.05"),
+        (Increment(1, 5), 1043, "521.5"),
+        (Increment(2, 10, padded=True), 833261, "83326.10"),
+        (Increment(3, padded=True), 25, "0.025"),
+        (Increment(0, 100), 3, "300"),
     ],
 )
-def test_numbers_are_written_as_recorded(grid, units, text):
-    assert grid.text(units) == text
+def test_numbers_are_formatted_as_recorded(increment, units, text):
+    assert increment.format(units) == text
 
 
 @pytest.mark.parametrize("interval", INTERVALS)
@@ -118,7 +123,7 @@ def test_klines_over_the_tape_add_up_from_its_trades(market, symbol, interval):
 
 @pytest.mark.parametrize("interval", INTERVALS)
 def test_longer_klines_add_up_from_minutes_since_the_tape_began(interval):
-    early, late = (Market(1, START, history=120) for _ in range(2))
+    early, late = (SimulatedMarket(1, START, history=120) for _ in range(2))
     early.klines("US:AAPL", interval, 1, START)  # Grown trade by trade,
     late.tape("US:AAPL", LATER)  # and from minutes at the end.
     assert early.klines("US:AAPL", interval, 50, LATER) == late.klines(
@@ -128,7 +133,7 @@ def test_longer_klines_add_up_from_minutes_since_the_tape_began(interval):
 
 @pytest.mark.parametrize("interval", INTERVALS)
 @pytest.mark.parametrize("symbol", ["CF:BTCUSDT", "US:TSLA"])
-def test_klines_before_the_tape_join_up(market, symbol, interval):
+def test_klines_before_the_tape_are_continuous(market, symbol, interval):
     bars = market.klines(symbol, interval, 1000, LATER)
     expected = {Interval.YEAR: 55, Interval.MONTH: 600}.get(interval, 1000)
     assert len(bars) >= expected
@@ -145,7 +150,7 @@ def test_klines_before_the_tape_join_up(market, symbol, interval):
         assert Decimal(bar["v"]) > 0
 
 
-def test_a_bar_before_the_tape_is_the_same_whenever_it_is_asked_for(market):
+def test_a_kline_before_the_tape_is_the_same_at_every_request(market):
     end = int(START) - 86_400 * 5
     page = market.klines("US:AAPL", Interval.MIN_5, 10, LATER, end=end)
     assert page[-1]["ts"] <= end < page[-1]["ts"] + 300
@@ -154,16 +159,14 @@ def test_a_bar_before_the_tape_is_the_same_whenever_it_is_asked_for(market):
 
 
 @pytest.mark.parametrize("start", [START - 120, START - 86_400])
-def test_the_end_of_a_page_is_the_bar_that_it_falls_into_even_at_its_start(
-    market, start
-):
+def test_a_page_ends_with_the_kline_that_contains_its_end(market, start):
     for end in (start, start + 59):
         page = market.klines("US:AAPL", Interval.MIN_1, 2, LATER, end=end)
         assert [bar["ts"] for bar in page] == [start - 60, start]
 
 
-def test_history_has_a_first_bar():
-    market = Market(1, START, oldest_bars=20)
+def test_history_has_a_first_kline():
+    market = SimulatedMarket(1, START, oldest_bars=20)
     bars = market.klines("US:AAPL", Interval.HOUR_1, 1000, LATER)
     assert 20 <= len(bars) <= 25
     first = bars[0]["ts"]
@@ -172,7 +175,7 @@ def test_history_has_a_first_bar():
 
 @pytest.mark.parametrize("symbol", SOME)
 def test_the_snapshot_is_the_kline_of_the_day_and_ends_in_the_last_trade(symbol):
-    market = Market(1, START)
+    market = SimulatedMarket(1, START)
     for now in (START, START + 300, START + 600):
         row = market.snapshot(symbol, now)
         before, day = market.klines(symbol, Interval.DAY, 2, now)
@@ -188,7 +191,7 @@ def test_the_snapshot_is_the_kline_of_the_day_and_ends_in_the_last_trade(symbol)
     ("symbol", "lot"), [("SH:600519", 100), ("US:AAPL", 1), ("CF:BTCUSDT", 1)]
 )
 def test_turnover_is_price_times_size_with_lots_of_a_hundred_in_a_shares(symbol, lot):
-    market = Market(1, START)
+    market = SimulatedMarket(1, START)
     first, before = market.snapshot(symbol, START), market.count(symbol, START)
     grown = Decimal(market.snapshot(symbol, LATER)["t"]) - Decimal(first["t"])
     fresh = rows(market, symbol)[before:]
@@ -197,8 +200,8 @@ def test_turnover_is_price_times_size_with_lots_of_a_hundred_in_a_shares(symbol,
 
 
 @pytest.mark.parametrize("symbol", ALL)
-def test_the_book_closes_in_on_the_last_price(symbol):
-    market = Market(1, START, history=60)
+def test_the_best_bid_or_ask_is_the_last_price(symbol):
+    market = SimulatedMarket(1, START, history=60)
     levels = {"US": 1, "SH": 5, "SZ": 5, "HK": 10, "CF": 20}.get(market_of(symbol), 1)
     for second in range(0, 60, 2):
         now = START + second
@@ -213,12 +216,12 @@ def test_the_book_closes_in_on_the_last_price(symbol):
         assert book["ts"] == int(now)
 
 
-def test_empty_rungs_occur_but_never_on_top():
-    market = Market(1, START)
+def test_levels_can_be_empty_except_the_best():
+    market = SimulatedMarket(1, START)
     books = [market.depth("CF:BTCUSDT", START + n) for n in range(60)]
     sides = [book[side] for book in books for side in "ba"]
     assert all(Decimal(side[0]["v"]) > 0 for side in sides)
-    assert any(Decimal(rung["v"]) == 0 for side in sides for rung in side)
+    assert any(Decimal(level["v"]) == 0 for side in sides for level in side)
 
 
 @pytest.mark.parametrize(
@@ -228,13 +231,13 @@ def test_empty_rungs_occur_but_never_on_top():
 )
 def test_the_us_snapshot_names_its_session(hour, session):
     now = 1_741_910_400 + hour * 3600
-    market = Market(1, now)
+    market = SimulatedMarket(1, now)
     assert market.snapshot("US:AAPL", now)["tt"] == session
 
 
 def test_the_us_sessions_add_up_from_the_tape():
     opening = 1_741_944_600 + 4 * 3600  # 9:30 in New York.
-    market = Market(1, opening - 600)
+    market = SimulatedMarket(1, opening - 600)
     now = opening + 600
     early = [one for one in rows(market, "US:AAPL", now) if one["ts"] < opening]
     block = market.snapshot("US:AAPL", now)["pq"]
@@ -245,20 +248,23 @@ def test_the_us_sessions_add_up_from_the_tape():
     later = market.snapshot("US:AAPL", now + 600)
     assert later["pq"]["v"] == block["v"]
     assert set(later) >= {"pq", "aq", "nq", "tt"}
-    assert "pq" not in market.snapshot("US:AAPL", now, blocks=False)
+    assert "pq" not in market.snapshot("US:AAPL", now, session_quotes=False)
 
 
 def test_an_open_universe_knows_every_symbol_and_always_the_same():
-    once, again = (Market(1, START, open_universe=True) for _ in range(2))
+    once, again = (SimulatedMarket(1, START, open_universe=True) for _ in range(2))
     for symbol in ("US:ZZZZ", "HK:31337", "CF:NOPEUSDT"):
         assert once.snapshot(symbol, LATER) == again.snapshot(symbol, LATER)
     assert once.snapshot("US:A", LATER)["lp"] != once.snapshot("US:B", LATER)["lp"]
     with pytest.raises(KeyError):
-        Market(1, START).snapshot("US:ZZZZ", LATER)
+        SimulatedMarket(1, START).snapshot("US:ZZZZ", LATER)
 
 
 def test_the_rate_can_be_set():
-    quick, slow = Market(1, START, rate=8.0), Market(1, START, rate=0.01)
+    quick, slow = (
+        SimulatedMarket(1, START, rate=8.0),
+        SimulatedMarket(1, START, rate=0.01),
+    )
     assert quick.count("US:AAPL", LATER) / 1540 == pytest.approx(8, rel=0.1)
     assert slow.count("US:AAPL", LATER) < 150
     assert slow.snapshot("US:AAPL", START)["lp"]  # There always is a last price.

@@ -10,7 +10,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from qos_async.sim import Variants, Watch
+from qos_async.sim import Variants, WireTopic
 
 SAMPLES = Path(__file__).parents[1] / "samples"
 LETTERS = ["S", "T", "D", "K"]
@@ -21,38 +21,40 @@ def kt(letter: str) -> dict[str, int]:
     return {"kt": 1} if letter == "K" else {}
 
 
-async def test_a_heartbeat_is_answered_with_the_time_and_no_reqid(raw):
+async def test_the_reply_to_a_heartbeat_has_the_time_and_no_reqid(raw):
     wire = await raw.dial()
-    answer = await wire.say("H")
-    assert list(answer) == ["type", "msg", "time"]
-    assert (answer["type"], answer["msg"]) == ("H", "OK")
-    assert answer["time"] == int(raw.sim.now)
+    reply = await wire.request("H")
+    assert list(reply) == ["type", "msg", "time"]
+    assert (reply["type"], reply["msg"]) == ("H", "OK")
+    assert reply["time"] == int(raw.sim.now)
 
 
 @pytest.mark.parametrize("letter", LETTERS)
 async def test_subscribing_and_unsubscribing_are_acknowledged(raw, letter):
     wire = await raw.dial()
-    answer = await wire.say(letter, "US:AAPL,TSLA", "HK:00700", reqid=7, **kt(letter))
-    assert list(answer) == ["type", "msg", "time", "reqid"]
-    assert (answer["type"], answer["msg"], answer["reqid"]) == (letter, "OK", 7)
+    reply = await wire.request(
+        letter, "US:AAPL,TSLA", "HK:00700", reqid=7, **kt(letter)
+    )
+    assert list(reply) == ["type", "msg", "time", "reqid"]
+    assert (reply["type"], reply["msg"], reply["reqid"]) == (letter, "OK", 7)
     interval = kt(letter).get("kt")
     assert raw.sim.subscribed == {
         (letter, "US:AAPL", interval),
         (letter, "US:TSLA", interval),
-        Watch(letter, "HK:700", interval),
+        WireTopic(letter, "HK:700", interval),
     }
-    answer = await wire.say(f"{letter}C", "US:TSLA", "HK:700", **kt(letter))
-    assert (answer["type"], answer["msg"]) == (f"{letter}C", "OK")
+    reply = await wire.request(f"{letter}C", "US:TSLA", "HK:700", **kt(letter))
+    assert (reply["type"], reply["msg"]) == (f"{letter}C", "OK")
     assert raw.sim.subscribed == {(letter, "US:AAPL", interval)}
     assert raw.sim.violations == []
 
 
 @pytest.mark.parametrize("letter", LETTERS)
 @pytest.mark.parametrize("symbol", ["US:AAPL", "CF:BTCUSDT", "HK:700", "SH:600519"])
-async def test_pushes_carry_what_the_market_has(enter, letter, symbol):
+async def test_pushes_have_the_data_of_the_market(enter, letter, symbol):
     raw = await enter(speed=FAST)
     wire = await raw.dial()
-    await wire.say(letter, symbol, **kt(letter))
+    await wire.request(letter, symbol, **kt(letter))
     for _ in range(3):
         push = await wire.push()
         assert push.pop("tp") == letter
@@ -78,9 +80,9 @@ async def test_replies_have_type_msg_reqid_and_data_and_no_time(raw, name):
     recorded = json.loads((SAMPLES / f"{name}.response.json").read_bytes())
     wire = await raw.dial()
     await wire.ws.send_str(json.dumps(question))
-    answer = await wire.answer()
-    assert list(answer) == list(recorded)
-    ours = {row["c"]: set(row) for row in answer["data"]}
+    reply = await wire.reply()
+    assert list(reply) == list(recorded)
+    ours = {row["c"]: set(row) for row in reply["data"]}
     for row in recorded["data"]:
         assert set(row) <= ours[row["c"]]
 
@@ -91,9 +93,9 @@ async def test_other_replies_have_the_recorded_names(raw, name):
     recorded = json.loads((SAMPLES / f"ws-{name}.response.json").read_bytes())
     wire = await raw.dial()
     await wire.ws.send_str(json.dumps(question))
-    answer = await wire.answer()
-    assert list(answer) == list(recorded)
-    ours = {row["c"]: row for row in answer["data"]}
+    reply = await wire.reply()
+    assert list(reply) == list(recorded)
+    ours = {row["c"]: row for row in reply["data"]}
     for row in recorded["data"]:
         assert list(row) == list(ours[row["c"]])
         if "k" in row:
@@ -101,11 +103,11 @@ async def test_other_replies_have_the_recorded_names(raw, name):
             assert len(row["k"]) == len(ours[row["c"]]["k"])
 
 
-async def test_every_trade_after_the_yes_is_pushed_once_in_order(enter):
+async def test_every_trade_after_the_acknowledgement_is_pushed_once_in_order(enter):
     raw = await enter(speed=FAST)
     wire = await raw.dial()
     before = len(raw.sim.tape("CF:BTCUSDT"))
-    await wire.say("T", "CF:BTCUSDT")
+    await wire.request("T", "CF:BTCUSDT")
     pushed = [await wire.push() for _ in range(60)]
     for push in pushed:
         assert push.pop("tp") == "T"
@@ -115,15 +117,15 @@ async def test_every_trade_after_the_yes_is_pushed_once_in_order(enter):
     assert first - before < 5
 
 
-async def test_asking_for_trades_never_swallows_a_push(enter):
+async def test_a_request_for_trades_never_suppresses_a_push(enter):
     raw = await enter(speed=FAST)
     wire, other = await raw.dial(), await raw.dial()
-    await wire.say("T", "CF:BTCUSDT")
+    await wire.request("T", "CF:BTCUSDT")
     start = await wire.push()
     for _ in range(20):
-        answer = await other.say("RT", "CF:BTCUSDT", count=1)
-        await other.say("T", "CF:BTCUSDT,ETHUSDT")
-    newest = answer["data"][0]
+        reply = await other.request("RT", "CF:BTCUSDT", count=1)
+        await other.request("T", "CF:BTCUSDT,ETHUSDT")
+    newest = reply["data"][0]
     pushed = [start]
     while {**newest, "tp": "T"} != pushed[-1]:
         pushed.append(await wire.push())
@@ -133,31 +135,31 @@ async def test_asking_for_trades_never_swallows_a_push(enter):
     assert [{**one, "tp": "T"} for one in rest[1 : len(pushed)]] == pushed[1:]
 
 
-async def test_no_trade_is_lost_between_the_yes_and_the_next_beat(enter):
-    raw = await enter(speed=FAST, beat=0.2)
+async def test_no_trade_is_lost_between_the_acknowledgement_and_the_next_push(enter):
+    raw = await enter(speed=FAST, push_interval=0.2)
     wire = await raw.dial()
     before = len(raw.sim.tape("CF:BTCUSDT"))
-    await wire.say("T", "CF:BTCUSDT")
+    await wire.request("T", "CF:BTCUSDT")
     push = await wire.push()
     del push["tp"]
     assert raw.sim.tape("CF:BTCUSDT").index(push, before - 1) - before < 10
 
 
-async def test_an_answer_comes_after_the_pushes_of_everything_it_knows(enter):
-    raw = await enter(speed=FAST, beat=0.2)
+async def test_a_reply_is_sent_after_the_pushes_of_everything_it_contains(enter):
+    raw = await enter(speed=FAST, push_interval=0.2)
     wire = await raw.dial()
-    await wire.say("T", "CF:BTCUSDT")
+    await wire.request("T", "CF:BTCUSDT")
     await wire.push()
     await asyncio.sleep(0.1)  # In the middle of two beats.
-    answer = await wire.say("RT", "CF:BTCUSDT", count=1)
-    assert {"tp": "T", **answer["data"][0]} == wire.pushes[-1]
+    reply = await wire.request("RT", "CF:BTCUSDT", count=1)
+    assert {"tp": "T", **reply["data"][0]} == wire.pushes[-1]
 
 
 async def test_klines_are_pushed_by_interval_and_once_more_when_they_end(enter):
     raw = await enter(speed=120.0, rate=5.0)
     wire = await raw.dial()
-    await wire.say("K", "CF:BTCUSDT", kt=1)
-    await wire.say("K", "CF:BTCUSDT", kt=1001)
+    await wire.request("K", "CF:BTCUSDT", kt=1)
+    await wire.request("K", "CF:BTCUSDT", kt=1001)
     last: dict[int, dict[str, object]] = {}
     async with asyncio.timeout(4):
         while len(last) < 4:
@@ -171,11 +173,11 @@ async def test_klines_are_pushed_by_interval_and_once_more_when_they_end(enter):
         assert last[start]["cl"] == inside[-1]["p"]
 
 
-async def test_a_link_hears_only_what_it_asked_for(enter):
+async def test_a_link_receives_only_its_topics(enter):
     raw = await enter(speed=FAST)
     one, two = await raw.dial(), await raw.dial()
-    await one.say("T", "US:AAPL")
-    await two.say("D", "HK:700")
+    await one.request("T", "US:AAPL")
+    await two.request("D", "HK:700")
     assert {(p["tp"], p["c"]) for p in [await one.push() for _ in range(5)]} == {
         ("T", "US:AAPL")
     }
@@ -188,35 +190,35 @@ async def test_a_link_hears_only_what_it_asked_for(enter):
     assert raw.sim.subscribed == {("D", "HK:700", None)}
 
 
-async def test_after_unsubscribing_nothing_comes(enter):
+async def test_nothing_is_pushed_after_unsubscribing(enter):
     raw = await enter(speed=FAST)
     wire = await raw.dial()
-    await wire.say("T", "US:AAPL")
+    await wire.request("T", "US:AAPL")
     await wire.push()
-    await wire.say("TC", "US:AAPL")
+    await wire.request("TC", "US:AAPL")
     assert await wire.quiet()
 
 
-async def test_a_reqid_that_was_not_sent_is_not_echoed_and_noted(raw):
+async def test_a_missing_reqid_is_not_echoed_and_is_recorded(raw):
     wire = await raw.dial()
     await wire.ws.send_str('{"type":"T","codes":["US:AAPL"]}')
-    assert "reqid" not in await wire.answer()
+    assert "reqid" not in await wire.reply()
     assert "no reqid" in raw.sim.violations[0]
 
 
 @pytest.mark.parametrize("reqid", [0, "7", 1.5])
-async def test_a_reqid_that_is_no_positive_number_is_noted(raw, reqid):
+async def test_a_reqid_that_is_not_a_nonzero_integer_is_recorded(raw, reqid):
     wire = await raw.dial()
-    assert (await wire.say("T", "US:AAPL", reqid=reqid))["reqid"] == reqid
+    assert (await wire.request("T", "US:AAPL", reqid=reqid))["reqid"] == reqid
     assert len(raw.sim.violations) == 1
 
 
-async def test_a_reqid_used_again_is_noted_but_not_on_another_link(raw):
+async def test_a_repeated_reqid_is_recorded_unless_it_is_on_another_link(raw):
     wire = await raw.dial()
-    await wire.say("T", "US:AAPL", reqid=1)
-    await (await raw.dial()).say("T", "US:AAPL", reqid=1)
+    await wire.request("T", "US:AAPL", reqid=1)
+    await (await raw.dial()).request("T", "US:AAPL", reqid=1)
     assert raw.sim.violations == []
-    await wire.say("RS", "US:AAPL", reqid=1)
+    await wire.request("RS", "US:AAPL", reqid=1)
     assert "second time" in raw.sim.violations[0]
 
 
@@ -236,31 +238,31 @@ async def test_a_reqid_used_again_is_noted_but_not_on_another_link(raw):
         ("RH", {"kline_reqs": [{"c": "US:AAPL", "co": 1, "a": 0, "kt": 1}]}),
     ],
 )
-async def test_a_wrong_command_is_refused_and_noted(raw, type, body):
+async def test_a_wrong_command_is_rejected_and_recorded(raw, type, body):
     wire = await raw.dial()
-    answer = await wire.say(type, reqid=5, **body)
-    assert answer["msg"] != "OK"
-    assert (answer["type"], answer["reqid"]) == (type, 5)
+    reply = await wire.request(type, reqid=5, **body)
+    assert reply["msg"] != "OK"
+    assert (reply["type"], reply["reqid"]) == (type, 5)
     assert len(raw.sim.violations) == 1
     assert raw.sim.subscribed == set()
 
 
 @pytest.mark.parametrize("frame", [b"{", b"[]", b"7", b"\xff\xfe"])
-async def test_a_frame_that_is_no_object_is_refused_and_noted(raw, frame):
+async def test_a_frame_that_is_not_an_object_is_rejected_and_recorded(raw, frame):
     wire = await raw.dial()
     await wire.ws.send_frame(frame, aiohttp.WSMsgType.TEXT)
-    assert (await wire.answer())["msg"] != "OK"
+    assert (await wire.reply())["msg"] != "OK"
     assert len(raw.sim.violations) == 1
     assert raw.sim.frames[0].type == ""
 
 
 async def test_frames_are_logged_with_time_link_and_body(raw):
     first, second = await raw.dial(), await raw.dial()
-    await first.say("T", "US:AAPL", reqid=1)
-    await second.say("H")
-    await first.say("RS", "US:AAPL", reqid=2)
-    told = [(one.link, one.type, one.body.get("reqid")) for one in raw.sim.frames]
-    assert told == [(1, "T", 1), (2, "H", None), (1, "RS", 2)]
+    await first.request("T", "US:AAPL", reqid=1)
+    await second.request("H")
+    await first.request("RS", "US:AAPL", reqid=2)
+    frames = [(one.link, one.type, one.body.get("reqid")) for one in raw.sim.frames]
+    assert frames == [(1, "T", 1), (2, "H", None), (1, "RS", 2)]
     times = [one.at for one in raw.sim.frames]
     assert times == sorted(times)
     assert raw.sim.received("T", "RS") == [raw.sim.frames[0], raw.sim.frames[2]]
@@ -273,17 +275,17 @@ async def test_protocol_pings_are_answered(raw):
     assert (message.type, message.data) == (aiohttp.WSMsgType.PONG, b"there?")
 
 
-async def test_compression_is_agreed_to_unless_the_variant_says_no(enter):
+async def test_compression_is_accepted_unless_the_variant_forbids_it(enter):
     for agreed in (True, False):
         raw = await enter(variants=Variants(compression=agreed))
         wire = await raw.dial(compress=15)
         assert bool(wire.ws.compress) is agreed
-        assert (await wire.say("RS", "US:AAPL"))["msg"] == "OK"
+        assert (await wire.request("RS", "US:AAPL"))["msg"] == "OK"
 
 
-async def test_the_key_may_come_in_the_url(raw):
+async def test_the_key_can_be_in_the_url(raw):
     wire = await raw.dial(headers={}, url=f"{raw.sim.stream_url}?key={raw.sim.key}")
-    assert (await wire.say("H"))["msg"] == "OK"
+    assert (await wire.request("H"))["msg"] == "OK"
     assert raw.sim.requests[0].key_in == "url"
 
 

@@ -1,4 +1,4 @@
-"""Ways to break the client, each of which chaos must notice; see ``MUTANTS``."""
+"""Mutants of the client, each of which the chaos runs must detect; see ``MUTANTS``."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ class Mutant(NamedTuple):
     """A way to break the client.
 
     Attributes:
-        owner: The class or module in which something is replaced.
-        part: Its name.
-        make: Makes what replaces it, from what was there.
-        caught_by: What the complaint must match.
-        seeds: Some of these must complain.
+        owner: The class or module with the replaced attribute.
+        part: The attribute's name.
+        make: Returns the replacement of the original.
+        caught_by: A pattern that the error must match.
+        seeds: At least one of these must fail.
     """
 
     name: str
@@ -42,7 +42,7 @@ class Mutant(NamedTuple):
     seeds: range = range(10)
 
     def apply(self, patch: pytest.MonkeyPatch) -> None:
-        """Break it."""
+        """Replace the attribute."""
         patch.setattr(self.owner, self.part, self.make(getattr(self.owner, self.part)))
 
 
@@ -50,7 +50,7 @@ def _nothing(*_: Any, **__: Any) -> None:
     return None
 
 
-def _forgets_half(forget: Any) -> Any:
+def _keeps_some_topics(forget: Any) -> Any:
     def broken(self: Registry) -> None:
         forget(self)
         for topic in list(self.dirty)[:1]:
@@ -59,26 +59,26 @@ def _forgets_half(forget: Any) -> Any:
     return broken
 
 
-def _tells_no_gap(tell: Any) -> Any:
+def _emits_no_gap(tell: Any) -> Any:
     def broken(self: SubscriptionQueue, gap: Any, *more: Any) -> None:
-        self.interrupted.discard(gap.topic)
+        self.gaps.interrupted.discard(gap.topic)
 
     return broken
 
 
 def _delivers_some_twice(deliver: Any) -> Any:
-    def broken(self: SubscriptionQueue, tick: Any) -> None:
-        deliver(self, tick)
-        if self.buffer.received % 50 == 1:
-            deliver(self, tick)
+    def broken(self: SubscriptionQueue, ticks: Any) -> None:
+        for tick in ticks:
+            deliver(self, [tick])
+            if self.buffer.received % 50 == 1:
+                deliver(self, [tick])
 
     return broken
 
 
 def _loses_some(deliver: Any) -> Any:
-    def broken(self: SubscriptionQueue, tick: Any) -> None:
-        if tick.timestamp % 60 != 7:
-            deliver(self, tick)
+    def broken(self: SubscriptionQueue, ticks: Any) -> None:
+        deliver(self, [tick for tick in ticks if tick.timestamp % 60 != 7])
 
     return broken
 
@@ -87,14 +87,14 @@ def _is_always_free(is_free: Any) -> Any:
     return lambda self, now: True
 
 
-def _beats_late(beat: Any) -> Any:
+def _late_heartbeat(beat: Any) -> Any:
     def broken(self: Liveness, now: float) -> None:
         self.heartbeat_at = now + 40.0
 
     return broken
 
 
-def _waits_less(init: Any) -> Any:
+def _short_timeout(init: Any) -> Any:
     def broken(
         self: CommandScheduler, *asked: Any, timing: Timing, **more: Any
     ) -> None:
@@ -111,28 +111,28 @@ def _claims_filled(merged: Any) -> Any:
     return broken
 
 
-def _tells_all(merged: Any) -> Any:
+def _delivers_everything_fetched(merged: Any) -> Any:
     def broken(self: Any) -> Any:
         return MergedTrades("unverified", tuple(self.rows or ()))
 
     return broken
 
 
-def _holds_nothing(hold: Any) -> Any:
+def _drops_held_ticks(hold: Any) -> Any:
     def broken(self: RecoveryCase[Any], tick: Any) -> Any:
         return self.close()
 
     return broken
 
 
-def _resets(failed: Any) -> Any:
+def _never_counts_attempts(failed: Any) -> Any:
     def broken(self: Backoff, lived: float, *more: Any) -> Any:
         return failed(self, 60.0 if lived else 0.0, *more)
 
     return broken
 
 
-def _stays(close: Any) -> Any:
+def _keeps_topics(close: Any) -> Any:
     def broken(self: Stream[Any], inbox: Any) -> None:
         self._queues.pop(inbox, None)
         inbox.end()
@@ -145,36 +145,56 @@ MUTANTS = [
         "a topic is not subscribed again",
         Registry,
         "link_down",
-        _forgets_half,
+        _keeps_some_topics,
         "I[18] ",
     ),
-    Mutant("gaps are not told", SubscriptionQueue, "put_gap", _tells_no_gap, "I[78] "),
     Mutant(
-        "ticks come twice",
-        SubscriptionQueue,
-        "put",
-        _delivers_some_twice,
-        "I(7|9|10) ",
+        "gaps are not emitted", SubscriptionQueue, "put_gap", _emits_no_gap, "I[78] "
+    ),
+    Mutant(
+        "ticks come twice", SubscriptionQueue, "put", _delivers_some_twice, "I(7|9|10) "
     ),
     Mutant("ticks are lost", SubscriptionQueue, "put", _loses_some, "I(7|10) "),
-    Mutant("the pace is ignored", Pacer, "is_free", _is_always_free, "I2 "),
-    Mutant("heartbeats are late", Liveness, "heartbeat_sent", _beats_late, "I3 "),
-    Mutant("answers are not awaited", CommandScheduler, "__init__", _waits_less, "I6 "),
+    Mutant("the command interval is ignored", Pacer, "is_free", _is_always_free, "I2 "),
+    Mutant("heartbeats are late", Liveness, "heartbeat_sent", _late_heartbeat, "I3 "),
+    Mutant(
+        "replies are not awaited", CommandScheduler, "__init__", _short_timeout, "I6 "
+    ),
     Mutant(
         "requests outlive their link",
         RequestQueue,
         "take_sent",
-        lambda _: _orphans,
+        lambda _: _take_none,
         "I5 ",
         range(9, 10),
     ),
-    Mutant("all is called filled", _Trades, "_merged", _claims_filled, "I10 "),
-    Mutant("all that was asked is told", _Trades, "_merged", _tells_all, "I(9|10) "),
-    Mutant("held ticks are dropped", RecoveryCase, "hold", _holds_nothing, "I(7|10) "),
-    Mutant("the backoff starts anew", Backoff, "next_wait", _resets, "I14 "),
-    Mutant("a reader's topics stay", Stream, "close", _stays, "I(1|16) "),
+    Mutant("every gap is filled", _Trades, "_merged", _claims_filled, "I10 "),
     Mutant(
-        "the loop is held",
+        "everything fetched is delivered",
+        _Trades,
+        "_merged",
+        _delivers_everything_fetched,
+        "I(9|10) ",
+    ),
+    Mutant(
+        "held ticks are dropped", RecoveryCase, "hold", _drops_held_ticks, "I(7|10) "
+    ),
+    Mutant(
+        "the back-off starts again",
+        Backoff,
+        "next_wait",
+        _never_counts_attempts,
+        "I14 ",
+    ),
+    Mutant(
+        "topics of closed subscriptions stay",
+        Stream,
+        "close",
+        _keeps_topics,
+        "I(1|16) ",
+    ),
+    Mutant(
+        "the receiver never yields",
         receiver,
         "_FRAMES_BEFORE_YIELD",
         lambda _: 10**9,
@@ -184,6 +204,6 @@ MUTANTS = [
 ]
 
 
-def _orphans(self: RequestQueue) -> list[Any]:
+def _take_none(self: RequestQueue) -> list[Any]:
     self._sent.clear()
     return []

@@ -1,8 +1,8 @@
-"""A TCP proxy on the loopback that does harm: real sockets, toxics at will.
+"""TCP proxy that injects faults on real sockets, with the toxics of Toxiproxy.
 
-``to_client`` and ``to_server`` say what happens to the bytes of each direction; change
-them at any time. It stands between a client and a simulator, knows nothing of what they
-say, and may speak TLS in the simulator's place.
+``to_client`` and ``to_server`` are the toxics of each direction; change them at any time.
+The proxy is between a client and a simulator, is independent of their protocol, and can
+terminate TLS for the simulator.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ from typing import Self
 __all__ = ["ChaosProxy", "Toxics"]
 
 _CHUNK = 65_536
-_NO_GOODBYE = struct.pack("ii", 1, 0)
-_GLANCE = 0.005
+_LINGER_OFF = struct.pack("ii", 1, 0)
+_POLL_INTERVAL = 0.005
 
 
 @dataclass
 class Toxics:
-    """What happens to the bytes of one direction.
+    """The faults of one direction.
 
     Attributes:
-        latency: Seconds that each chunk waits.
-        jitter: Up to so many seconds more, at random.
+        latency: Seconds by which each chunk is delayed.
+        jitter: Up to this many seconds more, at random.
         bandwidth: Bytes a second; 0 for no limit.
-        slicer: The largest piece in which bytes go on; 0 leaves chunks whole.
-        timeout: Swallow everything, in silence: a black hole.
-        limit_data: Hang up after so many more bytes; None for no limit.
-        slow_close: Seconds until the other side hears that this one has hung up.
-        corrupt: Flip a bit in each so many-th byte; 0 for none.
+        slicer: The largest piece that is forwarded; 0 leaves chunks whole.
+        timeout: Discard everything: a black hole.
+        limit_data: Close after this many more bytes; None for no limit.
+        slow_close: Seconds by which a close is delayed.
+        corrupt: Flip a bit in every n-th byte; 0 for none.
     """
 
     latency: float = 0.0
@@ -50,19 +50,19 @@ class Toxics:
 
 
 class ChaosProxy:
-    """Listens on a loopback port and passes on what it gets.
+    """Listens on a loopback port and forwards to another.
 
     Args:
-        port: Where to, on 127.0.0.1.
-        tls: Speak TLS with whoever connects, but not with the target.
-        seed: Of the jitter.
+        port: The target's port, on 127.0.0.1.
+        tls: TLS for clients; the target is connected without.
+        seed: Seed of the jitter.
 
     Attributes:
-        to_client: What happens to the bytes that the target sends.
-        to_server: What happens to those for it.
-        down: Reset whoever connects from now on.
-        accepted: How many connections came.
-        passed: How many bytes went on to the client.
+        to_client: The toxics of bytes from the target.
+        to_server: The toxics of bytes to the target.
+        down: Whether new connections are reset.
+        accepted: The number of connections accepted.
+        passed: The number of bytes forwarded to the client.
     """
 
     def __init__(
@@ -95,11 +95,11 @@ class ChaosProxy:
 
     @property
     def connections(self) -> int:
-        """How many connections to the client are open."""
+        """The number of open connections to the client."""
         return len(self._tasks)
 
-    def heal(self) -> None:
-        """Take all toxics back."""
+    def clear(self) -> None:
+        """Remove all toxics."""
         self.to_client, self.to_server = Toxics(), Toxics()
         self.down = False
 
@@ -109,10 +109,10 @@ class ChaosProxy:
             _reset(writer)
 
     async def until_passed(self, more: int) -> None:
-        """Wait until so many more bytes have reached the client's side."""
-        wanted = self.passed + more
-        while self.passed < wanted:  # noqa: ASYNC110 - there is nobody to tell.
-            await asyncio.sleep(_GLANCE)
+        """Wait until this many more bytes were forwarded to the client."""
+        target = self.passed + more
+        while self.passed < target:  # noqa: ASYNC110 - a counter, without an event
+            await asyncio.sleep(_POLL_INTERVAL)
 
     def _accept(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
@@ -130,7 +130,7 @@ class ChaosProxy:
             if self.down:
                 _reset(writer)
                 return
-            # Here, as a listener would call a client that distrusts it an error.
+            # Not in start_server, which would log a failed TLS handshake as an error.
             if self._tls is not None:
                 await writer.start_tls(self._tls)
             await self._connect(reader, writer)
@@ -148,8 +148,8 @@ class ChaosProxy:
         self._open.add(far_writer)
         try:
             async with asyncio.TaskGroup() as pumps:
-                pumps.create_task(self._pump(reader, far_writer, inward=False))
-                pumps.create_task(self._pump(far_reader, writer, inward=True))
+                pumps.create_task(self._pump(reader, far_writer, to_client=False))
+                pumps.create_task(self._pump(far_reader, writer, to_client=True))
         finally:
             await self._drop(far_writer)
 
@@ -158,13 +158,13 @@ class ChaosProxy:
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
         *,
-        inward: bool,
+        to_client: bool,
     ) -> None:
         count = 0
         with contextlib.suppress(OSError):
             while chunk := await reader.read(_CHUNK):
-                toxics = self.to_client if inward else self.to_server
-                await self._dawdle(toxics, len(chunk))
+                toxics = self.to_client if to_client else self.to_server
+                await self._delay(toxics, len(chunk))
                 if toxics.timeout:
                     continue
                 if toxics.corrupt:
@@ -173,31 +173,30 @@ class ChaosProxy:
                 if toxics.limit_data is not None:
                     chunk = chunk[: toxics.limit_data]
                     toxics.limit_data -= len(chunk)
-                await self._pass_on(chunk, writer, toxics.slicer)
-                if inward:
+                await self._forward(chunk, writer, toxics.slicer)
+                if to_client:
                     self.passed += len(chunk)
                 if toxics.limit_data == 0:
                     break
-        toxics = self.to_client if inward else self.to_server
+        toxics = self.to_client if to_client else self.to_server
         if toxics.timeout:
-            return  # Nobody hears of an ending in a black hole either.
+            return  # A black hole swallows the close, too.
         await asyncio.sleep(toxics.slow_close)
         writer.close()
 
-    async def _dawdle(self, toxics: Toxics, size: int) -> None:
-        late = toxics.latency + toxics.jitter * self._random.random()
-        await asyncio.sleep(late)
+    async def _delay(self, toxics: Toxics, size: int) -> None:
+        await asyncio.sleep(toxics.latency + toxics.jitter * self._random.random())
         if toxics.bandwidth:
             await asyncio.sleep(size / toxics.bandwidth)
 
-    async def _pass_on(
+    async def _forward(
         self, chunk: bytes, writer: asyncio.StreamWriter, size: int
     ) -> None:
         for at in range(0, len(chunk), size or _CHUNK):
             writer.write(chunk[at : at + (size or _CHUNK)])
             await writer.drain()
             if size:
-                await asyncio.sleep(0)  # Else the pieces leave together again.
+                await asyncio.sleep(0)  # Otherwise the pieces are sent together.
 
     async def _drop(self, writer: asyncio.StreamWriter) -> None:
         self._open.discard(writer)
@@ -214,8 +213,8 @@ def _corrupted(chunk: bytes, before: int, every: int) -> bytes:
 
 
 def _reset(writer: asyncio.StreamWriter) -> None:
-    plug = writer.get_extra_info("socket")
-    if plug is not None:
+    sock = writer.get_extra_info("socket")
+    if sock is not None:
         with contextlib.suppress(OSError):
-            plug.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_GOODBYE)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_OFF)
     writer.transport.abort()

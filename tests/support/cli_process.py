@@ -66,15 +66,19 @@ def run(*words):
     return finish(start(*words))
 
 
-def run_on_terminal(*words, code=None, size=(24, 80), **extra):
-    """Give what a terminal of that many lines and columns was sent."""
+def run_on_terminal(*words, code=None, size=(24, 80), stderr=False, keys=b"", **extra):
+    """Return what a terminal of that many lines and columns was sent.
+
+    Stderr is a pipe, unless ``stderr`` puts it on the terminal, too: textual needs that.
+    ``keys`` are typed when the screen of ``qos watch`` is there.
+    """
     master, slave = pty.openpty()
     sized = {"LINES": str(size[0]), "COLUMNS": str(size[1]), "TERM": "xterm-256color"}
     process = subprocess.Popen(
         command(*words, code=code),
         stdin=slave,
         stdout=slave,
-        stderr=subprocess.PIPE,
+        stderr=slave if stderr else subprocess.PIPE,
         env=environment(**sized, **extra),
     )
     os.close(slave)
@@ -82,9 +86,12 @@ def run_on_terminal(*words, code=None, size=(24, 80), **extra):
     with contextlib.suppress(OSError):  # How Linux tells that the other end is gone.
         while piece := os.read(master, 65536):
             out += piece
+            if keys and b"quotes" in out:
+                os.write(master, keys)
+                keys = b""
     os.close(master)
     _, err = process.communicate(timeout=15)
-    return checked(Ran(process.returncode, out.decode(), err.decode()))
+    return checked(Ran(process.returncode, out.decode(), (err or b"").decode()))
 
 
 def checked(ran):

@@ -1,4 +1,4 @@
-"""A market that is always the same, on a screen that nobody sees."""
+"""A market with fixed prices, on a screen in memory."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ from qos_async import (
     Topic,
     Trade,
 )
-from qos_async.cli.script import SYMBOLS
+from qos_async.cli.scenario import SYMBOLS
 from qos_async.cli.watch.app import WatchApp
 from qos_async.cli.watch.model import Model
-from qos_async.sim.market import Market
+from qos_async.cli.watch.reader import MarketReader
+from qos_async.sim.market import SimulatedMarket
 from qos_async.stats import Stats
 
 NOW = datetime(2026, 3, 3, 15, 42, 27, tzinfo=UTC).timestamp()
@@ -34,21 +35,21 @@ STATS = Stats(
 )
 
 
-class Still:
-    """A source that has nothing to add, and notes what it was asked for."""
+class IdleReader(MarketReader):
+    """Reads nothing, and keeps the intervals it was told to follow."""
 
     def __init__(self, model):
         self.model = model
-        self.rechosen = []
+        self.intervals = []
 
     async def run(self):
         pass
 
-    def look(self, now):
-        self.model.measure(STATS, now)
+    def update_stats(self, now):
+        self.model.update_stats(STATS, now)
 
-    def rechoose(self):
-        self.rechosen.append(self.model.interval)
+    def on_interval_changed(self):
+        self.intervals.append(self.model.interval)
 
 
 def record(kind, row, **more):
@@ -69,33 +70,33 @@ def gap(topic, *, status="filled", recovered=0, at=NOW):
 
 
 def scene(symbols=SYMBOLS, interval=Interval.MIN_1, *, seed=4, now=NOW):
-    """Give a model of the simulated market, as it is after a short outage."""
-    market = Market(seed, now, history=240.0)
+    """Return a model of the simulated market after a short outage."""
+    market = SimulatedMarket(seed, now, history=240.0)
     model = Model(symbols, interval)
-    model.move(StateChange(LinkState.OPEN), now - 100)
+    model.on_state(StateChange(LinkState.OPEN), now - 100)
     for symbol in symbols:
         bars = market.klines(symbol, interval, 160, now)
-        model.bars.fill(
+        model.bars.backfill(
             symbol, [record(Kline[Decimal], {**row, "tp": "K"}) for row in bars]
         )
-        model.put(record(Snapshot[Decimal], market.snapshot(symbol, now)), now - 10)
-        model.put(record(Depth[Decimal], market.depth(symbol, now)), now - 10)
+        model.on_tick(record(Snapshot[Decimal], market.snapshot(symbol, now)), now - 10)
+        model.on_tick(record(Depth[Decimal], market.depth(symbol, now)), now - 10)
         for place, row in enumerate(market.trades(symbol, now, 60)):
             trade = record(Trade[Decimal], row, recovered=51 <= place < 54)
-            model.put(trade, now - 10)
-    model.moves = {"US:TSLA": (1, now - 0.1), "CF:ETHUSDT": (-1, now - 0.1)}
-    model.gap(gap(Topic("trade", "CF:BTCUSDT"), recovered=17, at=now - 32), now - 30)
+            model.on_tick(trade, now - 10)
+    model.price_moves = {"US:TSLA": (1, now - 0.1), "CF:ETHUSDT": (-1, now - 0.1)}
+    model.on_gap(gap(Topic("trade", "CF:BTCUSDT"), recovered=17, at=now - 32), now - 30)
     before = msgspec.structs.replace(STATS, ticks_by_channel={"trade": 4046})
-    model.measure(before, now - 2)
-    model.choose(symbols.index("CF:BTCUSDT") if "CF:BTCUSDT" in symbols else 0)
+    model.update_stats(before, now - 2)
+    model.select(symbols.index("CF:BTCUSDT") if "CF:BTCUSDT" in symbols else 0)
     return model
 
 
 def app_of(model, *, now=NOW, **options):
-    return WatchApp(model, Still(model), lambda: now, **options)
+    return WatchApp(model, IdleReader(model), lambda: now, **options)
 
 
 def text_of(app):
-    """Give what is on the screen, line by line."""
+    """Return the lines of the screen."""
     lines = app.screen._compositor.render_strips()
     return [strip.text.rstrip() for strip in lines]

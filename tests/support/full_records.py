@@ -1,4 +1,4 @@
-"""A record of each kind with every field filled, and one with as little as can be."""
+"""Records of each kind: one with every field filled, one with required fields only."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from qos_async import (
 D = Decimal
 AT = 1_749_130_200  # 2025-06-05 13:30:00 UTC
 TIME = dt.datetime(2025, 6, 5, 13, 30, tzinfo=dt.UTC)
-HEARD = AT * 10**9 + 123_456_789
+RECEIVED_AT = AT * 10**9 + 123_456_789
 
 
 def quote(price: str, at: int = AT) -> SessionQuote[Decimal]:
@@ -47,7 +47,7 @@ def levels(*pairs: tuple[str, str]) -> tuple[PriceLevel[Decimal], ...]:
 LIVE: dict[str, Any] = {
     "symbol": "US:AAPL",
     "timestamp": AT,
-    "received_at": HEARD,
+    "received_at": RECEIVED_AT,
     "recovered": True,
 }
 

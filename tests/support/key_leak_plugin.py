@@ -48,17 +48,21 @@ _KEEPERS = frozenset(
     )
 )
 
-# Where errors leave: `_wait` and `_wait_acked` for loops, without a detour for each tick.
+# Where errors leave: the waits of the queue for loops, without a call for each tick.
 _SURFACE: dict[type[Any], tuple[str, ...]] = {
     qos_async.Client: ("__init__", "connect", "aclose", "drain", "states"),
     Fetching: tuple(name for name in vars(Fetching) if name.startswith("fetch_")),
     HistoryPages: ("__anext__",),
     Watching: tuple(name for name in vars(Watching) if name.startswith("watch")),
-    qos_async.Subscription: ("aclose", "add", "remove", "_wait", "_wait_acked"),
+    qos_async.Subscription: ("aclose", "add", "remove", "ready"),
+    SubscriptionQueue: ("wait", "wait_acked"),
     Stream: ("fetch", "connect", "subscribe", "add_topics"),
     HttpClient: ("fetch",),
 }
-_TOLD: dict[type[Any], str] = {LinkStates: "transition", SubscriptionQueue: "put_gap"}
+_TOLD: dict[type[Any], tuple[str, ...]] = {
+    LinkStates: ("transition",),
+    SubscriptionQueue: ("put_gap", "interrupt", "reject"),
+}
 
 
 class Watchdog(logging.Handler):
@@ -105,8 +109,9 @@ class Watchdog(logging.Handler):
         for owner, names in _SURFACE.items():
             for name in names:
                 patch.setattr(owner, name, self._guarded(vars(owner)[name]))
-        for owner, name in _TOLD.items():
-            patch.setattr(owner, name, self._overheard(vars(owner)[name]))
+        for owner, names in _TOLD.items():
+            for name in names:
+                patch.setattr(owner, name, self._overheard(vars(owner)[name]))
         patch.setattr(
             pytest.CaptureFixture, "readouterr", self._read(pytest.CaptureFixture)
         )

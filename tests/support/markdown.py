@@ -1,4 +1,4 @@
-"""Markdown, as far as these tests need it."""
+"""Code blocks and tables of Markdown pages."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
-__all__ = ["ROOT", "Block", "blocks", "table"]
+__all__ = ["ROOT", "Block", "blocks", "prose", "table"]
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -18,32 +18,44 @@ _FENCED = re.compile(
 
 
 class Block(NamedTuple):
-    """A fenced block of code; ``how`` is what the comment above it says."""
+    """A fenced block of code; ``how`` is the text of the comment above it."""
 
+    page: str
     language: str
     how: str
     line: int
     text: str
 
+    @property
+    def place(self) -> str:
+        """The page and line of its first line, as ``README.md:12``."""
+        return f"{self.page}:{self.line}"
 
-def blocks(page: str = "README.md") -> list[Block]:
-    """Give all code blocks of a page, in order."""
+
+def blocks(page: str = "README.md", language: str = "") -> list[Block]:
+    """Return the code blocks of a page, in order: all, or those of a language."""
     text = (ROOT / page).read_text("utf-8")
     found = [
         Block(
+            page,
             match["language"],
             match["how"] or "",
-            text.count("\n", 0, match.start("text")),
+            text.count("\n", 0, match.start("text")) + 1,
             match["text"],
         )
         for match in _FENCED.finditer(text)
     ]
     assert text.count("```") == 2 * len(found), "a fence without language or end"
-    return found
+    return [block for block in found if language in ("", block.language)]
+
+
+def prose(page: str) -> str:
+    """Return the text of a page on one line."""
+    return " ".join((ROOT / page).read_text("utf-8").split())
 
 
 def table(head: str, page: str = "README.md") -> list[list[str]]:
-    """Give the rows of the table whose first heading is ``head``."""
+    """Return the rows of the table whose first heading is ``head``."""
     lines = iter((ROOT / page).read_text("utf-8").splitlines())
     for line in lines:
         if line.startswith(f"| {head} |"):

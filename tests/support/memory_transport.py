@@ -6,15 +6,24 @@ import asyncio
 import contextlib
 import json
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from typing import Any
 from unittest import mock
 
-from qos_async import Client, Limits, Timing
+from qos_async import Client, Interrupted, Limits, Timing
 from qos_async._io.transport import LinkClosed
 from qos_async.errors import TransportError
 
-__all__ = ["KEY", "Network", "Peer", "kline", "opened", "snapshot", "trade"]
+__all__ = [
+    "KEY",
+    "Network",
+    "Peer",
+    "gaps_and_ticks",
+    "kline",
+    "opened",
+    "snapshot",
+    "trade",
+]
 
 KEY = "canary-7d1f+KEY/0"
 """The key of every test; it must not show up anywhere."""
@@ -118,15 +127,20 @@ class Peer:
         self._heard = 0
         self._inbound: deque[bytes | BaseException] = deque()
         self._arrived = asyncio.Event()
-        self._take: Callable[[Sequence[bytes]], bool] | None = None
+        self._handler: Callable[[Sequence[bytes]], None] | None = None
+        self._on_error: Callable[[BaseException], None]
         self._awaited = False
         self._gone = asyncio.Event()
 
     # What the client does
 
-    def set_sync_handler(self, handler: Callable[[Sequence[bytes]], bool]) -> None:
+    def set_sync_handler(
+        self,
+        handler: Callable[[Sequence[bytes]], None],
+        on_error: Callable[[BaseException], None],
+    ) -> None:
         if self.net.at_once:
-            self._take = handler
+            self._handler, self._on_error = handler, on_error
 
     async def receive(self) -> list[bytes]:
         while not self._inbound:
@@ -182,7 +196,11 @@ class Peer:
             for frame in frames
         ]
         offered = self._awaited and not self._inbound and len(raw) <= _FEW
-        if offered and self._take is not None and self._take(raw):
+        if offered and self._handler is not None:
+            try:
+                self._handler(raw)
+            except BaseException as exc:  # noqa: BLE001 - as in the transport
+                self._on_error(exc)
             return
         self._inbound.extend(raw)
         self._arrived.set()
@@ -249,6 +267,13 @@ async def opened(
     client._stream._supervisor._rng = lambda: chance
     async with client:
         yield client
+
+
+async def gaps_and_ticks(events: AsyncIterator[Any]) -> AsyncGenerator[Any]:
+    """Return events without ``Interrupted``, for tests of gaps."""
+    async for event in events:
+        if not isinstance(event, Interrupted):
+            yield event
 
 
 def trade(price: object = 1, symbol: str = "US:AAPL", **more: Any) -> Frame:

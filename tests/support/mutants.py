@@ -1,10 +1,10 @@
-"""Break the code on purpose, one line at a time, and see whether the tests notice.
+"""Mutation testing: change the code one line at a time, and see whether tests fail.
 
     python -m tests.support.mutants < mutants.json
 
-Everything heavy is imported once; each mutant then gets a fork of its own, in which the
-module it is about is compiled from changed source. Nothing is written to disk. Tests are
-called without pytest, which would take longer to start than they to run: they may have
+Heavy modules are imported once; each mutant is then tested in a forked process, which
+compiles the mutated module from changed source. Nothing is written to disk. Tests are
+called without pytest, which would take longer to start than to run them, so they may have
 parameters, but no fixtures.
 """
 
@@ -25,7 +25,7 @@ from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from types import CodeType, ModuleType
 from typing import Any
 
-import aiohttp  # noqa: F401 - takes long to import, so: once
+import aiohttp  # noqa: F401 - slow to import, so imported before forking
 import hypothesis.stateful
 from _pytest import outcomes
 from _pytest.mark.structures import ParameterSet
@@ -36,7 +36,7 @@ __all__ = ["KILLED", "SURVIVED", "mutated"]
 
 SURVIVED, KILLED = 0, 1
 
-_PATIENCE = 60
+_TIMEOUT = 60
 
 
 def _is_test(name: str) -> bool:
@@ -44,13 +44,13 @@ def _is_test(name: str) -> bool:
 
 
 def mutated(source: str, old: str, new: str) -> str:
-    """Change the one place that reads ``old``.
+    """Return the source with the only occurrence of ``old`` replaced.
 
     Raises:
-        LookupError: If there is none, or more than one.
+        LookupError: If there is not exactly one.
     """
     if (found := source.count(old)) != 1:
-        raise LookupError(f"{found} places read {old!r}: say which one is meant")
+        raise LookupError(f"{found} occurrences of {old!r}: there must be exactly one")
     return source.replace(old, new)
 
 
@@ -84,7 +84,7 @@ class _Finder(importlib.abc.MetaPathFinder):
 
 
 def _calls(test: Any) -> Iterator[Callable[[], Any]]:
-    """Give a test's calls, one for each set of its parameters."""
+    """Yield a test's calls, one for each set of its parameters."""
     sets: list[list[dict[str, Any]]] = []
     for mark in getattr(test, "pytestmark", []):
         if mark.name == "parametrize":
@@ -105,7 +105,7 @@ def _calls(test: Any) -> Iterator[Callable[[], Any]]:
         yield call
 
 
-def _judge(tests: list[str]) -> int:
+def _run_tests(tests: list[str]) -> int:
     for name in tests:
         path, _, only = name.partition("::")
         module = importlib.import_module(path)
@@ -123,9 +123,9 @@ def _fork(mutant: dict[str, Any]) -> int:
     child = os.fork()
     if child:
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    # One that goes round in circles is killed in two senses.
+    # A mutant that never ends counts as killed.
     signal.signal(signal.SIGALRM, lambda *_: os._exit(KILLED))
-    signal.alarm(_PATIENCE)
+    signal.alarm(_TIMEOUT)
     code = -1
     try:
         if mutant["module"]:
@@ -134,8 +134,8 @@ def _fork(mutant: dict[str, Any]) -> int:
                 0, _Finder(*(mutant[it] for it in ("module", "old", "new")))
             )
             importlib.import_module(mutant["module"])
-        code = _judge(mutant["tests"])
-    except BaseException:  # noqa: BLE001 - nothing may unwind into the parent's work
+        code = _run_tests(mutant["tests"])
+    except BaseException:  # noqa: BLE001 - the child must not return into the parent's code
         traceback.print_exc()
     finally:
         sys.stderr.flush()
@@ -143,11 +143,11 @@ def _fork(mutant: dict[str, Any]) -> int:
 
 
 def main() -> None:
-    """Read mutants, and write what became of them."""
+    """Read mutants from stdin, and write the result of each to stdout."""
     hypothesis.settings.register_profile(
         "once",
         database=None,
-        deadline=None,  # A busy machine is no mistake.
+        deadline=None,  # A busy machine must not fail a test.
         suppress_health_check=[hypothesis.HealthCheck.too_slow],
         derandomize=True,
         phases=[hypothesis.Phase.explicit, hypothesis.Phase.generate],

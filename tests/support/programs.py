@@ -1,4 +1,4 @@
-"""Running what users will copy: whole programs, and lines out of the middle of one."""
+"""Runners for code that users copy: whole programs, and fragments of a coroutine."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from tests.support.markdown import ROOT
 
 __all__ = ["Screen", "finish", "run_fragment", "start"]
 
-PATIENCE = 20.0
-COMPLAINTS = (
+TIMEOUT = 20.0
+WARNINGS = (
     "Unclosed",
     "never awaited",
     "never retrieved",
@@ -30,11 +30,11 @@ COMPLAINTS = (
 
 
 class Enough(BaseException):
-    """The block has shown what it was to show."""
+    """Raised by ``Screen`` to end a fragment that has printed enough."""
 
 
 class Screen:
-    """A ``print`` that ends whoever prints, as soon as ``until`` is content."""
+    """A ``print`` that raises ``Enough`` once ``until`` returns True."""
 
     def __init__(self, until: Callable[[list[str]], bool]) -> None:
         self.lines: list[str] = []
@@ -47,11 +47,11 @@ class Screen:
 
 
 async def run_fragment(code: str, name: str, screen: Screen, **names: Any) -> None:
-    """Run lines that stand in the middle of a coroutine."""
+    """Run lines from the inside of a coroutine."""
     compiled = compile(code, name, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
     scope = {"asyncio": asyncio, "Client": qos_async.Client, "print": screen.print}
     try:
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT):
             await _evaluate(compiled, {**scope, **names})
     except Enough:
         pass
@@ -67,10 +67,10 @@ async def _evaluate(code: CodeType, names: dict[str, Any]) -> None:
 async def start(
     *words: str | Path, env: Mapping[str, str], cwd: Path | None = None
 ) -> AsyncGenerator[Process]:
-    """Run this Python on ``words`` where nothing may leak and no warning may pass."""
+    """Run this Python on ``words``, with warnings as errors."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
-        *("-W", "error"),  # Not "-X dev": on a busy machine asyncio then complains.
+        *("-W", "error"),  # Not "-X dev": asyncio then warns on a busy machine.
         *map(str, words),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=PIPE,
@@ -79,7 +79,7 @@ async def start(
         env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", **env},
     )
     try:
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT):
             yield process
     finally:
         if process.returncode is None:
@@ -88,15 +88,15 @@ async def start(
 
 
 async def finish(process: Process, number: signal.Signals | None = None) -> str:
-    """Wait for the end, which a signal may bring about; see that it left no mess."""
+    """Wait for the process, after a signal if given; check that it left nothing open."""
     if number is not None:
         process.send_signal(number)
     out, err = await process.communicate()
-    said = err.decode()
-    assert not [word for word in COMPLAINTS if word in said], said
+    errors = err.decode()
+    assert not [word for word in WARNINGS if word in errors], errors
     if process.returncode:
-        assert process.returncode == -signal.SIGINT, said
-        assert said.rstrip().endswith("KeyboardInterrupt"), said
+        assert process.returncode == -signal.SIGINT, errors
+        assert errors.rstrip().endswith("KeyboardInterrupt"), errors
     else:
-        assert not said
+        assert not errors
     return out.decode()

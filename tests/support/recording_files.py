@@ -1,4 +1,4 @@
-"""Recordings made by hand, to the nanosecond."""
+"""Recordings written by tests, with times to the nanosecond."""
 
 from __future__ import annotations
 
@@ -7,27 +7,27 @@ from pathlib import Path
 
 from backports import zstd
 
-from qos_async.recordings import lines
+from qos_async.recordings.format import encode_event, encode_frames, encode_header
 from tests.support.memory_transport import trade
 
-__all__ = ["SECOND", "begun", "event", "frame", "recorded", "trades", "write"]
+__all__ = ["SECOND", "event", "frame", "recorded", "started", "trades", "write"]
 
 SECOND = 1_000_000_000
 START = 1_700_000_000 * SECOND
 TOPIC = "trade US:AAPL"
 
 
-def begun(at=0.0, *, run="a", number=0, link=False, topics=()):
-    return lines.header(_ns(at), run, number, link=link, topics=list(topics))
+def started(at=0.0, *, run="a", number=0, link=False, topics=()):
+    return encode_header(_ns(at), run, number, link=link, topics=list(topics))
 
 
 def event(at, kind, **more):
-    return lines.event(_ns(at), kind, **more)
+    return encode_event(_ns(at), kind, **more)
 
 
 def frame(at, *frames):
     raw = [f if isinstance(f, bytes) else json.dumps(f).encode() for f in frames]
-    return lines.write(_ns(at), raw, bytes)
+    return encode_frames(_ns(at), raw, bytes)
 
 
 def trades(at, *prices):
@@ -35,8 +35,8 @@ def trades(at, *prices):
 
 
 def recorded(*parts, topics=(TOPIC,), end=1000):
-    """Give the lines of a day: the link opens, then come the parts, then the end."""
-    start = (begun(), event(0, "opened"), event(0, "subscribed", topics=list(topics)))
+    """Return the lines of a recording: the link opens, the parts, and the end."""
+    start = (started(), event(0, "opened"), event(0, "subscribed", topics=list(topics)))
     return b"".join([*start, *parts, event(end, "closed")])
 
 

@@ -21,9 +21,15 @@ __all__ = ["Meter", "Report", "Sample", "sizes"]
 _SAMPLES = 20
 _MIB = 1 << 20
 _CONTAINERS = (dict, list, set, deque, WeakSet)
-_SEALED = (type, types.ModuleType, types.FunctionType, types.MethodType)
+_SEALED = (
+    asyncio.AbstractEventLoop,
+    type,
+    types.ModuleType,
+    types.FunctionType,
+    types.MethodType,
+)
 # Words of a fixed list, counted; and whoever waits for work.
-_BOUNDED = (".stats.", ".send_ready._waiting")
+_BOUNDED = (".stats.", "send_ready._waiting")
 
 
 class Sample(msgspec.Struct, frozen=True):

@@ -1,8 +1,8 @@
-"""What the sweeps share: a client on the simulator, real aiohttp between, and a judge.
+"""Fixtures of the sweeps: a client, the simulator, and a check of what was delivered.
 
-Everything runs in virtual time, over a network in memory. ``judge`` holds what a reader was
-given against the simulator's tape: nothing twice, nothing out of order, and nothing
-missing where no gap was told.
+Everything runs in virtual time, over a network in memory, with the real aiohttp.
+``check_deliveries`` compares the events with the simulator's tape: nothing twice, nothing
+out of order, and nothing missing without a gap.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 
 from qos_async import Client, Dropped, Gap, Limits, Timing, Trade
 from qos_async.sim import Simulator
-from qos_async.sim.instruments import Row
+from qos_async.sim.source import Row
 from qos_async.testing.virtual import WALL, SimLoop
 from tests.support.memory_transport import KEY
 
@@ -26,17 +26,17 @@ __all__ = [
     "OTHER",
     "SYMBOL",
     "TIMING",
-    "connect",
-    "judge",
-    "legal",
+    "check_deliveries",
+    "check_no_violations",
+    "make_client",
     "points",
+    "running_loop",
     "serve",
-    "the_loop",
     "until",
 ]
 
 EFFORT = int(os.environ.get("QOS_TEST_EFFORT", "1"))
-"""1 in an ordinary run; from 10 on, sweeps leave no point out."""
+"""1 in an ordinary run; from 10 on, sweeps visit every point."""
 
 SYMBOL, OTHER = "US:AAPL", "HK:700"
 _Key: TypeAlias = tuple[int, Decimal, Decimal | None]
@@ -54,8 +54,8 @@ TIMING = Timing(
 )
 
 
-def the_loop() -> SimLoop:
-    """Give the running loop."""
+def running_loop() -> SimLoop:
+    """Return the running loop."""
     loop = asyncio.get_running_loop()
     assert isinstance(loop, SimLoop)
     return loop
@@ -63,12 +63,12 @@ def the_loop() -> SimLoop:
 
 @asynccontextmanager
 async def serve(**options: Any) -> AsyncGenerator[Simulator]:
-    """Run a simulator that trades once a second and notices dead links in 8 s."""
+    """Run a simulator with a trade a second, which closes silent links after 8 s."""
     given = {
         "start": WALL,
         "history": 10.0,
         "rate": 1.0,
-        "beat": 0.25,
+        "push_interval": 0.25,
         "heartbeat_limit": 8.0,
         "key": KEY,
         "plan": LIMITS,
@@ -77,8 +77,8 @@ async def serve(**options: Any) -> AsyncGenerator[Simulator]:
         yield sim
 
 
-def connect(sim: Simulator, **options: Any) -> Client:
-    """Make a client whose names are looked up."""
+def make_client(sim: Simulator, **options: Any) -> Client:
+    """Return a client that connects by host name."""
     given = {
         "http_url": sim.http_url.replace("127.0.0.1", "localhost"),
         "stream_url": sim.stream_url.replace("127.0.0.1", "localhost"),
@@ -89,60 +89,62 @@ def connect(sim: Simulator, **options: Any) -> Client:
 
 
 async def until(condition: Callable[[], object], within: float = 60.0) -> None:
-    """Wait until something is true, looking often."""
+    """Wait until a condition, evaluated every 0.05 s, is true."""
     async with asyncio.timeout(within):
-        while not condition():  # noqa: ASYNC110 - anything may be asked.
+        while not condition():  # noqa: ASYNC110 - any condition, so no event to wait for
             await asyncio.sleep(0.05)
 
 
 def points(count: int, *, every: int, offset: int) -> range:
-    """Choose from ``range(count)``: each ``every``-th, or all at an effort of 10."""
+    """Return every ``every``-th of ``range(count)``, or all at an effort of 10."""
     return range(count) if EFFORT >= 10 else range(offset % every, count, every)
 
 
-def legal(sim: Simulator, *, lingering: bool = False) -> None:
-    """See that the client kept to the protocol and the plan.
+def check_no_violations(sim: Simulator, *, lingering: bool = False) -> None:
+    """Check that the client kept to the protocol and the plan.
 
     Args:
-        sim: Who watched it.
-        lingering: Whether it had to leave links behind that the server still held.
+        sim: The simulator that it was connected to.
+        lingering: Whether the server still held links that the client had given up.
     """
     excused = ("connections, the plan has", "no heartbeat") if lingering else ()
     found = [v for v in sim.violations if not any(word in v for word in excused)]
     assert found == []
 
 
-def judge(events: Iterable[Any], sim: Simulator, symbol: str = SYMBOL) -> None:
-    """Hold all events of one symbol against its tape.
+def check_deliveries(
+    events: Iterable[Any], sim: Simulator, symbol: str = SYMBOL
+) -> None:
+    """Check all events of one symbol against its tape.
 
-    Trades can look alike, so every way to find them on the tape is followed. The side
-    is no part of what tells them apart: it may be that of a twin. Where a gap was told
-    that is not ``"filled"``, what was traded until its end may be missing.
+    Trades can look alike, so every possible position on the tape is followed. The side
+    is not compared: it may be that of a trade with the same key. After a gap that is
+    not ``"filled"``, trades until its end may be missing.
     """
     tape = [_row(row) for row in sim.tape(symbol)]
-    found, newest, doubtful = {-1}, 0.0, 0.0
+    positions, newest, incomplete_until = {-1}, 0.0, 0.0
     for event in events:
         if isinstance(event, Gap) and event.topic.symbol == symbol:
             if event.status != "filled":
-                doubtful = event.until.timestamp() + 1.0
+                incomplete_until = event.until.timestamp() + 1.0
         elif isinstance(event, Trade) and event.symbol == symbol:
-            anything = newest <= doubtful  # Before the first tick, too.
-            before, follow = found, _anywhere if anything else _next
-            found = follow(found, _key(event), tape)
-            assert found, f"{event} does not follow trade {before} of {len(tape)}"
+            may_skip = newest <= incomplete_until  # Before the first tick, too.
+            before, advance = positions, _anywhere if may_skip else _next
+            positions = advance(positions, _key(event), tape)
+            assert positions, f"{event} does not follow trade {before} of {len(tape)}"
             newest = event.timestamp
         else:
             assert not isinstance(event, Dropped)
-    assert found != {-1}, "no tick at all"
+    assert positions != {-1}, "no tick at all"
 
 
-def _anywhere(found: set[int], key: _Key, tape: list[_Key]) -> set[int]:
-    low = min(found) + 1
+def _anywhere(positions: set[int], key: _Key, tape: list[_Key]) -> set[int]:
+    low = min(positions) + 1
     return {at for at, other in enumerate(tape[low:], low) if other == key}
 
 
-def _next(found: set[int], key: _Key, tape: list[_Key]) -> set[int]:
-    return {at + 1 for at in found if at + 1 < len(tape) and tape[at + 1] == key}
+def _next(positions: set[int], key: _Key, tape: list[_Key]) -> set[int]:
+    return {at + 1 for at in positions if at + 1 < len(tape) and tape[at + 1] == key}
 
 
 def _key(trade: Trade[Any]) -> _Key:

@@ -1,4 +1,4 @@
-"""What the mark takes, and in which words it refuses the rest."""
+"""Options of the mark, and the errors for wrong ones."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Failed = pytest.fail.Exception
     ("given", "words"),
     [
         ({"sed": 7}, "has no option 'sed': did you mean seed?"),
-        ({"nonsense": 1}, "has no option 'nonsense'; it takes beat, faults, "),
+        ({"nonsense": 1}, "has no option 'nonsense'; it takes faults, heartbeat_"),
         ({"http_url": "x"}, "does not take http_url: qos_client is connected to"),
         ({"key": "x"}, "does not take key: the simulator has one"),
         ({"virtual": 1}, "takes virtual=True or virtual=False, not 1"),
@@ -34,42 +34,47 @@ Failed = pytest.fail.Exception
         ({"start": "yesterday"}, "takes start as epoch seconds or None, as in start=1"),
         ({"start": float("nan")}, "takes start as epoch seconds or None, as in start="),
         ({"start": 1_741_958_430_000}, "takes start as epoch seconds or None, as in "),
-        ({"beat": None}, "takes beat as a number of seconds above 0, not None"),
+        ({"push_interval": None}, "takes push_interval as a number of seconds above"),
         ({"heartbeat_limit": "1"}, "takes heartbeat_limit as a number of seconds abo"),
         ({"open_universe": 1}, "takes open_universe as True or False, not 1"),
         ({"oldest_bars": 1.5}, "takes oldest_bars as a whole number from 0, not 1.5"),
     ],
 )
-def test_a_wrong_option_is_told_with_what_to_write(request, given, words):
+def test_the_error_for_a_wrong_option_shows_what_to_write(request, given, words):
     request.node.add_marker(pytest.mark.qos(**given))
     with pytest.raises(Failed) as failed:
-        options.read(request.node)
+        options.parse_mark(request.node)
     assert f"pytest.mark.qos {words}" in str(failed.value)
 
 
-def test_an_option_without_a_name_is_refused(request):
+def test_a_positional_option_is_an_error(request):
     request.node.add_marker(pytest.mark.qos(7))
     with pytest.raises(Failed, match="takes options by name, as in seed=7, not 7"):
-        options.read(request.node)
+        options.parse_mark(request.node)
 
 
 @pytest.mark.qos(seed=1, rate=5.0, virtual=True)
 class TestMarks:
     @pytest.mark.qos(seed=2, numbers=float)
-    def test_what_stands_closer_wins(self, request):
-        read = options.read(request.node)
+    def test_the_closest_mark_wins(self, request):
+        read = options.parse_mark(request.node)
         assert read.simulator == {"seed": 2, "rate": 5.0}
         assert read.client == {"numbers": float}
         assert read.virtual
         assert read.horizon == 86_400
 
 
-def test_every_option_of_the_simulator_and_the_client_is_taken_or_explained():
+def test_every_option_of_simulator_and_client_is_accepted_or_explained():
     taken = {*options.SIMULATOR, *options.CLIENT}
     of_simulator = set(inspect.signature(Simulator).parameters)
     of_client = {"numbers", *ClientOptions.__annotations__}
-    world = {"session", "ssl", "proxy", "allow_insecure"}  # There is only loopback.
-    assert taken | set(options.GIVEN) == (of_simulator | of_client) - world
+    world = {
+        "session",
+        "ssl",
+        "proxy",
+        "allow_insecure",
+    }  # They make no sense on loopback.
+    assert taken | set(options.RESERVED) == (of_simulator | of_client) - world
 
 
 @pytest.mark.parametrize(
@@ -80,24 +85,24 @@ def test_every_option_of_the_simulator_and_the_client_is_taken_or_explained():
         (Client, {"key": "k", "numbers": int}, "numbers must be one of Decimal, float"),
     ],
 )
-def test_a_wrong_value_fails_the_test_in_the_words_of_its_owner(kind, given, words):
+def test_a_wrong_value_fails_the_test_with_the_message_of_its_owner(kind, given, words):
     with pytest.raises(Failed, match=f"pytest.mark.qos: {words}"):
-        plugin._made(kind, given)
+        plugin._construct(kind, given)
 
 
-async def test_virtual_time_on_a_real_loop_tells_how_to_get_it():
+async def test_the_error_for_virtual_time_on_a_real_loop_shows_how_to_get_it():
     wanted = options.Options({}, {}, virtual=True, horizon=1.0)
     with pytest.raises(
         Failed, match="needs a loop in virtual time: run the test under"
     ):
-        plugin._world(wanted, seed=1)
+        plugin._time_and_random(wanted, seed=1)
 
 
 def test_the_mark_is_registered(request):
     assert any(one.startswith("qos(") for one in request.config.getini("markers"))
 
 
-def test_a_name_that_is_not_there_is_an_attribute_error():
+def test_an_unknown_name_is_an_attribute_error():
     testing: Any = qos_async.testing
     with pytest.raises(AttributeError, match="has no attribute 'nonsense'"):
         _ = testing.nonsense
@@ -110,7 +115,7 @@ async def test_the_client_keeps_to_the_plan_of_the_simulator(qos_simulator, qos_
         qos_client.watch_trades("US:AAPL,TSLA,MSFT,NVDA")
 
 
-async def test_every_other_client_finds_the_simulator_by_the_environment(
+async def test_every_other_client_connects_to_the_simulator_by_the_environment(
     qos_simulator, qos_environment
 ):
     async with Client() as client:
@@ -123,7 +128,7 @@ class TestVirtual:
     pytestmark = pytest.mark.qos(virtual=True)
 
     @pytest.mark.qos(horizon=500.0)
-    async def test_plan_and_patience_are_those_of_production(
+    async def test_plan_and_timing_are_those_of_production(
         self, qos_simulator, qos_client
     ):
         loop = asyncio.get_running_loop()

@@ -1,4 +1,4 @@
-"""The pytest plugin, in runs of its own."""
+"""The pytest plugin, in separate pytest runs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import asyncio, time
 {extra}
 {mark}
 @pytest.mark.qos(seed=2, numbers=float)
-async def test_both_live_in_the_loop_of_the_test(qos_client, qos_simulator):
+async def test_both_fixtures_run_on_the_loop_of_the_test(qos_client, qos_simulator):
     quotes = await qos_client.fetch_snapshots("US:AAPL")
     assert type(quotes["US:AAPL"].last_price) is float
     assert len(qos_simulator.requests) == 1
@@ -30,7 +30,7 @@ async def test_waiting_takes_no_time(qos_simulator, qos_client):
     await qos_client.fetch_snapshots("US:AAPL")
 
 {mark}
-async def test_the_clock_is_the_machines_again():
+async def test_the_clock_is_real_again():
     assert time.time() > 1_742_000_000
     assert type(asyncio.get_running_loop()).__name__ != "SimLoop"
 """
@@ -81,7 +81,7 @@ def test_the_fixtures_work_under(tmp_path, extra, mark, options):
     assert "3 passed" in done.stdout
 
 
-def test_a_run_that_does_not_use_it_imports_nothing_of_it(tmp_path):
+def test_a_run_without_its_fixtures_imports_only_the_plugin(tmp_path):
     (tmp_path / "test_user.py").write_text(
         "import sys\n\n\ndef test_it():\n"
         "    assert 'qos_async.testing' in sys.modules\n"
@@ -96,5 +96,10 @@ def test_a_run_that_does_not_use_it_imports_nothing_of_it(tmp_path):
 
 def test_the_fixtures_are_listed_with_their_docstrings(tmp_path):
     shown = run(tmp_path, "--fixtures").stdout
-    for words in ("qos_simulator", "generous plan", "qos_client", "the test's end"):
+    for words in (
+        "qos_simulator",
+        "generous plan",
+        "qos_client",
+        "closed after the test",
+    ):
         assert words in shown

@@ -1,25 +1,27 @@
-"""Read by type checkers, never run: what users' code is told about types."""
+"""Uses of the public names for type checkers to analyse; never run."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from decimal import Decimal
-from typing import assert_type
+from typing import Any, assert_type
 
 import pandas as pd
 import polars as pl
 
 from qos_async import (
+    Channel,
     Client,
     Depth,
     Dropped,
     Gap,
     Instrument,
+    Interrupted,
     Kline,
     LinkState,
     Market,
     PriceLevel,
     Product,
+    Rejected,
     Result,
     Snapshot,
     Stale,
@@ -72,7 +74,7 @@ async def questions(client: Client[float]) -> None:
     assert_type(await client.fetch_products("US"), dict[Market, list[Product]])
 
 
-async def live(client: Client[float]) -> None:
+async def live(client: Client[float]) -> None:  # noqa: C901 - a list
     assert_type(client.watch_snapshots("US:AAPL"), Subscription[Snapshot[float]])
     assert_type(client.watch_depth("US:AAPL"), Subscription[Depth[float]])
     klines = client.watch_klines("US:AAPL", interval="1m", final=True)
@@ -83,17 +85,37 @@ async def live(client: Client[float]) -> None:
             assert_type(trade, Trade[float])
             assert_type(trade.price, float)
             assert_type(trade.size, float | None)
+            assert_type(trade.topic, Topic)
+            assert_type(trade.channel, Channel)
+            assert_type(trade.to_dict(), dict[str, Any])
         async for batch in trades.batches(max_items=10):
             assert_type(batch, list[Trade[float]])
         async for frame in trades.batches().to_polars(explode=False):
             assert_type(frame, pl.DataFrame)
-        assert_type(trades.events(), AsyncIterator[Trade[float] | Gap | Dropped])
-        assert_type(
+        async for event in trades.events():
+            assert_type(event, Trade[float] | Gap | Interrupted | Rejected | Dropped)
+        async for notice in trades.events(stale=True):
+            assert_type(
+                notice, Trade[float] | Gap | Interrupted | Rejected | Dropped | Stale
+            )
+        async for events in trades.batches(events=True):
+            assert_type(
+                events, list[Trade[float] | Gap | Interrupted | Rejected | Dropped]
+            )
+        await trades.ready()
+        for iterator in (
+            trades.events(),
             trades.events(stale=True),
-            AsyncIterator[Trade[float] | Gap | Dropped | Stale],
-        )
-        assert_type(bars(trades, "1m"), AsyncIterator[Bar[float]])
-        assert_type(bars(trades.events(stale=True), "1m"), AsyncIterator[Bar[float]])
+            trades.batches(),
+            trades.batches().to_polars(),
+            bars(trades, "1m"),
+            client.states(),
+        ):
+            await iterator.aclose()
+        async for bar in bars(trades, "1m"):
+            assert_type(bar, Bar[float])
+        async for bar in bars(trades.events(stale=True), "1m"):
+            assert_type(bar, Bar[float])
         assert_type(trades.stats, SubscriptionStats)
     async for tick in client.watch(Topic("trade", "US:AAPL")):
         assert_type(tick, Snapshot[float] | Trade[float] | Depth[float] | Kline[float])

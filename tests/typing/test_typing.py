@@ -16,7 +16,7 @@ CACHE = ROOT / ".mypy_cache" / "surface"
 
 @pytest.mark.slow
 @pytest.mark.parametrize("checker", ["mypy", "pyright"])
-def test_users_are_told_the_right_types(checker):
+def test_the_checker_infers_the_documented_types(checker):
     if importlib.util.find_spec(checker) is None:
         pytest.skip(f"{checker} is not installed")
     command = [sys.executable, "-m", checker]

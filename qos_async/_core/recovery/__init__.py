@@ -1,4 +1,18 @@
-"""Getting back what an outage missed."""
+"""Recovery: fetching what an outage missed.
+
+This package is used through ``Recovery`` alone. Its life of one topic::
+
+    link lost ─▶ OutageTracker.open ─▶ live again: open_case ─▶ ticks are held
+                                              │
+                      all topics resubscribed ▼
+                                          requests ─▶ on_reply ─▶ RecoveryResult
+                                              │                        ▲
+                                              └─ deadline: tick ───────┘
+
+A ``RecoveryResult`` says what is emitted, in this order: a gap, the recovered ticks, the
+held ticks. ``cases`` has what is known of one topic, ``trades`` the proof by which trades
+are merged, ``outages`` which topics were live.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +29,7 @@ from qos_async._core.recovery.cases import (
     bars_since,
     make_case,
 )
-from qos_async._core.recovery.gaps import Outage
+from qos_async._core.recovery.outages import Outage, OutageTracker
 from qos_async._core.recovery.trades import Echoes
 from qos_async.config import KLINES_MAX, TRADES_MAX
 from qos_async.enums import Channel
@@ -23,41 +37,51 @@ from qos_async.errors import DecodeError
 from qos_async.models import N
 from qos_async.topics import Topic
 
-__all__ = ["Recovery", "RecoveryRequest"]
+__all__ = ["Outage", "OutageTracker", "Recovery", "RecoveryRequest", "RecoveryResult"]
 
-_DECIDE_AFTER = 5.0
+_DECIDE_AFTER = 5.0  # Seconds from when all topics are resubscribed.
+_DECIDE_WITHOUT_RESTORE = (
+    15.0  # Seconds from when a topic is live, should that never be.
+)
 _COALESCE_WITHIN = 1.0
-_DECIDE_WITHOUT_RESTORE = 15.0  # Should the subscriptions never be all restored.
 
-# The server's memory is shortest for trades: they are asked for first.
+# The server's memory is shortest for trades: they are requested first.
 _ORDER = (Channel.TRADE, Channel.KLINE, Channel.SNAPSHOT, Channel.DEPTH)
 
 
 class RecoveryRequest(Struct, frozen=True):
-    """What to ask the server about some topics."""
+    """A query about topics in recovery."""
 
     query: Query[dict[str, Any]]
     topics: tuple[Topic, ...]
 
 
 class Recovery(Generic[N]):
-    """Asks for what topics missed, and holds their live ticks back until it is decided.
+    """Fetches what topics missed, and holds their live ticks back until it is decided.
 
-    Nothing is asked before all subscriptions are restored; then one question for each
+    Nothing is requested before all topics are resubscribed; then one request for each
     channel and interval. Five seconds after that, whatever is known decides.
+
+    Args:
+        queries: Makes the requests; None fetches nothing and holds nothing back.
 
     Attributes:
         cases: The topics that are live again and not decided.
-        echoes: Recovered trades that may be pushed after all, by topic. Always the same
-            object, so that it may be looked at for each tick.
+        echoes: Recovered trades that may be pushed after all, by topic. The object never
+            changes: the dispatcher tests it once a burst.
     """
 
-    def __init__(self, queries: Queries[N]) -> None:
+    def __init__(self, queries: Queries[N] | None) -> None:
         self.cases: dict[Topic, RecoveryCase[Any]] = {}
         self.echoes: dict[Topic, Echoes] = {}
         self._queries = queries
         self._sent: dict[int, RecoveryRequest] = {}
         self._all_resubscribed_at = math.inf
+
+    @property
+    def is_enabled(self) -> bool:
+        """Whether anything is fetched and held back."""
+        return self._queries is not None
 
     @property
     def held(self) -> int:
@@ -71,10 +95,10 @@ class Recovery(Generic[N]):
     def open_case(
         self, topic: Topic, outage: Outage, tail: Sequence[Any], now: float
     ) -> bool:
-        """Open a case for a topic that is live again, or take up the one there is.
+        """Open a case for a topic that is live again, or resume the one there is.
 
         Returns:
-            Whether that is news: it may be told twice, by a tick and by the server's yes.
+            Whether that is new: a tick and the acknowledgement may both report it.
         """
         case = self.cases.get(topic)
         if case is None:
@@ -94,11 +118,24 @@ class Recovery(Generic[N]):
             case.acked_at = second
 
     def hold(self, topic: Topic, tick: Any) -> RecoveryResult | None:
-        """Hold a live tick back; gives the decision if that one brings it."""
+        """Hold a live tick back; return the result if that tick decides the case."""
         return self._close_if_decided(self.cases[topic].hold(tick))
 
+    def held_ids(self, topic: Topic) -> frozenset[int]:
+        """Return the ids of the ticks of a topic that are held back now."""
+        case = self.cases[topic]
+        return frozenset(map(id, (*case.held_earlier, *case.held)))
+
+    def is_live(self, topic: Topic) -> bool:
+        """Whether the link of a case is up; after a loss it waits for the next one."""
+        return self.cases[topic].live
+
+    def result_so_far(self, topic: Topic) -> RecoveryResult:
+        """Return what is known of a case, which stays open."""
+        return self.cases[topic].close()
+
     def is_echo(self, topic: Topic, tick: Any) -> bool:
-        """Whether a push was delivered already, as a recovered trade."""
+        """Whether a tick was delivered already, as a recovered trade."""
         echoes = self.echoes.get(topic)
         if echoes is None:
             return False
@@ -107,138 +144,148 @@ class Recovery(Generic[N]):
             del self.echoes[topic]
         return echoed
 
+    def close_case(self, topic: Topic) -> RecoveryResult:
+        """Decide a case with what is known."""
+        result = self.cases[topic].close()
+        self._close_if_decided(result)
+        return result
+
     def remove(self, topics: Iterable[Topic]) -> list[int]:
-        """Forget topics that nobody watches any more.
+        """Forget topics that no subscription has any more.
 
         Returns:
-            The ids of questions that nobody is interested in any more.
+            The ids of requests whose replies are not needed any more.
         """
         for topic in topics:
             self.cases.pop(topic, None)
             self.echoes.pop(topic, None)
-        idle = [
+        unneeded = [
             reqid
-            for reqid, question in self._sent.items()
-            if self.cases.keys().isdisjoint(question.topics)
+            for reqid, request in self._sent.items()
+            if self.cases.keys().isdisjoint(request.topics)
         ]
-        for reqid in idle:
+        for reqid in unneeded:
             del self._sent[reqid]
-        return idle
+        return unneeded
 
     def link_down(self) -> list[int]:
         """Keep the cases for the next link.
 
         Returns:
-            The ids of all questions: they are put anew on the next link.
+            The ids of all requests: they are sent anew on the next link.
         """
-        asked = list(self._sent)
+        sent = list(self._sent)
         self._sent.clear()
         self._all_resubscribed_at = math.inf
         for case in self.cases.values():
             case.restart()
             case.live = False
             case.restored_at = math.inf
-        return asked
+        return sent
 
     def suspended(self, seconds: float) -> None:
-        """Record that all outages are that much older than the clock says."""
+        """Shift all outages back by a suspend, which the loop's clock does not count."""
         for case in self.cases.values():
             case.outage = case.outage.shifted_back(seconds)
 
     def mark_suspect(self, topics: Iterable[Topic]) -> None:
-        """Record that topics may have missed something again, on the same link.
+        """Record that topics may have missed data again, on the same link.
 
-        What was asked about them before does not count: the hole may be after it. But
-        the time in which they are decided does, or it might never come.
+        Replies to earlier requests about them do not count: the loss may be later. But
+        the deadline stays, or it might never be reached.
         """
-        doubted = self.cases.keys() & topics
-        for topic in doubted:
+        suspect = self.cases.keys() & topics
+        for topic in suspect:
             case = self.cases[topic]
             case.restart()
-            case.live = False  # To be begun anew: for those, too, who joined since.
-        if doubted:
-            for reqid, question in self._sent.items():
-                left = tuple(t for t in question.topics if t not in doubted)
-                self._sent[reqid] = RecoveryRequest(question.query, left)
+            case.live = False  # To be opened anew, for those that joined since, too.
+        if suspect:
+            for reqid, request in self._sent.items():
+                left = tuple(t for t in request.topics if t not in suspect)
+                self._sent[reqid] = RecoveryRequest(request.query, left)
 
-    # Questions and answers
-
-    def all_resubscribed(self, now: float) -> None:
-        """Record that all subscriptions are restored at ``now`` or were before."""
-        self._all_resubscribed_at = (
-            min(self._all_resubscribed_at, now) if self.cases else math.inf
-        )
+    # Requests and replies
 
     def next_request_at(self) -> float:
-        """Tell when :meth:`questions` will next have one, if all is restored."""
+        """Return when :meth:`requests` will next have one, if all are resubscribed."""
+        if not self.cases:
+            return math.inf
         groups = self._groups()
         return _ready_at(groups[0]) if groups else math.inf
 
     def requests(self, now: float) -> list[RecoveryRequest]:
-        """Give what is to be asked now, channel by channel, trades first."""
+        """Return what to request now, by channel, trades first.
+
+        Called only while all topics are resubscribed: that starts the deadline.
+        """
+        if not self.cases:
+            self._all_resubscribed_at = math.inf
+            return []
+        self._all_resubscribed_at = min(self._all_resubscribed_at, now)
         groups = self._groups()
         if not groups or _ready_at(groups[0]) > now:
             return []
         return [
-            question for cases in groups for question in self._make_requests(cases, now)
+            request for cases in groups for request in self._make_requests(cases, now)
         ]
 
-    def sent(self, reqid: int, question: RecoveryRequest) -> None:
-        """Record under which id a question was asked."""
-        self._sent[reqid] = question
+    def sent(self, reqid: int, request: RecoveryRequest) -> None:
+        """Record the id under which a request was sent."""
+        self._sent[reqid] = request
 
     def owns(self, reqid: int) -> bool:
-        """Whether a request asked a question of ours."""
+        """Whether a request is one of recovery."""
         return reqid in self._sent
 
     def on_reply(self, reqid: int, data: bytes | None) -> list[RecoveryResult]:
-        """Take an answer in; None if there was none."""
-        question = self._sent.pop(reqid)
-        rows = None if data is None else _read(question.query, data)
-        decided: list[RecoveryResult | None] = []
-        for topic in question.topics:
+        """Record a reply, None if there was none; return what it decides."""
+        request = self._sent.pop(reqid)
+        rows = None if data is None else _read(request.query, data)
+        decided: list[RecoveryResult] = []
+        for topic in request.topics:
             if (case := self.cases.get(topic)) is not None:
                 found = None if rows is None else rows.get(topic.symbol)
-                decided.append(self._close_if_decided(case.on_reply(found)))
-        return [healing for healing in decided if healing is not None]
+                result = self._close_if_decided(case.on_reply(found))
+                if result is not None:
+                    decided.append(result)
+        return decided
 
     # Time
 
     def close_all(self) -> list[RecoveryResult]:
-        """Decide everything with what there is: no more will come."""
-        healings = [case.close() for case in self.cases.values()]
+        """Decide every case with what is known: no more will be received."""
+        results = [case.close() for case in self.cases.values()]
         self.cases.clear()
         self.echoes.clear()
-        return healings
+        return results
 
     @property
     def deadline(self) -> float:
-        """When whatever is known decides the next case."""
-        # The earlier a topic was restored, the earlier it is due.
+        """When what is known decides the next case."""
+        if not self.cases:
+            return math.inf
+        # The earlier a topic was restored, the earlier its deadline.
         first = min((case.restored_at for case in self._live()), default=math.inf)
         return self._deadline(first)
 
     def tick(self, now: float) -> list[RecoveryResult]:
-        """Decide what has waited too long."""
+        """Decide the cases whose deadline has passed."""
         if self.deadline > now:
             return []
         late = [
             case for case in self._live() if self._deadline(case.restored_at) <= now
         ]
-        healings = [case.close() for case in late]
-        for healing in healings:
-            self._close_if_decided(healing)
-        return healings
+        return [self.close_case(case.topic) for case in late]
 
     def _deadline(self, restored_at: float) -> float:
-        asked_at = max(self._all_resubscribed_at, restored_at)
-        return min(asked_at + _DECIDE_AFTER, restored_at + _DECIDE_WITHOUT_RESTORE)
+        requested_at = max(self._all_resubscribed_at, restored_at)
+        return min(requested_at + _DECIDE_AFTER, restored_at + _DECIDE_WITHOUT_RESTORE)
 
     def _live(self) -> Iterable[RecoveryCase[Any]]:
         return (case for case in self.cases.values() if case.live)
 
     def _groups(self) -> list[list[RecoveryCase[Any]]]:
-        """Group the cases that have a question by what one question can be about."""
+        """Group the cases that want a request by what one request can be about."""
         groups: dict[tuple[int, int], list[RecoveryCase[Any]]] = {}
         for case in self._live():
             if case.wants_request:
@@ -250,24 +297,25 @@ class Recovery(Generic[N]):
     def _make_requests(
         self, cases: list[RecoveryCase[Any]], now: float
     ) -> list[RecoveryRequest]:
-        found: list[RecoveryRequest] = []
+        made: list[RecoveryRequest] = []
         by_symbol = {case.topic.symbol: case.topic for case in cases}
         for query in self._query_for(cases, now)(by_symbol):
             topics = tuple(by_symbol[symbol] for symbol in query.symbols)
-            found.append(RecoveryRequest(query, topics))
+            made.append(RecoveryRequest(query, topics))
         for case in cases:
             case.request_sent()
-        return found
+        return made
 
     def _query_for(
         self, cases: list[RecoveryCase[Any]], now: float
     ) -> Callable[[Iterable[str]], list[Query[dict[str, Any]]]]:
-        queries, head = self._queries, cases[0].topic
-        match head.channel:
+        queries, topic = self._queries, cases[0].topic
+        assert queries is not None, "cases are closed at once where recovery is off"
+        match topic.channel:
             case Channel.TRADE:
                 return lambda symbols: queries.trades(symbols, count=TRADES_MAX)
             case Channel.KLINE:
-                interval = head.interval
+                interval = topic.interval
                 assert interval is not None, "a kline topic has one"
                 count = max(bars_since(case.outage, interval, now) for case in cases)
                 count = min(count, KLINES_MAX)
@@ -279,24 +327,22 @@ class Recovery(Generic[N]):
             case Channel.DEPTH:
                 return queries.depths
 
-    def _close_if_decided(
-        self, healing: RecoveryResult | None
-    ) -> RecoveryResult | None:
-        if healing is not None:
-            del self.cases[healing.topic]
-            if healing.recovered and healing.topic.channel is Channel.TRADE:
-                self.echoes[healing.topic] = Echoes(healing.recovered)
-        return healing
+    def _close_if_decided(self, result: RecoveryResult | None) -> RecoveryResult | None:
+        if result is not None:
+            del self.cases[result.topic]
+            if result.recovered and result.topic.channel is Channel.TRADE:
+                self.echoes[result.topic] = Echoes(result.recovered)
+        return result
 
 
 def _read(query: Query[dict[str, Any]], data: bytes) -> dict[str, Any] | None:
     try:
         return query.read(data)
     except DecodeError:
-        return None  # As good as no answer; the gap says so.
+        return None  # Like no reply: the status of the gap says so.
 
 
 def _ready_at(cases: list[RecoveryCase[Any]]) -> float:
-    # Topics that came back almost together share a question.
+    # Topics that came back almost together share a request.
     first = min(case.ready_at for case in cases)
     return min(max(case.ready_at for case in cases), first + _COALESCE_WITHIN)

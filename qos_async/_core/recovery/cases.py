@@ -1,4 +1,10 @@
-"""What an outage did to one topic, and how that is made good."""
+"""Recovery cases: how the missed ticks of one topic are recovered, by channel.
+
+A case is opened when a topic is live again after an outage. It holds the live ticks
+back, takes the reply to a recovery request, and settles: it returns what to deliver
+after the gap, and how much is known about the gap. Trades are merged (``trades``),
+klines are compared bar by bar, of snapshots and depths only the newest counts.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +16,8 @@ from typing import Any, Generic, TypeVar
 from msgspec import Struct
 from msgspec.structs import replace
 
-from qos_async._core.recovery.gaps import GapStatus, Outage
+from qos_async._core.notices import GapStatus
+from qos_async._core.recovery.outages import Outage
 from qos_async._core.recovery.trades import TradeKey, merge_trades, trade_key
 from qos_async.config import TRADES_MAX
 from qos_async.enums import Channel, Interval
@@ -26,9 +33,12 @@ __all__ = [
 
 T = TypeVar("T", bound=Tick)
 
-_MAX_HELD = 10_000
-_NOTHING: list[Any] = []  # Of most topics nothing is held back: it is never changed.
+_MAX_HELD = 10_000  # Held ticks of one topic, at which its case is settled early.
+# Shared by all cases without held ticks, which are most: it is replaced, never changed.
+_NOTHING: list[Any] = []
 _NOWHERE = -1
+# Lengths of the intervals (section 2.1) of which the number is not one of minutes; the
+# shortest, so that enough bars are requested, and the longest, for the bounds of a bar.
 _SECONDS = {
     Interval.DAY: 86_400,
     Interval.WEEK: 7 * 86_400,
@@ -39,16 +49,16 @@ _LONGEST = {**_SECONDS, Interval.MONTH: 31 * 86_400, Interval.YEAR: 366 * 86_400
 
 
 class RecoveryResult(Struct, frozen=True):
-    """How one topic came out of an outage.
+    """The result of a settled case.
 
     Attributes:
-        topic: Which.
-        outage: Since when, and why.
-        until: When it was live again, in the caller's time.
-        status: What may be said of the hole.
-        recovered: Ticks to be told after the gap: fetched ones, and those that were
-            held back on a link that was lost before it was decided.
-        held: Live ticks held back, to be told after those.
+        topic: The topic.
+        outage: When the outage began, and why.
+        until: When the topic was live again, in the caller's time.
+        status: The status of the gap, as in ``Gap.status``.
+        recovered: Ticks to deliver after the gap: fetched ones, and those that were
+            held back on a link that was lost before the case was settled.
+        held: Held live ticks, to deliver after those.
     """
 
     topic: Topic
@@ -60,37 +70,50 @@ class RecoveryResult(Struct, frozen=True):
 
     @property
     def fetched(self) -> int:
-        """How many of ``recovered`` no link brought."""
+        """The number of ``recovered`` ticks that were fetched, not pushed."""
         return sum(not tick.received_at for tick in self.recovered)
 
     @property
     def received(self) -> int:
-        """How many ticks a link brought."""
+        """The number of ticks that were pushed."""
         return len(self.recovered) + len(self.held) - self.fetched
 
     @property
+    def is_incomplete(self) -> bool:
+        """Whether ticks may be missing within what was recovered."""
+        return self.status in ("unfilled", "unverified")
+
+    @property
     def recovered_count(self) -> int:
-        """How many of ``recovered`` were fetched, or stand before one that was."""
+        """The number of ``recovered`` ticks up to the last fetched one.
+
+        They are delivered with ``recovered=True``: pushed ticks in between are out of
+        their order of receipt, too.
+        """
         fetched = [not tick.received_at for tick in self.recovered]
         return len(fetched) - fetched[::-1].index(True) if any(fetched) else 0
 
 
 class RecoveryCase(Generic[T]):
-    """One topic that is live again, while what it missed is not decided.
+    """One topic that is live again, while its gap is not settled.
 
     Attributes:
-        outage: Since when it was interrupted, and why.
-        restored_at: When it was live again on this link, in the caller's time.
-        live_at: When it was live again for the last time.
-        acked_at: The server's second in the acknowledgement, if it told.
+        topic: The topic.
+        outage: When the outage began, and why.
+        tail: The last ticks delivered before it, oldest first.
+        restored_at: When the topic was live again on this link, in the caller's time.
+        live_at: When the topic became live for the last time.
+        acked_at: The ``time`` of the acknowledgement, in epoch seconds, if it had one.
         held: Live ticks since then, held back.
-        held_earlier: Ticks held back on an earlier link that was lost before a decision.
-        wants_request: Whether an answer of the server could help now.
-        live: Whether its link still stands.
-        rows: What the server answered, once it did.
+        held_earlier: Ticks held back on an earlier link, lost before the case was
+            settled.
+        wants_request: Whether a reply of the server could help now.
+        live: Whether its link is still open.
+        rows: The ticks in the server's reply; None before it.
     """
 
-    # Ten thousand are opened at once, if so many symbols are watched.
+    # After an outage, one is opened for each topic: with slots, 10,000 cost less
+    # memory.
     __slots__ = (
         "_held_at_request",
         "_request_pending",
@@ -125,32 +148,40 @@ class RecoveryCase(Generic[T]):
 
     @property
     def ready_at(self) -> float:
-        """When it makes sense to ask."""
+        """When a request can be sent that is of use."""
         return self.restored_at
 
     def request_sent(self) -> None:
-        """Record that the question was put: not again before something new is heard."""
+        """Record that a request was sent; no other before its reply and a new push."""
         self.wants_request = False
         self._request_pending = True
         self._held_at_request = len(self.held)
 
     def hold(self, tick: T) -> RecoveryResult | None:
-        """Hold a live tick back; gives the decision if that one brings it."""
+        """Hold a live tick back; return the result if that settles the case."""
         self.held = self.held or []
         self.held.append(tick)
         full = len(self.held) + len(self.held_earlier) >= _MAX_HELD
         return self.close() if full else None
 
     def on_reply(self, rows: Any) -> RecoveryResult | None:
-        """Take the server's answer in; None if it had none. May decide."""
+        """Process the rows of a reply; return the result if that settles the case.
+
+        Args:
+            rows: As in ``rows``; None if there was no reply, or none for this topic.
+        """
         raise NotImplementedError
 
     def close(self) -> RecoveryResult:
-        """Decide with what there is."""
+        """Settle the case with the data at hand."""
         raise NotImplementedError
 
     def restart(self) -> None:
-        """There is another hole: one gap, all the wider, and all is asked anew."""
+        """Start anew after another outage: the two become one gap.
+
+        Held ticks are kept; an earlier reply is discarded, as it ends before this
+        outage.
+        """
         self.held_earlier = [*self.held_earlier, *self.held]
         self.held = _NOTHING
         self.wants_request = True
@@ -170,38 +201,62 @@ class RecoveryCase(Generic[T]):
         )
 
 
+def make_case(
+    topic: Topic, outage: Outage, tail: Sequence[Any], *, now: float
+) -> RecoveryCase[Any]:
+    """Return a new case for one topic."""
+    kind: type[RecoveryCase[Any]] = {
+        Channel.TRADE: _Trades,
+        Channel.KLINE: _Klines,
+    }.get(topic.channel, _LatestOnly)
+    return kind(topic, outage, tail, now=now)
+
+
+def bars_since(outage: Outage, interval: Interval, now: float) -> int:
+    """Return the number of bars that an outage spans, and two more.
+
+    One is that of the outage's start, which was unfinished; one is the current bar.
+    """
+    length = _SECONDS.get(interval, interval * 60)
+    return math.ceil((now - outage.since) / length) + 2
+
+
 class _Trades(RecoveryCase[Trade[Any]]):
     __slots__ = ()
 
     @property
     def ready_at(self) -> float:
-        # By then the second of the acknowledgement is over at the server.
+        # One second later, the server's second of the acknowledgement is over, so a
+        # reply lists all trades of it. A request within that second may miss some of
+        # them.
         return self.restored_at + 1.0
 
     def hold(self, tick: Trade[Any]) -> RecoveryResult | None:
-        decided = super().hold(tick)
-        if decided is not None or self.rows is None:
-            return decided
-        return self._decide()
+        result = super().hold(tick)
+        if result is not None or self.rows is None:
+            return result
+        return self._close_if_final()
 
     def on_reply(self, rows: list[Trade[Any]] | None) -> RecoveryResult | None:
         self.wants_request = self._request_pending = False
         if rows is None:
             return self.close()
         self.rows = rows
-        return self._decide()
+        return self._close_if_final()
 
-    def _decide(self) -> RecoveryResult | None:
+    def _close_if_final(self) -> RecoveryResult | None:
+        # Request again only when the reply can differ: after a push that is newer than
+        # the acknowledgement and than the last request, and not while one is pending.
         merged = self._merged()
         newer = self.acked_at is None or any(
             tick.timestamp > self.acked_at for tick in self.held
         )
-        news = (
+        useful = (
             newer
             and len(self.held) > self._held_at_request
             and not self._request_pending
         )
-        self.wants_request = merged.waits_for == "answer" and news
+        self.wants_request = merged.waits_for == "reply" and useful
         return None if merged.waiting else self.close()
 
     def _merged(self) -> Any:
@@ -215,51 +270,58 @@ class _Trades(RecoveryCase[Trade[Any]]):
 
     def close(self) -> RecoveryResult:
         merged = self._merged()
-        both, whole = _merge_in_order(self.held_earlier, merged.recovered)
-        denied = merged.status == "filled" and not whole
+        both, confirmed = _merge_in_order(self.held_earlier, merged.recovered)
+        # The tape must contain the trades that an earlier link pushed; if the server
+        # does not list all of them, its list is not the whole tape.
+        denied = merged.status == "filled" and not confirmed
         return self._result("unverified" if denied else merged.status, both)
 
 
 def _merge_in_order(
-    stash: Sequence[Trade[Any]], fetched: Sequence[Trade[Any]]
+    pushed: Sequence[Trade[Any]], fetched: Sequence[Trade[Any]]
 ) -> tuple[list[Trade[Any]], bool]:
-    """Put what was fetched between what was received before the last hole.
+    """Insert fetched trades among those that were pushed before the last outage.
 
-    That is told in any case, once, and in the order in which it came. Of copies alike
-    the newest are those that were fetched again.
+    1. Each fetched trade that equals a pushed one is that trade: it is delivered once.
+       Of equal trades, the newest pushed ones are taken.
+    2. All pushed trades are delivered, in their order of receipt.
+    3. A trade that was only fetched stands before the pushed trade that the next
+       matched trade of the reply equals, and otherwise in order of time.
 
     Returns:
-        All of them, and whether all of the stash was fetched again.
+        All trades, and whether the reply listed every pushed one.
     """
     places: dict[TradeKey, list[int]] = {}
-    for place, trade in enumerate(stash):
+    for place, trade in enumerate(pushed):
         places.setdefault(trade_key(trade), []).append(place)
     overlap = any(trade_key(trade) in places for trade in fetched)
-    # For each: whether it was received, and before which place it belongs.
+    # For each fetched trade, from the last: whether it was pushed too, and its index in
+    # ``pushed``, or that of the next matched trade.
     found: list[tuple[bool, int]] = []
-    place = _NOWHERE if overlap else len(stash)
+    place = _NOWHERE if overlap else len(pushed)
     for trade in reversed(fetched):
         mine = places.get(trade_key(trade))
         place = mine.pop() if mine else place
         found.append((mine is not None, place))
     both: list[Trade[Any]] = []
-    told = 0
-    for trade, (received, place) in zip(fetched, reversed(found), strict=True):
-        until = place + 1 if received else told
-        while not received and until < len(stash):
-            if not _comes_before(stash[until], trade, known=until < place):
+    done = 0  # So many of the pushed trades are in ``both``.
+    for trade, (matched, place) in zip(fetched, reversed(found), strict=True):
+        until = place + 1 if matched else done
+        while not matched and until < len(pushed):
+            if not _comes_before(pushed[until], trade, known=until < place):
                 break
             until += 1
-        both += stash[told:until]
-        told = max(told, until)
-        if not received:
+        both += pushed[done:until]
+        done = max(done, until)
+        if not matched:
             both.append(trade)
-    return [*both, *stash[told:]], not any(places.values())
+    return [*both, *pushed[done:]], not any(places.values())
 
 
 def _comes_before(one: Trade[Any], other: Trade[Any], *, known: bool) -> bool:
-    # Within a second it is known if a later trade was both received and fetched, or none
-    # was: then what was fetched begins later. Else it does not reach as far.
+    # Within one second, timestamps do not order two trades. The pushed one comes first
+    # if a later trade was matched, or none at all (``known``): the fetched ones begin
+    # later. Otherwise the fetched trades end before the pushed one.
     same = one.timestamp == other.timestamp
     return one.timestamp < other.timestamp or (same and known)
 
@@ -273,7 +335,8 @@ class _Klines(RecoveryCase[Kline[Any]]):
 
     def close(self) -> RecoveryResult:
         missed = self._missed()
-        # The end of an old bar may be pushed late: it stands where its bar does.
+        # The last state of an older bar may be pushed late. It is sorted in among the
+        # recovered bars, so that bars are delivered in ascending order.
         newest = missed[-1].timestamp if missed else -math.inf
         early = [bar for bar in self.held if bar.timestamp <= newest]
         both = sorted([*early, *missed], key=lambda bar: bar.timestamp)
@@ -281,21 +344,23 @@ class _Klines(RecoveryCase[Kline[Any]]):
         return replace(self._result(self._status(), both), held=tuple(held))
 
     def _missed(self) -> list[Kline[Any]]:
-        """Give the newest state of each bar that no held push tells, oldest first."""
+        """Return the newest state of each bar that no held push has, oldest first."""
         bars: dict[int, Kline[Any]] = {}
         for bar in (*self.held_earlier, *(self.rows or ())):
             mine = bars.get(bar.timestamp)
             if mine is None or _is_newer_state(bar, mine):
                 bars[bar.timestamp] = bar
-        told = {bar.timestamp: bar for bar in (*self.tail[-1:], *self.held)}
+        delivered = {bar.timestamp: bar for bar in (*self.tail[-1:], *self.held)}
         oldest = self.tail[-1].timestamp if self.tail else -math.inf
-        growing = max((bar.timestamp for bar in self.held), default=None)
+        unfinished = max((bar.timestamp for bar in self.held), default=None)
         return [
             bars[start]
             for start in sorted(bars)
             if start >= oldest
-            and start != growing  # The pushes go on with it.
-            and (start not in told or _is_newer_state(bars[start], told[start]))
+            and start != unfinished  # Its next states will be pushed.
+            and (
+                start not in delivered or _is_newer_state(bars[start], delivered[start])
+            )
         ]
 
     def _status(self) -> GapStatus:
@@ -307,20 +372,27 @@ class _Klines(RecoveryCase[Kline[Any]]):
         return "filled" if reaches_back else "partial"
 
     def _reaches_present(self, rows: list[Kline[Any]]) -> bool:
-        """Whether the answer ends in what is live, or in the bar of the restore."""
+        """Return whether the reply reaches the first live bar, or that of the ack.
+
+        Otherwise the bars between its last one and the first live one are missing.
+        """
         newest = rows[-1]
         if self.acked_at is not None:
             interval = newest.interval
             length = _LONGEST.get(interval, interval * 60)
             if newest.timestamp + length > self.acked_at:
                 return True
-        # A push of the bar that was last delivered may be the late end of that.
-        news = [bar for bar in self.held if bar.timestamp > self.tail[-1].timestamp]
-        live = news or (self.held if self.acked_at is None else [])
+        # A push of the bar that was delivered last may be its late last state, so only
+        # a newer bar is live for certain.
+        newer = [bar for bar in self.held if bar.timestamp > self.tail[-1].timestamp]
+        live = newer or (self.held if self.acked_at is None else [])
         return bool(live) and newest.timestamp >= live[0].timestamp
 
     def _lags(self) -> bool:
-        """Whether the answer has a bar in an older state than a link brought it."""
+        """Return whether the reply has a bar in an older state than was pushed.
+
+        Volumes of a bar only grow, so a lower one is an older state.
+        """
         rows = {bar.timestamp: bar for bar in self.rows or ()}
         oldest = min(rows)
         return any(
@@ -333,7 +405,7 @@ class _Klines(RecoveryCase[Kline[Any]]):
 
 
 class _LatestOnly(RecoveryCase[Any]):
-    """A channel without a past: the newest tick is all there is to know."""
+    """Snapshots and depths: the newest tick holds the whole state."""
 
     __slots__ = ()
 
@@ -345,7 +417,7 @@ class _LatestOnly(RecoveryCase[Any]):
         if rows is None:
             return self.close()
         if self.tail and rows.timestamp < self.tail[-1].timestamp:
-            return self._result("unverified")  # Older than what was told before.
+            return self._result("unverified")  # Older than the last delivered tick.
         return self._result("filled", (rows,))
 
     def close(self) -> RecoveryResult:
@@ -354,25 +426,8 @@ class _LatestOnly(RecoveryCase[Any]):
         )
 
 
-def make_case(
-    topic: Topic, outage: Outage, tail: Sequence[Any], *, now: float
-) -> RecoveryCase[Any]:
-    """Open the case of one topic."""
-    kind: type[RecoveryCase[Any]] = {
-        Channel.TRADE: _Trades,
-        Channel.KLINE: _Klines,
-    }.get(topic.channel, _LatestOnly)
-    return kind(topic, outage, tail, now=now)
-
-
-def bars_since(outage: Outage, interval: Interval, now: float) -> int:
-    """Count the bars that an outage spans, and two more."""
-    length = _SECONDS.get(interval, interval * 60)
-    return math.ceil((now - outage.since) / length) + 2
-
-
 def _is_newer_state(bar: Kline[Any], last: Kline[Any]) -> bool:
-    """Whether ``bar`` tells more than the last one that was delivered."""
+    """Return whether ``bar`` is a newer bar, or a newer state of the same bar."""
     if bar.timestamp == last.timestamp:
         older = _volume(bar) < _volume(last)
         return not older and _values(bar) != _values(last)

@@ -1,5 +1,5 @@
-"""``qos chart``: klines as a picture.
+"""``qos chart``: klines as candles with volume.
 
-``words`` writes what stands on every picture; ``html``, ``png`` and ``terminal`` draw one
-each. The candles of the terminal are those of ``qos watch``.
+``model`` has the texts, axis labels and colours of every chart; ``html``, ``png`` and
+``terminal`` draw it. The candles of the terminal are those of ``qos watch``.
 """

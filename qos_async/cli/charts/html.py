@@ -1,4 +1,4 @@
-"""A chart as a web page, by plotly."""
+"""Chart as a web page, drawn by plotly."""
 
 from __future__ import annotations
 
@@ -8,26 +8,13 @@ import json
 from string import Template
 from typing import Any
 
-from qos_async.cli.charts.words import Picture
+from qos_async.cli.charts.model import THEMES, ChartModel
 
 __all__ = ["page"]
 
 _TICKS = 10
-_RISE, _FALL = "#26a69a", "#ef5350"
-_THEMES: dict[str, dict[str, str]] = {
-    "light": {
-        "paper": "#ffffff",
-        "text": "#1f2933",
-        "soft": "#6b7684",
-        "grid": "#e8ecf1",
-    },
-    "dark": {
-        "paper": "#0b0e14",
-        "text": "#e6eaf0",
-        "soft": "#8a94a3",
-        "grid": "#1d2530",
-    },
-}
+# The candles have the same colours in both themes.
+_RISE, _FALL = THEMES["light"]["rise"], THEMES["light"]["fall"]
 _PAGE = Template("""\
 <!DOCTYPE html>
 <html lang="en">
@@ -47,56 +34,56 @@ $chart
 </body>
 </html>
 """)
-_FOLLOW = """\
-const looks = $looks;
+_FOLLOW_SYSTEM_THEME = """\
+const layouts = $layouts;
 const chart = document.getElementById("chart");
 const dark = window.matchMedia("(prefers-color-scheme: dark)");
-const follow = () => Plotly.relayout(chart, looks[dark.matches ? "dark" : "light"]);
+const follow = () => Plotly.relayout(chart, layouts[dark.matches ? "dark" : "light"]);
 dark.addEventListener("change", follow);
 follow();
 """
 
 
-def page(picture: Picture, *, theme: str, cdn: bool) -> str:
-    """Write a whole page.
+def page(model: ChartModel, *, theme: str, cdn: bool) -> str:
+    """Return a whole page.
 
     Args:
-        picture: What is drawn.
-        theme: ``"light"``, ``"dark"``, or ``"auto"``: as the viewer's system has it.
-        cdn: Whether the page loads plotly from the network instead of holding it.
+        model: What to draw.
+        theme: ``"light"``, ``"dark"``, or ``"auto"``, the theme of the viewer's system.
+        cdn: Whether the page loads plotly from the network instead of containing it.
 
     Raises:
-        ModuleNotFoundError: Without plotly; the message says how to install it.
+        ModuleNotFoundError: If plotly is not installed.
     """
-    figure = _figure(picture, "light" if theme == "auto" else theme)
-    looks = {name: _look(name) for name in _THEMES}
+    figure = _figure(model, "light" if theme == "auto" else theme)
+    layouts = {name: _layout(name) for name in THEMES}
     chart: str = figure.to_html(
         full_html=False,
         include_plotlyjs="cdn" if cdn else True,
         div_id="chart",
         default_height="100%",
         config={"displaylogo": False, "scrollZoom": True, "responsive": True},
-        post_script=_FOLLOW.replace("$looks", json.dumps(looks))
+        post_script=_FOLLOW_SYSTEM_THEME.replace("$layouts", json.dumps(layouts))
         if theme == "auto"
         else None,
     )
-    light, dark = _THEMES["light"]["paper"], _THEMES["dark"]["paper"]
+    light, dark = THEMES["light"]["paper"], THEMES["dark"]["paper"]
     return _PAGE.substitute(
-        title=html.escape(f"{picture.title}  {picture.last}"),
+        title=html.escape(f"{model.title}  {model.last}"),
         paper=dark if theme == "dark" else light,
         dark_paper=light if theme == "light" else dark,
         chart=chart,
     )
 
 
-def _figure(picture: Picture, theme: str) -> Any:
-    # Plotly has types, but what it makes at run time has none.
+def _figure(model: ChartModel, theme: str) -> Any:
+    # Typed as Any: plotly makes its classes at run time.
     graphs: Any = importlib.import_module("plotly.graph_objects")
-    figure = graphs.Figure([_candles(graphs, picture), _volume(graphs, picture)])
-    ticks = picture.ticks(_TICKS)
-    labels = [picture.label(kline) for kline in picture.klines]
+    figure = graphs.Figure([_candles(graphs, model), _volume(graphs, model)])
+    ticks = model.ticks(_TICKS)
+    labels = [model.label(kline) for kline in model.klines]
     figure.update_layout(
-        title={"text": _title(picture), "x": 0.02, "y": 0.97, "yanchor": "top"},
+        title={"text": _title(model), "x": 0.02, "y": 0.97, "yanchor": "top"},
         margin={"l": 24, "r": 72, "t": 84, "b": 64},
         font={"family": "system-ui, -apple-system, 'Segoe UI', sans-serif"},
         showlegend=False,
@@ -104,7 +91,7 @@ def _figure(picture: Picture, theme: str) -> Any:
         dragmode="pan",
         bargap=0.25,
         xaxis={
-            # A category has its place, however long the market was closed before it.
+            # Categories are evenly spaced: no room for the time a market is closed.
             "type": "category",
             "tickmode": "array",
             "tickvals": [labels[place] for place in ticks],
@@ -116,34 +103,38 @@ def _figure(picture: Picture, theme: str) -> Any:
             "spikethickness": 1,
             "spikedash": "dot",
         },
-        yaxis={"domain": [0.24, 1.0], "side": "right", "tickformat": picture.format},
+        yaxis={
+            "domain": [0.24, 1.0],
+            "side": "right",
+            "tickformat": model.price_format,
+        },
         yaxis2={"domain": [0.0, 0.18], "side": "right", "nticks": 3},
-        annotations=[_credit(picture)],
+        annotations=[_credit(model)],
     )
-    figure.update_layout(_look(theme))
+    figure.update_layout(_layout(theme))
     return figure
 
 
-def _candles(graphs: Any, picture: Picture) -> Any:
-    klines = picture.klines
+def _candles(graphs: Any, model: ChartModel) -> Any:
+    candles = model.candles
     return graphs.Candlestick(
-        x=[picture.label(kline) for kline in klines],
-        open=[float(kline.open) for kline in klines],
-        high=[float(kline.high) for kline in klines],
-        low=[float(kline.low) for kline in klines],
-        close=[float(kline.close) for kline in klines],
+        x=[model.label(kline) for kline in model.klines],
+        open=[candle.open for candle in candles],
+        high=[candle.high for candle in candles],
+        low=[candle.low for candle in candles],
+        close=[candle.close for candle in candles],
         increasing={"line": {"color": _RISE, "width": 1}, "fillcolor": _RISE},
         decreasing={"line": {"color": _FALL, "width": 1}, "fillcolor": _FALL},
         name="price",
     )
 
 
-def _volume(graphs: Any, picture: Picture) -> Any:
-    klines = picture.klines
-    colours = [_RISE if kline.close >= kline.open else _FALL for kline in klines]
+def _volume(graphs: Any, model: ChartModel) -> Any:
+    candles = model.candles
+    colours = [_RISE if candle.rises else _FALL for candle in candles]
     return graphs.Bar(
-        x=[picture.label(kline) for kline in klines],
-        y=[float(kline.volume or 0) for kline in klines],
+        x=[model.label(kline) for kline in model.klines],
+        y=[candle.volume for candle in candles],
         marker={"color": colours, "opacity": 0.55, "line": {"width": 0}},
         yaxis="y2",
         name="volume",
@@ -151,18 +142,18 @@ def _volume(graphs: Any, picture: Picture) -> Any:
     )
 
 
-def _title(picture: Picture) -> str:
-    colour = _RISE if picture.rises else _FALL
+def _title(model: ChartModel) -> str:
+    colour = _RISE if model.rises else _FALL
     return (
-        f"<b>{html.escape(picture.title)}</b>   {picture.last}   "
-        f'<span style="color:{colour}">{picture.change}</span><br>'
-        f'<span style="font-size:0.72em;opacity:0.7">{picture.span}</span>'
+        f"<b>{html.escape(model.title)}</b>   {model.last}   "
+        f'<span style="color:{colour}">{model.change}</span><br>'
+        f'<span style="font-size:0.72em;opacity:0.7">{model.span}</span>'
     )
 
 
-def _credit(picture: Picture) -> dict[str, Any]:
+def _credit(model: ChartModel) -> dict[str, Any]:
     return {
-        "text": html.escape(picture.credit),
+        "text": html.escape(model.credit),
         "xref": "paper",
         "yref": "paper",
         "x": 0,
@@ -175,13 +166,13 @@ def _credit(picture: Picture) -> dict[str, Any]:
     }
 
 
-def _look(theme: str) -> dict[str, Any]:
-    """Give the colours of a theme, as ``Plotly.relayout`` takes them."""
-    look = _THEMES[theme]
+def _layout(theme: str) -> dict[str, Any]:
+    """Return the colours of a theme as arguments of ``Plotly.relayout``."""
+    colours = THEMES[theme]
     axes = {
-        f"{axis}.{name}": look[colour]
+        f"{axis}.{name}": colours[role]
         for axis in ("xaxis", "yaxis", "yaxis2")
-        for name, colour in (
+        for name, role in (
             ("gridcolor", "grid"),
             ("linecolor", "grid"),
             ("tickfont.color", "soft"),
@@ -189,9 +180,9 @@ def _look(theme: str) -> dict[str, Any]:
         )
     }
     return {
-        "paper_bgcolor": look["paper"],
-        "plot_bgcolor": look["paper"],
-        "font.color": look["text"],
-        "xaxis.spikecolor": look["soft"],
+        "paper_bgcolor": colours["paper"],
+        "plot_bgcolor": colours["paper"],
+        "font.color": colours["text"],
+        "xaxis.spikecolor": colours["soft"],
         **axes,
     }

@@ -1,11 +1,11 @@
-"""A chart as a picture, by matplotlib: no browser, no screen."""
+"""Chart as a PNG, drawn by matplotlib: needs no browser and no display."""
 
 from __future__ import annotations
 
 import importlib
 from typing import IO, Any
 
-from qos_async.cli.charts.words import Picture
+from qos_async.cli.charts.model import THEMES, ChartModel
 
 __all__ = ["draw"]
 
@@ -13,40 +13,22 @@ _INCHES = (12.8, 7.2)
 _DPI = 150
 _TICKS = 10
 _CANDLE = 0.68
-_THEMES: dict[str, dict[str, str]] = {
-    "light": {
-        "paper": "#ffffff",
-        "text": "#1f2933",
-        "soft": "#6b7684",
-        "grid": "#e8ecf1",
-        "rise": "#26a69a",
-        "fall": "#ef5350",
-    },
-    "dark": {
-        "paper": "#0b0e14",
-        "text": "#e6eaf0",
-        "soft": "#8a94a3",
-        "grid": "#1d2530",
-        "rise": "#26a69a",
-        "fall": "#ef5350",
-    },
-}
 
 
-def draw(picture: Picture, file: IO[bytes], *, theme: str) -> None:
+def draw(model: ChartModel, file: IO[bytes], *, theme: str) -> None:
     """Write a PNG of 1920 by 1080 pixels.
 
     Args:
-        picture: What is drawn.
-        file: Where to.
+        model: What to draw.
+        file: Open for writing.
         theme: ``"light"``, ``"dark"``, or ``"auto"``, which is light.
 
     Raises:
-        ModuleNotFoundError: Without matplotlib; the message says how to install it.
+        ModuleNotFoundError: If matplotlib is not installed.
     """
-    # Not pyplot: that looks for a screen. Types of matplotlib are partly unknown.
+    # Not pyplot, which looks for a display. Any: matplotlib is typed in part only.
     figures: Any = importlib.import_module("matplotlib.figure")
-    look = _THEMES["dark" if theme == "dark" else "light"]
+    look = THEMES["dark" if theme == "dark" else "light"]
     figure = figures.Figure(figsize=_INCHES, dpi=_DPI, facecolor=look["paper"])
     grid = figure.add_gridspec(
         2,
@@ -61,15 +43,15 @@ def draw(picture: Picture, file: IO[bytes], *, theme: str) -> None:
     prices = figure.add_subplot(grid[0])
     volume = figure.add_subplot(grid[1], sharex=prices)
     for axes in (prices, volume):
-        _set(axes, look)
-    _candles(prices, picture, look)
-    _volume(volume, picture, look)
-    _times(prices, volume, picture)
-    _words(figure, picture, look)
+        _style_axes(axes, look)
+    _candles(prices, model, look)
+    _volume(volume, model, look)
+    _time_axis(prices, volume, model)
+    _texts(figure, model, look)
     figure.savefig(file, format="png", facecolor=look["paper"])
 
 
-def _set(axes: Any, look: dict[str, str]) -> None:
+def _style_axes(axes: Any, look: dict[str, str]) -> None:
     axes.set_facecolor(look["paper"])
     axes.grid(visible=True, color=look["grid"], linewidth=0.8)
     axes.set_axisbelow(True)
@@ -79,21 +61,19 @@ def _set(axes: Any, look: dict[str, str]) -> None:
         spine.set_visible(False)
 
 
-def _candles(axes: Any, picture: Picture, look: dict[str, str]) -> None:
-    klines = picture.klines
-    places = range(len(klines))
-    colours = [look["rise" if one.close >= one.open else "fall"] for one in klines]
-    lows, highs = ([float(p) for p in ps] for ps in _extremes(picture))
-    axes.vlines(places, lows, highs, colors=colours, linewidth=_wick(len(klines)))
-    bottoms = [float(min(one.open, one.close)) for one in klines]
-    tops = [float(max(one.open, one.close)) for one in klines]
-    least = (max(highs) - min(lows)) / 300  # So that a body without height is a line.
-    heights = [max(top - low, least) for top, low in zip(tops, bottoms, strict=True)]
+def _candles(axes: Any, model: ChartModel, look: dict[str, str]) -> None:
+    candles = model.candles
+    places, colours = range(len(candles)), _colours(model, look)
+    lows, highs = [one.low for one in candles], [one.high for one in candles]
+    axes.vlines(places, lows, highs, colors=colours, linewidth=_wick(len(candles)))
+    least = (max(highs) - min(lows)) / 300  # A body without height is a thin line.
+    heights = [max(abs(one.close - one.open), least) for one in candles]
+    bottoms = [min(one.open, one.close) for one in candles]
     axes.bar(places, heights, _CANDLE, bottoms, color=colours, linewidth=0)
-    last, colour = float(klines[-1].close), colours[-1]
+    last, colour = candles[-1].close, colours[-1]
     axes.axhline(last, color=colour, linewidth=0.8, linestyle=(0, (2, 3)))
     axes.annotate(
-        picture.last,
+        model.last,
         (1, last),
         xycoords=("axes fraction", "data"),
         xytext=(5, 0),
@@ -104,28 +84,23 @@ def _candles(axes: Any, picture: Picture, look: dict[str, str]) -> None:
         fontweight="bold",
         bbox={"facecolor": colour, "edgecolor": "none", "boxstyle": "round,pad=0.25"},
     )
-    axes.yaxis.set_major_formatter(_formatter(picture))
+    axes.yaxis.set_major_formatter(_price_formatter(model))
 
 
-def _extremes(picture: Picture) -> tuple[list[Any], list[Any]]:
-    return (
-        [kline.low for kline in picture.klines],
-        [kline.high for kline in picture.klines],
-    )
+def _colours(model: ChartModel, look: dict[str, str]) -> list[str]:
+    return [look["rise" if one.rises else "fall"] for one in model.candles]
 
 
 def _wick(count: int) -> float:
-    """Give the width of a wick, in points: thin where there are many."""
+    """Return the width of a wick in points: thinner where there are many."""
     return 1.3 if count <= 150 else 0.8  # noqa: PLR2004
 
 
-def _volume(axes: Any, picture: Picture, look: dict[str, str]) -> None:
-    klines = picture.klines
+def _volume(axes: Any, model: ChartModel, look: dict[str, str]) -> None:
     ticker: Any = importlib.import_module("matplotlib.ticker")
-    colours = [look["rise" if one.close >= one.open else "fall"] for one in klines]
-    amounts = [float(one.volume or 0) for one in klines]
+    volumes, colours = [one.volume for one in model.candles], _colours(model, look)
     axes.bar(
-        range(len(klines)), amounts, _CANDLE, color=colours, alpha=0.5, linewidth=0
+        range(len(volumes)), volumes, _CANDLE, color=colours, alpha=0.5, linewidth=0
     )
     axes.yaxis.set_major_locator(ticker.MaxNLocator(2))
     axes.yaxis.set_major_formatter(ticker.EngFormatter(sep=""))
@@ -133,35 +108,35 @@ def _volume(axes: Any, picture: Picture, look: dict[str, str]) -> None:
     axes.set_ylim(bottom=0)
 
 
-def _formatter(picture: Picture) -> Any:
+def _price_formatter(model: ChartModel) -> Any:
     ticker: Any = importlib.import_module("matplotlib.ticker")
 
     def text(value: float, place: int) -> str:
-        return picture.round(value)
+        return model.round(value)
 
     return ticker.FuncFormatter(text)
 
 
-def _times(prices: Any, volume: Any, picture: Picture) -> None:
-    ticks = picture.ticks(_TICKS)
+def _time_axis(prices: Any, volume: Any, model: ChartModel) -> None:
+    ticks = model.ticks(_TICKS)
     volume.set_xticks(list(ticks), list(ticks.values()))
     prices.tick_params(labelbottom=False)
-    prices.set_xlim(-1, len(picture.klines))
+    prices.set_xlim(-1, len(model.klines))
 
 
-def _words(figure: Any, picture: Picture, look: dict[str, str]) -> None:
-    colour = look["rise" if picture.rises else "fall"]
+def _texts(figure: Any, model: ChartModel, look: dict[str, str]) -> None:
+    colour = look["rise" if model.rises else "fall"]
     title = figure.text(
-        0.03, 0.935, picture.title, fontsize=18, fontweight="bold", color=look["text"]
+        0.03, 0.935, model.title, fontsize=18, fontweight="bold", color=look["text"]
     )
-    last = _after(figure, title, picture.last, fontsize=18, color=look["text"])
-    _after(figure, last, picture.change, fontsize=14, color=colour)
-    figure.text(0.03, 0.89, picture.span, fontsize=10.5, color=look["soft"])
-    figure.text(0.03, 0.028, picture.credit, fontsize=9, color=look["soft"])
+    last = _after(figure, title, model.last, fontsize=18, color=look["text"])
+    _after(figure, last, model.change, fontsize=14, color=colour)
+    figure.text(0.03, 0.89, model.span, fontsize=10.5, color=look["soft"])
+    figure.text(0.03, 0.028, model.credit, fontsize=9, color=look["soft"])
 
 
 def _after(figure: Any, left: Any, text: str, **style: Any) -> Any:
-    """Write on the same line, behind what is there."""
+    """Add a text on the same line, to the right of ``left``."""
     return figure.axes[0].annotate(
         text,
         (1, 0),

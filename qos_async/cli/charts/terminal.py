@@ -1,4 +1,4 @@
-"""A chart as text. It needs rich, from the extra ``cli``."""
+"""Chart as text in the terminal. It needs rich, from the extra ``cli``."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from rich.console import Console
 from rich.text import Text
 
-from qos_async.cli.charts.words import Picture
+from qos_async.cli.charts.model import ChartModel
 from qos_async.cli.watch.chart import draw_klines
 
 __all__ = ["bars_that_fit", "print_chart"]
@@ -24,51 +24,57 @@ _STYLES = {
     "tag_down": "bold black on red",
 }
 _AXIS = 12
-_PITCHES = (4, 3, 2)
-_HIGHEST, _LOWEST = 30, 12
-_AROUND = 5
-"""Lines that the chart leaves to the title, and to the prompt."""
+"""Columns of the price axis, where the prices are not known yet."""
+_CANDLE_WIDTHS = (4, 3, 2)
+_MAX_HEIGHT, _MIN_HEIGHT = 30, 12
+_OTHER_LINES = 5
+"""Lines for the title, the times and the prompt."""
 
 
 class _Console(Console):
     def on_broken_pipe(self) -> None:
-        """Leave it to ``main``, for which it is no failure; rich would exit with 1."""
+        """Leave it to ``main``, which exits with 0; rich would exit with 1."""
         raise BrokenPipeError
 
 
 def bars_that_fit(width: int) -> int:
-    """Tell how many bars to ask for, where nobody said."""
+    """Return how many bars to fetch by default."""
     return max((width - _AXIS) // 2, 1)
 
 
-def print_chart(picture: Picture, console: Console | None = None) -> None:
-    """Draw on stdout, as many of the newest bars as fit; colours are for terminals."""
+def print_chart(model: ChartModel, console: Console | None = None) -> None:
+    """Print as many of the newest bars as fit, in colour if stdout is a terminal."""
     console = _Console(highlight=False) if console is None else console
     width = console.width
-    height = min(max(console.height - _AROUND, _LOWEST), _HIGHEST)
-    room = width - max(len(picture.price(kline.high)) for kline in picture.klines) - 2
-    pitch = _pitch(len(picture.klines), room)
-    shown = picture.newest(max(room // pitch, 1))
+    height = min(max(console.height - _OTHER_LINES, _MIN_HEIGHT), _MAX_HEIGHT)
+    room = width - max(len(model.price(kline.high)) for kline in model.klines) - 2
+    candle_width = _candle_width(len(model.klines), room)
+    shown = model.newest(max(room // candle_width, 1))
     lines = [
         _head(shown),
-        *map(_text, draw_klines(shown.klines, shown.price, width, height, pitch=pitch)),
+        *map(
+            _text,
+            draw_klines(
+                shown.klines, shown.price, width, height, candle_width=candle_width
+            ),
+        ),
         Text(f" {shown.span} · {shown.source}", "bright_black"),
     ]
     for line in lines:
         console.print(line, overflow="crop", no_wrap=True, crop=True)
 
 
-def _pitch(count: int, room: int) -> int:
-    """Choose how many columns a candle takes; with one, the newest may have to do."""
-    return next((pitch for pitch in _PITCHES if count * pitch <= room), 1)
+def _candle_width(count: int, room: int) -> int:
+    """Return the columns of a candle; with one, it may be that not all of them fit."""
+    return next((width for width in _CANDLE_WIDTHS if count * width <= room), 1)
 
 
-def _head(picture: Picture) -> Text:
-    """Write the title, and the newest price with its change."""
+def _head(model: ChartModel) -> Text:
+    """Return the title, the newest price and its change."""
     return Text.assemble(
-        (f" {picture.title}", "bold"),
-        (f"  {picture.last}", "bold"),
-        (f"  {picture.change}", "green" if picture.rises else "red"),
+        (f" {model.title}", "bold"),
+        (f"  {model.last}", "bold"),
+        (f"  {model.change}", "green" if model.rises else "red"),
     )
 
 

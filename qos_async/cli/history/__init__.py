@@ -1,5 +1,6 @@
 """``qos history``: klines of the past, page by page, into a file.
 
-``part`` keeps the pages beside the output until all of them are there, ``paging`` asks
-for them, ``outputs`` makes the file of them, and ``holes`` looks for what is missing.
+``paging`` fetches the pages and ``partial`` keeps them beside the output, so that a
+download resumes where it stopped. ``output`` writes the file, ``report`` lists what is
+missing in it, ``progress`` shows how far the download is.
 """

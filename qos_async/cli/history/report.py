@@ -1,34 +1,35 @@
-"""What a download came to, in sentences."""
+"""The report on a download: what is in the output, and where bars are missing."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from datetime import date, datetime, timedelta
 from pathlib import Path
-from typing import cast
+from typing import NamedTuple, cast
 
-from qos_async import Interval
-from qos_async.cli.history.holes import Hole, Span, gaps, judge
+from qos_async import Interval, Market, Session
+from qos_async.cli.formatting import plural
 from qos_async.cli.history.paging import IGNORED
-from qos_async.cli.history.part import Part
-from qos_async.cli.moments import iso, local_time
-from qos_async.cli.wording import many
-from qos_async.markets import Calendar, exchange_calendar
-from qos_async.periods import bar_end
+from qos_async.cli.history.partial import PartialDownload
+from qos_async.cli.times import iso, local_time
+from qos_async.markets import Calendar, TradingSession, exchange_calendar, sessions
+from qos_async.periods import bar_end, market_zone
 from qos_async.symbols import market_of
 
-__all__ = ["nothing", "sum_up"]
+__all__ = ["Hole", "Span", "breaks", "explain_empty", "find_missing", "summarize"]
 
 _SHOWN = 20
 _KILO = 1000
+_DAY = timedelta(days=1)
 
 
-def sum_up(part: Part, output: Path, *, everything: bool) -> list[str]:
-    """Tell what is in the output and what is not.
+def summarize(part: PartialDownload, output: Path, *, all_holes: bool) -> list[str]:
+    """Return sentences on what is in the output and what is missing.
 
     Args:
         part: All pages.
         output: Written.
-        everything: Whether to name every hole, and not the longest ones alone.
+        all_holes: Whether to list every hole, not only the longest ones.
     """
     request = part.request
     symbol, interval = request.symbol, request.length
@@ -37,24 +38,24 @@ def sum_up(part: Part, output: Path, *, everything: bool) -> list[str]:
     )
     zone = "" if interval >= Interval.DAY else " (UTC)"
     head = (
-        f"{output}: {many(part.count, 'bar')} of {symbol}, {interval.short}, from {first} to "
-        f"{last}{zone}, {_size(output)}"
+        f"{output}: {plural(part.count, 'bar')} of {symbol}, {interval.short}, from "
+        f"{first} to {last}{zone}, {_size(output)}"
     )
-    told = [head, *_before(part)]
+    lines = [head, *_missing_before(part)]
     starts = (bar.timestamp for page in part.pages() for bar in page)
-    spans = list(gaps(starts, symbol, interval, request.end))
+    spans = breaks(starts, symbol, interval, request.end)
     try:
-        holes = judge(spans, symbol, interval, _calendar)
+        holes = find_missing(spans, symbol, interval, _calendar)
     except (ValueError, ModuleNotFoundError) as error:
-        return [*told, f"not checked for holes: {error}"]
-    return [*told, *_holes(holes, part, everything=everything)]
+        return [*lines, f"not checked for holes: {error}"]
+    return [*lines, *_holes(holes, part, all_holes=all_holes)]
 
 
-def nothing(part: Part, *, known: bool) -> str:
-    """Tell why there is not one bar.
+def explain_empty(part: PartialDownload, *, known: bool) -> str:
+    """Return why there is not one bar.
 
     Args:
-        part: Empty.
+        part: Without bars.
         known: Whether the server knows the symbol.
     """
     request = part.request
@@ -66,8 +67,8 @@ def nothing(part: Part, *, known: bool) -> str:
     between = f"between {iso(request.start)} and {iso(request.end)}"
     if part.ended == IGNORED:
         return (
-            f"the server ignores the end of the time asked for, so that only its newest "
-            f"bars can be reached: none of them is {between}"
+            "the server ignores the requested end, so only its newest bars can be "
+            f"fetched: none of them is {between}"
         )
     return (
         f"the server has no bars of {request.symbol}, {request.interval}, {between}: "
@@ -75,20 +76,164 @@ def nothing(part: Part, *, known: bool) -> str:
     )
 
 
-def _before(part: Part) -> Iterator[str]:
-    """Tell what is missing at the old end."""
-    request = part.request
-    oldest = part.oldest or 0
+# Holes
+
+
+class Span(NamedTuple):
+    """A time without bars, in epoch seconds."""
+
+    start: int
+    end: int
+
+
+class Hole(NamedTuple):
+    """A span without bars in which the market was open.
+
+    Attributes:
+        start: Epoch seconds; so is ``end``.
+        missing: How many bars fit into its open hours.
+        is_certain: False if an unknown holiday or half day would explain it.
+    """
+
+    start: int
+    end: int
+    missing: int
+    is_certain: bool
+
+
+def breaks(
+    starts: Iterable[int], symbol: str, interval: Interval, end: int
+) -> Iterator[Span]:
+    """Iterate over the spans between bars that do not touch, and the one before ``end``.
+
+    Args:
+        starts: Of the bars, ascending.
+        symbol: Canonical.
+        interval: Of the bars.
+        end: When the last bar should be over.
+    """
+    market, over = market_of(symbol), None
+    for start in starts:
+        if over is not None and start > over:
+            yield Span(over, start)
+        over = bar_end(start, interval, market)
+    if over is not None and bar_end(over, interval, market) <= end:
+        yield Span(over, end)
+
+
+def find_missing(
+    spans: Iterable[Span],
+    symbol: str,
+    interval: Interval,
+    calendar: Callable[[str], Calendar | None],
+) -> list[Hole]:
+    """Return the spans in which at least one bar would fit.
+
+    For stocks only the regular session counts: before and after it, there may be no trades
+    for hours.
+
+    Args:
+        spans: From ``breaks``.
+        symbol: Canonical.
+        interval: Of the bars.
+        calendar: Returns the trading days of a market, if known; called only if they
+            matter.
+
+    Raises:
+        ValueError: If the hours of the market are unknown.
+    """
+    holes: list[Hole] = []
+    finder = _HoleFinder(market_of(symbol), interval)
+    for span in spans:
+        hole = finder.hole(span)
+        if hole is not None and not hole.is_certain and finder.calendar is None:
+            finder.calendar = calendar(finder.market) or {}
+            hole = finder.hole(span)
+        if hole is not None:
+            holes.append(hole)
+    return holes
+
+
+class _HoleFinder:
+    def __init__(self, market: str, interval: Interval) -> None:
+        self.market, self.interval = market, interval
+        self.calendar: Calendar | None = None
+        self._zone = market_zone(market)
+        # One session on a Wednesday and on a Saturday: the market never closes.
+        self._always_open = all(
+            len(sessions(market, date(2025, 1, day))) == 1 for day in (1, 4)
+        )
+
+    def hole(self, span: Span) -> Hole | None:
+        found = list(self._regular_sessions(span))
+        daily = self.interval >= Interval.DAY
+        missing = self._days(span, found) if daily else self._bars(span, found)
+        if not missing:
+            return None
+        dates = {one.date for one in found}
+        within_day = not daily and self._day(span.start) == self._day(span.end)
+        is_certain = self._always_open or within_day or all(map(self._listed, dates))
+        return Hole(span.start, span.end, missing, is_certain)
+
+    def _regular_sessions(self, span: Span) -> Iterator[TradingSession]:
+        """Iterate over the regular sessions that overlap a span."""
+        day, last = self._day(span.start) - _DAY, self._day(span.end) + _DAY
+        while day <= last:
+            for one in sessions(self.market, day, calendar=self.calendar):
+                opens, closes = one.start.timestamp(), one.end.timestamp()
+                regular = one.kind is Session.REGULAR
+                if regular and opens < span.end and closes > span.start:
+                    yield one
+            day += _DAY
+
+    def _bars(self, span: Span, found: list[TradingSession]) -> int:
+        """Count the whole bars that fit; a piece of one may belong to a neighbour."""
+        length = self.interval * 60
+        return sum(
+            int(
+                min(one.end.timestamp(), span.end)
+                - max(one.start.timestamp(), span.start)
+            )
+            // length
+            for one in found
+        )
+
+    def _days(self, span: Span, found: list[TradingSession]) -> int:
+        """Count the days, weeks, and so on, of a span in which the market trades."""
+        dates = {one.date for one in found}
+        start, missing = span.start, 0
+        while start < span.end:
+            end = bar_end(start, self.interval, self.market)
+            first, after = self._day(start), self._day(end)
+            missing += any(first <= one < after for one in dates)
+            start = end
+        return missing
+
+    def _day(self, at: float) -> date:
+        return datetime.fromtimestamp(at, self._zone).date()
+
+    def _listed(self, day: date) -> bool:
+        days = (self.calendar or {}).get(Market(self.market))
+        listed = [one.date for one in days or ()]
+        return bool(listed) and min(listed) <= day <= max(listed)
+
+
+# Sentences
+
+
+def _missing_before(part: PartialDownload) -> Iterator[str]:
+    """Iterate over sentences on what is missing at the old end."""
+    request, oldest = part.request, part.oldest or 0
     back = local_time(oldest, request.symbol, request.length)
     if part.ended == IGNORED:
         yield (
-            "the server ignored the end of the time asked for, as it was seen to do in "
-            f"2024: bars older than {back} cannot be reached, at this interval"
+            "the server ignored the requested end, as it was seen to do in 2024: bars "
+            f"older than {back} cannot be reached at this interval"
         )
         return
     span = Span(request.start, oldest)
     try:
-        missing = bool(judge([span], request.symbol, request.length, _calendar))
+        missing = bool(find_missing([span], request.symbol, request.length, _calendar))
     except (ValueError, ModuleNotFoundError):
         end = bar_end(request.start, request.length, market_of(request.symbol))
         missing = end <= oldest
@@ -96,52 +241,41 @@ def _before(part: Part) -> Iterator[str]:
         yield f"the server has nothing older than {back}"
 
 
-def _holes(holes: list[Hole], part: Part, *, everything: bool) -> Iterator[str]:
+def _holes(
+    holes: list[Hole], part: PartialDownload, *, all_holes: bool
+) -> Iterator[str]:
     symbol, interval = part.request.symbol, part.request.length
     if not holes:
         yield "no holes"
         return
-    shown = holes if everything else sorted(holes, key=_missing)[-_SHOWN:]
-    for certain, reservation in (
+    longest = sorted(holes, key=lambda hole: hole.missing)[-_SHOWN:]
+    shown = holes if all_holes else longest
+    for is_certain, reservation in (
         (True, "although the market was open"),
         (False, "on days on which the market is open, unless there was a holiday"),
     ):
-        found = [hole for hole in holes if hole.certain is certain]
+        found = [hole for hole in holes if hole.is_certain is is_certain]
         if found:
-            bars = sum(hole.missing for hole in found)
-            yield f"no bars {reservation} ({many(bars, 'bar')} would fit):"
+            bars = plural(sum(hole.missing for hole in found), "bar")
+            yield f"no bars {reservation} ({bars} would fit):"
         for hole in found:
             if hole in shown:
-                yield f"  {_between(hole, symbol, interval)}"
-    if len(shown) < len(holes):
-        more = len(holes) - len(shown)
-        words = "1 shorter one: --all-holes names it"
-        if more > 1:
-            words = f"{more} shorter ones: --all-holes names them"
-        yield f"  and {words}"
-    if any(not hole.certain for hole in holes) and not _has_calendar(symbol):
-        yield "  pip install 'qos-async[calendars]' tells holidays from holes"
-
-
-def _between(hole: Hole, symbol: str, interval: Interval) -> str:
-    start, end = (local_time(at, symbol, interval) for at in (hole.start, hole.end))
-    return f"between {start} and {end}: {many(hole.missing, 'bar')}"
-
-
-def _missing(hole: Hole) -> int:
-    return hole.missing
+                start, end = (local_time(at, symbol, interval) for at in hole[:2])
+                missing = plural(hole.missing, "bar")
+                yield f"  between {start} and {end}: {missing}"
+    if more := len(holes) - len(shown):
+        yield f"  and {plural(more, 'shorter one')}: --all-holes lists all"
+    is_calendar_known = _calendar(market_of(symbol)) is not None
+    if not is_calendar_known and not all(hole.is_certain for hole in holes):
+        yield "  pip install 'qos-async[calendars]' distinguishes holidays from holes"
 
 
 def _calendar(market: str) -> Calendar | None:
-    """Give the trading days that the package exchange_calendars knows, if there is one."""
+    """Return the trading days that exchange_calendars knows, if it is installed."""
     try:
         return cast("Calendar", exchange_calendar(market))
     except (ModuleNotFoundError, ValueError):
         return None
-
-
-def _has_calendar(symbol: str) -> bool:
-    return _calendar(market_of(symbol)) is not None
 
 
 def _size(path: Path) -> str:

@@ -1,6 +1,7 @@
 """``qos watch``: a market on one screen.
 
-``model`` keeps what is to be shown, and the modules beside it draw that as lines of
-text: pure, time is an argument. ``feed`` reads a client into the model. ``app`` puts the
-lines on the terminal; it and ``panel`` alone need textual, from the extra ``cli``.
+``reader`` writes what a client receives into the ``model``; ``panels``, ``board`` and
+``chart`` draw the model as lines of ``text``. ``app`` shows the lines and handles the
+keys; it and ``help`` are the only modules that need textual, from the extra ``cli``.
+``command`` has the arguments, and runs the app for ``qos watch`` and for ``qos demo``.
 """

@@ -1,80 +1,119 @@
-"""The screen. It needs textual, from the extra ``cli``."""
+"""Textual app of ``qos watch``: panels, keys, and a redraw five times a second.
+
+It needs textual, from the extra ``cli``.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import ClassVar, Protocol, TypeVar
+from functools import partial
+from typing import ClassVar, TypeVar
 
+from rich.segment import Segment
+from rich.text import Text
 from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
 from textual.events import Click, Resize
+from textual.geometry import Region
+from textual.strip import Strip
+from textual.widget import Widget
 from textual.widgets import Footer
 from textual.worker import Worker, WorkerState
 
 from qos_async.cli.watch.board import draw_board, first_row
 from qos_async.cli.watch.chart import chart_title, draw_chart
-from qos_async.cli.watch.help import Help
-from qos_async.cli.watch.ladder import draw_ladder
-from qos_async.cli.watch.layout import Layout, arrange
-from qos_async.cli.watch.lines import Line
+from qos_async.cli.watch.help import HelpScreen
 from qos_async.cli.watch.model import Model
-from qos_async.cli.watch.panel import Panel
-from qos_async.cli.watch.status import draw_news, draw_top
-from qos_async.cli.watch.tape import draw_tape
+from qos_async.cli.watch.panels import (
+    Layout,
+    arrange,
+    draw_events,
+    draw_ladder,
+    draw_tape,
+    draw_top,
+)
+from qos_async.cli.watch.reader import MarketReader
+from qos_async.cli.watch.text import Line, line_width, style_of
 
-__all__ = ["Source", "WatchApp"]
+__all__ = ["Panel", "WatchApp"]
 
 T = TypeVar("T")
 
 _FRAME_TIME = 0.2
 _PANELS = ("board", "chart", "ladder", "tape")
-_PITCHES = (2, 3, 1)
-_BESIDE = ("ladder", "tape", "chart")
+_CANDLE_WIDTHS = (2, 3, 1)
+_SIDE_PANELS = ("ladder", "tape", "chart")
 
 
-class Source(Protocol):
-    """Where the model's content comes from."""
+class Panel(Widget):
+    """A widget that shows lines, and redraws only those that have changed."""
 
-    async def run(self) -> None:
-        """Fill the model, as long as it is shown."""
-        ...
+    def __init__(self, id: str) -> None:
+        super().__init__(id=id)
+        self._lines: list[Line] = []
+        self._title = ""
+        self._style = partial(style_of, red_up=False)
 
-    def look(self, now: float) -> None:
-        """Bring the counters up to date."""
-        ...
+    def set_colours(self, *, red_up: bool) -> None:
+        """Choose whether rises are red or green."""
+        self._style = partial(style_of, red_up=red_up)
+        self.refresh()
 
-    def rechoose(self) -> None:
-        """Follow the model to another interval."""
-        ...
+    def set_title(self, title: str) -> None:
+        """Set the title of the frame."""
+        if title != self._title:  # Assigning an equal one would redraw the frame.
+            self._title = title
+            self.border_title = Text(title)
+
+    def set_lines(self, lines: list[Line]) -> None:
+        """Replace the lines."""
+        before, self._lines = self._lines, lines
+        if len(before) != len(lines):
+            self.refresh()
+            return
+        changed = [y for y, line in enumerate(lines) if line != before[y]]
+        if changed:
+            width = self.size.width
+            self.refresh(*(Region(0, y, width, 1) for y in changed))
+
+    def render_line(self, y: int) -> Strip:
+        """Return one line as textual draws it; called by textual."""
+        width = self.size.width
+        if y >= len(self._lines):
+            return Strip.blank(width, self._style(""))
+        line = self._lines[y]
+        segments = [Segment(text, self._style(roles)) for text, roles in line]
+        strip = Strip(segments, line_width(line))
+        return strip.adjust_cell_length(width, self._style(""))
 
 
 class WatchApp(App[None]):
-    """Draws a model five times a second, and at each key.
+    """Draws a model five times a second, and after each key.
 
     Args:
-        model: What to show.
-        source: Who fills it.
-        clock: Epoch seconds, as ``time.time``.
+        model: What to draw.
+        reader: Fills the model as long as the app runs.
+        clock: Returns seconds since the epoch, as ``time.time``.
         red_up: Whether rises are red.
 
     Attributes:
-        failure: The error that ended the source, and so the app.
+        failure: The error that ended the reader, and so the app.
     """
 
     CSS_PATH = "watch.tcss"
     TITLE = "qos watch"
     ENABLE_COMMAND_PALETTE = False
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("up,k", "choose(-1)", "Symbol", key_display="↑↓"),
-        Binding("down,j", "choose(1)", show=False),
-        Binding("home", "choose(-1000)", show=False),
-        Binding("end", "choose(1000)", show=False),
+        Binding("up,k", "select(-1)", "Symbol", key_display="↑↓"),
+        Binding("down,j", "select(1)", show=False),
+        Binding("home", "select(-1000)", show=False),
+        Binding("end", "select(1000)", show=False),
         Binding("left,h", "interval(-1)", "Interval", key_display="←→"),
         Binding("right,l", "interval(1)", show=False),
         Binding("question_mark", "help", "Help", key_display="?"),
         Binding("p,space", "pause", "Pause", key_display="p"),
         Binding("v", "view", "View"),
-        Binding("a", "everything", "All trades"),
+        Binding("a", "all_symbols", "All trades"),
         Binding("z", "zoom", "Zoom"),
         Binding("c", "colours", show=False),
         Binding("q,ctrl+c,ctrl+q", "quit", "Quit", key_display="q", priority=True),
@@ -83,117 +122,115 @@ class WatchApp(App[None]):
     def __init__(
         self,
         model: Model,
-        source: Source,
+        reader: MarketReader,
         clock: Callable[[], float],
         *,
         red_up: bool = False,
     ) -> None:
         super().__init__()
-        self._market, self._source, self._clock = model, source, clock
-        self._panels = {name: Panel(name) for name in ("top", *_PANELS, "news")}
-        self._everything = False
-        self._pitch, self._beside = _PITCHES[0], _BESIDE[0]
+        self._model, self._reader, self._clock = model, reader, clock
+        self._panels = {name: Panel(name) for name in ("top", *_PANELS, "events")}
+        self._all_symbols = False
+        self._candle_width, self._side_panel = _CANDLE_WIDTHS[0], _SIDE_PANELS[0]
         self._red_up = red_up
         self._layout: Layout | None = None
         self.failure: BaseException | None = None
 
     def compose(self) -> ComposeResult:
-        """Make the panels; ``arrange`` tells them where to be."""
+        """Yield the panels; ``draw`` places them."""
         yield from self._panels.values()
         yield Footer()
 
     def on_mount(self) -> None:
-        """Begin to draw."""
-        self._colour()
+        """Start to draw and to read."""
+        self._set_colours()
         self.set_interval(_FRAME_TIME, self.draw)
-        self._reading = self.run_worker(self._source.run(), exit_on_error=False)
+        self._worker = self.run_worker(self._reader.run(), exit_on_error=False)
 
     def on_worker_state_changed(self, event: Worker.StateChanged) -> None:
-        """Leave when the source has failed: nothing will change any more."""
+        """Exit when the reader has failed: nothing would change any more."""
         if event.state is WorkerState.ERROR:
-            self.failure = self._reading.error
+            self.failure = self._worker.error
             self.exit()
 
     def on_resize(self, event: Resize) -> None:
-        """Arrange anew."""
+        """Arrange the panels anew."""
         self.draw()
 
     def on_click(self, event: Click) -> None:
-        """Choose the symbol that was clicked on."""
+        """Select the symbol in the row that was clicked."""
         board = self._panels["board"]
-        if event.widget is board and event.get_content_offset(board) is not None:
-            height = board.size.height
-            offset = event.get_content_offset(board)
-            row = -1 if offset is None else offset.y - 1
-            if row >= 0:
-                self._market.choose(first_row(self._market, height) + row)
-                self.draw()
+        offset = event.get_content_offset(board) if event.widget is board else None
+        if offset is not None and offset.y > 0:  # Row 0 has the titles.
+            first = first_row(self._model, board.size.height)
+            self._model.select(first + offset.y - 1)
+            self.draw()
 
     # Keys
 
-    def action_choose(self, step: int) -> None:
-        """Choose another symbol."""
-        self._market.choose(self._market.chosen + step)
+    def action_select(self, step: int) -> None:
+        """Select another symbol."""
+        self._model.select(self._model.selected + step)
         self.draw()
 
     def action_interval(self, step: int) -> None:
-        """Choose another interval."""
-        before = self._market.interval
-        self._market.change_interval(step)
-        if self._market.interval is not before:
-            self._source.rechoose()
+        """Select another interval."""
+        before = self._model.interval
+        self._model.change_interval(step)
+        if self._model.interval is not before:
+            self._reader.on_interval_changed()
         self.draw()
 
     def action_pause(self) -> None:
-        """Hold the tape, or let it run."""
-        self._market.pause()
+        """Freeze the trades, or let them run again."""
+        self._model.tape.toggle_pause()
         self.draw()
 
-    def action_everything(self) -> None:
-        """Show the trades of all symbols, or of the chosen one."""
-        self._everything = not self._everything
+    def action_all_symbols(self) -> None:
+        """Show the trades of all symbols, or of the selected one."""
+        self._all_symbols = not self._all_symbols
         self.draw()
 
     def action_zoom(self) -> None:
-        """Draw candles wider or slimmer."""
-        self._pitch = _after(_PITCHES, self._pitch)
+        """Draw wider or slimmer candles."""
+        self._candle_width = _next_of(_CANDLE_WIDTHS, self._candle_width)
         self.draw()
 
     def action_view(self) -> None:
-        """Show another panel beside the chart, where not all fit."""
-        self._beside = _after(_BESIDE, self._beside)
+        """Show another panel beside the chart, where not all of them fit."""
+        self._side_panel = _next_of(_SIDE_PANELS, self._side_panel)
         self.draw()
 
     def action_colours(self) -> None:
-        """Change red for green."""
+        """Swap red and green."""
         self._red_up = not self._red_up
-        self._colour()
+        self._set_colours()
 
     def action_help(self) -> None:
         """Show the keys."""
-        page = Help(self._market.news.lines)
-        self.call_later(self.push_screen, page)
+        screen = HelpScreen(self._model.event_log.lines)
+        self.call_later(self.push_screen, screen)
 
     # Drawing
 
     def draw(self) -> None:
-        """Bring what has come to the screen."""
+        """Draw the model as it is now."""
         now = self._clock()
-        self._source.look(now)
+        self._reader.update_stats(now)
         width, height = self.size
-        model, panels = self._market, self._panels
-        layout = arrange(width, height, len(model.symbols), self._beside)
+        model, panels = self._model, self._panels
+        layout = arrange(width, height, len(model.symbols), self._side_panel)
         if layout != self._layout:
             self._layout = layout
             for name in _PANELS:
-                self._place(panels[name], layout, name)
-        panels["top"].show([draw_top(model, width, now)])
-        panels["news"].show([draw_news(model, width, now)])
+                self._place_panel(panels[name], layout, name)
+        panels["top"].set_lines([draw_top(model, width, now)])
+        panels["events"].set_lines([draw_events(model, width)])
         for name in layout.boxes:
-            panels[name].entitle(self._title(name, layout.boxes[name].width, now))
-            panels[name].show(self._lines(name, *layout.inner(name), now))
+            panels[name].set_title(self._title(name, layout.boxes[name].width, now))
+            panels[name].set_lines(self._lines(name, *layout.inner_size(name), now))
 
-    def _place(self, panel: Panel, layout: Layout, name: str) -> None:
+    def _place_panel(self, panel: Panel, layout: Layout, name: str) -> None:
         box = layout.boxes.get(name)
         panel.display = box is not None
         if box is None:
@@ -203,29 +240,32 @@ class WatchApp(App[None]):
         panel.styles.width, panel.styles.height = box.width, box.height
 
     def _title(self, name: str, width: int, now: float) -> str:
-        model = self._market
+        model = self._model
         if name == "chart":
             return chart_title(model, width, now)
         if name == "tape":
-            whose = "all symbols" if self._everything else model.symbol
-            held = f", held: {model.unseen} more" if model.paused else ""
-            return f"trades  {whose}{held}"
-        return "quotes" if name == "board" else f"order book  {model.symbol}"
+            symbols = "all symbols" if self._all_symbols else model.symbol
+            tape = model.tape
+            paused = f"  paused +{tape.unseen}" if tape.paused else ""
+            return f"trades  {symbols}{paused}"
+        if name == "ladder":
+            return f"order book  {model.symbol}"
+        return f"quotes  {model.caption}".rstrip()
 
     def _lines(self, name: str, width: int, height: int, now: float) -> list[Line]:
-        model = self._market
+        model = self._model
         if name == "board":
             return draw_board(model, width, height, now)
         if name == "chart":
-            return draw_chart(model, width, height, pitch=self._pitch)
+            return draw_chart(model, width, height, candle_width=self._candle_width)
         if name == "ladder":
             return draw_ladder(model, width, height)
-        return draw_tape(model, width, height, everything=self._everything)
+        return draw_tape(model, width, height, all_symbols=self._all_symbols)
 
-    def _colour(self) -> None:
+    def _set_colours(self) -> None:
         for panel in self._panels.values():
-            panel.colour(red_up=self._red_up)
+            panel.set_colours(red_up=self._red_up)
 
 
-def _after(choices: tuple[T, ...], chosen: T) -> T:
+def _next_of(choices: tuple[T, ...], chosen: T) -> T:
     return choices[(choices.index(chosen) + 1) % len(choices)]

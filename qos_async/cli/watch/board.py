@@ -1,4 +1,4 @@
-"""The quote board: a row a symbol, as many columns as there is room for."""
+"""Quote board: a row for each symbol, and the columns that fit."""
 
 from __future__ import annotations
 
@@ -6,17 +6,16 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from qos_async import Session, Trade, TradingStatus
-from qos_async.cli.quotes import Quote
-from qos_async.cli.watch.blocks import sparkline
-from qos_async.cli.watch.lines import Line, amount, fit
-from qos_async.cli.watch.model import Model
-from qos_async.cli.wording import percent
+from qos_async.cli.formatting import clock, percent
+from qos_async.cli.watch.chart import sparkline
+from qos_async.cli.watch.model import Model, Quote
+from qos_async.cli.watch.text import Line, format_size, pad_or_cut
 
 __all__ = ["draw_board", "first_row"]
 
-_FLASH = 0.7
-"""Seconds for which a price that moved stands out."""
-_SPARK = (8, 48)
+_FLASH_TIME = 0.7
+"""Seconds for which a price that changed is highlighted."""
+_SPARKLINE_WIDTHS = (8, 48)
 """The narrowest and the widest sparkline, in characters."""
 _SESSIONS = {
     Session.PRE_MARKET: "pre",
@@ -26,36 +25,38 @@ _SESSIONS = {
 
 
 class _Column(NamedTuple):
+    """A column: its title, least width, the narrowest board with it, and its text."""
+
     title: str
-    least: int
-    wants: int
+    width: int
+    min_board: int
     cell: Callable[[Model, Quote, float], tuple[str, str]]
 
 
 def first_row(model: Model, height: int) -> int:
-    """Give the first symbol shown, so that the chosen one is among them."""
+    """Return the index of the first symbol shown: the selected one is always visible."""
     shown = max(height - 1, 1)
-    return min(max(model.chosen - shown + 1, 0), max(len(model.symbols) - shown, 0))
+    return min(max(model.selected - shown + 1, 0), max(len(model.symbols) - shown, 0))
 
 
 def draw_board(model: Model, width: int, height: int, now: float) -> list[Line]:
-    """Draw the board, its head first."""
+    """Draw the board: the titles, then a row for each symbol that fits."""
     first = first_row(model, height)
     quotes = model.quotes[first : first + max(height - 1, 0)]
-    columns = [column for column in _COLUMNS if column.wants <= width]
+    columns = [column for column in _COLUMNS if column.min_board <= width]
     cells = [[c.cell(model, quote, now) for c in columns] for quote in quotes]
     widths = [
-        max(column.least, len(column.title), *(len(row[place][0]) for row in cells), 0)
+        max(column.width, len(column.title), *(len(row[place][0]) for row in cells), 0)
         for place, column in enumerate(columns)
     ]
-    spark = _spark_room(width, widths)
-    lines = [fit(_head(columns, widths, spark), width, "head")]
+    spark = _sparkline_width(width, widths)
+    lines = [pad_or_cut(_head(columns, widths, spark), width, "head")]
     for quote, row in zip(quotes, cells, strict=True):
         line = _row(model, quote, row, widths, spark)
         chosen = quote.symbol == model.symbol
         if model.stale:
             line = [(text, "dim") for text, _ in line]
-        lines.append(fit(line, width, "cursor" if chosen else ""))
+        lines.append(pad_or_cut(line, width, "cursor" if chosen else ""))
     return lines
 
 
@@ -79,9 +80,9 @@ def _row(
     chosen = quote.symbol == model.symbol
     line: Line = [("▌ " if chosen else "  ", "accent")]
     line.append((cells[0][0].ljust(widths[0]), cells[0][1]))
-    refused = model.notes.get(quote.symbol)
-    if refused:
-        return [*line, (f"  {refused}", "warn")]
+    note = model.notes.get(quote.symbol)
+    if note:
+        return [*line, (f"  {note}", "warn")]
     if spark:
         text, role = _trend(model, quote, spark)
         line += [("  ", ""), (text, role)]
@@ -90,9 +91,9 @@ def _row(
     return line
 
 
-def _spark_room(width: int, widths: list[int]) -> int:
+def _sparkline_width(width: int, widths: list[int]) -> int:
     room = width - sum(widths) - 2 * len(widths) - 3
-    return min(room, _SPARK[1]) if room >= _SPARK[0] else 0
+    return min(room, _SPARKLINE_WIDTHS[1]) if room >= _SPARKLINE_WIDTHS[0] else 0
 
 
 def _trend(model: Model, quote: Quote, width: int) -> tuple[str, str]:
@@ -112,8 +113,8 @@ def _symbol(model: Model, quote: Quote, now: float) -> tuple[str, str]:
 
 def _last(model: Model, quote: Quote, now: float) -> tuple[str, str]:
     text = quote.price(quote.last)
-    direction, at = model.moves.get(quote.symbol, (0, 0.0))
-    if direction and now - at < _FLASH:
+    direction, at = model.price_moves.get(quote.symbol, (0, 0.0))
+    if direction and now - at < _FLASH_TIME:
         return text, "flash_up" if direction > 0 else "flash_down"
     return text, "bold"
 
@@ -134,7 +135,7 @@ def _high(model: Model, quote: Quote, now: float) -> tuple[str, str]:
 
 def _volume(model: Model, quote: Quote, now: float) -> tuple[str, str]:
     snapshot = quote.snapshot
-    return amount(snapshot.volume if snapshot else None), "soft"
+    return format_size(snapshot.volume if snapshot else None), "soft"
 
 
 def _bid(model: Model, quote: Quote, now: float) -> tuple[str, str]:
@@ -158,7 +159,7 @@ def _state(model: Model, quote: Quote, now: float) -> tuple[str, str]:
 
 def _traded(model: Model, quote: Quote, now: float) -> tuple[str, str]:
     trade: Trade | None = quote.trade
-    return ("-" if trade is None else f"{trade.time:%H:%M:%S}"), "dim"
+    return ("-" if trade is None else clock(trade.time)), "dim"
 
 
 _COLUMNS = (

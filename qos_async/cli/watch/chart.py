@@ -1,27 +1,176 @@
-"""The klines of the chosen symbol: candles, volume, and an axis on two sides."""
+"""Chart of klines in a terminal: candles, volume, price and time axes.
+
+Everything is made of block characters. Candles use half blocks, so that a price falls
+into the upper or the lower half of a row; volume and sparklines use eighths.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
+from typing import NamedTuple
 
 from qos_async import Interval, Kline
-from qos_async.cli.watch.blocks import Candle, Scale, candle_cells, columns, nice_step
-from qos_async.cli.watch.lines import Line, fit
+from qos_async.cli.charts.model import Candle, kline_time
 from qos_async.cli.watch.model import Model
-from qos_async.periods import market_zone
-from qos_async.symbols import market_of
+from qos_async.cli.watch.text import Line, pad_or_cut
 
-__all__ = ["chart_title", "draw_chart", "draw_klines"]
+__all__ = [
+    "ChartDrawing",
+    "Scale",
+    "candle_cells",
+    "chart_title",
+    "columns",
+    "draw_chart",
+    "draw_klines",
+    "nice_step",
+    "sparkline",
+]
 
-_VOLUME_FROM = 9
-"""The height from which on there is room for the volume strip."""
+# Characters
+
+_LEVELS = "▁▂▃▄▅▆▇█"
+_NONE, _WICK, _BODY = range(3)
+# Keys: what is in the lower half of a cell, and in the upper half.
+_WIDE = {
+    (_BODY, _BODY): "█",
+    (_BODY, _WICK): "▄",
+    (_BODY, _NONE): "▄",
+    (_WICK, _BODY): "▀",
+    (_NONE, _BODY): "▀",
+    (_WICK, _WICK): "│",
+    (_WICK, _NONE): "╷",
+    (_NONE, _WICK): "╵",
+}
+_SLIM = {
+    **_WIDE,
+    (_BODY, _BODY): "┃",
+    (_BODY, _WICK): "╽",
+    (_BODY, _NONE): "╻",
+    (_WICK, _BODY): "╿",
+    (_NONE, _BODY): "╹",
+}
+# A body of half a row. Keys: whether there is a wick below it, and above it.
+_THIN = {
+    (False, False): "━",
+    (False, True): "┷",
+    (True, False): "┯",
+    (True, True): "┿",
+}
+_ROUND_STEPS = (1.0, 2.0, 2.5, 5.0, 10.0)
+
+
+class Scale(NamedTuple):
+    """Maps prices to half rows; row 0 is the lowest.
+
+    Attributes:
+        low: The price at the lower edge.
+        high: The price at the upper edge, above ``low``.
+        rows: Number of rows.
+    """
+
+    low: float
+    high: float
+    rows: int
+
+    @classmethod
+    def around(cls, prices: Sequence[float], rows: int) -> Scale:
+        """Return a scale for these prices with a margin of 3 % on both sides."""
+        low, high = min(prices), max(prices)
+        # The alternatives are for prices that are all the same, or all zero.
+        margin = (high - low) * 0.03 or abs(high) * 0.0005 or 1.0
+        return cls(low - margin, high + margin, rows)
+
+    def half(self, price: float) -> int:
+        """Return the half row of a price, from 0 to 2 * ``rows`` - 1."""
+        halves = 2 * self.rows
+        place = int((price - self.low) / (self.high - self.low) * halves)
+        return min(max(place, 0), halves - 1)
+
+    def price(self, row: int) -> float:
+        """Return the price in the middle of a row."""
+        return self.low + (row + 0.5) / self.rows * (self.high - self.low)
+
+
+def candle_cells(candle: Candle, scale: Scale, *, slim: bool = False) -> list[str]:
+    """Return a candle as a column of characters, from row 0 up."""
+    low, high = scale.half(candle.low), scale.half(candle.high)
+    ends = scale.half(candle.open), scale.half(candle.close)
+    halves = [
+        _BODY if min(ends) <= half <= max(ends) else _WICK if low <= half <= high else 0
+        for half in range(2 * scale.rows)
+    ]
+    glyphs = _SLIM if slim else _WIDE
+    pairs = zip(halves[::2], halves[1::2], strict=True)
+    cells = [glyphs.get(pair, " ") for pair in pairs]
+    if not slim:
+        _join_wicks(cells, min(ends), max(ends), low, high)
+    return cells
+
+
+def _join_wicks(cells: list[str], bottom: int, top: int, low: int, high: int) -> None:
+    """Make wicks touch the body.
+
+    No character is half a block and half a line, so a body that ends within a row is
+    drawn to the end of that row if a wick goes on from there.
+    """
+    if bottom == top:
+        cells[top // 2] = _THIN[low < bottom, high > top]
+        return
+    if top % 2 == 0 and high > top + 1:
+        cells[top // 2] = "█"
+    if bottom % 2 and low < bottom - 1:
+        cells[bottom // 2] = "█"
+
+
+def columns(values: Sequence[float], rows: int) -> list[list[str]]:
+    """Return values as columns that begin at 0, in eighths, each from row 0 up."""
+    largest = max(values, default=0.0)
+    drawn: list[list[str]] = []
+    for value in values:
+        eighths = round(value / largest * rows * 8) if largest > 0 else 0
+        if value > 0:
+            eighths = max(eighths, 1)  # Little volume is not the same as none.
+        parts = [min(max(eighths - 8 * row, 0), 8) for row in range(rows)]
+        drawn.append([_LEVELS[part - 1] if part else " " for part in parts])
+    return drawn
+
+
+def sparkline(values: Sequence[float], width: int) -> str:
+    """Return the newest ``width`` values as one line, right-aligned."""
+    shown = values[-width:]
+    if not shown or width < 1:
+        return " " * width
+    low, high = min(shown), max(shown)
+    span = high - low
+    steps = [int((v - low) / span * 7.999) if span else 3 for v in shown]
+    return "".join(_LEVELS[step] for step in steps).rjust(width)
+
+
+def nice_step(span: float, parts: int) -> float:
+    """Return the smallest round step that cuts ``span`` into at most ``parts`` parts."""
+    least = span / max(parts, 1)
+    power = 1.0
+    while power > least:
+        power /= 10
+    while power * 10 <= least:
+        power *= 10
+    return next(
+        (power * step for step in _ROUND_STEPS if power * step >= least), power * 10
+    )
+
+
+# Chart
+
+_MIN_HEIGHT_WITH_VOLUME = 9
 _LABEL_ROWS = 3
-"""Rows between two prices on the axis, at least."""
+"""Least number of rows between two prices on the axis."""
 _LABEL_COLUMNS = 14
-_STEPS = (5, 10, 15, 30, 60, 120, 240, 480, 720, 1440, 2880, 7200, 14400)
+"""Least number of columns between two times on the axis."""
+_TIME_STEPS = (5, 10, 15, 30, 60, 120, 240, 480, 720, 1440, 2880, 7200, 14400)
 """Minutes between two times on the axis."""
-_TITLE_EDGES = 6
+_FRAME_COLUMNS = 6
+"""What the frame takes of the width of a title."""
 _HOUR = 3600
 _FORMATS = {
     Interval.DAY: "%d %b",
@@ -31,15 +180,17 @@ _FORMATS = {
 }
 
 
-def draw_chart(model: Model, width: int, height: int, *, pitch: int = 2) -> list[Line]:
-    """Draw the newest candles that fit, ``pitch`` columns for each."""
+def draw_chart(
+    model: Model, width: int, height: int, *, candle_width: int = 2
+) -> list[Line]:
+    """Draw the newest klines of the selected symbol, ``candle_width`` columns each."""
     klines = model.bars.of(model.symbol)
     price = model.quote.price
     if not klines or width < 20 or height < 3:  # noqa: PLR2004 - no room for an axis.
-        words = model.notes.get(model.symbol, "no klines yet")
-        blank = [fit([], width)] * (height - 1)
-        return [fit([(f" {words}", "dim")], width), *blank]
-    return draw_klines(klines, price, width, height, pitch=pitch)
+        message = model.notes.get(model.symbol, "no klines yet")
+        blank = [pad_or_cut([], width)] * (height - 1)
+        return [pad_or_cut([(f" {message}", "dim")], width), *blank]
+    return draw_klines(klines, price, width, height, candle_width=candle_width)
 
 
 def draw_klines(
@@ -48,17 +199,19 @@ def draw_klines(
     width: int,
     height: int,
     *,
-    pitch: int = 2,
+    candle_width: int = 2,
 ) -> list[Line]:
-    """Draw the newest klines that fit; ``price`` writes their prices."""
+    """Draw the newest klines that fit; ``price`` turns prices into text."""
     axis = max(len(price(kline.high)) for kline in klines) + 2
-    shown = klines[-max((width - axis) // pitch, 1) :]
-    chart = _Chart(shown, price, width=width, height=height, axis=axis, pitch=pitch)
+    shown = klines[-max((width - axis) // candle_width, 1) :]
+    chart = ChartDrawing(
+        shown, price, width=width, height=height, axis=axis, candle_width=candle_width
+    )
     return chart.lines
 
 
 def chart_title(model: Model, width: int, now: float) -> str:
-    """Tell the newest bar in words: how long it still grows, and its four prices."""
+    """Return symbol, interval, and as far as they fit: time left and prices of the bar."""
     klines = model.bars.of(model.symbol)
     title = f"{model.symbol}  {model.interval.short}"
     if not klines:
@@ -66,19 +219,21 @@ def chart_title(model: Model, width: int, now: float) -> str:
     bar, price = klines[-1], model.quote.price
     end = bar.end.timestamp()
     left = int(end - now - (model.stats.clock_offset or 0.0))
-    most = min(end - bar.timestamp + 1, _HOUR)
+    longest = min(end - bar.timestamp + 1, _HOUR)  # No countdown for days.
     prices = zip("OHLC", (bar.open, bar.high, bar.low, bar.close), strict=True)
     parts = [
-        f"  {left // 60}:{left % 60:02} left" if 0 <= left < most else "",
+        f"  {left // 60}:{left % 60:02} left" if 0 <= left < longest else "",
         "  " + "  ".join(f"{letter} {price(value)}" for letter, value in prices),
     ]
     for part in parts:
-        if len(title) + len(part) <= width - _TITLE_EDGES:
+        if len(title) + len(part) <= width - _FRAME_COLUMNS:
             title += part
     return title
 
 
-class _Chart:
+class ChartDrawing:
+    """One drawing of klines with axes: prices on the right, times below."""
+
     def __init__(
         self,
         klines: Sequence[Kline],
@@ -87,37 +242,42 @@ class _Chart:
         width: int,
         height: int,
         axis: int,
-        pitch: int,
+        candle_width: int,
     ) -> None:
         self._klines, self._price = klines, price
-        self._width, self._axis, self._pitch = width, axis, pitch
-        self._volume = min(height // 5, 8) if height >= _VOLUME_FROM else 0
-        self._rows = height - 1 - self._volume
-        self._candles = [_candle(kline) for kline in klines]
+        self._width, self._axis, self._candle_width = width, axis, candle_width
+        self._volume_rows = (
+            min(height // 5, 8) if height >= _MIN_HEIGHT_WITH_VOLUME else 0
+        )
+        self._rows = height - 1 - self._volume_rows
+        self._candles = [Candle.of(kline) for kline in klines]
         extremes = [p for candle in self._candles for p in (candle.low, candle.high)]
         self._scale = Scale.around(extremes, self._rows)
         self._places = len(price(klines[-1].close).partition(".")[2])
 
     @property
     def lines(self) -> list[Line]:
-        """Prices from the highest down, then volume, then the times."""
+        """The rows of prices from the highest down, then volume, then times."""
         drawn = [
-            candle_cells(candle, self._scale, slim=self._pitch == 1)
+            candle_cells(candle, self._scale, slim=self._candle_width == 1)
             for candle in self._candles
         ]
-        labels, last = self._labels(), self._scale.half(self._candles[-1].close) // 2
+        labels, last = (
+            self._price_labels(),
+            self._scale.half(self._candles[-1].close) // 2,
+        )
         lines = [
-            self._row(row, [cells[row] for cells in drawn], labels, last)
+            self._price_row(row, [cells[row] for cells in drawn], labels, last)
             for row in reversed(range(self._rows))
         ]
-        strips = columns([candle.volume for candle in self._candles], self._volume)
+        strips = columns([candle.volume for candle in self._candles], self._volume_rows)
         volume = [
-            self._strip([strip[row] for strip in strips], row)
-            for row in reversed(range(self._volume))
+            self._volume_row([strip[row] for strip in strips], row)
+            for row in reversed(range(self._volume_rows))
         ]
-        return [*lines, *volume, self._times()]
+        return [*lines, *volume, self._time_axis()]
 
-    def _row(
+    def _price_row(
         self, row: int, cells: list[str], labels: dict[int, str], last: int
     ) -> Line:
         ground = "╌" if row == last else "┈" if row in labels else " "
@@ -129,27 +289,27 @@ class _Chart:
         tag = f" {self._price(self._klines[-1].close):>{self._axis - 2}} "
         return [*line, (tag, "tag_up" if newest.rises else "tag_down")]
 
-    def _strip(self, cells: list[str], row: int) -> Line:
+    def _volume_row(self, cells: list[str], row: int) -> Line:
         line = self._spread(cells, " ", "", "_bar")
-        word = "vol" if row == self._volume - 1 else ""
-        return [*line, (f" {word:>{self._axis - 2}} ", "axis")]
+        label = "vol" if row == self._volume_rows - 1 else ""
+        return [*line, (f" {label:>{self._axis - 2}} ", "axis")]
 
     def _spread(
         self, cells: list[str], ground: str, ground_role: str, suffix: str
     ) -> Line:
-        room = self._width - self._axis - len(cells) * self._pitch
+        room = self._width - self._axis - len(cells) * self._candle_width
         line: Line = [(ground * room, ground_role)]
-        gap = ground * (self._pitch - 1)
+        gap = ground * (self._candle_width - 1)
         for cell, candle in zip(cells, self._candles, strict=True):
             role = "up" if candle.rises else "down"
             if cell == " ":
                 line.append((ground + gap, ground_role))
             else:
                 line += [(cell, role + suffix), (gap, ground_role)]
-        return _joined(line)
+        return _merge_roles(line)
 
-    def _labels(self) -> dict[int, str]:
-        """Round prices, by the row that each stands beside."""
+    def _price_labels(self) -> dict[int, str]:
+        """Return round prices by their row."""
         low, high = self._scale.low, self._scale.high
         step = nice_step(high - low, max(self._rows // _LABEL_ROWS, 1))
         first = int(low / step) + 1
@@ -160,48 +320,31 @@ class _Chart:
             if price < high
         }
 
-    def _times(self) -> Line:
-        room = self._width - self._axis - len(self._klines) * self._pitch
+    def _time_axis(self) -> Line:
+        room = self._width - self._axis - len(self._klines) * self._candle_width
         text, before = "", None
-        for place in self._marks():
-            at = room + place * self._pitch
-            moment = _local(self._klines[place])
+        for place in self._labelled_bars():
+            at = room + place * self._candle_width
+            moment = kline_time(self._klines[place])
             label = _label(moment, before, self._klines[place].interval)
             before = moment
             if at + len(label) <= self._width - self._axis:
                 text = text.ljust(at) + label
-        return fit([(text, "axis")], self._width)
+        return pad_or_cut([(text, "axis")], self._width)
 
-    def _marks(self) -> list[int]:
-        """Choose the bars that a time stands below: round ones, far enough apart."""
-        every = max(-(-_LABEL_COLUMNS // self._pitch), 1)
+    def _labelled_bars(self) -> list[int]:
+        """Return the indexes of the bars with a time below: round times, far apart."""
+        every = max(-(-_LABEL_COLUMNS // self._candle_width), 1)
         minutes = int(self._klines[0].interval)
         if minutes >= Interval.DAY:
             return list(range(every // 2, len(self._klines), every))
-        step = next((s for s in _STEPS if s >= every * minutes), _STEPS[-1])
+        step = next((s for s in _TIME_STEPS if s >= every * minutes), _TIME_STEPS[-1])
         marks: list[int] = []
         for place, kline in enumerate(self._klines):
             far = not marks or place - marks[-1] >= every
             if far and kline.timestamp // 60 % step == 0:
                 marks.append(place)
         return marks
-
-
-def _candle(kline: Kline) -> Candle:
-    return Candle(
-        open=float(kline.open),
-        high=float(kline.high),
-        low=float(kline.low),
-        close=float(kline.close),
-        volume=float(kline.volume or 0),
-    )
-
-
-def _local(kline: Kline) -> datetime:
-    """Give the day of a bar where its market is; intraday bars are told in UTC."""
-    daily = kline.interval >= Interval.DAY
-    zone = market_zone(market_of(kline.symbol)) if daily else UTC
-    return datetime.fromtimestamp(kline.timestamp, zone)
 
 
 def _label(moment: datetime, before: datetime | None, interval: Interval) -> str:
@@ -212,8 +355,8 @@ def _label(moment: datetime, before: datetime | None, interval: Interval) -> str
     return f"{moment:%d %b}" if new_day else f"{moment:%H:%M}"
 
 
-def _joined(line: Line) -> Line:
-    """Join neighbours of one role: a terminal takes them at once."""
+def _merge_roles(line: Line) -> Line:
+    """Return the line with neighbours of one role joined: fewer escape sequences."""
     joined: Line = []
     for text, role in line:
         if joined and joined[-1][1] == role:

@@ -1,4 +1,4 @@
-"""The keys, and what the colours mean."""
+"""Help screen of ``qos watch``: keys, terms, and the newest events."""
 
 from __future__ import annotations
 
@@ -11,37 +11,37 @@ from textual.binding import Binding, BindingType
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
-from qos_async.cli.watch.palette import style_of
+from qos_async.cli.watch.text import style_of
 
-__all__ = ["Help"]
+__all__ = ["HelpScreen"]
 
 _KEYS = (
-    ("up down  k j", "choose a symbol; also with the mouse, and Home, End"),
-    ("left right  h l", "a shorter, a longer interval"),
-    ("p  space", "hold the tape; again: let it run"),
-    ("a", "trades of all symbols, or of the chosen one"),
+    ("up down  k j", "select a symbol; also: mouse, Home, End"),
+    ("left right  h l", "shorter, longer interval"),
+    ("p  space", "pause the trades, count new ones; again: resume"),
+    ("a", "trades of all symbols, or of the selected one"),
     ("z", "wider or slimmer candles"),
-    ("v", "in a small window: order book, trades, or the chart alone"),
-    ("c", "change red for green: red rises, as in mainland China"),
-    ("?", "this page; Escape leaves it"),
+    ("v", "small window: order book, trades or only the chart"),
+    ("c", "swap red and green (mainland China: red rises)"),
+    ("?", "this page; Escape closes it"),
     ("q  Ctrl-C", "quit"),
 )
 _NOTES = (
-    "change  since yesterday's close, or since the open where there is none",
-    "trend   the closes of the chart's interval; times are UTC",
-    "lag     how long the oldest unread tick has waited here",
-    "rtt     round trip of the last heartbeat; there is one every 15 s",
-    "gaps    topics times outages, by what became of them",
-    "↺       a trade that was fetched after an outage",
+    "change  since yesterday's close, or since the open if there is none",
+    "trend   closes of the chart's interval; times are UTC",
+    "lag     age of the oldest tick that this program has not read yet",
+    "rtt     round trip time of the last heartbeat, sent every 15 s",
+    "gaps    one for each topic and outage, by the result of the recovery",
+    "↺       a trade recovered after an outage",
 )
 
 
-class Help(ModalScreen[None]):
-    """A page over the market, with what happened lately at its end."""
+class HelpScreen(ModalScreen[None]):
+    """The page of keys and terms, with the newest events at its end."""
 
     CSS = """
-    Help { align: center middle; background: $background 60%; }
-    Help Static {
+    HelpScreen { align: center middle; background: $background 60%; }
+    HelpScreen Static {
         width: 76; max-width: 100%; height: auto; max-height: 100%;
         padding: 1 2; border: round #f0b90b; background: #121822; overflow-y: auto;
     }
@@ -50,18 +50,18 @@ class Help(ModalScreen[None]):
         Binding("escape,question_mark,q", "dismiss", "Close")
     ]
 
-    def __init__(self, news: list[str]) -> None:
+    def __init__(self, events: list[str]) -> None:
         super().__init__()
-        self._news = news
+        self._events = events
 
     def compose(self) -> ComposeResult:
-        """Make the page."""
+        """Yield the page."""
         text = Text()
-        for keys, does in _KEYS:
+        for keys, action in _KEYS:
             text.append(f"{keys:<17}", _colour("accent"))
-            text.append(f"{does}\n")
+            text.append(f"{action}\n")
         text.append("\n" + "\n".join(_NOTES), _colour("soft"))
-        for line in self._news[-6:]:
+        for line in self._events[-6:]:
             text.append(f"\n{line}", _colour("warn"))
         page = Static(text)
         page.border_title = "qos watch"
@@ -69,5 +69,5 @@ class Help(ModalScreen[None]):
 
 
 def _colour(role: str) -> Style:
-    """Give a role's colour alone: the page has a background of its own."""
+    """Return the colour of a role without its background: the page has another one."""
     return Style(color=style_of(role).color)

@@ -1,29 +1,33 @@
-"""Virtual time, and a network in memory: an hour's outage takes less than a second.
+"""Virtual time and a network in memory: an hour's outage takes less than a second.
 
-``SimLoop`` is an event loop whose clock jumps over every wait, and whose sockets are
-not the machine's: what one side writes arrives at the other after a latency drawn from
-the loop's seed, in order, and whole, as TCP promises. ``loop.net`` is where a test
-breaks that promise: it cuts, stalls, slices and refuses. ``simulate`` runs a coroutine
-on one; ``VirtualLoop`` and ``run`` are the same without a network.
+``SimLoop`` is an event loop whose clock jumps over every wait, and whose sockets are in
+memory: what one side writes arrives at the other after a latency drawn from the loop's
+seed, in order and complete, as TCP guarantees. ``loop.net`` is where a test breaks that
+guarantee: it cuts, stalls, slices and refuses. ``simulate`` runs a coroutine on a new
+``SimLoop``; ``VirtualLoop`` and ``run`` are the same without a network.
 
-Not modelled: TLS, retransmission time-outs (a black hole lasts until it is healed),
-threads, signals, and servers that go on while our side is blocked, for both share the
-loop.
+Not modelled: TLS, TCP retransmission time-outs (a black hole lasts until ``restore``),
+threads, signals, and servers that go on while the client is blocked, because both share
+the loop.
 """
 
-from qos_async.testing.virtual.clock import (
+from qos_async._deprecation import renamed_names
+from qos_async.testing.virtual.loop import (
     Deadlock,
     Horizon,
-    Selector,
     VirtualLoop,
+    VirtualSelector,
     block,
     run,
 )
-from qos_async.testing.virtual.loop import SimLoop
 from qos_async.testing.virtual.network import Connection, Network
-from qos_async.testing.virtual.pipe import End, Pipe
-from qos_async.testing.virtual.simulation import WALL, own_world, simulate
-from qos_async.testing.virtual.transport import SimTransport
+from qos_async.testing.virtual.simulation import (
+    WALL,
+    SimLoop,
+    patched_time_and_random,
+    simulate,
+)
+from qos_async.testing.virtual.transport import End, Pipe, SimTransport
 
 __all__ = [
     "WALL",
@@ -33,12 +37,17 @@ __all__ = [
     "Horizon",
     "Network",
     "Pipe",
-    "Selector",
     "SimLoop",
     "SimTransport",
     "VirtualLoop",
+    "VirtualSelector",
     "block",
-    "own_world",
+    "patched_time_and_random",
     "run",
     "simulate",
 ]
+
+__getattr__ = renamed_names(
+    __name__,
+    {"Selector": "VirtualSelector", "own_world": "patched_time_and_random"},
+)

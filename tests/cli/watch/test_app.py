@@ -1,4 +1,4 @@
-"""What the keys do, on a screen that nobody sees."""
+"""Keys, resizing and errors of ``qos watch``, on a screen in memory."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import pytest
 
 from qos_async import AuthenticationError, Interval
 from qos_async.cli.watch.app import WatchApp
-from qos_async.cli.watch.palette import style_of
-from tests.support.fixed_market import NOW, Still, app_of, scene, text_of
+from qos_async.cli.watch.text import style_of
+from tests.support.fixed_market import NOW, IdleReader, app_of, scene, text_of
 
 
 class Screen:
@@ -47,20 +47,20 @@ async def test_the_keys_do_what_the_footer_says():
         await screen.press("home", "up", shows="trades  US:AAPL")
         await screen.press("right", shows="US:AAPL  5m")
         await screen.press("h", "h", shows="no klines yet")
-        assert app._source.rechosen == [Interval.MIN_5, Interval.MIN_1]
-        await screen.press("p", shows="trades  US:AAPL, held: 0 more")
-        await screen.press("a", shows="trades  all symbols, held")
+        assert app._reader.intervals == [Interval.MIN_5, Interval.MIN_1]
+        await screen.press("p", shows="trades  US:AAPL  paused +0")
+        await screen.press("a", shows="trades  all symbols  paused")
         await screen.press("space", shows="trades  all symbols ")
-        await screen.press("question_mark", shows="change red for green")
-        assert "17 ticks back" in "\n".join(text_of(app))
+        await screen.press("question_mark", shows="swap red and green")
+        assert "17 recovered" in "\n".join(text_of(app))
         await pilot.press("escape")
-        await screen.until(lambda shown: "change red for green" not in shown)
+        await screen.until(lambda shown: "swap red and green" not in shown)
         await pilot.press("q")
     assert app.return_code == 0
     assert app.failure is None
 
 
-async def test_it_can_be_resized_at_any_time_and_small_windows_change_panels():
+async def test_a_resize_rearranges_the_panels_and_v_changes_them_in_small_windows():
     app = app_of(scene())
     async with app.run_test(size=(120, 36)) as pilot:
         screen = Screen(app, pilot)
@@ -82,7 +82,7 @@ async def test_it_can_be_resized_at_any_time_and_small_windows_change_panels():
 
 
 @pytest.mark.parametrize("key", ["q", "ctrl+c"])
-async def test_it_can_be_left_from_the_help_too(key):
+async def test_quit_works_in_the_help_screen(key):
     app = app_of(scene(("CF:BTCUSDT",)))
     async with app.run_test(size=(60, 20)) as pilot:
         await pilot.press("question_mark", key)
@@ -91,8 +91,8 @@ async def test_it_can_be_left_from_the_help_too(key):
     assert app.failure is None
 
 
-async def test_it_ends_with_its_source_and_keeps_the_error():
-    class Broken(Still):
+async def test_the_app_ends_with_its_reader_and_keeps_the_error():
+    class Broken(IdleReader):
         async def run(self):
             raise AuthenticationError("the key was refused")
 
@@ -104,7 +104,7 @@ async def test_it_ends_with_its_source_and_keeps_the_error():
     assert isinstance(app.failure, AuthenticationError)
 
 
-async def test_only_what_has_changed_is_drawn(monkeypatch):
+async def test_only_changed_panels_are_redrawn(monkeypatch):
     app = app_of(scene())
     async with app.run_test(size=(120, 36)) as pilot:
         await pilot.pause()
@@ -115,6 +115,6 @@ async def test_only_what_has_changed_is_drawn(monkeypatch):
             )
         app.draw()
         assert not drawn
-        app._market.choose(0)
+        app._model.select(0)
         app.draw()
         assert drawn

@@ -1,4 +1,4 @@
-"""``qos watch`` as it is typed: on a terminal, and where there is none."""
+"""Command ``qos watch``: on a terminal and without one."""
 
 from __future__ import annotations
 
@@ -8,14 +8,12 @@ import pty
 import signal
 import subprocess
 import sys
-from argparse import ArgumentParser
 
 import pytest
 
 from qos_async import Client, Interval, LimitError
 from qos_async.cli import main
-from qos_async.cli.commands import watch as command
-from qos_async.cli.watch import play
+from qos_async.cli.watch import command
 from qos_async.cli.watch.app import WatchApp
 from qos_async.cli.watch.model import Model
 from tests.support.cli_process import command as qos
@@ -23,7 +21,7 @@ from tests.support.cli_process import environment
 
 
 class Terminal:
-    """As far as anybody asks."""
+    """The part of a terminal that the command uses."""
 
     text = ""
 
@@ -37,19 +35,13 @@ class Terminal:
         pass
 
 
-def arguments(*words):
-    parser = ArgumentParser()
-    command.add_arguments(parser)
-    return parser.parse_args(words, command.Arguments())
-
-
 def run(monkeypatch, *words):
-    """Run on a terminal that is none; give the exit code and what was shown."""
+    """Run on a fake terminal; return the exit code and the output."""
     shown = Terminal()
     with monkeypatch.context() as patch:
         for name in ("stdin", "stdout", "stderr"):
             patch.setattr(sys, name, shown)
-        return command.run(arguments(*words)), shown.text
+        return main(["watch", *words]), shown.text
 
 
 @pytest.fixture(autouse=True)
@@ -59,7 +51,7 @@ def _no_settings(monkeypatch, tmp_path):
     monkeypatch.delenv("QOS_API_KEY", raising=False)
 
 
-def test_a_pipe_is_told_to_use_the_stream_command(capsys):
+def test_on_a_pipe_the_message_names_qos_stream(capsys):
     assert main(["watch", "--sim"]) == 2
     out, err = capsys.readouterr()
     assert err == (
@@ -70,14 +62,14 @@ def test_a_pipe_is_told_to_use_the_stream_command(capsys):
 
 
 @pytest.mark.parametrize("name", ["dumb", "unknown", ""])
-def test_a_dumb_terminal_is_told_so(name, monkeypatch):
+def test_a_dumb_terminal_is_an_error(name, monkeypatch):
     monkeypatch.setenv("TERM", name)
     code, shown = run(monkeypatch, "--sim")
     assert code == 2
     assert "TERM is dumb" in shown
 
 
-def test_a_missing_extra_is_told_with_what_to_type(monkeypatch):
+def test_without_textual_the_message_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "textual", None)
     code, shown = run(monkeypatch, "--sim")
     assert code == 2
@@ -92,7 +84,7 @@ def test_a_missing_extra_is_told_with_what_to_type(monkeypatch):
         (["US:AAPL"], 3, "there is no API key"),
     ],
 )
-def test_mistakes_are_sentences(words, code, says, monkeypatch):
+def test_usage_errors_are_messages(words, code, says, monkeypatch):
     ended, shown = run(monkeypatch, *words)
     assert ended == code
     assert says in shown
@@ -105,7 +97,9 @@ def test_mistakes_are_sentences(words, code, says, monkeypatch):
         (None, 1, ""),
     ],
 )
-def test_what_ended_the_screen_is_the_exit_code(failure, code, says, monkeypatch):
+def test_the_error_that_ended_the_screen_sets_the_exit_code(
+    failure, code, says, monkeypatch
+):
     async def run_async(app):
         app.failure, app._return_code = failure, 0 if failure else 1
 
@@ -115,17 +109,17 @@ def test_what_ended_the_screen_is_the_exit_code(failure, code, says, monkeypatch
     assert says in shown
 
 
-async def test_the_key_that_ends_it_is_success(monkeypatch):
+async def test_quitting_by_key_is_success(monkeypatch):
     async def run_async(app):
         app._return_code = 0
 
     monkeypatch.setattr(WatchApp, "run_async", run_async)
     async with Client("key") as client:
-        assert await play.watch(client, Model(["US:A"], Interval.DAY)) == 0
+        app = command.make_app(client, Model(["US:A"], Interval.DAY))
+        assert await command.run_app(app) == 0
 
 
-def test_ctrl_c_gives_the_terminal_back():
-    """Even if it comes as a signal, past the keyboard."""
+def test_sigint_restores_the_terminal():
     master, slave = pty.openpty()
     process = subprocess.Popen(
         qos("watch", "--sim", "CF:BTCUSDT"),
@@ -136,7 +130,7 @@ def test_ctrl_c_gives_the_terminal_back():
     )
     os.close(slave)
     shown, asked = b"", False
-    with contextlib.suppress(OSError):  # How Linux tells that the other end is gone.
+    with contextlib.suppress(OSError):  # On Linux, when the other end is closed.
         while piece := os.read(master, 65536):
             shown += piece
             if b"quotes" in shown and not asked:

@@ -1,7 +1,7 @@
-"""What is on the screen, compared with what was there when somebody looked at it.
+"""Screens of ``qos watch``, compared with stored ones.
 
-``QOS_PICTURES=1 pytest -n0 tests/cli/watch/test_picture.py`` writes the files anew. Then
-look at them: they are what the README shows.
+``QOS_PICTURES=1 pytest -n0 tests/cli/watch/test_picture.py`` writes the files anew.
+Look at them then: the README shows one of them.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from qos_async.cli.watch.palette import BACKGROUND
+from qos_async.cli.watch.text import BACKGROUND
 from tests.support.fixed_market import app_of, scene, text_of
 from tests.support.svg_screen import draw
 

@@ -1,0 +1,224 @@
+"""Clients for commands: configured from the command line, closed at the end of the run.
+
+Also how a run ends: errors become one sentence on stderr, and an exit code.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import sys
+from collections.abc import AsyncGenerator, Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+from qos_async import AuthenticationError, Client, ConnectError, LimitError, QosError
+from qos_async.cli import exits
+from qos_async.cli.options import CommandError, Options, UsageError
+from qos_async.cli.settings import (
+    Settings,
+    config_path,
+    origin_only,
+    resolve,
+)
+
+__all__ = [
+    "end_on_sigterm",
+    "first_error",
+    "make_client",
+    "open_client",
+    "open_settings",
+    "run_async",
+]
+
+_ABOUT_SYMBOLS = ("symbol", "product", "codes", "产品")
+"""Words for what a plan limits besides the request rate: the client's and the service's."""
+
+
+@contextlib.asynccontextmanager
+async def open_client(
+    options: Options, **client_options: Any
+) -> AsyncGenerator[Client[Any]]:
+    """Open a client of the live service, or of a simulator started for it.
+
+    Args:
+        options: Parsed with ``add_connection``.
+        **client_options: Further keyword arguments of ``Client``; they take precedence.
+
+    Raises:
+        SettingsError: If the configuration is invalid.
+        UsageError: If an address or another option is invalid.
+        AuthenticationError: If there is no key.
+    """
+    async with open_settings(options) as settings:
+        for warning in settings.warnings:
+            print(f"qos: warning: {warning}", file=sys.stderr)
+        try:
+            async with make_client(settings, **client_options) as client:
+                yield client
+        except (QosError, ExceptionGroup) as error:
+            first = first_error(error)
+            if hint := _hint(first, settings):
+                first.add_note(hint)
+            raise
+
+
+@contextlib.asynccontextmanager
+async def open_settings(
+    options: Options, *, read_file: bool = True
+) -> AsyncGenerator[Settings]:
+    """Resolve the settings; with ``--sim``, those of a simulator that runs meanwhile.
+
+    Args:
+        options: Parsed with ``add_connection``.
+        read_file: Whether to read ``config.toml``.
+
+    Raises:
+        SettingsError: If the configuration is invalid.
+        UsageError: If options of a real and of a simulated server are mixed.
+    """
+    _check(options)
+    settings = resolve(options, path=None if read_file else Path(os.devnull))
+    if not options.sim:
+        yield settings
+        return
+    from qos_async.sim import Simulator
+
+    seed = 1 if options.seed is None else options.seed
+    speed = 1.0 if options.speed is None else options.speed
+    async with Simulator(seed=seed, speed=speed, plan=settings.limits) as sim:
+        yield Settings(
+            key=sim.key,
+            http_url=sim.http_url,
+            stream_url=sim.stream_url,
+            limits=settings.limits,
+            origins={"key": "the simulator"},
+        )
+
+
+def make_client(settings: Settings, **client_options: Any) -> Client[Any]:
+    """Return a client that is not connected yet.
+
+    Raises:
+        UsageError: If an address or another option is invalid.
+        AuthenticationError: If there is no key.
+    """
+    if not settings.key:
+        raise AuthenticationError(
+            'there is no API key: set QOS_API_KEY, or add the line key = "..." to '
+            f"{config_path()}; --sim needs none"
+        )
+    defaults: dict[str, Any] = {
+        "http_url": settings.http_url,
+        "stream_url": settings.stream_url,
+        "key_in": settings.key_in or "header",
+        "proxy": settings.proxy,
+        "limits": settings.limits,
+    }
+    try:
+        return Client(settings.key, **{**defaults, **client_options})
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+
+
+def run_async(main: Callable[[], Coroutine[Any, Any, int | None]]) -> int:
+    """Run a coroutine function and return its exit code; None counts as 0.
+
+    Expected errors are printed on stderr. Ctrl-C cancels the run and gives 130, SIGTERM
+    143.
+
+    Raises:
+        OSError: ``qos_async.cli.main`` reports it; a broken pipe is not a failure.
+        BaseException: Any other error is a bug and keeps its traceback.
+    """
+    # Without a handler, Python would print the client's warnings over the output.
+    logger = logging.getLogger("qos_async")
+    if not logger.handlers:
+        logger.addHandler(logging.NullHandler())
+    try:
+        return asyncio.run(_run(main)) or exits.OK
+    except KeyboardInterrupt:
+        return exits.INTERRUPTED
+    except asyncio.CancelledError:
+        return exits.TERMINATED
+    except Exception as error:  # noqa: BLE001 - reported, or raised again
+        return _report(error)
+
+
+def end_on_sigterm() -> None:
+    """Make SIGTERM cancel the current task, as ``asyncio.run`` does for Ctrl-C.
+
+    ``asyncio.run`` then raises ``CancelledError``, for Ctrl-C ``KeyboardInterrupt``.
+    """
+    task = asyncio.current_task()
+    assert task is not None
+    # Not available on Windows, nor in threads other than the main one.
+    with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+
+
+def first_error(error: BaseException) -> BaseException:
+    """Return the first error of nested exception groups, or the error itself."""
+    while nested := getattr(error, "exceptions", None):
+        error = nested[0]
+    return error
+
+
+async def _run(main: Callable[[], Coroutine[Any, Any, int | None]]) -> int | None:
+    end_on_sigterm()
+    return await main()
+
+
+def _report(error: BaseException) -> int:
+    """Print an expected error as a sentence and return its exit code; raise others."""
+    error = first_error(error)
+    if isinstance(error, CommandError):
+        return error.report()
+    if not isinstance(error, QosError):
+        raise error
+    notes = getattr(error, "__notes__", ())
+    print(f"qos: {'; '.join([str(error), *notes])}", file=sys.stderr)
+    is_key_refused = isinstance(error, AuthenticationError)
+    return exits.KEY_REFUSED if is_key_refused else exits.FAILED
+
+
+def _hint(error: BaseException, settings: Settings) -> str:
+    """Return which option or setting an error is about; empty if none."""
+    match error:
+        case AuthenticationError() if settings.key:
+            return f"the key came from {settings.origins['key']}"
+        case ConnectError() if settings.proxy:
+            proxy, origin = origin_only(settings.proxy), settings.origins["proxy"]
+            return f"the connection goes through the proxy {proxy}, from {origin}"
+        case LimitError():
+            return _plan_hint(error)
+        case _:
+            return ""
+
+
+def _plan_hint(error: LimitError) -> str:
+    message = error.message.lower()
+    if any(word in message for word in _ABOUT_SYMBOLS):
+        return "if your plan allows more, add --symbols-limit N"
+    if error.operation.startswith("/"):  # An HTTP path, so it is about the rate.
+        return (
+            "wait a minute; if your plan allows more HTTP requests a minute, add "
+            "--requests-limit N"
+        )
+    return ""
+
+
+def _check(options: Options) -> None:
+    if not options.sim:
+        if options.seed is not None or options.speed is not None:
+            raise UsageError(
+                "--seed and --speed are options of the simulator: add --sim"
+            )
+        return
+    for name in ("key", "http_url", "stream_url", "proxy"):
+        if getattr(options, name) is not None:
+            option = f"--{name.replace('_', '-')}"
+            raise UsageError(f"--sim starts its own server: leave out {option}")

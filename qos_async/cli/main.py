@@ -1,0 +1,126 @@
+"""The program ``qos``: parses the command line, runs a command, returns an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
+from collections.abc import Sequence
+
+from qos_async._version import __version__
+from qos_async.cli import exits
+from qos_async.cli.options import CommandError, Options
+
+__all__ = ["main", "parse"]
+
+_ABOUT = """\
+QOS market data (qos.hk) in the terminal.
+
+examples:
+  qos demo                      a tour in 15 seconds; needs no key
+  qos snapshot US:AAPL,TSLA HK:700
+  qos klines CF:BTCUSDT --interval 1h --csv > bars.csv
+  qos stream trades CF:BTCUSDT --json
+  qos snapshot --sim US:AAPL    the same on a simulated server, without a key
+  qos sim --port 8765           a QOS server of your own
+  qos doctor                    if something does not work
+"""
+_NOTE = """\
+configuration, in this order of precedence:
+  options of the command; --key is one, but ps shows it to all users
+  QOS_API_KEY, QOS_HTTP_URL, QOS_STREAM_URL, QOS_PROXY
+  ~/.config/qos-async/config.toml (or in $XDG_CONFIG_HOME; qos doctor prints the
+    path), with entries such as
+    key = "..."
+    limits = { symbols = 100, http_requests = 60 }
+  and http_url, stream_url, proxy, key_in
+
+exit codes:
+  0    success; also when the reader of the output closes the pipe
+  1    failure; the reason is on stderr
+  2    wrong arguments or configuration
+  3    the key is missing, refused or expired
+  130  stopped with Ctrl-C before the end (143: with SIGTERM); sim and stream run
+       until they are stopped, so for them that is 0
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run ``qos`` and return the exit code; ``qos --help`` lists them.
+
+    Args:
+        argv: The arguments after the program's name; those of this process by default.
+    """
+    try:
+        code = _run(argv)
+        if sys.stdout is not None:  # None under pythonw, or after ``>&-``.
+            sys.stdout.flush()
+    except BrokenPipeError:
+        # The reader, such as ``head``, closed the pipe: not a failure.
+        _discard_output()
+        return exits.OK
+    except KeyboardInterrupt:
+        return exits.INTERRUPTED
+    except CommandError as error:
+        return error.report()
+    except OSError as error:
+        print(f"qos: {error.strerror or error}", file=sys.stderr)
+        _discard_output()
+        return exits.FAILED
+    return code
+
+
+def parse(argv: Sequence[str] | None = None) -> Options:
+    """Parse the command line.
+
+    Raises:
+        SystemExit: After ``--help`` or ``--version`` with 0, for a usage error with 2.
+    """
+    from qos_async.cli.commands import COMMANDS
+
+    parser = ArgumentParser(
+        "qos",
+        description=_ABOUT,
+        epilog=_NOTE,
+        formatter_class=RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"qos {__version__}")
+    commands = parser.add_subparsers(
+        dest="command", metavar="COMMAND", title="commands"
+    )
+    for name, command in COMMANDS.items():
+        subparser = commands.add_parser(
+            name,
+            help=command.brief,
+            description=command.about,
+            epilog=command.note,
+            formatter_class=RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        command.add_arguments(subparser)
+    options = parser.parse_args(argv, Options())
+    if not options.command:
+        parser.print_help(sys.stderr)
+        raise SystemExit(exits.USAGE)
+    return options
+
+
+def _run(argv: Sequence[str] | None) -> int:
+    # Imported here, so that Ctrl-C during the import is caught by ``main``.
+    from qos_async.cli.commands import COMMANDS
+
+    try:
+        options = parse(argv)
+    except SystemExit as end:  # How argparse ends after --help and usage errors.
+        return end.code if isinstance(end.code, int) else exits.USAGE
+    return COMMANDS[options.command].run(options)
+
+
+def _discard_output() -> None:
+    """Send buffered output to the null device: Python would report it at exit."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(null, sys.stdout.fileno())
+    finally:
+        os.close(null)

@@ -1,0 +1,94 @@
+"""Serialization of records for programs: JSON objects and rows of CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import msgspec
+
+from qos_async import Depth, SessionQuote, Tick
+from qos_async.cli.times import iso
+from qos_async.models import Record
+
+__all__ = ["csv_lines", "fields", "header", "json_line", "table_rows"]
+
+_SESSIONS = ("pre_market", "post_market", "overnight")
+_LEVEL = ("side", "level", "price", "size")
+_LIVE = ("received_at", "recovered")
+_encode = msgspec.json.Encoder().encode
+
+
+def json_line(row: Mapping[str, Any]) -> str:
+    """Serialize an object as a line of JSON."""
+    return f"{_encode(row).decode()}\n"
+
+
+def fields(record: Record, *, live: bool = False) -> dict[str, Any]:
+    """Return the fields of a record, as JSON knows them.
+
+    ``time`` is added to ``timestamp``, as ISO 8601; both are null if the server sent none.
+
+    Args:
+        record: Any of the package's.
+        live: Whether to include the fields that only ticks of a stream have.
+    """
+    return _with_time(record.to_dict(), live=live)
+
+
+def _with_time(values: dict[str, Any], *, live: bool = False) -> dict[str, Any]:
+    row: dict[str, Any] = {}
+    for name, value in values.items():
+        if name == "timestamp":
+            row |= {name: value or None, "time": iso(value) if value else None}
+        elif name in _SESSIONS and value is not None:
+            row[name] = _with_time(value)
+        elif live or name not in _LIVE:
+            row[name] = value
+    return row
+
+
+def header(record: type[Record], *, live: bool = False) -> list[str]:
+    """Return the column names of a record's CSV."""
+    if issubclass(record, Depth):
+        return [*header(Tick, live=live), *_LEVEL]
+    names: list[str] = []
+    for name in record.__struct_fields__:
+        if name == "timestamp":
+            names += ["timestamp", "time"]
+        elif name in _SESSIONS:
+            names += [f"{name}_{one}" for one in header(SessionQuote)]
+        elif live or name not in _LIVE:
+            names.append(name)
+    return names
+
+
+def table_rows(record: Record, *, live: bool = False) -> Iterator[dict[str, Any]]:
+    """Iterate over a record's rows of CSV: one, or one for each level of a book."""
+    row = fields(record, live=live)
+    if isinstance(record, Depth):
+        sides = {"bid": row.pop("bids"), "ask": row.pop("asks")}
+        for side, levels in sides.items():
+            for number, level in enumerate(levels, 1):
+                yield {**row, "side": side, "level": number, **level}
+        return
+    for name in _SESSIONS:
+        quote: dict[str, Any] = row.pop(name, None) or {}
+        row |= {f"{name}_{key}": value for key, value in quote.items()}
+    yield row
+
+
+def csv_lines(names: Iterable[str], rows: Iterable[Mapping[str, Any]]) -> str:
+    """Serialize rows as CSV, without a header; missing values are empty."""
+    out = io.StringIO()
+    names = list(names)
+    writer = csv.writer(out, lineterminator="\n")
+    for row in rows:
+        writer.writerow([_cell(row.get(name)) for name in names])
+    return out.getvalue()
+
+
+def _cell(value: object) -> object:
+    return str(value).lower() if isinstance(value, bool) else value

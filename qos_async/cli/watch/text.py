@@ -1,0 +1,143 @@
+"""Styled lines of text: segments with roles, the styles of the roles, padding, sizes.
+
+The drawing functions name roles (``up``, ``dim``, ``cursor``) and no colours, so that
+tests compare plain tuples and red can change places with green in one spot.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from decimal import Decimal
+from functools import lru_cache
+from typing import TypeAlias
+
+from rich.cells import cell_len, set_cell_size
+from rich.style import Style
+
+__all__ = [
+    "BACKGROUND",
+    "Line",
+    "Segment",
+    "format_size",
+    "horizontal_bar",
+    "justify",
+    "line_width",
+    "pad_or_cut",
+    "plain_text",
+    "style_of",
+]
+
+Segment: TypeAlias = tuple[str, str]
+"""A text and its roles: keys of ``_ROLES``, separated by spaces."""
+Line: TypeAlias = list[Segment]
+
+BACKGROUND = "#0b0e14"
+_UP, _DOWN = "#2ebd85", "#f6465d"
+_ROLES = {
+    "accent": Style(color="#f0b90b"),
+    "axis": Style(color="#6b7684"),
+    "bad": Style(color="#f6465d", bold=True),
+    "band": Style(bgcolor="#161c26"),
+    "bold": Style(color="#eaeef3", bold=True),
+    "brand": Style(color="#0b0e14", bgcolor="#f0b90b", bold=True),
+    "cursor": Style(bgcolor="#1c2533"),
+    "dim": Style(color="#6b7684"),
+    "down": Style(color=_DOWN),
+    "down_bar": Style(color="#84303c"),
+    "down_trend": Style(color="#93323f"),
+    "flash_down": Style(color="#0b0e14", bgcolor=_DOWN, bold=True),
+    "flash_up": Style(color="#0b0e14", bgcolor=_UP, bold=True),
+    "good": Style(color=_UP, bold=True),
+    "grid": Style(color="#1d2530"),
+    "head": Style(color="#6b7684"),
+    "last": Style(color="#4a5563"),
+    "mark": Style(color="#58a6ff"),
+    "soft": Style(color="#9aa5b1"),
+    "tag_down": Style(color="#0b0e14", bgcolor=_DOWN, bold=True),
+    "tag_up": Style(color="#0b0e14", bgcolor=_UP, bold=True),
+    "top": Style(bgcolor="#121822"),
+    "up": Style(color=_UP),
+    "up_bar": Style(color="#1d6b4e"),
+    "up_trend": Style(color="#1f7050"),
+    "warn": Style(color="#f0b90b"),
+}
+_DEFAULT = Style(color="#c9d1d9", bgcolor=BACKGROUND)
+_SWAPPED = {"up": "down", "down": "up"}
+
+_EIGHTHS = " ▏▎▍▌▋▊▉"
+_SUFFIXES = ((10**12, "T"), (10**9, "B"), (10**6, "M"), (10**4, "k"))
+_DIGITS = 4
+
+
+# Cached: called for each segment of each line that is drawn, five times a second.
+@lru_cache(maxsize=512)
+def style_of(roles: str, *, red_up: bool = False) -> Style:
+    """Return the style of a text with these roles, later ones over earlier ones.
+
+    With ``red_up`` rises are red and falls are green, as in mainland China.
+    """
+    style = _DEFAULT
+    for role in roles.split():
+        style += _ROLES[_swap_up_and_down(role) if red_up else role]
+    return style
+
+
+def _swap_up_and_down(role: str) -> str:
+    """Return the opposite role, also of compound ones: ``flash_up``, ``up_bar``."""
+    return "_".join(_SWAPPED.get(part, part) for part in role.split("_"))
+
+
+def plain_text(line: Iterable[Segment]) -> str:
+    """Return the text without its roles."""
+    return "".join(text for text, _ in line)
+
+
+def line_width(line: Iterable[Segment]) -> int:
+    """Return the number of terminal columns; a Chinese character takes two."""
+    return sum(cell_len(text) for text, _ in line)
+
+
+def pad_or_cut(line: Iterable[Segment], width: int, role: str = "") -> Line:
+    """Return the line with exactly ``width`` columns; ``role`` is added to all of it."""
+    fitted: Line = []
+    left = width
+    for text, own in line:
+        columns = cell_len(text)
+        shown = text if columns <= left else set_cell_size(text, left)
+        if shown:
+            fitted.append((shown, f"{role} {own}".strip()))
+        left -= min(columns, left)
+    if left > 0:
+        fitted.append((" " * left, role))
+    return fitted
+
+
+def justify(left: Line, right: Line, width: int) -> Line:
+    """Return both texts at the ends of one line; without room, only the left one."""
+    space = width - line_width(left) - line_width(right)
+    if space < 1:
+        return pad_or_cut(left, width)
+    return [*left, (" " * space, ""), *right]
+
+
+def horizontal_bar(fraction: float, width: int) -> str:
+    """Return a bar that fills ``fraction`` (0 to 1) of ``width``, in eighths."""
+    eighths = round(min(max(fraction, 0.0), 1.0) * width * 8)
+    whole, part = divmod(eighths, 8)
+    return ("█" * whole + _EIGHTHS[part].strip())[:width].ljust(width)
+
+
+def format_size(value: Decimal | None) -> str:
+    """Return a size or a volume in few characters: ``12.3M``, ``4071``, ``0.125``."""
+    if value is None:
+        return "-"
+    for unit, suffix in _SUFFIXES:
+        if abs(value) >= unit:
+            # "k" begins at 10,000 and counts thousands: 9999 fits as it is.
+            scaled = value / min(unit, 1000) if suffix == "k" else value / unit
+            places = max(_DIGITS - 1 - len(f"{abs(scaled):.0f}"), 0)
+            return f"{scaled:.{places}f}{suffix}"
+    if not value % 1:
+        return f"{value:.0f}"
+    places = max(_DIGITS - len(f"{abs(value):.0f}"), 0)
+    return f"{value:.{places}f}".rstrip("0").rstrip(".")

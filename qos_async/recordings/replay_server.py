@@ -1,0 +1,194 @@
+"""Server of a recording, for QOS clients in any language."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Iterable, Iterator
+from typing import Self
+
+from qos_async._core.wire import LETTERS
+from qos_async._validation import check_number
+from qos_async.config import Limits
+from qos_async.enums import Interval
+from qos_async.recordings.reading import Contents, contents, read
+from qos_async.recordings.replay_timeline import (
+    FramesReceived,
+    LastValues,
+    LinkLost,
+    PushHeader,
+    Row,
+    TimelineEvent,
+    push_header,
+    timeline,
+)
+from qos_async.sim.server import ProtocolServer
+from qos_async.sim.source import MarketData, PushSource, WireTopic
+
+__all__ = ["ReplayServer"]
+
+_RECONNECT_TIMEOUT = 10.0
+_LETTERS = frozenset(LETTERS.values())
+
+
+class ReplayServer(ProtocolServer):
+    """Serves a recording on a loopback port, as the simulator serves its market.
+
+    It starts to play with the first subscription. Pushes are sent byte for byte as they
+    were recorded, requests answered with the values pushed so far. Where the recorded
+    link was lost, the server drops its connections and waits up to ten seconds for a new
+    subscription.
+
+    Args:
+        path: A recording's directory, or one of its files.
+        speed: Recorded seconds in a second.
+        plan: The limits of the key.
+        host: The address to listen on.
+        port: The port; 0 for any free one.
+        key: The API key to accept.
+
+    Raises:
+        ValueError: For a speed that is not above 0.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        speed: float = 1.0,
+        plan: Limits | None = None,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        key: str = "replay-0123456789abcdef",
+    ) -> None:
+        super().__init__(plan=plan, host=host, port=port, key=key)
+        check_number("speed", speed, above_zero=True)
+        self.ended = asyncio.Event()
+        self._path, self._playback_speed = path, speed
+        self._played_at = 0
+        self._last_values = LastValues()
+
+    async def __aenter__(self) -> Self:
+        """Open the recording and listen.
+
+        Raises:
+            RecordingError: If there is none, or it is empty.
+            MissingZstdError: If no zstandard library is installed.
+            OSError: If the port is in use.
+        """
+        self.contents: Contents = await asyncio.to_thread(contents, self._path)
+        self._played_at = self.contents.begins_at
+        await super().__aenter__()
+        self._tasks.append(asyncio.create_task(self._play()))
+        return self
+
+    @property
+    def now(self) -> float:
+        """The recorded time, in epoch seconds."""
+        return self._played_at / 1e9
+
+    def _sources(self) -> tuple[MarketData, PushSource]:
+        symbols = {topic.symbol for topic in self.contents.topics}
+        return _RecordedMarket(self._last_values, frozenset(symbols)), _NoPushes()
+
+    async def _play(self) -> None:
+        await self._await_subscription()
+        loop = asyncio.get_running_loop()
+        started, start = loop.time(), self.contents.begins_at
+        for event in timeline(read(self._path)):
+            due = started + (event.at - start) / 1e9 / self._playback_speed
+            await asyncio.sleep(max(due - loop.time(), 0.0))
+            self._played_at = max(event.at, self._played_at)
+            if isinstance(event, LinkLost):
+                self.cut()
+                await asyncio.sleep(0)
+                await self._await_reconnect()
+                started, start = loop.time(), event.at
+            await self._push(event)
+        self.ended.set()
+
+    async def _await_subscription(self) -> None:
+        while not self.subscribed:  # noqa: ASYNC110 - the server polls anyway
+            await asyncio.sleep(self._push_interval)
+
+    async def _await_reconnect(self) -> None:
+        try:
+            async with asyncio.timeout(_RECONNECT_TIMEOUT):
+                await self._await_subscription()
+        except TimeoutError:
+            pass
+
+    async def _push(self, event: TimelineEvent) -> None:
+        if not isinstance(event, FramesReceived):
+            return
+        for frame in event.frames:
+            header = push_header(frame)
+            if header is not None and header.tp in _LETTERS:
+                self._last_values.record(frame, header)
+                self._forward(frame, header)
+        await asyncio.sleep(0)
+
+    def _forward(self, frame: bytes, header: PushHeader) -> None:
+        watch = WireTopic(*header.topic)
+        for link in self.links:
+            if watch in link.topics:
+                link.send(frame)
+                self._log.pushed[watch.letter] += 1
+
+
+class _RecordedMarket:
+    """``MarketData`` of the values pushed so far."""
+
+    def __init__(self, values: LastValues, symbols: frozenset[str]) -> None:
+        self._last_values = values
+        self._symbols = symbols
+
+    def knows(self, symbol: str) -> bool:
+        return symbol in self._symbols
+
+    def info(self, symbol: str) -> Row:
+        return {}
+
+    def snapshot(self, symbol: str, now: float) -> Row:
+        found = self._last_values.last("S", symbol)
+        return found[0] if found else {}
+
+    def depth(self, symbol: str, now: float) -> Row:
+        found = self._last_values.last("D", symbol)
+        return found[0] if found else {}
+
+    def trades(self, symbol: str, now: float, count: int) -> list[Row]:
+        return self._last_values.trades(symbol, count)
+
+    def klines(
+        self,
+        symbol: str,
+        interval: Interval,
+        count: int,
+        now: float,
+        *,
+        end: float | None = None,
+    ) -> list[Row]:
+        return self._last_values.klines(symbol, int(interval), count, end=end)
+
+    def products(self, market: str) -> list[Row]:
+        named = sorted(s for s in self._symbols if s.startswith(f"{market}:"))
+        return [{"code": symbol, "name": symbol} for symbol in named]
+
+    def calendar(self, market: str, now: float) -> list[str]:
+        return []
+
+
+class _NoPushes:
+    """A ``PushSource`` without updates: ``ReplayServer`` pushes the frames itself."""
+
+    def follow(self, symbols: Iterable[str], now: float) -> None:
+        pass
+
+    def updates(
+        self, symbol: str, topics: Iterable[WireTopic], now: float
+    ) -> Iterator[tuple[WireTopic, Row]]:
+        return iter(())
+
+    def current(self, topic: WireTopic, now: float) -> list[Row]:
+        return []

@@ -1,0 +1,284 @@
+"""Transport of a replay: plays a recording as the link of a client."""
+
+from __future__ import annotations
+
+import asyncio
+from bisect import bisect_right
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
+
+import anyio
+import msgspec
+
+from qos_async._core.wire import LETTERS, symbols_in
+from qos_async._io.notifier import Notifier
+from qos_async._io.transport import EndOfStream, LinkClosed
+from qos_async.recordings.replay_timeline import (
+    FramesReceived,
+    LastValues,
+    LinkLost,
+    LinkOpened,
+    RecordedTopic,
+    Row,
+    TimelineEvent,
+    push_header,
+)
+from qos_async.topics import Topic
+
+__all__ = ["ReplayClock", "ReplayTransport", "reply_rows"]
+
+_PAUSES = (0.0, 0.0, 0.0, 0.001, 0.002, 0.005, 0.01)
+_CHANNELS = frozenset(LETTERS.values())
+
+
+class ReplayClock:
+    """The wall clock of a replay: the time of the event played last."""
+
+    def __init__(self, begins_at: int) -> None:
+        self._moments = [0.0]
+        self._times = [begins_at]
+
+    def now(self) -> int:
+        """Return the recorded time, in ns since the epoch."""
+        return self._times[-1]
+
+    def from_loop_time(self, moment: float) -> datetime:
+        """Return the recorded time at a time of the event loop."""
+        place = max(bisect_right(self._moments, moment) - 1, 0)
+        return datetime.fromtimestamp(self._times[place] / 1e9, UTC)
+
+    def set(self, time: int, *, keep: bool = False) -> None:
+        """Set the recorded time.
+
+        With ``keep``, ``from_loop_time`` still knows the time before: a ``Gap`` needs it.
+        """
+        if keep or len(self._times) == 1:
+            self._moments.append(_loop_time())
+            self._times.append(time)
+        else:
+            self._moments[-1], self._times[-1] = _loop_time(), time
+
+
+class ReplayTransport:
+    """A ``Transport`` that plays the events of a recording.
+
+    It starts as soon as there is a subscription. Without a speed it waits for the
+    consumers, so that no tick is dropped.
+
+    Args:
+        events: The events to play.
+        topics: The recorded topics; all others are rejected.
+        speed: Recorded seconds in a second; None: as fast as the consumers read.
+        clock: Set to the time of each event that is played.
+
+    Attributes:
+        last_values: The values pushed so far, for replies.
+        is_settled: Whether all subscriptions are acknowledged; set by the owner, as are
+            the next two.
+        has_subscriptions: Whether there are subscriptions.
+        is_starved: Whether a consumer waits and nothing is buffered for it.
+    """
+
+    def __init__(
+        self,
+        events: Iterator[TimelineEvent],
+        *,
+        topics: frozenset[Topic],
+        speed: float | None,
+        clock: ReplayClock,
+    ) -> None:
+        self.last_values = LastValues()
+        self.is_settled: Callable[[], bool] = bool
+        self.has_subscriptions: Callable[[], bool] = bool
+        self.is_starved: Callable[[], bool] = bool
+        self._events = events
+        self._next = next(events, None)
+        self._known = {_recorded_topic(topic) for topic in topics}
+        self._speed = speed
+        self._clock = clock
+        self._started: tuple[float, int] | None = None
+
+    async def dial(self) -> ReplaySocket:
+        """Return the next link, at the time when it was opened.
+
+        Raises:
+            EndOfStream: If there is none.
+        """
+        while not isinstance(self._next, LinkOpened):
+            self.advance()
+        if self._started is not None and self._speed is not None:
+            await asyncio.sleep(max(self._due(self._next.at) - _loop_time(), 0.0))
+        self._clock.set(self._next.at, keep=True)
+        self.advance()
+        return ReplaySocket(self)
+
+    def peek(self) -> TimelineEvent:
+        """Return the next event.
+
+        Raises:
+            EndOfStream: If there is none.
+        """
+        if self._next is None:
+            raise EndOfStream("the recording has ended")
+        return self._next
+
+    def advance(self) -> None:
+        """Advance to the next event.
+
+        Raises:
+            EndOfStream: If there is none.
+        """
+        self.peek()
+        self._next = next(self._events, None)
+
+    def take(self, wanted: set[RecordedTopic]) -> list[bytes]:
+        """Return the frames of the next event for these topics, and set the clock."""
+        event = self.peek()
+        assert isinstance(event, FramesReceived), "the caller has peeked"
+        self._clock.set(event.at)
+        self.advance()
+        return [frame for frame in event.frames if self._is_wanted(frame, wanted)]
+
+    def lost_error(self, event: LinkLost) -> LinkClosed:
+        """Return the error of a lost link, and set the clock.
+
+        Raises:
+            EndOfStream: If the recording ends with it.
+        """
+        self._clock.set(event.at, keep=True)
+        self.advance()
+        self.peek()  # If nothing follows, it is the end and not an outage.
+        return LinkClosed(event.reason)
+
+    def _is_wanted(self, frame: bytes, wanted: set[RecordedTopic]) -> bool:
+        header = push_header(frame)
+        if header is None:
+            return True  # Unreadable: the client received it, too, and counted it.
+        if header.tp not in _CHANNELS:
+            return False  # A reply to a request of the recorded client.
+        self.last_values.record(frame, header)
+        return header.topic in wanted
+
+    def seconds_to_next(self) -> float:
+        """Return the seconds until the next event is due; negative if unknown."""
+        if self._speed is None:
+            return 0.0 if self.is_starved() else -1.0
+        if not self.is_settled():
+            return -1.0
+        if self._started is None:
+            if not self.has_subscriptions():
+                return -1.0
+            self._started = _loop_time(), self.peek().at
+        return max(self._due(self.peek().at) - _loop_time(), 0.0)
+
+    def _due(self, at: int) -> float:
+        assert self._speed, "without a speed nothing is due"
+        moment, started_at = self._started or (_loop_time(), at)
+        return moment + (at - started_at) / 1e9 / self._speed
+
+    def has(self, topic: RecordedTopic) -> bool:
+        """Whether it was recorded."""
+        return topic in self._known
+
+
+class ReplaySocket:
+    """A ``Socket``: one link of a recording."""
+
+    def __init__(self, transport: ReplayTransport) -> None:
+        self._transport = transport
+        self._subscribed: set[RecordedTopic] = set()
+        self._replies: deque[bytes] = deque()
+        self._replied = Notifier()
+
+    def set_sync_handler(
+        self,
+        handler: Callable[[Sequence[bytes]], None],
+        on_error: Callable[[BaseException], None],
+        /,
+    ) -> None:
+        pass  # Frames are played by ``receive`` only.
+
+    async def receive(self) -> Sequence[bytes]:
+        pauses = iter(_PAUSES)
+        while not self._replies:
+            wait = self._transport.seconds_to_next()
+            if wait == 0.0:
+                if frames := self._next_frames():
+                    return frames
+                await asyncio.sleep(0)
+                continue
+            with anyio.move_on_after(wait if wait > 0 else next(pauses, _PAUSES[-1])):
+                await self._replied.wait()
+        replies = list(self._replies)
+        self._replies.clear()
+        return replies
+
+    def _next_frames(self) -> list[bytes]:
+        event = self._transport.peek()
+        if isinstance(event, LinkLost):
+            raise self._transport.lost_error(event)
+        if isinstance(event, LinkOpened):
+            self._transport.advance()
+            return []
+        return self._transport.take(self._subscribed)
+
+    async def send(self, frame: bytes) -> None:
+        body: Row = msgspec.json.decode(frame)
+        self._replies.append(msgspec.json.encode(self._reply(body)))
+        self._replied.notify_all()
+
+    def _reply(self, body: Row) -> Row:
+        kind = body["type"]
+        reply: Row = {"type": kind, "msg": "OK"}
+        if "reqid" in body:
+            reply["reqid"] = body["reqid"]
+        if kind[0] == "R":
+            reply["data"] = reply_rows(self._transport.last_values, kind, body)
+        elif kind != "H":
+            topics = {
+                RecordedTopic(kind[0], symbol, body.get("kt"))
+                for symbol in symbols_in(body)
+            }
+            if kind.endswith("C"):
+                self._subscribed -= topics
+            elif all(map(self._transport.has, topics)):
+                self._subscribed |= topics
+            else:
+                reply["msg"] = "not in the recording"
+        return reply
+
+    async def close(self, *, graceful: bool) -> None:
+        pass
+
+
+def reply_rows(values: LastValues, operation: str, body: Row) -> list[Row]:
+    """Return the rows of a reply from the last values; what is missing is left out."""
+    symbols = symbols_in(body)
+    match operation:
+        case "RS" | "RD":
+            found = [values.last(operation[1], symbol) for symbol in symbols]
+        case "RT":
+            count = body.get("count", 1)
+            found = [values.trades(symbol, count) for symbol in symbols]
+        case "RK" | "RH":
+            found = [_kline_rows(values, one) for one in body["kline_reqs"]]
+        case _:
+            found = []
+    return [row for rows in found for row in rows]
+
+
+def _kline_rows(values: LastValues, request: Row) -> list[Row]:
+    klines = values.klines(
+        request["c"], request["kt"], request["co"], end=request.get("e")
+    )
+    return [{"c": request["c"], "k": klines}] if klines else []
+
+
+def _recorded_topic(topic: Topic) -> RecordedTopic:
+    kt = None if topic.interval is None else int(topic.interval)
+    return RecordedTopic(LETTERS[topic.channel], topic.symbol, kt)
+
+
+def _loop_time() -> float:
+    return asyncio.get_running_loop().time()

@@ -1,0 +1,122 @@
+"""Simulator: a QOS server with a simulated market, for tests and for trying out."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterable
+from functools import partial
+from typing import Self
+
+from qos_async._deprecation import renamed_options
+from qos_async._validation import check_number
+from qos_async.config import Limits
+from qos_async.sim.faults import ScheduledFault
+from qos_async.sim.market import MarketPushSource, SimulatedMarket
+from qos_async.sim.server import ProtocolServer
+from qos_async.sim.source import MarketData, PushSource, Row
+from qos_async.sim.variants import Variants
+
+__all__ = ["Simulator"]
+
+
+class Simulator(ProtocolServer):
+    """A QOS server on a loopback port that serves a simulated market.
+
+    Use it as an async context manager, once. The same ``seed`` and ``start`` give the
+    same trades, to the byte.
+
+    Args:
+        seed: Of everything random.
+        speed: Market seconds in a real second; 0 stops the market's clock.
+        plan: The limits of the key; what exceeds them is recorded in ``violations``.
+        faults: Faults to inject, each with its time.
+        variants: The behaviour where the protocol is undocumented.
+        host: Address to listen on.
+        port: 0 chooses a free one.
+        key: The key to accept.
+        start: The market's time on entering, in epoch seconds; None: the wall clock's.
+        history: Market seconds of trades before that.
+        rate: Trades of each symbol in a market second; None: 1 to 3, by symbol.
+        push_interval: Real seconds between two rounds of pushes; what would be pushed
+            several times in a round (a snapshot, a book, a kline) is pushed once.
+        heartbeat_limit: Real seconds that a link may be without ``H``.
+        open_universe: Whether unlisted symbols exist, with generated data.
+        oldest_bars: Klines of each interval before the trades; none before 1970.
+
+    Raises:
+        ValueError: For an option of a wrong type or out of range; the message names
+            the option and the value.
+    """
+
+    @renamed_options(beat="push_interval")
+    def __init__(
+        self,
+        *,
+        seed: int = 1,
+        speed: float = 1.0,
+        plan: Limits | None = None,
+        faults: Iterable[ScheduledFault] = (),
+        variants: Variants | None = None,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        key: str = "sim-0123456789abcdef",
+        start: float | None = None,
+        history: float = 900.0,
+        rate: float | None = None,
+        push_interval: float = 0.02,
+        heartbeat_limit: float = 30.0,
+        open_universe: bool = False,
+        oldest_bars: int = 3000,
+    ) -> None:
+        super().__init__(
+            plan=plan,
+            faults=faults,
+            variants=variants,
+            host=host,
+            port=port,
+            key=key,
+            seed=seed,
+            push_interval=push_interval,
+            heartbeat_limit=heartbeat_limit,
+        )
+        _check(speed=speed, history=history, rate=rate)
+        self._make_market = partial(
+            SimulatedMarket,
+            seed,
+            history=history,
+            rate=rate,
+            open_universe=open_universe,
+            oldest_bars=oldest_bars,
+        )
+        self._speed, self._start = speed, start
+
+    async def __aenter__(self) -> Self:
+        self._entered_at = asyncio.get_running_loop().time()
+        if self._start is None:
+            self._start = time.time()
+        self.market = self._make_market(self._start)
+        return await super().__aenter__()
+
+    @property
+    def now(self) -> float:
+        """The market's time, in epoch seconds."""
+        elapsed = asyncio.get_running_loop().time() - self._entered_at
+        return (self._start or 0.0) + self._speed * elapsed
+
+    def tape(self, symbol: str) -> list[Row]:
+        """Return every trade of a symbol until now as rows of the wire, oldest first.
+
+        Raises:
+            KeyError: If the symbol is unknown.
+        """
+        return self.market.trades(symbol, self.now, self.market.count(symbol, self.now))
+
+    def _sources(self) -> tuple[MarketData, PushSource]:
+        return self.market, MarketPushSource(self.market)
+
+
+def _check(*, speed: object, history: object, rate: object | None) -> None:
+    check_number("speed", speed)
+    check_number("history", history)
+    check_number("rate", rate, above_zero=True, optional=True)

@@ -1,0 +1,113 @@
+"""Tests of ``qos_async.cli.history.paging``."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import pytest
+
+from qos_async import (
+    LimitError,
+    RejectedError,
+    TransportError,
+)
+from qos_async.cli.history.paging import IGNORED, OLDEST, START, page_back
+from qos_async.cli.history.partial import PartialDownload
+from tests.support.history_pages import (
+    MINUTE,
+    REQUEST,
+    START_AT,
+    Recorded,
+    bars,
+)
+
+
+class Pages:
+    """Returns given pages, and raises given errors."""
+
+    def __init__(self, *steps, end_ignored=False):
+        self.steps, self.end_ignored = list(steps), end_ignored
+
+    def iter_history(self, symbol, **asked):
+        self.asked = {"symbol": symbol, **asked}
+        return self
+
+    async def __aenter__(self):
+        return self
+
+    async def __aexit__(self, *exc):
+        pass
+
+    def __aiter__(self):
+        return self
+
+    async def __anext__(self):
+        if not self.steps:
+            raise StopAsyncIteration
+        step = self.steps.pop(0)
+        if isinstance(step, Exception):
+            raise step
+        return step
+
+
+async def paged(path, *steps, now=REQUEST.end, end_ignored=False):
+    client, progress = cast("Any", Pages(*steps, end_ignored=end_ignored)), Recorded()
+    with PartialDownload(path, REQUEST) as part:
+        await page_back(client, part, progress, clock=lambda: now)
+        return part, progress, client
+
+
+async def test_a_page_ends_where_the_last_one_started(path):
+    """Each bar comes once, and the unfinished one never."""
+    now = START_AT + 99 * MINUTE + 30
+    part, _, client = await paged(path, bars(96, 97, 98, 99), bars(95, 96), now=now)
+    assert part.count == 4
+    assert client.asked["end"] == REQUEST.end - 1
+    assert part.ended == OLDEST
+    part.path.write_bytes(part.path.read_bytes().rpartition(b'{"ended')[0])
+    part, progress, client = await paged(path, bars(94, 95), bars(0, 1))
+    assert client.asked["end"] == START_AT + 95 * MINUTE
+    assert (part.count, part.resumed_from, progress.pages) == (7, 4, 2)
+    assert part.ended == START
+
+
+async def test_a_complete_download_sends_no_request(path):
+    await paged(path, bars(0, 1))
+    _, progress, client = await paged(path)
+    assert (progress.pages, hasattr(client, "asked")) == (0, False)
+    path.write_bytes(path.read_bytes().rpartition(b'{"ended')[0])
+    part, _, client = await paged(path)
+    assert (part.ended, hasattr(client, "asked")) == (START, False)
+
+
+async def test_a_server_that_ignores_the_end_is_recognised(path):
+    part, progress, _ = await paged(path, bars(90), end_ignored=True)
+    assert (part.ended, progress.notes) == (IGNORED, [])
+
+
+@pytest.mark.virtual_time
+async def test_an_outage_after_the_first_page_is_waited_out(path):
+    """Each reason is reported once per page."""
+    errors = [TransportError("gone"), TransportError("gone"), LimitError("too fast")]
+    part, progress, _ = await paged(path, bars(90), *errors, bars(80))
+    assert part.count == 2
+    assert progress.notes == [
+        f"{why}; waiting to retry" for why in ("gone", "too fast")
+    ]
+
+
+@pytest.mark.virtual_time
+async def test_a_long_outage_raises(path):
+    errors = [TransportError("gone")] * 14
+    with pytest.raises(TransportError, match="gone"):
+        await paged(path, bars(90), *errors, bars(80))
+    with PartialDownload(path, REQUEST) as part:
+        assert part.count == 1, "earlier pages are kept"
+
+
+@pytest.mark.parametrize(
+    "steps", [[TransportError("x")], [bars(9), RejectedError("x")]]
+)
+async def test_an_error_that_waiting_cannot_fix_raises_at_once(steps, path):
+    with pytest.raises(type(steps[-1])):
+        await paged(path, *steps, bars(8))

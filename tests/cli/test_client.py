@@ -1,0 +1,138 @@
+"""Tests of ``qos_async.cli.client``: how a run ends."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+
+import pytest
+
+from qos_async import (
+    AuthenticationError,
+    LimitError,
+    RejectedError,
+    TransportError,
+)
+from qos_async.cli import main
+from qos_async.cli.client import open_client, run_async
+from qos_async.cli.commands import COMMANDS
+from qos_async.cli.options import Options, UsageError
+from qos_async.cli.settings import SettingsError
+
+
+def replace_run(monkeypatch, run):
+    command = COMMANDS["snapshot"]._replace(run=run)
+    monkeypatch.setitem(COMMANDS, "snapshot", command)
+
+
+def ending(error):
+    async def play():
+        raise error
+
+    return run_async(play)
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (TransportError("failed"), 1),
+        (RejectedError("failed"), 1),
+        (UsageError("failed"), 2),
+        (SettingsError("failed"), 2),
+        (AuthenticationError("failed"), 3),
+    ],
+)
+def test_an_expected_error_becomes_a_message_and_an_exit_code(error, code, capsys):
+    """Also from within a group of tasks."""
+    assert ending(error) == code
+    assert ending(ExceptionGroup("", [ExceptionGroup("", [error])])) == code
+    assert capsys.readouterr().err == "qos: failed\n" * 2
+
+
+@pytest.mark.parametrize(
+    ("error", "advice"),
+    [
+        (LimitError("the plan allows 10 symbols"), "--symbols-limit N"),
+        (LimitError("Exceeded 10 products.", operation="T"), "--symbols-limit N"),
+        (LimitError("Exceeded 10 symbols.", operation="/kline"), "--symbols-limit N"),
+        (LimitError("Too fast.", operation="/kline"), "--requests-limit N"),
+        (LimitError("Too fast.", operation="T"), None),
+        (
+            LimitError("another client seems to use this plan's only connection"),
+            None,
+        ),
+    ],
+)
+def test_the_hint_on_a_limit_names_the_option_for_it(error, advice, home, capsys):
+    """Also from within a group of tasks."""
+
+    async def play():
+        options = Options(sim=True)
+        async with open_client(options), asyncio.TaskGroup() as tasks:
+            tasks.create_task(fail())
+
+    async def fail():
+        raise error
+
+    assert run_async(play) == 1
+    told = capsys.readouterr().err
+    assert (advice in told) if advice else (told == f"qos: {error}\n")
+
+
+def test_an_unexpected_error_is_raised():
+    with pytest.raises(ZeroDivisionError):
+        ending(ExceptionGroup("", [ZeroDivisionError()]))
+
+
+@pytest.mark.parametrize("given", [None, 0, 1])
+def test_the_returned_value_is_the_exit_code(given):
+    async def play():
+        return given
+
+    assert run_async(play) == (given or 0)
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)]
+)
+def test_a_signal_cancels_the_run_and_sets_the_exit_code(number, code):
+    """So that open resources are closed."""
+    closed = []
+
+    async def play():
+        try:
+            os.kill(os.getpid(), number)
+            await asyncio.sleep(60)
+        finally:
+            await asyncio.sleep(0)
+            closed.append(True)
+
+    assert run_async(play) == code
+    assert closed
+
+
+def test_ctrl_c_during_imports_exits_with_130(monkeypatch):
+    def interrupt(options):
+        raise KeyboardInterrupt
+
+    replace_run(monkeypatch, interrupt)
+    assert main(["snapshot", "US:AAPL"]) == 130
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "says"),
+    [
+        (BrokenPipeError(), 0, ""),
+        (OSError(28, "No space left on device"), 1, "qos: No space left on device\n"),
+    ],
+)
+def test_a_closed_pipe_is_a_success_and_a_full_disk_a_failure(
+    error, code, says, monkeypatch, capfd
+):
+    program = sys.modules["qos_async.cli.main"]  # Behind the function of its name.
+    monkeypatch.setattr(program, "_discard_output", lambda: None)
+    replace_run(monkeypatch, lambda options: ending(error))
+    assert main(["snapshot", "US:AAPL"]) == code
+    assert capfd.readouterr().err == says

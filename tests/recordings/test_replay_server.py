@@ -1,0 +1,71 @@
+"""Replay server: a recording served over a real socket."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from qos_async import Client, Gap, Limits, Timing
+from qos_async.recordings.replay_server import ReplayServer
+from tests.support.memory_transport import gaps_and_ticks, snapshot, trade
+from tests.support.recording_files import event, frame, recorded, trades, write
+
+AAPL = "US:AAPL"
+PLAN = Limits(command_interval=0.0, http_requests=1000)
+TIMING = Timing(backoff_initial=0.01, backoff_max=0.01, close_timeout=0.1)
+
+
+async def test_a_client_of_a_replay_server_receives_what_was_recorded(tmp_path):
+    raw = b'{"tp":"T","c":"US:AAPL","p":2.50,"v":"1","ts":1,"d":1,"new":1}'
+    outage = event(2, "lost", reason="the cable") + event(3, "opened")
+    parts = frame(1, snapshot(7), trade(1), trade(8, "US:TSLA")), frame(1.5, raw)
+    topics = f"trade {AAPL}", "trade US:TSLA", f"snapshot {AAPL}"
+    day = recorded(*parts, outage, trades(4, 3), topics=topics, end=5)
+    write(tmp_path, day)
+    got: list[Any] = []
+    async with (
+        ReplayServer(tmp_path, speed=50, plan=PLAN) as server,
+        Client(
+            server.key,
+            http_url=server.http_url,
+            stream_url=server.stream_url,
+            limits=PLAN,
+            timing=TIMING,
+        ) as client,
+    ):
+        async for one in gaps_and_ticks(client.watch_trades(AAPL).events()):
+            got.append(one)
+            if len(got) == 4:
+                break
+        await server.ended.wait()
+        snapshots = await client.fetch_snapshots(AAPL, "US:TSLA", "US:MSFT")
+        last = await client.fetch_trades(AAPL, count=3)
+        nothing = await client.fetch_instruments(AAPL)
+        assert server.violations == []
+        assert server.now == 1_700_000_005
+    assert [str(one.price) for one in got if not isinstance(one, Gap)] == [
+        "1",
+        "2.50",
+        "3",
+    ]
+    assert isinstance(got[2], Gap)
+    assert snapshots[AAPL].last_price == 7
+    assert snapshots.missing == ("US:TSLA", "US:MSFT")
+    assert [str(one.price) for one in last[AAPL]] == ["1", "2.50", "3"]
+    assert nothing.missing == (AAPL,)
+
+
+async def test_the_server_waits_for_the_first_subscription(tmp_path):
+    write(tmp_path, recorded(trades(1, 1), end=2))
+    async with ReplayServer(tmp_path, speed=1000) as server:
+        await asyncio.sleep(0.05)
+        assert not server.ended.is_set()
+        assert server.now == 1_700_000_000
+
+
+@pytest.mark.parametrize("speed", [0, float("inf"), float("nan"), 10**400, None, "x"])
+def test_an_invalid_speed_raises(tmp_path, speed):
+    with pytest.raises(ValueError, match="speed must be a number above 0, not"):
+        ReplayServer(tmp_path, speed=speed)
