@@ -8,6 +8,7 @@ import os
 import warnings
 from collections.abc import Callable
 from decimal import Decimal
+from functools import partial
 from ssl import SSLContext
 from types import TracebackType
 from typing import (
@@ -22,13 +23,14 @@ from typing import (
 )
 
 import aiohttp
+from yarl import URL
 
 from qos_async._core.queries import Queries
 from qos_async._core.recovery import Recovery
 from qos_async._core.stats import Counters
 from qos_async._io.aiohttp_session import AiohttpSession, check_proxy, check_url
 from qos_async._io.aiohttp_transport import AiohttpTransport
-from qos_async._io.http import HttpClient
+from qos_async._io.http import Fetcher, HttpClient
 from qos_async._io.secret import Secret
 from qos_async._io.states import StateChanges
 from qos_async._io.stream import Stream
@@ -62,7 +64,6 @@ class ClientOptions(TypedDict, total=False):
     proxy: str | None
     allow_insecure: bool
     recover: bool
-    transport: Literal["aiohttp", "fast"]
     recorder: FrameObserver | None
 
 
@@ -92,8 +93,6 @@ class Client(Fetching[N], Watching[N]):
             server still has, and the newest snapshots and books. Live trades and klines
             are held back meanwhile, for a few seconds. False tells gaps, fetches nothing
             and holds nothing back.
-        transport: ``"aiohttp"``, or ``"fast"`` for the fastest that is installed. They
-            are the same: nothing faster was found than the default.
         recorder: A ``qos_async.Recorder``, which writes down what comes over the
             websocket. It is for this client alone, which closes it.
 
@@ -134,7 +133,6 @@ class Client(Fetching[N], Watching[N]):
         proxy: str | None = None,
         allow_insecure: bool = False,
         recover: bool = True,
-        transport: Literal["aiohttp", "fast"] = "aiohttp",
         recorder: FrameObserver | None = None,
     ) -> None:
         limits = Limits() if limits is None else _instance("limits", limits, Limits)
@@ -142,7 +140,6 @@ class Client(Fetching[N], Watching[N]):
         timing.check(limits)
         _choice("numbers", numbers, (Decimal, float, str))
         _choice("key_in", key_in, ("header", "url"))
-        _choice("transport", transport, ("aiohttp", "fast"))
         _check_ssl(ssl)
         _check_session(session)
         _check_proxy(proxy)
@@ -151,52 +148,67 @@ class Client(Fetching[N], Watching[N]):
         _instance("recover", recover, bool)
         counters = Counters()
         secret = Secret(key if key is not None else os.environ.get("QOS_API_KEY"))
-        self._session = AiohttpSession(secret, borrowed=session)
-        wire: dict[str, Any] = {
-            "timing": timing,
-            "key_in": key_in,
-            "ssl": ssl,
-            "proxy": proxy,
-        }
-        self._http = HttpClient(
-            self._session,
+        own = AiohttpSession(secret, borrowed=session)
+        url = partial(_server_url, allow_insecure=allow_insecure, proxy=proxy)
+        http = HttpClient(
+            own,
             secret,
-            url=check_url(
-                _address("http_url", http_url, HTTP_URL),
-                schemes=("https", "http"),
-                allow_insecure=allow_insecure,
-                proxy=proxy,
-            ),
+            url=url("http_url", http_url, HTTP_URL, ("https", "http")),
             limits=limits,
+            timing=timing,
             counters=counters,
-            **wire,
+            key_in=key_in,
+            ssl=ssl,
+            proxy=proxy,
         )
-        dialler = AiohttpTransport(
-            self._session,
+        transport = AiohttpTransport(
+            own,
             secret,
-            url=check_url(
-                _address("stream_url", stream_url, STREAM_URL),
-                schemes=("wss", "ws"),
-                allow_insecure=allow_insecure,
-                proxy=proxy,
-            ),
+            url=url("stream_url", stream_url, STREAM_URL, ("wss", "ws")),
+            timing=timing,
             interval=limits.command_interval,
-            **wire,
+            key_in=key_in,
+            ssl=ssl,
+            proxy=proxy,
         )
         queries = Queries(numbers, chunk=limits.symbols)
-        self._recorder = _attach_recorder(recorder, secret)
-        self._stream = Stream(
-            dialler,
+        observer = _attach_recorder(recorder, secret)
+        stream = Stream(
+            transport,
             numbers,
             limits=limits,
             timing=timing,
             stats=counters,
-            binding=self._session.binding,
+            binding=own.binding,
             redact=secret.redact,
-            recovery=Recovery(queries) if recover else None,
-            observer=recorder,
+            recovery=Recovery(queries if recover else None),
+            observer=observer,
         )
+        self._build(own, http, stream, queries, recorder=observer)
+
+    def _build(
+        self,
+        session: AiohttpSession,
+        http: Fetcher,
+        stream: Stream[N],
+        queries: Queries[N],
+        *,
+        recorder: FrameObserver | None = None,
+    ) -> None:
+        """Build the client from its transports; a replay has others than a server's.
+
+        Args:
+            session: Owns what must be closed last, and the binding to the event loop.
+            http: Sends the queries of ``fetch_*``.
+            stream: Has the subscriptions.
+            queries: Builds the queries.
+            recorder: Closed with the client.
+        """
+        self._session = session
+        self._http = http
+        self._stream = stream
         self._queries = queries
+        self._recorder = recorder
 
     def __repr__(self) -> str:
         return f"<Client {self.state} key=***>"
@@ -234,7 +246,6 @@ class Client(Fetching[N], Watching[N]):
             ConnectError: The first attempt failed; the client keeps trying.
             RuntimeError: In another event loop or process than that of the first use.
         """
-        self._session.bind()
         await self._stream.connect()
 
     async def aclose(self) -> None:
@@ -248,11 +259,11 @@ class Client(Fetching[N], Watching[N]):
             RuntimeError: In another event loop than that of the client's first use,
                 unless that one has been closed.
         """
-        home = self._session.binding
-        if home.is_forked:
+        binding = self._session.binding
+        if binding.is_forked:
             return
-        if not home.is_loop_closed:
-            home.check()
+        if not binding.is_loop_closed:
+            binding.check()
         self._http.close()
         async with contextlib.AsyncExitStack() as last:
             if self._recorder is not None:
@@ -290,16 +301,16 @@ class Client(Fetching[N], Watching[N]):
 
     @property
     def state(self) -> LinkState:
-        """Where the websocket is."""
+        """The state of the websocket."""
         return self._stream.states.state
 
     @property
     def stats(self) -> Stats:
-        """How everything stands now: a picture, to be taken as often as you like."""
+        """A snapshot of all counters; cheap to read."""
         return self._stream.collector.stats()
 
     def report(self) -> str:
-        """Tell how everything stands on a page of plain text, for a person."""
+        """Return the counters and the state of the link as a page of plain text."""
         return self._stream.collector.report()
 
     def states(self) -> StateChanges:
@@ -319,12 +330,21 @@ def _instance(name: str, value: Any, kind: type[T]) -> T:
     return value
 
 
-def _address(name: str, value: object, default: str) -> str:
+def _server_url(
+    name: str,
+    value: object,
+    default: str,
+    schemes: tuple[str, ...],
+    *,
+    allow_insecure: bool,
+    proxy: str | None,
+) -> URL:
+    """Return the address of an option, else of its environment variable, else default."""
     if value is None:
-        return os.environ.get(f"QOS_{name.upper()}") or default
+        value = os.environ.get(f"QOS_{name.upper()}") or default
     if not isinstance(value, str):
         raise ValueError(f"{name} must be a str or None, not {type(value).__name__}")  # noqa: TRY004 - as documented
-    return value
+    return check_url(value, schemes=schemes, allow_insecure=allow_insecure, proxy=proxy)
 
 
 def _attach_recorder(recorder: object, secret: Secret) -> FrameObserver | None:

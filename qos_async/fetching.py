@@ -9,9 +9,8 @@ from typing import Generic, Literal, TypeAlias, TypeVar
 from msgspec import Struct
 
 from qos_async._core.queries import Queries, Query, merge
-from qos_async._io.aiohttp_session import AiohttpSession
 from qos_async._io.history import HistoryPages
-from qos_async._io.http import HttpClient
+from qos_async._io.http import Fetcher
 from qos_async._io.stream import Stream
 from qos_async.enums import Adjustment, Interval, Market
 from qos_async.models import (
@@ -53,9 +52,8 @@ class Fetching(Generic[N]):
     """
 
     _queries: Queries[N]
-    _http: HttpClient
+    _http: Fetcher
     _stream: Stream[N]
-    _session: AiohttpSession
 
     async def fetch_instruments(
         self, *symbols: Symbols, via: Via = "http"
@@ -176,8 +174,6 @@ class Fetching(Generic[N]):
     ) -> Result[T]:
         if via not in ("http", "stream"):
             raise ValueError(f'via must be "http" or "stream", not {via!r}')
-        if via == "stream":
-            self._session.bind()
         ask = self._http.fetch if via == "http" else self._stream.fetch
         result = merge(queries, [await ask(query) for query in queries])
         result.kind = kind

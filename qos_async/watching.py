@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, Generic
 
 from qos_async._core.buffers import DropOldest, Latest, Policy, Strict
-from qos_async._io.aiohttp_session import AiohttpSession
 from qos_async._io.stream import Stream
 from qos_async._io.subscription import Subscription
 from qos_async.enums import Channel, Interval
@@ -32,7 +30,6 @@ class Watching(Generic[N]):
     """
 
     _stream: Stream[N]
-    _session: AiohttpSession
 
     def watch_snapshots(
         self, *symbols: Symbols, buffer: Policy | None = None
@@ -89,7 +86,8 @@ class Watching(Generic[N]):
 
         >>> client.watch(Topic("trade", "US:AAPL"), Topic("kline", "CF:BTCUSDT", "1m"))
         """
-        return self._subscribe(_topics(*topics), _policy(buffer, DropOldest()), _topics)
+        queue = self._stream.subscribe(_topics(*topics), _policy(buffer, DropOldest()))
+        return Subscription(self._stream, queue, _topics)
 
     def _watch(
         self,
@@ -100,21 +98,11 @@ class Watching(Generic[N]):
         interval: Interval | None = None,
         final: bool = False,
     ) -> Subscription[Any]:
-        def topics_of(*symbols: Symbols) -> tuple[Topic, ...]:
-            return tuple(Topic(channel, name, interval) for name in split(*symbols))
+        def parse(*symbols: Symbols) -> tuple[Topic, ...]:
+            return tuple([Topic(channel, name, interval) for name in split(*symbols)])
 
-        return self._subscribe(topics_of(*symbols), buffer, topics_of, final=final)
-
-    def _subscribe(
-        self,
-        topics: tuple[Topic, ...],
-        buffer: Policy,
-        topics_of: Callable[..., tuple[Topic, ...]],
-        *,
-        final: bool = False,
-    ) -> Subscription[Any]:
-        self._session.bind()
-        return self._stream.subscribe(topics, buffer, topics_of, final=final)
+        queue = self._stream.subscribe(parse(*symbols), buffer, final=final)
+        return Subscription(self._stream, queue, parse)
 
 
 def _policy(buffer: object, default: Policy) -> Policy:

@@ -30,7 +30,7 @@ from qos_async._io.secret import Secret
 from qos_async.config import Limits, Timing
 from qos_async.errors import ClosedError
 
-__all__ = ["BODY_MAX", "HttpClient", "HttpCounters", "RateLimiter"]
+__all__ = ["BODY_MAX", "Fetcher", "HttpClient", "HttpCounters", "RateLimiter"]
 
 T = TypeVar("T")
 
@@ -40,6 +40,22 @@ BODY_MAX = 16 * 1024 * 1024
 _CHUNK = 65_536  # Bytes read at once.
 
 _log = logging.getLogger("qos_async.http")
+
+
+class Fetcher(Protocol):
+    """Sends queries: over HTTP, or to what stands for it, such as a recording."""
+
+    async def fetch(self, query: Query[T]) -> T:
+        """Send a query and return its result.
+
+        Raises:
+            QosError: If it fails.
+        """
+        ...
+
+    def close(self) -> None:
+        """Fail what is in flight, and every later query."""
+        ...
 
 
 class HttpClient:

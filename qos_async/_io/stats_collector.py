@@ -7,12 +7,13 @@ from collections.abc import Callable, Collection
 from typing import Any
 
 from qos_async._core.protocol import StreamProtocol
-from qos_async._core.router import Router
+from qos_async._core.router import Router, TopicActivity
 from qos_async._core.sanitize import printable
 from qos_async._core.stats import report
 from qos_async._io.states import LinkStates
 from qos_async._io.subscription_queue import SubscriptionQueue
 from qos_async.stats import Stats
+from qos_async.topics import Topic
 
 __all__ = ["StatsCollector"]
 
@@ -96,6 +97,11 @@ class StatsCollector:
             reason=printable(self._states.reason, 400),
             now=time.time(),
         )
+
+    def activity(self, topic: Topic) -> TopicActivity | None:
+        """Return how many ticks a topic had; None while it is not live."""
+        live = self._protocol.registry.holds(topic)
+        return self._router.activity(topic) if live else None
 
     def _clock_offset(self) -> tuple[float, float] | tuple[None, None]:
         estimate = self._protocol.scheduler.stats.clock.offset

@@ -7,7 +7,8 @@ import contextlib
 import logging
 from collections.abc import Callable, Iterable
 from copy import copy
-from typing import Any, Generic, TypeVar
+from functools import partial
+from typing import Generic, TypeVar
 
 import anyio
 
@@ -16,16 +17,16 @@ from qos_async._core.link import LinkEvent
 from qos_async._core.protocol import StreamProtocol
 from qos_async._core.queries import Query
 from qos_async._core.recovery import Recovery
-from qos_async._core.router import Router, TopicActivity
+from qos_async._core.router import Router
 from qos_async._core.stats import Counters
 from qos_async._io.clocks import SYSTEM_CLOCK, WallClock
 from qos_async._io.dispatcher import Dispatcher
+from qos_async._io.gap_delivery import GapDelivery
 from qos_async._io.loop_binding import LoopBinding
 from qos_async._io.notifier import Notifier
 from qos_async._io.pending import PendingReplies
 from qos_async._io.states import LinkStates
 from qos_async._io.stats_collector import StatsCollector
-from qos_async._io.subscription import Subscription
 from qos_async._io.subscription_queue import SubscriptionQueue
 from qos_async._io.supervisor import LinkSupervisor
 from qos_async._io.transport import EndOfStream, FrameObserver, Transport
@@ -93,8 +94,10 @@ class Stream(Generic[N]):
         self.binding = binding
         self._limits = limits
         self._observer = observer
-        self._clock = clock
         self._policy = policy
+        self._new_queue = partial(
+            SubscriptionQueue, binding=binding, clock=clock, close=self.close
+        )
         self._protocol = StreamProtocol(
             numbers,
             limits=limits,
@@ -105,11 +108,13 @@ class Stream(Generic[N]):
         )
         send_ready = Notifier()
         self._pending = PendingReplies(self._protocol, redact)
-        self._router: Router[SubscriptionQueue] = Router()
-        self._dispatcher = Dispatcher(
+        router: Router[SubscriptionQueue] = Router()
+        self._gaps = GapDelivery(self._protocol, router, clock)
+        dispatcher = Dispatcher(
             self._protocol,
-            self._router,
+            router,
             self._pending,
+            self._gaps,
             send_ready=send_ready,
             silence=timing.silence,
             clock=clock,
@@ -118,7 +123,7 @@ class Stream(Generic[N]):
         self._supervisor = LinkSupervisor(
             transport,
             self._protocol,
-            self._dispatcher,
+            dispatcher,
             send_ready=send_ready,
             limits=limits,
             timing=timing,
@@ -128,7 +133,7 @@ class Stream(Generic[N]):
         self._task: asyncio.Task[None] | None = None
         self._error: BaseException | None = None
         self.collector = StatsCollector(
-            self._protocol, self._router, self._queues, self.states, clock=self._time
+            self._protocol, router, self._queues, self.states, clock=self._time
         )
 
     @property
@@ -256,7 +261,7 @@ class Stream(Generic[N]):
         self._error = self._error or error
         reason = "closed by the user" if error is None else str(error)
         self.states.transition(LinkEvent.STOP, reason, failed=error is not None)
-        self._dispatcher.finish()
+        self._gaps.finish()
         for queue in self._queues:
             queue.end(error)
         self._pending.fail_all(error or ClosedError("the client was closed"))
@@ -282,16 +287,14 @@ class Stream(Generic[N]):
         self,
         topics: tuple[Topic, ...],
         policy: Policy,
-        parse_topics: Callable[..., tuple[Topic, ...]],
         *,
         final: bool = False,
-    ) -> Subscription[Any]:
+    ) -> SubscriptionQueue:
         """Subscribe to topics; ticks follow when the server agrees.
 
         Args:
             topics: The topics.
             policy: The buffer.
-            parse_topics: Turns the arguments of ``Subscription.add`` into topics.
             final: Whether only finished klines are delivered.
 
         Raises:
@@ -300,16 +303,10 @@ class Stream(Generic[N]):
         self._check_usable()
         self._check_room(topics)
         self._start()
-        queue = SubscriptionQueue(
-            self._policy or policy,
-            final=final,
-            binding=self.binding,
-            clock=self._clock,
-            close=self.close,
-        )
+        queue = self._new_queue(self._policy or policy, final=final)
         self._queues[queue] = None
         self._add(queue, topics)
-        return Subscription(self, queue, parse_topics)
+        return queue
 
     def add_topics(self, queue: SubscriptionQueue, topics: tuple[Topic, ...]) -> None:
         """Subscribe ``queue`` to more topics."""
@@ -322,7 +319,7 @@ class Stream(Generic[N]):
         registry = self._protocol.registry
         added = [t for t in dict.fromkeys(topics) if t not in queue.acks.topics]
         queue.acks.add(added)
-        self._dispatcher.add_queue(queue, added)
+        self._gaps.add_queue(queue, added)
         registry.want(added)
         queue.ack([topic for topic in added if registry.holds(topic)])
         self._supervisor.send_ready.notify_all()
@@ -343,7 +340,7 @@ class Stream(Generic[N]):
     ) -> None:
         """Unsubscribe ``queue`` from topics."""
         removed = queue.acks.topics.intersection(topics)
-        self._dispatcher.remove_queue(queue, removed)
+        self._gaps.remove_queue(queue, removed)
         queue.remove(removed)
         registry = self._protocol.registry
         registry.release(removed)
@@ -355,12 +352,7 @@ class Stream(Generic[N]):
 
     def enable_events(self, queue: SubscriptionQueue) -> None:
         """Queue a notice of each interruption from now on, and of those that last."""
-        self._dispatcher.enable_events(queue)
-
-    def activity(self, topic: Topic) -> TopicActivity | None:
-        """Return how many ticks a topic had; None while it is not live."""
-        live = self._protocol.registry.holds(topic)
-        return self._router.activity(topic) if live else None
+        self._gaps.enable_events(queue)
 
     def close(self, queue: SubscriptionQueue) -> None:
         """Unsubscribe ``queue`` from everything; what is queued stays."""

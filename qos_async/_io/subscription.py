@@ -10,7 +10,6 @@ from typing import (
     Any,
     Generic,
     Literal,
-    Protocol,
     Self,
     TypeAlias,
     TypeVar,
@@ -18,9 +17,8 @@ from typing import (
 )
 
 from qos_async._core.notices import Dropped, Gap, Interrupted, Rejected
-from qos_async._core.router import TopicActivity
 from qos_async._io.iterators import Batches, Events
-from qos_async._io.loop_binding import LoopBinding
+from qos_async._io.stream import Stream
 from qos_async._io.subscription_queue import SubscriptionQueue
 from qos_async.models import Tick
 from qos_async.stats import SubscriptionStats
@@ -30,46 +28,11 @@ if TYPE_CHECKING:  # They load time zones, which only ``events(stale=True)`` nee
     from qos_async.markets.hours import Calendar
     from qos_async.markets.staleness import StaleAwareEvents
 
-__all__ = ["Subscription", "SubscriptionOwner"]
+__all__ = ["Subscription"]
 
 T = TypeVar("T", bound=Tick)
 
 _Event: TypeAlias = T | Gap | Interrupted | Rejected | Dropped
-
-
-class SubscriptionOwner(Protocol):
-    """The stream, as far as a subscription needs it: it imports this module."""
-
-    @property
-    def binding(self) -> LoopBinding:
-        """Where a subscription may be used."""
-        ...
-
-    def add_topics(self, queue: SubscriptionQueue, topics: tuple[Topic, ...]) -> None:
-        """Subscribe ``queue`` to more topics."""
-        ...
-
-    def remove_topics(
-        self, queue: SubscriptionQueue, topics: tuple[Topic, ...]
-    ) -> None:
-        """Unsubscribe ``queue`` from topics."""
-        ...
-
-    def enable_events(self, queue: SubscriptionQueue) -> None:
-        """Queue a notice of each interruption from now on, and of those that last."""
-        ...
-
-    def activity(self, topic: Topic) -> TopicActivity | None:
-        """Return how many ticks a topic had; None while it is not live."""
-        ...
-
-    def close(self, queue: SubscriptionQueue) -> None:
-        """Unsubscribe ``queue`` from everything; what is queued stays."""
-        ...
-
-    def close_threadsafe(self, queue: SubscriptionQueue) -> None:
-        """Do the same soon, from any thread."""
-        ...
 
 
 class Subscription(Generic[T]):
@@ -89,16 +52,16 @@ class Subscription(Generic[T]):
 
     def __init__(
         self,
-        owner: SubscriptionOwner,
+        stream: Stream[Any],
         queue: SubscriptionQueue,
         parse_topics: Callable[..., tuple[Topic, ...]],
     ) -> None:
-        self._owner = owner
+        self._stream = stream
         self._queue = queue
         self._parse_topics = parse_topics
         self._buffer = queue.buffer
         self._pending = queue.pending
-        self._finalizer = weakref.finalize(self, owner.close_threadsafe, queue)
+        self._finalizer = weakref.finalize(self, stream.close_threadsafe, queue)
         self._finalizer.atexit = False
 
     def __repr__(self) -> str:
@@ -119,7 +82,7 @@ class Subscription(Generic[T]):
     # Lifetime
 
     async def __aenter__(self) -> Self:
-        self._owner.binding.check()
+        self._stream.binding.check()
         try:
             await self._queue.wait_acked()
         except BaseException:
@@ -144,7 +107,7 @@ class Subscription(Generic[T]):
                 again: wait again, or read.
             ClosedError: The subscription or the client is closed.
         """
-        self._owner.binding.check()
+        self._stream.binding.check()
         await self._queue.wait_acked()
 
     async def aclose(self) -> None:
@@ -155,12 +118,12 @@ class Subscription(Generic[T]):
         Raises:
             RuntimeError: In another event loop than the client's.
         """
-        binding = self._owner.binding
+        binding = self._stream.binding
         if binding.is_forked or binding.is_loop_closed:
             return  # The connection is the parent's, or gone with its loop.
         binding.check()
         self._finalizer.detach()
-        self._owner.close(self._queue)
+        self._stream.close(self._queue)
 
     async def add(self, *symbols: Any) -> None:
         """Subscribe to more, and wait for the server's acknowledgement.
@@ -172,14 +135,14 @@ class Subscription(Generic[T]):
             RejectedError: Naming the symbols that were rejected; the others go on.
             LimitError: If the plan has no room for them.
         """
-        self._owner.binding.check()
-        self._owner.add_topics(self._queue, self._parse_topics(*symbols))
+        self._stream.binding.check()
+        self._stream.add_topics(self._queue, self._parse_topics(*symbols))
         await self._queue.wait_acked()
 
     async def remove(self, *symbols: Any) -> None:
         """Unsubscribe; what is already buffered can still be read."""
-        self._owner.binding.check()
-        self._owner.remove_topics(self._queue, self._parse_topics(*symbols))
+        self._stream.binding.check()
+        self._stream.remove_topics(self._queue, self._parse_topics(*symbols))
 
     # Reading
 
@@ -230,7 +193,7 @@ class Subscription(Generic[T]):
         if not max_wait >= 0:
             raise ValueError(f"max_wait must be 0 seconds or more, not {max_wait!r}")
         if events:
-            self._owner.enable_events(self._queue)
+            self._stream.enable_events(self._queue)
         return Batches[Any](
             self, self._queue, max_items=max_items, max_wait=max_wait, events=events
         )
@@ -272,7 +235,7 @@ class Subscription(Generic[T]):
             ModuleNotFoundError: From the iterator, if ``stale`` needs a time zone that
                 this machine does not know (``pip install tzdata``).
         """
-        self._owner.enable_events(self._queue)
+        self._stream.enable_events(self._queue)
         events = Events[T](self, self._queue)
         if not stale:
             return events
@@ -280,5 +243,5 @@ class Subscription(Generic[T]):
         from qos_async.markets.staleness import StaleAwareEvents  # noqa: PLC0415
 
         return StaleAwareEvents[T](
-            events, activity=self._owner.activity, calendar=calendar
+            events, activity=self._stream.collector.activity, calendar=calendar
         )

@@ -5,28 +5,28 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Callable
 from datetime import UTC, datetime
 from decimal import Decimal
 from secrets import token_hex
-from typing import TYPE_CHECKING, Any, Self, TypeVar, cast, overload
+from typing import Any, Self, TypeVar, overload
 
-from qos_async._core.buffers import DropOldest, Policy
+from qos_async._core.buffers import DropOldest
 from qos_async._core.queries import Queries, Query
 from qos_async._core.stats import Counters
 from qos_async._io.aiohttp_session import AiohttpSession
-from qos_async._io.http import HttpClient
+from qos_async._io.loop_binding import LoopBinding
 from qos_async._io.secret import Secret
 from qos_async._io.stream import Stream
-from qos_async._io.subscription import Subscription
 from qos_async._validation import check_number
 from qos_async.client import Client
 from qos_async.config import Limits, Timing
+from qos_async.enums import LinkState
 from qos_async.errors import RequestError
 from qos_async.models import N
 from qos_async.recordings.reading import Contents, contents, read
 from qos_async.recordings.replay_timeline import timeline
 from qos_async.recordings.replay_transport import ReplayClock, ReplayTransport
+from qos_async.stats import Stats
 from qos_async.topics import Topic
 
 __all__ = ["Replay", "replay"]
@@ -56,58 +56,36 @@ class Replay(Client[N]):
     def __init__(
         self, path: str | os.PathLike[str], speed: float | None, numbers: type[N]
     ) -> None:
-        # Without super().__init__(): it would create the transports of a server.
         self._path = path
-        self._speed = speed
         self._loaded: Contents | None = None
-        self._recorder = None
-        self._session = AiohttpSession(Secret(token_hex()))
-        self._queries = Queries(numbers, chunk=_LIMITS.symbols)
-        self._http = cast("HttpClient", _ReplayHttp(self._request))
-        self._numbers = numbers
+        session = AiohttpSession(Secret(token_hex()))
+        session.binding = self._binding = _ReplayBinding()
+        self._clock = ReplayClock()
+        self._transport = ReplayTransport(speed=speed, clock=self._clock)
+        stream = Stream(
+            self._transport,
+            numbers,
+            limits=_LIMITS,
+            timing=_TIMING,
+            stats=Counters(),
+            binding=session.binding,
+            clock=self._clock,
+            # Without a speed the replay waits for its consumers: nothing is dropped.
+            policy=DropOldest() if speed is None else None,
+        )
+        self._transport.stream = stream
+        queries = Queries(numbers, chunk=_LIMITS.symbols)
+        self._build(session, _ReplayFetcher(stream), stream, queries)
 
     async def __aenter__(self) -> Self:
         if self._loaded is None:
             self._loaded = await asyncio.to_thread(contents, self._path)
-            self._open(self._loaded)
+            for fault in self._loaded.faults:
+                _log.warning("the recording is damaged: %s", fault)
+            self._clock.start(self._loaded.begins_at)
+            self._transport.load(timeline(read(self._path)), self._loaded.topics)
+            self._binding.is_entered = True
         return await super().__aenter__()
-
-    def _open(self, found: Contents) -> None:
-        for fault in found.faults:
-            _log.warning("the recording is damaged: %s", fault)
-        clock = ReplayClock(found.begins_at)
-        transport = ReplayTransport(
-            timeline(read(self._path)),
-            topics=found.topics,
-            speed=self._speed,
-            clock=clock,
-        )
-        self._stream = Stream(
-            transport,
-            self._numbers,
-            limits=_LIMITS,
-            timing=_TIMING,
-            stats=Counters(),
-            binding=self._session.binding,
-            clock=clock,
-        )
-        transport.is_settled = lambda: self._stream.is_settled
-        transport.has_subscriptions = lambda: self._stream.has_subscriptions
-        transport.is_starved = lambda: self._stream.is_starved
-
-    if not TYPE_CHECKING:  # Type checkers are to report unknown names.
-
-        def __getattr__(self, name: str) -> Any:
-            if name == "_stream":
-                raise RuntimeError(_NOT_ENTERED)
-            raise AttributeError(name, name=name, obj=self)
-
-    async def aclose(self) -> None:
-        """Close everything, as a client does; also if it was never entered."""
-        if self._loaded is None:
-            await self._session.aclose()
-        else:
-            await super().aclose()
 
     def __repr__(self) -> str:
         return f"<Replay of {os.fspath(self._path)!r}>"
@@ -133,36 +111,55 @@ class Replay(Client[N]):
             raise RuntimeError(_NOT_ENTERED)
         return self._loaded
 
-    def _subscribe(
-        self,
-        topics: tuple[Topic, ...],
-        buffer: Policy,
-        topics_of: Callable[..., tuple[Topic, ...]],
-        *,
-        final: bool = False,
-    ) -> Subscription[Any]:
-        if self._speed is None:
-            buffer = DropOldest()  # The replay waits for the consumer: it never drops.
-        return super()._subscribe(topics, buffer, topics_of, final=final)
+    # A client that was not entered has no stream yet.
 
-    async def _request(self, query: Query[T]) -> T:
-        self._session.bind()
-        return await self._stream.fetch(query)
+    @property
+    def state(self) -> LinkState:
+        """The state of the replayed link."""
+        return self._entered(super().state)
+
+    @property
+    def stats(self) -> Stats:
+        """A snapshot of all counters; cheap to read."""
+        return self._entered(super().stats)
+
+    def report(self) -> str:
+        """Return the counters and the state of the link as a page of plain text."""
+        return self._entered(super().report())
+
+    def _entered(self, value: T) -> T:
+        _ = self._contents
+        return value
 
 
-class _ReplayHttp:
-    """Replaces the ``HttpClient``: sends requests to the replay."""
+class _ReplayBinding(LoopBinding):
+    """A binding that cannot be used before the replay is entered."""
 
-    def __init__(self, request: Callable[[Query[Any]], Any]) -> None:
-        self._request = request
+    __slots__ = ("is_entered",)
 
-    async def fetch(self, query: Query[Any]) -> Any:
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_entered = False
+
+    def bind(self) -> None:
+        if not self.is_entered:
+            raise RuntimeError(_NOT_ENTERED)
+        super().bind()
+
+
+class _ReplayFetcher:
+    """Sends queries to the replay, in place of HTTP."""
+
+    def __init__(self, stream: Stream[Any]) -> None:
+        self._stream = stream
+
+    async def fetch(self, query: Query[T]) -> T:
         if not query.operation:
             raise RequestError(f"{query.path} is not available in a recording")
-        return await self._request(query)
+        return await self._stream.fetch(query)
 
     def close(self) -> None:
-        pass
+        """Do nothing: the stream fails its requests itself."""
 
 
 @overload

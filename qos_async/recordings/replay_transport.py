@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 import anyio
 import msgspec
 
 from qos_async._core.wire import LETTERS, symbols_in
 from qos_async._io.notifier import Notifier
+from qos_async._io.stream import Stream
 from qos_async._io.transport import EndOfStream, LinkClosed
 from qos_async.recordings.replay_timeline import (
     FramesReceived,
@@ -35,8 +37,12 @@ _CHANNELS = frozenset(LETTERS.values())
 class ReplayClock:
     """The wall clock of a replay: the time of the event played last."""
 
-    def __init__(self, begins_at: int) -> None:
+    def __init__(self) -> None:
         self._moments = [0.0]
+        self._times = [0]
+
+    def start(self, begins_at: int) -> None:
+        """Set the time at which the recording begins."""
         self._times = [begins_at]
 
     def now(self) -> int:
@@ -67,37 +73,30 @@ class ReplayTransport:
     consumers, so that no tick is dropped.
 
     Args:
-        events: The events to play.
-        topics: The recorded topics; all others are rejected.
         speed: Recorded seconds in a second; None: as fast as the consumers read.
         clock: Set to the time of each event that is played.
 
     Attributes:
+        stream: The stream that it plays to; set by its owner, which needs it first.
         last_values: The values pushed so far, for replies.
-        is_settled: Whether all subscriptions are acknowledged; set by the owner, as are
-            the next two.
-        has_subscriptions: Whether there are subscriptions.
-        is_starved: Whether a consumer waits and nothing is buffered for it.
     """
 
-    def __init__(
-        self,
-        events: Iterator[TimelineEvent],
-        *,
-        topics: frozenset[Topic],
-        speed: float | None,
-        clock: ReplayClock,
-    ) -> None:
+    stream: Stream[Any]
+
+    def __init__(self, *, speed: float | None, clock: ReplayClock) -> None:
         self.last_values = LastValues()
-        self.is_settled: Callable[[], bool] = bool
-        self.has_subscriptions: Callable[[], bool] = bool
-        self.is_starved: Callable[[], bool] = bool
-        self._events = events
-        self._next = next(events, None)
-        self._known = {_recorded_topic(topic) for topic in topics}
+        self._events: Iterator[TimelineEvent] | None = None
+        self._next: TimelineEvent | None = None
+        self._known: set[RecordedTopic] = set()
         self._speed = speed
         self._clock = clock
         self._started: tuple[float, int] | None = None
+
+    def load(self, events: Iterator[TimelineEvent], topics: Iterable[Topic]) -> None:
+        """Set the events to play and their topics; all other topics are rejected."""
+        self._events = events
+        self._next = next(events, None)
+        self._known = {_recorded_topic(topic) for topic in topics}
 
     async def dial(self) -> ReplaySocket:
         """Return the next link, at the time when it was opened.
@@ -130,6 +129,7 @@ class ReplayTransport:
             EndOfStream: If there is none.
         """
         self.peek()
+        assert self._events is not None, "there was an event"
         self._next = next(self._events, None)
 
     def take(self, wanted: set[RecordedTopic]) -> list[bytes]:
@@ -163,11 +163,11 @@ class ReplayTransport:
     def seconds_to_next(self) -> float:
         """Return the seconds until the next event is due; negative if unknown."""
         if self._speed is None:
-            return 0.0 if self.is_starved() else -1.0
-        if not self.is_settled():
+            return 0.0 if self.stream.is_starved else -1.0
+        if not self.stream.is_settled:
             return -1.0
         if self._started is None:
-            if not self.has_subscriptions():
+            if not self.stream.has_subscriptions:
                 return -1.0
             self._started = _loop_time(), self.peek().at
         return max(self._due(self.peek().at) - _loop_time(), 0.0)

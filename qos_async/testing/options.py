@@ -30,7 +30,6 @@ CLIENT = (
     "timing",
     "recover",
     "recorder",
-    "transport",
 )
 TIME = ("virtual", "horizon")
 RESERVED = {

@@ -328,7 +328,6 @@ async def test_insecure_addresses_may_be_allowed():
     [
         {"numbers": int},
         {"key_in": "cookie"},
-        {"transport": "pigeon"},
         {"ssl": False},
         {"timing": Timing(heartbeat=19.0), "limits": Limits(command_interval=5.0)},
     ],

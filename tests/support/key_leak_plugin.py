@@ -8,6 +8,7 @@ are excepted: there the key is at work.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 import logging
@@ -99,7 +100,10 @@ class Watchdog(logging.Handler):
 
     def look_at_client(self, client: object) -> None:
         """Look at what a client shows of itself, and at what can be made of it."""
-        self.look("the repr of a client", client, getattr(client, "stats", None))
+        stats = None
+        with contextlib.suppress(RuntimeError):  # A replay that was never entered.
+            stats = getattr(client, "stats", None)
+        self.look("the repr of a client", client, stats)
         self.look("the pickle of a client", _pickled(client))
 
     # Being everywhere

@@ -1,0 +1,205 @@
+"""Gap delivery: outages and recovered ticks, for subscription queues."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from msgspec.structs import force_setattr
+
+from qos_async._core.notices import Gap
+from qos_async._core.protocol import StreamProtocol
+from qos_async._core.recovery import Outage, RecoveryResult
+from qos_async._core.router import Route, Router
+from qos_async._io.clocks import WallClock
+from qos_async._io.subscription_queue import SubscriptionQueue
+from qos_async.enums import Channel
+from qos_async.models import AnyTick
+from qos_async.topics import Topic, in_order
+
+__all__ = ["GapDelivery"]
+
+
+class GapDelivery:
+    """Puts interruptions, gaps, recovered and held ticks into the queues of their topic.
+
+    Recovery holds the ticks of a topic back until it is decided what an outage missed.
+    Then each queue gets the gap, the recovered ticks, and the held ones, in this order.
+
+    Args:
+        protocol: The core.
+        router: Which queues each topic has.
+        clock: Stamps interruptions and gaps.
+    """
+
+    def __init__(
+        self,
+        protocol: StreamProtocol[Any],
+        router: Router[SubscriptionQueue],
+        clock: WallClock,
+    ) -> None:
+        self._router = router
+        self._clock = clock
+        self._stats = protocol.stats
+        self._outages = protocol.outages
+        self._recovery = protocol.recovery
+
+    # Topics of queues
+
+    def add_queue(self, queue: SubscriptionQueue, topics: Iterable[Topic]) -> None:
+        """Route topics to a queue, but not what recovery holds back of them now."""
+        for topic in topics:
+            if topic in self._recovery.cases:
+                queue.gaps.skip_held[topic] = self._recovery.held_ids(topic)
+            self._router.add(topic, queue)
+
+    def remove_queue(self, queue: SubscriptionQueue, topics: Iterable[Topic]) -> None:
+        """Route topics to a queue no more; what recovery holds back is put before."""
+        for topic in topics:
+            if topic in self._recovery.cases and not queue.acks.ended:
+                self._release_held(queue, topic)
+            self._router.remove(topic, queue)
+
+    def _release_held(self, queue: SubscriptionQueue, topic: Topic) -> None:
+        if not self._recovery.is_live(topic):
+            queue.interrupt(topic, self._outages.open[topic])
+        result = self._recovery.result_so_far(topic)
+        if self._router.of(topic).subscribers == (queue,):
+            self._stats.released += result.received
+        if topic in queue.gaps.interrupted:
+            self._emit_gap(result, (queue,))
+        self._put_held(result, (queue,))
+        queue.gaps.skip_held.pop(topic, None)
+
+    def enable_events(self, queue: SubscriptionQueue) -> None:
+        """Queue a notice of each interruption from now on, and of those that last."""
+        if queue.wants_events:
+            return
+        queue.wants_events = True
+        interrupted = queue.gaps.interrupted
+        for topic in in_order(queue.gaps.live & self._outages.open.keys()):
+            # A queue that joined during recovery is live, though the others still wait.
+            joined = topic in self._recovery.cases and self._recovery.is_live(topic)
+            if topic in interrupted or not joined:
+                interrupted.add(topic)
+                queue.put_interrupted(topic, self._outages.open[topic])
+
+    # Outages
+
+    def on_outage(self, outage: Outage) -> None:
+        """Queue notices that live topics are interrupted: the link is lost."""
+        for queue in self._router.subscribers():
+            if queue.wants_events:
+                for topic in in_order(queue.gaps.live & self._outages.open.keys()):
+                    queue.interrupt(topic, outage)
+
+    def on_live(self, topics: Iterable[Topic], second: int | None) -> None:
+        """Open the recovery of those of ``topics`` that had an outage: they are live.
+
+        Args:
+            topics: Topics that were acknowledged, or tick.
+            second: The server's time in the acknowledgement, if it has one.
+        """
+        if not self._outages.open:
+            return
+        now, recovery = asyncio.get_running_loop().time(), self._recovery
+        for topic in topics:
+            outage = self._outages.open.get(topic)
+            if outage is None:
+                continue
+            route = self._router.of(topic)
+            if recovery.open_case(topic, outage, route.tail, now):
+                for queue in route.subscribers:
+                    queue.interrupt(topic, outage)
+            if recovery.is_enabled:
+                recovery.acknowledged(topic, second)
+            else:
+                self.finish_recovery(recovery.close_case(topic))
+
+    def take(self, tick: AnyTick[Any], route: Route[SubscriptionQueue]) -> bool:
+        """Return whether a tick is held back by recovery, or was delivered already."""
+        topic, recovery = tick.topic, self._recovery
+        self._outages.note_early_tick(topic)
+        self.on_live([topic], None)
+        for queue in route.subscribers:
+            queue.gaps.live.add(topic)
+        if topic not in recovery.cases:
+            echoed = recovery.is_echo(topic, tick)
+            self._stats.echoes += echoed
+            return echoed
+        self._stats.held += 1
+        result = recovery.hold(topic, tick)
+        if result is not None:
+            self.finish_recovery(result)
+        return True
+
+    def finish_recovery(self, result: RecoveryResult) -> None:
+        """Emit a gap, the recovered ticks, and the ticks held back since."""
+        topic, route = result.topic, self._router.of(result.topic)
+        self._outages.end(topic)
+        self._stats.released += result.received
+        self._emit_gap(
+            result, [q for q in route.subscribers if topic in q.gaps.interrupted]
+        )
+        trades, status = topic.channel is Channel.TRADE, result.status
+        if trades and status != "filled":
+            # The tail bridges the next outage only if nothing is missing in it.
+            route.tail.clear()
+        if not trades or status in ("filled", "partial"):
+            route.tail.extend(result.recovered)
+        route.tail.extend(result.held)
+        self._put_held(result, route.subscribers)
+        for queue in route.subscribers:
+            queue.gaps.skip_held.pop(topic, None)
+
+    def _emit_gap(
+        self, result: RecoveryResult, queues: Sequence[SubscriptionQueue]
+    ) -> None:
+        gap = Gap(
+            topic=result.topic,
+            since=self._clock.from_loop_time(result.outage.since),
+            until=self._clock.from_loop_time(result.until),
+            reason=result.outage.reason,
+            status=result.status,
+            recovered=result.recovered_count,
+        )
+        for queue in queues:
+            self._stats.gaps[gap.status] += 1
+            self._stats.recovered += result.fetched
+            queue.put_gap(gap, result.fetched)
+        for number, tick in enumerate(result.recovered):
+            if number < gap.recovered:
+                force_setattr(tick, "recovered", True)
+            # A kline that a link brought amid an incomplete gap was not seen to its end.
+            unseen_end = result.is_incomplete and tick.received_at
+            for queue in queues:
+                if unseen_end:
+                    queue.discard_open_klines([gap.topic])
+                if id(tick) not in queue.gaps.skip_held.get(gap.topic, ()):
+                    queue.put((tick,))
+                if unseen_end:
+                    queue.discard_open_klines([gap.topic])
+        if result.is_incomplete:
+            for queue in queues:
+                queue.discard_open_klines([gap.topic])
+
+    @staticmethod
+    def _put_held(result: RecoveryResult, queues: Sequence[SubscriptionQueue]) -> None:
+        for queue in queues:
+            skip = queue.gaps.skip_held.get(result.topic)
+            queue.put(
+                result.held
+                if skip is None
+                else [tick for tick in result.held if id(tick) not in skip]
+            )
+
+    def finish(self) -> None:
+        """Deliver what is still held back: no more will be received."""
+        for topic in self._recovery.cases:
+            if not self._recovery.is_live(topic):
+                # A queue that joined since has a share in the next gap.
+                for queue in self._router.of(topic).subscribers:
+                    queue.interrupt(topic, self._outages.open[topic])
+        for result in self._recovery.close_all():
+            self.finish_recovery(result)
