@@ -12,7 +12,7 @@ import os
 import struct
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Any, Literal
+from typing import Any
 
 import aiohttp
 import msgspec
@@ -22,28 +22,24 @@ from benchmarks.wires import symbols
 from qos_async import Client, Limits, Timing
 from qos_async._core.wire import FrameDecoder
 
-__all__ = ["Transport", "bare", "client", "each_trade", "in_batches", "limit", "link"]
-
-Transport = Literal["aiohttp", "fast"]
+__all__ = ["bare", "client", "each_trade", "in_batches", "limit", "link"]
 
 LIMITS = Limits(symbols=10_000, connections=50, command_interval=0.0)
 TIMING = Timing(close_timeout=0.1)
 _MAX_FRAME = 16 * 1024 * 1024
 
 
-def client(url: str, numbers: Any, transport: Transport, **options: Any) -> Client[Any]:
+def client(url: str, numbers: Any, **options: Any) -> Client[Any]:
     """Return a client without the limits of a plan."""
     options = {"limits": LIMITS, "timing": TIMING, **options}
-    return Client(
-        "key", numbers=numbers, stream_url=url, transport=transport, **options
-    )
+    return Client("key", numbers=numbers, stream_url=url, **options)
 
 
 async def each_trade(
-    url: str, round_: Round, numbers: Any, transport: Transport, count: int = 100
+    url: str, round_: Round, numbers: Any, count: int = 100
 ) -> Figures:
     """The client: ``async for trade in``."""
-    async with client(url, numbers, transport) as qos:
+    async with client(url, numbers) as qos:
         trades, goal = qos.watch_trades(*symbols(count)), round_.goal
         seen = 0
         async for _ in trades:
@@ -56,10 +52,10 @@ async def each_trade(
 
 
 async def in_batches(
-    url: str, round_: Round, numbers: Any, transport: Transport, count: int = 100
+    url: str, round_: Round, numbers: Any, count: int = 100
 ) -> Figures:
     """The client: ``async for batch in ….batches()``."""
-    async with client(url, numbers, transport) as qos:
+    async with client(url, numbers) as qos:
         trades, goal = qos.watch_trades(*symbols(count)), round_.goal
         seen = 0
         async for batch in trades.batches():

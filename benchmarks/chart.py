@@ -11,7 +11,7 @@ __all__ = ["bars", "picture", "table", "write_all"]
 
 _WIDTH = 40
 _CHARTED = "million ticks a second"
-_OURS = ("async for", "batches()", "default", "fast")
+_OURS = ("async for", "batches()", "default")
 
 
 def write_all(reports: list[Report], folder: Path) -> list[str]:

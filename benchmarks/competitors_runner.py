@@ -48,12 +48,7 @@ def _finish(round_: Round) -> NoReturn:
 
 
 async def _client(url: str, round_: Round) -> None:
-    await each_trade(url, round_, float, "aiohttp")
-    _finish(round_)
-
-
-async def _client_fast(url: str, round_: Round) -> None:
-    await each_trade(url, round_, float, "fast")
+    await each_trade(url, round_, float)
     _finish(round_)
 
 
@@ -181,7 +176,6 @@ def _modules(*names: str) -> list[Any]:
 
 COMPETITORS: dict[str, Callable[[str, Round], Awaitable[None] | None]] = {
     "qos_async": _client,
-    "qos_async, fast": _client_fast,
     "qos-api": _vendor,
     "cryptofeed": _cryptofeed,
     "ccxt": _ccxt,

@@ -29,7 +29,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from benchmarks.baselines import TIMING, Transport, client, link
+from benchmarks.baselines import TIMING, client, link
 from benchmarks.harness import (
     Candidate,
     Figures,
@@ -91,10 +91,7 @@ def _at_rate(
 
         here = f"{name}, {rate}/s"
         ways[f"{_BARE}, {here}"] = partial(turn, _bare)
-        for via in ("aiohttp", "fast"):
-            ways[f"async for, {via}, {here}"] = partial(
-                turn, partial(_each_trade, via=via)
-            )
+        ways[f"async for, {here}"] = partial(turn, _each_trade)
     if blocking is not None:
         ways[f"{_BLOCKING}, {rate}/s"] = partial(_block, blocking, url, warm, ticks)
     return ways
@@ -126,10 +123,10 @@ async def _bare(url: str, warm: int, ticks: int) -> Figures:
     return _sum_up(waits, round_)
 
 
-async def _each_trade(url: str, warm: int, ticks: int, via: Transport) -> Figures:
+async def _each_trade(url: str, warm: int, ticks: int) -> Figures:
     clock = time.monotonic_ns
     waits: list[int] = []
-    async with client(url, float, via) as qos:
+    async with client(url, float) as qos:
         trades = qos.watch_trades(*symbols(1))
         async for _ in trades:
             warm -= 1
@@ -182,21 +179,21 @@ def _block(program: Path, url: str, warm: int, ticks: int) -> Figures:
 
 
 def _judge(report: Report, rounds: Rounds, rate: int) -> None:
-    bare, ours = f"{_BARE}, asyncio, {rate}/s", f"async for, aiohttp, asyncio, {rate}/s"
+    bare, ours = f"{_BARE}, asyncio, {rate}/s", f"async for, asyncio, {rate}/s"
     words = {"p50": "p50", "p99": "p99", "cpu": "CPU a tick"}
     for figure, word in words.items():
         what = f"{rate}/s, default: {word}, to a bare aiohttp loop's"
         report.reach("4", what, rounds.ratio(ours, figure, bare), at_most=1.25)
-    fast = f"async for, fast, uvloop, {rate}/s"
-    if fast not in rounds.values:
-        report.note("uvloop is not installed: the fast transport was not judged on it")
+    on_uvloop = f"async for, uvloop, {rate}/s"
+    if on_uvloop not in rounds.values:
+        report.note("uvloop is not installed: the client was not judged on it")
         return
     blocking = f"{_BLOCKING}, {rate}/s"
     if blocking in rounds.values:
-        what = f"{rate}/s, fast on uvloop: p50, to a blocking C client's"
-        report.reach("4", what, rounds.ratio(fast, "p50", blocking), at_most=1.25)
-    what = f"{rate}/s, fast on uvloop: CPU a tick, to the default's"
-    report.reach("4", what, rounds.ratio(fast, "cpu", ours), at_most=0.5)
+        what = f"{rate}/s, default on uvloop: p50, to a blocking C client's"
+        report.reach("4", what, rounds.ratio(on_uvloop, "p50", blocking), at_most=1.25)
+    what = f"{rate}/s, default on uvloop: CPU a tick, to that on asyncio"
+    report.reach("4", what, rounds.ratio(on_uvloop, "cpu", ours), at_most=0.5)
 
 
 # Holds of the loop under a blast.
@@ -224,8 +221,7 @@ def _blast(report: Report, *, quick: bool) -> None:
     with Server() as server:
         ways: dict[str, Candidate] = {
             _BARE: lambda: run_in(None, _bare_hold(server, seconds)),
-            "default": lambda: run_in(None, _hold(server, seconds, "aiohttp")),
-            "fast": lambda: run_in(None, _hold(server, seconds, "fast")),
+            "default": lambda: run_in(None, _hold(server, seconds)),
         }
         rounds = Rounds(ways, quick=quick, warm_up=False)
     for name in rounds.values:
@@ -262,10 +258,10 @@ async def _bare_hold(server: Server, seconds: float) -> Figures:
     return {"wall": metronome.wall, "cpu": metronome.cpu}
 
 
-async def _hold(server: Server, seconds: float, via: Transport) -> Figures:
+async def _hold(server: Server, seconds: float) -> Figures:
     metronome = Metronome()
     timing = Timing(heartbeat=_BEAT, close_timeout=TIMING.close_timeout)
-    async with client(server.url, float, via, timing=timing) as qos:
+    async with client(server.url, float, timing=timing) as qos:
         trades = qos.watch_trades(*symbols(100))
         await anext(aiter(trades))
         try:

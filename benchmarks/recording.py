@@ -73,7 +73,7 @@ def run(*, quick: bool) -> Report:
 
 async def _stream(url: str, round_: Round, place: Path | None) -> Figures:
     recorder = None if place is None else Recorder(place)
-    async with baselines.client(url, float, "aiohttp", recorder=recorder) as qos:
+    async with baselines.client(url, float, recorder=recorder) as qos:
         trades, goal, seen = qos.watch_trades(*symbols(100)), round_.goal, 0
         async for _ in trades:
             seen += 1

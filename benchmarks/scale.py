@@ -72,7 +72,7 @@ def _symbols(report: Report, *, quick: bool) -> None:
 
             def turn(count: int = count, server: Server = server) -> Figures:
                 round_ = Round(warm, ticks)
-                work = each_trade(server.url, round_, float, "aiohttp", count)
+                work = each_trade(server.url, round_, float, count)
                 return run_in(None, work)
 
             ways[_of(count)] = turn
@@ -135,7 +135,7 @@ def _subscriptions(report: Report, *, quick: bool) -> None:
 async def _watched(url: str, ticks: int, count: int) -> Figures:
     everything = DropOldest(10 * ticks)
     round_ = Round(ticks // 10, ticks)
-    async with client(url, float, "aiohttp") as qos:
+    async with client(url, float) as qos:
         trades, goal = qos.watch_trades(*symbols(1)), round_.goal
         others = [
             qos.watch_trades(*symbols(1), buffer=everything) for _ in range(count - 1)
@@ -189,7 +189,7 @@ async def _restored(server: Server, count: int) -> Figures:
     metronome = Metronome()
     timing = Timing(backoff_initial=0.01, close_timeout=TIMING.close_timeout)
     names = symbols(count)
-    async with client(server.url, float, "aiohttp", timing=timing) as qos:
+    async with client(server.url, float, timing=timing) as qos:
         watched: list[Any] = [
             qos.watch_trades(*names),
             qos.watch_snapshots(*names),
@@ -267,7 +267,7 @@ def _waiting(count: int) -> Figures:
 
 
 async def _collect(url: str, count: int) -> Figures:
-    async with client(url, float, "aiohttp") as qos:
+    async with client(url, float) as qos:
         trades = qos.watch_trades(*symbols(1), buffer=DropOldest(count))
         await _until(lambda: trades.stats.received > 0)
         tracemalloc.start()
@@ -288,7 +288,7 @@ def _flat(report: Report, *, quick: bool) -> None:
 
 
 async def _long(url: str, ticks: int, times: int) -> float:
-    async with client(url, float, "aiohttp") as qos:
+    async with client(url, float) as qos:
         trades = aiter(qos.watch_trades(*symbols(100)))
         await _take(trades, ticks)
         gc.collect()

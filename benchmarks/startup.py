@@ -158,7 +158,7 @@ async def _bare(url: str, kind: str) -> float:
 
 async def _client(url: str, kind: str) -> float:
     start = time.perf_counter()
-    async with client(url, float, "aiohttp") as qos:
+    async with client(url, float) as qos:
         watch: Any = qos.watch_trades if kind == "T" else qos.watch_snapshots
         await anext(aiter(watch(*_SYMBOL)))
         taken = (time.perf_counter() - start) * 1e3

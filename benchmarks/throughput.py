@@ -16,7 +16,6 @@ from functools import partial
 from typing import Any
 
 from benchmarks import baselines
-from benchmarks.baselines import Transport
 from benchmarks.harness import (
     Figures,
     Report,
@@ -32,7 +31,6 @@ from benchmarks.harness import (
 __all__ = ["run"]
 
 _NUMBERS: dict[str, Any] = {"float": float, "Decimal": Decimal}
-_TRANSPORTS: tuple[Transport, ...] = ("aiohttp", "fast")
 _BARE, _LIMIT = "bare aiohttp loop", "limit"
 
 
@@ -52,10 +50,12 @@ def run(*, quick: bool) -> Report:
             start = partial(partial, turn)
             ways[f"{_BARE}, {name}"] = start(baselines.bare, server.url, numbers)
             ways[f"{_LIMIT}, {name}"] = start(baselines.limit, server.url, numbers)
-            for via in _TRANSPORTS:
-                here = (server.url, numbers, via)
-                ways[f"async for, {via}, {name}"] = start(baselines.each_trade, *here)
-                ways[f"batches(), {via}, {name}"] = start(baselines.in_batches, *here)
+            ways[f"async for, {name}"] = start(
+                baselines.each_trade, server.url, numbers
+            )
+            ways[f"batches(), {name}"] = start(
+                baselines.in_batches, server.url, numbers
+            )
         rounds = Rounds(ways, quick=quick, apart=True)
     _judge(report, rounds)
     return report
@@ -73,13 +73,13 @@ def _judge(report: Report, rounds: Rounds) -> None:
         bare = f"{_BARE}, {name}"
         for way, bound in (("async for", 0.80), ("batches()", 0.92)):
             what = f"{way}, {name}: speed, to a bare aiohttp loop's"
-            reached = speed(f"{way}, aiohttp, {name}", bare)
+            reached = speed(f"{way}, {name}", bare)
             report.reach("1", what, reached, at_least=bound)
     for name in _NUMBERS:
         limit = f"{_LIMIT}, {name}"
         for way, bound in (("async for", 0.60), ("batches()", 0.75)):
-            what = f"{way}, fast, {name}: speed, to the limit's"
-            reached = speed(f"{way}, fast, {name}", limit)
+            what = f"{way}, {name}: speed, to the limit's"
+            reached = speed(f"{way}, {name}", limit)
             report.reach("2", what, reached, at_least=bound)
     for name in rounds.values:
         rate = Spread.of(1e3 / ns for ns in rounds.each(name, "wall"))

@@ -1,4 +1,4 @@
-"""The verbs that ask once."""
+"""One-off requests: the methods ``fetch_*`` of the client."""
 
 from __future__ import annotations
 
@@ -31,22 +31,23 @@ __all__ = ["Fetching", "Via"]
 T = TypeVar("T")
 
 Via: TypeAlias = Literal["http", "stream"]
-"""Where to ask: ``"http"``, or ``"stream"`` for the live websocket."""
+"""Transport of a request: ``"http"``, or ``"stream"`` for the websocket."""
 
 
 class Fetching(Generic[N]):
-    """``fetch_*``: one question, one answer.
+    """``fetch_*``: one request, one result.
 
-    Symbols are ``"US:AAPL"``, ``"US:AAPL,TSLA"`` or iterables of such. More of them
-    than the plan allows in one call are asked for in several, one after another, and
-    merged. Each of these verbs raises:
+    Symbols are ``"US:AAPL"``, ``"US:AAPL,TSLA"`` or iterables of such. More symbols
+    than the plan allows in one request are sent in several requests, one after another,
+    and the results are merged. Each of these methods raises:
 
-    - ``ValueError`` before any I/O, for an argument that the service does not take;
-    - ``AuthenticationError`` if the key is refused;
-    - ``RejectedError`` if the server says no, ``LimitError`` because of the plan;
+    - ``ValueError`` before any I/O, for an argument that the service does not accept;
+    - ``AuthenticationError`` if the key is rejected;
+    - ``RejectedError`` if the server rejects the request, ``LimitError`` if it does so
+      because of the plan;
     - ``RequestTimeoutError`` or another ``TransportError`` if the network fails: over
       HTTP after several attempts, over the stream at once;
-    - ``DecodeError`` for an answer that cannot be read;
+    - ``DecodeError`` for a response that cannot be decoded;
     - ``ClosedError`` after the client was closed;
     - ``RuntimeError`` in another event loop than that of the client's first use.
     """
@@ -58,27 +59,27 @@ class Fetching(Generic[N]):
     async def fetch_instruments(
         self, *symbols: Symbols, via: Via = "http"
     ) -> Result[Instrument[N]]:
-        """What does not change during a day: names, currency, shares (section 4.2)."""
+        """Return static data of each: names, currency, shares (section 4.2)."""
         queries = self._queries.instruments(split(*symbols))
         return await self._fetch(queries, via, Instrument)
 
     async def fetch_snapshots(
         self, *symbols: Symbols, via: Via = "http"
     ) -> Result[Snapshot[N]]:
-        """The state of the trading day: last price, range, volume (section 4.3)."""
+        """Return the trading day of each: last price, range, volume (section 4.3)."""
         queries = self._queries.snapshots(split(*symbols))
         return await self._fetch(queries, via, Snapshot)
 
     async def fetch_depth(
         self, *symbols: Symbols, via: Via = "http"
     ) -> Result[Depth[N]]:
-        """The order book, best prices first (section 4.4)."""
+        """Return the order book of each, best prices first (section 4.4)."""
         return await self._fetch(self._queries.depths(split(*symbols)), via, Depth)
 
     async def fetch_trades(
         self, *symbols: Symbols, count: int = 1, via: Via = "http"
     ) -> Result[list[Trade[N]]]:
-        """The last ``count`` (1 to 50) trades of each, oldest first (section 4.5)."""
+        """Return the last ``count`` (1 to 50) trades of each, oldest first (section 4.5)."""
         queries = self._queries.trades(split(*symbols), count=count)
         return await self._fetch(queries, via, Trade)
 
@@ -90,9 +91,9 @@ class Fetching(Generic[N]):
         adjust: Adjustment = Adjustment.NONE,
         via: Via = "http",
     ) -> Result[list[Kline[N]]]:
-        """The newest ``count`` (1 to 1000) klines of each, oldest first (section 4.6).
+        """Return the newest klines of each, oldest first (section 4.6).
 
-        The last one is unfinished.
+        ``count`` is 1 to 1000. The last kline is unfinished.
         """
         queries = self._queries.klines(
             split(*symbols), interval=interval, count=count, adjust=adjust
@@ -108,16 +109,16 @@ class Fetching(Generic[N]):
         adjust: Adjustment = Adjustment.NONE,
         via: Via = "http",
     ) -> Result[list[Kline[N]]]:
-        """``count`` (1 to 1000) klines up to ``end``, oldest first (section 4.7).
+        """Return the klines of each up to ``end``, oldest first (section 4.7).
 
         Args:
-            *symbols: What to ask for.
+            *symbols: Which symbols.
             interval: Such as ``"1m"`` or ``Interval.MIN_1``.
             end: An aware datetime or epoch seconds; now by default. The server was
-                seen to ignore it: what comes back may be newer.
-            count: How many.
-            adjust: For dividends and splits.
-            via: Where to ask.
+                seen to ignore it: the klines may be newer.
+            count: The number of klines of each symbol, 1 to 1000.
+            adjust: Whether prices are adjusted for dividends and splits.
+            via: The transport.
         """
         queries = self._queries.history(
             split(*symbols),
@@ -137,16 +138,15 @@ class Fetching(Generic[N]):
         end: datetime | float | None = None,
         adjust: Adjustment = Adjustment.NONE,
     ) -> HistoryPages[N]:
-        """Page back through klines, over HTTP, a thousand at a time.
+        """Return an iterator back through klines, over HTTP, 1000 a page.
 
-        Yields ``list[Kline]``: the newest page first, each ascending, no bar twice, none
-        outside ``start`` to ``end`` (both included). It ends when the server has nothing
-        older.
+        It yields ``list[Kline]``: the newest page first, each page oldest first, no kline
+        twice, none outside ``start`` to ``end`` (both included). It ends when the server
+        has no older klines.
 
-        The server was seen to ignore the end it was asked for. Then only its newest
-        page can be had, at most 1000 bars: the iteration ends after it, although older
-        bars may exist, and a warning in the log ``qos_async.http`` says so. Compare the
-        first bar of the last page with ``start``.
+        The server was seen to ignore the end of a request. Then only its newest page is
+        available, at most 1000 klines: the iteration ends after it, although older klines
+        may exist, ``end_ignored`` is true, and a warning is logged to ``qos_async.http``.
         """
         return HistoryPages(
             self._http.fetch,
@@ -159,14 +159,14 @@ class Fetching(Generic[N]):
         )
 
     async def fetch_calendar(self, *markets: str) -> dict[Market, list[TradingDay]]:
-        """On which of the next days each market trades (``/market-calendar``).
+        """Return the next trading days of each market (``/market-calendar``).
 
-        Markets that the server left out are left out.
+        Markets that are missing from the response are missing here.
         """
         return await self._http.fetch(self._queries.calendar(markets))
 
     async def fetch_products(self, *markets: str) -> dict[Market, list[Product]]:
-        """What can be traded in each market (``/product-list``)."""
+        """Return the products of each market (``/product-list``)."""
         return await self._http.fetch(self._queries.products(markets))
 
     async def _fetch(
@@ -174,7 +174,7 @@ class Fetching(Generic[N]):
     ) -> Result[T]:
         if via not in ("http", "stream"):
             raise ValueError(f'via must be "http" or "stream", not {via!r}')
-        ask = self._http.fetch if via == "http" else self._stream.fetch
-        result = merge(queries, [await ask(query) for query in queries])
+        fetch = self._http.fetch if via == "http" else self._stream.fetch
+        result = merge(queries, [await fetch(query) for query in queries])
         result.kind = kind
         return result

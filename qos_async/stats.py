@@ -148,7 +148,7 @@ class SubscriptionStats(Struct, frozen=True, kw_only=True):
             without ``final=True``.
         gaps: Topics times outages.
         backlog: Ticks that are buffered now.
-        lag: Seconds since the receipt of the oldest of these; 0 if there are none.
+        lag: Seconds since the receipt of the oldest of these; 0 without any.
     """
 
     received: int

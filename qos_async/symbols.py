@@ -39,7 +39,7 @@ def split(*symbols: Symbols) -> tuple[str, ...]:
     """Return the canonical symbols of all entries, each once, in order.
 
     Raises:
-        ValueError: If an entry is malformed, or there are none.
+        ValueError: If an entry is malformed, or nothing is named.
     """
     found: dict[str, None] = {}
     for entry in cast("tuple[object, ...]", symbols):

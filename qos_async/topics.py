@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from operator import attrgetter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from msgspec import Struct
 from msgspec.structs import force_setattr
@@ -12,7 +12,7 @@ from msgspec.structs import force_setattr
 from qos_async.enums import Channel, Interval
 from qos_async.symbols import canonical
 
-__all__ = ["Topic", "in_order"]
+__all__ = ["Topic", "WireTopic", "in_order"]
 
 
 class Topic(Struct, frozen=True, order=True, cache_hash=True):
@@ -58,6 +58,20 @@ class Topic(Struct, frozen=True, order=True, cache_hash=True):
     def __str__(self) -> str:
         tail = "" if self.interval is None else f" {self.interval.short}"
         return f"{self.channel} {self.symbol}{tail}"
+
+
+class WireTopic(NamedTuple):
+    """A topic in the terms of the protocol (chapter 5); equal to the plain tuple.
+
+    Attributes:
+        letter: ``S``, ``T``, ``D`` or ``K``.
+        symbol: Canonical.
+        kt: The interval's number; None except for ``K``.
+    """
+
+    letter: str
+    symbol: str
+    kt: int | None = None
 
 
 _parts = attrgetter("channel", "symbol", "interval")

@@ -1,4 +1,4 @@
-"""The verbs that stay live."""
+"""Subscriptions: the methods ``watch_*`` of the client."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ __all__ = ["Watching"]
 
 
 class Watching(Generic[N]):
-    """``watch_*``: a ``Subscription``, read with ``async for``.
+    """``watch_*``: subscriptions, which are read with ``async for``.
 
-    Each takes ``buffer=``: what to do with ticks that a slow reader leaves behind. Two
-    subscriptions to one topic cost one on the wire. Called inside a running event loop;
-    each of these verbs raises, at the call:
+    Each takes ``buffer=``, the policy for ticks that the consumer has not read yet. Two
+    subscriptions to one topic are one on the wire. Call these methods in a running event
+    loop; each raises, at the call:
 
     - ``ValueError`` for a malformed symbol, an unknown interval or another ``buffer``;
     - ``RuntimeError`` outside of the event loop that the client was first used in;
@@ -34,24 +34,27 @@ class Watching(Generic[N]):
     def watch_snapshots(
         self, *symbols: Symbols, buffer: Policy | None = None
     ) -> Subscription[Snapshot[N]]:
-        """The state of the trading day, whenever it changes (section 5.2).
+        """Return a subscription to the trading day's state at each change (section 5.2).
 
-        A slow reader gets the newest of each symbol, by default.
+        By default, a slow consumer gets the newest snapshot of each symbol.
         """
         return self._watch(Channel.SNAPSHOT, symbols, _policy(buffer, Latest()))
 
     def watch_trades(
         self, *symbols: Symbols, buffer: Policy | None = None
     ) -> Subscription[Trade[N]]:
-        """Every trade (section 5.3). The newest 65 536 wait for a slow reader."""
+        """Return a subscription to every trade (section 5.3).
+
+        By default, the newest 65,536 are buffered for a slow consumer.
+        """
         return self._watch(Channel.TRADE, symbols, _policy(buffer, DropOldest()))
 
     def watch_depth(
         self, *symbols: Symbols, buffer: Policy | None = None
     ) -> Subscription[Depth[N]]:
-        """The whole order book, whenever it changes (section 5.4).
+        """Return a subscription to the whole order book at each change (section 5.4).
 
-        A slow reader gets the newest of each symbol, by default.
+        By default, a slow consumer gets the newest book of each symbol.
         """
         return self._watch(Channel.DEPTH, symbols, _policy(buffer, Latest()))
 
@@ -62,14 +65,14 @@ class Watching(Generic[N]):
         final: bool = False,
         buffer: Policy | None = None,
     ) -> Subscription[Kline[N]]:
-        """Klines as they grow (section 5.5).
+        """Return a subscription to klines at each change (section 5.5).
 
         Args:
-            *symbols: What to watch.
+            *symbols: Which symbols.
             interval: Such as ``"1m"`` or ``Interval.MIN_1``.
-            final: Yield each kline once, when it is over: that is, when the first tick
-                of the next one has come.
-            buffer: The newest 65 536 wait for a slow reader, by default.
+            final: Whether to yield each kline only once, when it is complete: when the
+                first tick of the next one has been received.
+            buffer: By default, the newest 65,536 are buffered for a slow consumer.
         """
         return self._watch(
             Channel.KLINE,
@@ -82,7 +85,7 @@ class Watching(Generic[N]):
     def watch(
         self, *topics: Topic, buffer: Policy | None = None
     ) -> Subscription[AnyTick[N]]:
-        """Several channels in one loop, in the order of arrival.
+        """Return one subscription to topics of any channels, in the order of arrival.
 
         >>> client.watch(Topic("trade", "US:AAPL"), Topic("kline", "CF:BTCUSDT", "1m"))
         """

@@ -151,7 +151,7 @@ class StreamProtocol(Generic[N]):
         self._unemitted.clear()
         return rest
 
-    def suspended(self, seconds: float, now: float) -> None:
+    def suspended(self, seconds: float) -> None:
         """Record that the machine was suspended: the loop's clock stood still."""
         self.outages.suspended(seconds)
         self.recovery.suspended(seconds)
@@ -220,33 +220,25 @@ class StreamProtocol(Generic[N]):
     def _on_reply(self, reply: Reply, now: float) -> Outcome | None:
         self.stats.answers += 1
         sent = self.scheduler.match_reply(reply, now)
-        if sent is None:
-            return self._on_unmatched(reply)
-        if not reply.ok:
-            error = self._error_from(reply, sent.type, sent.symbols)
-            if isinstance(error, AuthenticationError):
-                return KeyRejected(error)
-        self.is_verified = True
+        self.stats.unmatched += sent is None
+        error = None if reply.ok else self._error_from(reply, sent)
+        if isinstance(error, AuthenticationError):
+            return KeyRejected(error)
+        self.is_verified = self.is_verified or sent is not None
+        if sent is None or sent.reqid is None:  # A late reply, or a heartbeat's.
+            return None if error is None else ServerError(str(error))
         if sent.change is None:
-            return self._on_request_reply(sent, reply)
+            return self._on_request_reply(sent.reqid, reply, error)
         if reply.ok:
             return self._on_ack(sent.change, reply, now)
         return self._on_rejection(sent.change, reply)
 
-    def _on_unmatched(self, reply: Reply) -> Outcome | None:
-        self.stats.unmatched += 1
-        if reply.ok:
-            return None
-        error = self._error_from(reply)
-        if isinstance(error, AuthenticationError):
-            return KeyRejected(error)
-        return ServerError(str(error))
-
-    def _error_from(
-        self, reply: Reply, operation: str = "", requested: tuple[str, ...] = ()
-    ) -> QosError:
-        message = self._redact(reply.msg)
-        return error_from_message(message, operation=operation, requested=requested)
+    def _error_from(self, reply: Reply, sent: PendingCommand | None) -> QosError:
+        return error_from_message(
+            self._redact(reply.msg),
+            operation="" if sent is None else sent.type,
+            requested=() if sent is None else sent.symbols,
+        )
 
     def _on_ack(self, change: Change, reply: Reply, now: float) -> Outcome | None:
         self.registry.confirm(change)
@@ -270,20 +262,16 @@ class StreamProtocol(Generic[N]):
         self.remove(change.topics)
         return SubscriptionRejected(change.topics, self._redact(reply.msg))
 
-    def _on_request_reply(self, sent: PendingCommand, reply: Reply) -> Outcome | None:
-        if sent.reqid is None:  # A heartbeat.
-            error = None if reply.ok else self._error_from(reply, sent.type)
-            return None if error is None else ServerError(str(error))
-        request = self.scheduler.requests.remove(sent.reqid)
-        if request is None:
+    def _on_request_reply(
+        self, reqid: int, reply: Reply, error: QosError | None
+    ) -> Outcome | None:
+        if self.scheduler.requests.remove(reqid) is None:
             return None  # Its caller has given up.
-        if self.recovery.owns(request.reqid):
+        if self.recovery.owns(reqid):
             data = bytes(reply.data) if reply.ok else None
-            return self._on_recovery_reply(request.reqid, data)
-        if reply.ok:
-            return Replied(request.reqid, reply.data)
-        failure = self._error_from(reply, request.operation, request.symbols)
-        return Failed(request.reqid, failure)
+            results = self.recovery.on_reply(reqid, data)
+            return Recovered(tuple(results)) if results else None
+        return Replied(reqid, reply.data) if error is None else Failed(reqid, error)
 
     # Time
 
@@ -304,26 +292,24 @@ class StreamProtocol(Generic[N]):
                 reason = f"nothing was received for {self._timing.silence:g} s"
                 events.append(LinkTimedOut(reason))
             else:
-                events += self._expire_requests(now)
-                events += self._expire_pending(now)
+                events += self._expire(now)
         return events
 
-    def _expire_requests(self, now: float) -> Iterator[Outcome]:
+    def _expire(self, now: float) -> Iterator[Outcome]:
         state = "no reply" if self._liveness is not None else "no link"
         for request in self.scheduler.requests.take_expired(now):
-            if not self.recovery.owns(request.reqid):
+            if self.recovery.owns(request.reqid):
+                if results := self.recovery.on_reply(request.reqid, None):
+                    yield Recovered(tuple(results))
+            else:
                 text = f"{state} within {self._timing.request_timeout:g} s"
                 error = RequestTimeoutError(f"{request.operation}: {text}")
                 yield Failed(request.reqid, error)
-            elif (result := self._on_recovery_reply(request.reqid, None)) is not None:
-                yield result
-
-    def _expire_pending(self, now: float) -> list[Outcome]:
         sent = self.scheduler.expire_pending(now)
-        if sent is None or sent.change is None:
-            return []
-        self.registry.expire(sent.change)
-        return [SubscriptionTimedOut(sent.change.topics)] if sent.change.add else []
+        if sent is not None and sent.change is not None:
+            self.registry.expire(sent.change)
+            if sent.change.add:
+                yield SubscriptionTimedOut(sent.change.topics)
 
     def wake_at(self) -> float:
         """Return when :meth:`tick` or :meth:`poll` will next have work."""
@@ -344,15 +330,9 @@ class StreamProtocol(Generic[N]):
         silent_at = math.inf if live is None else live.timeout_at
         return min(self.scheduler.deadline, silent_at)
 
-    # Recovery
-
     @property
     def _is_resubscribed(self) -> bool:
         return self._liveness is not None and self.registry.settled
-
-    def _on_recovery_reply(self, reqid: int, data: bytes | None) -> Recovered | None:
-        results = self.recovery.on_reply(reqid, data)
-        return Recovered(tuple(results)) if results else None
 
     # Frames out
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -232,5 +231,5 @@ class Dispatcher:
         self._next_check_at = self._now() + _SUSPEND_CHECK_INTERVAL
         seconds = self._suspend_detector.seconds_suspended()
         if seconds > self._silence:
-            self._protocol.suspended(seconds, asyncio.get_running_loop().time())
+            self._protocol.suspended(seconds)
             self._send_ready.notify_all()

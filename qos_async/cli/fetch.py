@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from qos_async.cli import exits
 from qos_async.cli.options import (
     KLINES_MAX,
+    TRADES_MAX,
     Command,
     Options,
     add_connection,
@@ -27,9 +28,6 @@ if TYPE_CHECKING:  # Slow to import.
     from qos_async.models import Record
 
 __all__ = ["COMMANDS"]
-
-_TRADES_MAX = 50
-"""Trades in one response (document, section 4.5)."""
 
 _NOTE = """\
 What the server does not return is listed on stderr. The exit code is 0 if
@@ -90,7 +88,7 @@ def _add_count(parser: ArgumentParser, default: int, maximum: int) -> None:
 
 def _add_trades(parser: ArgumentParser) -> None:
     _add_symbols(parser)
-    _add_count(parser, 10, _TRADES_MAX)
+    _add_count(parser, 10, TRADES_MAX)
 
 
 def _add_klines(parser: ArgumentParser) -> None:

@@ -20,6 +20,7 @@ from qos_async.enums import Channel, Interval
 
 __all__ = [
     "KLINES_MAX",
+    "TRADES_MAX",
     "Command",
     "CommandError",
     "Options",
@@ -43,8 +44,10 @@ __all__ = [
     "time_spec",
 ]
 
+# As in qos_async.config, which is not imported because it needs msgspec: 45 ms that every
+# ``qos --help`` would take longer. A test compares them.
+TRADES_MAX = 50
 KLINES_MAX = 1000
-"""Klines in one response (document, section 4.6)."""
 _SPEED_MAX = 100.0
 _PORT_MAX = 65535
 _INTERVALS = "1m 5m 15m 30m 1h 2h 4h 1d 1w 1M 1y"

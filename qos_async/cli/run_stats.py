@@ -10,10 +10,10 @@ from msgspec import Struct
 from qos_async import Channel, Gap, LinkState, StateChange, Topic
 from qos_async.models import AnyTick
 
-__all__ = ["Outage", "RunStats", "summary_rows"]
+__all__ = ["LinkOutage", "RunStats", "summary_rows"]
 
 
-class Outage(Struct):
+class LinkOutage(Struct):
     """A time without the link, until all topics were live again.
 
     Attributes:
@@ -56,7 +56,7 @@ class RunStats:
         self.gaps: Counter[str] = Counter()
         self.recovered = 0
         self.dropped = 0
-        self.outages: list[Outage] = []
+        self.outages: list[LinkOutage] = []
         self.live: set[Topic] = set()
         self.change = StateChange(LinkState.IDLE)
         self.frames_sent = 0
@@ -83,7 +83,7 @@ class RunStats:
     def on_state(self, change: StateChange, now: float) -> None:
         """Follow the link: an open link that is lost begins an outage."""
         if self.change.state is LinkState.OPEN and change.state is LinkState.BACKOFF:
-            self.outages.append(Outage(change.reason, now, set(self.live)))
+            self.outages.append(LinkOutage(change.reason, now, set(self.live)))
             self.live.clear()
         elif change.state is LinkState.OPEN:
             for outage in self.outages:
@@ -128,7 +128,7 @@ def summary_rows(stats: RunStats, elapsed: float) -> Iterator[tuple[str, str]]:
         yield "", violation
 
 
-def _recovery(outage: Outage) -> str:
+def _recovery(outage: LinkOutage) -> str:
     if outage.back_at is None:
         return "the link was not back before the end"
     back = f"link back after {outage.back_at - outage.lost_at:.1f} s"

@@ -36,7 +36,7 @@ def topics_of(options: Options) -> tuple[qos.Topic, ...]:
     """Return the topics that ``add_topics`` has parsed.
 
     Raises:
-        UsageError: If there are none, or other options do not fit them.
+        UsageError: If no symbol is named, or other options do not fit the topics.
     """
     words: list[Channel | tuple[str, ...]] = options.words
     symbols = [s for word in words if isinstance(word, tuple) for s in word]

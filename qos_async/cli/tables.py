@@ -33,8 +33,8 @@ from qos_async.symbols import market_of
 
 __all__ = [
     "Cell",
-    "Column",
     "Table",
+    "TableColumn",
     "calendar",
     "depth",
     "instruments",
@@ -57,7 +57,7 @@ class Cell(NamedTuple):
     style: str = ""
 
 
-class Column(NamedTuple):
+class TableColumn(NamedTuple):
     """A column.
 
     Attributes:
@@ -75,7 +75,7 @@ class Table(NamedTuple):
     """A table, with a title above it that may be empty."""
 
     title: str
-    columns: Sequence[Column]
+    columns: Sequence[TableColumn]
     rows: Sequence[Sequence[Cell]]
 
 
@@ -145,7 +145,7 @@ def _printer() -> Callable[[Sequence[Cell]], None]:
 
 
 def _fit_columns(
-    columns: Sequence[Column], widths: Sequence[int], width: int | None
+    columns: Sequence[TableColumn], widths: Sequence[int], width: int | None
 ) -> list[int]:
     shown = list(range(len(columns)))
     while width is not None and len(shown) > 1:
@@ -178,16 +178,16 @@ _NAME = 30
 def snapshots(found: Mapping[str, Snapshot]) -> Iterator[Table]:
     """One table for all symbols."""
     columns = (
-        Column("Symbol", left=True),
-        Column("Last"),
-        Column("Change"),
-        Column("Open", 5),
-        Column("High", 6),
-        Column("Low", 6),
-        Column("Volume", 7),
-        Column("Turnover", 3),
-        Column("Session", 1, left=True),
-        Column("UTC", 4),
+        TableColumn("Symbol", left=True),
+        TableColumn("Last"),
+        TableColumn("Change"),
+        TableColumn("Open", 5),
+        TableColumn("High", 6),
+        TableColumn("Low", 6),
+        TableColumn("Volume", 7),
+        TableColumn("Turnover", 3),
+        TableColumn("Session", 1, left=True),
+        TableColumn("UTC", 4),
     )
     yield Table("", columns, [_snapshot(one) for one in found.values()])
 
@@ -195,10 +195,10 @@ def snapshots(found: Mapping[str, Snapshot]) -> Iterator[Table]:
 def trades(found: Mapping[str, list[Trade]]) -> Iterator[Table]:
     """A table for each symbol."""
     columns = (
-        Column("UTC", left=True),
-        Column("Price"),
-        Column("Size"),
-        Column("Side"),
+        TableColumn("UTC", left=True),
+        TableColumn("Price"),
+        TableColumn("Size"),
+        TableColumn("Side"),
     )
     for symbol, rows in found.items():
         prices = [row.price for row in rows]
@@ -222,7 +222,7 @@ def trades(found: Mapping[str, list[Trade]]) -> Iterator[Table]:
 
 def depth(found: Mapping[str, Depth]) -> Iterator[Table]:
     """A ladder for each symbol, best prices on top."""
-    columns = [Column(one) for one in ("", "Bid size", "Bid", "Ask", "Ask size")]
+    columns = [TableColumn(one) for one in ("", "Bid size", "Bid", "Ask", "Ask size")]
     for symbol, book in found.items():
         yield Table(f"{symbol}  {_middle(book)}", columns, list(_ladder(book)))
 
@@ -233,13 +233,13 @@ def klines(found: Mapping[str, list[Kline]]) -> Iterator[Table]:
         interval = bars[0].interval if bars else Interval.UNKNOWN
         day = "Date" if interval >= Interval.DAY else "UTC"
         columns = (
-            Column(day, left=True),
-            Column("Open"),
-            Column("High"),
-            Column("Low"),
-            Column("Close"),
-            Column("Change", 1),
-            Column("Volume", 2),
+            TableColumn(day, left=True),
+            TableColumn("Open"),
+            TableColumn("High"),
+            TableColumn("Low"),
+            TableColumn("Close"),
+            TableColumn("Change", 1),
+            TableColumn("Volume", 2),
         )
         yield Table(f"{symbol}  {interval.short}", columns, _bars(bars))
 
@@ -247,24 +247,24 @@ def klines(found: Mapping[str, list[Kline]]) -> Iterator[Table]:
 def instruments(found: Mapping[str, Instrument]) -> Iterator[Table]:
     """One table for all symbols."""
     columns = (
-        Column("Symbol", left=True),
-        Column("Name", left=True),
-        Column("", 5, left=True),
-        Column("Exch.", left=True),
-        Column("Cur.", left=True),
-        Column("Lot"),
-        Column("Shares", 4),
-        Column("Circulating", 3),
-        Column("EPS", 6),
-        Column("Book", 1),
-        Column("Dividend", 2),
+        TableColumn("Symbol", left=True),
+        TableColumn("Name", left=True),
+        TableColumn("", 5, left=True),
+        TableColumn("Exch.", left=True),
+        TableColumn("Cur.", left=True),
+        TableColumn("Lot"),
+        TableColumn("Shares", 4),
+        TableColumn("Circulating", 3),
+        TableColumn("EPS", 6),
+        TableColumn("Book", 1),
+        TableColumn("Dividend", 2),
     )
     yield Table("", columns, [_instrument(one) for one in found.values()])
 
 
 def products(found: Mapping[str, list[Product]]) -> Iterator[Table]:
     """A table for each market."""
-    columns = (Column("Symbol", left=True), Column("Name", left=True))
+    columns = (TableColumn("Symbol", left=True), TableColumn("Name", left=True))
     for market, rows in found.items():
         cells = [(Cell(row.symbol, "bold"), Cell(row.name)) for row in rows]
         yield Table(f"{market}  {len(rows)}", columns, cells)
@@ -272,7 +272,11 @@ def products(found: Mapping[str, list[Product]]) -> Iterator[Table]:
 
 def calendar(found: Mapping[str, list[TradingDay]]) -> Iterator[Table]:
     """A table for each market."""
-    columns = (Column("Date", left=True), Column("", left=True), Column("", left=True))
+    columns = (
+        TableColumn("Date", left=True),
+        TableColumn("", left=True),
+        TableColumn("", left=True),
+    )
     for market, days in found.items():
         rows = [
             (

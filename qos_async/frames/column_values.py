@@ -168,8 +168,8 @@ def tabulate(
     """Return the columns of records.
 
     Raises:
-        TypeError: If there are no records, or records of several kinds.
-        ValueError: If there are none and the kind is unknown; if a value does not fit
+        TypeError: If something is not a record, or the records are of several kinds.
+        ValueError: If there are no records and the kind is unknown; if a value does not fit
             into its column.
     """
     check_numbers(numbers)

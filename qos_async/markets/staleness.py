@@ -33,8 +33,8 @@ _LEAST_ELSEWHERE = 300.0  # Pre-market, post-market and overnight are thin.
 class Stale(Struct, frozen=True, kw_only=True):
     """A topic that used to tick is quiet, although its market is open and the link lives.
 
-    It is a suspicion and no more: the client does nothing about it. Told once; again
-    only after the topic has ticked.
+    It is a suspicion and no more: the client does nothing about it. Emitted
+    once, and again only after the topic has ticked.
 
     Attributes:
         topic: What is quiet.
@@ -93,7 +93,7 @@ class _TopicState:
 
 
 class StalenessDetector:
-    """Judges by looks now and then at how many ticks there were: ticks cost nothing.
+    """Detects stale topics by their tick counts at intervals: a tick costs nothing.
 
     A topic is stale when it was quiet for over a minute (five outside of regular hours),
     over 4 times its longest quiet so far, and over 20 times its mean interval, the last
@@ -101,8 +101,8 @@ class StalenessDetector:
     of the rate, as after the close in the US, raises the bar as it goes.
 
     Args:
-        step: Seconds; a longer time between two looks counts as this long, for who does
-            not look may not have listened.
+        step: Seconds; a longer time between two observations counts as this long,
+            because the link may have been unread meanwhile.
     """
 
     def __init__(self, step: float) -> None:
@@ -130,7 +130,7 @@ class StalenessDetector:
             now: Seconds, by any clock that does not jump.
 
         Returns:
-            For how long it was quiet, and what is usual, if that is to be told.
+            For how long it was quiet, and what is usual; None unless a ``Stale`` is due.
         """
         pulse = self._states.setdefault(topic, _TopicState())
         known = trading_session is not None and trading_session is pulse.trading_session
@@ -140,7 +140,7 @@ class StalenessDetector:
             pulse.trading_session = None
             return None
         habit = pulse.base_rates.setdefault(trading_session, _BaseRate())
-        # Who leaves a topic and comes back finds it counted from 0.
+        # A topic that was removed and added again is counted from 0.
         fresh = ticks - pulse.ticks if ticks >= pulse.ticks else ticks
         pulse.ticks = ticks
         if not known:  # What came before belongs to another time.

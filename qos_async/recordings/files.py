@@ -76,7 +76,7 @@ def files_in(path: str | os.PathLike[str]) -> list[Path]:
         path: One file, or a directory of them.
 
     Raises:
-        RecordingError: If there are none.
+        RecordingError: If there is no recording.
     """
     place = Path(path)
     if place.is_file():

@@ -34,7 +34,7 @@ def read(path: str | os.PathLike[str]) -> Iterator[Entry]:
         Frames and events; see ``Entry``.
 
     Raises:
-        RecordingError: If there is none, or a file is not a recording.
+        RecordingError: If there is no recording, or a file is not a recording.
         MissingZstdError: If no zstandard library is installed.
 
     Example:
@@ -144,7 +144,7 @@ def contents(path: str | os.PathLike[str]) -> Contents:
     """Return the summary of a recording; reads about 100 MB of files a second.
 
     Raises:
-        RecordingError: If there is none, it is empty, or several recorders wrote it at
+        RecordingError: If there is no recording, it is empty, or several recorders wrote it at
             the same time.
         MissingZstdError: If no zstandard library is installed.
     """

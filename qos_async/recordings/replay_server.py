@@ -72,7 +72,7 @@ class ReplayServer(ProtocolServer):
         """Open the recording and listen.
 
         Raises:
-            RecordingError: If there is none, or it is empty.
+            RecordingError: If there is no recording, or it is empty.
             MissingZstdError: If no zstandard library is installed.
             OSError: If the port is in use.
         """
@@ -129,11 +129,11 @@ class ReplayServer(ProtocolServer):
         await asyncio.sleep(0)
 
     def _forward(self, frame: bytes, header: PushHeader) -> None:
-        watch = WireTopic(*header.topic)
+        topic = header.topic
         for link in self.links:
-            if watch in link.topics:
+            if topic in link.topics:
                 link.send(frame)
-                self._log.pushed[watch.letter] += 1
+                self._log.pushed[topic.letter] += 1
 
 
 class _RecordedMarket:

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from itertools import islice
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 
 import msgspec
 from msgspec import Raw, Struct
@@ -14,6 +14,7 @@ from msgspec import Raw, Struct
 from qos_async.config import KLINES_MAX, TRADES_MAX
 from qos_async.recordings.format import Entry
 from qos_async.symbols import canonical
+from qos_async.topics import WireTopic
 
 __all__ = [
     "FramesReceived",
@@ -21,7 +22,6 @@ __all__ = [
     "LinkLost",
     "LinkOpened",
     "PushHeader",
-    "RecordedTopic",
     "Row",
     "TimelineEvent",
     "push_header",
@@ -144,14 +144,6 @@ class _LinkTracker:
 Row: TypeAlias = dict[str, Any]
 
 
-class RecordedTopic(NamedTuple):
-    """The topic of a recorded push: letter, symbol, and for klines the interval."""
-
-    letter: str
-    symbol: str
-    kt: int | None = None
-
-
 class PushHeader(Struct):
     """The fields of a push that identify it."""
 
@@ -161,10 +153,10 @@ class PushHeader(Struct):
     ts: int = 0
 
     @property
-    def topic(self) -> RecordedTopic:
+    def topic(self) -> WireTopic:
         """The topic of the push."""
         kt = self.kt if self.tp == "K" else None
-        return RecordedTopic(self.tp or "", _canonical(self.c), kt)
+        return WireTopic(self.tp or "", _canonical(self.c), kt)
 
 
 _header_decoder = msgspec.json.Decoder(PushHeader, strict=False)
@@ -194,9 +186,9 @@ class LastValues:
     """
 
     def __init__(self) -> None:
-        self._last: dict[RecordedTopic, bytes] = {}
+        self._last: dict[WireTopic, bytes] = {}
         self._trades: dict[str, deque[bytes]] = {}
-        self._klines: dict[RecordedTopic, dict[int, bytes]] = {}
+        self._klines: dict[WireTopic, dict[int, bytes]] = {}
 
     def record(self, frame: bytes, header: PushHeader) -> None:
         """Keep a push."""
@@ -217,7 +209,7 @@ class LastValues:
 
     def last(self, letter: str, symbol: str) -> list[Row]:
         """Return the last snapshot (``S``) or book (``D``), or an empty list."""
-        frame = self._last.get(RecordedTopic(letter, symbol))
+        frame = self._last.get(WireTopic(letter, symbol))
         return [] if frame is None else [_row(frame)]
 
     def trades(self, symbol: str, count: int) -> list[Row]:
@@ -230,7 +222,7 @@ class LastValues:
         self, symbol: str, kt: int, count: int, *, end: float | None = None
     ) -> list[Row]:
         """Return the last klines, ascending; with ``end``, those that start by then."""
-        kept = self._klines.get(RecordedTopic("K", symbol, kt), {})
+        kept = self._klines.get(WireTopic("K", symbol, kt), {})
         known = sorted(ts for ts in kept if end is None or ts <= end)
         return [_row(kept[ts]) for ts in known[-count:]]
 

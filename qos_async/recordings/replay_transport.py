@@ -21,12 +21,11 @@ from qos_async.recordings.replay_timeline import (
     LastValues,
     LinkLost,
     LinkOpened,
-    RecordedTopic,
     Row,
     TimelineEvent,
     push_header,
 )
-from qos_async.topics import Topic
+from qos_async.topics import Topic, WireTopic
 
 __all__ = ["ReplayClock", "ReplayTransport", "reply_rows"]
 
@@ -87,7 +86,7 @@ class ReplayTransport:
         self.last_values = LastValues()
         self._events: Iterator[TimelineEvent] | None = None
         self._next: TimelineEvent | None = None
-        self._known: set[RecordedTopic] = set()
+        self._known: set[WireTopic] = set()
         self._speed = speed
         self._clock = clock
         self._started: tuple[float, int] | None = None
@@ -96,13 +95,13 @@ class ReplayTransport:
         """Set the events to play and their topics; all other topics are rejected."""
         self._events = events
         self._next = next(events, None)
-        self._known = {_recorded_topic(topic) for topic in topics}
+        self._known = {_wire_topic(topic) for topic in topics}
 
     async def dial(self) -> ReplaySocket:
         """Return the next link, at the time when it was opened.
 
         Raises:
-            EndOfStream: If there is none.
+            EndOfStream: After the last one.
         """
         while not isinstance(self._next, LinkOpened):
             self.advance()
@@ -116,7 +115,7 @@ class ReplayTransport:
         """Return the next event.
 
         Raises:
-            EndOfStream: If there is none.
+            EndOfStream: After the last one.
         """
         if self._next is None:
             raise EndOfStream("the recording has ended")
@@ -126,13 +125,13 @@ class ReplayTransport:
         """Advance to the next event.
 
         Raises:
-            EndOfStream: If there is none.
+            EndOfStream: After the last one.
         """
         self.peek()
         assert self._events is not None, "there was an event"
         self._next = next(self._events, None)
 
-    def take(self, wanted: set[RecordedTopic]) -> list[bytes]:
+    def take(self, wanted: set[WireTopic]) -> list[bytes]:
         """Return the frames of the next event for these topics, and set the clock."""
         event = self.peek()
         assert isinstance(event, FramesReceived), "the caller has peeked"
@@ -151,7 +150,7 @@ class ReplayTransport:
         self.peek()  # If nothing follows, it is the end and not an outage.
         return LinkClosed(event.reason)
 
-    def _is_wanted(self, frame: bytes, wanted: set[RecordedTopic]) -> bool:
+    def _is_wanted(self, frame: bytes, wanted: set[WireTopic]) -> bool:
         header = push_header(frame)
         if header is None:
             return True  # Unreadable: the client received it, too, and counted it.
@@ -177,7 +176,7 @@ class ReplayTransport:
         moment, started_at = self._started or (_loop_time(), at)
         return moment + (at - started_at) / 1e9 / self._speed
 
-    def has(self, topic: RecordedTopic) -> bool:
+    def has(self, topic: WireTopic) -> bool:
         """Whether it was recorded."""
         return topic in self._known
 
@@ -187,7 +186,7 @@ class ReplaySocket:
 
     def __init__(self, transport: ReplayTransport) -> None:
         self._transport = transport
-        self._subscribed: set[RecordedTopic] = set()
+        self._subscribed: set[WireTopic] = set()
         self._replies: deque[bytes] = deque()
         self._replied = Notifier()
 
@@ -237,7 +236,7 @@ class ReplaySocket:
             reply["data"] = reply_rows(self._transport.last_values, kind, body)
         elif kind != "H":
             topics = {
-                RecordedTopic(kind[0], symbol, body.get("kt"))
+                WireTopic(kind[0], symbol, body.get("kt"))
                 for symbol in symbols_in(body)
             }
             if kind.endswith("C"):
@@ -275,9 +274,9 @@ def _kline_rows(values: LastValues, request: Row) -> list[Row]:
     return [{"c": request["c"], "k": klines}] if klines else []
 
 
-def _recorded_topic(topic: Topic) -> RecordedTopic:
+def _wire_topic(topic: Topic) -> WireTopic:
     kt = None if topic.interval is None else int(topic.interval)
-    return RecordedTopic(LETTERS[topic.channel], topic.symbol, kt)
+    return WireTopic(LETTERS[topic.channel], topic.symbol, kt)
 
 
 def _loop_time() -> float:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, TypeGuard, cast
 
 import msgspec
 
-from qos_async.config import Limits
+from qos_async.config import KLINES_MAX, TRADES_MAX, Limits
 from qos_async.enums import Interval
 from qos_async.sim.source import MarketData, Row
 from qos_async.sim.variants import Variants
@@ -32,8 +32,6 @@ __all__ = [
 
 encode = msgspec.json.encode
 
-_MAX_TRADES = 50
-_MAX_KLINES = 1000
 _OPERATIONS = {
     "/instrument-info": "RI",
     "/snapshot": "RS",
@@ -282,9 +280,9 @@ class RequestHandler:
 
     def _kline_request(self, operation: str, item: Row) -> KlineRequest:
         count = item.get("co")
-        if type(count) is not int or not 1 <= count <= _MAX_KLINES:
+        if type(count) is not int or not 1 <= count <= KLINES_MAX:
             raise self._violation(
-                f"Parameter error: co {count!r} is not 1-{_MAX_KLINES}"
+                f"Parameter error: co {count!r} is not 1-{KLINES_MAX}"
             )
         if item.get("a", 0) not in (0, 1):
             raise self._violation("Parameter error: a")
@@ -297,9 +295,9 @@ class RequestHandler:
 
     def _count(self, body: Row) -> int:
         count = body.get("count", 1)
-        if type(count) is not int or not 1 <= count <= _MAX_TRADES:
+        if type(count) is not int or not 1 <= count <= TRADES_MAX:
             raise self._violation(
-                f"Parameter error: count {count!r} is not 1-{_MAX_TRADES}"
+                f"Parameter error: count {count!r} is not 1-{TRADES_MAX}"
             )
         return count
 

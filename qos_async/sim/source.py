@@ -7,28 +7,15 @@ recording or another upstream can be served by the same code as the simulated ma
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from qos_async.enums import Interval
+from qos_async.topics import WireTopic
 
 __all__ = ["MarketData", "PushSource", "Row", "WireTopic"]
 
 Row: TypeAlias = dict[str, Any]
 """One JSON object, as on the wire."""
-
-
-class WireTopic(NamedTuple):
-    """A topic in the server's terms; equal to the plain tuple.
-
-    Attributes:
-        letter: ``S``, ``T``, ``D`` or ``K``.
-        symbol: Canonical.
-        kt: The interval's number; None except for ``K``.
-    """
-
-    letter: str
-    symbol: str
-    kt: int | None = None
 
 
 class MarketData(Protocol):

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, TypeGuard
 
 import pytest
 
-__all__ = ["Options", "parse_mark"]
+__all__ = ["MarkOptions", "parse_mark"]
 
 SIMULATOR = (
     "seed",
@@ -44,7 +44,7 @@ RESERVED = {
 _DAY = 86_400.0
 
 
-class Options(NamedTuple):
+class MarkOptions(NamedTuple):
     """The options of one test.
 
     Attributes:
@@ -60,7 +60,7 @@ class Options(NamedTuple):
     horizon: float
 
 
-def parse_mark(item: pytest.Item) -> Options:
+def parse_mark(item: pytest.Item) -> MarkOptions:
     """Return the options of a test; the mark that is closest to it wins.
 
     Raises:
@@ -73,7 +73,7 @@ def parse_mark(item: pytest.Item) -> Options:
         for error in _errors(mark.args, options):
             pytest.fail(f"pytest.mark.qos {error}", pytrace=False)
         given |= options
-    return Options(
+    return MarkOptions(
         simulator={name: given[name] for name in SIMULATOR if name in given},
         client={name: given[name] for name in CLIENT if name in given},
         virtual=given.get("virtual", False),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 
-from qos_async.testing.options import Options, parse_mark
+from qos_async.testing.options import MarkOptions, parse_mark
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
@@ -177,7 +177,7 @@ def _construct(kind: Callable[..., T], options: Mapping[str, Any]) -> T:
         pytest.fail(f"pytest.mark.qos: {error}", pytrace=False)
 
 
-def _time_and_random(options: Options, seed: Any) -> AbstractContextManager[None]:
+def _time_and_random(options: MarkOptions, seed: Any) -> AbstractContextManager[None]:
     """Return a context with virtual time and fixed randomness, if the test wants them."""
     if not options.virtual:
         return nullcontext()

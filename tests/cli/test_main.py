@@ -10,8 +10,8 @@ import time
 
 import pytest
 
-from qos_async import __version__
-from qos_async.cli import main
+from qos_async import __version__, config
+from qos_async.cli import main, options
 from qos_async.cli.commands import COMMANDS
 from qos_async.cli.main import parse
 from tests.support.cli_process import command, environment
@@ -82,6 +82,11 @@ def test_version_is_printed(capsys):
     """On stdout, with exit code 0."""
     assert main(["--version"]) == 0
     assert capsys.readouterr().out == f"qos {__version__}\n"
+
+
+def test_counts_are_limited_like_those_of_the_client():
+    assert options.TRADES_MAX == config.TRADES_MAX
+    assert options.KLINES_MAX == config.KLINES_MAX
 
 
 def test_help_imports_nothing_slow():

@@ -21,11 +21,16 @@ from qos_async import (
     TradingStatus,
 )
 from qos_async.cli import tables
-from qos_async.cli.tables import Cell, Column, Table, render, show
+from qos_async.cli.tables import Cell, Table, TableColumn, render, show
 
 TABLE = Table(
     "Title",
-    (Column("Name", left=True), Column("Price"), Column("More", 2), Column("Most", 1)),
+    (
+        TableColumn("Name", left=True),
+        TableColumn("Price"),
+        TableColumn("More", 2),
+        TableColumn("Most", 1),
+    ),
     [
         (Cell("腾讯"), Cell("515.0"), Cell("a"), Cell("b")),
         (Cell("AAPL"), Cell("83.25"), Cell("a"), Cell("b")),

@@ -151,5 +151,5 @@ def test_a_suspend_discards_the_clock_estimate():
     alive = session()
     alive.link_up(0.0)
     alive.scheduler.stats.clock.update(100, 0.0, 0.1)
-    alive.suspended(60.0, 1.0)
+    alive.suspended(60.0)
     assert alive.scheduler.stats.clock.offset is None

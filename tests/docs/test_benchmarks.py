@@ -44,17 +44,17 @@ async def test_a_library_that_is_not_installed_has_no_column(library):
 
 
 @pytest.mark.parametrize(
-    ("work", "words"),
+    "work",
     [
-        (baselines.bare, ()),
-        (baselines.limit, ()),
-        (baselines.each_trade, ("aiohttp",)),
-        (baselines.in_batches, ("fast",)),
+        baselines.bare,
+        baselines.limit,
+        baselines.each_trade,
+        baselines.in_batches,
     ],
 )
-async def test_a_candidate_is_timed_from_its_warm_up_to_its_last_tick(work, words):
+async def test_a_candidate_is_timed_from_its_warm_up_to_its_last_tick(work):
     with Server() as server:
-        figures = await work(server.url, Round(500, 1_000), float, *words)
+        figures = await work(server.url, Round(500, 1_000), float)
     assert figures["wall"] > 0
     assert figures["cpu"] > 0
     assert not figures.get("dropped")
@@ -62,7 +62,7 @@ async def test_a_candidate_is_timed_from_its_warm_up_to_its_last_tick(work, word
 
 async def test_the_server_reports_the_frames_that_it_received():
     with Server(silent=True) as server:
-        client = baselines.client(server.url, float, "aiohttp")
+        client = baselines.client(server.url, float)
         async with client, client.watch_trades("US:TSLA"):
             pass
         account = await asyncio.to_thread(server.account)
@@ -130,6 +130,16 @@ def test_results_are_written_read_and_drawn_as_a_chart(report, tmp_path):
     assert "Note: a remark." in table
     bars = [line for line in chart.bars(read).splitlines() if "█" in line]
     assert bars[0].count("█") == 2 * bars[1].count("█")
+
+
+def test_the_stored_results_can_be_drawn_again():
+    stored = harness.read(["throughput", "latency", "competitors"])
+    assert [one.benchmark for one in stored] == ["throughput", "latency", "competitors"]
+    table, bars = chart.table(stored), chart.bars(stored)
+    for one in stored:
+        assert all(goal.what in table for goal in one.goals)
+        assert f"## {one.benchmark}" in table
+    assert "qos-api" in bars
 
 
 def test_written_results_contain_neither_host_name_nor_path(report, tmp_path):

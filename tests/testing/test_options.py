@@ -91,7 +91,7 @@ def test_a_wrong_value_fails_the_test_with_the_message_of_its_owner(kind, given,
 
 
 async def test_the_error_for_virtual_time_on_a_real_loop_shows_how_to_get_it():
-    wanted = options.Options({}, {}, virtual=True, horizon=1.0)
+    wanted = options.MarkOptions({}, {}, virtual=True, horizon=1.0)
     with pytest.raises(
         Failed, match="needs a loop in virtual time: run the test under"
     ):

@@ -16,6 +16,7 @@ from qos_async.cli import exits
 from qos_async.cli.options import (
     KLINES_MAX,
     Command,
+    CommandError,
     Options,
     add_connection,
     add_interval,
@@ -74,8 +75,8 @@ def _add_arguments(parser: ArgumentParser) -> None:
 
 def _run(options: Options) -> int:
     """Fetch the klines, draw them, and return the exit code."""
-    from qos_async.cli.files import OutputError, check_place
-    from qos_async.cli.settings import SettingsError, server_label
+    from qos_async.cli.files import check_place
+    from qos_async.cli.settings import server_label
 
     path = options.output
     try:
@@ -83,10 +84,8 @@ def _run(options: Options) -> int:
         if path:
             check_place(path, force=True)
         return _fetch_and_draw(options, server_label(options))
-    except SettingsError as error:
-        return _report(str(error), exits.USAGE)
-    except (ModuleNotFoundError, OutputError) as error:
-        return _report(str(error), exits.FAILED)
+    except ModuleNotFoundError as error:
+        raise CommandError(str(error)) from None
 
 
 def _check_package(suffix: str) -> None:
@@ -128,10 +127,9 @@ def _fetch_and_draw(options: Options, source: str) -> int:
     if code:
         return code
     if not klines:
-        return _report(
+        raise CommandError(
             f"the server has no {options.interval.short} bars of {options.symbol}: "
-            "check the spelling with qos products",
-            exits.FAILED,
+            "check the spelling with qos products"
         )
     model = ChartModel(klines, source)
     if options.output is None:
@@ -176,11 +174,6 @@ def _write(model: ChartModel, path: Path, options: Options) -> None:
 
             png.draw(model, file, theme=options.theme)
     print(f"{path}: {model.title}, {model.span}", file=sys.stderr)
-
-
-def _report(sentence: str, code: int) -> int:
-    print(f"qos: {sentence}", file=sys.stderr)
-    return code
 
 
 COMMAND = Command(

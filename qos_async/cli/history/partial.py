@@ -67,7 +67,7 @@ class Request(Struct, frozen=True, kw_only=True, tag_field="qos", tag="history 1
         return f"{self.symbol} {self.interval}{kind} from {since}{to} ({self.source})"
 
 
-class _Line(Struct, omit_defaults=True):
+class _PartLine(Struct, omit_defaults=True):
     """A line after the first: a page, or the end."""
 
     bars: list[Row] | None = None
@@ -75,7 +75,7 @@ class _Line(Struct, omit_defaults=True):
 
 
 _request = msgspec.json.Decoder(Request)
-_line = msgspec.json.Decoder(_Line)
+_line = msgspec.json.Decoder(_PartLine)
 _encode = msgspec.json.Encoder().encode
 
 
@@ -148,12 +148,12 @@ class PartialDownload:
             for bar in bars
         ]
         offset = self._size
-        self._append(_Line(bars=rows))
+        self._append(_PartLine(bars=rows))
         self._index_page(rows, offset)
 
     def finish(self, reason: str) -> None:
         """Append that there are no more pages."""
-        self._append(_Line(ended=reason))
+        self._append(_PartLine(ended=reason))
         self.ended = reason
 
     def pages(self) -> Iterator[list[Kline[str]]]:
@@ -245,7 +245,7 @@ class PartialDownload:
             self._size += len(raw)
         self._file.truncate(self._size)
 
-    def _checked(self, raw: bytes) -> _Line | None:
+    def _checked(self, raw: bytes) -> _PartLine | None:
         """Decode a line; None if it is invalid, or does not continue the one before."""
         try:
             line = _line.decode(raw)

@@ -90,7 +90,7 @@ class Quote(Struct):
 
     @property
     def change(self) -> Decimal | None:
-        """Percent since yesterday's close, or since the open where there is none."""
+        """Percent since yesterday's close, or since the open where that is missing."""
         if self.snapshot is None:
             return None
         return percent_change(self.last, self.snapshot.prev_close or self.snapshot.open)
@@ -206,7 +206,7 @@ class EventLog:
 
     @property
     def newest(self) -> str:
-        """The last line; empty if there is none."""
+        """The last line; empty without events."""
         return self.lines[-1] if self._events else ""
 
 
