@@ -156,7 +156,7 @@ class Client(Fetching[N], Watching[N]):
             url=url("http_url", http_url, HTTP_URL, ("https", "http")),
             limits=limits,
             timing=timing,
-            counters=counters,
+            counters=counters.http,
             key_in=key_in,
             ssl=ssl,
             proxy=proxy,

@@ -140,9 +140,10 @@ class StreamProtocol(Generic[N]):
         self._liveness = None
         self.scheduler.link_down(now)
         self.registry.link_down()
+        lost = f"the link was lost before the reply ({reason})"
         for request in self.scheduler.requests.take_sent():
-            text = f"{request.operation}: the link was lost before the reply ({reason})"
-            events.append(Failed(request.reqid, TransportError(text)))
+            error = TransportError(f"{request.operation}: {lost}")
+            events.append(Failed(request.reqid, error))
         return events
 
     def flush_confirmed(self) -> list[Confirmed]:
@@ -221,7 +222,7 @@ class StreamProtocol(Generic[N]):
         self.stats.answers += 1
         sent = self.scheduler.match_reply(reply, now)
         self.stats.unmatched += sent is None
-        error = None if reply.ok else self._error_from(reply, sent)
+        error = None if reply.ok else _error_from(self._redact(reply.msg), sent)
         if isinstance(error, AuthenticationError):
             return KeyRejected(error)
         self.is_verified = self.is_verified or sent is not None
@@ -232,13 +233,6 @@ class StreamProtocol(Generic[N]):
         if reply.ok:
             return self._on_ack(sent.change, reply, now)
         return self._on_rejection(sent.change, reply)
-
-    def _error_from(self, reply: Reply, sent: PendingCommand | None) -> QosError:
-        return error_from_message(
-            self._redact(reply.msg),
-            operation="" if sent is None else sent.type,
-            requested=() if sent is None else sent.symbols,
-        )
 
     def _on_ack(self, change: Change, reply: Reply, now: float) -> Outcome | None:
         self.registry.confirm(change)
@@ -296,14 +290,14 @@ class StreamProtocol(Generic[N]):
         return events
 
     def _expire(self, now: float) -> Iterator[Outcome]:
-        state = "no reply" if self._liveness is not None else "no link"
+        missing = "no link" if self._liveness is None else "no reply"
+        late = f"{missing} within {self._timing.request_timeout:g} s"
         for request in self.scheduler.requests.take_expired(now):
             if self.recovery.owns(request.reqid):
                 if results := self.recovery.on_reply(request.reqid, None):
                     yield Recovered(tuple(results))
             else:
-                text = f"{state} within {self._timing.request_timeout:g} s"
-                error = RequestTimeoutError(f"{request.operation}: {text}")
+                error = RequestTimeoutError(f"{request.operation}: {late}")
                 yield Failed(request.reqid, error)
         sent = self.scheduler.expire_pending(now)
         if sent is not None and sent.change is not None:
@@ -326,8 +320,7 @@ class StreamProtocol(Generic[N]):
         )
 
     def _next_deadline(self) -> float:
-        live = self._liveness
-        silent_at = math.inf if live is None else live.timeout_at
+        silent_at = math.inf if self._liveness is None else self._liveness.timeout_at
         return min(self.scheduler.deadline, silent_at)
 
     @property
@@ -359,3 +352,11 @@ class StreamProtocol(Generic[N]):
         """
         if self._liveness is not None and self.scheduler.is_idle:
             self._liveness.heartbeat_at = -math.inf
+
+
+def _error_from(message: str, sent: PendingCommand | None) -> QosError:
+    return error_from_message(
+        message,
+        operation="" if sent is None else sent.type,
+        requested=() if sent is None else sent.symbols,
+    )

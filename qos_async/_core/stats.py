@@ -8,11 +8,47 @@ from datetime import UTC, datetime
 
 from qos_async.stats import Stats, SubscriptionStats
 
-__all__ = ["Counters", "report"]
+__all__ = ["Counters", "HttpCounters", "RecoveryCounters", "report"]
 
 _WIDTH = 16
 _MINUTE, _HOUR, _DAY = 60, 3600, 86_400
 _THOUSAND = 1000
+
+
+class HttpCounters:
+    """Counters of HTTP requests.
+
+    Attributes:
+        requests: Attempts, including retries.
+        retries: Attempts that followed a failed one.
+        bytes_sent: Bytes of request bodies.
+        bytes_received: Bytes of complete response bodies, decompressed.
+    """
+
+    __slots__ = ("bytes_received", "bytes_sent", "requests", "retries")
+
+    def __init__(self) -> None:
+        self.requests = self.retries = 0
+        self.bytes_received = self.bytes_sent = 0
+
+
+class RecoveryCounters:
+    """Counters of gaps and of what recovery held back.
+
+    Attributes:
+        gaps: Gaps emitted, by status.
+        recovered: Ticks that were fetched after an outage.
+        held: Ticks that were held back until a recovery was settled, in total.
+        released: Those of them that were then delivered.
+        echoes: Pushes that repeated a recovered tick and were not delivered again.
+    """
+
+    __slots__ = ("echoes", "gaps", "held", "recovered", "released")
+
+    def __init__(self) -> None:
+        self.gaps: Counter[str] = Counter()
+        self.recovered = 0
+        self.held = self.released = self.echoes = 0
 
 
 class Counters:
@@ -23,9 +59,6 @@ class Counters:
 
     Attributes:
         dropped: Ticks dropped by the buffers of subscriptions that are closed.
-        held: Ticks that were held back until a recovery was settled, in total.
-        released: Those of them that were then delivered.
-        echoes: Pushes that repeated a recovered tick and were not delivered again.
     """
 
     __slots__ = (
@@ -33,19 +66,12 @@ class Counters:
         "bytes_received",
         "bytes_sent",
         "dropped",
-        "echoes",
         "frames_received",
         "frames_sent",
-        "gaps",
-        "held",
-        "http_bytes_received",
-        "http_bytes_sent",
-        "http_requests",
-        "http_retries",
+        "http",
         "links",
         "reconnects",
-        "recovered",
-        "released",
+        "recovery",
         "unknown",
         "unmatched",
         "unreadable",
@@ -58,11 +84,9 @@ class Counters:
         self.bytes_received = self.bytes_sent = 0
         self.answers = self.unmatched = 0
         self.unreadable = self.unknown = 0
-        self.gaps: Counter[str] = Counter()
-        self.recovered = self.dropped = 0
-        self.held = self.released = self.echoes = 0
-        self.http_requests = self.http_retries = 0
-        self.http_bytes_received = self.http_bytes_sent = 0
+        self.dropped = 0
+        self.http = HttpCounters()
+        self.recovery = RecoveryCounters()
 
 
 def report(

@@ -41,7 +41,7 @@ class GapDelivery:
     ) -> None:
         self._router = router
         self._clock = clock
-        self._stats = protocol.stats
+        self._stats = protocol.stats.recovery
         self._outages = protocol.outages
         self._recovery = protocol.recovery
 

@@ -18,6 +18,7 @@ from yarl import URL
 
 from qos_async._core.queries import Query
 from qos_async._core.rate_limits import Quota
+from qos_async._core.stats import HttpCounters
 from qos_async._io.aiohttp_session import AiohttpSession, on_connection
 from qos_async._io.http_errors import (
     NOT_SENT,
@@ -161,7 +162,7 @@ class HttpClient:
             session = self._session.session()
             url, headers = self._request_target(query.path)
             permit.sent = True
-            self._counters.http_requests += 1
+            self._counters.requests += 1
             reply: HttpResponse | Outcome[T]
             try:
                 reply = await self._exchange(session, url, headers, query)
@@ -183,7 +184,7 @@ class HttpClient:
     ) -> HttpResponse:
         loop, timing = asyncio.get_running_loop(), self._timing
         body = msgspec.json.encode(query.body)
-        self._counters.http_bytes_sent += len(body)
+        self._counters.bytes_sent += len(body)
         async with asyncio.timeout(
             timing.connect_timeout + timing.request_timeout
         ) as deadline:
@@ -195,7 +196,7 @@ class HttpClient:
                     url, data=body, headers=headers, **self._options
                 ) as response:
                     reply = await _receive(response)
-                    self._counters.http_bytes_received += len(reply.body or b"")
+                    self._counters.bytes_received += len(reply.body or b"")
                     return reply
 
     def _request_target(self, path: str) -> tuple[URL, dict[str, str]]:
@@ -206,24 +207,8 @@ class HttpClient:
         return url, {**headers, "key": self._secret.read()}
 
     def _on_retry(self, outcome: Outcome[Any], wait: float) -> None:
-        self._counters.http_retries += 1
+        self._counters.retries += 1
         _log.info("%s; retrying in %.1f s", outcome.error, wait)
-
-
-class HttpCounters(Protocol):
-    """The counters that an ``HttpClient`` increments.
-
-    Attributes:
-        http_requests: Attempts, including retries.
-        http_retries: Attempts that followed a failed one.
-        http_bytes_sent: Bytes of request bodies.
-        http_bytes_received: Bytes of complete response bodies, decompressed.
-    """
-
-    http_requests: int
-    http_retries: int
-    http_bytes_sent: int
-    http_bytes_received: int
 
 
 class RateLimiter:

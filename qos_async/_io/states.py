@@ -1,4 +1,4 @@
-"""Who is told about the link, and how."""
+"""Link states: transitions, their log lines, and the iterators over them."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ _REMEMBERED = 1000
 
 
 class StateChange(Struct, frozen=True):
-    """A move of the link.
+    """A transition of the link.
 
     Attributes:
-        state: Where it is now.
-        reason: Why, in words.
-        attempt: How many attempts have failed in a row; 0 while all is well.
+        state: The new state.
+        reason: The reason, as text.
+        attempt: How many attempts have failed in a row; 0 while none has.
         retry_in: Seconds until the next attempt; 0 where none is planned.
     """
 
@@ -39,23 +39,23 @@ class StateChange(Struct, frozen=True):
 
 
 class LinkStates:
-    """The link's state machine, with those who watch it.
+    """The state machine of the link, and the iterators over its transitions.
 
     Attributes:
-        changed_at: When it moved last, in epoch seconds.
-        reason: The last one that was told.
+        changed_at: When the last transition was, in epoch seconds.
+        reason: The last reason that is not empty.
     """
 
     def __init__(self) -> None:
         self.changed_at = time.time()
         self.reason = ""
         self._link = Link()
-        # Weakly: an iterator that was dropped must not collect moves for ever.
+        # Weak: an iterator without other references must not collect changes for ever.
         self._watchers: WeakSet[StateChanges] = WeakSet()
 
     @property
     def state(self) -> LinkState:
-        """Where the link is."""
+        """The state of the link."""
         return self._link.state
 
     def transition(
@@ -67,14 +67,14 @@ class LinkStates:
         retry_in: float = 0.0,
         failed: bool = False,
     ) -> None:
-        """Move, write one line to the log, and tell everybody.
+        """Change the state, log one line, and notify the iterators.
 
         Args:
             event: What happened.
-            reason: Why, in words.
+            reason: The reason, as text.
             attempt: As in ``StateChange``.
             retry_in: As in ``StateChange``.
-            failed: Whether this is an end that nobody wished for.
+            failed: Whether this is an unexpected shutdown.
         """
         if self.state is LinkState.CLOSED:
             return
@@ -86,28 +86,40 @@ class LinkStates:
         for watcher in tuple(self._watchers):
             watcher.put(change)
 
-    def watch(self, home: LoopBinding | None = None) -> StateChanges:
-        """Watch all moves from now on; only at ``home`` they can be waited for."""
+    def watch(self, binding: LoopBinding | None = None) -> StateChanges:
+        """Return an iterator over all changes from now on, to be awaited at ``binding``."""
         ended = self.state is LinkState.CLOSED
-        watcher = StateChanges(self._watchers, home or LoopBinding(), ended=ended)
+        watcher = StateChanges(self._watchers, binding or LoopBinding(), ended=ended)
         self._watchers.add(watcher)
         return watcher
 
+    async def wait_open(self) -> StateChange | None:
+        """Wait until the link is open; return the change that ended the attempt, if any."""
+        changes = self.watch()
+        try:
+            while self.state is not LinkState.OPEN:
+                change = await anext(changes)
+                if change.state in (LinkState.BACKOFF, LinkState.CLOSED):
+                    return change
+        finally:
+            await changes.aclose()
+        return None
+
 
 class StateChanges:
-    """An iterator over the moves of a link; it ends after ``CLOSED``."""
+    """An iterator over the state changes of a link; it ends after ``CLOSED``."""
 
     def __init__(
-        self, watchers: WeakSet[StateChanges], home: LoopBinding, *, ended: bool
+        self, watchers: WeakSet[StateChanges], binding: LoopBinding, *, ended: bool
     ) -> None:
         self._watchers = watchers
-        self._binding = home
+        self._binding = binding
         self._changes: deque[StateChange] = deque(maxlen=_REMEMBERED)
         self._notifier = Notifier()
         self._ended = ended
 
     def put(self, change: StateChange) -> None:
-        """Take in a move."""
+        """Add a change."""
         self._changes.append(change)
         self._notifier.notify_all()
 
@@ -126,8 +138,9 @@ class StateChanges:
         return change
 
     async def aclose(self) -> None:
-        """Stop watching."""
+        """End the iteration; a task that waits in it gets its end, too."""
         self._ended = True
+        self._changes.clear()
         self._watchers.discard(self)
         self._notifier.notify_all()
 

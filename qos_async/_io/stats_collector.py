@@ -19,7 +19,7 @@ __all__ = ["StatsCollector"]
 
 
 class StatsCollector:
-    """Returns the statistics of a stream, also before it starts and after its end.
+    """Returns the statistics and the condition of a stream, at any time of its life.
 
     Args:
         protocol: The core, with the counters.
@@ -66,10 +66,13 @@ class StatsCollector:
             unreadable=counts.unreadable,
             unknown=counts.unknown,
             unrouted=self._router.unrouted(),
-            repeated=counts.echoes + counts.held - counts.released - held,
+            repeated=counts.recovery.echoes
+            + counts.recovery.held
+            - counts.recovery.released
+            - held,
             held=held,
-            gaps_by_status={**nothing.gaps_by_status, **counts.gaps},
-            recovered=counts.recovered,
+            gaps_by_status={**nothing.gaps_by_status, **counts.recovery.gaps},
+            recovered=counts.recovery.recovered,
             dropped=counts.dropped + sum(one.dropped for one in subscriptions),
             subscriptions=sum(not queue.acks.ended for queue in queues),
             backlog=sum(one.backlog for one in subscriptions),
@@ -81,10 +84,10 @@ class StatsCollector:
             heartbeat_round_trip=self._protocol.scheduler.stats.round_trip,
             clock_offset=offset,
             clock_error=error,
-            http_requests=counts.http_requests,
-            http_retries=counts.http_retries,
-            http_bytes_received=counts.http_bytes_received,
-            http_bytes_sent=counts.http_bytes_sent,
+            http_requests=counts.http.requests,
+            http_retries=counts.http.retries,
+            http_bytes_received=counts.http.bytes_received,
+            http_bytes_sent=counts.http.bytes_sent,
         )
 
     def report(self) -> str:
@@ -102,6 +105,29 @@ class StatsCollector:
         """Return how many ticks a topic had; None while it is not live."""
         live = self._protocol.registry.holds(topic)
         return self._router.activity(topic) if live else None
+
+    @property
+    def is_starved(self) -> bool:
+        """Whether a consumer waits for more, and none has anything left to take.
+
+        And whether the server has acknowledged all subscriptions.
+        """
+        queues = self._queues
+        return (
+            self.is_settled
+            and any(queue.is_waiting for queue in queues)
+            and all(queue.is_waiting or not queue.buffer for queue in queues)
+        )
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether the server holds exactly what is subscribed."""
+        return self._protocol.registry.settled
+
+    @property
+    def has_subscriptions(self) -> bool:
+        """Whether the server holds anything."""
+        return bool(self._protocol.registry.held)
 
     def _clock_offset(self) -> tuple[float, float] | tuple[None, None]:
         estimate = self._protocol.scheduler.stats.clock.offset

@@ -55,7 +55,7 @@ class Stream(Generic[N]):
     """The websocket, across all its links, and everything that uses it.
 
     Nothing runs before the first subscription, request or ``connect``. What ends the
-    stream for good (a rejected key, say) is raised wherever something waits, and by every
+    stream for good, such as a rejected key, is raised wherever a task waits, and by every
     later call.
 
     Args:
@@ -153,16 +153,11 @@ class Stream(Generic[N]):
         self._check_usable()
         self._start()
         self._supervisor.dial_now.notify_all()
-        changes = self.states.watch()
-        try:
-            while self.states.state is not LinkState.OPEN:
-                change = await anext(changes)
-                if change.state is LinkState.BACKOFF:
-                    raise ConnectError(change.reason)
-                if change.state is LinkState.CLOSED:
-                    raise copy(self._error or ClosedError("the client was closed"))
-        finally:
-            await changes.aclose()
+        failed = await self.states.wait_open()
+        if failed is not None and failed.state is LinkState.BACKOFF:
+            raise ConnectError(failed.reason)
+        if failed is not None:
+            raise copy(self._error or ClosedError("the client was closed"))
 
     async def stop(self) -> None:
         """Close the link; loops end after what is buffered. May be called again."""
@@ -183,9 +178,8 @@ class Stream(Generic[N]):
         """After ``stop``: wait until every consumer has taken what is buffered.
 
         A consumer that took the last tick has ``_LAST_TICK_TIMEOUT`` seconds to come back
-        for more, and so to be done with it: one that has left its loop cannot be told
-        from one that is busy. The running task is not waited for: it cannot read while
-        it waits here.
+        for more, and so to be done with it: one that has left its loop looks like one
+        that is busy. The running task is not waited for: it cannot read while it waits.
         """
         me = asyncio.current_task()
         await self._poll_until(lambda queue: queue.is_read_by(me) or not queue.buffer)
@@ -193,29 +187,6 @@ class Stream(Generic[N]):
             await self._poll_until(
                 lambda queue: queue.is_read_by(me) or not queue.is_being_read
             )
-
-    @property
-    def is_starved(self) -> bool:
-        """Whether a consumer waits for more, and none has anything left to take.
-
-        And whether the server has acknowledged all subscriptions.
-        """
-        queues = self._queues
-        return (
-            self.is_settled
-            and any(queue.is_waiting for queue in queues)
-            and all(queue.is_waiting or not queue.buffer for queue in queues)
-        )
-
-    @property
-    def is_settled(self) -> bool:
-        """Whether the server holds exactly what is subscribed."""
-        return self._protocol.registry.settled
-
-    @property
-    def has_subscriptions(self) -> bool:
-        """Whether the server holds anything."""
-        return bool(self._protocol.registry.held)
 
     @property
     def is_empty(self) -> bool:
@@ -269,7 +240,7 @@ class Stream(Generic[N]):
     # Requests
 
     async def fetch(self, query: Query[T]) -> T:
-        """Send a request over the link, or over the next one if there is none.
+        """Send a request over the link, or over the next one while there is no link.
 
         Raises:
             RejectedError: The server rejected it.

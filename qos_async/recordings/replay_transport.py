@@ -162,11 +162,11 @@ class ReplayTransport:
     def seconds_to_next(self) -> float:
         """Return the seconds until the next event is due; negative if unknown."""
         if self._speed is None:
-            return 0.0 if self.stream.is_starved else -1.0
-        if not self.stream.is_settled:
+            return 0.0 if self.stream.collector.is_starved else -1.0
+        if not self.stream.collector.is_settled:
             return -1.0
         if self._started is None:
-            if not self.stream.has_subscriptions:
+            if not self.stream.collector.has_subscriptions:
                 return -1.0
             self._started = _loop_time(), self.peek().at
         return max(self._due(self.peek().at) - _loop_time(), 0.0)

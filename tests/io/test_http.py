@@ -36,7 +36,7 @@ from qos_async.errors import (
     RequestTimeoutError,
     TransportError,
 )
-from tests.support.http_servers import CANARY, Counters, Waits, asking, ok, serving
+from tests.support.http_servers import CANARY, HttpCounters, Waits, asking, ok, serving
 from tests.support.leak_check import assert_absent
 
 QUERIES = Queries(Decimal, chunk=10)
@@ -172,10 +172,10 @@ REFUSALS = {
 @pytest.mark.parametrize("name", REFUSALS)
 async def test_a_permanent_error_is_raised_without_a_retry(name):
     handler, kind, words = REFUSALS[name]
-    counters = Counters()
+    counters = HttpCounters()
     error = await refused(handler, counters=counters)
     assert type(error) is kind
-    assert (counters.http_requests, counters.http_retries) == (1, 0)
+    assert (counters.requests, counters.retries) == (1, 0)
     with pytest.raises(kind, match=words):
         raise error
 
@@ -201,12 +201,12 @@ FAILURES: dict[str, tuple[Any, type[QosError]]] = {
 @pytest.mark.parametrize("name", FAILURES)
 async def test_a_transient_error_is_retried_and_then_raised(name):
     handler, kind = FAILURES[name]
-    counters, waits = Counters(), Waits()
+    counters, waits = HttpCounters(), Waits()
     options: dict[str, Any] = {"counters": counters, "sleep": waits}
     error = await refused(handler, rng=lambda: 1.0, **options)
     assert type(error) is kind
-    assert counters.http_requests == ATTEMPTS
-    assert counters.http_retries == ATTEMPTS - 1
+    assert counters.requests == ATTEMPTS
+    assert counters.retries == ATTEMPTS - 1
     assert waits.seconds == [0.5, 1.0, 2.0]
 
 
@@ -313,14 +313,14 @@ async def drip(request: web.Request) -> web.StreamResponse:
 @pytest.mark.parametrize("broken", [cut, hang_up, stall, drip])
 async def test_a_broken_or_slow_connection_is_retried(broken):
     seen, handle = await once(broken)
-    counters = Counters()
+    counters = HttpCounters()
     async with (
         serving(handle) as url,
         asking(url, timing=IMPATIENT, counters=counters) as http,
         asyncio.timeout(2),
     ):
         assert [*await http.fetch(SNAPSHOTS)] == ["US:TSLA"]
-    assert (len(seen), counters.http_retries) == (2, 1)
+    assert (len(seen), counters.retries) == (2, 1)
 
 
 async def test_a_missing_response_is_a_timeout():
@@ -334,7 +334,7 @@ async def test_a_missing_response_is_a_timeout():
 async def test_a_refused_connection_is_a_connect_error_and_uses_no_slot():
     async with serving(saying()) as url:
         pass
-    counters = Counters()
+    counters = HttpCounters()
     limits = Limits(http_requests=1, http_period=60.0)
     async with (
         asking(url, counters=counters, limits=limits) as http,
@@ -342,7 +342,7 @@ async def test_a_refused_connection_is_a_connect_error_and_uses_no_slot():
     ):
         with pytest.raises(ConnectError, match="cannot be reached") as caught:
             await http.fetch(SNAPSHOTS)
-    assert counters.http_requests == ATTEMPTS
+    assert counters.requests == ATTEMPTS
     assert_absent(CANARY, caught.value)
 
 
@@ -361,14 +361,14 @@ async def fin(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Non
 @pytest.mark.fault("T21")
 @pytest.mark.parametrize("greet", [alert, fin])
 async def test_a_broken_tls_handshake_is_retried(greet):
-    counters = Counters()
+    counters = HttpCounters()
     async with await asyncio.start_server(greet, "127.0.0.1", 0) as server:
         host, port = server.sockets[0].getsockname()
         async with asking(f"https://{host}:{port}", counters=counters) as http:
             with pytest.raises(TransportError) as caught:
                 await http.fetch(SNAPSHOTS)
     assert "cannot be trusted" not in str(caught.value)
-    assert counters.http_requests == ATTEMPTS
+    assert counters.requests == ATTEMPTS
     assert_absent(CANARY, caught.value)
 
 
@@ -402,7 +402,7 @@ def distrusted(listener: socket.socket, certificate: Path) -> None:
 
 @pytest.mark.fault("T20")
 async def test_an_untrusted_server_raises_without_a_retry(certificate):
-    counters = Counters()
+    counters = HttpCounters()
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.settimeout(5)
         server = asyncio.create_task(
@@ -415,18 +415,18 @@ async def test_an_untrusted_server_raises_without_a_retry(certificate):
                     await http.fetch(SNAPSHOTS)
             assert_absent(CANARY, caught.value)
         await server
-    assert counters.http_requests == 2
+    assert counters.requests == 2
 
 
 @pytest.mark.fault("T19")
 @pytest.mark.parametrize("broken", ["https://a..b", f"https://{'a' * 64}.hk"])
 async def test_a_host_that_does_not_resolve_is_a_connect_error(broken):
-    counters = Counters()
+    counters = HttpCounters()
     async with asking(broken, counters=counters) as http:
         with pytest.raises(ConnectError, match="cannot be") as caught:
             await http.fetch(SNAPSHOTS)
     assert caught.value.__cause__ is caught.value.__context__ is None
-    assert counters.http_requests == 1
+    assert counters.requests == 1
     assert_absent(CANARY, caught.value)
 
 

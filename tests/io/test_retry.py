@@ -27,7 +27,7 @@ from qos_async.errors import (
     TransportError,
 )
 from tests.support.aiohttp_compat import aioresponses
-from tests.support.http_servers import CANARY, Counters, Waits, asking
+from tests.support.http_servers import CANARY, HttpCounters, Waits, asking
 from tests.support.leak_check import assert_absent
 
 URL = "https://api.qos.hk"
@@ -50,12 +50,12 @@ def waits():
 
 
 async def test_a_transient_failure_is_followed_by_the_result(server, waits):
-    counters = Counters()
+    counters = HttpCounters()
     server.post(f"{URL}/snapshot", status=503)
     server.post(f"{URL}/snapshot", payload=OK)
     async with asking(URL, sleep=waits, counters=counters) as http:
         assert list(await http.fetch(SNAPSHOTS)) == ["US:AAPL"]
-    assert (counters.http_requests, counters.http_retries) == (2, 1)
+    assert (counters.requests, counters.retries) == (2, 1)
     server.assert_called_with(
         f"{URL}/snapshot",
         method="POST",
@@ -175,32 +175,32 @@ LASTING: dict[str, tuple[Exception, type[QosError]]] = {
 @pytest.mark.parametrize("name", [*MENDING, *LASTING])
 async def test_an_exception_of_aiohttp_is_mapped(server, name):
     exc, kind = {**MENDING, **LASTING}[name]
-    counters = Counters()
+    counters = HttpCounters()
     server.post(f"{URL}/snapshot", exception=exc, repeat=True)
     async with asking(URL, counters=counters) as http:
         with pytest.raises(QosError) as caught:
             await http.fetch(SNAPSHOTS)
     assert type(caught.value) is kind
-    assert counters.http_requests == (ATTEMPTS if name in MENDING else 1)
+    assert counters.requests == (ATTEMPTS if name in MENDING else 1)
     assert caught.value.__cause__ is caught.value.__context__ is None
     assert_absent(CANARY, caught.value)
     assert_absent("hunter2", caught.value)
 
 
 async def test_a_cancelled_call_is_not_retried(server):
-    counters = Counters()
+    counters = HttpCounters()
     server.post(f"{URL}/snapshot", exception=asyncio.CancelledError(), repeat=True)
     async with asking(URL, counters=counters) as http:
         with pytest.raises(asyncio.CancelledError):
             await http.fetch(SNAPSHOTS)
-    assert counters.http_requests == 1
+    assert counters.requests == 1
 
 
 async def test_concurrent_calls_do_not_share_their_attempts(server):
     server.post(f"{URL}/snapshot", status=500, repeat=True)
-    counters = Counters()
+    counters = HttpCounters()
     async with asking(URL, counters=counters) as http:
         both = (http.fetch(SNAPSHOTS), http.fetch(SNAPSHOTS))
         found = await asyncio.gather(*both, return_exceptions=True)
     assert all(type(one) is TransportError for one in found)
-    assert counters.http_requests == 2 * ATTEMPTS
+    assert counters.requests == 2 * ATTEMPTS

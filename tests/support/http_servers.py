@@ -9,12 +9,13 @@ from typing import Any
 from aiohttp import web
 from yarl import URL
 
+from qos_async._core.stats import HttpCounters
 from qos_async._io.aiohttp_session import AiohttpSession
 from qos_async._io.http import HttpClient
 from qos_async._io.secret import Secret
 from qos_async.config import Limits, Timing
 
-__all__ = ["CANARY", "UNLIMITED", "Counters", "Waits", "asking", "ok", "serving"]
+__all__ = ["CANARY", "UNLIMITED", "HttpCounters", "Waits", "asking", "ok", "serving"]
 
 CANARY = "canary/5fc0+KEY"
 UNLIMITED = Limits(http_requests=1000, http_period=0.0)
@@ -35,15 +36,6 @@ async def serving(handler: Handler) -> AsyncGenerator[URL]:
         yield URL(f"http://{host}:{port}")
     finally:
         await runner.cleanup()
-
-
-class Counters:
-    """What a client counts in."""
-
-    def __init__(self) -> None:
-        self.http_requests = 0
-        self.http_retries = 0
-        self.http_bytes_sent = self.http_bytes_received = 0
 
 
 class Waits:
@@ -76,7 +68,7 @@ async def asking(
             url=URL(url),
             limits=limits,
             timing=timing or Timing(),
-            counters=options.pop("counters", Counters()),
+            counters=options.pop("counters", HttpCounters()),
             sleep=options.pop("sleep", Waits()),
             **options,
         )
