@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qos_async._core.buffers import DropOldest, KlineFinalizer, Latest, Policy, Strict
-from qos_async._core.notices import Dropped, Gap
+from qos_async._core.notices import Dropped, Gap, Interrupted, Rejected
 from qos_async.enums import Interval
 from qos_async.errors import LaggedError
 from qos_async.models import Kline, Snapshot, Trade
@@ -288,3 +288,52 @@ def test_symbols_and_intervals_do_not_finish_each_other():
     assert finished.push([bar(120, "2", symbol="US:B")]) == []
     assert finished.push([bar(300, "3", interval=5)]) == []
     assert finished.push([bar(120, "4")]) == [bar(60, "1")]
+
+
+def interrupted(second: int, topic: Topic = A) -> Interrupted:
+    return Interrupted(
+        topic=topic, since=datetime.fromtimestamp(second, UTC), reason=""
+    )
+
+
+@pytest.mark.parametrize("policy", POLICIES, ids=repr)
+def test_an_interruption_stays_before_the_gap_that_ends_it(policy: Policy):
+    buffer = policy.open()
+    buffer.put_notice(interrupted(1))
+    buffer.put_notice(interrupted(1, B))
+    buffer.put_notice(gap(2))
+    buffer.put_notice(gap(2, B))
+    assert events(buffer) == [interrupted(1), interrupted(1, B), gap(2), gap(2, B)]
+
+
+@pytest.mark.parametrize("policy", POLICIES, ids=repr)
+def test_an_outage_that_goes_on_is_behind_the_gaps_of_the_earlier_ones(policy: Policy):
+    buffer = policy.open()
+    for second in range(3):
+        buffer.put_notice(interrupted(second))
+        buffer.put_notice(gap(second))
+    buffer.put_notice(interrupted(9))
+    first, merged, last = events(buffer)
+    assert (first, last) == (interrupted(0), interrupted(9))
+    assert (merged.since.timestamp(), merged.until.timestamp()) == (0, 3)
+
+
+@pytest.mark.parametrize("policy", POLICIES, ids=repr)
+def test_a_rejection_keeps_its_place_among_the_ticks(policy: Policy):
+    buffer = policy.open()
+    buffer.put([tick(1, "US:B")])
+    buffer.put_notice(Rejected(A, "no"))
+    buffer.put([tick(2, "US:B2")])
+    assert buffer.take_events(2) == [tick(1, "US:B"), Rejected(A, "no")]
+    assert buffer.take_events(2) == [tick(2, "US:B2")]
+    assert buffer.take_events(2) == []
+
+
+@pytest.mark.parametrize("policy", POLICIES, ids=repr)
+def test_events_can_be_taken_by_the_list(policy: Policy):
+    buffer = policy.open()
+    buffer.put([tick(n, f"US:{n}") for n in range(3)])
+    assert buffer.take_events(2) == [tick(0, "US:0"), tick(1, "US:1")]
+    buffer.put_notice(gap(9))
+    assert buffer.take_events(9) == [tick(2, "US:2"), gap(9)]
+    assert not buffer.has_event

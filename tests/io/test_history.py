@@ -185,3 +185,27 @@ async def test_a_server_that_respects_the_end_is_not_logged(includes, caplog):
     assert await pages_of(Server([9960, 10020])) == [[9960]]
     assert await pages_of(Server([])) == []
     assert told(caplog) == []
+
+
+async def test_the_iterator_says_whether_the_server_ignored_the_end():
+    heeding = paging(Server(range(60, 601, 60)))
+    assert [page async for page in heeding]
+    assert heeding.end_ignored is False
+    ignoring = paging(Server(range(60, 601, 60), heeds=False))
+    assert ignoring.end_ignored is False
+    await anext(ignoring)
+    assert ignoring.end_ignored is False  # The newest page was what was requested.
+    assert [page async for page in ignoring] == []
+    assert ignoring.end_ignored is True
+
+
+async def test_bars_past_an_explicit_end_show_at_once_that_it_was_ignored():
+    pages = paging(Server(range(60, 601, 60), heeds=False), end=540)
+    assert [bar.timestamp for bar in await anext(pages)] == [480, 540]
+    assert pages.end_ignored is True
+
+
+async def test_bars_past_the_present_are_a_difference_of_clocks():
+    pages = paging(Server([9960, 10020]))
+    assert len([page async for page in pages]) == 1
+    assert pages.end_ignored is False
