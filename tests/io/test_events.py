@@ -169,7 +169,7 @@ async def test_a_subscription_made_amid_an_outage_is_not_interrupted():
 
 async def test_a_subscription_made_amid_a_recovery_is_not_interrupted():
     net = Network()
-    async with opened(net, chance=0.0) as client:
+    async with opened(net, chance=0.0) as client:  # noqa: SIM117
         async with client.watch_trades("US:AAPL") as old:
             net.peers[0].push(trade(1))
             await asyncio.sleep(1)
