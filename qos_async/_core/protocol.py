@@ -30,7 +30,7 @@ from qos_async._core.keepalive import GracefulDeadline, Liveness
 from qos_async._core.recovery import Outage, OutageTracker, Recovery
 from qos_async._core.registry import Change, Registry
 from qos_async._core.sanitize import error_from_message, excerpt
-from qos_async._core.scheduler import CommandScheduler, PendingCommand, RequestQueue
+from qos_async._core.scheduler import CommandScheduler, PendingCommand
 from qos_async._core.stats import Counters
 from qos_async._core.wire import FrameDecoder, Reply, Unknown, topics_possibly_in
 from qos_async.config import Limits, Timing
@@ -77,12 +77,7 @@ class StreamProtocol(Generic[N]):
     ) -> None:
         self.stats = stats
         self.registry = Registry()
-        self.scheduler = CommandScheduler(
-            self.registry,
-            RequestQueue(timing.request_timeout),
-            limits=limits,
-            timing=timing,
-        )
+        self.scheduler = CommandScheduler(self.registry, limits=limits, timing=timing)
         self.outages = OutageTracker(self.registry)
         self.recovery: Recovery[N] = Recovery(None) if recovery is None else recovery
         self.is_verified = False

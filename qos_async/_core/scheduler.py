@@ -171,19 +171,13 @@ class CommandScheduler:
     most.
 
     Attributes:
+        requests: The one-off requests.
         stats: Measurements of the commands and replies.
     """
 
-    def __init__(
-        self,
-        registry: Registry,
-        requests: RequestQueue,
-        *,
-        limits: Limits,
-        timing: Timing,
-    ) -> None:
+    def __init__(self, registry: Registry, *, limits: Limits, timing: Timing) -> None:
+        self.requests = RequestQueue(timing.request_timeout)
         self._registry = registry
-        self.requests = requests
         self._timeout = timing.request_timeout
         self._pacer = Pacer(limits.command_interval, timing.request_timeout)
         self._reqids = itertools.count(1)
