@@ -48,14 +48,14 @@ MUTANTS = [
         "scheduler",
         "return reply.reqid is None or reply.reqid == self.reqid",
         "return True",
-        (f"{PROTOCOL}::test_a_late_yes_is_not_taken_for_a_fresh_one",),
+        (f"{PROTOCOL}::test_a_late_ack_does_not_confirm_a_later_command",),
     ),
     Mutant(
         "an answer to one thing is taken for the answer to another",
         "scheduler",
         "if reply.type != self.type:",
         "if False:",
-        (f"{PROTOCOL}::test_an_answer_that_does_not_fit_is_counted_and_ignored",),
+        (f"{PROTOCOL}::test_a_reply_that_does_not_match_is_counted_and_ignored",),
     ),
     Mutant(
         "a yes without a type is a yes",
@@ -85,7 +85,7 @@ MUTANTS = [
         "rate_limits",
         "if self._expired:",
         "if False:",
-        (f"{PROTOCOL}::test_a_late_answer_sets_the_pace_as_well",),
+        (f"{PROTOCOL}::test_a_late_reply_sets_the_pace_too",),
     ),
     Mutant(
         "a stranger sets the pace",
@@ -163,7 +163,7 @@ MUTANTS = [
         "        self._unacked_adds -= change.topics\n",
         "",
         (
-            "tests.faults.test_protocol::test_what_is_refused_after_silence_is_refused_for_good_the_next_time",
+            "tests.faults.test_protocol::test_a_rejection_after_a_timeout_is_final_the_second_time",
         ),
     ),
     Mutant(
@@ -208,7 +208,7 @@ MUTANTS = [
         "scheduler",
         "if self._pending is not None or not self._pacer.is_free(now):",
         "if not self._pacer.is_free(now):",
-        (f"{PROTOCOL}::test_while_it_gives_the_socket_a_chance_it_does_not_spin",),
+        (f"{PROTOCOL}::test_the_grace_period_after_a_stall_does_not_spin",),
     ),
     Mutant(
         "changes always go before requests",
@@ -236,7 +236,9 @@ MUTANTS = [
         "keepalive",
         "if now - deadline > self.LATE_WAKE and self._grace_until < deadline:",
         "if False:",
-        (f"{PROTOCOL}::test_our_own_stall_gives_the_socket_a_chance_first",),
+        (
+            f"{PROTOCOL}::test_after_a_stall_the_socket_is_read_before_the_link_times_out",
+        ),
     ),
     Mutant(
         "the second chance never ends",
@@ -311,7 +313,7 @@ MUTANTS = [
         "rest = list(self._unemitted)",
         "rest = []",
         (
-            "tests.core.test_protocol::test_what_was_not_told_yet_of_a_yes_is_told_before_the_link_is_gone",
+            "tests.core.test_protocol::test_the_rest_of_a_split_ack_is_emitted_before_the_link_is_lost",
         ),
     ),
     Mutant(
@@ -320,7 +322,7 @@ MUTANTS = [
         "return self._rejections[topic] < _MAX_REJECTIONS",
         "return True",
         (
-            "tests.io.test_mended::test_a_topic_that_was_live_is_given_up_when_refused_for_good",
+            "tests.io.test_mended::test_a_live_topic_is_removed_after_a_lasting_rejection",
         ),
     ),
     Mutant(

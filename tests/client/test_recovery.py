@@ -91,7 +91,7 @@ async def test_filled_means_that_the_tape_was_delivered(
         assert [f.type for f in sim.frames if f.type != "H"][:3] == ["T", "T", "RT"]
 
 
-async def test_nothing_is_told_twice_whatever_is_cut_when(start, dial):
+async def test_nothing_is_delivered_twice_with_cuts_at_any_time(start, dial):
     sim = await start(rate=5.0, plan=FAST, seed=7)
     async with dial(sim) as client, client.watch_trades(BTC) as sub:
         await asyncio.sleep(1.2)
@@ -125,7 +125,7 @@ async def test_a_mute_link_is_an_outage_like_any_other(start, dial):
         assert runs_of(list(map(key, trades(events))), taped(sim))
 
 
-async def test_a_memory_that_is_too_short_is_said_to_be(start, dial):
+async def test_a_history_that_is_too_short_makes_the_gap_partial(start, dial):
     sim = await start(rate=120.0, plan=FAST)
     async with dial(sim) as client, client.watch_trades(BTC) as sub:
         await asyncio.sleep(0.5)
@@ -139,7 +139,7 @@ async def test_a_memory_that_is_too_short_is_said_to_be(start, dial):
         assert all(heard.count(one) <= tape.count(one) for one in set(heard))
 
 
-async def test_without_an_answer_live_ticks_come_all_the_same(start, dial):
+async def test_without_a_reply_live_ticks_are_delivered(start, dial):
     sim = await start(rate=5.0, plan=FAST)
     async with dial(sim) as client, client.watch_trades(BTC) as sub:
         await asyncio.sleep(0.5)
@@ -153,7 +153,7 @@ async def test_without_an_answer_live_ticks_come_all_the_same(start, dial):
         assert trades(events[events.index(gap) :])
 
 
-async def test_all_channels_are_made_good_in_few_frames(start, dial):
+async def test_all_channels_are_recovered_with_few_frames(start, dial):
     sim = await start(rate=5.0, plan=FAST)
     symbols = [BTC, ETH, "US:AAPL", "US:TSLA", "HK:700"]
     topics = [
@@ -177,7 +177,7 @@ async def test_all_channels_are_made_good_in_few_frames(start, dial):
         assert sim.violations == []
 
 
-async def test_finished_bars_add_up_across_an_outage(start, dial):
+async def test_final_klines_add_up_across_an_outage(start, dial):
     sim = await start(rate=2.0, plan=FAST, speed=100.0)
     async with dial(sim) as client:
         async with client.watch_klines(BTC, interval="1m", final=True) as sub:
@@ -196,7 +196,7 @@ async def test_finished_bars_add_up_across_an_outage(start, dial):
         }
 
 
-async def test_state_is_fresh_at_once_though_nothing_moves(start, dial):
+async def test_snapshots_are_current_at_once_in_a_quiet_market(start, dial):
     sim = await start(speed=0.0, plan=FAST)
     async with dial(sim) as client, client.watch_snapshots(BTC) as sub:
         await asyncio.sleep(0.1)
@@ -222,7 +222,7 @@ async def test_requests_are_served_and_nothing_is_left(start, dial):
         assert unchanged(client)
 
 
-async def test_without_recovery_nothing_is_asked(start, dial):
+async def test_without_recovery_nothing_is_requested(start, dial):
     sim = await start(rate=20.0, plan=FAST)
     async with dial(sim, recover=False) as client, client.watch_trades(BTC) as sub:
         await asyncio.sleep(0.2)

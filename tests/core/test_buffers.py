@@ -42,7 +42,7 @@ def events(buffer: Any) -> list[Any]:
 
 @pytest.mark.parametrize("kind", [DropOldest, Strict])
 @pytest.mark.parametrize("wrong", [0, -1, 1.5, "9", True, None], ids=repr)
-def test_a_size_that_is_none_is_named_with_what_is_allowed(kind: Any, wrong: Any):
+def test_an_invalid_size_raises_with_the_allowed_range(kind: Any, wrong: Any):
     with pytest.raises(ValueError, match="must be a whole number from 1") as caught:
         kind(wrong)
     assert repr(wrong) in str(caught.value)
@@ -62,7 +62,7 @@ def test_the_default_size_is_that_of_the_documentation():
         max_size=12,
     )
 )
-def test_many_at_once_are_as_one_by_one(policy: Policy, steps: list[Any]):
+def test_a_batch_is_equal_to_its_ticks_one_by_one(policy: Policy, steps: list[Any]):
     many, single = policy.open(), policy.open()
     second = 0
     for step in steps:
@@ -94,7 +94,7 @@ def _lagged(buffer: Any, *bursts: Any) -> bool:
 
 
 @pytest.mark.parametrize("policy", POLICIES, ids=repr)
-def test_what_is_put_comes_out_in_order(policy: Policy):
+def test_events_are_taken_in_the_order_in_which_they_were_put(policy: Policy):
     buffer = policy.open()
     for second, symbol in enumerate(["US:A", "US:B", "US:C"]):
         buffer.put([tick(second, symbol)])
@@ -105,13 +105,13 @@ def test_what_is_put_comes_out_in_order(policy: Policy):
 
 
 @pytest.mark.parametrize("policy", POLICIES, ids=repr)
-def test_each_opening_is_a_buffer_of_its_own(policy: Policy):
+def test_each_policy_opens_a_new_buffer(policy: Policy):
     one, other = policy.open(), policy.open()
     one.put([tick(1)])
     assert len(other) == 0
 
 
-def test_the_oldest_go_first_and_are_told_where_they_were():
+def test_the_oldest_are_dropped_first_and_reported_in_their_place():
     buffer = DropOldest(2).open()
     for second in range(5):
         buffer.put([tick(second)])
@@ -120,7 +120,7 @@ def test_the_oldest_go_first_and_are_told_where_they_were():
     assert not buffer.has_event
 
 
-def test_a_notice_before_what_was_dropped_is_told_before_it():
+def test_a_gap_before_dropped_ticks_is_delivered_before_dropped():
     buffer = DropOldest(2).open()
     buffer.put_notice(gap(0))
     for second in (1, 2, 3):
@@ -128,7 +128,7 @@ def test_a_notice_before_what_was_dropped_is_told_before_it():
     assert events(buffer) == [gap(0), Dropped(1), tick(2), tick(3)]
 
 
-def test_a_strict_reader_is_ended_instead_of_losing_anything():
+def test_a_strict_consumer_is_ended_instead_of_losing_a_tick():
     buffer = Strict(2).open()
     buffer.put([tick(1)])
     buffer.put([tick(2)])
@@ -167,7 +167,7 @@ def test_channels_and_intervals_do_not_replace_each_other():
 
 
 @pytest.mark.parametrize("policy", POLICIES, ids=repr)
-def test_a_notice_keeps_its_place_among_the_ticks(policy: Policy):
+def test_a_gap_keeps_its_place_among_the_ticks(policy: Policy):
     buffer = policy.open()
     buffer.put([tick(1, "US:B")])
     buffer.put_notice(gap(2))
@@ -176,7 +176,7 @@ def test_a_notice_keeps_its_place_among_the_ticks(policy: Policy):
     assert events(buffer) == [tick(1, "US:B"), gap(2), tick(3, "US:A")]
 
 
-def test_a_newer_tick_of_a_slow_reader_stays_behind_the_notice():
+def test_a_newer_tick_of_a_slow_consumer_stays_behind_the_gap():
     buffer = Latest().open()
     buffer.put([tick(1)])
     buffer.put_notice(gap(2))
@@ -185,7 +185,7 @@ def test_a_newer_tick_of_a_slow_reader_stays_behind_the_notice():
 
 
 @pytest.mark.parametrize("policy", POLICIES, ids=repr)
-def test_readers_of_ticks_alone_pass_over_notices(policy: Policy):
+def test_consumers_of_ticks_alone_skip_gaps(policy: Policy):
     buffer = policy.open()
     buffer.put_notice(gap(0))
     buffer.put([tick(1, "US:A")])
@@ -200,7 +200,7 @@ def test_readers_of_ticks_alone_pass_over_notices(policy: Policy):
 
 
 @pytest.mark.parametrize("policy", POLICIES, ids=repr)
-def test_an_idle_reader_does_not_collect_notices_for_ever(policy: Policy):
+def test_gaps_of_an_idle_consumer_are_bounded(policy: Policy):
     buffer = policy.open()
     for second in range(1000):
         buffer.put_notice(gap(second, A))
@@ -246,7 +246,7 @@ def test_every_tick_is_delivered_dropped_or_waiting(policy: Policy, moves: list[
     assert stamps == sorted(stamps)
 
 
-def test_another_gap_of_a_topic_does_not_move_the_first_behind_what_it_hides():
+def test_another_gap_of_a_topic_leaves_the_first_before_its_ticks():
     buffer = Latest().open()
     buffer.put_notice(gap(10))
     buffer.put([tick(12)])
@@ -268,7 +268,7 @@ def bar(start: int, close: str, symbol: str = "US:A", interval: int = 1) -> Klin
     )
 
 
-def test_a_bar_is_over_when_a_later_one_starts_and_comes_out_as_it_was_last():
+def test_a_kline_is_final_when_a_later_one_starts():
     finished = KlineFinalizer()
     assert finished.push([bar(60, "1")]) == []
     assert finished.push([bar(60, "2")]) == []
@@ -276,7 +276,7 @@ def test_a_bar_is_over_when_a_later_one_starts_and_comes_out_as_it_was_last():
     assert finished.push([bar(120, "4")]) == []
 
 
-def test_each_bar_comes_once_and_a_late_one_not_at_all():
+def test_each_kline_is_delivered_once_and_a_late_one_is_dropped():
     finished = KlineFinalizer()
     pushes = [bar(60, "1"), bar(120, "2"), bar(60, "9"), bar(180, "3"), bar(120, "9")]
     assert finished.push(pushes) == [bar(60, "1"), bar(120, "2")]

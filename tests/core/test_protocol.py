@@ -78,7 +78,7 @@ def test_the_first_heartbeat_is_due_an_interval_after_the_link_came_up():
     assert alive.poll(15.0) == HEARTBEAT
 
 
-def test_heartbeats_repeat_for_as_long_as_they_are_answered():
+def test_heartbeats_repeat_while_they_are_acknowledged():
     alive = session()
     for beat in (15.0, 30.0, 45.0):
         assert alive.wake_at() == beat
@@ -99,7 +99,7 @@ def test_a_heartbeat_that_is_due_outranks_everything():
     assert said(alive.poll(16.5))["type"] == "T"
 
 
-def test_a_fresh_link_on_which_nothing_is_to_be_said_can_be_greeted():
+def test_a_new_link_without_commands_is_confirmed_by_a_heartbeat():
     alive = session()
     alive.request_heartbeat()
     assert alive.wake_at() <= 0.0
@@ -108,14 +108,14 @@ def test_a_fresh_link_on_which_nothing_is_to_be_said_can_be_greeted():
     assert alive.wake_at() == 15.0
 
 
-def test_a_fresh_link_with_work_is_greeted_by_the_work():
+def test_a_new_link_with_commands_needs_no_early_heartbeat():
     alive = session()
     alive.registry.want([A])
     alive.request_heartbeat()
     assert said(alive.poll(0.0))["type"] == "T"
 
 
-def test_without_a_link_nothing_is_said_and_nothing_is_due():
+def test_without_a_link_nothing_is_sent_and_nothing_is_due():
     alive = session(up=False)
     alive.registry.want([A])
     alive.request_heartbeat()
@@ -127,7 +127,7 @@ def test_without_a_link_nothing_is_said_and_nothing_is_due():
 # The pace
 
 
-def test_the_pace_starts_at_the_answer():
+def test_the_pace_starts_at_the_reply():
     alive = session()
     alive.registry.want([A, DEPTH])
     frame = alive.poll(0.0)
@@ -138,7 +138,7 @@ def test_the_pace_starts_at_the_answer():
     assert alive.poll(3.5)
 
 
-def test_an_answer_that_never_comes_stalls_nothing_beyond_its_timeout():
+def test_a_missing_reply_blocks_nothing_beyond_its_timeout():
     alive = session()
     alive.registry.want([A, DEPTH])
     alive.poll(0.0)
@@ -160,7 +160,7 @@ def test_the_pace_outlives_the_link():
 
 
 @pytest.mark.fault("P22", "P4")
-def test_a_late_answer_sets_the_pace_as_well():
+def test_a_late_reply_sets_the_pace_too():
     # The server has only just seen that frame; the next must not arrive at its heels.
     alive = session()
     alive.registry.want([A])
@@ -170,7 +170,7 @@ def test_a_late_answer_sets_the_pace_as_well():
     assert alive.poll(8.2) is None
 
 
-def test_pushes_and_strangers_do_not_change_the_pace():
+def test_pushes_and_unmatched_replies_do_not_change_the_pace():
     alive = session()
     alive.registry.want([A, DEPTH])
     frame = alive.poll(0.0)
@@ -255,7 +255,7 @@ def test_requests_and_changes_take_turns():
     assert [kind[0] == "R" for kind in order] == [False, True] * 3
 
 
-def test_neither_kind_waits_for_the_other_when_that_has_nothing_to_say():
+def test_neither_requests_nor_changes_wait_for_an_empty_queue():
     alive = session()
     for _ in range(3):
         alive.request("RS", BODY, 0.0)
@@ -294,7 +294,7 @@ def test_a_burst_leaves_as_one_frame_a_channel_and_interval():
     ]
 
 
-def test_subscribing_and_unsubscribing_in_time_says_nothing():
+def test_subscribing_and_unsubscribing_before_the_frame_sends_nothing():
     alive = session()
     alive.registry.want([A])
     alive.registry.release([A])
@@ -302,7 +302,7 @@ def test_subscribing_and_unsubscribing_in_time_says_nothing():
     assert alive.wake_at() == 15.0
 
 
-def test_the_last_to_leave_unsubscribes():
+def test_the_last_subscriber_to_leave_unsubscribes():
     alive = subscribed(A)
     alive.registry.want([A])
     alive.registry.release([A])
@@ -314,7 +314,7 @@ def test_the_last_to_leave_unsubscribes():
     assert alive.registry.settled
 
 
-def test_a_reconnect_says_everything_again_in_one_frame_a_channel():
+def test_a_reconnect_resubscribes_with_one_frame_a_channel():
     alive = subscribed(A, B, DEPTH)
     alive.link_down("cut", 10.0)
     alive.link_up(20.0)
@@ -360,7 +360,7 @@ def test_an_acknowledgement_confirms_with_or_without_an_id(more: dict[str, Any])
     assert alive.stats.unmatched == 0
 
 
-def test_a_yes_to_very_many_is_told_in_parts_and_nothing_else_is_said_meanwhile():
+def test_an_ack_of_very_many_topics_is_emitted_in_parts_and_nothing_is_sent_meanwhile():
     alive = session()
     many = frozenset(trades(*[f"US:S{number}" for number in range(2500)]))
     alive.registry.want([*many, DEPTH])
@@ -379,7 +379,7 @@ def test_a_yes_to_very_many_is_told_in_parts_and_nothing_else_is_said_meanwhile(
     assert said(alive.poll(9.0))["type"] == "D"
 
 
-def test_what_was_not_told_yet_of_a_yes_is_told_before_the_link_is_gone():
+def test_the_rest_of_a_split_ack_is_emitted_before_the_link_is_lost():
     alive = session()
     many = frozenset(trades(*[f"US:S{number}" for number in range(2500)]))
     alive.registry.want(many)
@@ -396,7 +396,7 @@ def test_what_was_not_told_yet_of_a_yes_is_told_before_the_link_is_gone():
 @pytest.mark.parametrize(
     "more", [{"reqid": 77}, {"reqid": -1}, {"type": "S"}, {"type": "TC"}, {"type": "H"}]
 )
-def test_an_answer_that_does_not_fit_is_counted_and_ignored(more: dict[str, Any]):
+def test_a_reply_that_does_not_match_is_counted_and_ignored(more: dict[str, Any]):
     alive = session()
     alive.registry.want([A])
     frame = alive.poll(0.0)
@@ -408,7 +408,7 @@ def test_an_answer_that_does_not_fit_is_counted_and_ignored(more: dict[str, Any]
 
 
 @pytest.mark.fault("P5")
-def test_a_second_answer_is_counted_and_ignored():
+def test_a_second_reply_is_counted_and_ignored():
     alive = session()
     alive.registry.want([A])
     frame = alive.poll(0.0)
@@ -422,7 +422,7 @@ def test_a_second_answer_is_counted_and_ignored():
 
 
 @pytest.mark.fault("P4")
-def test_a_late_yes_is_not_taken_for_a_fresh_one():
+def test_a_late_ack_does_not_confirm_a_later_command():
     alive = session()
     alive.registry.want([A])
     late = alive.poll(0.0)
@@ -437,7 +437,7 @@ def test_a_late_yes_is_not_taken_for_a_fresh_one():
 
 
 @pytest.mark.fault("P4")
-def test_a_late_no_is_not_taken_for_a_fresh_one():
+def test_a_late_rejection_does_not_reject_a_later_command():
     alive = session()
     alive.registry.want([A])
     late = alive.poll(0.0)
@@ -450,7 +450,7 @@ def test_a_late_no_is_not_taken_for_a_fresh_one():
 
 
 @pytest.mark.fault("P4")
-def test_the_answer_to_a_frame_of_the_old_link_means_nothing_on_the_new_one():
+def test_a_reply_to_a_frame_of_the_old_link_is_ignored_on_the_new_one():
     alive = session()
     alive.registry.want([A])
     old = alive.poll(0.0)
@@ -460,7 +460,7 @@ def test_the_answer_to_a_frame_of_the_old_link_means_nothing_on_the_new_one():
 
 
 @pytest.mark.fault("P6")
-def test_a_complaint_about_nothing_is_passed_on():
+def test_an_error_without_a_command_is_emitted():
     alive = session()
     event = alive.receive(encoded({"msg": "maintenance\nat 5"}), 1.0)
     assert isinstance(event, ServerError)
@@ -470,7 +470,7 @@ def test_a_complaint_about_nothing_is_passed_on():
 
 
 @pytest.mark.fault("P2")
-def test_a_refused_heartbeat_is_an_answer_all_the_same():
+def test_a_rejected_heartbeat_counts_as_a_reply():
     alive = session()
     frame = alive.poll(15.0)
     said = alive.receive(no(frame, "busy"), 15.5)
@@ -485,7 +485,7 @@ def test_a_refused_heartbeat_is_an_answer_all_the_same():
 
 
 @pytest.mark.fault("P8")
-def test_a_refused_batch_is_halved_until_the_guilty_are_named():
+def test_a_rejected_batch_is_halved_until_the_rejected_topics_are_known():
     alive = session()
     wanted = trades(*(f"US:{letter}" for letter in "ABCDEFGH"))
     alive.registry.want(wanted)
@@ -513,7 +513,7 @@ def test_a_refused_batch_is_halved_until_the_guilty_are_named():
     "more",
     [{}, {"reqid": ...}, {"type": ...}, {"type": ..., "reqid": ...}, {"type": "E"}],
 )
-def test_a_refusal_counts_however_little_it_says(more: dict[str, Any]):
+def test_a_rejection_counts_whatever_its_text(more: dict[str, Any]):
     alive = session()
     alive.registry.want([A])
     event = alive.receive(no(alive.poll(0.0), **more), 0.5)
@@ -522,7 +522,7 @@ def test_a_refusal_counts_however_little_it_says(more: dict[str, Any]):
     assert alive.wake_at() == 15.0
 
 
-def test_a_refusal_of_an_unsubscription_is_nobodys_business():
+def test_a_rejected_unsubscription_is_not_emitted():
     alive = subscribed(A)
     alive.registry.release([A])
     assert alive.receive(no(alive.poll(5.0)), 5.5) is None
@@ -531,7 +531,7 @@ def test_a_refusal_of_an_unsubscription_is_nobodys_business():
 
 
 @pytest.mark.fault("P3")
-def test_an_unanswered_change_is_told_and_asked_for_again():
+def test_an_unacknowledged_change_is_emitted_and_sent_again():
     alive = session()
     alive.registry.want([A, B])
     first = alive.poll(0.0)
@@ -543,7 +543,7 @@ def test_an_unanswered_change_is_told_and_asked_for_again():
     assert alive.receive(ok(again), 8.5) == Confirmed(frozenset([A, B]), ACKED_AT)
 
 
-def test_an_unanswered_removal_is_asked_for_again_and_told_to_nobody():
+def test_an_unacknowledged_removal_is_sent_again_and_not_emitted():
     alive = subscribed(A)
     alive.registry.release([A])
     alive.poll(5.0)
@@ -567,7 +567,7 @@ REFUSALS: list[dict[str, Any]] = [
 @pytest.mark.fault("P2", "P6")
 @pytest.mark.parametrize("more", REFUSALS)
 @pytest.mark.parametrize("to", ["change", "request", "heartbeat"])
-def test_a_refused_key_ends_it_whatever_it_answers(to: str, more: dict[str, Any]):
+def test_a_rejected_key_is_fatal_in_reply_to_any_command(to: str, more: dict[str, Any]):
     alive = session()
     if to == "change":
         alive.registry.want([A])
@@ -583,7 +583,7 @@ def test_a_refused_key_ends_it_whatever_it_answers(to: str, more: dict[str, Any]
 
 
 @pytest.mark.parametrize("more", [{}, {"type": "H"}, {"type": "S", "reqid": 3}])
-def test_a_refused_key_ends_it_unasked(more: dict[str, Any]):
+def test_a_rejected_key_is_fatal_without_a_command(more: dict[str, Any]):
     alive = session()
     event = alive.receive(encoded({"msg": "invalid key"} | more), 0.5)
     assert isinstance(event, KeyRejected)
@@ -592,7 +592,7 @@ def test_a_refused_key_ends_it_unasked(more: dict[str, Any]):
 # Requests
 
 
-def test_a_request_is_answered_with_what_came():
+def test_a_request_resolves_to_its_reply():
     alive = session()
     reqid = alive.request("RS", BODY, 0.0)
     frame = alive.poll(0.0)
@@ -607,7 +607,7 @@ def test_a_request_is_answered_with_what_came():
 @pytest.mark.parametrize(
     ("msg", "kind"), [("no such code", RejectedError), ("too many codes", LimitError)]
 )
-def test_a_refused_request_fails_with_the_servers_words(
+def test_a_rejected_request_fails_with_the_text_of_the_server(
     msg: str, kind: type[Exception]
 ):
     alive = session()
@@ -620,7 +620,7 @@ def test_a_refused_request_fails_with_the_servers_words(
 
 
 @pytest.mark.fault("P3", "P4", "I5")
-def test_an_unanswered_request_times_out_and_the_answer_then_means_nothing():
+def test_a_request_without_a_reply_times_out_and_a_later_reply_is_ignored():
     alive = session()
     reqid = alive.request("RS", BODY, 0.0)
     frame = alive.poll(0.0)
@@ -632,7 +632,7 @@ def test_an_unanswered_request_times_out_and_the_answer_then_means_nothing():
     assert alive.receive(ok(frame), 9.0) is None
 
 
-def test_a_request_times_out_without_a_link_too():
+def test_a_request_without_a_link_times_out_too():
     alive = session(up=False)
     reqid = alive.request("RS", BODY, 100.0)
     assert alive.wake_at() == 108.0
@@ -668,13 +668,13 @@ def work_through(
 
 
 @pytest.mark.parametrize("trip", [0.0, 0.5, 3.0, 7.0])
-def test_a_queue_that_moves_is_answered_however_long_it_is(trip: float):
+def test_requests_of_a_long_queue_that_moves_do_not_time_out(trip: float):
     alive = session(silence=29.0)
     ids = [alive.request("RS", BODY, 0.0) for _ in range(20)]
     assert work_through(alive, now=0.0, trip=trip) == (ids, {})
 
 
-def test_one_lost_answer_fails_one_request_and_not_the_queue():
+def test_one_lost_reply_fails_one_request_and_not_the_queue():
     # Those behind it have waited just as long, but not for their own answer.
     alive = session()
     ids = [alive.request("RS", BODY, 0.0) for _ in range(4)]
@@ -684,7 +684,7 @@ def test_one_lost_answer_fails_one_request_and_not_the_queue():
 
 
 @pytest.mark.parametrize("after", [0.0, 0.1, 4.0])
-def test_a_request_behind_a_lost_answer_still_gets_an_answer(after: float):
+def test_a_request_behind_a_lost_reply_still_gets_a_reply(after: float):
     alive = session()
     alive.request_heartbeat()
     alive.poll(0.0)  # A heartbeat that nobody answers.
@@ -692,14 +692,14 @@ def test_a_request_behind_a_lost_answer_still_gets_an_answer(after: float):
     assert work_through(alive, now=after, trip=0.3) == ([reqid], {})
 
 
-def test_a_request_nobody_waits_for_is_not_sent():
+def test_a_cancelled_request_is_not_sent():
     alive = session()
     alive.cancel(alive.request("RS", BODY, 0.0))
     assert alive.poll(0.0) is None
     assert alive.tick(8.0) == []
 
 
-def test_a_request_given_up_after_it_left_still_sets_the_pace():
+def test_a_request_cancelled_after_it_was_sent_still_sets_the_pace():
     alive = session()
     reqid = alive.request("RS", BODY, 0.0)
     frame = alive.poll(0.0)
@@ -711,7 +711,7 @@ def test_a_request_given_up_after_it_left_still_sets_the_pace():
     assert alive.poll(3.0)
 
 
-def test_a_lost_link_orphans_what_was_sent_and_keeps_what_was_not():
+def test_a_lost_link_fails_sent_requests_and_keeps_queued_ones():
     alive = session()
     sent, unsent = alive.request("RS", BODY, 0.0), alive.request("RT", BODY, 0.0)
     alive.poll(0.0)
@@ -745,14 +745,14 @@ def test_silence_is_a_loss():
 @pytest.mark.parametrize(
     "data", [encoded(PUSHES["T"]), b"junk", b'{"tp":"new"}', b"{}"]
 )
-def test_anything_at_all_breaks_the_silence(data: bytes):
+def test_any_received_bytes_break_the_silence(data: bytes):
     alive = session()
     alive.receive(data, 20.0)
     assert alive.tick(25.0) == []
     assert isinstance(alive.tick(45.0)[0], LinkTimedOut)
 
 
-def test_our_own_stall_gives_the_socket_a_chance_first():
+def test_after_a_stall_the_socket_is_read_before_the_link_times_out():
     alive = session()
     alive.registry.want([A])
     reqid = alive.request("RS", BODY, 0.0)
@@ -765,14 +765,14 @@ def test_our_own_stall_gives_the_socket_a_chance_first():
     assert failures(outcomes).keys() <= {reqid}
 
 
-def test_a_link_that_is_silent_after_our_stall_is_lost_a_second_later():
+def test_a_link_that_is_silent_after_a_stall_is_lost_a_second_later():
     alive = session()
     assert alive.tick(60.0) == []
     assert alive.tick(60.9) == []
     assert isinstance(alive.tick(61.0)[0], LinkTimedOut)
 
 
-def test_while_it_gives_the_socket_a_chance_it_does_not_spin():
+def test_the_grace_period_after_a_stall_does_not_spin():
     # A wake_at() in the past for the whole second would be a busy loop.
     alive = session()
     alive.registry.want([A])
@@ -782,7 +782,7 @@ def test_while_it_gives_the_socket_a_chance_it_does_not_spin():
     assert alive.wake_at() > 60.0
 
 
-def test_an_answer_in_the_nick_of_time_counts():
+def test_a_reply_just_before_the_deadline_counts():
     alive = session()
     alive.registry.want([A])
     frame = alive.poll(0.0)
@@ -815,7 +815,7 @@ def act(alive: StreamProtocol[Any], what: int, frame: bytes | None, now: float) 
 @pytest.mark.parametrize("stalls", [False, True])
 @settings(deadline=None)
 @given(story=STORIES)
-def test_coming_back_when_told_always_makes_progress(
+def test_polling_at_wake_at_always_makes_progress(
     story: list[tuple[int, float]],
     stalls: bool,  # noqa: FBT001
 ):
@@ -864,7 +864,7 @@ def test_a_failed_attempt_is_no_outage_of_its_own():
     assert not alive.outages.open
 
 
-def test_what_nobody_wants_any_more_has_no_outage():
+def test_a_topic_that_is_no_longer_wanted_has_no_outage():
     # Released, but not yet unsubscribed: nobody would ever end this outage.
     alive = subscribed(A)
     alive.registry.release([A])
@@ -872,7 +872,7 @@ def test_what_nobody_wants_any_more_has_no_outage():
     assert not alive.outages.open
 
 
-def test_a_topic_that_ticks_before_its_yes_has_an_outage_too():
+def test_a_topic_that_ticks_before_its_ack_has_an_outage_too():
     alive = session()
     alive.registry.want([A])
     alive.poll(0.0)
@@ -882,7 +882,7 @@ def test_a_topic_that_ticks_before_its_yes_has_an_outage_too():
     assert alive.outages.end(A) == Outage(0.5, "cut")
 
 
-def test_a_topic_that_ticked_early_and_was_left_has_no_outage():
+def test_a_topic_that_ticked_before_its_ack_and_was_removed_has_no_outage():
     # Being early is forgotten when the yes comes.
     alive = session()
     alive.registry.want([A])
@@ -899,7 +899,7 @@ def test_a_topic_that_ticked_early_and_was_left_has_no_outage():
 # Frames in, counted
 
 
-def test_a_push_is_its_own_event():
+def test_a_push_is_emitted_as_its_tick():
     alive = session()
     event = alive.receive(encoded(PUSHES["T"]), 1.0)
     assert isinstance(event, Trade)
@@ -907,7 +907,7 @@ def test_a_push_is_its_own_event():
 
 
 @pytest.mark.fault("P12")
-def test_what_nobody_can_read_is_counted_shown_and_skipped():
+def test_an_unreadable_frame_is_counted_emitted_and_skipped():
     alive = session()
     event = alive.receive(b"\x1b[2J junk", 1.0)
     assert isinstance(event, Unreadable)
@@ -932,7 +932,7 @@ def test_frames_sent_are_counted():
     assert alive.stats.frames_sent == 2
 
 
-def test_an_answer_proves_the_link_and_a_new_link_must_be_proven_again():
+def test_a_reply_confirms_the_link_and_each_new_link_is_confirmed_anew():
     alive = session()
     assert not alive.is_verified
     alive.registry.want([A])
@@ -942,7 +942,7 @@ def test_an_answer_proves_the_link_and_a_new_link_must_be_proven_again():
     assert not alive.is_verified
 
 
-def test_the_key_in_a_servers_words_is_hidden():
+def test_the_key_in_text_of_the_server_is_redacted():
     alive = StreamProtocol(
         Decimal,
         limits=Limits(),

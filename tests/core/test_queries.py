@@ -229,7 +229,7 @@ def test_a_market_without_data_is_left_out_or_empty(queries):
 
 
 @pytest.mark.parametrize("text", ["2025-13-99,F", "", "soon,F"])
-def test_a_day_nobody_can_read_is_a_decode_error(queries, text):
+def test_an_unreadable_day_is_a_decode_error(queries, text):
     with pytest.raises(DecodeError, match="trading day") as caught:
         queries.calendar(["HK"]).read(json.dumps({"HK": [text]}).encode())
     assert caught.value.__context__ is None

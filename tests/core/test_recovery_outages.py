@@ -53,7 +53,7 @@ def test_a_second_loss_keeps_the_first_beginning():
     assert outages.end(B) == Outage(9.0, "silence")
 
 
-def test_a_topic_nobody_watches_any_more_is_forgotten():
+def test_a_topic_without_subscribers_has_no_outage():
     outages = tracker(A, B)
     outages.link_down(Outage(1.0, "cut"))
     outages.remove([A])

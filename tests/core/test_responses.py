@@ -106,7 +106,7 @@ def test_trading_days_are_whole_or_half():
 
 
 @pytest.mark.parametrize("text", ["", "junk,F", "20251399,F", ",H"])
-def test_a_day_nobody_can_read_is_a_decode_error(text: str):
+def test_an_unreadable_day_is_a_decode_error(text: str):
     with pytest.raises(DecodeError, match="cannot decode a trading day"):
         days_by_market([Market.HK], {"HK": [text]})
 

@@ -473,7 +473,7 @@ def test_a_reqid_may_be_text(reqid: Any):
 
 
 @pytest.mark.fault("P5")
-def test_a_reqid_of_zero_is_none():
+def test_a_reqid_of_zero_counts_as_absent():
     # The zero value of a Go server; else the reply to a heartbeat would match nothing.
     assert read({"type": "H", "msg": "OK", "reqid": 0}).reqid is None
 

@@ -164,11 +164,11 @@ def perform(seed: int) -> Stats:
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_each_frame_is_delivered_or_counted_under_what_became_of_it(seed):
+def test_each_frame_is_delivered_or_counted_by_its_outcome(seed):
     perform(seed)
 
 
-def test_the_sums_are_over_everything_that_can_become_of_a_frame():
+def test_the_sums_include_every_outcome_of_a_frame():
     # Else the test above could pass for want of something to count.
     plays = [perform(seed) for seed in range(12)]
     for name in (
@@ -180,7 +180,7 @@ def test_the_sums_are_over_everything_that_can_become_of_a_frame():
         assert all(stats.ticks_by_channel[channel] for stats in plays)
 
 
-async def test_what_the_server_sent_is_what_the_client_counts():
+async def test_the_counts_of_client_and_server_are_equal():
     async with Simulator(rate=200.0, seed=5, history=10.0) as sim:
         client = Client(
             sim.key, http_url=sim.http_url, stream_url=sim.stream_url, limits=sim.plan

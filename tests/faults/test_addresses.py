@@ -71,7 +71,7 @@ async def opens(client: Client) -> None:
 
 
 @pytest.mark.fault("T19")
-async def test_a_name_that_does_not_resolve_is_told_and_looked_up_again(name):
+async def test_a_name_that_does_not_resolve_is_reported_and_looked_up_again(name):
     failure = socket.gaierror(socket.EAI_NONAME, "Name or service not known")
     names = name(failure, failure, ["127.0.0.1"])
     async with Simulator(key=KEY) as sim, client_at(sim, "qos.example") as client:
@@ -83,7 +83,7 @@ async def test_a_name_that_does_not_resolve_is_told_and_looked_up_again(name):
 
 
 @pytest.mark.fault("T19")
-async def test_a_name_server_that_hangs_is_given_up_in_time_and_asked_again(name):
+async def test_a_name_server_that_hangs_times_out_and_is_queried_again(name):
     names = name(None, None, ["127.0.0.1"])
     async with Simulator(key=KEY) as sim:
         async with client_at(sim, "qos.example", timing=HASTY) as client:
@@ -94,7 +94,7 @@ async def test_a_name_server_that_hangs_is_given_up_in_time_and_asked_again(name
 
 
 @pytest.mark.fault("T19")
-async def test_a_question_over_http_is_not_held_up_by_a_name_server_that_hangs(name):
+async def test_an_http_request_times_out_with_a_name_server_that_hangs(name):
     name(None)
     async with client_of("qos.example", allow_insecure=True, timing=HASTY) as client:
         async with asyncio.timeout(20):
@@ -104,7 +104,7 @@ async def test_a_question_over_http_is_not_held_up_by_a_name_server_that_hangs(n
 
 
 @pytest.mark.fault("T24")
-async def test_a_service_that_has_moved_is_found_by_the_next_attempt(name):
+async def test_a_changed_address_is_used_by_the_next_attempt(name):
     names = name(["127.0.0.1"], ["127.0.0.3"], ["127.0.0.2"])
     old = Simulator(key=KEY)
     async with old:
@@ -118,9 +118,7 @@ async def test_a_service_that_has_moved_is_found_by_the_next_attempt(name):
 
 
 @pytest.mark.fault("T23")
-async def test_an_address_that_leads_nowhere_does_not_hold_up_the_other(
-    name, monkeypatch
-):
+async def test_an_unreachable_address_does_not_delay_the_other(name, monkeypatch):
     name(["2001:db8::1", "127.0.0.1"])
     loop = asyncio.get_running_loop()
     connect, tried = loop.sock_connect, []

@@ -29,7 +29,7 @@ def held(net: Network) -> set[str]:
 
 
 @pytest.mark.fault("U4", "U5", "I7", "I9")
-async def test_only_the_slow_reader_loses_ticks_and_the_server_sees_one_subscription():
+async def test_only_the_slow_consumer_loses_ticks_and_the_server_sees_one_subscription():
     net = Network()
     async with opened(net) as client, client.watch_trades("US:AAPL") as quick:
         slow = [
@@ -52,7 +52,7 @@ async def test_only_the_slow_reader_loses_ticks_and_the_server_sees_one_subscrip
 
 
 @pytest.mark.fault("U4", "I17")
-async def test_a_reader_that_never_reads_holds_nobody_up():
+async def test_a_consumer_that_never_reads_does_not_block_others():
     net = Network()
     async with opened(net) as client, client.watch_trades("US:AAPL") as trades:
         for number in range(1000):
@@ -64,7 +64,7 @@ async def test_a_reader_that_never_reads_holds_nobody_up():
 
 
 @pytest.mark.fault("U5")
-async def test_a_late_joiner_starts_with_the_next_tick_at_no_cost():
+async def test_a_later_subscription_starts_with_the_next_tick_and_sends_nothing():
     net = Network()
     async with opened(net) as client, client.watch_trades("US:AAPL"):
         net.peers[0].push(trade(1), trade(2))
@@ -80,7 +80,7 @@ async def test_a_late_joiner_starts_with_the_next_tick_at_no_cost():
 
 
 @pytest.mark.fault("U3")
-async def test_readers_that_leave_without_a_word_are_forgotten_one_by_one(recwarn):
+async def test_dropped_subscriptions_are_removed_one_by_one(recwarn):
     net = Network()
     async with opened(net) as client:
 
@@ -103,7 +103,7 @@ async def test_readers_that_leave_without_a_word_are_forgotten_one_by_one(recwar
 
 @pytest.mark.fault("U6")
 @pytest.mark.parametrize("how", ["ticks", "events", "batches"])
-async def test_an_error_in_one_loop_is_nobody_elses(how):
+async def test_an_error_in_one_loop_does_not_affect_others(how):
     net = Network()
     async with opened(net) as client:
 
@@ -125,7 +125,7 @@ async def test_an_error_in_one_loop_is_nobody_elses(how):
 
 
 @pytest.mark.fault("U6")
-def test_a_callable_for_the_key_that_fails_in_passing_costs_one_attempt():
+def test_a_transient_failure_of_the_key_callable_is_one_failed_attempt():
     """The only code of the user's that a client calls."""
     asked: list[int] = []
 
@@ -154,7 +154,7 @@ def test_a_callable_for_the_key_that_fails_in_passing_costs_one_attempt():
 
 
 @pytest.mark.fault("U9", "I6")
-async def test_what_is_left_and_taken_up_again_within_one_outage_is_said_once():
+async def test_topics_removed_and_added_within_one_outage_are_sent_once():
     net = Network(None, 10.0)
     async with opened(net) as client, client.watch_trades("US:AAPL") as trades:
         net.peers[0].end()
@@ -172,7 +172,7 @@ async def test_what_is_left_and_taken_up_again_within_one_outage_is_said_once():
 
 @pytest.mark.fault("U8", "I1", "I2", "I6")
 @pytest.mark.parametrize("seed", range(12))
-async def test_whatever_races_a_reconnect_the_server_ends_with_what_is_wanted(seed):
+async def test_changes_that_race_a_reconnect_converge_to_the_wanted_topics(seed):
     chance = random.Random(seed)
     net = Network(latency=0.3)
     async with opened(net, chance=0.3) as client:
@@ -204,7 +204,7 @@ async def test_whatever_races_a_reconnect_the_server_ends_with_what_is_wanted(se
 
 @pytest.mark.fault("U11")
 @pytest.mark.parametrize("jump", [-3600.0, 3600.0, -86400.0 * 365])
-async def test_a_calendar_that_jumps_moves_no_deadline_and_turns_no_gap_around(
+async def test_a_wall_clock_that_jumps_moves_no_deadline_and_reverses_no_gap(
     jump, monkeypatch
 ):
     begun, loop = time.time(), asyncio.get_running_loop()

@@ -86,7 +86,7 @@ async def revived(
 @hows
 @ways
 @pytest.mark.parametrize("part", range(PARTS))
-def test_a_link_cut_after_any_byte_is_replaced_and_the_gap_is_told(
+def test_a_link_cut_after_any_byte_is_replaced_and_reported_as_a_gap(
     way: Way, how: End, third: int, part: int
 ) -> None:
     async def main() -> None:
@@ -144,7 +144,7 @@ def test_the_very_first_link_may_be_cut_after_any_byte(
 @pytest.mark.fault("I5", "I11", "I18")
 @hows
 @ways
-def test_a_question_over_http_cut_at_any_byte_is_answered_all_the_same(
+def test_an_http_request_cut_at_any_byte_is_retried(
     way: Way, how: End, third: int
 ) -> None:
     async def main() -> None:
@@ -162,7 +162,7 @@ def test_a_question_over_http_cut_at_any_byte_is_answered_all_the_same(
 
 
 @pytest.mark.fault("T4", "I4", "I9", "I11")
-def test_late_bytes_of_a_link_that_was_given_up_reach_nobody() -> None:
+def test_late_bytes_of_a_closed_link_are_not_delivered() -> None:
     async def main() -> None:
         net = running_loop().net
         lenient = Variants(no_heartbeat="ignore", second_connection="accept")
@@ -192,7 +192,7 @@ def test_late_bytes_of_a_link_that_was_given_up_reach_nobody() -> None:
 
 
 @pytest.mark.fault("T3", "I8")
-def test_the_gap_of_a_silent_death_begins_when_something_was_last_heard() -> None:
+def test_the_gap_of_a_silent_link_begins_at_the_last_received_bytes() -> None:
     async def main() -> None:
         loop = running_loop()
         async with (
@@ -223,7 +223,7 @@ async def _gap(trades: Subscription[Trade[Any]]) -> Gap:
 
 @pytest.mark.fault("T5", "P3", "I5", "I11")
 @pytest.mark.parametrize("window", [0, 100_000])
-def test_a_server_that_reads_nothing_is_heard_until_it_ends_the_link(
+def test_a_server_that_reads_nothing_is_received_until_it_ends_the_link(
     window: int,
 ) -> None:
     async def main() -> None:
@@ -255,7 +255,7 @@ def test_a_server_that_reads_nothing_is_heard_until_it_ends_the_link(
 
 
 @pytest.mark.fault("T5", "I5", "I11")
-def test_a_frame_that_the_server_does_not_take_costs_the_link_in_time() -> None:
+def test_a_frame_that_the_server_does_not_read_ends_the_link_in_time() -> None:
     symbols = [f"US:{number:020}" for number in range(20_000)]
     roomy = Limits(**{**asdict(LIMITS), "symbols": len(symbols)})
 

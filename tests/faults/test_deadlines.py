@@ -31,7 +31,7 @@ LATE = TIMING.request_timeout - 2 * LATENCY
 
 @pytest.mark.fault("P3", "P4", "I5", "I6")
 @pytest.mark.parametrize("epsilon", [-MOMENT, 0.0, MOMENT, 0.4])
-def test_an_answer_around_the_deadline_settles_one_question_and_no_other(
+def test_a_reply_around_the_deadline_settles_one_request_and_no_other(
     epsilon: float,
 ) -> None:
     async def main() -> None:
@@ -59,7 +59,7 @@ def test_an_answer_around_the_deadline_settles_one_question_and_no_other(
 
 @pytest.mark.fault("P3", "P4", "I1")
 @moments
-def test_a_yes_around_the_deadline_leaves_client_and_server_agreed(
+def test_an_ack_around_the_deadline_leaves_client_and_server_consistent(
     epsilon: float,
 ) -> None:
     async def main() -> None:
@@ -95,7 +95,7 @@ def test_a_yes_around_the_deadline_leaves_client_and_server_agreed(
 
 @pytest.mark.fault("P1", "I2", "I3")
 @moments
-def test_a_heartbeat_answered_around_the_deadline_keeps_the_link(
+def test_a_heartbeat_reply_around_the_deadline_keeps_the_link(
     epsilon: float,
 ) -> None:
     async def main() -> None:
@@ -118,7 +118,7 @@ def test_a_heartbeat_answered_around_the_deadline_keeps_the_link(
 
 @pytest.mark.fault("T13", "U7", "I4", "I11")
 @moments
-def test_a_dial_around_its_deadline_is_a_link_or_none(epsilon: float) -> None:
+def test_a_dial_around_its_deadline_succeeds_or_fails(epsilon: float) -> None:
     async def main() -> None:
         net = running_loop().net
         # A round trip for TCP and one for the upgrade.
@@ -146,7 +146,7 @@ def test_a_dial_around_its_deadline_is_a_link_or_none(epsilon: float) -> None:
 
 @pytest.mark.fault("I5")
 @moments
-def test_an_http_answer_around_the_deadline_is_taken_or_asked_for_again(
+def test_an_http_response_around_the_deadline_is_used_or_requested_again(
     epsilon: float,
 ) -> None:
     async def main() -> None:

@@ -49,7 +49,7 @@ def prices(events: list[Any]) -> list[int]:
 
 
 @pytest.mark.fault("P10")
-async def test_a_topic_that_never_ticks_is_left_alone(exchange):
+async def test_a_topic_that_never_ticks_has_no_gap(exchange):
     async with connected(exchange) as client, client.watch_trades(AAPL) as sub:
         await asyncio.sleep(3600.0)
         assert drain(sub) == []
@@ -61,7 +61,7 @@ async def test_a_topic_that_never_ticks_is_left_alone(exchange):
 
 
 @pytest.mark.fault("U10", "I8")
-async def test_a_loop_that_stood_still_is_a_gap_even_if_nothing_was_missed(exchange):
+async def test_a_blocked_loop_is_a_gap_even_if_nothing_was_missed(exchange):
     async with connected(exchange) as client, client.watch_trades(AAPL) as sub:
         await exchange.trades(20)
         await asyncio.sleep(0.1)
@@ -81,7 +81,9 @@ async def test_a_loop_that_stood_still_is_a_gap_even_if_nothing_was_missed(excha
 
 
 @pytest.mark.fault("U10")
-async def test_what_a_server_dropped_while_the_loop_stood_still_is_fetched(exchange):
+async def test_trades_dropped_by_the_server_while_the_loop_was_blocked_are_recovered(
+    exchange,
+):
     async with connected(exchange) as client, client.watch_trades(AAPL) as sub:
         await exchange.trades(20)
         held_back = exchange.push
@@ -99,7 +101,7 @@ async def test_what_a_server_dropped_while_the_loop_stood_still_is_fetched(excha
 
 
 @pytest.mark.fault("U10")
-async def test_a_quiet_topic_hears_of_a_loop_that_stood_still_from_the_heartbeat(
+async def test_a_quiet_topic_gets_the_gap_of_a_blocked_loop_with_the_heartbeat(
     exchange,
 ):
     async with connected(exchange, recover=False) as client:
@@ -112,7 +114,7 @@ async def test_a_quiet_topic_hears_of_a_loop_that_stood_still_from_the_heartbeat
 
 
 @pytest.mark.fault("U10")
-async def test_a_loop_that_stood_still_for_less_than_silence_is_no_gap(exchange):
+async def test_a_loop_blocked_for_less_than_the_silence_timeout_is_no_gap(exchange):
     async with connected(exchange) as client, client.watch_trades(AAPL) as sub:
         await exchange.trades(5)
         block(20.0)
@@ -121,7 +123,7 @@ async def test_a_loop_that_stood_still_for_less_than_silence_is_no_gap(exchange)
 
 
 @pytest.mark.fault("U10", "T3")
-async def test_a_link_that_died_while_the_loop_stood_still_is_one_gap(exchange):
+async def test_a_link_lost_while_the_loop_was_blocked_is_one_gap(exchange):
     async with connected(exchange) as client, client.watch_trades(AAPL) as sub:
         await exchange.trades(20)
         block(61.0)
@@ -152,7 +154,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 @pytest.mark.fault("U11", "I8")
-async def test_a_machine_that_slept_is_a_gap_from_before_its_sleep(exchange, clock):
+async def test_a_suspended_machine_is_a_gap_from_before_the_suspension(exchange, clock):
     async with connected(exchange) as client, client.watch_trades(AAPL) as sub:
         await exchange.trades(20)
         clock.asleep += 3600.0
@@ -169,7 +171,7 @@ async def test_a_machine_that_slept_is_a_gap_from_before_its_sleep(exchange, clo
 
 
 @pytest.mark.fault("U11")
-async def test_a_sleep_in_an_outage_is_part_of_the_gap(exchange, clock):
+async def test_a_suspension_in_an_outage_is_part_of_the_gap(exchange, clock):
     async with connected(exchange) as client:
         async with client.watch_trades(AAPL) as sub:
             async with client.watch_klines(AAPL, interval="1m") as bars:
@@ -189,7 +191,7 @@ async def test_a_sleep_in_an_outage_is_part_of_the_gap(exchange, clock):
 
 
 @pytest.mark.fault("U11")
-async def test_a_sleep_while_the_gap_is_made_good_is_part_of_it(exchange, clock):
+async def test_a_suspension_during_recovery_is_part_of_the_gap(exchange, clock):
     exchange.delay["RT"] = 20.0
     async with connected(exchange) as client, client.watch_trades(AAPL) as sub:
         await exchange.trades(20)
@@ -202,7 +204,7 @@ async def test_a_sleep_while_the_gap_is_made_good_is_part_of_it(exchange, clock)
 
 
 @pytest.mark.fault("U11")
-async def test_the_first_tick_after_a_sleep_comes_after_its_gap(
+async def test_the_first_tick_after_a_suspension_comes_after_its_gap(
     exchange, clock, monkeypatch
 ):
     now = [1_000_000_000_000]
@@ -222,7 +224,7 @@ async def test_the_first_tick_after_a_sleep_comes_after_its_gap(
 
 
 @pytest.mark.fault("U11")
-async def test_a_short_sleep_is_no_gap(exchange, clock):
+async def test_a_short_suspension_is_no_gap(exchange, clock):
     async with connected(exchange) as client, client.watch_trades(AAPL) as sub:
         await exchange.trades(5)
         clock.asleep += 10.0
@@ -232,7 +234,7 @@ async def test_a_short_sleep_is_no_gap(exchange, clock):
 
 
 @pytest.mark.fault("U11")
-def test_sleep_is_the_boot_clock_less_the_loops(monkeypatch):
+def test_a_suspension_is_the_boot_clock_minus_the_loop_clock(monkeypatch):
     boot, running = [100.0], [40.0]
     monkeypatch.setattr(clocks, "_boot_time", lambda: boot[0])
     monkeypatch.setattr("qos_async._io.clocks.time.monotonic", lambda: running[0])
@@ -245,7 +247,7 @@ def test_sleep_is_the_boot_clock_less_the_loops(monkeypatch):
 
 
 @pytest.mark.fault("U11")
-def test_a_system_without_a_boot_clock_goes_by_the_calendar(monkeypatch):
+def test_a_system_without_a_boot_clock_uses_the_wall_clock(monkeypatch):
     monkeypatch.delattr("qos_async._io.clocks.time.CLOCK_BOOTTIME", raising=False)
     monkeypatch.setattr("qos_async._io.clocks.time.time", lambda: 1234.5)
     assert clocks._boot_time() == 1234.5
@@ -255,7 +257,7 @@ def test_a_system_without_a_boot_clock_goes_by_the_calendar(monkeypatch):
 
 
 @pytest.mark.fault("P12", "P19")
-async def test_a_trade_that_nobody_can_read_is_a_gap_of_its_topic_alone(exchange):
+async def test_an_unreadable_trade_is_a_gap_of_its_topic_alone(exchange):
     async with connected(exchange) as client:
         async with client.watch_trades(AAPL, TSLA) as sub:
             for _ in range(10):
@@ -284,7 +286,7 @@ async def test_a_trade_that_nobody_can_read_is_a_gap_of_its_topic_alone(exchange
     [_GARBAGE, b"", b"null", b"[]", b"5", b'{"tp":5}', b'{"tp":"T","c":5}'],
     ids=repr,
 )
-async def test_what_may_be_of_any_topic_is_a_gap_of_all(exchange, noise):
+async def test_a_frame_that_may_be_of_any_topic_is_a_gap_of_all(exchange, noise):
     async with connected(exchange) as client:
         async with client.watch_trades(AAPL, TSLA) as sub:
             await asyncio.sleep(2.0)
@@ -299,7 +301,7 @@ async def test_what_may_be_of_any_topic_is_a_gap_of_all(exchange, noise):
 @pytest.mark.parametrize(
     "tp", [b"", b'"tp":null,', b'"tp":"",', b'"tp":"t",', b'"tq":"T",']
 )
-async def test_a_trade_that_lost_its_kind_is_a_gap_of_its_symbol(exchange, tp):
+async def test_a_trade_without_a_type_is_a_gap_of_its_symbol(exchange, tp):
     async with connected(exchange) as client:
         async with client.watch_trades(AAPL, TSLA) as sub:
             await exchange.trades(3)
@@ -315,7 +317,7 @@ async def test_a_trade_that_lost_its_kind_is_a_gap_of_its_symbol(exchange, tp):
 
 
 @pytest.mark.fault("P12")
-async def test_a_kind_in_the_wrong_case_is_a_gap_of_its_channel_alone(exchange):
+async def test_a_type_in_the_wrong_case_is_a_gap_of_its_channel_alone(exchange):
     async with connected(exchange) as client:
         async with client.watch_trades(AAPL) as sub:
             async with client.watch_snapshots(AAPL) as states:
@@ -338,7 +340,7 @@ async def test_a_kind_in_the_wrong_case_is_a_gap_of_its_channel_alone(exchange):
     ],
     ids=["another symbol", "another channel", "another interval", "answer", "unknown"],
 )
-async def test_what_is_none_of_our_topics_is_no_gap(exchange, noise):
+async def test_an_unreadable_frame_of_other_topics_is_no_gap(exchange, noise):
     async with connected(exchange) as client:
         async with client.watch_trades(AAPL) as sub:
             async with client.watch_klines(AAPL, interval="1m") as bars:
@@ -350,7 +352,7 @@ async def test_what_is_none_of_our_topics_is_no_gap(exchange, noise):
 
 
 @pytest.mark.fault("P12", "P19")
-async def test_a_kline_that_nobody_can_read_is_a_gap_of_its_interval(exchange):
+async def test_an_unreadable_kline_is_a_gap_of_its_interval(exchange):
     async with connected(exchange) as client:
         async with client.watch_klines(AAPL, interval="1m") as minutes:
             async with client.watch_klines(AAPL, interval="5m") as fives:
@@ -363,7 +365,7 @@ async def test_a_kline_that_nobody_can_read_is_a_gap_of_its_interval(exchange):
 
 
 @pytest.mark.fault("P12")
-async def test_another_frame_that_nobody_can_read_widens_the_gap(exchange):
+async def test_another_unreadable_frame_widens_the_gap(exchange):
     async with connected(exchange) as client, client.watch_trades(AAPL) as sub:
         await exchange.trades(20)
         for price in (7001, 7002, 7003):  # The second while the first is made good.
@@ -380,7 +382,7 @@ async def test_another_frame_that_nobody_can_read_widens_the_gap(exchange):
 
 
 @pytest.mark.fault("P12", "I9")
-async def test_an_answer_to_a_question_from_before_the_frame_is_not_believed(exchange):
+async def test_a_reply_to_a_request_from_before_the_frame_is_discarded(exchange):
     exchange.delay["RT"] = 1.2  # The tape moves on meanwhile.
     async with connected(exchange) as client, client.watch_trades(AAPL) as sub:
         await exchange.trades(20)
@@ -397,7 +399,7 @@ async def test_an_answer_to_a_question_from_before_the_frame_is_not_believed(exc
 
 
 @pytest.mark.fault("P12")
-async def test_a_state_asked_for_before_the_frame_is_not_taken_for_what_it_said(
+async def test_a_snapshot_requested_before_the_frame_does_not_replace_it(
     exchange,
 ):
     exchange.delay["RS"] = 1.5
@@ -427,7 +429,7 @@ async def test_a_link_that_ends_with_an_unreadable_frame_is_restored_before_its_
 
 
 @pytest.mark.fault("P12", "I3")
-async def test_a_flood_of_garbage_holds_ticks_back_for_a_bounded_time(exchange):
+async def test_a_flood_of_unreadable_frames_holds_ticks_for_a_bounded_time(exchange):
     limits = Limits(command_interval=1.0)
     async with connected(exchange, limits=limits) as client:
         async with client.watch_trades(AAPL) as sub:
@@ -446,7 +448,7 @@ async def test_a_flood_of_garbage_holds_ticks_back_for_a_bounded_time(exchange):
 
 
 @pytest.mark.fault("P12")
-async def test_words_that_nobody_knows_do_not_keep_what_was_missed_from_being_asked_for(
+async def test_unknown_frames_do_not_delay_the_request_for_missed_data(
     exchange,
 ):
     async with connected(exchange) as client, client.watch_trades(AAPL) as sub:
@@ -462,7 +464,7 @@ async def test_words_that_nobody_knows_do_not_keep_what_was_missed_from_being_as
 
 
 @pytest.mark.fault("P12")
-async def test_without_recovery_an_unreadable_frame_is_told_at_once(exchange):
+async def test_without_recovery_an_unreadable_frame_is_a_gap_at_once(exchange):
     async with connected(exchange, recover=False) as client:
         async with client.watch_trades(AAPL) as sub:
             await exchange.trades(3)
@@ -477,7 +479,9 @@ async def test_without_recovery_an_unreadable_frame_is_told_at_once(exchange):
 
 
 @pytest.mark.fault("P12", "U5", "I8")
-async def test_who_came_while_a_gap_was_made_good_has_a_share_in_the_next(exchange):
+async def test_a_subscription_opened_during_recovery_of_a_gap_gets_the_next_gap(
+    exchange,
+):
     exchange.silent.add("RT")
     async with connected(exchange) as client, client.watch_trades(AAPL):
         await exchange.trades(3)
@@ -494,7 +498,7 @@ async def test_who_came_while_a_gap_was_made_good_has_a_share_in_the_next(exchan
 
 
 @pytest.mark.fault("P12")
-async def test_who_came_after_the_frame_has_no_gap(exchange):
+async def test_a_subscription_opened_after_the_frame_gets_no_gap(exchange):
     async with connected(exchange) as client, client.watch_trades(AAPL):
         await exchange.trades(3)
         exchange.peer.push(_BROKEN)

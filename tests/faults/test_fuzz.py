@@ -298,7 +298,7 @@ class Talk:
 @given(
     story=st.lists(st.tuples(frames(LIVE), st.booleans()), min_size=1, max_size=4),
 )
-def test_any_frames_are_events_or_counted_skips(
+def test_any_frame_is_an_event_or_a_counted_skip(
     story: list[tuple[bytes, bool]], numbers: type[Any]
 ):
     talk = Talk(numbers)
@@ -323,7 +323,7 @@ def replaced(data: bytes) -> Iterator[bytes]:
 
 @pytest.mark.parametrize("numbers", NUMBERS)
 @pytest.mark.parametrize("kind", PUSHES)
-def test_a_push_with_anything_anywhere_is_a_tick_or_a_counted_skip(
+def test_a_push_with_any_value_in_any_field_is_a_tick_or_a_counted_skip(
     kind: str, numbers: type[Any]
 ):
     talk = Talk(numbers)
@@ -335,7 +335,7 @@ def test_a_push_with_anything_anywhere_is_a_tick_or_a_counted_skip(
         assert_sound(event if is_tick else None, numbers)
 
 
-def test_an_answer_with_anything_anywhere_is_counted():
+def test_a_reply_with_any_value_in_any_field_is_counted():
     said: list[str] = []
     for data in replaced(ok(b'{"type":"T","reqid":1}', data=[{"c": "US:AAPL"}])):
         alive = session()
@@ -355,7 +355,7 @@ def test_an_answer_with_anything_anywhere_is_counted():
 
 @effort(100)
 @given(story=st.lists(frames(LIVE), min_size=1, max_size=6))
-def test_a_client_goes_on_whatever_it_hears(story: list[bytes]):
+def test_a_client_survives_any_frames(story: list[bytes]):
     run(lambda: _listen_to(story))
 
 
@@ -388,6 +388,6 @@ async def _listen_to(story: list[bytes]) -> None:
         assert all(sub.stats.received >= sub.stats.delivered for sub in subs)
 
 
-def test_the_samples_are_all_here():
+def test_every_sample_of_the_document_is_present():
     assert len(WHOLE) == 50
     assert len(LIVE) > 30

@@ -127,7 +127,7 @@ async def test_shown_by_a_client():
 
 
 @pytest.mark.fault("U19", "I13")
-def test_the_watchdog_barks_at_every_kind_of_leak(tmp_path: Path):
+def test_the_leak_check_fails_a_test_for_every_kind_of_leak(tmp_path: Path):
     (tmp_path / "test_leaks.py").write_text(LEAKS)
     options = "-qrA -p tests.conftest -p no:cacheprovider -p no:xdist -o addopts= "
     options += "--rootdir=. -c pyproject.toml"
@@ -149,7 +149,7 @@ def test_the_watchdog_barks_at_every_kind_of_leak(tmp_path: Path):
 
 
 @pytest.mark.fault("U19")
-def test_the_watchdog_knows_the_key_of_the_tests_and_nothing_else():
+def test_the_leak_check_finds_the_key_of_the_tests_and_nothing_else():
     watchdog = Watchdog()
     watchdog.look("words", "a key", "canary", b"KEY")
     assert watchdog.take() == []
@@ -159,7 +159,7 @@ def test_the_watchdog_knows_the_key_of_the_tests_and_nothing_else():
 
 @pytest.mark.fault("U19")
 @pytest.mark.virtual_time
-async def test_a_client_and_what_it_gives_cannot_be_saved_with_the_key():
+async def test_pickles_of_a_client_and_its_results_do_not_have_the_key():
     async with opened(Network()) as client:
         trades = client.watch_trades("US:AAPL")
         for thing in (client, trades, client.states()):

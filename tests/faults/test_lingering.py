@@ -34,7 +34,7 @@ def sockets_to(port: int) -> int:
 
 
 @pytest.mark.fault("T3", "T4", "I4", "I11")
-async def test_a_tls_link_that_fell_silent_leaves_no_socket_behind() -> None:
+async def test_a_silent_tls_link_leaves_no_socket_behind() -> None:
     authority = trustme.CA()
     serving = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     authority.issue_cert("127.0.0.1").configure_cert(serving)

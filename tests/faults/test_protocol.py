@@ -52,7 +52,7 @@ async def taken(sub: Any, count: int) -> list[Any]:
 
 
 @pytest.mark.fault("P1")
-async def test_unanswered_heartbeats_end_a_link_on_which_nothing_else_comes():
+async def test_heartbeats_without_a_reply_end_a_link_without_other_frames():
     net = Network(rule=lambda peer, frame: None if frame["type"] == "H" else "OK")
     async with opened(net) as client, client.watch_trades(AAPL):
         heard_at = seconds()
@@ -62,7 +62,7 @@ async def test_unanswered_heartbeats_end_a_link_on_which_nothing_else_comes():
 
 
 @pytest.mark.fault("P1")
-async def test_unanswered_heartbeats_cost_no_link_that_brings_ticks():
+async def test_heartbeats_without_a_reply_keep_a_link_with_ticks():
     net = Network(rule=lambda peer, frame: None if frame["type"] == "H" else "OK")
     async with opened(net) as client, client.watch_trades(AAPL) as sub:
         for price in range(120):
@@ -76,7 +76,7 @@ async def test_unanswered_heartbeats_cost_no_link_that_brings_ticks():
 
 
 @pytest.mark.fault("P1", "P22")
-async def test_the_late_answer_to_a_heartbeat_may_pass_for_that_to_the_next():
+async def test_a_late_reply_to_a_heartbeat_may_match_the_next_one():
     """A heartbeat has no id. It costs nobody anything: the server is there."""
     alive = session()
     late = alive.poll(15.0)
@@ -91,7 +91,7 @@ async def test_the_late_answer_to_a_heartbeat_may_pass_for_that_to_the_next():
 
 
 @pytest.mark.fault("P2")
-async def test_a_refused_heartbeat_costs_nothing_unless_it_is_about_the_key():
+async def test_a_rejected_heartbeat_is_ignored_unless_it_names_the_key():
     net = Network(rule=lambda peer, frame: "busy" if frame["type"] == "H" else "OK")
     async with opened(net) as client, client.watch_trades(AAPL) as sub:
         await asyncio.sleep(100)
@@ -104,7 +104,7 @@ async def test_a_refused_heartbeat_costs_nothing_unless_it_is_about_the_key():
 
 
 @pytest.mark.fault("P3", "P4")
-async def test_a_question_that_nobody_answers_harms_no_other():
+async def test_a_request_without_a_reply_does_not_affect_others():
     net = Network(rule=lambda peer, f: None if f.get("codes") == [TSLA] else "OK")
     async with opened(net, timing=Timing()) as client:
         await client.connect()
@@ -141,7 +141,7 @@ STRANGE: list[dict[str, Any]] = [
 @pytest.mark.fault("P5", "P7")
 @pytest.mark.parametrize("wrong", STRANGE, ids=repr)
 @pytest.mark.parametrize("message", ["OK", "no such code"])
-async def test_an_answer_to_something_else_is_no_answer(
+async def test_a_reply_to_another_command_does_not_match(
     wrong: dict[str, Any], message: str
 ):
     def rule(peer: Peer, frame: Frame) -> str | None:
@@ -162,7 +162,7 @@ async def test_an_answer_to_something_else_is_no_answer(
 
 
 @pytest.mark.fault("P4", "P5")
-async def test_a_doubled_answer_changes_nothing():
+async def test_a_repeated_reply_changes_nothing():
     net = Network()
     async with opened(net) as client, client.watch_trades(AAPL) as sub:
         asked = net.peers[0].said[-1]
@@ -196,7 +196,7 @@ class Touchy:
 
 
 @pytest.mark.fault("P3", "P4", "P8")
-async def test_a_live_topic_is_not_lost_to_a_server_that_refuses_it_twice():
+async def test_a_live_topic_survives_two_rejections():
     net = Network(rule=Touchy())
     async with opened(net) as client:
         sub = client.watch_trades(AAPL)
@@ -207,7 +207,7 @@ async def test_a_live_topic_is_not_lost_to_a_server_that_refuses_it_twice():
 
 
 @pytest.mark.fault("P3", "P8")
-def test_what_is_refused_after_silence_is_refused_for_good_the_next_time():
+def test_a_rejection_after_a_timeout_is_final_the_second_time():
     registry, (topic,) = Registry(), topics(AAPL)
     registry.want([topic])
     said: list[bool] = []
@@ -230,7 +230,7 @@ def test_what_is_refused_after_silence_is_refused_for_good_the_next_time():
 
 
 @pytest.mark.fault("P6")
-async def test_a_refusal_that_says_of_nothing_what_it_refuses_is_of_what_was_said_last():
+async def test_a_rejection_without_type_and_id_is_of_the_last_command():
     def rule(peer: Peer, frame: Frame) -> str | None:
         if TSLA in str(frame):
             peer.push({"msg": "no such code"})
@@ -247,7 +247,7 @@ async def test_a_refusal_that_says_of_nothing_what_it_refuses_is_of_what_was_sai
 
 
 @pytest.mark.fault("P9")
-async def test_what_is_over_the_plan_is_named_and_costs_no_other_subscription():
+async def test_symbols_over_the_plan_are_named_and_other_subscriptions_stay():
     def rule(peer: Peer, frame: Frame) -> str:
         adds = len(frame.get("codes", [""])[0].split(","))
         full = frame["type"] == "T" and len(peer.topics) + adds > 2
@@ -270,7 +270,7 @@ async def test_what_is_over_the_plan_is_named_and_costs_no_other_subscription():
 
 
 @pytest.mark.fault("P11")
-async def test_a_symbol_in_the_servers_spelling_is_the_one_that_was_asked_for():
+async def test_a_symbol_in_the_spelling_of_the_server_is_the_requested_one():
     net = Network()
     net.data = [{"c": "US:AAPL", "lp": "2"}, {"c": "HK:700", "lp": "1"}]
     async with opened(net) as client:
@@ -287,7 +287,7 @@ async def test_a_symbol_in_the_servers_spelling_is_the_one_that_was_asked_for():
 
 
 @pytest.mark.fault("P11")
-async def test_a_push_that_nobody_wants_is_counted_and_harms_nobody():
+async def test_an_unsubscribed_push_is_counted_and_ignored():
     net = Network()
     async with opened(net) as client, client.watch_trades(AAPL) as sub:
         net.peers[0].push(trade(1, "US:aapl"), trade(2, "??"), snapshot(3), trade(4))
@@ -299,7 +299,7 @@ async def test_a_push_that_nobody_wants_is_counted_and_harms_nobody():
 
 
 @pytest.mark.fault("P19", "P20")
-async def test_what_is_neither_push_nor_answer_is_counted_and_skipped():
+async def test_a_frame_that_is_neither_push_nor_reply_is_counted_and_skipped():
     net = Network()
     async with opened(net) as client, client.watch_trades(AAPL) as sub:
         before = client.stats
@@ -314,7 +314,7 @@ async def test_what_is_neither_push_nor_answer_is_counted_and_skipped():
 
 @pytest.mark.fault("P18")
 @pytest.mark.parametrize("junk", ["NaN", "sNaN", "-Infinity"])
-async def test_a_price_that_is_none_is_told_as_a_gap_and_kept_out_of_recovery(
+async def test_an_invalid_price_is_a_gap_and_stays_out_of_recovery(
     junk: str,
 ):
     net = Network()
@@ -336,7 +336,7 @@ async def test_a_price_that_is_none_is_told_as_a_gap_and_kept_out_of_recovery(
 
 
 @pytest.mark.fault("P21")
-async def test_live_trades_come_as_received_though_they_look_like_copies():
+async def test_equal_live_trades_are_delivered_as_received():
     net = Network()
     async with opened(net) as client, client.watch_trades(AAPL) as sub:
         stamps = [5, 5, 5, 3, 9, 3]
@@ -345,7 +345,7 @@ async def test_live_trades_come_as_received_though_they_look_like_copies():
 
 
 @pytest.mark.fault("P21")
-async def test_a_finished_bar_comes_once_however_often_and_late_it_is_pushed():
+async def test_a_final_kline_is_delivered_once_however_often_it_is_pushed():
     net = Network()
     async with opened(net) as client:
         bars = client.watch_klines(AAPL, interval="1m", final=True)
@@ -358,7 +358,7 @@ async def test_a_finished_bar_comes_once_however_often_and_late_it_is_pushed():
 
 
 @pytest.mark.fault("P21")
-async def test_state_is_told_as_received_even_if_older():
+async def test_snapshots_are_delivered_as_received_even_if_older():
     net = Network()
     async with opened(net) as client:  # noqa: SIM117 - first the client
         async with client.watch_snapshots(AAPL, buffer=DropOldest(9)) as sub:

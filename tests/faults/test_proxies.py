@@ -132,7 +132,7 @@ async def test_a_proxy_that_tunnels_serves_http_and_stream_and_never_sees_the_ke
 
 @pytest.mark.fault("T22")
 @pytest.mark.parametrize("status", [401, 403, 407])
-async def test_a_proxy_that_refuses_is_told_at_once_and_is_not_about_the_key(status):
+async def test_a_proxy_that_rejects_is_reported_at_once_and_not_as_a_bad_key(status):
     async with proxied(refusing(status)) as (client, heard):
         with pytest.raises(ConnectError, match=f"proxy .* HTTP {status}") as one:
             await client.fetch_snapshots("US:AAPL")
@@ -158,7 +158,7 @@ async def test_a_proxy_that_refuses_is_told_at_once_and_is_not_about_the_key(sta
         pytest.param(hanging, id="hangs"),
     ],
 )
-async def test_a_proxy_that_fails_is_asked_again(way, caplog):
+async def test_a_proxy_that_fails_is_retried(way, caplog):
     timing = HASTY if way is hanging else CALM
     async with (
         proxied(way, timing=timing) as (client, heard),
@@ -177,7 +177,7 @@ async def test_a_proxy_that_fails_is_asked_again(way, caplog):
 
 
 @pytest.mark.fault("T22")
-async def test_a_proxy_that_is_not_there_is_told_without_its_password(caplog):
+async def test_an_absent_proxy_is_reported_without_its_password(caplog):
     async with listening(hanging(Heard())) as address:
         pass
     client = Client(
@@ -196,7 +196,7 @@ async def test_a_proxy_that_is_not_there_is_told_without_its_password(caplog):
 
 
 @pytest.mark.fault("T22", "T20")
-async def test_a_proxy_that_looks_into_tls_is_not_trusted():
+async def test_a_proxy_that_intercepts_tls_is_not_trusted():
     middle = trustme.CA()
     async with (
         secured(middle.issue_cert(HOST)) as impostor,
@@ -211,7 +211,7 @@ async def test_a_proxy_that_looks_into_tls_is_not_trusted():
 
 @pytest.mark.fault("T22", "D1")
 @pytest.mark.parametrize("option", ["http_url", "stream_url"])
-def test_no_key_goes_through_a_far_proxy_unencrypted(option):
+def test_no_key_is_sent_unencrypted_through_a_remote_proxy(option):
     scheme = "http" if option == "http_url" else "ws"
     plain: dict[str, Any] = {option: f"{scheme}://127.0.0.1:8000"}
     with pytest.raises(ValueError, match="unencrypted"):
@@ -222,7 +222,9 @@ def test_no_key_goes_through_a_far_proxy_unencrypted(option):
 
 
 @pytest.mark.fault("T22", "D3")
-async def test_the_environment_names_no_proxy_and_no_password(monkeypatch, tmp_path):
+async def test_proxies_and_passwords_of_the_environment_are_ignored(
+    monkeypatch, tmp_path
+):
     heard = Heard()
     netrc = tmp_path / "netrc"
     netrc.write_text(f"machine 127.0.0.1 login user password {PASSWORD}\n")

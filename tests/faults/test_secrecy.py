@@ -107,7 +107,7 @@ async def test_a_request_of_the_users_own_on_a_borrowed_session_has_no_key():
 
 
 @pytest.mark.fault("D3")
-async def test_a_cookie_that_the_server_sets_is_not_sent_back():
+async def test_cookies_of_the_server_are_not_sent_back():
     seen: list[str | None] = []
 
     async def answer(request: web.Request) -> web.Response:
@@ -127,7 +127,7 @@ HOSTILE = "\x1b[31mred\x07\r\nERROR forged line\u202e {0.__class__} %s %(x)s $HO
 
 @pytest.mark.fault("D4", "D9")
 @pytest.mark.parametrize("where", ["refusal", "close", "remark", "garbage", "http"])
-async def test_words_of_the_server_are_data_wherever_they_show(where, caplog):
+async def test_text_of_the_server_is_data_everywhere(where, caplog):
     async with Simulator(key=KEY) as sim, client_at(sim) as client:
         await client.connect()
         told: list[str] = []

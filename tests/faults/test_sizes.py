@@ -56,7 +56,7 @@ def packed(bits: int, megabytes: int) -> bytes:
 
 @pytest.mark.fault("P26", "D5")
 @pytest.mark.parametrize(("coding", "bits"), [("gzip", 31), ("deflate", 15)])
-async def test_a_bomb_is_left_alone_before_it_has_unpacked(coding, bits):
+async def test_a_decompression_bomb_is_stopped_before_it_is_unpacked(coding, bits):
     bomb = packed(bits, 80)
     assert len(bomb) < MEGABYTE
 
@@ -68,7 +68,7 @@ async def test_a_bomb_is_left_alone_before_it_has_unpacked(coding, bits):
 
 
 @pytest.mark.fault("P26", "D5")
-async def test_an_answer_without_an_end_is_left_when_it_is_too_large():
+async def test_an_endless_response_is_stopped_at_the_size_limit():
     block = b" " * MEGABYTE
 
     async def answer(request: web.Request) -> web.StreamResponse:
@@ -82,7 +82,7 @@ async def test_an_answer_without_an_end_is_left_when_it_is_too_large():
 
 
 @pytest.mark.fault("P26")
-async def test_an_answer_that_announces_a_terabyte_takes_no_memory():
+async def test_a_response_that_announces_a_terabyte_takes_no_memory():
     async def answer(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Length": str(10**12)})
         await response.prepare(request)
@@ -120,7 +120,7 @@ async def missing_bytes(request: web.Request) -> web.StreamResponse:
 
 @pytest.mark.fault("P26")
 @pytest.mark.parametrize("answer", [cut_short, no_gzip, missing_bytes])
-async def test_an_answer_that_is_cut_short_is_asked_for_again_and_never_read(answer):
+async def test_a_truncated_response_is_retried_and_never_decoded(answer):
     asked_for = 0
 
     async def once(request: web.Request) -> Any:
@@ -145,7 +145,7 @@ async def test_an_answer_that_is_cut_short_is_asked_for_again_and_never_read(ans
     "body",
     [b"", b"<html>", b"null", b"7", b'"OK"', b"[" * 100_000, b"\xff\xfe", b"{}"],
 )
-async def test_an_answer_that_is_no_object_with_a_msg_is_told_in_few_words(body):
+async def test_a_response_without_a_msg_is_reported_in_a_short_error(body):
     async def answer(request: web.Request) -> web.Response:
         return web.Response(body=body)
 
@@ -154,7 +154,7 @@ async def test_an_answer_that_is_no_object_with_a_msg_is_told_in_few_words(body)
 
 
 @pytest.mark.fault("P25")
-async def test_the_caller_decides_how_long_to_wait_for_a_server_that_is_busy():
+async def test_the_caller_bounds_the_wait_for_a_busy_server():
     busy = True
 
     async def answer(request: web.Request) -> web.Response:
@@ -172,7 +172,7 @@ async def test_the_caller_decides_how_long_to_wait_for_a_server_that_is_busy():
 
 
 @pytest.mark.fault("P25")
-async def test_a_server_that_stays_busy_is_asked_four_times_and_no_more():
+async def test_a_server_that_stays_busy_is_requested_four_times_and_no_more():
     async def answer(request: web.Request) -> web.Response:
         return web.Response(status=503)
 
@@ -228,7 +228,7 @@ def headers(count: int, size: int) -> Talk:
 
 @pytest.mark.fault("T13", "P26", "D5")
 @pytest.mark.parametrize(("count", "size"), [(500, 10), (1, 1_000_000)])
-async def test_headers_without_measure_are_not_taken_in(count, size):
+async def test_unlimited_headers_are_not_read(count, size):
     async with (
         listening(headers(count, size)) as address,
         client_of(address) as client,

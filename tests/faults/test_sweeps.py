@@ -162,7 +162,7 @@ DEEDS: dict[str, Deed] = {
 
 @pytest.mark.fault("U1", "I1", "I2", "I5", "I11", "I16", "I18")
 @pytest.mark.parametrize("name", DEEDS)
-def test_a_verb_can_be_cancelled_at_every_step(name: str) -> None:
+def test_a_call_can_be_cancelled_at_every_step(name: str) -> None:
     async def main() -> None:
         async with in_use() as bystander:
             for steps in itertools.count(1):
@@ -199,7 +199,7 @@ def test_the_first_connect_can_be_cancelled_at_every_step() -> None:
 
 @pytest.mark.fault("U1", "U7", "I11", "I12", "I18")
 @pytest.mark.parametrize("name", ["aclose", "drain"])
-def test_closing_can_be_cancelled_at_every_step_and_taken_up_again(name: str) -> None:
+def test_closing_can_be_cancelled_at_every_step_and_repeated(name: str) -> None:
     def close(client: Client[Any]) -> Coroutine[Any, Any, object]:
         return client.aclose() if name == "aclose" else client.drain(0.1)
 
@@ -380,7 +380,7 @@ async def _wait(client: Client[Any]) -> None:
 
 @pytest.mark.fault("U10", "I1", "I8", "I9", "I11")
 @pytest.mark.parametrize("patient", [True, False])
-def test_the_loop_may_stand_still_for_a_minute_at_every_step(patient: bool) -> None:  # noqa: FBT001
+def test_the_loop_may_block_for_a_minute_at_every_step(patient: bool) -> None:  # noqa: FBT001
     async def stall_at(sim: Simulator, steps: int) -> bool:
         loop, stalled, was_open = running_loop(), False, False
         last, before = loop.steps + steps, len(sim.requests)

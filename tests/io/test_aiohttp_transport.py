@@ -385,7 +385,7 @@ async def test_a_dial_without_a_response_times_out():
             await transport.dial()
 
 
-async def test_nobody_listening_is_a_dial_error():
+async def test_a_port_without_a_server_is_a_dial_error():
     async with dialling("http://127.0.0.1:1") as transport:
         with pytest.raises(DialError) as caught:
             await transport.dial()

@@ -36,7 +36,7 @@ def refused(times: int, words: str) -> Any:
     return rule
 
 
-async def test_a_topic_taken_up_again_before_it_was_given_up_tells_of_its_hole():
+async def test_a_topic_resubscribed_before_its_removal_was_sent_gets_its_gap():
     net = Network(latency=1.0)
     async with opened(net, recover=False) as client:
         async with client.watch_trades("US:AAPL"):
@@ -52,7 +52,7 @@ async def test_a_topic_taken_up_again_before_it_was_given_up_tells_of_its_hole()
         assert told == [Trade, Gap, Trade]
 
 
-async def test_whoever_missed_nothing_is_told_of_no_hole():
+async def test_a_resubscribed_topic_without_missed_ticks_gets_no_gap():
     net = Network(latency=1.0)
     async with opened(net, recover=False) as client:
         async with client.watch_trades("US:AAPL"):
@@ -64,7 +64,7 @@ async def test_whoever_missed_nothing_is_told_of_no_hole():
         assert isinstance(await anext(again.events()), Trade)
 
 
-async def test_a_bar_that_an_outage_cut_short_is_never_called_finished():
+async def test_a_kline_interrupted_by_an_outage_is_not_final():
     net = Network()
     async with opened(net, recover=False) as client:
         bars = client.watch_klines("US:AAPL", interval="1m", final=True)
@@ -75,7 +75,7 @@ async def test_a_bar_that_an_outage_cut_short_is_never_called_finished():
         assert (await anext(bars)).timestamp == 600
 
 
-async def test_a_bar_given_up_and_taken_up_again_is_never_called_finished():
+async def test_a_kline_of_a_removed_and_added_topic_is_not_final():
     net = Network()
     async with (
         opened(net) as client,
@@ -90,7 +90,7 @@ async def test_a_bar_given_up_and_taken_up_again_is_never_called_finished():
         assert (await anext(bars)).timestamp == 600
 
 
-async def test_a_symbol_called_key_harms_nobody():
+async def test_a_rejected_symbol_named_key_is_not_a_rejected_key():
     def rule(_: Any, frame: Any) -> str:
         return "KEY not found" if "KEY" in str(frame) else "OK"
 
@@ -106,7 +106,7 @@ async def test_a_symbol_called_key_harms_nobody():
 
 
 @pytest.mark.fault("T14")
-async def test_a_refusal_at_the_door_passes_while_a_dead_link_may_hold_the_slot():
+async def test_a_rejected_upgrade_is_retried_while_a_dead_link_may_hold_the_slot():
     no = AuthenticationError("refused the websocket (HTTP 403)")
     net = Network(None, no, no, no)
     async with opened(net) as client, client.watch_trades("US:AAPL") as trades:
@@ -123,7 +123,7 @@ async def test_a_refusal_at_the_door_passes_while_a_dead_link_may_hold_the_slot(
         (DialError("the server redirects", is_permanent=True), ConnectError),
     ],
 )
-async def test_a_refusal_at_the_door_that_lasts_is_final(refusal: Any, told: Any):
+async def test_a_rejected_upgrade_that_lasts_is_final(refusal: Any, told: Any):
     net = Network(None, *[refusal] * 100)
     async with opened(net) as client, client.watch_trades("US:AAPL") as trades:
         start = asyncio.get_running_loop().time()
@@ -133,7 +133,7 @@ async def test_a_refusal_at_the_door_that_lasts_is_final(refusal: Any, told: Any
         assert 120 <= asyncio.get_running_loop().time() - start <= 240
 
 
-async def test_adding_hears_of_its_own_refusal_even_while_a_loop_reads():
+async def test_adding_raises_its_own_rejection_even_while_a_loop_reads():
     def rule(_: Any, frame: Any) -> str:
         return "no such symbol" if "NONE" in str(frame) else "OK"
 
@@ -147,7 +147,7 @@ async def test_adding_hears_of_its_own_refusal_even_while_a_loop_reads():
         assert (await reading).price == 1
 
 
-async def test_a_refusal_whose_asker_has_gone_is_told_to_the_loop():
+async def test_a_rejection_whose_add_was_cancelled_is_raised_in_the_loop():
     def rule(_: Any, frame: Any) -> str:
         return "no such symbol" if "NONE" in str(frame) else "OK"
 
@@ -161,7 +161,7 @@ async def test_a_refusal_whose_asker_has_gone_is_told_to_the_loop():
 
 
 @pytest.mark.fault("P8")
-async def test_a_topic_that_was_live_is_asked_for_again_when_refused_in_passing():
+async def test_a_live_topic_is_subscribed_again_after_a_transient_rejection():
     net = Network(rule=refused(3, "system busy"))
     async with opened(net) as client, client.watch_trades("US:AAPL") as trades:
         net.peers[0].end()
@@ -172,7 +172,7 @@ async def test_a_topic_that_was_live_is_asked_for_again_when_refused_in_passing(
 
 
 @pytest.mark.fault("P8")
-async def test_a_topic_that_was_live_is_given_up_when_refused_for_good():
+async def test_a_live_topic_is_removed_after_a_lasting_rejection():
     net = Network(rule=refused(100, "exceeded the limit"))
     async with opened(net) as client, client.watch_trades("US:AAPL") as trades:
         net.peers[0].end()
@@ -182,7 +182,7 @@ async def test_a_topic_that_was_live_is_given_up_when_refused_for_good():
 
 
 @pytest.mark.fault("P3")
-async def test_a_subscription_that_nobody_answers_is_told_to_the_log(caplog):
+async def test_a_subscription_without_an_ack_is_logged(caplog):
     net = Network(rule=lambda _, f: "OK" if f["type"] == "H" else None)
     async with opened(net) as client:
         trades = client.watch_trades("US:AAPL")
@@ -204,7 +204,7 @@ async def test_connecting_does_not_wait_for_the_back_off():
         assert asyncio.get_running_loop().time() - start < 0.5
 
 
-async def test_the_server_cannot_call_a_tick_recovered():
+async def test_the_server_cannot_set_recovered():
     net = Network()
     async with opened(net) as client, client.watch_trades("US:AAPL") as trades:
         net.peers[0].push(trade(1, recovered=True))

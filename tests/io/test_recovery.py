@@ -75,7 +75,7 @@ NOTHING: dict[str, Any] = {"cases": {}, "echoes": {}, "outages": {}}
 # Verdicts
 
 
-async def test_what_was_traded_in_an_outage_comes_between_the_gap_and_new_ticks(
+async def test_missed_trades_are_delivered_between_the_gap_and_new_ticks(
     exchange,
 ):
     async with connected(exchange) as client, client.watch_trades(AAPL) as sub:
@@ -94,7 +94,7 @@ async def test_what_was_traded_in_an_outage_comes_between_the_gap_and_new_ticks(
         assert asked["count"] == 50
 
 
-async def test_what_came_under_another_spelling_is_known_after_an_outage(
+async def test_trades_received_under_another_spelling_are_not_recovered_again(
     exchange, monkeypatch
 ):
     symbol = "HK:700"
@@ -126,7 +126,7 @@ async def lose(peer: Peer, client: Client, turns: int) -> None:
 
 
 @pytest.mark.parametrize("turns", [0, 1, 50])
-async def test_each_of_very_many_topics_has_its_one_gap_even_if_the_link_goes_again(
+async def test_each_of_very_many_topics_has_one_gap_even_if_the_link_is_lost_again(
     exchange, turns
 ):
     names = [f"US:S{number}" for number in range(1500)]
@@ -145,9 +145,7 @@ async def test_each_of_very_many_topics_has_its_one_gap_even_if_the_link_goes_ag
 
 
 @pytest.mark.parametrize("turns", [0, 1, 50])
-async def test_very_many_topics_are_live_with_the_servers_yes_and_not_later(
-    exchange, turns
-):
+async def test_very_many_topics_are_live_at_the_ack_and_not_later(exchange, turns):
     names = [f"US:S{number}" for number in range(1500)]
     limits = Limits(symbols=2000, command_interval=0.05)
     exchange.delay["T"] = 0.0
@@ -190,7 +188,7 @@ async def test_a_plain_loop_gets_everything_once_and_in_order(exchange):
         assert seen == exchange.prices()
 
 
-async def test_an_outage_longer_than_the_servers_memory_is_filled_in_part(exchange):
+async def test_an_outage_longer_than_the_history_of_the_server_is_partial(exchange):
     async with connected(exchange) as client, client.watch_trades(AAPL) as sub:
         await exchange.trades(20)
         await exchange.outage(60.0)
@@ -203,7 +201,7 @@ async def test_an_outage_longer_than_the_servers_memory_is_filled_in_part(exchan
         assert prices(told)[20:] == exchange.prices()[-len(prices(told)) + 20 :]
 
 
-async def test_sides_that_disagree_leave_the_gap_unverified(exchange):
+async def test_inconsistent_data_leaves_the_gap_unverified(exchange):
     async with connected(exchange) as client, client.watch_trades(AAPL) as sub:
         await exchange.trades(20)
         exchange.tape[12]["v"] = "77"  # Somebody rewrote history.
@@ -244,7 +242,7 @@ FAILURES: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("how", FAILURES)
-async def test_without_an_answer_the_gap_is_unfilled_and_the_held_ticks_come(
+async def test_without_a_reply_the_gap_is_unfilled_and_held_ticks_are_delivered(
     how, exchange
 ):
     async with connected(exchange) as client, client.watch_trades(AAPL) as sub:
@@ -260,7 +258,7 @@ async def test_without_an_answer_the_gap_is_unfilled_and_the_held_ticks_come(
         assert left(client) == NOTHING
 
 
-async def test_junk_in_the_answer_ends_nothing(exchange):
+async def test_an_invalid_reply_ends_nothing(exchange):
     junk = [
         [],
         [[]],
@@ -321,7 +319,7 @@ async def test_ten_thousand_ticks_are_held_and_no_more(exchange):
         assert len(drain(sub)) == 1
 
 
-async def test_a_quiet_topic_is_decided_by_its_first_push_after_the_yes(exchange):
+async def test_a_quiet_topic_is_settled_by_its_first_push_after_the_ack(exchange):
     async with connected(exchange) as client, client.watch_trades(AAPL) as sub:
         await exchange.trades(20)
         peer = await exchange.outage(5.0)
@@ -337,7 +335,9 @@ async def test_a_quiet_topic_is_decided_by_its_first_push_after_the_yes(exchange
         assert gap.status == "filled"
 
 
-async def test_a_push_while_a_topic_is_held_does_not_unsay_the_yes(exchange):
+async def test_a_push_while_a_topic_is_held_does_not_replace_the_time_of_the_ack(
+    exchange,
+):
     exchange.silent.add("RT")
     async with connected(exchange) as client, client.watch_trades(AAPL) as sub:
         await exchange.trades(20)
@@ -353,7 +353,7 @@ async def test_a_push_while_a_topic_is_held_does_not_unsay_the_yes(exchange):
         assert sub.stats.gaps == 0
 
 
-async def test_a_hole_that_stays_open_does_not_spoil_the_next_one(exchange):
+async def test_an_unfilled_gap_does_not_affect_the_next_one(exchange):
     async with connected(exchange) as client, client.watch_trades(AAPL) as sub:
         await exchange.trades(20)
         exchange.words["RT"] = "Rate limit."
@@ -382,7 +382,7 @@ ALL = (
 )
 
 
-async def test_subscriptions_come_first_and_then_one_question_a_kind(exchange):
+async def test_subscriptions_are_sent_first_and_then_one_request_a_channel(exchange):
     async with connected(exchange) as client, client.watch(*ALL):
         await asyncio.sleep(5)
         exchange.peer.end()
@@ -408,7 +408,7 @@ async def test_the_plans_pace_is_kept_in_recovery(exchange):
         assert all(b - a >= 1.0 for a, b in itertools.pairwise(times))
 
 
-async def test_one_question_even_if_pushes_overtake_the_yes(exchange):
+async def test_one_request_is_sent_even_if_pushes_overtake_the_ack(exchange):
     exchange.net.rule = lambda peer, frame: None if frame["type"] == "T" else "OK"
     async with opened(exchange.net) as client:
         sub = client.watch_trades(AAPL, TSLA)
@@ -426,7 +426,7 @@ async def test_one_question_even_if_pushes_overtake_the_yes(exchange):
         await sub.aclose()
 
 
-async def test_nobody_asks_again_and_again(exchange):
+async def test_requests_for_missed_data_are_not_repeated_without_new_data(exchange):
     # The answer lags: it knows nothing from after the yes.
     async with connected(exchange) as client, client.watch_trades(AAPL) as sub:
         await exchange.trades(20)
@@ -441,7 +441,7 @@ async def test_nobody_asks_again_and_again(exchange):
         assert peer.types("T") == questions
 
 
-async def test_no_question_is_put_while_one_is_under_way(exchange):
+async def test_no_request_is_sent_while_one_is_pending(exchange):
     limits = Limits(command_interval=1.0)
     async with connected(exchange, limits=limits) as client:
         async with client.watch_trades(AAPL) as sub:
@@ -456,7 +456,7 @@ async def test_no_question_is_put_while_one_is_under_way(exchange):
             assert before <= 5
 
 
-async def test_questions_left_over_from_a_lost_link_are_not_asked_on_the_next(exchange):
+async def test_recovery_requests_of_a_lost_link_are_not_sent_on_the_next(exchange):
     limits = Limits(command_interval=1.0)
     async with connected(exchange, limits=limits) as client, client.watch(*ALL):
         await asyncio.sleep(20)
@@ -471,7 +471,7 @@ async def test_questions_left_over_from_a_lost_link_are_not_asked_on_the_next(ex
         assert sorted(types[5:]) == ["RD", "RK", "RK", "RS", "RT"]
 
 
-async def test_questions_whose_topic_is_given_up_are_not_asked(exchange):
+async def test_recovery_requests_of_a_removed_topic_are_not_sent(exchange):
     limits = Limits(command_interval=1.0)
     async with connected(exchange, limits=limits) as client:
         keep = client.watch_trades(AAPL)
@@ -486,7 +486,7 @@ async def test_questions_whose_topic_is_given_up_are_not_asked(exchange):
         await keep.aclose()
 
 
-async def test_trades_are_asked_for_before_all_else(exchange):
+async def test_trades_are_requested_before_other_channels(exchange):
     limits = Limits(command_interval=1.0)
     topics = [Topic("kline", AAPL, f"{n}m") for n in (1, 5, 15, 30)]
     topics += [Topic("snapshot", AAPL), Topic("depth", AAPL), Topic("trade", AAPL)]
@@ -515,7 +515,7 @@ async def test_requests_of_users_are_served_during_a_recovery(exchange):
             await client.fetch_snapshots("US:MSFT", via="stream")
 
 
-async def test_a_recovery_that_waits_costs_no_steps(exchange):
+async def test_a_waiting_recovery_does_not_wake_the_loop(exchange):
     exchange.silent.add("RT")
     loop = asyncio.get_running_loop()
     assert isinstance(loop, VirtualLoop)
@@ -528,7 +528,7 @@ async def test_a_recovery_that_waits_costs_no_steps(exchange):
         assert loop.steps - steps < 200
 
 
-async def test_subscriptions_that_are_never_all_restored_hold_nothing_up(exchange):
+async def test_recovery_does_not_wait_for_subscriptions_that_are_not_restored(exchange):
     async with connected(exchange) as client:
         sub = client.watch(Topic("trade", AAPL), Topic("snapshot", AAPL))
         await asyncio.sleep(2)
@@ -566,7 +566,7 @@ async def test_a_second_outage_while_ticks_are_held_widens_the_gap(exchange):
 
 
 @pytest.mark.parametrize("held", [0.05, 0.5, 0.95, 1.05, 1.5, 2.5])
-async def test_wherever_the_second_cut_comes_the_tape_is_told(held, exchange):
+async def test_two_cuts_at_any_times_deliver_the_tape(held, exchange):
     async with connected(exchange) as client, client.watch_trades(AAPL) as sub:
         await exchange.trades(20)
         exchange.delay["RT"] = 0.4
@@ -581,7 +581,7 @@ async def test_wherever_the_second_cut_comes_the_tape_is_told(held, exchange):
             assert ticks == exchange.prices()
 
 
-async def test_what_was_held_on_a_lost_link_is_told_even_if_nothing_is_answered(
+async def test_ticks_held_on_a_lost_link_are_delivered_without_any_reply(
     exchange,
 ):
     async with connected(exchange) as client, client.watch_trades(AAPL) as sub:
@@ -598,7 +598,7 @@ async def test_what_was_held_on_a_lost_link_is_told_even_if_nothing_is_answered(
         assert len(gaps(told)) == 1
 
 
-async def test_a_second_outage_after_the_first_was_told_is_another_gap(exchange):
+async def test_a_second_outage_after_the_first_gap_is_another_gap(exchange):
     async with connected(exchange) as client, client.watch_trades(AAPL) as sub:
         for _ in range(2):
             await exchange.trades(20)
@@ -610,7 +610,7 @@ async def test_a_second_outage_after_the_first_was_told_is_another_gap(exchange)
         assert [gap.status for gap in gaps(told)] == ["filled", "filled"]
 
 
-async def test_a_loop_blocked_during_the_hold_does_not_lose_the_answer(exchange):
+async def test_a_blocked_loop_does_not_lose_the_recovery_reply(exchange):
     exchange.delay["RT"] = 0.2
     async with connected(exchange) as client, client.watch_trades(AAPL) as sub:
         await exchange.trades(20)
@@ -625,7 +625,7 @@ async def test_a_loop_blocked_during_the_hold_does_not_lose_the_answer(exchange)
 # Watchers
 
 
-async def test_two_watchers_each_get_the_gap_and_what_it_hid(exchange):
+async def test_two_subscriptions_each_get_the_gap_and_the_missed_ticks(exchange):
     async with connected(exchange) as client:
         subs = [client.watch_trades(AAPL) for _ in range(2)]
         await asyncio.sleep(1)
@@ -641,7 +641,7 @@ async def test_two_watchers_each_get_the_gap_and_what_it_hid(exchange):
 
 
 @pytest.mark.parametrize("when", ["outage", "hold"])
-async def test_a_newcomer_gets_neither_the_gap_nor_what_is_older_than_it(
+async def test_a_later_subscription_gets_neither_the_gap_nor_older_ticks(
     when, exchange
 ):
     exchange.delay["RT"] = 1.0
@@ -665,7 +665,7 @@ async def test_a_newcomer_gets_neither_the_gap_nor_what_is_older_than_it(
         await fresh.aclose()
 
 
-async def test_a_newcomer_in_the_hold_is_told_of_the_next_cut(exchange):
+async def test_a_subscription_opened_during_recovery_gets_the_next_gap(exchange):
     async with connected(exchange) as client, client.watch_trades(AAPL) as old:
         await exchange.trades(20)
         exchange.silent.add("RT")
@@ -681,7 +681,9 @@ async def test_a_newcomer_in_the_hold_is_told_of_the_next_cut(exchange):
         await fresh.aclose()
 
 
-async def test_one_that_leaves_during_the_hold_takes_nothing_from_the_other(exchange):
+async def test_closing_one_subscription_during_recovery_does_not_affect_the_other(
+    exchange,
+):
     async with connected(exchange) as client, client.watch_trades(AAPL) as stays:
         leaves = client.watch_trades(AAPL)
         await asyncio.sleep(1)
@@ -697,7 +699,7 @@ async def test_one_that_leaves_during_the_hold_takes_nothing_from_the_other(exch
 # Leaving
 
 
-async def test_unsubscribing_during_the_hold_leaves_nothing_behind(exchange):
+async def test_unsubscribing_during_recovery_leaves_nothing_behind(exchange):
     exchange.silent.add("RT")
     async with connected(exchange) as client:
         async with client.watch_trades(AAPL, TSLA) as sub:
@@ -711,7 +713,7 @@ async def test_unsubscribing_during_the_hold_leaves_nothing_behind(exchange):
         assert left(client) == NOTHING
 
 
-async def test_dropping_the_reference_during_the_hold_leaves_nothing_behind(exchange):
+async def test_dropping_the_reference_during_recovery_leaves_nothing_behind(exchange):
     exchange.silent.add("RT")
     async with connected(exchange) as client:
         sub = client.watch_trades(AAPL)
@@ -729,7 +731,7 @@ async def test_dropping_the_reference_during_the_hold_leaves_nothing_behind(exch
         assert exchange.peer.topics == {}
 
 
-async def test_a_topic_that_is_refused_after_an_outage_leaves_nothing_behind(exchange):
+async def test_a_topic_rejected_after_an_outage_leaves_nothing_behind(exchange):
     async with connected(exchange) as client, client.watch_trades(AAPL) as sub:
         await exchange.trades(20)
         exchange.words["T"] = "No permission for this symbol."
@@ -739,7 +741,7 @@ async def test_a_topic_that_is_refused_after_an_outage_leaves_nothing_behind(exc
         assert left(client) == NOTHING
 
 
-async def test_who_comes_after_a_refusal_hears_nothing_of_the_old_outage(exchange):
+async def test_a_subscription_after_a_rejection_gets_no_gap_of_the_old_outage(exchange):
     async with connected(exchange) as client, client.watch_trades(AAPL) as sub:
         await exchange.trades(20)
         exchange.words["T"] = "No permission for this symbol."
@@ -755,7 +757,7 @@ async def test_who_comes_after_a_refusal_hears_nothing_of_the_old_outage(exchang
         await fresh.aclose()
 
 
-async def test_closing_the_client_gives_what_was_held_back(exchange):
+async def test_closing_the_client_delivers_held_ticks(exchange):
     exchange.silent.add("RT")
     async with connected(exchange) as client, client.watch_trades(AAPL) as sub:
         await exchange.trades(20)
@@ -769,7 +771,7 @@ async def test_closing_the_client_gives_what_was_held_back(exchange):
         assert left(client) == NOTHING
 
 
-async def test_closing_the_client_during_the_hold_ends_the_loop(exchange):
+async def test_closing_the_client_during_recovery_ends_the_loop(exchange):
     exchange.silent.add("RT")
     async with connected(exchange) as client:
         sub = client.watch_trades(AAPL)
@@ -782,7 +784,7 @@ async def test_closing_the_client_during_the_hold_ends_the_loop(exchange):
     assert seen[:20] == exchange.prices()[:20]
 
 
-async def test_after_all_is_decided_and_unsubscribed_nothing_is_left(exchange):
+async def test_after_recovery_and_unsubscription_nothing_is_left(exchange):
     async with connected(exchange) as client:
         async with client.watch(*ALL):
             await exchange.trades(20)
@@ -862,7 +864,7 @@ def closes(events: list[Any]) -> list[tuple[int, int, bool]]:
     ]
 
 
-async def test_bars_missed_are_delivered_once_and_in_order(exchange):
+async def test_missed_klines_are_delivered_once_and_in_order(exchange):
     async with connected(exchange) as client:
         async with client.watch_klines(AAPL, interval="1m") as sub:
             exchange.push("K", bar(900, 1))
@@ -891,7 +893,7 @@ async def test_bars_missed_are_delivered_once_and_in_order(exchange):
             assert asked["kline_reqs"][0]["co"] == 5  # 131 s: three bars, and two.
 
 
-async def test_finished_bars_of_an_outage_come_once_each(exchange):
+async def test_final_klines_of_an_outage_are_delivered_once_each(exchange):
     async with connected(exchange) as client:
         async with client.watch_klines(AAPL, interval="1m", final=True) as sub:
             exchange.push("K", bar(900, 1))
@@ -916,7 +918,7 @@ async def test_finished_bars_of_an_outage_come_once_each(exchange):
             ]
 
 
-async def test_a_bar_that_did_not_change_is_not_told_again(exchange):
+async def test_an_unchanged_kline_is_not_delivered_again(exchange):
     async with connected(exchange) as client:
         async with client.watch_klines(AAPL, interval="1m") as sub:
             exchange.push("K", bar(960, 2))
@@ -930,7 +932,7 @@ async def test_a_bar_that_did_not_change_is_not_told_again(exchange):
             assert [gap.status for gap in gaps(told)] == ["filled"]
 
 
-async def test_live_bars_are_held_until_the_missed_ones_came(exchange):
+async def test_live_klines_are_held_until_the_missed_ones_are_delivered(exchange):
     exchange.delay["RK"] = 2.0
     async with connected(exchange) as client:
         async with client.watch_klines(AAPL, interval="1m") as sub:
@@ -952,7 +954,7 @@ async def test_live_bars_are_held_until_the_missed_ones_came(exchange):
             ]
 
 
-async def test_a_newcomer_gets_no_bars_from_before_it_came(exchange):
+async def test_a_later_subscription_gets_no_older_klines(exchange):
     async with connected(exchange) as client:
         async with client.watch_klines(AAPL, interval="1m"):
             exchange.push("K", bar(60, 1))
@@ -981,7 +983,7 @@ def last(events: list[Any]) -> list[tuple[int, bool]]:
     return [(int(e.last_price), e.recovered) for e in events if not isinstance(e, Gap)]
 
 
-async def test_state_is_fresh_at_once(exchange):
+async def test_snapshots_are_current_at_once_after_an_outage(exchange):
     async with (
         connected(exchange) as client,
         client.watch_snapshots(AAPL, buffer=Strict()) as sub,
@@ -999,7 +1001,7 @@ async def test_state_is_fresh_at_once(exchange):
         assert [(gap.status, gap.recovered) for gap in gaps(told)] == [("filled", 1)]
 
 
-async def test_an_answer_does_not_overwrite_a_newer_push(exchange):
+async def test_a_reply_does_not_overwrite_a_newer_push(exchange):
     async with (
         connected(exchange) as client,
         client.watch_snapshots(AAPL, buffer=Strict()) as sub,
@@ -1017,7 +1019,7 @@ async def test_an_answer_does_not_overwrite_a_newer_push(exchange):
         assert left(client) == NOTHING
 
 
-async def test_an_answer_does_not_overwrite_a_newer_push_from_before_the_outage(
+async def test_a_reply_does_not_overwrite_a_newer_push_from_before_the_outage(
     exchange,
 ):
     async with (
@@ -1033,7 +1035,7 @@ async def test_an_answer_does_not_overwrite_a_newer_push_from_before_the_outage(
         assert last(drain(sub)) == [(1, False)]
 
 
-async def test_depth_is_asked_for_as_well(exchange):
+async def test_depth_is_requested_too(exchange):
     async with connected(exchange) as client, client.watch_depth(AAPL) as sub:
         exchange.states["RD", AAPL] = {"c": AAPL, "b": [], "a": [], "ts": 5}
         exchange.peer.end()
@@ -1046,7 +1048,9 @@ async def test_depth_is_asked_for_as_well(exchange):
 # Without
 
 
-async def test_without_recovery_gaps_are_told_at_once_and_nothing_is_asked(exchange):
+async def test_without_recovery_gaps_are_delivered_at_once_and_nothing_is_requested(
+    exchange,
+):
     async with opened(exchange.net, chance=0.0, recover=False) as client:
         async with client.watch_trades(AAPL) as sub:
             await exchange.trades(20)
@@ -1062,7 +1066,9 @@ async def test_without_recovery_gaps_are_told_at_once_and_nothing_is_asked(excha
             assert sub.stats.recovered == 0
 
 
-async def test_bars_told_before_a_gap_that_stayed_empty_are_not_told_again(exchange):
+async def test_klines_delivered_before_an_unfilled_gap_are_not_delivered_again(
+    exchange,
+):
     async with connected(exchange) as client:
         async with client.watch_klines(AAPL, interval="1m") as sub:
             exchange.push("K", bar(960))
@@ -1079,7 +1085,7 @@ async def test_bars_told_before_a_gap_that_stayed_empty_are_not_told_again(excha
             assert bars == [960, 1020, 1080]
 
 
-async def test_a_bar_that_grew_on_a_link_that_was_lost_is_not_taken_for_finished(
+async def test_a_growing_kline_of_a_lost_link_is_not_final(
     exchange,
 ):
     exchange.silent.add("RK")
@@ -1103,7 +1109,7 @@ async def test_a_bar_that_grew_on_a_link_that_was_lost_is_not_taken_for_finished
             assert bars == [1140], "nobody saw how the others ended"
 
 
-async def test_bars_held_on_a_link_that_was_lost_are_told_once(exchange):
+async def test_klines_held_on_a_lost_link_are_delivered_once(exchange):
     exchange.silent.add("RK")
     async with connected(exchange) as client:
         async with client.watch_klines(AAPL, interval="1m") as sub:
@@ -1123,7 +1129,7 @@ async def test_bars_held_on_a_link_that_was_lost_are_told_once(exchange):
 
 
 @pytest.mark.parametrize("leave", ["aclose", "remove"])
-async def test_who_leaves_while_ticks_are_held_back_gets_them_with_the_gap(
+async def test_a_subscription_closed_during_recovery_gets_the_gap_and_held_ticks(
     exchange, leave
 ):
     exchange.silent.add("RT")
@@ -1143,7 +1149,7 @@ async def test_who_leaves_while_ticks_are_held_back_gets_them_with_the_gap(
             assert stats.gaps == 2
 
 
-async def test_what_is_held_back_for_the_last_who_leaves_is_accounted_for(exchange):
+async def test_held_ticks_of_the_last_closed_subscription_are_counted(exchange):
     exchange.silent.add("RT")
     async with connected(exchange) as client:
         async with client.watch_trades(AAPL) as sub:
@@ -1155,7 +1161,7 @@ async def test_what_is_held_back_for_the_last_who_leaves_is_accounted_for(exchan
         assert (stats.ticks, stats.held, stats.repeated) == (8, 0, 0)
 
 
-async def test_who_lags_too_far_behind_gets_nothing_that_was_held_back(exchange):
+async def test_a_subscription_that_lags_too_far_gets_no_held_ticks(exchange):
     exchange.silent.add("RT")
     async with connected(exchange) as client:
         async with client.watch_trades(AAPL, buffer=Strict(6)) as sub:
@@ -1167,7 +1173,7 @@ async def test_who_lags_too_far_behind_gets_nothing_that_was_held_back(exchange)
                 await anext(sub)
 
 
-async def test_who_lags_on_one_topic_while_another_is_held_back_ends_there(exchange):
+async def test_a_lag_on_one_topic_ends_a_subscription_with_another_topic_held(exchange):
     exchange.silent.add("RT")
     topics = Topic("trade", AAPL), Topic("snapshot", TSLA)
     async with connected(exchange) as client:
@@ -1184,7 +1190,7 @@ async def test_who_lags_on_one_topic_while_another_is_held_back_ends_there(excha
 
 
 @pytest.mark.parametrize("ending", ["the client closes", "the reader leaves"])
-async def test_who_came_while_ticks_were_held_back_gets_them_when_all_ends(
+async def test_a_subscription_opened_during_recovery_gets_its_ticks_at_the_end(
     exchange, ending
 ):
     exchange.silent.add("RT")
@@ -1201,7 +1207,7 @@ async def test_who_came_while_ticks_were_held_back_gets_them_when_all_ends(
             assert set(exchange.prices()[-3:]) <= set(prices(drain(later)))
 
 
-async def test_who_leaves_and_comes_back_while_ticks_are_held_gets_none_twice(exchange):
+async def test_resubscribing_during_recovery_delivers_no_tick_twice(exchange):
     exchange.silent.add("RT")
     async with connected(exchange) as client, client.watch_trades(AAPL) as stays:
         async with client.watch_trades(AAPL) as sub:
@@ -1216,7 +1222,9 @@ async def test_who_leaves_and_comes_back_while_ticks_are_held_gets_none_twice(ex
             assert prices(told) == prices(all_told)
 
 
-async def test_who_comes_while_ticks_are_held_starts_with_the_next(exchange):
+async def test_a_subscription_opened_during_recovery_starts_with_the_next_tick(
+    exchange,
+):
     exchange.silent.add("RT")
     async with connected(exchange) as client, client.watch_trades(AAPL):
         await exchange.trades(3)
@@ -1228,7 +1236,7 @@ async def test_who_comes_while_ticks_are_held_starts_with_the_next(exchange):
             assert prices(drain(later)) == exchange.prices()[first:]
 
 
-async def test_trades_of_a_lost_link_keep_the_order_in_which_they_came(exchange):
+async def test_trades_of_a_lost_link_keep_their_order_of_arrival(exchange):
     async with connected(exchange) as client, client.watch_trades(AAPL) as sub:
         await exchange.trades(20)
         exchange.silent.add("RT")
@@ -1268,7 +1276,7 @@ async def bars_around(exchange: Exchange, *rows: Frame, final: bool) -> list[Any
 
 
 @pytest.mark.parametrize("final", [False, True])
-async def test_no_bar_is_lost_if_an_old_one_is_pushed_late(final, exchange):
+async def test_no_kline_is_lost_if_an_old_one_is_pushed_late(final, exchange):
     starts = (900, 960, 1020, 1080)
     rows = [bar(start) | {"v": "60"} for start in starts]
     told = await bars_around(exchange, *rows, bar(1140), final=final)
@@ -1278,7 +1286,7 @@ async def test_no_bar_is_lost_if_an_old_one_is_pushed_late(final, exchange):
     assert [e.timestamp for e in after] == (finished if final else [*finished, 1200])
 
 
-async def test_nobody_takes_a_bar_of_an_answer_that_lags_for_finished(exchange):
+async def test_a_kline_of_a_lagging_reply_is_not_final(exchange):
     rows = [bar(900) | {"v": "50"}, bar(960) | {"v": "60"}, bar(1020) | {"v": "3"}]
     told = await bars_around(exchange, *rows, final=True)
     assert [gap.status for gap in gaps(told)] == ["unverified"]

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.virtual_time
 S = LinkState
 
 
-async def test_every_watcher_sees_every_move_from_its_beginning_on():
+async def test_every_iterator_of_states_gets_every_change_from_its_start_on():
     states = LinkStates()
     early = states.watch()
     states.transition(LinkEvent.DIAL)
@@ -31,7 +31,7 @@ async def test_every_watcher_sees_every_move_from_its_beginning_on():
     ]
 
 
-async def test_watching_a_closed_link_ends_at_once():
+async def test_states_of_a_closed_link_end_at_once():
     states = LinkStates()
     states.transition(LinkEvent.STOP)
     assert [change async for change in states.watch()] == []
@@ -45,7 +45,7 @@ async def test_a_dropped_iterator_collects_nothing():
     assert not states._watchers
 
 
-async def test_a_cancelled_wait_loses_no_move():
+async def test_a_cancelled_wait_loses_no_change():
     states = LinkStates()
     changes = states.watch()
     waiting = asyncio.create_task(anext(changes))
@@ -56,7 +56,7 @@ async def test_a_cancelled_wait_loses_no_move():
     assert (await anext(changes)).state is S.CONNECTING
 
 
-async def test_the_life_of_a_client_is_told_with_reasons_attempts_and_waits():
+async def test_the_states_of_a_client_have_reasons_attempts_and_waits():
     net = Network(ConnectError("nobody home"), None)
     async with opened(net) as client:
         told: list[StateChange] = []

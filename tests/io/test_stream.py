@@ -62,7 +62,7 @@ def _price(event: Any) -> int:
 # Outages
 
 
-async def test_a_reconnect_is_invisible_to_the_reader():
+async def test_a_reconnect_is_invisible_to_the_consumer():
     net = Network(None, ConnectError("no"), ConnectError("no"))
     async with opened(net) as client, client.watch_trades("HK:00700") as trades:
         net.peers[0].push(trade(1, "HK:700"))
@@ -75,7 +75,7 @@ async def test_a_reconnect_is_invisible_to_the_reader():
         assert client.stats.links == 2
 
 
-async def test_each_outage_is_told_once_a_topic_before_its_first_new_tick():
+async def test_each_outage_is_one_gap_a_topic_before_its_first_new_tick():
     net = Network()
     async with opened(net) as client:
         topics = Topic("trade", "US:AAPL"), Topic("trade", "US:TSLA")
@@ -122,7 +122,7 @@ async def test_a_gap_begins_when_something_was_last_received():
         assert gap.since.utcoffset() == gap.until.utcoffset() == timedelta(0)
 
 
-async def test_a_second_outage_before_the_server_agreed_again_widens_the_first():
+async def test_a_second_outage_before_the_ack_widens_the_first():
     net = Network(rule=lambda peer, _: None if peer.number == 1 else "OK")
     async with opened(net, chance=0.0) as client:
         async with client.watch_trades("US:AAPL") as trades:
@@ -145,7 +145,7 @@ async def test_a_second_outage_before_the_server_agreed_again_widens_the_first()
         assert (gap.until - gap.since).total_seconds() == pytest.approx(10, abs=0.5)
 
 
-async def test_a_gap_comes_first_even_if_a_push_overtakes_the_yes():
+async def test_a_gap_comes_first_even_if_a_push_overtakes_the_ack():
     net = Network()
     async with opened(net) as client, client.watch_trades("US:AAPL") as trades:
         net.rule = only_heartbeats
@@ -162,7 +162,7 @@ async def test_a_gap_comes_first_even_if_a_push_overtakes_the_yes():
         assert trades.stats.gaps == 1
 
 
-async def test_an_outage_between_the_first_tick_and_the_yes_is_a_gap_too():
+async def test_an_outage_between_the_first_tick_and_the_ack_is_a_gap_too():
     net = Network(rule=only_heartbeats)
     async with opened(net) as client:
         trades = client.watch_trades("US:AAPL")
@@ -180,7 +180,7 @@ async def test_an_outage_between_the_first_tick_and_the_yes_is_a_gap_too():
 
 
 @pytest.mark.fault("U5")
-async def test_whoever_comes_during_an_outage_is_not_told_of_it():
+async def test_a_subscription_opened_during_an_outage_gets_no_gap():
     net = Network(None, 5.0)
     async with opened(net) as client, client.watch_trades("US:AAPL") as old:
         net.peers[0].end()
@@ -192,7 +192,7 @@ async def test_whoever_comes_during_an_outage_is_not_told_of_it():
             assert isinstance(await anext(fresh.events()), Trade)
 
 
-async def test_old_topics_are_told_although_new_ones_are_confirmed_with_them():
+async def test_resubscribed_topics_get_their_gap_although_new_ones_share_the_ack():
     net = Network(None, 5.0)
     async with opened(net) as client, client.watch_trades("US:A,B,C,D,E") as old:
         net.peers[0].end()
@@ -205,7 +205,7 @@ async def test_old_topics_are_told_although_new_ones_are_confirmed_with_them():
 
 
 @pytest.mark.fault("U8", "I16")
-async def test_a_topic_given_up_during_an_outage_leaves_nothing_behind():
+async def test_a_topic_removed_during_an_outage_leaves_nothing_behind():
     net = Network()
     async with opened(net) as client:
         async with client.watch_trades("US:AAPL"):
@@ -218,7 +218,7 @@ async def test_a_topic_given_up_during_an_outage_leaves_nothing_behind():
 
 
 @pytest.mark.fault("U8", "U9")
-async def test_what_changed_during_an_outage_is_said_as_one_difference():
+async def test_changes_during_an_outage_are_sent_as_one_difference():
     net = Network(None, ConnectError("no"))
     async with opened(net) as client, client.watch_trades("US:AAPL", "HK:700") as sub:
         net.peers[0].end()
@@ -257,7 +257,7 @@ async def test_an_expired_key_reaches_every_loop_and_request_and_later_call():
         assert net.live == []
 
 
-async def test_after_an_expired_key_every_later_call_says_so():
+async def test_after_an_expired_key_every_later_call_raises_it():
     net = Network()
     async with opened(net) as client, client.watch_trades("US:AAPL") as trades:
         net.rule = lambda *_: "Key expired."  # Told with the next heartbeat.
@@ -278,14 +278,14 @@ async def _task(awaitable: Awaitable[Any]) -> Any:
     return await awaitable
 
 
-async def test_a_request_that_is_answered_with_an_expired_key_says_so():
+async def test_a_request_rejected_for_an_expired_key_raises_it():
     net = Network(rule=lambda _, f: "OK" if f["type"] == "H" else "Key expired.")
     async with opened(net) as client:
         with pytest.raises(AuthenticationError, match="expired"):
             await client.fetch_snapshots("US:AAPL", via="stream")
 
 
-async def test_a_key_refused_at_the_door_reaches_those_who_wait():
+async def test_a_key_rejected_by_the_upgrade_is_raised_in_every_waiting_task():
     net = Network(2.0, AuthenticationError("refused"))
     async with opened(net) as client:
         trades = client.watch_trades("US:AAPL")
@@ -316,7 +316,7 @@ async def test_closing_ends_loops_after_what_is_buffered():
         assert net.peers[0].closed_gracefully is True
 
 
-async def test_closing_ends_waiting_loops_and_questions():
+async def test_closing_ends_waiting_loops_and_requests():
     net = Network(rule=lambda peer, f: None if f["type"] == "RS" else "OK")
     async with opened(net) as client, client.watch_trades("US:AAPL") as trades:
         looping = asyncio.create_task(_drain(trades))
@@ -349,7 +349,7 @@ async def test_closing_ends_entering():
             await entering
 
 
-async def test_closing_ends_a_loop_that_the_server_never_answered():
+async def test_closing_ends_a_loop_without_an_ack():
     net = Network(rule=only_heartbeats)
     async with opened(net) as client:
         trades = client.watch_trades("US:AAPL")
@@ -370,7 +370,7 @@ async def test_closing_before_anything_ran_ends_everything():
 
 
 @pytest.mark.parametrize("seconds", [0, 0.5, 5])
-async def test_a_close_that_is_cut_short_still_ends_those_who_wait(seconds):
+async def test_a_cancelled_close_still_ends_every_waiting_task(seconds):
     net = Network(0.5)
     net.on_link = lambda peer: setattr(peer, "goodbye", 2.0)
     async with opened(net) as client:
@@ -385,7 +385,7 @@ async def test_a_close_that_is_cut_short_still_ends_those_who_wait(seconds):
 
 
 @pytest.mark.fault("U7", "U15")
-async def test_a_server_that_does_not_answer_the_goodbye_cannot_hold_up_closing():
+async def test_a_server_that_does_not_answer_the_close_frame_does_not_delay_closing():
     net = Network(None)
     async with opened(net) as client:
         await client.connect()
@@ -423,7 +423,7 @@ async def test_a_client_never_opened_closes_without_a_trace():
     assert net.dialled_at == []
 
 
-async def test_a_bug_of_ours_reaches_those_who_wait_instead_of_hanging(caplog):
+async def test_an_internal_error_is_raised_in_every_waiting_task(caplog):
     net = Network()
     async with opened(net) as client, client.watch_trades("US:AAPL") as trades:
         client._stream._protocol.receive = None  # type: ignore[assignment]
@@ -433,7 +433,7 @@ async def test_a_bug_of_ours_reaches_those_who_wait_instead_of_hanging(caplog):
     assert "bug in qos_async" in caplog.text
 
 
-async def test_so_does_one_that_shows_within_the_transport(caplog):
+async def test_an_internal_error_within_the_transport_is_raised_too(caplog):
     net = Network()
     async with opened(net) as client, client.watch_trades("US:AAPL") as trades:
         await asyncio.sleep(1)  # The link waits for the next frame.
@@ -446,9 +446,7 @@ async def test_so_does_one_that_shows_within_the_transport(caplog):
 
 
 @pytest.mark.parametrize("number", [1, 200])
-async def test_an_error_of_the_network_ends_the_link_wherever_it_comes_up(
-    monkeypatch, number
-):
+async def test_a_network_error_ends_the_link_wherever_it_is_raised(monkeypatch, number):
     net = Network()
     async with opened(net) as client, client.watch_trades("US:AAPL") as trades:
         await asyncio.sleep(1)
@@ -470,7 +468,7 @@ async def test_an_error_of_the_network_ends_the_link_wherever_it_comes_up(
 # Draining
 
 
-async def test_draining_takes_nothing_in_and_lets_the_reader_finish():
+async def test_draining_accepts_no_new_ticks_and_lets_the_consumer_finish():
     net = Network()
     async with opened(net) as client, client.watch_trades("US:AAPL") as trades:
         read = []
@@ -491,7 +489,7 @@ async def test_draining_takes_nothing_in_and_lets_the_reader_finish():
         await reading
 
 
-async def test_draining_gives_up_in_time_and_closes_all_the_same():
+async def test_draining_times_out_and_closes():
     net = Network()
     async with opened(net) as client, client.watch_trades("US:AAPL"):
         net.peers[0].push(trade(1))
@@ -519,7 +517,7 @@ async def test_draining_an_unused_client_is_done_at_once():
 # Questions
 
 
-async def test_questions_over_the_stream_share_the_link_with_ticks():
+async def test_requests_over_the_stream_share_the_link_with_ticks():
     net = Network(latency=0.1)
     net.data = [{"c": "US:AAPL", "lp": "5", "ts": 1}]
     async with opened(net) as client, client.watch_snapshots("US:AAPL") as sub:
@@ -530,7 +528,7 @@ async def test_questions_over_the_stream_share_the_link_with_ticks():
         assert (await anext(sub)).last_price == 4
 
 
-async def test_a_question_without_an_answer_times_out_and_its_late_answer_is_nobodys():
+async def test_a_request_without_a_reply_times_out_and_its_late_reply_is_ignored():
     net = Network(rule=only_heartbeats)
     async with opened(net) as client:
         peer_task = asyncio.create_task(net.link())
@@ -547,7 +545,7 @@ async def test_a_question_without_an_answer_times_out_and_its_late_answer_is_nob
         assert await asking == {}
 
 
-async def test_a_question_waits_for_the_next_link_but_not_for_ever():
+async def test_a_request_waits_for_the_next_link_but_not_for_ever():
     net = Network(*[ConnectError("no")] * 3)
     async with opened(net) as client:
         assert await client.fetch_snapshots("US:AAPL", via="stream") == {}
@@ -557,7 +555,7 @@ async def test_a_question_waits_for_the_next_link_but_not_for_ever():
             await client.fetch_snapshots("US:AAPL", via="stream")
 
 
-async def test_a_question_whose_link_was_lost_fails_and_one_not_yet_asked_lives_on():
+async def test_a_sent_request_of_a_lost_link_fails_and_a_queued_one_is_kept():
     net = Network(rule=lambda peer, f: None if peer.number == 0 else "OK", latency=0)
     async with opened(net) as client:
         asked = asyncio.create_task(client.fetch_snapshots("US:AAPL", via="stream"))
@@ -570,7 +568,7 @@ async def test_a_question_whose_link_was_lost_fails_and_one_not_yet_asked_lives_
         assert await queued == {}
 
 
-async def test_many_questions_at_once_are_all_answered_at_the_plans_pace():
+async def test_many_concurrent_requests_are_sent_at_the_pace_of_the_plan():
     net = Network(latency=0.2)
     async with opened(net, limits=Limits()) as client:
         await client.connect()
@@ -579,7 +577,7 @@ async def test_many_questions_at_once_are_all_answered_at_the_plans_pace():
         assert [answer for answer in answers if answer != {}] == []
 
 
-async def test_a_pace_slower_than_our_patience_is_not_the_servers_fault():
+async def test_a_pace_slower_than_the_request_timeout_times_no_request_out():
     net = Network(latency=0.1)
     limits = Limits(command_interval=5.0)
     timing = Timing(request_timeout=4.0)
@@ -589,7 +587,7 @@ async def test_a_pace_slower_than_our_patience_is_not_the_servers_fault():
         assert answers == [{}] * 4
 
 
-async def test_a_refused_question_harms_nobody_else():
+async def test_a_rejected_request_does_not_affect_others():
     net = Network(rule=lambda _, f: "bad count" if f["type"] == "RT" else "OK")
     async with opened(net) as client, client.watch_trades("US:AAPL") as trades:
         with pytest.raises(RejectedError, match="bad count"):
@@ -601,7 +599,7 @@ async def test_a_refused_question_harms_nobody_else():
 # Channels
 
 
-async def test_every_channel_comes_in_the_order_of_arrival():
+async def test_ticks_of_all_channels_are_delivered_in_order_of_arrival():
     net = Network()
     topics = [
         Topic("snapshot", "US:AAPL"),
@@ -617,7 +615,7 @@ async def test_every_channel_comes_in_the_order_of_arrival():
         assert "".join(kinds) == "KTDSTKD"
 
 
-async def test_the_same_topic_named_twice_is_delivered_once_and_given_up_once():
+async def test_a_topic_named_twice_is_delivered_and_removed_once():
     net = Network()
     async with opened(net) as client:
         topic = Topic("trade", "US:AAPL")
@@ -630,7 +628,7 @@ async def test_the_same_topic_named_twice_is_delivered_once_and_given_up_once():
 
 
 @pytest.mark.fault("U5")
-async def test_two_subscriptions_to_one_topic_cost_one_on_the_wire():
+async def test_two_subscriptions_to_one_topic_send_one_subscribe():
     net = Network()
     async with opened(net) as client:
         async with client.watch_trades("US:AAPL") as one:
@@ -643,7 +641,7 @@ async def test_two_subscriptions_to_one_topic_cost_one_on_the_wire():
         assert net.peers[0].types() == ["T", "TC"]
 
 
-async def test_entering_again_while_the_goodbye_is_on_its_way_waits_for_a_new_yes():
+async def test_entering_again_while_the_removal_is_pending_waits_for_a_new_ack():
     net = Network()
     async with opened(net) as client:
         async with client.watch_trades("US:AAPL"):
@@ -655,7 +653,7 @@ async def test_entering_again_while_the_goodbye_is_on_its_way_waits_for_a_new_ye
             assert ("T", "US:AAPL", None) in peer.topics
 
 
-async def test_more_symbols_than_the_plan_has_are_refused_at_the_call():
+async def test_more_symbols_than_the_plan_allows_raise_at_the_call():
     net = Network()
     limits = Limits(symbols=2, command_interval=0.0)
     async with opened(net, limits=limits) as client:

@@ -64,7 +64,7 @@ async def soon(awaitable: Any, seconds: float = 30) -> Any:
 # Entering and leaving
 
 
-async def test_entering_waits_for_the_servers_yes():
+async def test_entering_waits_for_the_ack():
     net = Network(latency=3.0)
     async with opened(net) as client, client.watch_trades("US:AAPL"):
         assert asyncio.get_running_loop().time() == pytest.approx(3)
@@ -81,7 +81,7 @@ async def test_leaving_unsubscribes():
         assert net.peers[0].said[-1]["kt"] == 5
 
 
-async def test_a_refused_symbol_is_named_and_the_others_are_given_up():
+async def test_a_rejected_symbol_is_named_and_the_others_are_unsubscribed():
     net = Network(rule=refusing("US:NONE"))
     async with opened(net) as client:
         with pytest.raises(RejectedError, match="no such code") as caught:
@@ -92,7 +92,7 @@ async def test_a_refused_symbol_is_named_and_the_others_are_given_up():
         assert net.peers[0].topics == {}
 
 
-async def test_a_loop_is_told_of_a_refusal_once_and_goes_on_with_the_rest():
+async def test_a_rejection_is_raised_once_in_a_loop_that_continues_with_the_rest():
     net = Network(rule=refusing("US:NONE"))
     async with opened(net) as client:
         trades = client.watch_trades("US:AAPL,NONE")
@@ -108,7 +108,7 @@ async def test_a_loop_is_told_of_a_refusal_once_and_goes_on_with_the_rest():
         assert "NONE" not in str(net.peers[1].said)
 
 
-async def test_a_loop_that_never_runs_dry_is_told_of_a_refusal_too():
+async def test_a_rejection_is_raised_although_ticks_are_always_buffered():
     net = Network(rule=refusing("US:NONE"))
     async with opened(net) as client:
         trades = client.watch_trades("US:AAPL,NONE")
@@ -121,7 +121,7 @@ async def test_a_loop_that_never_runs_dry_is_told_of_a_refusal_too():
                 await anext(trades)
 
 
-async def test_closing_gives_what_is_buffered_although_a_refusal_was_never_heard():
+async def test_closing_delivers_buffered_ticks_although_a_rejection_was_not_raised():
     net = Network(rule=refusing("US:NONE"))
     async with opened(net) as client:
         trades = client.watch_trades("US:AAPL,NONE")
@@ -140,7 +140,7 @@ async def test_closing_gives_what_is_buffered_although_a_refusal_was_never_heard
         assert (prices(got), told) == ([1, 2], 1)
 
 
-async def test_a_terminal_error_comes_after_what_is_buffered_even_behind_a_refusal():
+async def test_a_terminal_error_is_raised_after_buffered_ticks_even_behind_a_rejection():
     net = Network(rule=refusing("US:NONE"))
     async with opened(net) as client:
         trades = client.watch_trades("US:AAPL,NONE")
@@ -159,7 +159,7 @@ async def test_a_terminal_error_comes_after_what_is_buffered_even_behind_a_refus
         assert told[-1] is AuthenticationError
 
 
-async def test_a_loop_over_nothing_but_refused_symbols_ends_with_the_refusal():
+async def test_a_loop_over_rejected_symbols_ends_with_the_rejection():
     net = Network(rule=refusing("US:AAPL"))
     async with opened(net) as client:
         trades = client.watch_trades("US:AAPL")
@@ -168,7 +168,7 @@ async def test_a_loop_over_nothing_but_refused_symbols_ends_with_the_refusal():
                 await soon(anext(trades))
 
 
-async def test_entering_without_an_answer_times_out_and_leaves_nothing_behind():
+async def test_entering_without_an_ack_times_out_and_leaves_nothing_behind():
     net = Network(rule=lambda _, f: None if f["type"] == "T" else "OK")
     async with opened(net) as client:
         with pytest.raises(RequestTimeoutError, match="trade US:AAPL"):
@@ -178,7 +178,7 @@ async def test_entering_without_an_answer_times_out_and_leaves_nothing_behind():
         assert net.peers[0].types()[-1] == "TC"  # The first may have been obeyed.
 
 
-async def test_a_loop_waits_for_an_answer_as_long_as_it_takes():
+async def test_a_loop_waits_for_the_ack_without_a_timeout():
     net = Network(rule=lambda _, f: None if f["type"] == "T" else "OK")
     async with opened(net) as client:
         trades = client.watch_trades("US:AAPL")
@@ -194,7 +194,7 @@ async def _one(trades: Any) -> Any:
     return await anext(trades)
 
 
-async def test_a_closed_subscription_gives_what_it_has_and_ends():
+async def test_a_closed_subscription_delivers_buffered_ticks_and_ends():
     net = Network()
     async with opened(net) as client:
         async with client.watch_trades("US:AAPL") as trades:
@@ -256,7 +256,7 @@ async def test_dropping_the_last_reference_unsubscribes():
 
 
 @pytest.mark.fault("U3")
-async def test_a_reader_that_breaks_does_not_collect_ticks_for_ever():
+async def test_a_consumer_that_breaks_does_not_buffer_ticks_for_ever():
     net = Network()
     async with opened(net) as client:
 
@@ -272,7 +272,7 @@ async def test_a_reader_that_breaks_does_not_collect_ticks_for_ever():
         assert client.stats.unrouted == 100
 
 
-async def test_what_came_for_others_in_the_same_burst_goes_nowhere():
+async def test_ticks_of_other_topics_in_a_burst_are_not_delivered():
     net = Network()
     async with (
         opened(net) as client,
@@ -299,7 +299,7 @@ async def test_what_came_for_others_in_the_same_burst_goes_nowhere():
         assert client.stats.ticks_by_channel["trade"] == 5
 
 
-async def test_readers_of_two_channels_of_one_symbol_get_each_its_own_in_a_burst():
+async def test_a_burst_is_split_by_channel():
     net = Network()
     async with (
         opened(net) as client,
@@ -314,7 +314,7 @@ async def test_readers_of_two_channels_of_one_symbol_get_each_its_own_in_a_burst
         assert (await anext(snapshots)).last_price == 4  # It keeps the newest.
 
 
-async def test_readers_who_share_some_topics_get_each_its_own_in_a_burst():
+async def test_a_burst_is_split_between_subscriptions_that_share_topics():
     net = Network()
     async with (
         opened(net) as client,
@@ -362,7 +362,7 @@ async def test_symbols_are_added_and_removed_while_it_lives():
         assert (await anext(trades)).symbol == "HK:700"  # It was there before.
 
 
-async def test_adding_a_refused_symbol_raises_and_the_rest_lives():
+async def test_adding_a_rejected_symbol_raises_and_the_rest_stays_subscribed():
     net = Network(rule=refusing("US:NONE"))
     async with opened(net) as client, client.watch_trades("US:AAPL") as trades:
         with pytest.raises(RejectedError) as caught:
@@ -373,7 +373,7 @@ async def test_adding_a_refused_symbol_raises_and_the_rest_lives():
         assert [topic.symbol for topic in trades.topics] == ["US:AAPL", "US:TSLA"]
 
 
-async def test_adding_what_is_there_and_removing_what_is_not_says_nothing():
+async def test_adding_a_present_and_removing_an_absent_symbol_send_nothing():
     net = Network()
     async with opened(net) as client, client.watch_trades("US:AAPL") as trades:
         await trades.add("US:AAPL")
@@ -382,7 +382,7 @@ async def test_adding_what_is_there_and_removing_what_is_not_says_nothing():
         assert net.peers[0].types() == ["T"]
 
 
-async def test_a_refused_symbol_may_be_asked_for_again():
+async def test_a_rejected_symbol_can_be_subscribed_again():
     net = Network(rule=refusing("US:TSLA", message="not yet listed"))
     async with opened(net) as client, client.watch_trades("US:AAPL") as trades:
         with pytest.raises(RejectedError):
@@ -396,7 +396,7 @@ async def test_a_refused_symbol_may_be_asked_for_again():
 # Reading
 
 
-async def test_two_readers_of_one_subscription_are_told():
+async def test_a_second_reader_of_one_subscription_raises():
     net = Network()
     async with opened(net) as client, client.watch_trades("US:AAPL") as trades:
         first = asyncio.create_task(_one(trades))
@@ -431,7 +431,7 @@ async def test_after_a_cancelled_reader_another_may_read():
         assert (await anext(trades)).price == 1
 
 
-async def test_ticks_carry_when_they_were_received_and_that_they_are_live():
+async def test_ticks_have_their_time_of_receipt_and_are_not_recovered():
     net = Network()
     async with opened(net) as client, client.watch_trades("HK:00700") as trades:
         net.peers[0].push(trade(1, "HK:00700"))  # As the vendor's examples write it.
@@ -444,7 +444,7 @@ async def test_ticks_carry_when_they_were_received_and_that_they_are_live():
 @pytest.mark.fault("U2")
 @pytest.mark.parametrize("how", ["one by one", "batches", "events"])
 @pytest.mark.parametrize("steps", range(8))
-async def test_cancelling_a_reader_just_as_a_tick_comes_loses_nothing(how, steps):
+async def test_cancelling_a_reader_as_a_tick_arrives_loses_nothing(how, steps):
     net = Network()
     async with opened(net) as client, client.watch_trades("US:AAPL") as trades:
         got: list[Any] = []
@@ -493,7 +493,7 @@ async def test_batches_are_never_empty_never_too_long_and_lose_nothing():
         assert prices([tick for batch in got for tick in batch]) == list(range(25))
 
 
-async def test_a_batch_is_given_max_wait_after_its_first_tick():
+async def test_a_batch_is_returned_max_wait_after_its_first_tick():
     net = Network()
     async with opened(net) as client, client.watch_trades("US:AAPL") as trades:
         clock = asyncio.get_running_loop().time
@@ -508,7 +508,7 @@ async def test_a_batch_is_given_max_wait_after_its_first_tick():
         assert clock() - start <= 15
 
 
-async def test_what_waited_while_the_reader_was_busy_is_given_at_once():
+async def test_ticks_buffered_while_the_reader_was_busy_are_returned_at_once():
     net = Network()
     async with opened(net) as client, client.watch_trades("US:AAPL") as trades:
         clock = asyncio.get_running_loop().time
@@ -537,7 +537,7 @@ async def test_the_end_of_the_subscription_ends_a_batch_early_and_then_the_loop(
 @pytest.mark.parametrize(
     "wrong", [{"max_items": 0}, {"max_wait": -1}, {"max_wait": float("nan")}]
 )
-async def test_batches_refuse_what_cannot_be(wrong):
+async def test_batches_with_invalid_arguments_raise(wrong):
     async with opened(Network()) as client:
         with pytest.raises(ValueError, match=next(iter(wrong))):
             client.watch_trades("US:AAPL").batches(**wrong)
@@ -547,7 +547,7 @@ async def test_batches_refuse_what_cannot_be(wrong):
 
 
 @pytest.mark.fault("U4")
-async def test_a_strict_reader_gets_what_is_buffered_and_then_the_truth():
+async def test_a_strict_consumer_gets_buffered_ticks_and_then_the_error():
     net = Network()
     async with opened(net) as client:  # noqa: SIM117
         async with client.watch_trades("US:AAPL", buffer=Strict(2)) as trades:
@@ -567,7 +567,7 @@ async def test_a_strict_reader_gets_what_is_buffered_and_then_the_truth():
 
 
 @pytest.mark.fault("U4", "U5")
-async def test_one_lagging_reader_does_not_rob_its_neighbour():
+async def test_one_lagging_consumer_does_not_affect_another():
     net = Network()
     async with opened(net) as client:
         strict = client.watch_trades("US:AAPL", buffer=Strict(1))
@@ -669,7 +669,7 @@ async def test_final_klines_come_once_each_when_the_next_one_begins():
             assert [(k.timestamp, int(k.close)) for k in got] == [(60, 2), (120, 4)]
 
 
-async def test_klines_of_another_interval_are_not_ours():
+async def test_klines_of_another_interval_are_not_delivered():
     net = Network()
     async with opened(net) as client:  # noqa: SIM117
         async with client.watch_klines("US:AAPL", interval="1m") as klines:
@@ -678,7 +678,7 @@ async def test_klines_of_another_interval_are_not_ours():
             assert client.stats.unrouted == 1
 
 
-async def test_a_subscription_shows_what_it_is_about():
+async def test_the_repr_of_a_subscription_shows_its_topics():
     async with opened(Network()) as client:
         trades = client.watch_trades("US:AAPL")
         assert repr(trades) == "<Subscription trade US:AAPL backlog=0>"

@@ -66,7 +66,7 @@ def opened(policy: Policy = DropOldest(), *, final: bool = False) -> Subscriptio
 
 
 @pytest.mark.virtual_time
-async def test_a_reader_may_sleep_until_many_ticks_wait_or_there_is_news():
+async def test_a_consumer_waits_until_enough_ticks_or_an_event_arrive():
     one = inbox(AAPL)
     for news in ("ticks", "gap", "end"):
         sleeping = asyncio.create_task(one.wait(5))
@@ -89,14 +89,14 @@ async def test_a_reader_may_sleep_until_many_ticks_wait_or_there_is_news():
         one.buffer.take_all(99)
 
 
-async def test_a_reader_of_finished_klines_holds_growing_ones_back():
+async def test_a_queue_of_final_klines_holds_growing_ones_back():
     one = opened(final=True)
     one.put([bar(60), bar(60), bar(120), bar(180)])
     assert [k.timestamp for k in one.buffer.take_all(9)] == [60, 120]
     assert one.stats.unfinished == 2
 
 
-def test_a_refusal_is_told_once_and_the_rest_lives_on():
+def test_a_rejection_is_returned_once_and_the_rest_stays_live():
     one = inbox(AAPL, TSLA)
     one.ack([AAPL])
     one.reject([TSLA], "no such code")
@@ -111,7 +111,7 @@ def test_a_refusal_is_told_once_and_the_rest_lives_on():
     assert (one.acks.topics, one.gaps.live, one.acks.unacked) == ({AAPL}, {AAPL}, set())
 
 
-def test_a_refusal_is_told_when_all_is_decided():
+def test_a_rejection_is_returned_when_every_topic_is_settled():
     one = inbox(AAPL, TSLA)
     one.reject([TSLA], "too many symbols")
     assert one.acks.pop_error() is None
@@ -119,7 +119,7 @@ def test_a_refusal_is_told_when_all_is_decided():
     assert isinstance(one.acks.pop_error(), LimitError)
 
 
-async def test_an_answer_after_all_makes_a_timeout_undone():
+async def test_a_late_ack_clears_the_timeout():
     one = inbox(AAPL)
     one.acks.ack_timed_out([AAPL])
     one.ack([AAPL])
@@ -127,7 +127,7 @@ async def test_an_answer_after_all_makes_a_timeout_undone():
 
 
 @pytest.mark.virtual_time
-async def test_a_loop_is_patient_where_entering_is_not():
+async def test_a_late_ack_raises_on_entering_and_not_in_a_loop():
     one = inbox(AAPL)
     one.acks.ack_timed_out([AAPL])
     assert one.acks.pop_error() is None
@@ -138,7 +138,7 @@ async def test_a_loop_is_patient_where_entering_is_not():
             await one.wait_acked()
 
 
-def test_what_ended_it_is_told_for_ever_and_each_time_anew():
+def test_the_terminal_error_is_returned_each_time_as_a_new_instance():
     one = inbox(AAPL)
     one.end(AuthenticationError("expired"))
     one.end()
@@ -148,14 +148,14 @@ def test_what_ended_it_is_told_for_ever_and_each_time_anew():
     assert str(first) == str(second) == "expired"
 
 
-def test_an_ordinary_end_forgets_that_an_answer_was_late():
+def test_an_ordinary_end_clears_an_ack_timeout():
     one = inbox(AAPL)
     one.acks.ack_timed_out([AAPL])
     one.end()
     assert one.acks.pop_error() is None
 
 
-def test_what_ended_it_is_not_replaced_by_a_refusal():
+def test_a_terminal_error_is_not_replaced_by_a_rejection():
     one = inbox(AAPL, TSLA)
     one.reject([TSLA], "no such code")
     one.end(AuthenticationError("expired"))
@@ -163,6 +163,6 @@ def test_what_ended_it_is_not_replaced_by_a_refusal():
     assert isinstance(one.acks.pop_error(), AuthenticationError)
 
 
-def test_topics_that_were_never_there_cannot_be_forgotten():
+def test_removing_an_absent_topic_removes_nothing():
     one = opened(Strict(1))
     assert one.remove([AAPL]) == set()

@@ -51,7 +51,7 @@ async def test_each_wait_is_drawn_between_nothing_and_its_bound(chance):
 
 
 @pytest.mark.fault("T12", "I14")
-async def test_links_that_die_young_back_off_further_and_further():
+async def test_short_lived_links_back_off_further_and_further():
     net = Network()
     net.on_link = lambda peer: peer.end()
     async with opened(net) as client:
@@ -66,7 +66,7 @@ async def test_links_that_die_young_back_off_further_and_further():
 
 
 @pytest.mark.fault("T12")
-async def test_a_link_that_opens_and_dies_young_is_a_failed_attempt_too():
+async def test_a_short_lived_link_is_a_failed_attempt_too():
     net = Network()
     net.on_link = lambda peer: asyncio.get_running_loop().call_later(10, peer.end)
     async with opened(net) as client:
@@ -89,7 +89,7 @@ async def test_a_link_that_lived_long_enough_starts_over_from_the_shortest_wait(
 
 
 @pytest.mark.fault("T15", "T16")
-async def test_the_server_may_ask_for_a_longer_wait():
+async def test_retry_after_lengthens_the_wait():
     net = Network(DialError("busy", retry_after=30.0))
     async with opened(net) as client:
         with pytest.raises(ConnectError):
@@ -102,7 +102,7 @@ async def test_the_server_may_ask_for_a_longer_wait():
 
 
 @pytest.mark.fault("T14")
-async def test_a_refused_key_is_never_tried_again():
+async def test_a_rejected_key_is_not_retried():
     net = Network(AuthenticationError("refused"))
     async with opened(net) as client:
         with pytest.raises(AuthenticationError, match="refused"):
@@ -112,7 +112,7 @@ async def test_a_refused_key_is_never_tried_again():
 
 
 @pytest.mark.fault("T18")
-async def test_a_redirect_is_never_tried_again():
+async def test_a_redirect_is_not_retried():
     net = Network(DialError("moved", is_permanent=True))
     async with opened(net) as client:
         with pytest.raises(ConnectError, match="moved"):
@@ -143,7 +143,7 @@ async def test_two_clients_that_close_each_others_links_end_with_a_limit_error()
 
 @pytest.mark.fault("P23", "T6", "T7", "T9")
 @pytest.mark.parametrize("code", [None, 1001, 1006, 1011, 1012, 1013])
-async def test_endings_that_are_nobodys_doing_are_no_kicks(code):
+async def test_ordinary_endings_are_no_evictions(code):
     net = Network()
     net.on_link = kicking(code)
     async with opened(net) as client:
@@ -152,7 +152,7 @@ async def test_endings_that_are_nobodys_doing_are_no_kicks(code):
 
 
 @pytest.mark.fault("P23")
-async def test_kicks_are_no_matter_where_the_plan_has_more_connections():
+async def test_evictions_are_ignored_if_the_plan_has_more_connections():
     net = Network()
     net.on_link = kicking(1000)
     limits = Limits(connections=2, command_interval=0.0)
@@ -162,7 +162,7 @@ async def test_kicks_are_no_matter_where_the_plan_has_more_connections():
 
 
 @pytest.mark.fault("P23")
-async def test_kicks_far_apart_are_no_war():
+async def test_evictions_far_apart_are_no_contention():
     net = Network()
     net.on_link = lambda peer: asyncio.get_running_loop().call_later(40, peer.end, 1000)
     async with opened(net) as client:
@@ -186,7 +186,7 @@ async def test_an_idle_link_is_kept_alive_by_heartbeats_for_hours():
 
 
 @pytest.mark.fault("P1", "T3")
-async def test_silence_is_noticed_within_thirty_seconds_and_cut_without_a_goodbye():
+async def test_a_silent_link_is_aborted_within_thirty_seconds():
     net = Network()
     async with opened(net) as client, client.watch_trades("US:AAPL"):
         net.rule = lambda peer, frame: None if peer.number == 0 else "OK"
@@ -197,7 +197,7 @@ async def test_silence_is_noticed_within_thirty_seconds_and_cut_without_a_goodby
         await peer.hear("T")
 
 
-async def test_a_server_that_stops_reading_is_left_without_a_goodbye():
+async def test_a_link_to_a_server_that_stops_reading_is_aborted():
     net = Network()
     async with opened(net) as client, client.watch_trades("US:AAPL") as trades:
         first = net.peers[0]
@@ -217,7 +217,7 @@ async def tick_for_ever(peer: Peer) -> None:
         await asyncio.sleep(1)
 
 
-async def test_a_new_link_is_spoken_to_at_once_although_a_send_hangs_on_the_old_one():
+async def test_a_new_link_sends_at_once_although_a_send_hangs_on_the_old_one():
     net = Network()
     async with opened(net, chance=0.0) as client, client.watch_trades("US:AAPL"):
         first = net.peers[0]
@@ -229,7 +229,7 @@ async def test_a_new_link_is_spoken_to_at_once_although_a_send_hangs_on_the_old_
         assert asyncio.get_running_loop().time() - start < 1
 
 
-async def test_a_link_that_the_server_ended_is_closed_politely():
+async def test_a_link_that_the_server_ended_is_closed_gracefully():
     net = Network()
     async with opened(net) as client:
         await client.connect()
@@ -238,7 +238,7 @@ async def test_a_link_that_the_server_ended_is_closed_politely():
         assert net.peers[0].closed_gracefully is True
 
 
-async def test_our_own_stall_is_not_blamed_on_the_server():
+async def test_a_stall_of_the_loop_does_not_end_the_link():
     net = Network()
     async with opened(net) as client, client.watch_trades("US:AAPL") as trades:
         for _ in range(20):
@@ -305,7 +305,7 @@ async def test_garbage_is_skipped_counted_and_logged_once_a_minute(caplog):
 
 
 @pytest.mark.fault("P6")
-async def test_complaints_of_the_server_do_not_flood_the_log(caplog):
+async def test_errors_of_the_server_do_not_flood_the_log(caplog):
     net = Network()
     async with opened(net) as client:
         await client.connect()

@@ -48,7 +48,7 @@ def kinds(events: list[Any]) -> list[str]:
     return [type(event).__name__ for event in events if not isinstance(event, Trade)]
 
 
-def test_a_quiet_open_market_is_told_once_until_it_ticks_again():
+def test_a_quiet_open_market_is_stale_once_until_it_ticks_again():
     async def main() -> None:
         net = Network()
         async with opened(net) as client, client.watch_trades(BITCOIN) as trades:
@@ -77,7 +77,7 @@ def test_a_quiet_open_market_is_told_once_until_it_ticks_again():
     simulate(main)
 
 
-def test_only_who_asks_for_it_hears_of_it():
+def test_only_events_with_stale_include_stale():
     async def main() -> None:
         net = Network()
         async with opened(net) as client, client.watch_trades(BITCOIN) as trades:
@@ -120,7 +120,7 @@ def test_a_holiday_is_not_suspicious():
     assert simulate(lambda: main(None)) == ["Stale"]
 
 
-def test_a_market_without_known_hours_is_not_judged():
+def test_a_market_without_known_hours_is_never_stale():
     async def main() -> None:
         net = Network()
         async with opened(net) as client, client.watch_trades(HANG_SENG) as trades:
@@ -148,7 +148,7 @@ def test_an_outage_is_a_gap_and_not_a_quiet_market():
     simulate(main)
 
 
-def test_it_comes_behind_all_that_was_received_before_and_right_behind_it():
+def test_stale_follows_directly_after_all_received_ticks():
     async def main() -> None:
         net, loop = Network(), asyncio.get_running_loop()
         async with opened(net) as client:
@@ -169,7 +169,7 @@ def test_it_comes_behind_all_that_was_received_before_and_right_behind_it():
     simulate(main)
 
 
-def test_it_is_told_although_another_topic_never_stops():
+def test_a_topic_is_stale_although_another_never_stops():
     async def main() -> None:
         net, ether = Network(), "CF:ETHUSDT"
         async with opened(net) as client:  # noqa: SIM117
@@ -187,7 +187,7 @@ def test_it_is_told_although_another_topic_never_stops():
 
 
 @pytest.mark.parametrize("end", ["aclose", "remove"])
-def test_who_has_left_is_not_judged(end):
+def test_an_unsubscribed_topic_is_never_stale(end):
     async def main() -> None:
         net = Network()
         async with (
@@ -207,7 +207,7 @@ def test_who_has_left_is_not_judged(end):
     simulate(main)
 
 
-def test_gaps_and_errors_reach_a_watchful_reader():
+def test_gaps_and_errors_are_delivered_together_with_stale():
     async def main() -> None:
         net = Network()
         async with opened(net) as client, client.watch_trades(BITCOIN) as trades:

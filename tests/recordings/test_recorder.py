@@ -236,7 +236,7 @@ def test_a_client_accepts_only_recorders(place):
         ({"level": 20}, "level must be a whole number from 1 to 19, not 20"),
     ],
 )
-def test_numbers_that_cannot_be_are_told(place, options, words):
+def test_invalid_numbers_raise(place, options, words):
     with pytest.raises(ValueError, match=words):
         Recorder(place, **options)
 

@@ -209,7 +209,7 @@ async def test_only_subscribed_topics_are_replayed_and_recorded_replies_are_not(
         assert client.stats.unrouted == client.stats.unmatched == 0
 
 
-async def test_numbers_are_of_the_type_asked_for(tmp_path):
+async def test_numbers_are_of_the_requested_type(tmp_path):
     write(tmp_path, recorded(trades(1, 1)))
     [tick] = await events_of(tmp_path, numbers=float)
     assert isinstance(tick.price, float)
@@ -279,7 +279,7 @@ def test_an_invalid_speed_raises(speed):
         replay("somewhere", speed)
 
 
-def test_numbers_that_cannot_be_are_told():
+def test_invalid_numbers_raise():
     with pytest.raises(ValueError, match="numbers must be one of Decimal, float, str"):
         replay("somewhere", numbers=int)
 

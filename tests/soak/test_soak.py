@@ -66,7 +66,7 @@ def test_ten_thousand_reconnects_leave_nothing_behind(reports):
 
 
 @pytest.mark.fault("U18", "I16")
-def test_readers_of_ten_thousand_symbols_leave_nothing_behind(reports):
+def test_subscriptions_to_ten_thousand_symbols_leave_nothing_behind(reports):
     reports["readers"] = _in_virtual_time(
         lambda: loads.churn(symbols=10_000, readers=10_000, seconds=0.15 * SECONDS)
     )
