@@ -322,7 +322,7 @@ MUTANTS = [
         "return self._rejections[topic] < _MAX_REJECTIONS",
         "return True",
         (
-            "tests.io.test_mended::test_a_live_topic_is_removed_after_a_lasting_rejection",
+            "tests.io.test_stream::test_a_live_topic_is_removed_after_a_lasting_rejection",
         ),
     ),
     Mutant(

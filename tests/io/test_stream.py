@@ -90,9 +90,9 @@ async def test_each_outage_is_one_gap_a_topic_before_its_first_new_tick():
             await (await net.link(3)).hear("T")
             await asyncio.sleep(0)
             events = gaps_and_ticks(sub.events())
-            told = [await anext(events) for _ in range(sub.stats.backlog + 6)]
+            received = [await anext(events) for _ in range(sub.stats.backlog + 6)]
         for symbol in ("US:AAPL", "US:TSLA"):
-            mine = [e for e in told if symbol in str(e)]
+            mine = [e for e in received if symbol in str(e)]
             kinds = [e.reason if isinstance(e, Gap) else _price(e) for e in mine]
             assert kinds == [0, "cut 0", 1, "cut 1", 2, "cut 2"]
         assert sub.stats.gaps == client.stats.gaps == 6
@@ -136,11 +136,11 @@ async def test_a_second_outage_before_the_ack_widens_the_first():
             peer = await net.link(2)
             peer.push(trade(2))
             events = trades.events()
-            told = [await anext(events) for _ in range(4)]
+            received = [await anext(events) for _ in range(4)]
             await asyncio.sleep(60)
             assert trades.stats.gaps == 1
-        assert isinstance(told[1], Interrupted)
-        gap = told[2]
+        assert isinstance(received[1], Interrupted)
+        gap = received[2]
         assert isinstance(gap, Gap)
         assert (gap.until - gap.since).total_seconds() == pytest.approx(10, abs=0.5)
 
@@ -157,8 +157,8 @@ async def test_a_gap_comes_first_even_if_a_push_overtakes_the_ack():
         peer.answer(frame)
         await asyncio.sleep(60)
         events = trades.events()
-        told = [type(await anext(events)) for _ in range(3)]
-        assert told == [Gap, Trade, Trade]
+        kinds = [type(await anext(events)) for _ in range(3)]
+        assert kinds == [Gap, Trade, Trade]
         assert trades.stats.gaps == 1
 
 
@@ -175,8 +175,8 @@ async def test_an_outage_between_the_first_tick_and_the_ack_is_a_gap_too():
         await peer.hear("T")
         peer.push(trade(2))
         events = trades.events()
-        told = [type(await anext(events)) for _ in range(4)]
-        assert told == [Trade, Interrupted, Gap, Trade]
+        kinds = [type(await anext(events)) for _ in range(4)]
+        assert kinds == [Trade, Interrupted, Gap, Trade]
 
 
 @pytest.mark.fault("U5")
@@ -200,8 +200,8 @@ async def test_resubscribed_topics_get_their_gap_although_new_ones_share_the_ack
         async with client.watch_trades("HK:1,2,3,4,5"):
             assert net.peers[1].types() == ["T"]
             events = gaps_and_ticks(old.events())
-            told = [await within(10, anext(events)) for _ in range(5)]
-            assert {gap.topic.symbol[-1] for gap in told} == set("ABCDE")
+            gaps = [await within(10, anext(events)) for _ in range(5)]
+            assert {gap.topic.symbol[-1] for gap in gaps} == set("ABCDE")
 
 
 @pytest.mark.fault("U8", "I16")
@@ -228,6 +228,68 @@ async def test_changes_during_an_outage_are_sent_as_one_difference():
         await adding
         assert net.peers[1].types() == ["T"]
         assert net.peers[1].said[0]["codes"] == ["SH:600519", "US:AAPL,TSLA"]
+
+
+async def test_a_topic_resubscribed_before_its_removal_was_sent_gets_its_gap():
+    net = Network(latency=1.0)
+    async with opened(net, recover=False) as client:
+        async with client.watch_trades("US:AAPL"):
+            pass
+        await net.peers[0].hear("TC")
+        again = client.watch_trades("US:AAPL")
+        net.peers[0].push(trade(1))
+        await net.peers[0].hear("T")
+        await asyncio.sleep(2)
+        net.peers[0].push(trade(2))
+        events = again.events()
+        kinds = [type(await anext(events)) for _ in range(3)]
+        assert kinds == [Trade, Gap, Trade]
+
+
+async def test_a_resubscribed_topic_without_missed_ticks_gets_no_gap():
+    net = Network(latency=1.0)
+    async with opened(net, recover=False) as client:
+        async with client.watch_trades("US:AAPL"):
+            pass
+        await net.peers[0].hear("TC")
+        again = client.watch_trades("US:AAPL")
+        await asyncio.sleep(5)
+        net.peers[0].push(trade(2))
+        assert isinstance(await anext(again.events()), Trade)
+
+
+def rejecting(times: int, message: str) -> Any:
+    """Reject trades on every link but the first, ``times`` times."""
+    left = [times]
+
+    def rule(peer: Any, frame: Any) -> str:
+        if frame["type"] == "T" and peer.number and left[0]:
+            left[0] -= 1
+            return message
+        return "OK"
+
+    return rule
+
+
+@pytest.mark.fault("P8")
+async def test_a_live_topic_is_subscribed_again_after_a_transient_rejection():
+    net = Network(rule=rejecting(3, "system busy"))
+    async with opened(net) as client, client.watch_trades("US:AAPL") as trades:
+        net.peers[0].end()
+        await net.link(1)
+        await asyncio.sleep(10)
+        net.peers[1].push(trade(1))
+        assert (await anext(trades)).price == 1
+
+
+@pytest.mark.fault("P8")
+async def test_a_live_topic_is_removed_after_a_lasting_rejection():
+    net = Network(rule=rejecting(100, "exceeded the limit"))
+    async with opened(net) as client, client.watch_trades("US:AAPL") as trades:
+        net.peers[0].end()
+        with pytest.raises(LimitError):
+            await anext(trades)
+        assert net.peers[1].types() == ["T"] * 4
 
 
 # Endings
@@ -293,10 +355,10 @@ async def test_a_key_rejected_by_the_upgrade_is_raised_in_every_waiting_task():
         connecting = asyncio.create_task(client.connect())
         net.rule = lambda *_: None
         net.on_link = lambda peer: peer.end()
-        told = await asyncio.gather(
+        errors = await asyncio.gather(
             _task(anext(trades)), asking, connecting, return_exceptions=True
         )
-        assert [type(error) for error in told] == [
+        assert [type(error) for error in errors] == [
             AuthenticationError,
             AuthenticationError,
             ConnectError,

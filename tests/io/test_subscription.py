@@ -131,13 +131,13 @@ async def test_closing_delivers_buffered_ticks_although_a_rejection_was_not_rais
         await asyncio.sleep(1)
         await trades.aclose()
         got: list[Any] = []
-        told = 0
+        rejections = 0
         for _ in range(2):
             try:
                 got.extend([tick async for tick in trades])
             except RejectedError:
-                told += 1
-        assert (prices(got), told) == ([1, 2], 1)
+                rejections += 1
+        assert (prices(got), rejections) == ([1, 2], 1)
 
 
 async def test_a_terminal_error_is_raised_after_buffered_ticks_even_behind_a_rejection():
@@ -149,14 +149,14 @@ async def test_a_terminal_error_is_raised_after_buffered_ticks_even_behind_a_rej
         peer.push(trade(1), trade(2), {"msg": "Key expired."})
         await asyncio.sleep(1)
         got: list[Any] = []
-        told: list[type[BaseException]] = []
+        errors: list[type[BaseException]] = []
         for _ in range(5):
             try:
                 got.append(await anext(trades))
             except QosError as exc:
-                told.append(type(exc))
+                errors.append(type(exc))
         assert prices(got) == [1, 2]
-        assert told[-1] is AuthenticationError
+        assert errors[-1] is AuthenticationError
 
 
 async def test_a_loop_over_rejected_symbols_ends_with_the_rejection():
@@ -188,6 +188,16 @@ async def test_a_loop_waits_for_the_ack_without_a_timeout():
         await asyncio.sleep(10)
         net.peers[-1].push(trade(1))
         assert (await reading).price == 1
+
+
+@pytest.mark.fault("P3")
+async def test_a_subscription_without_an_ack_is_logged(caplog):
+    net = Network(rule=lambda _, f: "OK" if f["type"] == "H" else None)
+    async with opened(net) as client:
+        trades = client.watch_trades("US:AAPL")
+        await asyncio.sleep(20)
+        assert "no reply to the subscription of trade US:AAPL" in caplog.text
+        assert trades.stats.received == 0
 
 
 async def _one(trades: Any) -> Any:
@@ -393,6 +403,48 @@ async def test_a_rejected_symbol_can_be_subscribed_again():
         assert (await anext(trades)).price == 1
 
 
+async def test_adding_raises_its_own_rejection_even_while_a_loop_reads():
+    def rule(_: Any, frame: Any) -> str:
+        return "no such symbol" if "NONE" in str(frame) else "OK"
+
+    net = Network(rule=rule, latency=0.1)
+    async with opened(net) as client, client.watch_trades("US:AAPL") as trades:
+        reading = asyncio.create_task(anext(trades))
+        await asyncio.sleep(1)
+        with pytest.raises(RejectedError):
+            await trades.add("US:NONE")
+        net.peers[0].push(trade(1))
+        assert (await reading).price == 1
+
+
+async def test_a_rejection_whose_add_was_cancelled_is_raised_in_the_loop():
+    def rule(_: Any, frame: Any) -> str:
+        return "no such symbol" if "NONE" in str(frame) else "OK"
+
+    net = Network(rule=rule, latency=0.5)
+    async with opened(net) as client, client.watch_trades("US:AAPL") as trades:
+        adding = asyncio.create_task(trades.add("US:NONE"))
+        await asyncio.sleep(0.1)
+        adding.cancel()
+        with pytest.raises(RejectedError):
+            await anext(trades)
+
+
+async def test_a_rejected_symbol_named_key_is_not_a_rejected_key():
+    def rule(_: Any, frame: Any) -> str:
+        return "KEY not found" if "KEY" in str(frame) else "OK"
+
+    net = Network(rule=rule)
+    async with opened(net) as client, client.watch_trades("US:AAPL") as trades:
+        with pytest.raises(RejectedError) as caught:
+            await client.watch_trades("US:KEY").__aenter__()
+        assert caught.value.symbols == ("US:KEY",)
+        with pytest.raises(RejectedError):
+            await client.fetch_snapshots("US:KEY", via="stream")
+        net.peers[0].push(trade(1))
+        assert (await anext(trades)).price == 1
+
+
 # Reading
 
 
@@ -439,6 +491,13 @@ async def test_ticks_have_their_time_of_receipt_and_are_not_recovered():
         assert tick.symbol == "HK:700"
         assert tick.received_at > 1_700_000_000 * 10**9
         assert tick.recovered is False
+
+
+async def test_the_server_cannot_set_recovered():
+    net = Network()
+    async with opened(net) as client, client.watch_trades("US:AAPL") as trades:
+        net.peers[0].push(trade(1, recovered=True))
+        assert (await anext(trades)).recovered is False
 
 
 @pytest.mark.fault("U2")
@@ -627,8 +686,8 @@ async def test_a_gap_is_kept_by_every_buffer(buffer):
             peer.push(*[trade(i) for i in range(2, 9)])
             await asyncio.sleep(1)
             events = gaps_and_ticks(trades.events())
-            told = [await anext(events) for _ in range(trades.stats.backlog + 1)]
-            assert sum(isinstance(one, Gap) for one in told) == 1
+            received = [await anext(events) for _ in range(trades.stats.backlog + 1)]
+            assert sum(isinstance(one, Gap) for one in received) == 1
             stats = trades.stats
             assert (
                 stats.received == 8 == stats.delivered + stats.dropped + stats.backlog
@@ -676,6 +735,32 @@ async def test_klines_of_another_interval_are_not_delivered():
             net.peers[0].push(kline(60, kt=5), kline(60, 7, kt=1))
             assert (await anext(klines)).close == 7
             assert client.stats.unrouted == 1
+
+
+async def test_a_kline_interrupted_by_an_outage_is_not_final():
+    net = Network()
+    async with opened(net, recover=False) as client:
+        bars = client.watch_klines("US:AAPL", interval="1m", final=True)
+        (await net.link()).push(kline(60))
+        await asyncio.sleep(1)
+        net.peers[0].end()
+        (await net.link(1)).push(kline(600), kline(660))
+        assert (await anext(bars)).timestamp == 600
+
+
+async def test_a_kline_of_a_removed_and_added_topic_is_not_final():
+    net = Network()
+    async with (
+        opened(net) as client,
+        client.watch_klines("US:AAPL,TSLA", interval="1m", final=True) as bars,
+    ):
+        net.peers[0].push(kline(60))
+        await asyncio.sleep(1)
+        await bars.remove("US:AAPL")
+        await asyncio.sleep(1)
+        await bars.add("US:AAPL")
+        net.peers[0].push(kline(600), kline(660))
+        assert (await anext(bars)).timestamp == 600
 
 
 async def test_the_repr_of_a_subscription_shows_its_topics():

@@ -98,6 +98,19 @@ async def test_retry_after_lengthens_the_wait():
     assert waits(net) == [30.0]
 
 
+async def test_connecting_does_not_wait_for_the_back_off():
+    net = Network(None, ConnectError("no"), ConnectError("no"), ConnectError("no"))
+    async with opened(net, chance=1.0) as client:
+        await client.connect()
+        net.peers[0].end()
+        async for change in client.states():
+            if change.state is LinkState.BACKOFF and len(net.dialled_at) == 4:
+                break
+        start = asyncio.get_running_loop().time()
+        await client.connect()
+        assert asyncio.get_running_loop().time() - start < 0.5
+
+
 # Giving up
 
 
@@ -120,6 +133,34 @@ async def test_a_redirect_is_not_retried():
         await asyncio.sleep(3600)
         assert client.state is LinkState.CLOSED
     assert len(net.dialled_at) == 1
+
+
+@pytest.mark.fault("T14")
+async def test_a_rejected_upgrade_is_retried_while_a_dead_link_may_hold_the_slot():
+    no = AuthenticationError("refused the websocket (HTTP 403)")
+    net = Network(None, no, no, no)
+    async with opened(net) as client, client.watch_trades("US:AAPL") as trades:
+        net.peers[0].end()
+        (await net.link(1)).push(trade(1))
+        assert (await anext(trades)).price == 1
+
+
+@pytest.mark.fault("T14", "P24", "T18")
+@pytest.mark.parametrize(
+    ("refusal", "error"),
+    [
+        (AuthenticationError("refused"), AuthenticationError),
+        (DialError("the server redirects", is_permanent=True), ConnectError),
+    ],
+)
+async def test_a_rejected_upgrade_that_lasts_is_final(refusal: Any, error: Any):
+    net = Network(None, *[refusal] * 100)
+    async with opened(net) as client, client.watch_trades("US:AAPL") as trades:
+        start = asyncio.get_running_loop().time()
+        net.peers[0].end()
+        with pytest.raises(error):
+            await anext(trades)
+        assert 120 <= asyncio.get_running_loop().time() - start <= 240
 
 
 def kicking(code: int | None):
@@ -168,6 +209,18 @@ async def test_evictions_far_apart_are_no_contention():
     async with opened(net) as client:
         await client.connect()
         await net.link(20)
+
+
+@pytest.mark.fault("T6", "P23")
+async def test_maintenance_without_a_code_is_no_contention(caplog):
+    caplog.set_level(logging.ERROR)
+    net = Network()
+    net.on_link = lambda peer: peer.end(1005 if peer.number < 20 else None)
+    async with opened(net) as client:
+        with pytest.raises(ConnectError):
+            await client.connect()
+        await net.link(25)
+        assert client.state is not LinkState.CLOSED
 
 
 # Living and dying
@@ -299,8 +352,8 @@ async def test_garbage_is_skipped_counted_and_logged_once_a_minute(caplog):
         net.peers[0].push(trade(1))
         assert (await anext(trades)).price == 1
         assert client.stats.unreadable >= 3 * 90
-    told = [r for r in caplog.records if r.levelno >= logging.WARNING]
-    assert 1 <= len(told) <= 2
+    warnings = [r for r in caplog.records if r.levelno >= logging.WARNING]
+    assert 1 <= len(warnings) <= 2
     assert len(net.peers) == 1
 
 
@@ -313,8 +366,8 @@ async def test_errors_of_the_server_do_not_flood_the_log(caplog):
         for _ in range(100):
             net.peers[0].push({"msg": "please be patient"})
             await asyncio.sleep(0.1)
-    told = [r for r in caplog.records if r.levelno >= logging.WARNING]
-    assert len(told) == 1
+    warnings = [r for r in caplog.records if r.levelno >= logging.WARNING]
+    assert len(warnings) == 1
 
 
 @pytest.mark.fault("P16", "I17")
