@@ -15,11 +15,11 @@ from hypothesis.strategies import none
 
 from qos_async import Limits, Timing, testing
 from qos_async.testing.virtual import VirtualLoop
-from tests.support.key_leak_plugin import Watchdog
+from tests.support.key_leak_plugin import KeyLeakDetector
 
 Loops = Mapping[str, Callable[[], asyncio.AbstractEventLoop]]
 
-_watchdog = Watchdog()
+_key_leaks = KeyLeakDetector()
 
 
 # A busy machine is no mistake of the code.
@@ -42,7 +42,7 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.register(testing)
     patch = pytest.MonkeyPatch()
     config.add_cleanup(patch.undo)
-    _watchdog.guard(patch)
+    _key_leaks.install(patch)
     config.addinivalue_line(
         "markers", "virtual_time: runs on a loop whose clock is a number"
     )
@@ -87,8 +87,8 @@ def pytest_runtest_makereport() -> Generator[
     """Fail a test in which a key showed: in the log, in print, or in an error."""
     report = yield
     for name, text in report.sections:
-        _watchdog.look(name, text)
-    findings = _watchdog.take()
+        _key_leaks.scan(name, text)
+    findings = _key_leaks.take()
     if findings and report.passed:
         report.outcome, report.longrepr = "failed", "\n".join(findings)
     return report

@@ -27,14 +27,14 @@ from qos_async.errors import TransportError
 from qos_async.sim import Simulator
 from tests.support.leak_check import assert_absent
 from tests.support.memory_transport import KEY, Network, kline, opened, snapshot, trade
-from tests.support.scripted_server import AAPL, Exchange, connected
+from tests.support.scripted_server import AAPL, ScriptedServer, connected
 
 virtual = pytest.mark.virtual_time
 
 
 @pytest.fixture
-def exchange() -> Exchange:
-    return Exchange()
+def server() -> ScriptedServer:
+    return ScriptedServer()
 
 
 @pytest.fixture
@@ -107,7 +107,7 @@ async def test_ticks_are_counted_by_channel_even_without_a_subscription():
 )
 async def test_an_attempt_that_failed_has_a_reason(error, word):
     net = Network(error)
-    async with opened(net, chance=0.0) as client, client.watch_trades(AAPL):
+    async with opened(net, jitter=0.0) as client, client.watch_trades(AAPL):
         assert client.stats.reconnects_by_reason == {word: 1}
 
 
@@ -117,7 +117,7 @@ async def test_an_attempt_that_failed_has_a_reason(error, word):
 )
 async def test_a_link_that_ended_has_a_reason(code, word):
     net = Network()
-    async with opened(net, chance=0.0) as client, client.watch_trades(AAPL):
+    async with opened(net, jitter=0.0) as client, client.watch_trades(AAPL):
         net.peers[0].end(code)
         await net.link(1)
         assert client.stats.reconnects_by_reason == {word: 1}
@@ -127,12 +127,12 @@ async def test_a_link_that_ended_has_a_reason(code, word):
 @virtual
 async def test_silence_and_a_server_that_stopped_reading_are_reasons():
     net = Network()
-    async with opened(net, chance=0.0) as client, client.watch_trades(AAPL):
-        net.rule = lambda peer, frame: None
+    async with opened(net, jitter=0.0) as client, client.watch_trades(AAPL):
+        net.respond = lambda peer, frame: None
         await net.link(1)
         assert client.stats.reconnects_by_reason == {"silence": 1}
-        net.rule = lambda peer, frame: "OK"
-        net.peers[1].deaf = True
+        net.respond = lambda peer, frame: "OK"
+        net.peers[1].stops_reading = True
         await net.link(2)
         assert client.stats.reconnects_by_reason == {"silence": 1, "send": 1}
 
@@ -140,7 +140,7 @@ async def test_silence_and_a_server_that_stopped_reading_are_reasons():
 @virtual
 async def test_a_key_rejected_while_the_old_link_lingers_is_a_reason():
     net = Network(None, AuthenticationError("no"))
-    async with opened(net, chance=0.0) as client, client.watch_trades(AAPL):
+    async with opened(net, jitter=0.0) as client, client.watch_trades(AAPL):
         net.peers[0].end()
         await net.link(1)
         assert client.stats.reconnects_by_reason == {"broken": 1, "key refused": 1}
@@ -206,13 +206,13 @@ async def test_the_lag_is_the_age_of_the_oldest_buffered_tick(buffer):
 
 @virtual
 @pytest.mark.usefixtures("calendar")
-async def test_recovered_ticks_have_no_age_and_live_ones_have(exchange):
-    async with connected(exchange) as client, client.watch_trades(AAPL) as trades:
-        await exchange.trades(5)
+async def test_recovered_ticks_have_no_age_and_live_ones_have(server):
+    async with connected(server) as client, client.watch_trades(AAPL) as trades:
+        await server.trades(5)
         while trades.stats.backlog:
             await anext(trades)
-        await exchange.outage(lasting=2.0)
-        await exchange.trades(20)
+        await server.outage(lasting=2.0)
+        await server.trades(20)
         assert trades.stats.recovered
         received = [t.received_at for t in trades._queue.buffer._ticks]  # type: ignore[attr-defined]
         assert received[0] == 0
@@ -234,14 +234,14 @@ async def test_growing_klines_are_counted_separately():
 
 
 @virtual
-async def test_gaps_are_counted_by_status_and_recovered_ticks_one_by_one(exchange):
-    async with connected(exchange) as client, client.watch_trades(AAPL) as trades:
-        await exchange.trades(5)
-        await exchange.outage(lasting=3.0)
-        await exchange.trades(20)
-        exchange.silent.add("RT")
-        await exchange.outage(lasting=3.0)
-        await exchange.trades(40)
+async def test_gaps_are_counted_by_status_and_recovered_ticks_one_by_one(server):
+    async with connected(server) as client, client.watch_trades(AAPL) as trades:
+        await server.trades(5)
+        await server.outage(lasting=3.0)
+        await server.trades(20)
+        server.unanswered.add("RT")
+        await server.outage(lasting=3.0)
+        await server.trades(40)
         stats = client.stats
         assert stats.gaps_by_status["filled"] == 1
         assert stats.gaps == sum(stats.gaps_by_status.values()) == 2
@@ -249,14 +249,14 @@ async def test_gaps_are_counted_by_status_and_recovered_ticks_one_by_one(exchang
 
 
 @virtual
-async def test_held_ticks_are_counted(exchange):
-    async with connected(exchange) as client, client.watch_trades(AAPL):
-        await exchange.trades(5)
-        exchange.silent.add("RT")
-        await exchange.outage(lasting=3.0)
-        await exchange.trades(4)
+async def test_held_ticks_are_counted(server):
+    async with connected(server) as client, client.watch_trades(AAPL):
+        await server.trades(5)
+        server.unanswered.add("RT")
+        await server.outage(lasting=3.0)
+        await server.trades(4)
         assert client.stats.held > 0
-        await exchange.trades(40)
+        await server.trades(40)
         assert client.stats.held == 0
 
 
@@ -264,8 +264,8 @@ async def test_held_ticks_are_counted(exchange):
 
 
 @virtual
-async def test_commands_wait_for_the_pace_of_the_plan(exchange):
-    async with connected(exchange, limits=Limits(command_interval=1.0)) as client:
+async def test_commands_wait_for_the_pace_of_the_plan(server):
+    async with connected(server, limits=Limits(command_interval=1.0)) as client:
         await client.connect()
         await asyncio.sleep(5.0)
         assert client.stats.commands == 0
@@ -293,7 +293,7 @@ async def test_time_without_a_link_is_no_wait_for_the_pace():
     [query] = Queries(float, chunk=10).trades([AAPL], count=1)
     net = Network(None, 6.0)
     slow = Limits(command_interval=1.0)
-    async with opened(net, limits=slow, chance=0.0) as client:
+    async with opened(net, limits=slow, jitter=0.0) as client:
         async with client.watch_trades(AAPL):
             books = client.watch_depth(AAPL)
             await settle()
@@ -309,9 +309,9 @@ async def test_time_without_a_link_is_no_wait_for_the_pace():
 
 
 @virtual
-async def test_the_wait_of_a_request_starts_when_it_is_queued(exchange):
+async def test_the_wait_of_a_request_starts_when_it_is_queued(server):
     [query] = Queries(float, chunk=10).trades([AAPL], count=1)
-    async with connected(exchange, limits=Limits(command_interval=1.0)) as client:
+    async with connected(server, limits=Limits(command_interval=1.0)) as client:
         await client._stream.fetch(query)
         await asyncio.sleep(0.25)
         await client._stream.fetch(query)
@@ -321,7 +321,7 @@ async def test_the_wait_of_a_request_starts_when_it_is_queued(exchange):
 @virtual
 async def test_the_wait_of_a_repeated_change_starts_anew():
     answers = iter([None, "OK"])
-    net = Network(rule=lambda peer, frame: next(answers))
+    net = Network(respond=lambda peer, frame: next(answers))
     async with opened(net) as client:
         trades = client.watch_trades(AAPL)
         await net.link()
@@ -332,8 +332,8 @@ async def test_the_wait_of_a_repeated_change_starts_anew():
 
 
 @virtual
-async def test_a_topic_removed_before_it_was_sent_is_not_waiting(exchange):
-    async with connected(exchange, limits=Limits(command_interval=1.0)) as client:
+async def test_a_topic_removed_before_it_was_sent_is_not_waiting(server):
+    async with connected(server, limits=Limits(command_interval=1.0)) as client:
         await client.connect()
         taken_back = client.watch_trades(AAPL)
         await taken_back.aclose()
@@ -353,8 +353,8 @@ async def test_a_heartbeat_measures_the_round_trip():
 
 @virtual
 @pytest.mark.usefixtures("calendar")
-async def test_the_clock_of_the_server_is_compared_with_the_wall_clock(exchange):
-    async with connected(exchange) as client:
+async def test_the_clock_of_the_server_is_compared_with_the_wall_clock(server):
+    async with connected(server) as client:
         assert client.stats.clock_offset is client.stats.clock_error is None
         async with client.watch_trades(AAPL):
             first = client.stats
@@ -392,7 +392,7 @@ def test_an_unused_client_has_stats_and_a_report():
     assert_absent(KEY, client.report(), client.stats.to_openmetrics())
 
 
-def test_stats_can_be_read_after_the_loop_is_closed(exchange):
+def test_stats_can_be_read_after_the_loop_is_closed(server):
     async def main() -> Client:
         async with Simulator(rate=100.0, history=10.0) as sim:
             client = Client(
@@ -420,7 +420,7 @@ def test_stats_can_be_read_after_the_loop_is_closed(exchange):
 @virtual
 async def test_the_report_shows_each_subscription_and_the_last_reason():
     net = Network()
-    async with opened(net, chance=0.0) as client:
+    async with opened(net, jitter=0.0) as client:
         async with client.watch_trades(AAPL), client.watch_depth("HK:7"):
             net.peers[0].push(trade())
             net.peers[0].end(text="evil \x1b[31m\n words")
@@ -453,7 +453,7 @@ async def test_a_normal_run_logs_three_lines_and_no_warning(caplog):
 @virtual
 async def test_a_link_that_is_lost_is_one_warning_with_code_and_reason(caplog):
     net = Network(None, DialError("busy"))
-    async with opened(net, chance=1.0) as client, client.watch_trades(AAPL):
+    async with opened(net, jitter=1.0) as client, client.watch_trades(AAPL):
         net.peers[0].end(1001, "closed with 1001: bye")
         await net.link(1)
         await settle()
@@ -481,7 +481,7 @@ async def test_an_unexpected_end_is_a_warning(caplog):
 @virtual
 async def test_every_log_line_is_under_the_name_of_the_library(caplog):
     net = Network(TransportError("no"))
-    async with opened(net, chance=0.0, timing=Timing()) as client:
+    async with opened(net, jitter=0.0, timing=Timing()) as client:
         async with client.watch_trades(AAPL):
             net.peers[0].push(b"?")
             await settle()

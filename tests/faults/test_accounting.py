@@ -13,7 +13,7 @@ from qos_async import Client, Depth, DropOldest, Latest, Stats, Subscription
 from qos_async.sim import Simulator
 from qos_async.testing.virtual import run
 from tests.support.memory_transport import Frame, Peer, kline, snapshot, trade
-from tests.support.scripted_server import AAPL, Exchange, connected
+from tests.support.scripted_server import AAPL, ScriptedServer, connected
 
 pytestmark = pytest.mark.fault("I7")
 
@@ -30,9 +30,9 @@ GARBAGE = (
 class Witness:
     """Counts what every link hands to the client, on its own."""
 
-    def __init__(self, exchange: Exchange) -> None:
+    def __init__(self, server: ScriptedServer) -> None:
         self.frames = self.size = 0
-        exchange.net.on_link = self._watch
+        server.net.on_link = self._watch
 
     def _watch(self, peer: Peer) -> None:
         receive, listen = peer.receive, peer.set_sync_handler
@@ -77,8 +77,8 @@ def check_sums(stats: Stats, subs: list[Subscription[Any]]) -> None:
 class Play:
     """A client and its server, to whom things happen."""
 
-    def __init__(self, exchange: Exchange, client: Client, seed: int) -> None:
-        self.exchange = exchange
+    def __init__(self, server: ScriptedServer, client: Client, seed: int) -> None:
+        self.server = server
         self.client = client
         self.chance = random.Random(seed)
         self.subs: list[Subscription[Any]] = []
@@ -94,11 +94,11 @@ class Play:
         await asyncio.sleep(2.0)
 
     def _push(self, frame: Frame | bytes) -> None:
-        for peer in self.exchange.net.live:
+        for peer in self.server.net.open_peers:
             peer.push(frame)
 
     def _state(self, letter: str, symbol: str = AAPL) -> Frame:
-        second = self.exchange.second
+        second = self.server.second
         if letter == "K":
             return kline(second - second % 60, close=self.chance.randint(1, 9))
         if letter == "D":
@@ -108,7 +108,7 @@ class Play:
 
     async def go(self, steps: int) -> None:
         deeds: list[Callable[[], object]] = [
-            *[lambda: self.exchange.trade(AAPL)] * 6,
+            *[lambda: self.server.trade(AAPL)] * 6,
             *[lambda: self._push(self._state("K"))] * 3,
             *[lambda: self._push(self._state("S", self.chance.choice([AAPL, TSLA])))]
             * 2,
@@ -127,8 +127,8 @@ class Play:
             check_sums(self.client.stats, self.subs)
 
     def _push_late(self) -> None:
-        if self.exchange.tape:
-            late = self.chance.choice(self.exchange.tape[-10:])
+        if self.server.tape:
+            late = self.chance.choice(self.server.tape[-10:])
             self._push({"tp": "T", **late})
 
     def _read(self) -> None:
@@ -138,18 +138,18 @@ class Play:
 
     def _cut(self) -> None:
         for row in (self._state("K"), self._state("S"), self._state("D")):
-            self.exchange.states["R" + row["tp"], AAPL] = row
-        for peer in self.exchange.net.live:
+            self.server.rows["R" + row["tp"], AAPL] = row
+        for peer in self.server.net.open_peers:
             peer.end(self.chance.choice([None, 1001]))
-        self.exchange.net.script.append(self.chance.choice([0.0, 1.0, 5.0]))
+        self.server.net.script.append(self.chance.choice([0.0, 1.0, 5.0]))
 
 
 def perform(seed: int) -> Stats:
     async def main() -> Stats:
-        exchange = Exchange()
-        witness = Witness(exchange)
-        async with connected(exchange) as client:
-            play = Play(exchange, client, seed)
+        server = ScriptedServer()
+        witness = Witness(server)
+        async with connected(server) as client:
+            play = Play(server, client, seed)
             await play.open()
             await play.go(150)
         check_sums(client.stats, play.subs)

@@ -64,7 +64,7 @@ async def test_after_a_close_the_client_backs_off_reconnects_and_delivers_the_ga
 ):
     net = Network()
     async with (
-        opened(net, chance=chance, recover=False) as client,
+        opened(net, jitter=chance, recover=False) as client,
         client.watch_trades("US:AAPL") as trades,
     ):
         net.peers[0].push(trade(1))
@@ -161,7 +161,7 @@ async def test_a_client_over_the_connection_limit_connects_when_there_is_room():
 async def test_evictions_with_an_unknown_code_back_off_before_contention_ends_it():
     net = Network()
     net.on_link = closing(4001, after=5, words="replaced by another connection")
-    async with opened(net, chance=0.0) as client:
+    async with opened(net, jitter=0.0) as client:
         trades = client.watch_trades("US:AAPL")
         with pytest.raises(LimitError, match=r"replaced.*another client"):
             await anext(trades)
@@ -170,7 +170,7 @@ async def test_evictions_with_an_unknown_code_back_off_before_contention_ends_it
 
 @pytest.mark.fault("T13", "T12")
 async def test_a_server_that_accepts_and_sends_nothing_times_out():
-    net = Network(rule=lambda peer, frame: None)
+    net = Network(respond=lambda peer, frame: None)
     async with opened(net) as client:
         with pytest.raises(ConnectError):
             await client.connect()
@@ -183,10 +183,10 @@ async def test_a_server_that_accepts_and_sends_nothing_times_out():
 @pytest.mark.parametrize("via", ["loop", "question", "connect"])
 async def test_a_revoked_key_ends_every_waiting_task_after_two_minutes(via):
     net = Network(None, *[AuthenticationError("refused (HTTP 401)")] * 100)
-    async with opened(net, chance=0.5) as client:
+    async with opened(net, jitter=0.5) as client:
         await client.connect()
         trades = client.watch_trades("US:AAPL")
-        await net.peers[0].hear("T")
+        await net.peers[0].next_frame("T")
         net.peers[0].end(1008)
         start = asyncio.get_running_loop().time()
         with pytest.raises(AuthenticationError, match="401"):

@@ -60,7 +60,7 @@ async def test_a_consumer_that_never_reads_does_not_block_others():
         await asyncio.sleep(60)
         assert trades.stats.backlog == 1000
         assert client.stats.links == 1
-        assert net.peers[0].said[-1]["type"] == "H"
+        assert net.peers[0].sent[-1]["type"] == "H"
 
 
 @pytest.mark.fault("U5")
@@ -175,7 +175,7 @@ async def test_topics_removed_and_added_within_one_outage_are_sent_once():
 async def test_changes_that_race_a_reconnect_converge_to_the_wanted_topics(seed):
     chance = random.Random(seed)
     net = Network(latency=0.3)
-    async with opened(net, chance=0.3) as client:
+    async with opened(net, jitter=0.3) as client:
         async with client.watch_trades("US:IBM") as trades:
             for _ in range(60):
                 symbol = chance.choice(SYMBOLS)
@@ -188,13 +188,13 @@ async def test_changes_that_race_a_reconnect_converge_to_the_wanted_topics(seed)
                     case 1:
                         await trades.remove(symbol)
                     case 2:
-                        if net.live:
-                            net.live[-1].end()
+                        if net.open_peers:
+                            net.open_peers[-1].end()
                     case _:
                         await asyncio.sleep(chance.random())
             await asyncio.sleep(60)
             assert held(net) == {topic.symbol for topic in trades.topics}
-            assert len(net.live) == 1
+            assert len(net.open_peers) == 1
         await asyncio.sleep(5)
         assert held(net) == set()
 
@@ -212,14 +212,14 @@ async def test_a_wall_clock_that_jumps_moves_no_deadline_and_reverses_no_gap(
     monkeypatch.setattr(time, "time", lambda: begun + loop.time() + shift)
     monkeypatch.setattr(time, "time_ns", lambda: int(time.time() * 1e9))
     net = Network(None, 7.0)
-    async with opened(net, chance=0.0) as client:
+    async with opened(net, jitter=0.0) as client:
         async with client.watch_trades("US:AAPL") as trades:
             net.peers[0].push(trade(1))
             await asyncio.sleep(60)
             shift = jump
             await asyncio.sleep(600)
             assert client.stats.links == 1
-            beats = [frame for frame in net.peers[0].said if frame["type"] == "H"]
+            beats = [frame for frame in net.peers[0].sent if frame["type"] == "H"]
             assert 40 <= len(beats) <= 50
             net.peers[0].push(trade(2))
             await asyncio.sleep(5)
@@ -227,7 +227,7 @@ async def test_a_wall_clock_that_jumps_moves_no_deadline_and_reverses_no_gap(
             net.peers[0].end()
             await asyncio.sleep(2)
             shift = jump
-            net.rule = lambda _, frame: "OK"
+            net.respond = lambda _, frame: "OK"
             await asyncio.sleep(60)
             events = trades.events()
             told = [await anext(events) for _ in range(3)]

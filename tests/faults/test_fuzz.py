@@ -374,7 +374,7 @@ async def _listen_to(story: list[bytes]) -> None:
         if (
             client.state is not LinkState.CLOSED
         ):  # Else it was told that its key is bad.
-            net.live[-1].push(trade(4711))
+            net.open_peers[-1].push(trade(4711))
             try:
                 async with asyncio.timeout(120):
                     while (await anext(subs[0])).price != 4711:

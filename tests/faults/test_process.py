@@ -196,7 +196,7 @@ async def test_a_failed_sibling_task_ends_a_client_within_the_close_timeout(wher
             if where == "outside":
                 group.create_task(fail())
     assert caught.value.split(ZeroDivisionError)[1] is None
-    assert net.live == []
+    assert net.open_peers == []
     assert asyncio.get_running_loop().time() <= 5 + 60 + 1
 
 
@@ -409,7 +409,7 @@ def test_no_task_of_the_client_is_garbage_at_any_step():
             trades = client.watch_trades("US:AAPL")
             for number in range(3):
                 peer = await net.link(number)
-                await peer.hear("T")
+                await peer.next_frame("T")
                 peer.push(trade(number))
                 assert (await anext(trades)).price == number
                 peer.end()

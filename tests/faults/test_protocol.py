@@ -53,7 +53,7 @@ async def taken(sub: Any, count: int) -> list[Any]:
 
 @pytest.mark.fault("P1")
 async def test_heartbeats_without_a_reply_end_a_link_without_other_frames():
-    net = Network(rule=lambda peer, frame: None if frame["type"] == "H" else "OK")
+    net = Network(respond=lambda peer, frame: None if frame["type"] == "H" else "OK")
     async with opened(net) as client, client.watch_trades(AAPL):
         heard_at = seconds()
         await net.link(1)
@@ -63,13 +63,13 @@ async def test_heartbeats_without_a_reply_end_a_link_without_other_frames():
 
 @pytest.mark.fault("P1")
 async def test_heartbeats_without_a_reply_keep_a_link_with_ticks():
-    net = Network(rule=lambda peer, frame: None if frame["type"] == "H" else "OK")
+    net = Network(respond=lambda peer, frame: None if frame["type"] == "H" else "OK")
     async with opened(net) as client, client.watch_trades(AAPL) as sub:
         for price in range(120):
             await asyncio.sleep(1.0)
             net.peers[0].push(trade(price))
         assert sizes(await taken(sub, 120)) == list(range(120))
-        beats = [frame for frame in net.peers[0].said if frame["type"] == "H"]
+        beats = [frame for frame in net.peers[0].sent if frame["type"] == "H"]
         assert len(beats) >= 120 // 30
         async with client.watch_trades(TSLA):  # And there is still a way to say things.
             assert len(net.peers) == 1
@@ -92,7 +92,7 @@ async def test_a_late_reply_to_a_heartbeat_may_match_the_next_one():
 
 @pytest.mark.fault("P2")
 async def test_a_rejected_heartbeat_is_ignored_unless_it_names_the_key():
-    net = Network(rule=lambda peer, frame: "busy" if frame["type"] == "H" else "OK")
+    net = Network(respond=lambda peer, frame: "busy" if frame["type"] == "H" else "OK")
     async with opened(net) as client, client.watch_trades(AAPL) as sub:
         await asyncio.sleep(100)
         net.peers[0].push(trade(7))
@@ -105,12 +105,12 @@ async def test_a_rejected_heartbeat_is_ignored_unless_it_names_the_key():
 
 @pytest.mark.fault("P3", "P4")
 async def test_a_request_without_a_reply_does_not_affect_others():
-    net = Network(rule=lambda peer, f: None if f.get("codes") == [TSLA] else "OK")
+    net = Network(respond=lambda peer, f: None if f.get("codes") == [TSLA] else "OK")
     async with opened(net, timing=Timing()) as client:
         await client.connect()
         lost = asyncio.create_task(client.fetch_snapshots(TSLA, via="stream"))
-        await net.peers[0].hear("RS")
-        asked = net.peers[0].said[-1]
+        await net.peers[0].next_frame("RS")
+        asked = net.peers[0].sent[-1]
         start = seconds()
         with pytest.raises(RequestTimeoutError):
             await lost
@@ -119,7 +119,7 @@ async def test_a_request_without_a_reply_does_not_affect_others():
         net.latency = 1.0
         net.data = [{"c": AAPL, "lp": "2"}]
         asking = asyncio.create_task(client.fetch_snapshots(AAPL, via="stream"))
-        await net.peers[0].hear("RS")
+        await net.peers[0].next_frame("RS")
         net.peers[0].answer(asked, data=[{"c": TSLA, "lp": "1"}])
         assert (await asking)[AAPL].last_price == 2
         assert client.stats.unmatched == 1
@@ -144,19 +144,19 @@ STRANGE: list[dict[str, Any]] = [
 async def test_a_reply_to_another_command_does_not_match(
     wrong: dict[str, Any], message: str
 ):
-    def rule(peer: Peer, frame: Frame) -> str | None:
+    def respond(peer: Peer, frame: Frame) -> str | None:
         if frame["type"] == "T":
             peer.push({"type": "T", "msg": message, "reqid": frame["reqid"]} | wrong)
             return None
         return "OK"
 
-    net = Network(rule=rule)
+    net = Network(respond=respond)
     async with opened(net) as client:
         sub = client.watch_trades(AAPL)
         await asyncio.sleep(5)
         assert client.stats.unmatched == 1
         assert net.peers[0].types() == ["T"]  # It still waits.
-        net.peers[0].answer(net.peers[0].said[-1])
+        net.peers[0].answer(net.peers[0].sent[-1])
         net.peers[0].push(trade(3))
         assert (await anext(sub)).price == 3
 
@@ -165,7 +165,7 @@ async def test_a_reply_to_another_command_does_not_match(
 async def test_a_repeated_reply_changes_nothing():
     net = Network()
     async with opened(net) as client, client.watch_trades(AAPL) as sub:
-        asked = net.peers[0].said[-1]
+        asked = net.peers[0].sent[-1]
         net.peers[0].answer(asked)
         net.peers[0].answer(asked, "no such code")
         net.peers[0].push(trade(1))
@@ -197,7 +197,7 @@ class Touchy:
 
 @pytest.mark.fault("P3", "P4", "P8")
 async def test_a_live_topic_survives_two_rejections():
-    net = Network(rule=Touchy())
+    net = Network(respond=Touchy())
     async with opened(net) as client:
         sub = client.watch_trades(AAPL)
         await asyncio.sleep(20)
@@ -231,13 +231,13 @@ def test_a_rejection_after_a_timeout_is_final_the_second_time():
 
 @pytest.mark.fault("P6")
 async def test_a_rejection_without_type_and_id_is_of_the_last_command():
-    def rule(peer: Peer, frame: Frame) -> str | None:
+    def respond(peer: Peer, frame: Frame) -> str | None:
         if TSLA in str(frame):
             peer.push({"msg": "no such code"})
             return None
         return "OK"
 
-    net = Network(rule=rule)
+    net = Network(respond=respond)
     async with opened(net) as client, client.watch_trades(AAPL) as sub:
         with pytest.raises(RejectedError) as caught:
             await client.watch_trades(TSLA).__aenter__()
@@ -248,12 +248,12 @@ async def test_a_rejection_without_type_and_id_is_of_the_last_command():
 
 @pytest.mark.fault("P9")
 async def test_symbols_over_the_plan_are_named_and_other_subscriptions_stay():
-    def rule(peer: Peer, frame: Frame) -> str:
+    def respond(peer: Peer, frame: Frame) -> str:
         adds = len(frame.get("codes", [""])[0].split(","))
         full = frame["type"] == "T" and len(peer.topics) + adds > 2
         return "exceeded the maximum of codes" if full else "OK"
 
-    net = Network(rule=rule)
+    net = Network(respond=respond)
     async with opened(net) as client, client.watch_trades(AAPL, TSLA) as sub:
         with pytest.raises(LimitError) as caught:
             await client.watch_trades("US:NVDA").__aenter__()
@@ -280,7 +280,7 @@ async def test_a_symbol_in_the_spelling_of_the_server_is_the_requested_one():
         assert found["HK:700"].last_price == 1
         assert found.missing == ("US:NONE",)
         async with client.watch_trades("HK:00700") as sub:
-            assert net.peers[0].said[-1]["codes"] == ["HK:700"]
+            assert net.peers[0].sent[-1]["codes"] == ["HK:700"]
             net.peers[0].push(trade(1, "HK:700"), trade(2, "HK:00700"))
             ticks = await taken(sub, 2)
             assert {tick.symbol for tick in ticks} == {"HK:700"}
@@ -350,7 +350,7 @@ async def test_a_final_kline_is_delivered_once_however_often_it_is_pushed():
     async with opened(net) as client:
         bars = client.watch_klines(AAPL, interval="1m", final=True)
         peer = await net.link()
-        await peer.hear("K")
+        await peer.next_frame("K")
         await asyncio.sleep(1)
         stamps = [60, 60, 120, 60, 120, 180, 120, 240]
         peer.push(*[kline(ts) for ts in stamps])

@@ -41,7 +41,7 @@ from tests.support.memory_transport import (
     trade,
 )
 
-pytestmark = [pytest.mark.virtual_time, pytest.mark.usefixtures("way_in")]
+pytestmark = [pytest.mark.virtual_time, pytest.mark.usefixtures("delivery")]
 
 HOUR = 3600.0
 
@@ -69,7 +69,7 @@ async def test_a_reconnect_is_invisible_to_the_consumer():
         assert (await anext(trades)).price == 1
         net.peers[0].end()
         peer = await net.link(1)
-        assert (await peer.hear("T"))["codes"] == ["HK:700"]
+        assert (await peer.next_frame("T"))["codes"] == ["HK:700"]
         peer.push(trade(2, "HK:700"))
         assert (await anext(trades)).price == 2
         assert client.stats.links == 2
@@ -82,12 +82,12 @@ async def test_each_outage_is_one_gap_a_topic_before_its_first_new_tick():
         async with client.watch(*topics) as sub:
             for number in range(3):
                 peer = await net.link(number)
-                await peer.hear("T")
+                await peer.next_frame("T")
                 await asyncio.sleep(10)
                 peer.push(trade(number), trade(number, "US:TSLA"))
                 await asyncio.sleep(10)
                 peer.end(text=f"cut {number}")
-            await (await net.link(3)).hear("T")
+            await (await net.link(3)).next_frame("T")
             await asyncio.sleep(0)
             events = gaps_and_ticks(sub.events())
             received = [await anext(events) for _ in range(sub.stats.backlog + 6)]
@@ -100,12 +100,12 @@ async def test_each_outage_is_one_gap_a_topic_before_its_first_new_tick():
 
 async def test_a_gap_begins_when_something_was_last_received():
     net = Network(None, 7.0)
-    async with opened(net, chance=0.0) as client:
+    async with opened(net, jitter=0.0) as client:
         async with client.watch_trades("US:AAPL") as trades:
             peer = net.peers[0]
             peer.push(trade(1))
             await asyncio.sleep(1)
-            net.rule = lambda peer, _: None if peer.number == 0 else "OK"
+            net.respond = lambda peer, _: None if peer.number == 0 else "OK"
             events = trades.events()
             await anext(events)
             interrupted = await anext(events)
@@ -123,8 +123,8 @@ async def test_a_gap_begins_when_something_was_last_received():
 
 
 async def test_a_second_outage_before_the_ack_widens_the_first():
-    net = Network(rule=lambda peer, _: None if peer.number == 1 else "OK")
-    async with opened(net, chance=0.0) as client:
+    net = Network(respond=lambda peer, _: None if peer.number == 1 else "OK")
+    async with opened(net, jitter=0.0) as client:
         async with client.watch_trades("US:AAPL") as trades:
             net.peers[0].push(trade(1))
             await asyncio.sleep(5)
@@ -148,10 +148,10 @@ async def test_a_second_outage_before_the_ack_widens_the_first():
 async def test_a_gap_comes_first_even_if_a_push_overtakes_the_ack():
     net = Network()
     async with opened(net) as client, client.watch_trades("US:AAPL") as trades:
-        net.rule = only_heartbeats
+        net.respond = only_heartbeats
         net.peers[0].end()
         peer = await net.link(1)
-        frame = await peer.hear("T")
+        frame = await peer.next_frame("T")
         peer.push(trade(1), trade(2))
         await asyncio.sleep(1)
         peer.answer(frame)
@@ -163,16 +163,16 @@ async def test_a_gap_comes_first_even_if_a_push_overtakes_the_ack():
 
 
 async def test_an_outage_between_the_first_tick_and_the_ack_is_a_gap_too():
-    net = Network(rule=only_heartbeats)
+    net = Network(respond=only_heartbeats)
     async with opened(net) as client:
         trades = client.watch_trades("US:AAPL")
         peer = await net.link()
-        await peer.hear("T")
+        await peer.next_frame("T")
         peer.push(trade(1))
         await asyncio.sleep(1)
         peer.end()
         peer = await net.link(1)
-        await peer.hear("T")
+        await peer.next_frame("T")
         peer.push(trade(2))
         events = trades.events()
         kinds = [type(await anext(events)) for _ in range(4)]
@@ -227,7 +227,7 @@ async def test_changes_during_an_outage_are_sent_as_one_difference():
         adding = asyncio.create_task(sub.add("US:TSLA", "SH:600519"))
         await adding
         assert net.peers[1].types() == ["T"]
-        assert net.peers[1].said[0]["codes"] == ["SH:600519", "US:AAPL,TSLA"]
+        assert net.peers[1].sent[0]["codes"] == ["SH:600519", "US:AAPL,TSLA"]
 
 
 async def test_a_topic_resubscribed_before_its_removal_was_sent_gets_its_gap():
@@ -235,10 +235,10 @@ async def test_a_topic_resubscribed_before_its_removal_was_sent_gets_its_gap():
     async with opened(net, recover=False) as client:
         async with client.watch_trades("US:AAPL"):
             pass
-        await net.peers[0].hear("TC")
+        await net.peers[0].next_frame("TC")
         again = client.watch_trades("US:AAPL")
         net.peers[0].push(trade(1))
-        await net.peers[0].hear("T")
+        await net.peers[0].next_frame("T")
         await asyncio.sleep(2)
         net.peers[0].push(trade(2))
         events = again.events()
@@ -251,7 +251,7 @@ async def test_a_resubscribed_topic_without_missed_ticks_gets_no_gap():
     async with opened(net, recover=False) as client:
         async with client.watch_trades("US:AAPL"):
             pass
-        await net.peers[0].hear("TC")
+        await net.peers[0].next_frame("TC")
         again = client.watch_trades("US:AAPL")
         await asyncio.sleep(5)
         net.peers[0].push(trade(2))
@@ -262,18 +262,18 @@ def rejecting(times: int, message: str) -> Any:
     """Reject trades on every link but the first, ``times`` times."""
     left = [times]
 
-    def rule(peer: Any, frame: Any) -> str:
+    def respond(peer: Any, frame: Any) -> str:
         if frame["type"] == "T" and peer.number and left[0]:
             left[0] -= 1
             return message
         return "OK"
 
-    return rule
+    return respond
 
 
 @pytest.mark.fault("P8")
 async def test_a_live_topic_is_subscribed_again_after_a_transient_rejection():
-    net = Network(rule=rejecting(3, "system busy"))
+    net = Network(respond=rejecting(3, "system busy"))
     async with opened(net) as client, client.watch_trades("US:AAPL") as trades:
         net.peers[0].end()
         await net.link(1)
@@ -284,7 +284,7 @@ async def test_a_live_topic_is_subscribed_again_after_a_transient_rejection():
 
 @pytest.mark.fault("P8")
 async def test_a_live_topic_is_removed_after_a_lasting_rejection():
-    net = Network(rule=rejecting(100, "exceeded the limit"))
+    net = Network(respond=rejecting(100, "exceeded the limit"))
     async with opened(net) as client, client.watch_trades("US:AAPL") as trades:
         net.peers[0].end()
         with pytest.raises(LimitError):
@@ -296,7 +296,7 @@ async def test_a_live_topic_is_removed_after_a_lasting_rejection():
 
 
 async def test_an_expired_key_reaches_every_loop_and_request_and_later_call():
-    net = Network(rule=lambda _, frame: None if frame["type"] == "RS" else "OK")
+    net = Network(respond=lambda _, frame: None if frame["type"] == "RS" else "OK")
     async with opened(net) as client, client.watch_trades("US:AAPL") as entered:
         peer = net.peers[0]
         waiting = [
@@ -316,13 +316,13 @@ async def test_an_expired_key_reaches_every_loop_and_request_and_later_call():
         assert kinds == [AuthenticationError] * 5
         await asyncio.sleep(HOUR)
         assert len(net.dialled_at) == 1
-        assert net.live == []
+        assert net.open_peers == []
 
 
 async def test_after_an_expired_key_every_later_call_raises_it():
     net = Network()
     async with opened(net) as client, client.watch_trades("US:AAPL") as trades:
-        net.rule = lambda *_: "Key expired."  # Told with the next heartbeat.
+        net.respond = lambda *_: "Key expired."  # Told with the next heartbeat.
         for _ in range(2):
             with pytest.raises(AuthenticationError, match="expired"):
                 await within(60, anext(trades))
@@ -341,7 +341,7 @@ async def _task(awaitable: Awaitable[Any]) -> Any:
 
 
 async def test_a_request_rejected_for_an_expired_key_raises_it():
-    net = Network(rule=lambda _, f: "OK" if f["type"] == "H" else "Key expired.")
+    net = Network(respond=lambda _, f: "OK" if f["type"] == "H" else "Key expired.")
     async with opened(net) as client:
         with pytest.raises(AuthenticationError, match="expired"):
             await client.fetch_snapshots("US:AAPL", via="stream")
@@ -353,7 +353,7 @@ async def test_a_key_rejected_by_the_upgrade_is_raised_in_every_waiting_task():
         trades = client.watch_trades("US:AAPL")
         asking = asyncio.create_task(client.fetch_snapshots("US:AAPL", via="stream"))
         connecting = asyncio.create_task(client.connect())
-        net.rule = lambda *_: None
+        net.respond = lambda *_: None
         net.on_link = lambda peer: peer.end()
         errors = await asyncio.gather(
             _task(anext(trades)), asking, connecting, return_exceptions=True
@@ -379,7 +379,7 @@ async def test_closing_ends_loops_after_what_is_buffered():
 
 
 async def test_closing_ends_waiting_loops_and_requests():
-    net = Network(rule=lambda peer, f: None if f["type"] == "RS" else "OK")
+    net = Network(respond=lambda peer, f: None if f["type"] == "RS" else "OK")
     async with opened(net) as client, client.watch_trades("US:AAPL") as trades:
         looping = asyncio.create_task(_drain(trades))
         asked = asyncio.create_task(client.fetch_snapshots("US:AAPL", via="stream"))
@@ -397,7 +397,7 @@ async def _drain(trades: Any) -> list[Any]:
 
 
 async def test_closing_ends_entering():
-    net = Network(rule=only_heartbeats)
+    net = Network(respond=only_heartbeats)
     async with opened(net) as client:
 
         async def enter() -> None:
@@ -412,7 +412,7 @@ async def test_closing_ends_entering():
 
 
 async def test_closing_ends_a_loop_without_an_ack():
-    net = Network(rule=only_heartbeats)
+    net = Network(respond=only_heartbeats)
     async with opened(net) as client:
         trades = client.watch_trades("US:AAPL")
         await asyncio.sleep(10)
@@ -455,7 +455,7 @@ async def test_a_server_that_does_not_answer_the_close_frame_does_not_delay_clos
         first, second = (asyncio.create_task(client.aclose()) for _ in range(2))
         await asyncio.wait([first, second])
         assert asyncio.get_running_loop().time() <= 3
-    assert net.live == []
+    assert net.open_peers == []
 
 
 async def test_after_closing_everything_raises_and_closing_is_harmless():
@@ -521,7 +521,7 @@ async def test_a_network_error_ends_the_link_wherever_it_is_raised(monkeypatch, 
         monkeypatch.setattr(intake._protocol, "receive_ticks", lose)
         net.peers[0].push(*[trade(1)] * number)
         peer = await net.link(1)
-        await peer.hear("T")
+        await peer.next_frame("T")
         await asyncio.sleep(1)
         peer.push(trade(2))
         assert (await within(60, anext(trades))).price == 2
@@ -591,16 +591,16 @@ async def test_requests_over_the_stream_share_the_link_with_ticks():
 
 
 async def test_a_request_without_a_reply_times_out_and_its_late_reply_is_ignored():
-    net = Network(rule=only_heartbeats)
+    net = Network(respond=only_heartbeats)
     async with opened(net) as client:
         peer_task = asyncio.create_task(net.link())
         with pytest.raises(RequestTimeoutError, match="RS: no reply within 8 s"):
             await client.fetch_snapshots("US:AAPL", via="stream")
         assert asyncio.get_running_loop().time() == pytest.approx(8)
         peer = await peer_task
-        peer.answer(await peer.hear("RS"))
+        peer.answer(await peer.next_frame("RS"))
         asking = asyncio.create_task(client.fetch_depth("US:AAPL", via="stream"))
-        frame = await peer.hear("RD")
+        frame = await peer.next_frame("RD")
         await asyncio.sleep(1)
         assert client.stats.unmatched == 1
         peer.answer(frame)
@@ -618,10 +618,10 @@ async def test_a_request_waits_for_the_next_link_but_not_for_ever():
 
 
 async def test_a_sent_request_of_a_lost_link_fails_and_a_queued_one_is_kept():
-    net = Network(rule=lambda peer, f: None if peer.number == 0 else "OK", latency=0)
+    net = Network(respond=lambda peer, f: None if peer.number == 0 else "OK", latency=0)
     async with opened(net) as client:
         asked = asyncio.create_task(client.fetch_snapshots("US:AAPL", via="stream"))
-        await (await net.link()).hear("RS")
+        await (await net.link()).next_frame("RS")
         queued = asyncio.create_task(client.fetch_depth("US:AAPL", via="stream"))
         await asyncio.sleep(0)
         net.peers[0].end(text="cut")
@@ -650,7 +650,7 @@ async def test_a_pace_slower_than_the_request_timeout_times_no_request_out():
 
 
 async def test_a_rejected_request_does_not_affect_others():
-    net = Network(rule=lambda _, f: "bad count" if f["type"] == "RT" else "OK")
+    net = Network(respond=lambda _, f: "bad count" if f["type"] == "RT" else "OK")
     async with opened(net) as client, client.watch_trades("US:AAPL") as trades:
         with pytest.raises(RejectedError, match="bad count"):
             await client.fetch_trades("US:AAPL", via="stream")
@@ -709,7 +709,7 @@ async def test_entering_again_while_the_removal_is_pending_waits_for_a_new_ack()
         async with client.watch_trades("US:AAPL"):
             net.latency = 1.0
         peer = net.peers[0]
-        await peer.hear("TC")
+        await peer.next_frame("TC")
         async with client.watch_trades("US:AAPL"):
             assert peer.types() == ["T", "TC", "T"]
             assert ("T", "US:AAPL", None) in peer.topics
@@ -760,7 +760,7 @@ async def _world(net: Network) -> None:
     """Trade twice a second, and cut the second link once."""
     for number in range(10_000):
         await asyncio.sleep(0.5)
-        for peer in net.live:
+        for peer in net.open_peers:
             if ("T", "US:AAPL", None) in peer.topics:
                 peer.push(trade(number))
             if number == 5:
@@ -776,9 +776,9 @@ def _sweep(disturb: Callable[[Client, asyncio.Task[None]], Any]) -> set[str]:
             net = Network(latency=0.05)
             world = asyncio.create_task(_world(net))
             try:
-                async with opened(net, chance=0.3) as client:
+                async with opened(net, jitter=0.3) as client:
                     outcome = await _disturbed(client, net, at, disturb)
-                assert net.live == []
+                assert net.open_peers == []
                 assert client.state is LinkState.CLOSED
             finally:
                 world.cancel()
@@ -842,7 +842,7 @@ async def _still_works(client: Client, net: Network) -> None:
             one, two = [int((await anext(trades)).price) for _ in range(2)]
             assert two == one + 1, "something was lost"
         await asyncio.sleep(1)
-        assert not net.live[-1].topics
+        assert not net.open_peers[-1].topics
     assert not client._stream._queues
     assert client._stream._protocol.registry.settled
 

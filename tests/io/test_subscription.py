@@ -36,7 +36,7 @@ from tests.support.memory_transport import (
     trade,
 )
 
-pytestmark = [pytest.mark.virtual_time, pytest.mark.usefixtures("way_in")]
+pytestmark = [pytest.mark.virtual_time, pytest.mark.usefixtures("delivery")]
 
 Read = AsyncIterator[Any]
 
@@ -48,12 +48,12 @@ def prices(ticks: list[Any]) -> list[int]:
 def refusing(*symbols: str, message: str = "no such code"):
     """Refuse frames that name any of ``symbols``."""
 
-    def rule(peer: Peer, frame: Frame) -> str:
+    def respond(peer: Peer, frame: Frame) -> str:
         named = ",".join(frame.get("codes", []))
         guilty = any(one.partition(":")[2] in named for one in symbols)
         return message if guilty and not frame["type"].endswith("C") else "OK"
 
-    return rule
+    return respond
 
 
 async def soon(awaitable: Any, seconds: float = 30) -> Any:
@@ -77,12 +77,12 @@ async def test_leaving_unsubscribes():
         async with client.watch_klines("US:AAPL", interval="5m"):
             pass
         await asyncio.sleep(1)
-        assert net.peers[0].said[-1]["type"] == "KC"
-        assert net.peers[0].said[-1]["kt"] == 5
+        assert net.peers[0].sent[-1]["type"] == "KC"
+        assert net.peers[0].sent[-1]["kt"] == 5
 
 
 async def test_a_rejected_symbol_is_named_and_the_others_are_unsubscribed():
-    net = Network(rule=refusing("US:NONE"))
+    net = Network(respond=refusing("US:NONE"))
     async with opened(net) as client:
         with pytest.raises(RejectedError, match="no such code") as caught:
             async with client.watch_trades("US:AAPL,NONE,TSLA,IBM", "HK:700"):
@@ -93,7 +93,7 @@ async def test_a_rejected_symbol_is_named_and_the_others_are_unsubscribed():
 
 
 async def test_a_rejection_is_raised_once_in_a_loop_that_continues_with_the_rest():
-    net = Network(rule=refusing("US:NONE"))
+    net = Network(respond=refusing("US:NONE"))
     async with opened(net) as client:
         trades = client.watch_trades("US:AAPL,NONE")
         with pytest.raises(RejectedError) as caught:
@@ -105,11 +105,11 @@ async def test_a_rejection_is_raised_once_in_a_loop_that_continues_with_the_rest
         await asyncio.sleep(5)
         net.peers[1].push(trade(2))
         assert (await anext(trades)).price == 2
-        assert "NONE" not in str(net.peers[1].said)
+        assert "NONE" not in str(net.peers[1].sent)
 
 
 async def test_a_rejection_is_raised_although_ticks_are_always_buffered():
-    net = Network(rule=refusing("US:NONE"))
+    net = Network(respond=refusing("US:NONE"))
     async with opened(net) as client:
         trades = client.watch_trades("US:AAPL,NONE")
         peer = await net.link()
@@ -122,7 +122,7 @@ async def test_a_rejection_is_raised_although_ticks_are_always_buffered():
 
 
 async def test_closing_delivers_buffered_ticks_although_a_rejection_was_not_raised():
-    net = Network(rule=refusing("US:NONE"))
+    net = Network(respond=refusing("US:NONE"))
     async with opened(net) as client:
         trades = client.watch_trades("US:AAPL,NONE")
         peer = await net.link()
@@ -141,7 +141,7 @@ async def test_closing_delivers_buffered_ticks_although_a_rejection_was_not_rais
 
 
 async def test_a_terminal_error_is_raised_after_buffered_ticks_even_behind_a_rejection():
-    net = Network(rule=refusing("US:NONE"))
+    net = Network(respond=refusing("US:NONE"))
     async with opened(net) as client:
         trades = client.watch_trades("US:AAPL,NONE")
         peer = await net.link()
@@ -160,7 +160,7 @@ async def test_a_terminal_error_is_raised_after_buffered_ticks_even_behind_a_rej
 
 
 async def test_a_loop_over_rejected_symbols_ends_with_the_rejection():
-    net = Network(rule=refusing("US:AAPL"))
+    net = Network(respond=refusing("US:AAPL"))
     async with opened(net) as client:
         trades = client.watch_trades("US:AAPL")
         for _ in range(2):
@@ -169,7 +169,7 @@ async def test_a_loop_over_rejected_symbols_ends_with_the_rejection():
 
 
 async def test_entering_without_an_ack_times_out_and_leaves_nothing_behind():
-    net = Network(rule=lambda _, f: None if f["type"] == "T" else "OK")
+    net = Network(respond=lambda _, f: None if f["type"] == "T" else "OK")
     async with opened(net) as client:
         with pytest.raises(RequestTimeoutError, match="trade US:AAPL"):
             async with client.watch_trades("US:AAPL"):
@@ -179,12 +179,12 @@ async def test_entering_without_an_ack_times_out_and_leaves_nothing_behind():
 
 
 async def test_a_loop_waits_for_the_ack_without_a_timeout():
-    net = Network(rule=lambda _, f: None if f["type"] == "T" else "OK")
+    net = Network(respond=lambda _, f: None if f["type"] == "T" else "OK")
     async with opened(net) as client:
         trades = client.watch_trades("US:AAPL")
         reading = asyncio.create_task(_one(trades))
         await asyncio.sleep(60)
-        net.rule = lambda *_: "OK"
+        net.respond = lambda *_: "OK"
         await asyncio.sleep(10)
         net.peers[-1].push(trade(1))
         assert (await reading).price == 1
@@ -192,7 +192,7 @@ async def test_a_loop_waits_for_the_ack_without_a_timeout():
 
 @pytest.mark.fault("P3")
 async def test_a_subscription_without_an_ack_is_logged(caplog):
-    net = Network(rule=lambda _, f: "OK" if f["type"] == "H" else None)
+    net = Network(respond=lambda _, f: "OK" if f["type"] == "H" else None)
     async with opened(net) as client:
         trades = client.watch_trades("US:AAPL")
         await asyncio.sleep(20)
@@ -363,7 +363,7 @@ async def test_symbols_are_added_and_removed_while_it_lives():
             "trade US:AAPL",
             "trade US:TSLA",
         ]
-        assert net.peers[0].said[-1]["codes"] == ["HK:700", "US:TSLA"]
+        assert net.peers[0].sent[-1]["codes"] == ["HK:700", "US:TSLA"]
         net.peers[0].push(trade(1, "HK:700"))
         await asyncio.sleep(1)
         await trades.remove("HK:700", "US:AAPL")
@@ -373,7 +373,7 @@ async def test_symbols_are_added_and_removed_while_it_lives():
 
 
 async def test_adding_a_rejected_symbol_raises_and_the_rest_stays_subscribed():
-    net = Network(rule=refusing("US:NONE"))
+    net = Network(respond=refusing("US:NONE"))
     async with opened(net) as client, client.watch_trades("US:AAPL") as trades:
         with pytest.raises(RejectedError) as caught:
             await trades.add("US:NONE", "US:TSLA")
@@ -393,21 +393,21 @@ async def test_adding_a_present_and_removing_an_absent_symbol_send_nothing():
 
 
 async def test_a_rejected_symbol_can_be_subscribed_again():
-    net = Network(rule=refusing("US:TSLA", message="not yet listed"))
+    net = Network(respond=refusing("US:TSLA", message="not yet listed"))
     async with opened(net) as client, client.watch_trades("US:AAPL") as trades:
         with pytest.raises(RejectedError):
             await trades.add("US:TSLA")
-        net.rule = lambda *_: "OK"
+        net.respond = lambda *_: "OK"
         await trades.add("US:TSLA")
         net.peers[0].push(trade(1, "US:TSLA"))
         assert (await anext(trades)).price == 1
 
 
 async def test_adding_raises_its_own_rejection_even_while_a_loop_reads():
-    def rule(_: Any, frame: Any) -> str:
+    def respond(_: Any, frame: Any) -> str:
         return "no such symbol" if "NONE" in str(frame) else "OK"
 
-    net = Network(rule=rule, latency=0.1)
+    net = Network(respond=respond, latency=0.1)
     async with opened(net) as client, client.watch_trades("US:AAPL") as trades:
         reading = asyncio.create_task(anext(trades))
         await asyncio.sleep(1)
@@ -418,10 +418,10 @@ async def test_adding_raises_its_own_rejection_even_while_a_loop_reads():
 
 
 async def test_a_rejection_whose_add_was_cancelled_is_raised_in_the_loop():
-    def rule(_: Any, frame: Any) -> str:
+    def respond(_: Any, frame: Any) -> str:
         return "no such symbol" if "NONE" in str(frame) else "OK"
 
-    net = Network(rule=rule, latency=0.5)
+    net = Network(respond=respond, latency=0.5)
     async with opened(net) as client, client.watch_trades("US:AAPL") as trades:
         adding = asyncio.create_task(trades.add("US:NONE"))
         await asyncio.sleep(0.1)
@@ -431,10 +431,10 @@ async def test_a_rejection_whose_add_was_cancelled_is_raised_in_the_loop():
 
 
 async def test_a_rejected_symbol_named_key_is_not_a_rejected_key():
-    def rule(_: Any, frame: Any) -> str:
+    def respond(_: Any, frame: Any) -> str:
         return "KEY not found" if "KEY" in str(frame) else "OK"
 
-    net = Network(rule=rule)
+    net = Network(respond=respond)
     async with opened(net) as client, client.watch_trades("US:AAPL") as trades:
         with pytest.raises(RejectedError) as caught:
             await client.watch_trades("US:KEY").__aenter__()
@@ -682,7 +682,7 @@ async def test_a_gap_is_kept_by_every_buffer(buffer):
             await asyncio.sleep(1)
             net.peers[0].end()
             peer = await net.link(1)
-            await peer.hear("T")
+            await peer.next_frame("T")
             peer.push(*[trade(i) for i in range(2, 9)])
             await asyncio.sleep(1)
             events = gaps_and_ticks(trades.events())
@@ -698,7 +698,7 @@ async def test_a_gap_is_kept_by_every_buffer(buffer):
 async def test_an_idle_reader_does_not_collect_gaps_for_ever():
     net = Network()
     net.on_link = lambda peer: asyncio.get_running_loop().call_later(100, peer.end)
-    async with opened(net, chance=0.0) as client:  # noqa: SIM117
+    async with opened(net, jitter=0.0) as client:  # noqa: SIM117
         async with client.watch_trades("US:AAPL") as trades:
             await asyncio.sleep(5_000)
             assert trades.stats.gaps > 40

@@ -21,7 +21,7 @@ from qos_async._io.transport import DialError
 from qos_async.testing.virtual import block
 from tests.support.memory_transport import Network, Peer, opened, trade
 
-pytestmark = [pytest.mark.virtual_time, pytest.mark.usefixtures("way_in")]
+pytestmark = [pytest.mark.virtual_time, pytest.mark.usefixtures("delivery")]
 
 
 def waits(net: Network) -> list[float]:
@@ -43,7 +43,7 @@ async def test_waits_double_up_to_their_maximum():
 @pytest.mark.parametrize("chance", [0.0, 0.25, 0.999])
 async def test_each_wait_is_drawn_between_nothing_and_its_bound(chance):
     net = Network(*[ConnectError("no")] * 5)
-    async with opened(net, chance=chance) as client:
+    async with opened(net, jitter=chance) as client:
         with pytest.raises(ConnectError):
             await client.connect()
         await net.link()
@@ -100,7 +100,7 @@ async def test_retry_after_lengthens_the_wait():
 
 async def test_connecting_does_not_wait_for_the_back_off():
     net = Network(None, ConnectError("no"), ConnectError("no"), ConnectError("no"))
-    async with opened(net, chance=1.0) as client:
+    async with opened(net, jitter=1.0) as client:
         await client.connect()
         net.peers[0].end()
         async for change in client.states():
@@ -232,7 +232,7 @@ async def test_an_idle_link_is_kept_alive_by_heartbeats_for_hours():
     async with opened(net, limits=Limits()) as client:
         await client.connect()
         await asyncio.sleep(3600)
-        beats = [frame["type"] for frame in net.peers[0].said]
+        beats = [frame["type"] for frame in net.peers[0].sent]
     assert len(net.peers) == 1
     assert set(beats) == {"H"}
     assert 3600 / 30 < len(beats) <= 3600 / 10
@@ -242,19 +242,19 @@ async def test_an_idle_link_is_kept_alive_by_heartbeats_for_hours():
 async def test_a_silent_link_is_aborted_within_thirty_seconds():
     net = Network()
     async with opened(net) as client, client.watch_trades("US:AAPL"):
-        net.rule = lambda peer, frame: None if peer.number == 0 else "OK"
+        net.respond = lambda peer, frame: None if peer.number == 0 else "OK"
         start = asyncio.get_running_loop().time()
         peer = await net.link(1)
         assert asyncio.get_running_loop().time() - start < 30
         assert net.peers[0].closed_gracefully is False
-        await peer.hear("T")
+        await peer.next_frame("T")
 
 
 async def test_a_link_to_a_server_that_stops_reading_is_aborted():
     net = Network()
     async with opened(net) as client, client.watch_trades("US:AAPL") as trades:
         first = net.peers[0]
-        first.deaf = True
+        first.stops_reading = True
         ticking = asyncio.create_task(tick_for_ever(first))
         await net.link(1)
         assert first.closed_gracefully is False
@@ -272,13 +272,13 @@ async def tick_for_ever(peer: Peer) -> None:
 
 async def test_a_new_link_sends_at_once_although_a_send_hangs_on_the_old_one():
     net = Network()
-    async with opened(net, chance=0.0) as client, client.watch_trades("US:AAPL"):
+    async with opened(net, jitter=0.0) as client, client.watch_trades("US:AAPL"):
         first = net.peers[0]
-        first.deaf = True
+        first.stops_reading = True
         await asyncio.sleep(15.5)  # The heartbeat hangs.
         first.end()
         start = asyncio.get_running_loop().time()
-        await (await net.link(1)).hear("T")
+        await (await net.link(1)).next_frame("T")
         assert asyncio.get_running_loop().time() - start < 1
 
 
@@ -307,7 +307,7 @@ async def test_there_is_never_more_than_one_link_at_a_time():
     net = Network()
 
     def on_link(peer: Peer) -> None:
-        assert net.live == [peer]
+        assert net.open_peers == [peer]
         peer.close_delay = 2.0
         asyncio.get_running_loop().call_later(5, peer.end)
 
@@ -321,13 +321,13 @@ async def test_there_is_never_more_than_one_link_at_a_time():
 async def test_frames_keep_the_plans_pace_over_reconnects():
     sent: list[float] = []
 
-    def rule(peer: Peer, frame: dict[str, Any]) -> str:
+    def respond(peer: Peer, frame: dict[str, Any]) -> str:
         sent.append(asyncio.get_running_loop().time())
         return "OK"
 
-    net = Network(rule=rule, latency=0.2)
+    net = Network(respond=respond, latency=0.2)
     net.on_link = lambda peer: asyncio.get_running_loop().call_later(20, peer.end)
-    async with opened(net, limits=Limits(), chance=0.0) as client:
+    async with opened(net, limits=Limits(), jitter=0.0) as client:
         client_loops = [
             client.watch_trades("US:AAPL"),
             client.watch_depth("HK:700"),

@@ -434,7 +434,7 @@ def test_gaps_of_a_subscription_are_taken_into_account():
             await asyncio.sleep(9)
             net.peers[0].end()
             peer = await net.link(1)
-            await peer.hear("T")
+            await peer.next_frame("T")
             for second in (100, 160):
                 await asyncio.sleep(60)
                 peer.push(live(second))
@@ -469,7 +469,10 @@ def test_recovered_trades_correct_a_bar_that_the_clock_had_closed(hidden, comple
         peer.answer(frame, time=second)
 
     async def main() -> None:
-        net, loop = Network(None, 70.0, rule=telling_time), asyncio.get_running_loop()
+        net, loop = (
+            Network(None, 70.0, respond=telling_time),
+            asyncio.get_running_loop(),
+        )
         net.data = [live(second) for second in (0, 31, *hidden)]
         async with opened(net) as client, client.watch_trades("CF:BTCUSDT") as trades:
             found = bars(trades, "1m", close_after=1.0)
@@ -483,7 +486,7 @@ def test_recovered_trades_correct_a_bar_that_the_clock_had_closed(hidden, comple
             assert 91 <= loop.time() < 93
             net.data += [live(104)] if hidden else []
             peer = await net.link(1)
-            await peer.hear("RT")
+            await peer.next_frame("RT")
             peer.push(live(104))
             again = await anext(found)
             assert (again.timestamp, again.final) == (early.timestamp, True)

@@ -215,7 +215,7 @@ def test_gaps_and_errors_are_delivered_together_with_stale():
             await asyncio.sleep(1)
             net.peers[0].end()
             peer = await net.link(1)
-            await peer.hear("T")
+            await peer.next_frame("T")
             peer.push(trade(2, BITCOIN))
             events = trades.events(stale=True)
             found = [await anext(events) for _ in range(4)]

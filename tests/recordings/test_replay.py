@@ -316,7 +316,7 @@ async def test_a_bot_receives_from_a_recording_what_it_received_live(tmp_path):
         peer.push(trade(4), snapshot(5))
 
     recorder = Recorder(tmp_path)
-    async with opened(net, recorder=recorder, recover=False, chance=0.0) as client:
+    async with opened(net, recorder=recorder, recover=False, jitter=0.0) as client:
         serving = asyncio.create_task(market())
         live = await bot(client, until=7)
         await serving

@@ -43,7 +43,7 @@ def reports() -> Generator[dict[str, Report]]:
     """Collect what the loads came to; write it down if all were done in full."""
     found: dict[str, Report] = {}
     yield found
-    if len(found) == 4 and all(report.is_full for report in found.values()):
+    if len(found) == 4 and all(report.is_complete for report in found.values()):
         RESULTS.parent.mkdir(exist_ok=True)
         text = json.dumps(_figures(found), indent=2)
         RESULTS.write_text(text + "\n", encoding="utf-8")

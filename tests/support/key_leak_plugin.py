@@ -28,16 +28,16 @@ from qos_async._io.stream import Stream
 from qos_async._io.subscription_queue import SubscriptionQueue
 from qos_async.fetching import Fetching
 from qos_async.watching import Watching
-from tests.support.leak_check import traces
+from tests.support.leak_check import reachable_text
 
-__all__ = ["Watchdog"]
+__all__ = ["KeyLeakDetector"]
 
 _KEY = re.compile(r"canary(?:-|/|%2F|\\/)[0-9a-f]{4}(?:\+|%2B)KEY")
 """Every key in the tests looks like this, or like this in a URL."""
 
 _HERE = Path(__file__).parents[1]
 _PACKAGE = Path(qos_async.__file__).parent
-_KEEPERS = frozenset(
+_ALLOWED_FILES = frozenset(
     str(_PACKAGE / name)
     # The constructor is handed the key; whoever calls it has it in a variable, too.
     for name in (
@@ -49,7 +49,7 @@ _KEEPERS = frozenset(
 )
 
 # Where errors leave: the waits of the queue for loops, without a call for each tick.
-_SURFACE: dict[type[Any], tuple[str, ...]] = {
+_CALLS: dict[type[Any], tuple[str, ...]] = {
     qos_async.Client: ("__init__", "connect", "aclose", "drain", "states"),
     Fetching: tuple(name for name in vars(Fetching) if name.startswith("fetch_")),
     HistoryPages: ("__anext__",),
@@ -59,13 +59,13 @@ _SURFACE: dict[type[Any], tuple[str, ...]] = {
     Stream: ("fetch", "connect", "subscribe", "add_topics"),
     HttpClient: ("fetch",),
 }
-_TOLD: dict[type[Any], tuple[str, ...]] = {
+_EVENTS: dict[type[Any], tuple[str, ...]] = {
     LinkStates: ("transition",),
     SubscriptionQueue: ("put_gap", "interrupt", "reject"),
 }
 
 
-class Watchdog(logging.Handler):
+class KeyLeakDetector(logging.Handler):
     """Collects what it finds, until somebody takes it."""
 
     def __init__(self) -> None:
@@ -77,47 +77,49 @@ class Watchdog(logging.Handler):
         findings, self._findings = self._findings, []
         return findings
 
-    def look(self, where: str, *things: object) -> None:
+    def scan(self, where: str, *things: object) -> None:
         """Look into everything that ``things`` lead to."""
         for thing in things:
-            for path, text in traces(thing):
+            for path, text in reachable_text(thing):
                 if _KEY.search(text):
                     self._findings.append(f"the key is in {where}, {path}: {text}")
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.look(f"the log of {record.name}", record)
+        self.scan(f"the log of {record.name}", record)
 
-    def look_at_error(self, error: BaseException) -> None:
+    def scan_error(self, error: BaseException) -> None:
         """Look at an error as it reaches the user."""
         name = type(error).__name__
-        self.look(f"an error, {name}", error)
-        self.look(f"the pickle of {name}", _pickled(error))
+        self.scan(f"an error, {name}", error)
+        self.scan(f"the pickle of {name}", _pickled(error))
         for frame in _frames(error):
             code = frame.f_code
             place = f"a variable of {Path(code.co_filename).name}, {code.co_name}"
-            self.look(place, dict(frame.f_locals))
+            self.scan(place, dict(frame.f_locals))
 
-    def look_at_client(self, client: object) -> None:
+    def scan_client(self, client: object) -> None:
         """Look at what a client shows of itself, and at what can be made of it."""
-        self.look("the repr of a client", client, getattr(client, "stats", None))
-        self.look("the pickle of a client", _pickled(client))
+        self.scan("the repr of a client", client, getattr(client, "stats", None))
+        self.scan("the pickle of a client", _pickled(client))
 
     # Being everywhere
 
-    def guard(self, patch: pytest.MonkeyPatch) -> None:
+    def install(self, patch: pytest.MonkeyPatch) -> None:
         """Stand at every door that errors, words and print leave through."""
-        for owner, names in _SURFACE.items():
+        for owner, names in _CALLS.items():
             for name in names:
-                patch.setattr(owner, name, self._guarded(vars(owner)[name]))
-        for owner, names in _TOLD.items():
+                patch.setattr(owner, name, self._wrap_call(vars(owner)[name]))
+        for owner, names in _EVENTS.items():
             for name in names:
-                patch.setattr(owner, name, self._overheard(vars(owner)[name]))
+                patch.setattr(owner, name, self._wrap_event(vars(owner)[name]))
         patch.setattr(
-            pytest.CaptureFixture, "readouterr", self._read(pytest.CaptureFixture)
+            pytest.CaptureFixture,
+            "readouterr",
+            self._wrap_readouterr(pytest.CaptureFixture),
         )
         logging.getLogger().addHandler(self)
 
-    def _guarded(self, call: Callable[..., Any]) -> Callable[..., Any]:
+    def _wrap_call(self, call: Callable[..., Any]) -> Callable[..., Any]:
         if inspect.iscoroutinefunction(call):
 
             @functools.wraps(call)
@@ -125,11 +127,11 @@ class Watchdog(logging.Handler):
                 try:
                     return await call(*args, **options)
                 except BaseException as error:
-                    self.look_at_error(error)
+                    self.scan_error(error)
                     raise
                 finally:
                     if call.__name__ == "aclose":
-                        self.look_at_client(args[0])
+                        self.scan_client(args[0])
 
             return waited
 
@@ -138,26 +140,26 @@ class Watchdog(logging.Handler):
             try:
                 return call(*args, **options)
             except BaseException as error:
-                self.look_at_error(error)
+                self.scan_error(error)
                 raise
 
         return called
 
-    def _overheard(self, call: Callable[..., Any]) -> Callable[..., Any]:
+    def _wrap_event(self, call: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(call)
         def told(*args: Any, **options: Any) -> Any:
-            self.look("an event", args[1:], options)
+            self.scan("an event", args[1:], options)
             return call(*args, **options)
 
         return told
 
-    def _read(self, fixture: type[Any]) -> Callable[..., Any]:
+    def _wrap_readouterr(self, fixture: type[Any]) -> Callable[..., Any]:
         read: Callable[..., Any] = fixture.readouterr
 
         @functools.wraps(read)
         def reading(capture: Any) -> Any:
             printed = read(capture)
-            self.look("what was printed", printed.out, printed.err)
+            self.scan("what was printed", printed.out, printed.err)
             return printed
 
         return reading
@@ -176,7 +178,7 @@ def _frames(error: BaseException) -> Iterator[FrameType]:
         trace = one.__traceback__
         while trace is not None:
             file = trace.tb_frame.f_code.co_filename
-            if file not in _KEEPERS and not Path(file).is_relative_to(_HERE):
+            if file not in _ALLOWED_FILES and not Path(file).is_relative_to(_HERE):
                 yield trace.tb_frame
             trace = trace.tb_next
 

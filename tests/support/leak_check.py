@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import quote
 
-__all__ = ["assert_absent", "traces"]
+__all__ = ["assert_absent", "reachable_text"]
 
 
 def assert_absent(secret: str, *objects: object) -> None:
@@ -19,12 +19,12 @@ def assert_absent(secret: str, *objects: object) -> None:
     """
     forms = {secret, quote(secret, safe="")}
     for start in objects:
-        for path, text in traces(start):
+        for path, text in reachable_text(start):
             for form in forms:
                 assert form not in text, f"the secret is in {path}: {text[:300]!r}"
 
 
-def traces(start: object) -> Iterator[tuple[str, str]]:
+def reachable_text(start: object) -> Iterator[tuple[str, str]]:
     """Give each piece of text that ``start`` leads to, and the way there."""
     seen: set[int] = set()
     waiting: list[tuple[str, object]] = [(type(start).__name__, start)]

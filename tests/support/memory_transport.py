@@ -29,13 +29,13 @@ KEY = "canary-7d1f+KEY/0"
 """The key of every test; it must not show up anywhere."""
 
 Frame = dict[str, Any]
-Rule = Callable[["Peer", Frame], "str | None"]
+Responder = Callable[["Peer", Frame], "str | None"]
 
-_FEW = 128  # Frames that aiohttp's link offers at once, at most.
-_FREE = Limits(command_interval=0.0)
+_MAX_SYNC = 128  # Frames that aiohttp's link offers at once, at most.
+_NO_PACE = Limits(command_interval=0.0)
 
 
-def ok(peer: Peer, frame: Frame) -> str | None:
+def acknowledge(peer: Peer, frame: Frame) -> str | None:
     """Say yes to everything."""
     return "OK"
 
@@ -55,17 +55,19 @@ class Network:
         at_once: Whether a link offers a few frames as they come, as aiohttp's does.
     """
 
-    at_once = True
+    sync_delivery = True
 
-    def __init__(self, *script: Any, rule: Rule = ok, latency: float = 0.0) -> None:
+    def __init__(
+        self, *script: Any, respond: Responder = acknowledge, latency: float = 0.0
+    ) -> None:
         self.script = deque(script)
-        self.rule = rule
+        self.respond = respond
         self.latency = latency
         self.data: Any = []
         self.peers: list[Peer] = []
         self.dialled_at: list[float] = []
         self.on_link: Callable[[Peer], Any] | None = None
-        self._news = asyncio.Event()
+        self._changed = asyncio.Event()
 
     async def dial(self) -> Peer:
         self.dialled_at.append(asyncio.get_running_loop().time())
@@ -81,14 +83,14 @@ class Network:
         return peer
 
     @property
-    def live(self) -> list[Peer]:
+    def open_peers(self) -> list[Peer]:
         """The links that are open."""
         return [peer for peer in self.peers if peer.closed_gracefully is None]
 
     @property
     def frames(self) -> list[Frame]:
         """Everything that was said, on whatever link."""
-        return [frame for peer in self.peers for frame in peer.said]
+        return [frame for peer in self.peers for frame in peer.sent]
 
     async def link(self, number: int = 0) -> Peer:
         """Wait for a link, by number from 0."""
@@ -98,11 +100,11 @@ class Network:
     async def until(self, condition: Callable[[], object]) -> None:
         """Wait until something is true that changes only with a dial or a frame."""
         while not condition():
-            self._news.clear()
-            await self._news.wait()
+            self._changed.clear()
+            await self._changed.wait()
 
     def notify(self) -> None:
-        self._news.set()
+        self._changed.set()
 
 
 class Peer:
@@ -119,18 +121,18 @@ class Peer:
     def __init__(self, net: Network, number: int) -> None:
         self.net = net
         self.number = number
-        self.said: list[Frame] = []
+        self.sent: list[Frame] = []
         self.topics: dict[tuple[str, str, int | None], None] = {}
         self.closed_gracefully: bool | None = None
-        self.deaf = False
+        self.stops_reading = False
         self.close_delay = 0.0
-        self._heard = 0
+        self._next_index = 0
         self._inbound: deque[bytes | BaseException] = deque()
         self._arrived = asyncio.Event()
         self._handler: Callable[[Sequence[bytes]], None] | None = None
         self._on_error: Callable[[BaseException], None]
         self._awaited = False
-        self._gone = asyncio.Event()
+        self._closed = asyncio.Event()
 
     # What the client does
 
@@ -139,7 +141,7 @@ class Peer:
         handler: Callable[[Sequence[bytes]], None],
         on_error: Callable[[BaseException], None],
     ) -> None:
-        if self.net.at_once:
+        if self.net.sync_delivery:
             self._handler, self._on_error = handler, on_error
 
     async def receive(self) -> list[bytes]:
@@ -162,25 +164,25 @@ class Peer:
         return frames
 
     async def send(self, frame: bytes) -> None:
-        if self.deaf:
+        if self.stops_reading:
             try:
                 async with asyncio.timeout(8.0):
-                    await self._gone.wait()
+                    await self._closed.wait()
             except TimeoutError:
                 raise TransportError("the server stopped reading") from None
         if self.closed_gracefully is not None:
             raise TransportError("the connection broke while sending")
         content: Frame = json.loads(frame)
-        self.said.append(content)
+        self.sent.append(content)
         self.net.notify()
-        message = self.net.rule(self, content)
+        message = self.net.respond(self, content)
         if message is not None:
-            self._later(lambda: self.answer(content, message))
+            self._call_later(lambda: self.answer(content, message))
 
     async def close(self, *, graceful: bool) -> None:
         if self.closed_gracefully is None:
             self.closed_gracefully = graceful
-        self._gone.set()
+        self._closed.set()
         self._arrived.set()
         self.net.notify()
         if graceful and self.close_delay:
@@ -195,7 +197,7 @@ class Peer:
             frame if isinstance(frame, bytes) else json.dumps(frame).encode()
             for frame in frames
         ]
-        offered = self._awaited and not self._inbound and len(raw) <= _FEW
+        offered = self._awaited and not self._inbound and len(raw) <= _MAX_SYNC
         if offered and self._handler is not None:
             try:
                 self._handler(raw)
@@ -222,18 +224,18 @@ class Peer:
         self._inbound.append(LinkClosed(text, code=code))
         self._arrived.set()
 
-    async def hear(self, *types: str) -> Frame:
+    async def next_frame(self, *types: str) -> Frame:
         """Wait for the next frame of these types, passing over all others."""
         while True:
-            await self.net.until(lambda: len(self.said) > self._heard)
-            frame = self.said[self._heard]
-            self._heard += 1
+            await self.net.until(lambda: len(self.sent) > self._next_index)
+            frame = self.sent[self._next_index]
+            self._next_index += 1
             if frame["type"] in types:
                 return frame
 
     def types(self, *passing: str) -> list[str]:
         """Give the types of what was said, heartbeats and ``passing`` excepted."""
-        return [f["type"] for f in self.said if f["type"] not in ("H", *passing)]
+        return [f["type"] for f in self.sent if f["type"] not in ("H", *passing)]
 
     def _apply(self, kind: str, frame: Frame) -> None:
         for entry in frame["codes"]:
@@ -245,26 +247,26 @@ class Peer:
                 else:
                     self.topics[topic] = None
 
-    def _later(self, deed: Callable[[], None]) -> None:
+    def _call_later(self, action: Callable[[], None]) -> None:
         if self.net.latency:
-            asyncio.get_running_loop().call_later(self.net.latency, deed)
+            asyncio.get_running_loop().call_later(self.net.latency, action)
         else:
-            deed()
+            action()
 
 
 @contextlib.asynccontextmanager
 async def opened(
     net: Network,
     *,
-    limits: Limits = _FREE,
+    limits: Limits = _NO_PACE,
     timing: Timing | None = None,
-    chance: float = 1.0,
+    jitter: float = 1.0,
     **options: Any,
 ) -> AsyncGenerator[Client, None]:
     """Open a real client on an in-memory network; its jitter is always ``chance``."""
     with mock.patch("qos_async.client.AiohttpTransport", return_value=net):
         client = Client(KEY, limits=limits, timing=timing or Timing(), **options)
-    client._stream._supervisor._rng = lambda: chance
+    client._stream._supervisor._rng = lambda: jitter
     async with client:
         yield client
 

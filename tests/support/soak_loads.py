@@ -33,30 +33,36 @@ from tests.support.soak_meter import Meter, Report
 __all__ = ["churn", "days", "firehose", "reconnects"]
 
 _ROOT = Path(__file__).parents[2]
-_OURS = ("qos_async._", "qos_async.client", "qos_async.models", "aiohttp", "asyncio")
+_MEASURED = (
+    "qos_async._",
+    "qos_async.client",
+    "qos_async.models",
+    "aiohttp",
+    "asyncio",
+)
 _CHUNKS = 100
-_REMEMBERED = 100
+_KEPT = 100
 
 _Row: TypeAlias = tuple[str, str, int]
 
 
-class Forgetful(Network):
+class BoundedNetwork(Network):
     """A network without a memory of links that are gone."""
 
     async def dial(self) -> Peer:
         peer = await super().dial()
         del self.peers[:-1], self.dialled_at[:-1]
-        peer.said = _Few()
+        peer.sent = _BoundedList()
         return peer
 
 
-class _Few(list[Any]):
+class _BoundedList(list[Any]):
     def append(self, frame: Any) -> None:
         del self[:-100]
         super().append(frame)
 
 
-def _unbound() -> None:
+def _remove_loop_limits() -> None:
     loop: Any = asyncio.get_running_loop()
     loop._max_steps = loop.horizon = math.inf
 
@@ -66,9 +72,9 @@ def _unbound() -> None:
 
 async def reconnects(target: int, seconds: float, *, seed: int = 1) -> Report:
     """Cut a link as soon as it is restored, in virtual time."""
-    _unbound()
+    _remove_loop_limits()
     chance = random.Random(seed)
-    net = Forgetful(latency=0.05)
+    net = BoundedNetwork(latency=0.05)
     told = {"ticks": 0, "gaps": 0}
 
     async def read(source: Any) -> None:
@@ -76,7 +82,7 @@ async def reconnects(target: int, seconds: float, *, seed: int = 1) -> Report:
             if not isinstance(event, Interrupted):
                 told["gaps" if isinstance(event, Gap) else "ticks"] += 1
 
-    async with opened(net, limits=Limits(), chance=0.5) as client:
+    async with opened(net, limits=Limits(), jitter=0.5) as client:
         async with (
             client.watch_trades("US:AAPL,TSLA") as trades,
             client.watch_klines("US:AAPL", interval="1m") as bars,
@@ -176,9 +182,9 @@ async def firehose(target: int, seconds: float) -> Report:
 
 async def days(target: int, seconds: float, *, seed: int = 1) -> Report:
     """Live for hours of virtual time with two outages in each; see that all is told."""
-    _unbound()
+    _remove_loop_limits()
     chance = random.Random(seed)
-    tally = _Tally()
+    tally = _TapeComparison()
 
     async def read(source: Any) -> None:
         async for event in source.events():
@@ -195,7 +201,7 @@ async def days(target: int, seconds: float, *, seed: int = 1) -> Report:
             client.watch_trades("CF:BTCUSDT") as trades,
         ):
             reading = asyncio.create_task(read(trades))
-            meter = Meter("hours", target, seconds, client, only=_OURS)
+            meter = Meter("hours", target, seconds, client, only=_MEASURED)
             going = True
             while going:
                 for _ in range(2):
@@ -205,10 +211,10 @@ async def days(target: int, seconds: float, *, seed: int = 1) -> Report:
                 tally.match(sim.tape("CF:BTCUSDT"))
                 # What others remember would hide what we do.
                 tape = sim.market.tape("CF:BTCUSDT", sim.now)
-                while len(tape.trades) > _REMEMBERED:
+                while len(tape.trades) > _KEPT:
                     tape.trades.popleft()
                 bars = tape.series(Interval.MIN_1).klines
-                for start in list(bars)[:-_REMEMBERED]:
+                for start in list(bars)[:-_KEPT]:
                     del bars[start]
                 sim.frames.clear()
                 sim.requests.clear()
@@ -221,9 +227,9 @@ async def days(target: int, seconds: float, *, seed: int = 1) -> Report:
                 outages=2 * meter.count,
                 links=client.stats.links,
                 gaps=dict(tally.gaps),
-                trades_missing_in_gaps_told=tally.missing,
-                trades_missing_without_a_word=0,
-                trades_told_twice=0,
+                trades_missing_in_gaps=tally.missing,
+                trades_missing_silently=0,
+                trades_delivered_twice=0,
             )
         assert sim.violations == []
     meter.check(report)
@@ -249,7 +255,7 @@ async def _outage(sim: Simulator, chance: random.Random) -> None:
             sim.unmute()
 
 
-class _Tally:
+class _TapeComparison:
     """What was told, laid beside the tape: each trade once, in order, or in a gap."""
 
     def __init__(self) -> None:
@@ -297,14 +303,14 @@ async def churn(
     *, symbols: int, readers: int, seconds: float = 1e9, seed: int = 1
 ) -> Report:
     """Let readers of many symbols come and go in every way; see what is left of them."""
-    _unbound()
+    _remove_loop_limits()
     chance = random.Random(seed)
-    net = Forgetful(latency=0.01)
+    net = BoundedNetwork(latency=0.01)
     names = [f"US:S{number}" for number in range(symbols)]
     turn = itertools.cycle(names)
     alive: list[Any] = []
     limits = Limits(symbols=symbols, command_interval=0.01)
-    async with opened(net, limits=limits, chance=0.5) as client:
+    async with opened(net, limits=limits, jitter=0.5) as client:
         await client.connect()
         gc.collect()
         meter = Meter("readers", readers, seconds, client)

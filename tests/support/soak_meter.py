@@ -75,7 +75,7 @@ class Report(msgspec.Struct):
     left: dict[str, int] = {}
 
     @property
-    def is_full(self) -> bool:
+    def is_complete(self) -> bool:
         """Whether all that was wanted was done."""
         return self.count >= self.target
 
@@ -105,7 +105,7 @@ class Meter:
         self._what, self._target, self._seconds = what, target, seconds
         self._client, self._only = client, only
         self._began, self._cpu = time.perf_counter(), time.process_time()
-        self._at_first = sizes(client)
+        self._initial_sizes = sizes(client)
 
     def add(self, count: int = 1) -> bool:
         """Count; tell whether to go on."""
@@ -151,7 +151,7 @@ class Meter:
             left={
                 path: size
                 for path, size in now.items()
-                if size > self._at_first.get(path, 0)
+                if size > self._initial_sizes.get(path, 0)
             },
         )
 
