@@ -36,7 +36,7 @@ STATS = Stats(
 
 
 class IdleReader(MarketReader):
-    """Reads nothing, and keeps the intervals it was told to follow."""
+    """A reader that receives nothing, and records the intervals that it should follow."""
 
     def __init__(self, model):
         self.model = model

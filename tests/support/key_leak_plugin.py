@@ -1,9 +1,9 @@
-"""Looks for a key of the tests wherever it could show, in every test.
+"""Detector of leaked keys: fails a test in which the key shows outside of a request.
 
-In what is logged, at whatever level and by whomever; in what is printed; and in each
-error that leaves the client: with its causes, its attributes, its pickle, and the
-variables of the frames that it passed through. Those of our transport and of the tests
-are excepted: there the key is at work.
+It searches all log records of all loggers and levels; everything that is printed; each
+event; each client as it closes; and each error that leaves the client: its causes, its
+attributes, its pickle, and the variables of the frames that it passed through, except
+those of the transport and of the tests, which have to use the key.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _HERE = Path(__file__).parents[1]
 _PACKAGE = Path(qos_async.__file__).parent
 _ALLOWED_FILES = frozenset(
     str(_PACKAGE / name)
-    # The constructor is handed the key; whoever calls it has it in a variable, too.
+    # These use the key itself, and have it in a variable.
     for name in (
         "_io/aiohttp_transport.py",
         "_io/http.py",
@@ -48,7 +48,8 @@ _ALLOWED_FILES = frozenset(
     )
 )
 
-# Where errors leave: the waits of the queue for loops, without a call for each tick.
+# Where errors leave the client. For loops these are the waits of the queue, so that no
+# tick costs a call.
 _CALLS: dict[type[Any], tuple[str, ...]] = {
     qos_async.Client: ("__init__", "connect", "aclose", "drain", "states"),
     Fetching: tuple(name for name in vars(Fetching) if name.startswith("fetch_")),
@@ -66,19 +67,19 @@ _EVENTS: dict[type[Any], tuple[str, ...]] = {
 
 
 class KeyLeakDetector(logging.Handler):
-    """Collects what it finds, until somebody takes it."""
+    """A log handler that collects leaks until ``take`` returns them."""
 
     def __init__(self) -> None:
         super().__init__(logging.DEBUG)
         self._findings: list[str] = []
 
     def take(self) -> list[str]:
-        """Give what was found since the last time."""
+        """Return the leaks found since the last call."""
         findings, self._findings = self._findings, []
         return findings
 
     def scan(self, where: str, *things: object) -> None:
-        """Look into everything that ``things`` lead to."""
+        """Search everything that is reachable from ``things``."""
         for thing in things:
             for path, text in reachable_text(thing):
                 if _KEY.search(text):
@@ -88,7 +89,7 @@ class KeyLeakDetector(logging.Handler):
         self.scan(f"the log of {record.name}", record)
 
     def scan_error(self, error: BaseException) -> None:
-        """Look at an error as it reaches the user."""
+        """Search an error as it is raised in user code."""
         name = type(error).__name__
         self.scan(f"an error, {name}", error)
         self.scan(f"the pickle of {name}", _pickled(error))
@@ -98,14 +99,14 @@ class KeyLeakDetector(logging.Handler):
             self.scan(place, dict(frame.f_locals))
 
     def scan_client(self, client: object) -> None:
-        """Look at what a client shows of itself, and at what can be made of it."""
+        """Search the repr, the stats and the pickle of a client."""
         self.scan("the repr of a client", client, getattr(client, "stats", None))
         self.scan("the pickle of a client", _pickled(client))
 
-    # Being everywhere
+    # Installation
 
     def install(self, patch: pytest.MonkeyPatch) -> None:
-        """Stand at every door that errors, words and print leave through."""
+        """Wrap every call that raises, emits an event or returns printed text."""
         for owner, names in _CALLS.items():
             for name in names:
                 patch.setattr(owner, name, self._wrap_call(vars(owner)[name]))
@@ -147,11 +148,11 @@ class KeyLeakDetector(logging.Handler):
 
     def _wrap_event(self, call: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(call)
-        def told(*args: Any, **options: Any) -> Any:
+        def emitting(*args: Any, **options: Any) -> Any:
             self.scan("an event", args[1:], options)
             return call(*args, **options)
 
-        return told
+        return emitting
 
     def _wrap_readouterr(self, fixture: type[Any]) -> Callable[..., Any]:
         read: Callable[..., Any] = fixture.readouterr
@@ -168,14 +169,14 @@ class KeyLeakDetector(logging.Handler):
 def _pickled(thing: object) -> bytes:
     try:
         return pickle.dumps(thing)
-    except Exception:  # noqa: BLE001 - what cannot be saved cannot show anything
+    except Exception:  # noqa: BLE001 - without a pickle nothing can leak
         return b""
 
 
 def _frames(error: BaseException) -> Iterator[FrameType]:
-    """Give the frames that an error, or one that led to it, has passed through."""
-    for one in _graph(error):
-        trace = one.__traceback__
+    """Yield the frames that an error and its causes passed through."""
+    for cause in _graph(error):
+        trace = cause.__traceback__
         while trace is not None:
             file = trace.tb_frame.f_code.co_filename
             if file not in _ALLOWED_FILES and not Path(file).is_relative_to(_HERE):
@@ -185,13 +186,13 @@ def _frames(error: BaseException) -> Iterator[FrameType]:
 
 def _graph(error: BaseException) -> Iterable[BaseException]:
     seen: dict[int, BaseException] = {}
-    waiting: list[BaseException | None] = [error]
-    while waiting:
-        one = waiting.pop()
-        if one is None or id(one) in seen:
+    pending: list[BaseException | None] = [error]
+    while pending:
+        cause = pending.pop()
+        if cause is None or id(cause) in seen:
             continue
-        seen[id(one)] = one
-        waiting += [one.__cause__, one.__context__]
-        if isinstance(one, BaseExceptionGroup):
-            waiting += one.exceptions
+        seen[id(cause)] = cause
+        pending += [cause.__cause__, cause.__context__]
+        if isinstance(cause, BaseExceptionGroup):
+            pending += cause.exceptions
     return seen.values()

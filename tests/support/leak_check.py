@@ -1,4 +1,4 @@
-"""Look for a secret in everything that an object leads to."""
+"""Search for a secret in everything that is reachable from an object."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ def assert_absent(secret: str, *objects: object) -> None:
 
 
 def reachable_text(start: object) -> Iterator[tuple[str, str]]:
-    """Give each piece of text that ``start`` leads to, and the way there."""
+    """Yield each text that is reachable from ``start``, with its path."""
     seen: set[int] = set()
-    waiting: list[tuple[str, object]] = [(type(start).__name__, start)]
-    while waiting:
-        path, thing = waiting.pop()
+    pending: list[tuple[str, object]] = [(type(start).__name__, start)]
+    while pending:
+        path, thing = pending.pop()
         if id(thing) in seen:
             continue
         seen.add(id(thing))
@@ -37,7 +37,7 @@ def reachable_text(start: object) -> Iterator[tuple[str, str]]:
             yield path, thing.decode("latin-1")
         else:
             yield path, thing if isinstance(thing, str) else repr(thing)
-        waiting.extend((f"{path}.{name}", part) for name, part in _parts(thing))
+        pending.extend((f"{path}.{name}", part) for name, part in _parts(thing))
 
 
 def _parts(thing: object) -> Iterator[tuple[str, Any]]:

@@ -1,4 +1,4 @@
-"""The far end of the stream, in memory: links that a test scripts."""
+"""An in-memory transport: scripted links to a server that a test controls."""
 
 from __future__ import annotations
 
@@ -26,33 +26,34 @@ __all__ = [
 ]
 
 KEY = "canary-7d1f+KEY/0"
-"""The key of every test; it must not show up anywhere."""
+"""The key of every test; the leak check fails a test in which it shows."""
 
 Frame = dict[str, Any]
 Responder = Callable[["Peer", Frame], "str | None"]
 
-_MAX_SYNC = 128  # Frames that aiohttp's link offers at once, at most.
+_MAX_SYNC = 128  # The largest batch that aiohttp's link passes to its handler at once.
 _NO_PACE = Limits(command_interval=0.0)
 
 
 def acknowledge(peer: Peer, frame: Frame) -> str | None:
-    """Say yes to everything."""
+    """Acknowledge every frame."""
     return "OK"
 
 
 class Network:
-    """A ``Transport``: each dial gets the next outcome of the script, else a link.
+    """A ``Transport`` whose dials have scripted outcomes, a link by default.
 
     Attributes:
-        rule: Decides what each frame is answered: ``"OK"``, words of refusal, or None
-            for silence.
+        respond: Returns the reply to a frame: ``"OK"``, the text of a rejection, or None
+            for no reply.
         script: Outcomes of the next dials: an exception to raise, None for a link, or
-            seconds that the dial takes before it gets a link.
-        latency: Seconds until an answer is on the way.
-        data: The ``data`` of answers to one-off questions.
-        peers: Every link so far.
-        dialled_at: When each dial came.
-        at_once: Whether a link offers a few frames as they come, as aiohttp's does.
+            the seconds until the link is open.
+        latency: Seconds until a reply is sent.
+        data: The ``data`` of replies to requests.
+        peers: Every link so far, closed ones included.
+        dialled_at: The loop time of each dial.
+        sync_delivery: Whether small batches are passed to the handler as they are pushed,
+            as aiohttp's link does; else they wait for ``receive``.
     """
 
     sync_delivery = True
@@ -89,7 +90,7 @@ class Network:
 
     @property
     def frames(self) -> list[Frame]:
-        """Everything that was said, on whatever link."""
+        """All frames that the client sent, over all links."""
         return [frame for peer in self.peers for frame in peer.sent]
 
     async def link(self, number: int = 0) -> Peer:
@@ -98,7 +99,7 @@ class Network:
         return self.peers[number]
 
     async def until(self, condition: Callable[[], object]) -> None:
-        """Wait until something is true that changes only with a dial or a frame."""
+        """Wait for a condition that only a dial or a frame can change."""
         while not condition():
             self._changed.clear()
             await self._changed.wait()
@@ -108,14 +109,15 @@ class Network:
 
 
 class Peer:
-    """A ``Socket``, and what the server does with it.
+    """A ``Socket``, and the server's end of it.
 
     Attributes:
-        said: The frames that the client sent.
-        topics: What is subscribed, as ``(letter, symbol, kt)``.
-        politely: How the client closed the link; None while it has not.
-        deaf: Set to let ``send`` block, as a server that stops reading does.
-        goodbye: Seconds until a polite close is answered.
+        sent: The frames that the client sent.
+        topics: The subscribed topics, as ``(letter, symbol, kt)``.
+        closed_gracefully: Whether the client closed the link with a close frame; None
+            while it is open.
+        stops_reading: Set to let ``send`` block, as a server that stops reading does.
+        close_delay: Seconds until the server answers a close frame.
     """
 
     def __init__(self, net: Network, number: int) -> None:
@@ -134,7 +136,7 @@ class Peer:
         self._awaited = False
         self._closed = asyncio.Event()
 
-    # What the client does
+    # The client's end
 
     def set_sync_handler(
         self,
@@ -147,7 +149,7 @@ class Peer:
     async def receive(self) -> list[bytes]:
         while not self._inbound:
             if self.closed_gracefully is not None:
-                raise LinkClosed("closed by ourselves")
+                raise LinkClosed("closed by the client")
             self._arrived.clear()
             self._awaited = True
             try:
@@ -156,7 +158,7 @@ class Peer:
                 self._awaited = False
         if isinstance(self._inbound[0], BaseException):
             raise self._inbound[0]
-        # Whatever is there, without suspending, as in aiohttp.
+        # All queued frames, without suspending, as in aiohttp.
         frames: list[bytes] = []
         while self._inbound and isinstance(frame := self._inbound[0], bytes):
             frames.append(frame)
@@ -189,7 +191,7 @@ class Peer:
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.sleep(self.close_delay)
 
-    # What the server does
+    # The server's end
 
     def push(self, *frames: Any) -> None:
         """Send frames: bytes as they are, everything else as JSON."""
@@ -208,7 +210,7 @@ class Peer:
         self._arrived.set()
 
     def answer(self, frame: Frame, message: str = "OK", **more: Any) -> None:
-        """Answer a frame, and remember what that means for subscriptions."""
+        """Reply to a frame, and track what is subscribed."""
         kind = frame["type"]
         reply = {"type": kind, "msg": message, "time": 1, **more}
         if "reqid" in frame:
@@ -220,12 +222,12 @@ class Peer:
         self.push(reply)
 
     def end(self, code: int | None = None, text: str = "the link was cut") -> None:
-        """End the link: with a close code, or just like that."""
+        """End the link, with a close code or without."""
         self._inbound.append(LinkClosed(text, code=code))
         self._arrived.set()
 
     async def next_frame(self, *types: str) -> Frame:
-        """Wait for the next frame of these types, passing over all others."""
+        """Wait for the next frame of these types; skip all others."""
         while True:
             await self.net.until(lambda: len(self.sent) > self._next_index)
             frame = self.sent[self._next_index]
@@ -233,9 +235,9 @@ class Peer:
             if frame["type"] in types:
                 return frame
 
-    def types(self, *passing: str) -> list[str]:
-        """Give the types of what was said, heartbeats and ``passing`` excepted."""
-        return [f["type"] for f in self.sent if f["type"] not in ("H", *passing)]
+    def types(self, *ignored: str) -> list[str]:
+        """Return the types of the sent frames, without heartbeats and ``ignored``."""
+        return [f["type"] for f in self.sent if f["type"] not in ("H", *ignored)]
 
     def _apply(self, kind: str, frame: Frame) -> None:
         for entry in frame["codes"]:
@@ -263,7 +265,7 @@ async def opened(
     jitter: float = 1.0,
     **options: Any,
 ) -> AsyncGenerator[Client, None]:
-    """Open a real client on an in-memory network; its jitter is always ``chance``."""
+    """Open a client on an in-memory network; its random numbers are all ``jitter``."""
     with mock.patch("qos_async.client.AiohttpTransport", return_value=net):
         client = Client(KEY, limits=limits, timing=timing or Timing(), **options)
     client._stream._supervisor._rng = lambda: jitter
@@ -272,24 +274,24 @@ async def opened(
 
 
 async def gaps_and_ticks(events: AsyncIterator[Any]) -> AsyncGenerator[Any]:
-    """Return events without ``Interrupted``, for tests of gaps."""
+    """Yield events without ``Interrupted``, for tests of gaps."""
     async for event in events:
         if not isinstance(event, Interrupted):
             yield event
 
 
 def trade(price: object = 1, symbol: str = "US:AAPL", **more: Any) -> Frame:
-    """Write a trade as it is pushed."""
+    """Return a pushed trade as a JSON object."""
     return {"tp": "T", "c": symbol, "p": str(price), "v": "1", "ts": 1, "d": 1} | more
 
 
 def snapshot(price: object = 1, symbol: str = "US:AAPL", **more: Any) -> Frame:
-    """Write a snapshot as it is pushed."""
+    """Return a pushed snapshot as a JSON object."""
     return {"tp": "S", "c": symbol, "lp": str(price), "ts": 1, "s": 0} | more
 
 
 def kline(ts: int, close: object = 1, symbol: str = "US:AAPL", kt: int = 1) -> Frame:
-    """Write a kline as it is pushed."""
+    """Return a pushed kline as a JSON object."""
     price = str(close)
     bar = {"o": price, "h": price, "l": price, "cl": price, "v": "1"}
     return {"tp": "K", "c": symbol, "ts": ts, "kt": kt, **bar}

@@ -1,4 +1,4 @@
-"""A server with a memory, over in-memory links: what an outage hid can be asked."""
+"""A scripted server with a history, so that data missed in an outage can be requested."""
 
 from __future__ import annotations
 
@@ -18,15 +18,17 @@ _EPOCH = 1000
 
 
 class ScriptedServer:
-    """A server with a tape; no two of its trades are alike unless told to be.
+    """A server over in-memory links that keeps its trades; each has another price.
 
     Attributes:
-        silent: Types of frames that get no answer.
-        words: What frames of a type are refused with.
-        data: What frames of a type are answered with, instead of the truth.
-        delay: Seconds that the answers to a type take.
-        omits: Symbols that are left out of answers.
-        states: Rows for RS, RD and RK, by symbol.
+        tape: Every trade so far, oldest first, as JSON objects.
+        unanswered: Types of frames that get no reply.
+        rejections: The text that rejects frames of a type.
+        data: The ``data`` of replies to a type, instead of the tape and ``rows``.
+        delay: Seconds until the reply to a type.
+        omitted: Symbols that are left out of replies.
+        rows: Rows of replies to RS, RD and RK, by type and symbol.
+        sent_at: Loop time and type of each frame that the client sent.
     """
 
     def __init__(self) -> None:
@@ -66,7 +68,7 @@ class ScriptedServer:
             await asyncio.sleep(every)
 
     async def outage(self, lasting: float = 5.0, every: float = 0.5) -> Peer:
-        """Cut the link, trade on, and come back when the client has said all."""
+        """Cut the link, push trades, and return the next link."""
         number = len(self.net.peers)
         self.net.script.append(lasting)
         self.peer.end()
@@ -85,14 +87,13 @@ class ScriptedServer:
         more: dict[str, Any] = {"time": self.second}
         if kind[0] == "R":
             more["data"] = self.data.get(kind, self._data(kind, frame))
-        deed = (peer.answer, frame, message)
         asyncio.get_running_loop().call_later(
-            self.delay.get(kind, 0.01), lambda: deed[0](*deed[1:], **more)
+            self.delay.get(kind, 0.01), lambda: peer.answer(frame, message, **more)
         )
         return None
 
     def _data(self, kind: str, frame: Frame) -> Any:
-        codes = frame.get("codes") or [one["c"] for one in frame["kline_reqs"]]
+        codes = frame.get("codes") or [request["c"] for request in frame["kline_reqs"]]
         symbols = [
             f"{market}:{name}"
             for market, _, names in (code.partition(":") for code in codes)
