@@ -10,6 +10,7 @@ import pytest
 
 from qos_async import Client, Gap, Kline, Limits, Snapshot, Topic, Trade
 from qos_async.sim import Simulator, Variants
+from tests.support.factories import drain, gaps
 
 BTC, ETH = "CF:BTCUSDT", "CF:ETHUSDT"
 FAST = Limits(command_interval=0.02, symbols=40)
@@ -28,19 +29,8 @@ def taped(
     ]
 
 
-def drain(sub: Any) -> list[Any]:
-    buffer, events = sub._queue.buffer, list[Any]()
-    while buffer.has_event:
-        events.append(buffer.take_event())
-    return events
-
-
 def trades(events: list[Any]) -> list[Trade[Any]]:
     return [event for event in events if isinstance(event, Trade)]
-
-
-def gaps(events: list[Any]) -> list[Gap]:
-    return [event for event in events if isinstance(event, Gap)]
 
 
 def runs_of(part: list[Any], whole: list[Any]) -> bool:

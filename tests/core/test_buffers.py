@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -10,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qos_async._core.buffers import DropOldest, KlineFinalizer, Latest, Policy, Strict
-from qos_async._core.notices import Dropped, Gap
-from qos_async.enums import Interval
+from qos_async._core.notices import Dropped
 from qos_async.errors import LaggedError
-from qos_async.models import Kline, Snapshot, Trade
+from qos_async.models import Snapshot, Trade
 from qos_async.topics import Topic
+from tests.support.factories import flat_kline, gap
 
 A, B = Topic("snapshot", "US:A"), Topic("snapshot", "US:B")
 POLICIES: list[Policy] = [Latest(), DropOldest(3), Strict(50)]
@@ -22,15 +21,6 @@ POLICIES: list[Policy] = [Latest(), DropOldest(3), Strict(50)]
 
 def tick(second: int, symbol: str = "US:A") -> Snapshot[str]:
     return Snapshot(symbol=symbol, timestamp=second)
-
-
-def gap(since: int, topic: Topic = A) -> Gap:
-    return Gap(
-        topic=topic,
-        since=datetime.fromtimestamp(since, UTC),
-        until=datetime.fromtimestamp(since + 1, UTC),
-        reason="cut",
-    )
 
 
 def events(buffer: Any) -> list[Any]:
@@ -76,7 +66,7 @@ def test_a_batch_is_equal_to_its_ticks_one_by_one(policy: Policy, steps: list[An
             assert many.take_all(int(step)) == [single.take() for _ in range(count)]
         elif step == "mark":
             for buffer in (many, single):
-                buffer.put_notice(gap(second))
+                buffer.put_notice(gap(A, second))
         elif step == "event" and single.has_event:
             assert many.take_event() == single.take_event()
         assert bool(many.pending) == bool(single.pending) == (len(single) > 0)
@@ -122,10 +112,10 @@ def test_the_oldest_are_dropped_first_and_reported_in_their_place():
 
 def test_a_gap_before_dropped_ticks_is_delivered_before_dropped():
     buffer = DropOldest(2).open()
-    buffer.put_notice(gap(0))
+    buffer.put_notice(gap(A, 0))
     for second in (1, 2, 3):
         buffer.put([tick(second)])
-    assert events(buffer) == [gap(0), Dropped(1), tick(2), tick(3)]
+    assert events(buffer) == [gap(A, 0), Dropped(1), tick(2), tick(3)]
 
 
 def test_a_strict_consumer_is_ended_instead_of_losing_a_tick():
@@ -150,17 +140,12 @@ def test_the_newest_of_each_topic_stays():
 def test_channels_and_intervals_do_not_replace_each_other():
     buffer = Latest().open()
 
-    def bar(interval: int) -> Kline[str]:
-        return Kline(
-            symbol="US:A",
-            interval=Interval(interval),
-            open="1",
-            high="1",
-            low="1",
-            close="1",
-        )
-
-    mixed = [tick(1), Trade(symbol="US:A", price="1"), bar(1), bar(5)]
+    mixed = [
+        tick(1),
+        Trade(symbol="US:A", price="1"),
+        flat_kline(interval=1),
+        flat_kline(interval=5),
+    ]
     for item in mixed:
         buffer.put([item])
     assert events(buffer) == mixed
@@ -170,31 +155,31 @@ def test_channels_and_intervals_do_not_replace_each_other():
 def test_a_gap_keeps_its_place_among_the_ticks(policy: Policy):
     buffer = policy.open()
     buffer.put([tick(1, "US:B")])
-    buffer.put_notice(gap(2))
+    buffer.put_notice(gap(A, 2))
     buffer.put([tick(3, "US:A")])
     assert len(buffer) == 2
-    assert events(buffer) == [tick(1, "US:B"), gap(2), tick(3, "US:A")]
+    assert events(buffer) == [tick(1, "US:B"), gap(A, 2), tick(3, "US:A")]
 
 
 def test_a_newer_tick_of_a_slow_consumer_stays_behind_the_gap():
     buffer = Latest().open()
     buffer.put([tick(1)])
-    buffer.put_notice(gap(2))
+    buffer.put_notice(gap(A, 2))
     buffer.put([tick(3)])
-    assert events(buffer) == [gap(2), tick(3)]
+    assert events(buffer) == [gap(A, 2), tick(3)]
 
 
 @pytest.mark.parametrize("policy", POLICIES, ids=repr)
 def test_consumers_of_ticks_alone_skip_gaps(policy: Policy):
     buffer = policy.open()
-    buffer.put_notice(gap(0))
+    buffer.put_notice(gap(A, 0))
     buffer.put([tick(1, "US:A")])
-    buffer.put_notice(gap(2))
+    buffer.put_notice(gap(A, 2))
     buffer.put([tick(3, "US:B")])
     assert buffer.take() == tick(1, "US:A")
     assert buffer.take() == tick(3, "US:B")
     assert len(buffer) == 0
-    buffer.put_notice(gap(4))
+    buffer.put_notice(gap(A, 4))
     buffer.skip_notices()
     assert not buffer.has_event
 
@@ -203,8 +188,8 @@ def test_consumers_of_ticks_alone_skip_gaps(policy: Policy):
 def test_gaps_of_an_idle_consumer_are_bounded(policy: Policy):
     buffer = policy.open()
     for second in range(1000):
-        buffer.put_notice(gap(second, A))
-        buffer.put_notice(gap(second, B))
+        buffer.put_notice(gap(A, second))
+        buffer.put_notice(gap(B, second))
     found = events(buffer)
     assert sorted(g.topic for g in found) == [A, B]
     assert {g.since.timestamp() for g in found} == {0}
@@ -226,7 +211,7 @@ def test_every_tick_is_delivered_dropped_or_waiting(policy: Policy, moves: list[
         if move.startswith("put"):
             buffer.put([tick(second, topic.symbol)])
         elif move.startswith("gap"):
-            buffer.put_notice(gap(second, topic))
+            buffer.put_notice(gap(topic, second))
         elif move == "take" and len(buffer):
             assert isinstance(buffer.take(), Snapshot)
             delivered += 1
@@ -248,43 +233,37 @@ def test_every_tick_is_delivered_dropped_or_waiting(policy: Policy, moves: list[
 
 def test_another_gap_of_a_topic_leaves_the_first_before_its_ticks():
     buffer = Latest().open()
-    buffer.put_notice(gap(10))
+    buffer.put_notice(gap(A, 10))
     buffer.put([tick(12)])
-    buffer.put_notice(gap(20))
+    buffer.put_notice(gap(A, 20))
     first, second = events(buffer)
     assert (first.since.timestamp(), first.until.timestamp()) == (10, 21)
     assert second == tick(12)
 
 
-def bar(start: int, close: str, symbol: str = "US:A", interval: int = 1) -> Kline[str]:
-    return Kline(
-        symbol=symbol,
-        timestamp=start,
-        interval=Interval(interval),
-        open="1",
-        high="1",
-        low="1",
-        close=close,
-    )
-
-
 def test_a_kline_is_final_when_a_later_one_starts():
     finished = KlineFinalizer()
-    assert finished.push([bar(60, "1")]) == []
-    assert finished.push([bar(60, "2")]) == []
-    assert finished.push([bar(120, "3")]) == [bar(60, "2")]
-    assert finished.push([bar(120, "4")]) == []
+    assert finished.push([flat_kline(60, "1")]) == []
+    assert finished.push([flat_kline(60, "2")]) == []
+    assert finished.push([flat_kline(120, "3")]) == [flat_kline(60, "2")]
+    assert finished.push([flat_kline(120, "4")]) == []
 
 
 def test_each_kline_is_delivered_once_and_a_late_one_is_dropped():
     finished = KlineFinalizer()
-    pushes = [bar(60, "1"), bar(120, "2"), bar(60, "9"), bar(180, "3"), bar(120, "9")]
-    assert finished.push(pushes) == [bar(60, "1"), bar(120, "2")]
+    pushes = [
+        flat_kline(60, "1"),
+        flat_kline(120, "2"),
+        flat_kline(60, "9"),
+        flat_kline(180, "3"),
+        flat_kline(120, "9"),
+    ]
+    assert finished.push(pushes) == [flat_kline(60, "1"), flat_kline(120, "2")]
 
 
 def test_symbols_and_intervals_do_not_finish_each_other():
     finished = KlineFinalizer()
-    finished.push([bar(60, "1")])
-    assert finished.push([bar(120, "2", symbol="US:B")]) == []
-    assert finished.push([bar(300, "3", interval=5)]) == []
-    assert finished.push([bar(120, "4")]) == [bar(60, "1")]
+    finished.push([flat_kline(60, "1")])
+    assert finished.push([flat_kline(120, "2", symbol="US:B")]) == []
+    assert finished.push([flat_kline(300, "3", interval=5)]) == []
+    assert finished.push([flat_kline(120, "4")]) == [flat_kline(60, "1")]

@@ -11,8 +11,8 @@ import pytest
 
 from qos_async._core.queries import Queries
 from qos_async._core.recovery import Outage, Recovery
-from qos_async.models import Trade
 from qos_async.topics import Topic
+from tests.support.factories import trade_at
 
 OUTAGE = Outage(100.0, "cut")
 
@@ -161,7 +161,7 @@ def test_a_reply_settles_each_topic_on_its_own():
 def test_a_recovered_trade_that_is_pushed_late_is_an_echo_once():
     [topic] = trades("A")
     made = Recovery(Queries(Decimal, chunk=10))
-    tail = [_trade(second) for second in range(1, 6)]
+    tail = [trade_at(second) for second in range(1, 6)]
     made.open_case(topic, OUTAGE, tail, 110.0)
     made.acknowledged(topic, 8)
     [question] = made.requests(120.0)
@@ -170,12 +170,8 @@ def test_a_recovered_trade_that_is_pushed_late_is_an_echo_once():
         {"c": "US:A", "p": "1", "v": "1", "ts": second} for second in range(1, 10)
     ]
     assert made.on_reply(7, json.dumps(rows).encode()) == []
-    assert made.hold(topic, _trade(9)) is not None
-    assert made.is_echo(topic, _trade(8))
-    assert not made.is_echo(topic, _trade(8))
-    assert not made.is_echo(topic, _trade(14))
+    assert made.hold(topic, trade_at(9)) is not None
+    assert made.is_echo(topic, trade_at(8))
+    assert not made.is_echo(topic, trade_at(8))
+    assert not made.is_echo(topic, trade_at(14))
     assert made.echoes == {}
-
-
-def _trade(second: int) -> Trade[Decimal]:
-    return Trade(symbol="US:A", timestamp=second, price=Decimal(1), size=Decimal(1))

@@ -5,28 +5,16 @@ from __future__ import annotations
 import pytest
 
 from qos_async._core.router import Router, TopicActivity
-from qos_async.enums import Interval
-from qos_async.models import Depth, Kline, Snapshot, Trade
+from qos_async.models import Depth, Snapshot, Trade
 from qos_async.topics import Topic
-
-
-def kline(symbol: str, interval: int) -> Kline[str]:
-    return Kline(
-        symbol=symbol,
-        interval=Interval(interval),
-        open="1",
-        high="1",
-        low="1",
-        close="1",
-    )
-
+from tests.support.factories import flat_kline
 
 PUSHES = {
     Topic("snapshot", "US:A"): Snapshot(symbol="US:A"),
     Topic("trade", "US:A"): Trade(symbol="US:A", price="1"),
     Topic("depth", "US:A"): Depth(symbol="US:A"),
-    Topic("kline", "US:A", "1m"): kline("US:A", 1),
-    Topic("kline", "US:A", "5m"): kline("US:A", 5),
+    Topic("kline", "US:A", "1m"): flat_kline(symbol="US:A", interval=1),
+    Topic("kline", "US:A", "5m"): flat_kline(symbol="US:A", interval=5),
 }
 
 
@@ -62,7 +50,7 @@ def test_a_symbol_in_another_spelling_is_routed_and_made_canonical():
     push = Trade(symbol="hk:00700", price="1")
     assert routes.find(push).subscribers == ("me",)
     assert push.symbol == "HK:700"
-    bar = kline("HK:0700", 1)
+    bar = flat_kline(symbol="HK:0700", interval=1)
     assert routes.find(bar).subscribers == ("you",)
     assert bar.symbol == "HK:700"
 
@@ -78,7 +66,7 @@ def test_an_unsubscribed_or_malformed_symbol_has_no_route(symbol: str):
 def test_a_kline_of_an_unknown_interval_has_no_route():
     routes: Router[str] = Router()
     routes.add(Topic("kline", "US:A", "1m"), "me")
-    assert routes.find(kline("US:A", 7)).subscribers == ()
+    assert routes.find(flat_kline(symbol="US:A", interval=7)).subscribers == ()
 
 
 def test_the_subscriber_of_all_topics_is_known_while_all_have_the_same():

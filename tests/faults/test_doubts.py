@@ -8,13 +8,13 @@ import asyncio
 import itertools
 import json
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import pytest
 
-from qos_async import Gap, Limits, Subscription, Topic, Trade
+from qos_async import Gap, Limits, Topic, Trade
 from qos_async._io import clocks
 from qos_async.testing.virtual import block
+from tests.support.factories import drain, gaps, prices
 from tests.support.scripted_server import AAPL, ScriptedServer, connected
 
 pytestmark = pytest.mark.virtual_time
@@ -30,22 +30,6 @@ _BROKEN = b'{"tp":"T","c":"US:AAPL","p":[],"v":"1","ts":1007,"d":1}'
 @pytest.fixture
 def server() -> ScriptedServer:
     return ScriptedServer()
-
-
-def drain(sub: Subscription[Any]) -> list[Any]:
-    """Take whatever waits, notices included."""
-    buffer, events = sub._queue.buffer, list[Any]()
-    while buffer.has_event:
-        events.append(buffer.take_event())
-    return events
-
-
-def gaps(events: list[Any]) -> list[Gap]:
-    return [event for event in events if isinstance(event, Gap)]
-
-
-def prices(events: list[Any]) -> list[int]:
-    return [int(event.price) for event in events if isinstance(event, Trade)]
 
 
 @pytest.mark.fault("P10")

@@ -13,24 +13,12 @@ from hypothesis import strategies as st
 
 from qos_async._core.queries import Queries
 from qos_async._io.history import HistoryPages
-from qos_async.enums import Interval
 from qos_async.errors import TransportError
 from qos_async.models import Kline
+from tests.support.factories import flat_kline
 
 QUERIES = Queries(Decimal, chunk=10)
 ONE = Decimal(1)
-
-
-def bar(timestamp: int) -> Kline[Decimal]:
-    return Kline(
-        symbol="US:A",
-        timestamp=timestamp,
-        interval=Interval.MIN_1,
-        open=ONE,
-        high=ONE,
-        low=ONE,
-        close=ONE,
-    )
 
 
 class Server:
@@ -53,7 +41,7 @@ class Server:
             raise TransportError("down")
         end = entry["e"] + self.includes if self.heeds else 10**10
         known = [at for at in self.times if at < end][-self.most :]
-        return {"US:A": [bar(at) for at in known]} if known else {}
+        return {"US:A": [flat_kline(at, ONE) for at in known]} if known else {}
 
 
 def paging(server: Server, **options: Any) -> HistoryPages[Decimal]:

@@ -18,12 +18,11 @@ from qos_async import (
     Latest,
     Limits,
     Strict,
-    Subscription,
     Tick,
     Topic,
-    Trade,
 )
 from qos_async.testing.virtual import VirtualLoop, block
+from tests.support.factories import drain, gaps, prices
 from tests.support.memory_transport import Frame, Peer, kline, opened, snapshot
 from tests.support.scripted_server import AAPL, ScriptedServer, connected
 
@@ -35,22 +34,6 @@ TSLA = "US:TSLA"
 @pytest.fixture
 def server() -> ScriptedServer:
     return ScriptedServer()
-
-
-def drain(sub: Subscription[Any]) -> list[Any]:
-    """Take whatever waits, notices included."""
-    buffer, events = sub._queue.buffer, list[Any]()
-    while buffer.has_event:
-        events.append(buffer.take_event())
-    return events
-
-
-def gaps(events: list[Any]) -> list[Gap]:
-    return [event for event in events if isinstance(event, Gap)]
-
-
-def prices(events: list[Any]) -> list[int]:
-    return [int(event.price) for event in events if isinstance(event, Trade)]
 
 
 def kinds(events: list[Any]) -> str:

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, datetime
 
 import pytest
 
 from qos_async import (
     DropOldest,
-    Gap,
-    Interval,
-    Kline,
     LimitError,
     RejectedError,
     Strict,
@@ -23,27 +19,10 @@ from qos_async._io.clocks import SYSTEM_CLOCK
 from qos_async._io.loop_binding import LoopBinding
 from qos_async._io.subscription_queue import SubscriptionQueue
 from qos_async.errors import AuthenticationError, RequestTimeoutError
+from tests.support.factories import flat_kline, gap
 
-GAP = Gap(
-    topic=Topic("trade", "US:AAPL"),
-    since=datetime.fromtimestamp(1, UTC),
-    until=datetime.fromtimestamp(2, UTC),
-    reason="cut",
-    status="filled",
-)
+GAP = gap(Topic("trade", "US:AAPL"), 1, status="filled")
 trade: Trade[float] = Trade(symbol="US:AAPL", price=1.0)
-
-
-def bar(second: int) -> Kline[float]:
-    return Kline(
-        symbol="US:AAPL",
-        timestamp=second,
-        open=1.0,
-        high=1.0,
-        low=1.0,
-        close=1.0,
-        interval=Interval.MIN_1,
-    )
 
 
 AAPL, TSLA = Topic("trade", "US:AAPL"), Topic("trade", "US:TSLA")
@@ -91,7 +70,7 @@ async def test_a_consumer_waits_until_enough_ticks_or_an_event_arrive():
 
 async def test_a_queue_of_final_klines_holds_growing_ones_back():
     one = opened(final=True)
-    one.put([bar(60), bar(60), bar(120), bar(180)])
+    one.put([flat_kline(60), flat_kline(60), flat_kline(120), flat_kline(180)])
     assert [k.timestamp for k in one.buffer.take_all(9)] == [60, 120]
     assert one.stats.unfinished == 2
 

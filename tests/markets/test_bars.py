@@ -28,6 +28,7 @@ from qos_async import (
 from qos_async.markets import Bar, bars
 from qos_async.sim.market import SimulatedMarket
 from qos_async.testing.virtual import WALL, simulate
+from tests.support.factories import gap as make_gap
 from tests.support.memory_transport import Frame, Network, Peer, opened, trade
 
 ZONES = {
@@ -61,14 +62,7 @@ def pushed(second: int) -> Trade[Any]:
 
 def gap(since: int, until: int, status: Any = "unfilled", **more: Any) -> Gap:
     topic = more.pop("topic", Topic("trade", "CF:BTCUSDT"))
-    return Gap(
-        topic=topic,
-        since=datetime.fromtimestamp(since, UTC),
-        until=datetime.fromtimestamp(until, UTC),
-        reason="a test",
-        status=status,
-        **more,
-    )
+    return make_gap(topic, since, until, reason="a test", status=status, **more)
 
 
 async def stream(events: Iterable[Any]) -> AsyncIterator[Any]:

@@ -19,10 +19,10 @@ from qos_async import (
     Snapshot,
     Strict,
     Topic,
-    Trade,
     replay,
 )
 from qos_async.recordings import Recorder
+from tests.support.factories import prices
 from tests.support.memory_transport import (
     Network,
     gaps_and_ticks,
@@ -54,10 +54,6 @@ async def events_of(place, speed=None, **options):
     client = replay(place, speed, **options)
     async with client, client.watch_trades(AAPL) as sub:
         return [one async for one in gaps_and_ticks(sub.events())]
-
-
-def prices(events):
-    return [int(one.price) for one in events if isinstance(one, Trade)]
 
 
 @pytest.mark.parametrize("speed", [None, 1.0, 1000])

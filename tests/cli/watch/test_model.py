@@ -9,7 +9,6 @@ import pytest
 
 from qos_async import (
     Interval,
-    Kline,
     LinkState,
     Snapshot,
     Stale,
@@ -27,24 +26,9 @@ from qos_async.cli.watch.panels import (
 from qos_async.cli.watch.text import (
     plain_text,
 )
-from tests.support.fixed_market import NOW, STATS, gap, scene
+from tests.support.fixed_market import NOW, STATS, gap, kline, scene, trade
 
 TWO = ("CF:BTCUSDT", "US:TSLA")
-
-
-def trade(at, price="1", **more):
-    return Trade(symbol="US:A", price=Decimal(price), timestamp=at, **more)
-
-
-def kline(at, close="1", **more):
-    one = Decimal(close)
-    return Kline(
-        **{"symbol": "US:A", "interval": Interval.MIN_1, "timestamp": at, **more},
-        open=one,
-        high=one,
-        low=one,
-        close=one,
-    )
 
 
 def test_pushed_ticks_are_newer_than_fetched_ones():
