@@ -220,7 +220,7 @@ class Spread(msgspec.Struct, frozen=True):
 
 
 def in_child(work: Callable[[], T]) -> T:
-    """Call it in a fork of this process: nobody inherits what it did to the heap."""
+    """Call it in a fork of this process: its changes to the heap are not inherited."""
     if "fork" not in multiprocessing.get_all_start_methods():
         return work()
     context = multiprocessing.get_context("fork")

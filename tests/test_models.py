@@ -154,7 +154,7 @@ def test_the_time_of_a_tick_is_aware_and_utc():
         assert record.time.tzinfo is UTC
 
 
-def test_fields_that_a_market_may_omit_are_none():
+def test_fields_that_a_market_may_omit_default_to_none():
     snapshot: Snapshot[Decimal] = Snapshot(symbol="US:A")
     for name in [
         "last_price",

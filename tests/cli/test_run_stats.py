@@ -118,7 +118,7 @@ def test_dropped_ticks_are_reported(view, capsys):
     shown.on_dropped(7)
     shown.on_gap(gap(TOPICS[0], NOON, seconds=2.5))
     shown.summarize(1.0)
-    told = "".join(capsys.readouterr())
-    assert "dropped" in told
-    assert "7" in told
-    assert "gap" in told
+    text = "".join(capsys.readouterr())
+    assert "dropped" in text
+    assert "7" in text
+    assert "gap" in text

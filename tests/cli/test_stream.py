@@ -108,11 +108,11 @@ def test_a_gap_is_reported_in_order(live, qos, monkeypatch):
     monkeypatch.setattr(StderrReport, "on_gap", tell)
     ran = qos("stream", "trades", "CF:BTCUSDT")
     assert ran.code == 0
-    told = [line.split(" ", 1)[1] for line in ran.err.splitlines()]
-    assert told[0].startswith("link lost, dialling again in ")
-    assert told[1:3] == ["link connecting", "link open"]
-    assert told[3].startswith("gap: trade of 1 symbol may have missed ")
-    assert "outages: 1; gaps: 1 " in told[4]
+    messages = [line.split(" ", 1)[1] for line in ran.err.splitlines()]
+    assert messages[0].startswith("link lost, dialling again in ")
+    assert messages[1:3] == ["link connecting", "link open"]
+    assert messages[3].startswith("gap: trade of 1 symbol may have missed ")
+    assert "outages: 1; gaps: 1 " in messages[4]
 
 
 def test_a_symbol_without_ticks_is_reported(live, qos, stop_when):
@@ -237,8 +237,8 @@ def test_a_symbol_rejected_on_all_channels_is_reported_once(live, qos, refused):
     words = "trades", "depth", "klines", refused, "CF:BTCUSDT", "--json"
     ran = qos("stream", *words, "--seconds", "1")
     assert ran.code == 0
-    told = [json.loads(line) for line in ran.err.splitlines()]
-    [note] = [one["text"] for one in told if one["event"] == "note"]
+    events = [json.loads(line) for line in ran.err.splitlines()]
+    [note] = [one["text"] for one in events if one["event"] == "note"]
     assert note == "US:TSLA rejected: No permission: US:TSLA"
     assert {json.loads(line)["symbol"] for line in ran.lines} == {"CF:BTCUSDT"}
 

@@ -371,7 +371,7 @@ async def test_no_redirect_gets_the_key(status, key_in, fast_timing):
 
 
 async def test_the_key_shows_in_no_error_whatever_fails(sim, dial, caplog):
-    told: list[BaseException] = []
+    errors: list[BaseException] = []
     async with dial(sim, key_in="url") as client:
         sim.reject_upgrades(418)
         sim.fail_http(404, body=f"no such key: {KEY}".encode())
@@ -382,17 +382,17 @@ async def test_the_key_shows_in_no_error_whatever_fails(sim, dial, caplog):
             try:
                 await attempt
             except Exception as exc:  # noqa: BLE001
-                told.append(exc)
-        assert len(told) == 2
+                errors.append(exc)
+        assert len(errors) == 2
         await client.connect()
         sim.reject(f"your key {KEY} is fine but this is not", "RS")
         with pytest.raises(RejectedError) as caught:
             await client.fetch_snapshots("US:AAPL", via="stream")
-        told.append(caught.value)
+        errors.append(caught.value)
         sim.push_garbage(f"{{{KEY}".encode())
         sim.push({"msg": f"hello {KEY}"})
         await sim.until(lambda: client.stats.unmatched and client.stats.unreadable)
-        assert_absent(KEY, *told, caplog.records, repr(client), client.stats)
+        assert_absent(KEY, *errors, caplog.records, repr(client), client.stats)
 
 
 async def test_a_client_shows_its_state_and_no_key(sim, dial):

@@ -34,13 +34,13 @@ def trades(events: list[Any]) -> list[Trade[Any]]:
 
 
 def runs_of(part: list[Any], whole: list[Any]) -> bool:
-    """Say whether ``part`` stands in ``whole`` without a break."""
+    """Return whether ``part`` is a contiguous run of ``whole``."""
     size = len(part)
     return any(part == whole[at : at + size] for at in range(len(whole) - size + 1))
 
 
-async def told(sim: Simulator, sub: Any, number: int) -> None:
-    """Wait until ``number`` gaps were told."""
+async def until_gaps(sim: Simulator, sub: Any, number: int) -> None:
+    """Wait until ``number`` gaps were delivered."""
     await sim.until(lambda: sub.stats.gaps == number, timeout=9)
 
 
@@ -61,7 +61,7 @@ async def test_filled_means_that_the_tape_was_delivered(
         await asyncio.sleep(2.2)
         sim.reject_upgrades(503, 3)
         sim.cut()
-        await told(sim, sub, 2)
+        await until_gaps(sim, sub, 2)
         await asyncio.sleep(0.3)
         events = drain(sub)
         for symbol in (BTC, ETH):
@@ -106,7 +106,7 @@ async def test_a_mute_link_is_an_outage_like_any_other(start, dial):
     async with dial(sim) as client, client.watch_trades(BTC) as sub:
         await asyncio.sleep(1.5)
         sim.mute(new_connections=False)
-        await told(sim, sub, 1)
+        await until_gaps(sim, sub, 1)
         await asyncio.sleep(0.3)
         events = drain(sub)
         [gap] = gaps(events)
@@ -120,7 +120,7 @@ async def test_a_history_that_is_too_short_makes_the_gap_partial(start, dial):
     async with dial(sim) as client, client.watch_trades(BTC) as sub:
         await asyncio.sleep(0.5)
         sim.cut()
-        await told(sim, sub, 1)
+        await until_gaps(sim, sub, 1)
         await asyncio.sleep(0.2)
         events = drain(sub)
         [gap] = gaps(events)
@@ -135,7 +135,7 @@ async def test_without_a_reply_live_ticks_are_delivered(start, dial):
         await asyncio.sleep(0.5)
         sim.reject("Rate limit.", "RT")
         sim.cut()
-        await told(sim, sub, 1)
+        await until_gaps(sim, sub, 1)
         await asyncio.sleep(0.5)
         events = drain(sub)
         [gap] = gaps(events)
@@ -153,7 +153,7 @@ async def test_all_channels_are_recovered_with_few_frames(start, dial):
     async with dial(sim) as client, client.watch(*topics) as sub:
         await asyncio.sleep(0.6)
         sim.cut()
-        await told(sim, sub, len(topics))
+        await until_gaps(sim, sub, len(topics))
         await asyncio.sleep(0.1)
         frames = [f.type for f in sim.frames if f.link == 2 and f.type != "H"]
         assert set(frames[:5]) == {"T", "S", "D", "K"}
@@ -174,7 +174,7 @@ async def test_final_klines_add_up_across_an_outage(start, dial):
             await asyncio.sleep(1.3)
             sim.reject_upgrades(503, 8)
             sim.cut()
-            await told(sim, sub, 1)
+            await until_gaps(sim, sub, 1)
             await asyncio.sleep(1.3)
             bars = [e for e in drain(sub) if isinstance(e, Kline)]
         starts = [bar.timestamp for bar in bars]
@@ -191,7 +191,7 @@ async def test_snapshots_are_current_at_once_in_a_quiet_market(start, dial):
     async with dial(sim) as client, client.watch_snapshots(BTC) as sub:
         await asyncio.sleep(0.1)
         sim.cut()
-        await told(sim, sub, 1)
+        await until_gaps(sim, sub, 1)
         gap, fresh = drain(sub)
         assert isinstance(gap, Gap)
         assert isinstance(fresh, Snapshot)
@@ -217,7 +217,7 @@ async def test_without_recovery_nothing_is_requested(start, dial):
     async with dial(sim, recover=False) as client, client.watch_trades(BTC) as sub:
         await asyncio.sleep(0.2)
         sim.cut()
-        await told(sim, sub, 1)
+        await until_gaps(sim, sub, 1)
         await asyncio.sleep(0.3)
         assert [gap.status for gap in gaps(drain(sub))] == ["unfilled"]
         assert sim.received("RT") == []

@@ -205,7 +205,7 @@ def test_gaps_of_an_idle_consumer_are_bounded(policy: Policy):
 )
 def test_every_tick_is_delivered_dropped_or_waiting(policy: Policy, moves: list[str]):
     buffer = policy.open()
-    delivered = told = 0
+    delivered = dropped = 0
     for second, move in enumerate(moves):
         topic = B if move.endswith("B") else A
         if move.startswith("put"):
@@ -218,13 +218,13 @@ def test_every_tick_is_delivered_dropped_or_waiting(policy: Policy, moves: list[
         elif move == "event" and buffer.has_event:
             item = buffer.take_event()
             delivered += isinstance(item, Snapshot)
-            told += item.count if isinstance(item, Dropped) else 0
+            dropped += item.count if isinstance(item, Dropped) else 0
         assert buffer.received == delivered + buffer.dropped + len(buffer)
     rest = events(buffer)
     assert len(buffer) == 0
-    told += sum(item.count for item in rest if isinstance(item, Dropped))
+    dropped += sum(item.count for item in rest if isinstance(item, Dropped))
     if isinstance(policy, DropOldest):
-        assert told == buffer.dropped
+        assert dropped == buffer.dropped
     stamps = [
         i.timestamp for i in rest if isinstance(i, Snapshot) and i.symbol == "US:A"
     ]

@@ -128,9 +128,7 @@ def test_removed_topics_leave_no_state():
     [question] = made.requests(120.0)
     made.sent(7, question)
     assert made.remove(topics[:1]) == []
-    assert made.remove(topics[1:]) == [
-        7
-    ]  # Nobody is interested in its answer any more.
+    assert made.remove(topics[1:]) == [7]  # Its reply is no longer needed.
     assert not made.owns(7)
     assert (made.cases, made.echoes) == ({}, {})
 

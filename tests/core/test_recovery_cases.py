@@ -114,8 +114,8 @@ def test_trades_of_an_earlier_link_keep_their_order_within_a_second(answered):
     # The reply may begin within that second.
     late = [trade_at(9, 2), *(trade_at(second) for second in range(10, 14))]
     case.on_reply(late if answered else None)
-    told = [tick for tick in case.close().recovered if tick.timestamp == 9]
-    assert [id(tick) for tick in told] == [id(tick) for tick in brought]
+    recovered = [tick for tick in case.close().recovered if tick.timestamp == 9]
+    assert [id(tick) for tick in recovered] == [id(tick) for tick in brought]
 
 
 @pytest.mark.fault("I9")
@@ -133,9 +133,11 @@ def test_trades_of_two_links_and_fetched_ones_between_are_in_order(begins, ends)
     case.acked_at = 12
     case.on_reply([*tape[begins:ends], trade_at(13), trade_at(14)])
     case.hold(trade_at(13))
-    told = [int(tick.price) for tick in case.close().recovered if tick.timestamp == 9]
-    assert told == sorted(told)
-    assert {3, 4, 8, 9} <= set(told)
+    recovered = [
+        int(tick.price) for tick in case.close().recovered if tick.timestamp == 9
+    ]
+    assert recovered == sorted(recovered)
+    assert {3, 4, 8, 9} <= set(recovered)
 
 
 @pytest.mark.fault("I9")
@@ -146,8 +148,8 @@ def test_trades_of_an_earlier_link_precede_newer_fetched_ones():
     case.live, case.acked_at = True, 12
     case.hold(trade_at(13))
     case.on_reply([trade_at(10), trade_at(11), trade_at(13), trade_at(14)])
-    told = case.close().recovered
-    assert [(tick.timestamp, tick.price) for tick in told][:2] == [
+    recovered = case.close().recovered
+    assert [(tick.timestamp, tick.price) for tick in recovered][:2] == [
         (8, trade_at(8, 77).price),
         (10, trade_at(10).price),
     ]
@@ -220,8 +222,8 @@ def test_every_status_delivers_received_ticks_once(status):
             case.restart()
             case.live = True
         healing = case.on_reply(rows) or case.close()
-        told = [*healing.recovered, *healing.held]
-        assert told.count(trade_at(9)) == 1
+        recovered = [*healing.recovered, *healing.held]
+        assert recovered.count(trade_at(9)) == 1
 
 
 @pytest.mark.parametrize(
@@ -316,8 +318,8 @@ def test_the_last_state_of_a_bar_is_taken_from_the_reply_if_not_pushed():
         case.hold(push)
     rows = [grown(start, 60) for start in (60, 120, 180)]
     healing = bars_of(case, [*rows, grown(240, 1)])
-    told = states([*healing.recovered, *healing.held])
-    assert told == [(60, 50), (60, 60), (120, 60), (180, 60), (240, 1)]
+    recovered = states([*healing.recovered, *healing.held])
+    assert recovered == [(60, 50), (60, 60), (120, 60), (180, 60), (240, 1)]
 
 
 def test_a_reply_from_before_another_outage_is_discarded():

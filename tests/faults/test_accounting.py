@@ -75,7 +75,7 @@ def check_sums(stats: Stats, subs: list[Subscription[Any]]) -> None:
 
 
 class Play:
-    """A client and its server, to whom things happen."""
+    """A client and its server, with random faults."""
 
     def __init__(self, server: ScriptedServer, client: Client, seed: int) -> None:
         self.server = server

@@ -42,7 +42,7 @@ def _info(host: str, port: int) -> tuple[Any, ...]:
 
 @pytest.fixture
 async def name(monkeypatch):
-    """Give answers to the next questions for a name; ``None`` is none at all."""
+    """Set the results of the next lookups of a name; None means no result."""
 
     def answer(*answers: Any) -> Names:
         names = Names(*answers)

@@ -42,29 +42,29 @@ Row = tuple[int, Decimal, Decimal]
 
 
 class Trial:
-    """A client that watches trades through a proxy, and what it was told."""
+    """A client that watches trades through a proxy, and the events it received."""
 
     def __init__(
         self, sim: Simulator, proxy: ChaosProxy, client: Client, sub: Subscription[Any]
     ) -> None:
         self.sim, self.proxy, self.client, self.sub = sim, proxy, client, sub
-        self.told: list[Any] = []
+        self.received: list[Any] = []
 
     @property
     def gaps(self) -> list[Gap]:
-        return [one for one in self.told if isinstance(one, Gap)]
+        return [one for one in self.received if isinstance(one, Gap)]
 
     async def listen(self, most: int = 8, *, gaps: int = 0) -> None:
-        """Take in so many live trades more, and so many gaps in all."""
+        """Receive ``most`` more live trades, and ``gaps`` gaps in total."""
         async with asyncio.timeout(30):
             async for event in self.sub.events():
-                self.told.append(event)
+                self.received.append(event)
                 most -= isinstance(event, Trade) and not event.recovered
                 if most <= 0 and len(self.gaps) >= gaps:
                     return
 
     def judge(self) -> None:
-        """See that trades came in the order of the tape, and each hole was told."""
+        """Check that trades are in the order of the tape, and each hole is in a gap."""
         tape = [_row(r["p"], r["v"], r["ts"]) for r in self.sim.tape(BTC)]
         live = [t.received_at for t in self.trades if not t.recovered]
         at, since = -1, live[0]
@@ -78,7 +78,7 @@ class Trial:
 
     @property
     def trades(self) -> list[Trade[Decimal]]:
-        return [one for one in self.told if isinstance(one, Trade)]
+        return [one for one in self.received if isinstance(one, Trade)]
 
     def _is_told(self, since: int, until: int) -> bool:
         return any(

@@ -230,8 +230,8 @@ async def test_a_wall_clock_that_jumps_moves_no_deadline_and_reverses_no_gap(
             net.respond = lambda _, frame: "OK"
             await asyncio.sleep(60)
             events = trades.events()
-            told = [await anext(events) for _ in range(3)]
-        gap = told[2]
+            received = [await anext(events) for _ in range(3)]
+        gap = received[2]
         assert isinstance(gap, Gap)
         assert gap.topic == Topic("trade", "US:AAPL")
         assert 0 <= (gap.until - gap.since).total_seconds() <= 20

@@ -103,11 +103,11 @@ def test_a_link_cut_after_any_byte_is_replaced_and_reported_as_a_gap(
                 cut_next(way, how, count)
                 before = len(net.connections)
                 net.connections[-1].cut("reset")
-                told = await revived(sim, trades, before + 2)
-                gaps = [event for event in told if isinstance(event, Gap)]
-                assert gaps, f"cut after byte {count}, and no gap told"
+                received = await revived(sim, trades, before + 2)
+                gaps = [event for event in received if isinstance(event, Gap)]
+                assert gaps, f"cut after byte {count}, and no gap received"
                 assert len(net.open_clients) == 1
-                events += told
+                events += received
             check_deliveries(events, sim)
             check_no_violations(sim, lingering=how == "blackhole")
 
@@ -243,7 +243,7 @@ def test_a_server_that_reads_nothing_is_received_until_it_ends_the_link(
                 await client.fetch_snapshots(SYMBOL, via="stream")
             assert loop.time() - at <= TIMING.request_timeout + 0.1
             assert trades.stats.backlog > 0
-            # It hears no heartbeat for 8 s, and says so.
+            # It receives no heartbeat for 8 s, and closes the link.
             events += await revived(sim, trades, 2)
             assert loop.time() - at < 20.0
             assert [e.reason for e in events if isinstance(e, Gap)] != []

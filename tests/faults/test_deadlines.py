@@ -135,7 +135,7 @@ def test_a_dial_around_its_deadline_succeeds_or_fails(epsilon: float) -> None:
             assert in_time or epsilon >= 0
             assert not in_time or epsilon <= 0
             net.latency = (0.01, 0.02)
-            # The server may not know yet that the late one is nobody's.
+            # The server may not have noticed yet that the late dial was abandoned.
             await until(lambda: client.state is LinkState.OPEN)
             assert await client.fetch_snapshots(SYMBOL, via="stream")
             await asyncio.sleep(10.0)

@@ -53,10 +53,10 @@ async def test_a_blocked_loop_is_a_gap_even_if_nothing_was_missed(server):
         server.trade(ts=server.second - 40)  # They waited in the socket.
         server.trade(ts=server.second - 20)
         await server.trades(10)
-        told = drain(sub)
-        [gap] = gaps(told)
-        assert prices(told) == server.prices()
-        assert told.index(gap) == 20
+        events = drain(sub)
+        [gap] = gaps(events)
+        assert prices(events) == server.prices()
+        assert events.index(gap) == 20
         assert gap.status == "filled"
         assert gap.recovered == 0
         assert gap.reason == "nothing was read for 62 s: the event loop was blocked"
@@ -77,11 +77,11 @@ async def test_trades_dropped_by_the_server_while_the_loop_was_blocked_are_recov
             server.trade(ts=server.second - age)
         server.push = held_back
         await server.trades(10)
-        told = drain(sub)
-        [gap] = gaps(told)
+        events = drain(sub)
+        [gap] = gaps(events)
         assert (gap.status, gap.recovered) == ("filled", 3)
-        assert prices(told) == server.prices()
-        assert [t.recovered for t in told[21:25]] == [True, True, True, False]
+        assert prices(events) == server.prices()
+        assert [t.recovered for t in events[21:25]] == [True, True, True, False]
 
 
 @pytest.mark.fault("U10")
@@ -115,10 +115,10 @@ async def test_a_link_lost_while_the_loop_was_blocked_is_one_gap(server):
         server.peer.end(1006)
         await asyncio.sleep(5.0)
         await server.trades(10)
-        told = drain(sub)
-        [gap] = gaps(told)
+        events = drain(sub)
+        [gap] = gaps(events)
         assert gap.reason == "nothing was read for 62 s: the event loop was blocked"
-        assert prices(told) == server.prices()
+        assert prices(events) == server.prices()
 
 
 # The machine slept
@@ -146,12 +146,12 @@ async def test_a_suspended_machine_is_a_gap_from_before_the_suspension(server, c
         await asyncio.sleep(30.0)
         assert [kind for _, kind in server.sent_at[said:]][:2] == ["H", "RT"]
         await server.trades(10)
-        told = drain(sub)
-        [gap] = gaps(told)
+        events = drain(sub)
+        [gap] = gaps(events)
         assert gap.reason == "the machine slept for 3600 s"
         assert timedelta(seconds=3600) < gap.until - gap.since < timedelta(seconds=3660)
         assert abs(datetime.now(UTC) - gap.until) < timedelta(seconds=60)
-        assert prices(told) == server.prices()
+        assert prices(events) == server.prices()
 
 
 @pytest.mark.fault("U11")
@@ -202,9 +202,9 @@ async def test_the_first_tick_after_a_suspension_comes_after_its_gap(
             server.trade()  # Before any timer of ours is due.
             await asyncio.sleep(0.1)
             assert [kind for _, kind in server.sent_at[said:]] == ["H"]
-            told = drain(sub)
-            assert isinstance(told[5], Gap)
-            assert prices(told) == server.prices()
+            events = drain(sub)
+            assert isinstance(events[5], Gap)
+            assert prices(events) == server.prices()
 
 
 @pytest.mark.fault("U11")
@@ -237,7 +237,7 @@ def test_a_system_without_a_boot_clock_uses_the_wall_clock(monkeypatch):
     assert clocks._boot_time() == 1234.5
 
 
-# A frame that nobody can read
+# Unreadable frames
 
 
 @pytest.mark.fault("P12", "P19")
@@ -254,12 +254,12 @@ async def test_an_unreadable_trade_is_a_gap_of_its_topic_alone(server):
             for _ in range(10):
                 server.trade(TSLA)
                 await server.trades(1)
-            told = drain(sub)
-            [gap] = gaps(told)
+            events = drain(sub)
+            [gap] = gaps(events)
             assert gap.topic == Topic("trade", AAPL)
             assert gap.reason == "a frame could not be read"
             assert (gap.status, gap.recovered) == ("filled", 1)
-            ours = [e for e in told if isinstance(e, Trade) and e.symbol == AAPL]
+            ours = [e for e in events if isinstance(e, Trade) and e.symbol == AAPL]
             assert prices(ours) == server.prices()
             assert client.stats.unreadable == 1
 
@@ -293,10 +293,10 @@ async def test_a_trade_without_a_type_is_a_gap_of_its_symbol(server, tp):
             server.tape.append(row)
             server.peer.push(b"{" + tp + json.dumps(row)[1:].encode())
             await server.trades(20)
-            told = drain(sub)
-            [gap] = gaps(told)
+            events = drain(sub)
+            [gap] = gaps(events)
             assert (gap.topic, gap.status) == (Topic("trade", AAPL), "filled")
-            assert prices(told) == server.prices()
+            assert prices(events) == server.prices()
             assert client.stats.unreadable == 1
 
 
@@ -352,17 +352,17 @@ async def test_an_unreadable_kline_is_a_gap_of_its_interval(server):
 async def test_another_unreadable_frame_widens_the_gap(server):
     async with connected(server) as client, client.watch_trades(AAPL) as sub:
         await server.trades(20)
-        for price in (7001, 7002, 7003):  # The second while the first is made good.
+        for price in (7001, 7002, 7003):  # The second while the first is recovered.
             row = {"c": AAPL, "p": str(price), "v": "1", "ts": server.second, "d": 1}
             server.tape.append(row)
             server.peer.push(_BROKEN)
             await server.trades(2)
         await server.trades(10)
-        told = drain(sub)
-        [gap] = gaps(told)
+        events = drain(sub)
+        [gap] = gaps(events)
         assert gap.status == "filled"
-        assert gap.recovered >= 3, "and what came meanwhile, which is told as fetched"
-        assert prices(told) == server.prices()
+        assert gap.recovered >= 3, "ticks pushed meanwhile count as recovered, too"
+        assert prices(events) == server.prices()
 
 
 @pytest.mark.fault("P12", "I9")
@@ -376,9 +376,9 @@ async def test_a_reply_to_a_request_from_before_the_frame_is_discarded(server):
         server.tape.append(row)
         server.peer.push(_BROKEN)
         await server.trades(20)
-        told = drain(sub)
-        [gap] = gaps(told)
-        assert prices(told) == server.prices()
+        events = drain(sub)
+        [gap] = gaps(events)
+        assert prices(events) == server.prices()
         assert gap.status == "filled"
 
 
@@ -456,9 +456,15 @@ async def test_without_recovery_an_unreadable_frame_is_a_gap_at_once(server):
             await asyncio.sleep(0)
             server.trade()
             await asyncio.sleep(0.01)
-            told = drain(sub)
-            assert [type(event) for event in told] == [Trade, Trade, Trade, Gap, Trade]
-            assert told[3].status == "unfilled"
+            events = drain(sub)
+            assert [type(event) for event in events] == [
+                Trade,
+                Trade,
+                Trade,
+                Gap,
+                Trade,
+            ]
+            assert events[3].status == "unfilled"
             assert "RT" not in server.net.peers[0].types()
 
 
@@ -475,10 +481,10 @@ async def test_a_subscription_opened_during_recovery_of_a_gap_gets_the_next_gap(
             await server.trades(2)
             server.peer.push(_BROKEN)
             await server.trades(30)
-            told = drain(later)
-            assert len(gaps(told)) == 1
+            events = drain(later)
+            assert len(gaps(events)) == 1
             ours = server.prices()[5:]
-            assert [price for price in prices(told) if price in ours] == ours
+            assert [price for price in prices(events) if price in ours] == ours
 
 
 @pytest.mark.fault("P12")

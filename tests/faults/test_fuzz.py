@@ -39,7 +39,7 @@ from qos_async.models import CHANNELS
 from qos_async.testing.virtual import run
 from qos_async.topics import Topic
 from tests.support.memory_transport import Network, opened, trade
-from tests.support.wire_frames import PUSHES, SAMPLES, ok, session
+from tests.support.wire_frames import PUSHES, SAMPLES, ack, new_protocol
 
 pytestmark = pytest.mark.fault("P5", "P12", "P13", "P17", "P18", "P19", "P20")
 
@@ -139,7 +139,7 @@ def recode(draw: st.DrawFn, data: bytes, at: int, to: int) -> bytes:
 _WAYS: list[Callable[[st.DrawFn, bytes, int, int], bytes]] = [
     lambda draw, data, at, to: data[:at],  # Cut it short.
     lambda draw, data, at, to: data[:at] + data[to:],  # Leave some out.
-    lambda draw, data, at, to: data[:to] + data[at:],  # Say some twice.
+    lambda draw, data, at, to: data[:to] + data[at:],  # Repeat a part.
     flip,
     insert,
     exchange,
@@ -160,7 +160,7 @@ def bent(draw: st.DrawFn, samples: list[bytes]) -> bytes:
 
 
 def frames(samples: list[bytes]) -> st.SearchStrategy[bytes]:
-    """Give bent samples, and now and then no sample at all."""
+    """Return a strategy of damaged samples, and sometimes of arbitrary bytes."""
     return st.one_of(bent(samples), bent(samples), bent(samples), st.binary())
 
 
@@ -270,7 +270,7 @@ class Talk:
         frame = self.session.poll(self.now)
         if answered and frame is not None:
             self.now += 0.1
-            self.hear(ok(frame))
+            self.hear(ack(frame))
 
     def hear(self, data: bytes) -> bool:
         """Let the client hear something; tell whether it was a tick."""
@@ -337,12 +337,12 @@ def test_a_push_with_any_value_in_any_field_is_a_tick_or_a_counted_skip(
 
 def test_a_reply_with_any_value_in_any_field_is_counted():
     said: list[str] = []
-    for data in replaced(ok(b'{"type":"T","reqid":1}', data=[{"c": "US:AAPL"}])):
-        alive = session()
-        alive.registry.want(_TOPICS[:1])
-        alive.poll(0.0)
-        event = alive.receive(data, 1.0)
-        stats = alive.stats
+    for data in replaced(ack(b'{"type":"T","reqid":1}', data=[{"c": "US:AAPL"}])):
+        protocol = new_protocol()
+        protocol.registry.want(_TOPICS[:1])
+        protocol.poll(0.0)
+        event = protocol.receive(data, 1.0)
+        stats = protocol.stats
         assert stats.answers + stats.unreadable + stats.unknown == 1, data[:200]
         said.append(type(event).__name__)
     assert {"Confirmed", "KeyRejected", "SubscriptionRejected", "Unreadable"} <= set(
@@ -371,9 +371,7 @@ async def _listen_to(story: list[bytes]) -> None:
         await net.until(lambda: net.peers and len(net.peers[0].topics) == len(subs))
         net.peers[0].push(*story)
         await asyncio.sleep(30)
-        if (
-            client.state is not LinkState.CLOSED
-        ):  # Else it was told that its key is bad.
+        if client.state is not LinkState.CLOSED:  # Else the frames rejected its key.
             net.open_peers[-1].push(trade(4711))
             try:
                 async with asyncio.timeout(120):
@@ -382,8 +380,8 @@ async def _listen_to(story: list[bytes]) -> None:
             except QosError as exc:
                 assert "internal" not in str(exc)  # noqa: PT017 - a refusal is right
         stats = client.stats
-        told = stats.ticks + stats.answers + stats.unreadable + stats.unknown
-        assert stats.frames_received == told
+        counted = stats.ticks + stats.answers + stats.unreadable + stats.unknown
+        assert stats.frames_received == counted
         assert stats.unmatched <= stats.answers
         assert all(sub.stats.received >= sub.stats.delivered for sub in subs)
 

@@ -1,4 +1,4 @@
-"""A dead TLS link is let go of at once: nobody says goodbye to the dead."""
+"""A dead TLS link is aborted at once, without a TLS shutdown."""
 
 from __future__ import annotations
 

@@ -265,14 +265,14 @@ asyncio.run(main())
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 def test_a_forked_child_raises_and_does_not_affect_its_parent(sim):
     lines, complaints = outcome(start(FORKED, sim))
-    told = "this client belongs to the process that was forked"
+    message = "this client belongs to the process that was forked"
     assert complaints == ""
     assert len(lines) == 13
     for line in lines[:9]:
-        assert line.startswith(f"RuntimeError: {told}")
+        assert line.startswith(f"RuntimeError: {message}")
         assert "make a new Client in the child" in line
     assert lines[9:11] == ["None", "None"]  # To close what is another's is no error.
-    assert lines[11].startswith(told)
+    assert lines[11].startswith(message)
     assert lines[12] == "1 0"
 
 

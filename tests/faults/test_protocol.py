@@ -28,7 +28,7 @@ from tests.support.memory_transport import (
     snapshot,
     trade,
 )
-from tests.support.wire_frames import ok, session
+from tests.support.wire_frames import ack, new_protocol
 from tests.support.wire_frames import trades as topics
 
 pytestmark = pytest.mark.virtual_time
@@ -77,17 +77,17 @@ async def test_heartbeats_without_a_reply_keep_a_link_with_ticks():
 
 @pytest.mark.fault("P1", "P22")
 async def test_a_late_reply_to_a_heartbeat_may_match_the_next_one():
-    """A heartbeat has no id. It costs nobody anything: the server is there."""
-    alive = session()
-    late = alive.poll(15.0)
-    alive.receive(b'{"tp":"X"}', 20.0)
-    alive.tick(23.0)
-    assert alive.poll(30.0) == late
-    alive.receive(ok(late), 30.1)
-    assert alive.receive(ok(late), 30.5) is None
-    assert alive.stats.unmatched == 1
-    assert alive.poll(31.0) is None
-    assert alive.wake_at() == 45.0
+    """A heartbeat has no id. The wrong match is harmless: the server has replied."""
+    protocol = new_protocol()
+    late = protocol.poll(15.0)
+    protocol.receive(b'{"tp":"X"}', 20.0)
+    protocol.tick(23.0)
+    assert protocol.poll(30.0) == late
+    protocol.receive(ack(late), 30.1)
+    assert protocol.receive(ack(late), 30.5) is None
+    assert protocol.stats.unmatched == 1
+    assert protocol.poll(31.0) is None
+    assert protocol.wake_at() == 45.0
 
 
 @pytest.mark.fault("P2")
@@ -218,13 +218,13 @@ def test_a_rejection_after_a_timeout_is_final_the_second_time():
         registry.sent(change)
         registry.ack_timed_out(change)
         registry.expire(change)
-    told = False
+    is_emitted = False
     while (change := registry.next_change()) is not None and len(said) < 9:
         said.append(change.add)
         registry.sent(change)
-        told = registry.reject(change)
+        is_emitted = registry.reject(change)
     assert said == [True, True, True, False, True]
-    assert told
+    assert is_emitted
     assert not registry.wants(topic)
     assert registry.settled
 

@@ -26,7 +26,7 @@ PASSWORD = "hunter2-of-the-proxy"
 
 
 class Heard:
-    """What a proxy heard, to the last byte."""
+    """All bytes that a proxy received."""
 
     def __init__(self) -> None:
         self.connects = 0
@@ -37,7 +37,7 @@ class Heard:
 async def proxied(
     answer: Callable[[Heard], Talk], port: int = 1, **options: Any
 ) -> AsyncGenerator[tuple[Client, Heard]]:
-    """Open a client that goes through a proxy; nothing it heard may hold the key."""
+    """Open a client behind a proxy; nothing that the proxy received has the key."""
     heard = Heard()
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

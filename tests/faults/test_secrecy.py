@@ -23,7 +23,7 @@ pytestmark = pytest.mark.fault("U19", "I13")
 
 
 def seen_by_an_error_reporter(error: BaseException) -> list[str]:
-    """Give every local variable of the library's frames, as such tools show them."""
+    """Return every local variable of the library's frames, as error trackers do."""
     found = []
     waiting: list[BaseException | None] = [error]
     while waiting:
@@ -130,22 +130,26 @@ HOSTILE = "\x1b[31mred\x07\r\nERROR forged line\u202e {0.__class__} %s %(x)s $HO
 async def test_text_of_the_server_is_data_everywhere(where, caplog):
     async with Simulator(key=KEY) as sim, client_at(sim) as client:
         await client.connect()
-        told: list[str] = []
+        messages: list[str] = []
         changes = client.states()
         if where == "refusal":
             sim.reject(HOSTILE, "RS")
-            told.append(await failure(client.fetch_snapshots("US:AAPL", via="stream")))
+            messages.append(
+                await failure(client.fetch_snapshots("US:AAPL", via="stream"))
+            )
         elif where == "http":
             sim.fail_http(404, body=json.dumps({"msg": HOSTILE}).encode())
-            told.append(await failure(client.fetch_snapshots("US:AAPL")))
+            messages.append(await failure(client.fetch_snapshots("US:AAPL")))
         elif where == "close":
             await sim.close(4000, HOSTILE)
-            told.append((await anext(changes)).reason)
+            messages.append((await anext(changes)).reason)
         else:
             sim.push(HOSTILE.encode() if where == "garbage" else {"msg": HOSTILE})
             await sim.until(lambda: "red" in caplog.text)
-    told += [r.getMessage() for r in caplog.records if r.name.startswith("qos_async")]
-    hit = [text for text in told if "red" in text]
+    messages += [
+        r.getMessage() for r in caplog.records if r.name.startswith("qos_async")
+    ]
+    hit = [text for text in messages if "red" in text]
     assert hit
     for text in hit:
         assert text.isprintable()

@@ -33,11 +33,11 @@ Deed = Callable[[Client[Any]], Coroutine[Any, Any, object]]
 
 
 class Interrupted(Exception):  # noqa: N818
-    """Somebody swallowed a cancellation."""
+    """A cancellation was swallowed."""
 
 
 async def cancelled_after(steps: int, deed: Coroutine[Any, Any, object]) -> bool:
-    """Cancel a deed after so many steps; tell whether it was still at it."""
+    """Cancel a call after ``steps`` steps; return whether it was still running."""
     loop = running_loop()
     task = asyncio.create_task(deed)
     last, asked = loop.steps + steps, False

@@ -1,4 +1,4 @@
-"""Whom the client trusts: real certificates, and servers without."""
+"""Certificates: which servers the client trusts."""
 
 from __future__ import annotations
 

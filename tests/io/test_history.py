@@ -148,7 +148,7 @@ async def test_the_pages_hold_every_bar_in_range(times, most, includes, ends):
     assert whole == [at for at in expected if includes or at != end]
 
 
-def told(caplog: pytest.LogCaptureFixture) -> list[str]:
+def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [
         record.getMessage()
         for record in caplog.records
@@ -162,7 +162,7 @@ async def test_a_server_that_ignores_the_end_is_logged_once(options, caplog):
     pages = paging(server, **options)
     for _ in range(2):
         assert len([page async for page in pages]) <= 1
-    [words] = told(caplog)
+    [words] = warnings(caplog)
     assert "ignored the end time 480 for US:A 1m" in words
 
 
@@ -172,4 +172,4 @@ async def test_a_server_that_respects_the_end_is_not_logged(includes, caplog):
     assert len(await pages_of(server)) >= 3
     assert await pages_of(Server([9960, 10020])) == [[9960]]
     assert await pages_of(Server([])) == []
-    assert told(caplog) == []
+    assert warnings(caplog) == []

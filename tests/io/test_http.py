@@ -514,10 +514,10 @@ async def test_a_key_that_cannot_be_read_raises_and_uses_no_slot():
 async def test_retries_are_logged_in_one_line_without_the_key(caplog):
     caplog.set_level(logging.DEBUG)
     await refused(refusing(f"busy\n{CANARY}", 503), key_in="url")
-    told = [one for one in caplog.records if one.name == "qos_async.http"]
-    assert len(told) == ATTEMPTS - 1
-    assert all("\n" not in one.getMessage() for one in told)
-    assert all(one.levelno == logging.INFO for one in told)
+    records = [one for one in caplog.records if one.name == "qos_async.http"]
+    assert len(records) == ATTEMPTS - 1
+    assert all("\n" not in one.getMessage() for one in records)
+    assert all(one.levelno == logging.INFO for one in records)
     assert_absent(CANARY, *caplog.records)
     assert_absent(CANARY, caplog.text)
 

@@ -65,12 +65,12 @@ async def test_missed_trades_are_delivered_between_the_gap_and_new_ticks(
         await server.trades(20)
         await server.outage(5.0)
         await server.trades(20)
-        told = drain(sub)
-        assert kinds(told) == "lGrl"
-        assert prices(told) == server.prices()
-        [gap] = gaps(told)
+        events = drain(sub)
+        assert kinds(events) == "lGrl"
+        assert prices(events) == server.prices()
+        [gap] = gaps(events)
         assert (gap.status, gap.topic) == ("filled", Topic("trade", AAPL))
-        assert gap.recovered == sum(e.recovered for e in told if isinstance(e, Tick))
+        assert gap.recovered == sum(e.recovered for e in events if isinstance(e, Tick))
         assert (gap.until - gap.since).total_seconds() == pytest.approx(5.5, abs=0.6)
         assert server.net.peers[1].types() == ["T", "RT"]
         asked = next(f for f in server.net.peers[1].sent if f["type"] == "RT")
@@ -92,13 +92,13 @@ async def test_trades_received_under_another_spelling_are_not_recovered_again(
         server.net.peers[0].end()
         await asyncio.sleep(5.0)
         await server.trades(20, symbol=symbol)
-        told = drain(sub)
-        assert [gap.status for gap in gaps(told)] == ["filled"]
-        assert prices(told) == server.prices(symbol)
+        events = drain(sub)
+        assert [gap.status for gap in gaps(events)] == ["filled"]
+        assert prices(events) == server.prices(symbol)
 
 
 async def lose(peer: Peer, client: Client, turns: int) -> None:
-    """Cut a link so many turns of the loop after the server's yes; let it heal."""
+    """Cut a link ``turns`` turns of the loop after the ack, and reconnect."""
     registry = client._stream._protocol.registry
     while not registry.held:  # noqa: ASYNC110 - a turn of the loop counts.
         await asyncio.sleep(0)
@@ -122,8 +122,8 @@ async def test_each_of_very_many_topics_has_one_gap_even_if_the_link_is_lost_aga
             peer = await server.net.link(1)
             await peer.next_frame("T")
             await lose(peer, client, turns)
-            told = gaps(drain(sub))
-            assert sorted(gap.topic.symbol for gap in told) == sorted(names)
+            events = gaps(drain(sub))
+            assert sorted(gap.topic.symbol for gap in events) == sorted(names)
             assert left(client) == NOTHING
 
 
@@ -137,8 +137,8 @@ async def test_very_many_topics_are_live_at_the_ack_and_not_later(server, turns)
         peer = await server.net.link(0)
         await peer.next_frame("T")
         await lose(peer, client, turns)
-        told = gaps(drain(sub))
-        assert sorted(gap.topic.symbol for gap in told) == sorted(names)
+        events = gaps(drain(sub))
+        assert sorted(gap.topic.symbol for gap in events) == sorted(names)
         await sub.aclose()
 
 
@@ -176,23 +176,23 @@ async def test_an_outage_longer_than_the_history_of_the_server_is_partial(server
         await server.trades(20)
         await server.outage(60.0)
         await server.trades(20)
-        told = drain(sub)
-        assert kinds(told) == "lGrl"
-        [gap] = gaps(told)
+        events = drain(sub)
+        assert kinds(events) == "lGrl"
+        [gap] = gaps(events)
         assert gap.status == "partial"
         assert 40 < gap.recovered <= 50
-        assert prices(told)[20:] == server.prices()[-len(prices(told)) + 20 :]
+        assert prices(events)[20:] == server.prices()[-len(prices(events)) + 20 :]
 
 
 async def test_inconsistent_data_leaves_the_gap_unverified(server):
     async with connected(server) as client, client.watch_trades(AAPL) as sub:
         await server.trades(20)
-        server.tape[12]["v"] = "77"  # Somebody rewrote history.
+        server.tape[12]["v"] = "77"  # The history is changed.
         await server.outage(5.0)
         await server.trades(20)
-        told = drain(sub)
-        assert [gap.status for gap in gaps(told)] == ["unverified"]
-        assert prices(told) == sorted(set(prices(told)))
+        events = drain(sub)
+        assert [gap.status for gap in gaps(events)] == ["unverified"]
+        assert prices(events) == sorted(set(prices(events)))
 
 
 async def test_without_a_trade_before_the_outage_nothing_is_verified(server):
@@ -200,9 +200,9 @@ async def test_without_a_trade_before_the_outage_nothing_is_verified(server):
         await asyncio.sleep(5)
         await server.outage(5.0)
         await server.trades(20)
-        told = drain(sub)
-        assert kinds(told) == "Gl"
-        assert [gap.status for gap in gaps(told)] == ["unverified"]
+        events = drain(sub)
+        assert kinds(events) == "Gl"
+        assert [gap.status for gap in gaps(events)] == ["unverified"]
 
 
 FAILURES: dict[str, Any] = {
@@ -233,11 +233,11 @@ async def test_without_a_reply_the_gap_is_unfilled_and_held_ticks_are_delivered(
         FAILURES[how](server)
         await server.outage(5.0)
         await server.trades(30)
-        told = drain(sub)
-        assert kinds(told) == "lGl"
-        assert [gap.status for gap in gaps(told)] == ["unfilled"]
+        events = drain(sub)
+        assert kinds(events) == "lGl"
+        assert [gap.status for gap in gaps(events)] == ["unfilled"]
         # One more is lost: it is traded before the client has asked again.
-        assert prices(told) == [p for p in server.prices() if not 20 < p <= 31]
+        assert prices(events) == [p for p in server.prices() if not 20 < p <= 31]
         assert left(client) == NOTHING
 
 
@@ -260,10 +260,10 @@ async def test_an_invalid_reply_ends_nothing(server):
             server.data["RT"] = data
             await server.outage(2.0)
             await server.trades(16)
-        told = drain(sub)
-        assert "filled" not in {gap.status for gap in gaps(told)}
-        assert len(gaps(told)) == len(junk)
-        live = [e for e in told if isinstance(e, Tick) and not e.recovered]
+        events = drain(sub)
+        assert "filled" not in {gap.status for gap in gaps(events)}
+        assert len(gaps(events)) == len(junk)
+        live = [e for e in events if isinstance(e, Tick) and not e.recovered]
         assert prices(live) == sorted(set(prices(live)))
         assert left(client)["cases"] == {}
 
@@ -295,8 +295,8 @@ async def test_ten_thousand_ticks_are_held_and_no_more(server):
         assert drain(sub) == []
         server.trade()
         await asyncio.sleep(0.1)
-        told = drain(sub)
-        assert (kinds(told), len(told)) == ("Gl", 10_001)
+        events = drain(sub)
+        assert (kinds(events), len(events)) == ("Gl", 10_001)
         server.trade()
         await asyncio.sleep(0.1)
         assert len(drain(sub)) == 1
@@ -346,9 +346,9 @@ async def test_an_unfilled_gap_does_not_affect_the_next_one(server):
         server.rejections.clear()
         await server.outage(3.0)  # The answer reaches back before the first hole.
         await server.trades(14)
-        told = drain(sub)
-        assert prices(told) == server.prices()[-len(prices(told)) :]
-        assert [gap.status for gap in gaps(told)] == ["filled"]
+        events = drain(sub)
+        assert prices(events) == server.prices()[-len(prices(events)) :]
+        assert [gap.status for gap in gaps(events)] == ["filled"]
 
 
 # Frames
@@ -520,9 +520,9 @@ async def test_recovery_does_not_wait_for_subscriptions_that_are_not_restored(se
         await server.outage(5.0)
         drain(sub)
         await server.trades(60)
-        told = drain(sub)
-        assert kinds([e for e in told if "trade" in str(e)]) in ("G", "Gl", "Grl")
-        assert prices([e for e in told if isinstance(e, Tick)])
+        events = drain(sub)
+        assert kinds([e for e in events if "trade" in str(e)]) in ("G", "Gl", "Grl")
+        assert prices([e for e in events if isinstance(e, Tick)])
         await sub.aclose()
 
 
@@ -539,10 +539,10 @@ async def test_a_second_outage_while_ticks_are_held_widens_the_gap(server):
         server.unanswered.clear()
         await server.outage(3.0)
         await server.trades(20)
-        told = drain(sub)
-        assert kinds(told) == "Grl"
-        [gap] = gaps(told)
-        assert prices(told) == server.prices()[20:]
+        events = drain(sub)
+        assert kinds(events) == "Grl"
+        [gap] = gaps(events)
+        assert prices(events) == server.prices()[20:]
         assert gap.status == "filled"
         assert (gap.until - gap.since).total_seconds() == pytest.approx(9, abs=0.7)
         assert sub.stats.gaps == client.stats.gaps == 1
@@ -557,10 +557,10 @@ async def test_two_cuts_at_any_times_deliver_the_tape(held, server):
         await server.trades(int(held * 20), 0.05)
         await server.outage(2.0)
         await server.trades(20)
-        told = drain(sub)
-        ticks = prices(told)
+        events = drain(sub)
+        ticks = prices(events)
         assert ticks == sorted(set(ticks))
-        if {gap.status for gap in gaps(told)} == {"filled"}:
+        if {gap.status for gap in gaps(events)} == {"filled"}:
             assert ticks == server.prices()
 
 
@@ -575,10 +575,10 @@ async def test_ticks_held_on_a_lost_link_are_delivered_without_any_reply(
         held = server.prices()[-4:]
         await server.outage(3.0)
         await server.trades(30)
-        told = drain(sub)
-        assert set(held) <= set(prices(told))
-        assert prices(told) == sorted(set(prices(told)))
-        assert len(gaps(told)) == 1
+        events = drain(sub)
+        assert set(held) <= set(prices(events))
+        assert prices(events) == sorted(set(prices(events)))
+        assert len(gaps(events)) == 1
 
 
 async def test_a_second_outage_after_the_first_gap_is_another_gap(server):
@@ -587,10 +587,10 @@ async def test_a_second_outage_after_the_first_gap_is_another_gap(server):
             await server.trades(20)
             await server.outage(3.0)
         await server.trades(20)
-        told = drain(sub)
-        assert kinds(told) == "lGrlGrl"
-        assert prices(told) == server.prices()
-        assert [gap.status for gap in gaps(told)] == ["filled", "filled"]
+        events = drain(sub)
+        assert kinds(events) == "lGrlGrl"
+        assert prices(events) == server.prices()
+        assert [gap.status for gap in gaps(events)] == ["filled", "filled"]
 
 
 async def test_a_blocked_loop_does_not_lose_the_recovery_reply(server):
@@ -616,9 +616,9 @@ async def test_two_subscriptions_each_get_the_gap_and_the_missed_ticks(server):
         await server.outage(5.0)
         await server.trades(20)
         for sub in subs:
-            told = drain(sub)
-            assert kinds(told) == "lGrl"
-            assert prices(told) == server.prices()
+            events = drain(sub)
+            assert kinds(events) == "lGrl"
+            assert prices(events) == server.prices()
             await sub.aclose()
         assert left(client) == NOTHING
 
@@ -638,11 +638,11 @@ async def test_a_later_subscription_gets_neither_the_gap_nor_older_ticks(when, s
         fresh = client.watch_trades(AAPL)
         await server.trades(30)
         assert prices(drain(old)) == server.prices()
-        told = drain(fresh)
-        assert gaps(told) == []
-        assert prices(told) == sorted(set(prices(told)))
-        assert set(server.prices()[-20:]) <= set(prices(told))
-        assert min(prices(told)) >= before  # That one was under way.
+        events = drain(fresh)
+        assert gaps(events) == []
+        assert prices(events) == sorted(set(prices(events)))
+        assert set(server.prices()[-20:]) <= set(prices(events))
+        assert min(prices(events)) >= before  # That one was under way.
         await fresh.aclose()
 
 
@@ -822,9 +822,9 @@ async def test_a_latest_buffer_shows_the_newest_tick_behind_the_gap(server):
         await server.trades(20)
         await server.outage(5.0)
         await server.trades(20)
-        told = drain(sub)
-        assert kinds(told) == "Gl"
-        assert prices(told) == server.prices()[-1:]
+        events = drain(sub)
+        assert kinds(events) == "Gl"
+        assert prices(events) == server.prices()[-1:]
         await sub.aclose()
 
 
@@ -860,8 +860,8 @@ async def test_missed_klines_are_delivered_once_and_in_order(server):
             await asyncio.sleep(5)
             server.push("K", bar(1080, 6))
             await asyncio.sleep(5)
-            told = drain(sub)
-            assert closes(told) == [
+            events = drain(sub)
+            assert closes(events) == [
                 (900, 1, False),
                 (960, 2, False),
                 (960, 3, True),
@@ -869,7 +869,7 @@ async def test_missed_klines_are_delivered_once_and_in_order(server):
                 (1080, 5, True),
                 (1080, 6, False),
             ]
-            assert [(g.status, g.recovered) for g in gaps(told)] == [("filled", 3)]
+            assert [(g.status, g.recovered) for g in gaps(events)] == [("filled", 3)]
             [asked] = [f for f in peer.sent if f["type"] == "RK"]
             assert asked["kline_reqs"][0]["co"] == 5  # 131 s: three bars, and two.
 
@@ -890,8 +890,8 @@ async def test_final_klines_of_an_outage_are_delivered_once_each(server):
             await asyncio.sleep(5)
             server.push("K", bar(1140, 7))
             await asyncio.sleep(5)
-            told = drain(sub)
-            assert [one[:2] for one in closes(told)] == [
+            events = drain(sub)
+            assert [one[:2] for one in closes(events)] == [
                 (900, 1),
                 (960, 3),
                 (1020, 4),
@@ -908,9 +908,9 @@ async def test_an_unchanged_kline_is_not_delivered_again(server):
             server.peer.end()
             await server.net.link(1)
             await asyncio.sleep(8)
-            told = drain(sub)
-            assert closes(told) == [(960, 2, False)]
-            assert [gap.status for gap in gaps(told)] == ["filled"]
+            events = drain(sub)
+            assert closes(events) == [(960, 2, False)]
+            assert [gap.status for gap in gaps(events)] == ["filled"]
 
 
 async def test_live_klines_are_held_until_the_missed_ones_are_delivered(server):
@@ -976,10 +976,10 @@ async def test_snapshots_are_current_at_once_after_an_outage(server):
         peer = await server.net.link(1)
         await asyncio.sleep(0.5)
         assert peer.types() == ["S", "RS"]
-        told = drain(sub)
-        assert last(told) == [(1, False), (2, True)]
-        assert kinds(told) == "lGr"
-        assert [(gap.status, gap.recovered) for gap in gaps(told)] == [("filled", 1)]
+        events = drain(sub)
+        assert last(events) == [(1, False), (2, True)]
+        assert kinds(events) == "lGr"
+        assert [(gap.status, gap.recovered) for gap in gaps(events)] == [("filled", 1)]
 
 
 async def test_a_reply_does_not_overwrite_a_newer_push(server):
@@ -1039,9 +1039,9 @@ async def test_without_recovery_gaps_are_delivered_at_once_and_nothing_is_reques
             await asyncio.sleep(0.1)
             server.trade()
             await asyncio.sleep(0.1)
-            told = drain(sub)
-            assert kinds(told) == "lGl"
-            assert [gap.status for gap in gaps(told)] == ["unfilled"]
+            events = drain(sub)
+            assert kinds(events) == "lGl"
+            assert [gap.status for gap in gaps(events)] == ["unfilled"]
             await asyncio.sleep(20)
             assert peer.types() == ["T"]
             assert sub.stats.recovered == 0
@@ -1084,9 +1084,9 @@ async def test_a_growing_kline_of_a_lost_link_is_not_final(
             await asyncio.sleep(20.0)
             server.push("K", bar(1200))
             await asyncio.sleep(0.1)
-            told = drain(sub)
-            assert [gap.status for gap in gaps(told)] == ["unfilled"]
-            bars = [e.timestamp for e in told if isinstance(e, Tick)]
+            events = drain(sub)
+            assert [gap.status for gap in gaps(events)] == ["unfilled"]
+            bars = [e.timestamp for e in events if isinstance(e, Tick)]
             assert bars == [1140], "nobody saw how the others ended"
 
 
@@ -1198,9 +1198,9 @@ async def test_resubscribing_during_recovery_delivers_no_tick_twice(server):
             await sub.remove(AAPL)
             await sub.add(AAPL)
             await server.trades(20)
-            told, all_told = drain(sub), drain(stays)
-            assert kinds(told) == kinds(all_told) == "lGl"
-            assert prices(told) == prices(all_told)
+            events, all_events = drain(sub), drain(stays)
+            assert kinds(events) == kinds(all_events) == "lGl"
+            assert prices(events) == prices(all_events)
 
 
 async def test_a_subscription_opened_during_recovery_starts_with_the_next_tick(
@@ -1236,7 +1236,7 @@ async def test_trades_of_a_lost_link_keep_their_order_of_arrival(server):
 
 
 async def bars_around(server: ScriptedServer, *rows: Frame, final: bool) -> list[Any]:
-    """Give what is told of an outage of three minutes, with a late end pushed first."""
+    """Return the events of an outage of three minutes, with a late final kline first."""
     server.delay["RK"] = 0.5
     async with connected(server) as client:
         async with client.watch_klines(AAPL, interval="1m", final=final) as sub:
@@ -1260,15 +1260,15 @@ async def bars_around(server: ScriptedServer, *rows: Frame, final: bool) -> list
 async def test_no_kline_is_lost_if_an_old_one_is_pushed_late(final, server):
     starts = (900, 960, 1020, 1080)
     rows = [bar(start) | {"v": "60"} for start in starts]
-    told = await bars_around(server, *rows, bar(1140), final=final)
-    assert [gap.status for gap in gaps(told)] == ["filled"]
-    after = [e for e in told[told.index(gaps(told)[0]) :] if isinstance(e, Tick)]
+    events = await bars_around(server, *rows, bar(1140), final=final)
+    assert [gap.status for gap in gaps(events)] == ["filled"]
+    after = [e for e in events[events.index(gaps(events)[0]) :] if isinstance(e, Tick)]
     finished = [960, 1020, 1080, 1140]
     assert [e.timestamp for e in after] == (finished if final else [*finished, 1200])
 
 
 async def test_a_kline_of_a_lagging_reply_is_not_final(server):
     rows = [bar(900) | {"v": "50"}, bar(960) | {"v": "60"}, bar(1020) | {"v": "3"}]
-    told = await bars_around(server, *rows, final=True)
-    assert [gap.status for gap in gaps(told)] == ["unverified"]
-    assert 1020 not in [e.timestamp for e in told if isinstance(e, Tick)]
+    events = await bars_around(server, *rows, final=True)
+    assert [gap.status for gap in gaps(events)] == ["unverified"]
+    assert 1020 not in [e.timestamp for e in events if isinstance(e, Tick)]

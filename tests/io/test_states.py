@@ -1,4 +1,4 @@
-"""Who is told about the moves of the link."""
+"""Iterators over the states of the link."""
 
 from __future__ import annotations
 
@@ -59,10 +59,10 @@ async def test_a_cancelled_wait_loses_no_change():
 async def test_the_states_of_a_client_have_reasons_attempts_and_waits():
     net = Network(ConnectError("nobody home"), None)
     async with opened(net) as client:
-        told: list[StateChange] = []
+        changes: list[StateChange] = []
 
         async def listen() -> None:
-            told.extend([change async for change in client.states()])
+            changes.extend([change async for change in client.states()])
 
         listening = asyncio.create_task(listen())
         await asyncio.sleep(0)
@@ -73,12 +73,12 @@ async def test_the_states_of_a_client_have_reasons_attempts_and_waits():
         assert client.stats.links == 1
         await client.aclose()
         await listening
-    assert [change.state for change in told] == [
+    assert [change.state for change in changes] == [
         S.CONNECTING,
         S.BACKOFF,
         S.CONNECTING,
         S.OPEN,
         S.CLOSED,
     ]
-    assert told[1] == StateChange(S.BACKOFF, "nobody home", 1, 0.5)
-    assert told[-1].reason == "closed by the user"
+    assert changes[1] == StateChange(S.BACKOFF, "nobody home", 1, 0.5)
+    assert changes[-1].reason == "closed by the user"

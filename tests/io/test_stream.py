@@ -322,7 +322,7 @@ async def test_an_expired_key_reaches_every_loop_and_request_and_later_call():
 async def test_after_an_expired_key_every_later_call_raises_it():
     net = Network()
     async with opened(net) as client, client.watch_trades("US:AAPL") as trades:
-        net.respond = lambda *_: "Key expired."  # Told with the next heartbeat.
+        net.respond = lambda *_: "Key expired."  # In the reply to the next heartbeat.
         for _ in range(2):
             with pytest.raises(AuthenticationError, match="expired"):
                 await within(60, anext(trades))
@@ -576,7 +576,7 @@ async def test_draining_an_unused_client_is_done_at_once():
         assert await client.drain() is True
 
 
-# Questions
+# Requests
 
 
 async def test_requests_over_the_stream_share_the_link_with_ticks():

@@ -1,4 +1,4 @@
-"""The user's end of the stream, in virtual time."""
+"""Subscriptions over in-memory links, in virtual time."""
 
 from __future__ import annotations
 
@@ -46,12 +46,12 @@ def prices(ticks: list[Any]) -> list[int]:
 
 
 def refusing(*symbols: str, message: str = "no such code"):
-    """Refuse frames that name any of ``symbols``."""
+    """Reject frames that name any of ``symbols``."""
 
     def respond(peer: Peer, frame: Frame) -> str:
         named = ",".join(frame.get("codes", []))
-        guilty = any(one.partition(":")[2] in named for one in symbols)
-        return message if guilty and not frame["type"].endswith("C") else "OK"
+        rejected = any(one.partition(":")[2] in named for one in symbols)
+        return message if rejected and not frame["type"].endswith("C") else "OK"
 
     return respond
 
@@ -351,7 +351,7 @@ async def test_a_burst_is_split_between_subscriptions_that_share_topics():
         assert client.stats.unrouted == 1
 
 
-# More and fewer
+# Adding and removing
 
 
 async def test_symbols_are_added_and_removed_while_it_lives():

@@ -1,4 +1,4 @@
-"""The stream's end of one subscription."""
+"""The stream's end of queue subscription."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ from qos_async.errors import AuthenticationError, RequestTimeoutError
 from tests.support.factories import flat_kline, gap
 
 GAP = gap(Topic("trade", "US:AAPL"), 1, status="filled")
-trade: Trade[float] = Trade(symbol="US:AAPL", price=1.0)
-
-
+TRADE: Trade[float] = Trade(symbol="US:AAPL", price=1.0)
 AAPL, TSLA = Topic("trade", "US:AAPL"), Topic("trade", "US:TSLA")
 
 
-def inbox(*topics: Topic) -> SubscriptionQueue:
-    made = opened()
-    made.acks.add(topics)
-    return made
+def queue_of(*topics: Topic) -> SubscriptionQueue:
+    queue = empty_queue()
+    queue.acks.add(topics)
+    return queue
 
 
-def opened(policy: Policy = DropOldest(), *, final: bool = False) -> SubscriptionQueue:  # noqa: B008 - frozen
+def empty_queue(
+    policy: Policy | None = None, *, final: bool = False
+) -> SubscriptionQueue:
     return SubscriptionQueue(
-        policy,
+        policy or DropOldest(),
         final=final,
         binding=LoopBinding(),
         clock=SYSTEM_CLOCK,
@@ -46,102 +46,106 @@ def opened(policy: Policy = DropOldest(), *, final: bool = False) -> Subscriptio
 
 @pytest.mark.virtual_time
 async def test_a_consumer_waits_until_enough_ticks_or_an_event_arrive():
-    one = inbox(AAPL)
-    for news in ("ticks", "gap", "end"):
-        sleeping = asyncio.create_task(one.wait(5))
+    queue = queue_of(AAPL)
+    for wake in ("ticks", "gap", "end"):
+        sleeping = asyncio.create_task(queue.wait(5))
         await asyncio.sleep(0)
-        one.put([trade] * 2)
-        one.put([trade])
+        queue.put([TRADE] * 2)
+        queue.put([TRADE])
         await asyncio.sleep(1)
         assert not sleeping.done()
-        match news:
+        match wake:
             case "ticks":
-                one.put([trade])
-                one.put([trade])
+                queue.put([TRADE])
+                queue.put([TRADE])
             case "gap":
-                one.put_gap(GAP, 0)
+                queue.put_gap(GAP, 0)
             case _:
-                one.end()
+                queue.end()
         await asyncio.sleep(0)
         assert sleeping.done()
         await sleeping
-        one.buffer.take_all(99)
+        queue.buffer.take_all(99)
 
 
 async def test_a_queue_of_final_klines_holds_growing_ones_back():
-    one = opened(final=True)
-    one.put([flat_kline(60), flat_kline(60), flat_kline(120), flat_kline(180)])
-    assert [k.timestamp for k in one.buffer.take_all(9)] == [60, 120]
-    assert one.stats.unfinished == 2
+    queue = empty_queue(final=True)
+    queue.put([flat_kline(60), flat_kline(60), flat_kline(120), flat_kline(180)])
+    assert [k.timestamp for k in queue.buffer.take_all(9)] == [60, 120]
+    assert queue.stats.unfinished == 2
 
 
 def test_a_rejection_is_returned_once_and_the_rest_stays_live():
-    one = inbox(AAPL, TSLA)
-    one.ack([AAPL])
-    one.reject([TSLA], "no such code")
-    error = one.acks.pop_error()
+    queue = queue_of(AAPL, TSLA)
+    queue.ack([AAPL])
+    queue.reject([TSLA], "no such code")
+    error = queue.acks.pop_error()
     assert isinstance(error, RejectedError)
     assert (error.symbols, error.message, error.operation) == (
         ("US:TSLA",),
         "no such code",
         "T",
     )
-    assert one.acks.pop_error() is None
-    assert (one.acks.topics, one.gaps.live, one.acks.unacked) == ({AAPL}, {AAPL}, set())
+    assert queue.acks.pop_error() is None
+    assert (queue.acks.topics, queue.gaps.live, queue.acks.unacked) == (
+        {AAPL},
+        {AAPL},
+        set(),
+    )
 
 
 def test_a_rejection_is_returned_when_every_topic_is_settled():
-    one = inbox(AAPL, TSLA)
-    one.reject([TSLA], "too many symbols")
-    assert one.acks.pop_error() is None
-    one.ack([AAPL])
-    assert isinstance(one.acks.pop_error(), LimitError)
+    queue = queue_of(AAPL, TSLA)
+    queue.reject([TSLA], "too many symbols")
+    assert queue.acks.pop_error() is None
+    queue.ack([AAPL])
+    assert isinstance(queue.acks.pop_error(), LimitError)
 
 
 async def test_a_late_ack_clears_the_timeout():
-    one = inbox(AAPL)
-    one.acks.ack_timed_out([AAPL])
-    one.ack([AAPL])
-    await one.wait_acked()
+    queue = queue_of(AAPL)
+    queue.acks.ack_timed_out([AAPL])
+    queue.ack([AAPL])
+    await queue.wait_acked()
 
 
 @pytest.mark.virtual_time
 async def test_a_late_ack_raises_on_entering_and_not_in_a_loop():
-    one = inbox(AAPL)
-    one.acks.ack_timed_out([AAPL])
-    assert one.acks.pop_error() is None
+    queue = queue_of(AAPL)
+    queue.acks.ack_timed_out([AAPL])
+    assert queue.acks.pop_error() is None
     with pytest.raises(RequestTimeoutError, match="trade US:AAPL"):
-        await one.wait_acked()
+        await queue.wait_acked()
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(60):
-            await one.wait_acked()
+            await queue.wait_acked()
 
 
 def test_the_terminal_error_is_returned_each_time_as_a_new_instance():
-    one = inbox(AAPL)
-    one.end(AuthenticationError("expired"))
-    one.end()
-    first, second = one.acks.pop_error(), one.acks.pop_error()
+    queue = queue_of(AAPL)
+    queue.end(AuthenticationError("expired"))
+    queue.end()
+    first, second = queue.acks.pop_error(), queue.acks.pop_error()
     assert isinstance(first, AuthenticationError)
     assert first is not second
     assert str(first) == str(second) == "expired"
 
 
 def test_an_ordinary_end_clears_an_ack_timeout():
-    one = inbox(AAPL)
-    one.acks.ack_timed_out([AAPL])
-    one.end()
-    assert one.acks.pop_error() is None
+    queue = queue_of(AAPL)
+    queue.acks.ack_timed_out([AAPL])
+    queue.end()
+    assert queue.acks.pop_error() is None
 
 
 def test_a_terminal_error_is_not_replaced_by_a_rejection():
-    one = inbox(AAPL, TSLA)
-    one.reject([TSLA], "no such code")
-    one.end(AuthenticationError("expired"))
-    one.remove([AAPL])
-    assert isinstance(one.acks.pop_error(), AuthenticationError)
+    queue = queue_of(AAPL, TSLA)
+    queue.reject([TSLA], "no such code")
+    queue.end(AuthenticationError("expired"))
+    queue.remove([AAPL])
+    assert isinstance(queue.acks.pop_error(), AuthenticationError)
 
 
 def test_removing_an_absent_topic_removes_nothing():
-    one = opened(Strict(1))
-    assert one.remove([AAPL]) == set()
+    queue = empty_queue(Strict(1))
+    assert queue.remove([AAPL]) == set()

@@ -1,4 +1,4 @@
-"""One link after another: dialling, backing off, speaking, giving up."""
+"""The link supervisor: dialling, back-off, sending and final errors."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def waits(net: Network) -> list[float]:
     return [later - earlier for earlier, later in pairwise(net.dialled_at)]
 
 
-# Backing off
+# Back-off
 
 
 async def test_waits_double_up_to_their_maximum():
@@ -111,7 +111,7 @@ async def test_connecting_does_not_wait_for_the_back_off():
         assert asyncio.get_running_loop().time() - start < 0.5
 
 
-# Giving up
+# Final errors
 
 
 @pytest.mark.fault("T14")
@@ -223,7 +223,7 @@ async def test_maintenance_without_a_code_is_no_contention(caplog):
         assert client.state is not LinkState.CLOSED
 
 
-# Living and dying
+# The life of a link
 
 
 @pytest.mark.fault("I3")
@@ -339,7 +339,7 @@ async def test_frames_keep_the_plans_pace_over_reconnects():
     assert min(gaps) >= 1.0
 
 
-# Frames in
+# Received frames
 
 
 async def test_garbage_is_skipped_counted_and_logged_once_a_minute(caplog):

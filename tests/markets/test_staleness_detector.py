@@ -37,7 +37,7 @@ class Watcher:
     def silent(
         self, most: int = 10_000, part: Session | None = REGULAR, *, live: bool = True
     ) -> float | None:
-        """Look until it is told; give how long it was quiet by then."""
+        """Poll until the topic is stale; return how long it was quiet by then."""
         for _ in range(most):
             if (found := self.look(0, part, live=live)) is not None:
                 return found[0]

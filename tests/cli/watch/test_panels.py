@@ -228,8 +228,8 @@ def test_an_empty_side_of_the_book_is_a_message():
     assert MODEL.quote.depth is not None
     one = type(MODEL.quote.depth)(symbol="US:A", asks=MODEL.quote.depth.asks[:2])
     model.on_tick(one, NOW)
-    told = "\n".join(plain_text(line) for line in draw_ladder(model, 40, 8))
-    assert "one side is empty" in told
+    text = "\n".join(plain_text(line) for line in draw_ladder(model, 40, 8))
+    assert "one side is empty" in text
 
 
 def test_trades_are_marked_by_side_and_as_recovered():
