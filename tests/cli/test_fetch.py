@@ -91,7 +91,7 @@ def test_the_sessions_of_a_us_stock_are_csv_columns(live, qos):
     [row] = objects(qos("snapshot", "US:AAPL", "--json"))
     [cells] = table(qos("snapshot", "US:AAPL", "--csv"))
     assert set(row["pre_market"]) >= {"last_price", "volume", "time"}
-    # A session that is open goes on between the two questions.
+    # An open session changes between the two requests.
     exact, shown = Decimal(row["pre_market"]["high"]), Decimal(cells["pre_market_high"])
     assert abs(exact - shown) < exact / 20
     told_at, shown_at = row["overnight"]["time"], cells["overnight_time"]
@@ -272,7 +272,7 @@ def test_sim_needs_no_key_and_no_configuration(qos):
 
 
 def test_json_is_utf_8(live, qos, monkeypatch):
-    """Whatever the locale is: programs expect UTF-8."""
+    """In any locale: programs expect UTF-8."""
     [row] = objects(qos("instruments", "HK:700", "--json"))
     assert row["name_zh"] == "腾讯控股"
 

@@ -46,7 +46,7 @@ def test_numbers_ticks_and_gaps_as_text():
 
 
 def test_records_have_the_long_names_and_words_for_enums():
-    """Our names, words for enumerations; Decimals are left to the encoder."""
+    """Names of the record fields, words for enumerations; Decimals are left to the encoder."""
     assert TRADE.to_dict()["side"] == "buy"
     assert KLINE.to_dict()["interval"] == "1m"
     assert DEPTH.to_dict()["bids"] == [{"price": Decimal("211.05"), "size": 3}]

@@ -47,7 +47,7 @@ async def within(seconds: float, awaitable: Any) -> Any:
         return await awaitable
 
 
-# Questions
+# Requests
 
 VERBS: dict[str, dict[str, Any]] = {
     "fetch_instruments": {},
@@ -163,7 +163,7 @@ async def test_malformed_symbols_are_named_before_any_io(sim, dial):
     assert sim.requests == []
 
 
-# Live
+# Subscriptions
 
 
 async def test_the_four_channels_deliver_their_records(sim, dial):
@@ -406,7 +406,7 @@ async def test_a_client_shows_its_state_and_no_key(sim, dial):
 
 
 async def recovers(client: Client, sim: Any) -> None:
-    """See that questions and ticks come again."""
+    """Check that requests and ticks work again."""
     async with asyncio.timeout(8):
         while True:
             try:

@@ -1,4 +1,4 @@
-"""What can be known of a client while it runs: numbers, a page, and a log."""
+"""Observability of a client: stats, report and log."""
 
 # ruff: noqa: SIM117 - one client, then what is watched with it.
 
@@ -38,8 +38,8 @@ def server() -> ScriptedServer:
 
 
 @pytest.fixture
-def calendar(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the calendar go with the virtual clock, from second 400 on."""
+def wall_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the wall clock follow the virtual clock, from second 400 on."""
     now = lambda: 400.0 + asyncio.get_running_loop().time()  # noqa: E731
     monkeypatch.setattr(time, "time", now)
     monkeypatch.setattr(time, "time_ns", lambda: int(now() * 1e9))
@@ -179,7 +179,7 @@ async def test_closing_the_client_closes_subscriptions_whose_buffers_can_be_read
 
 
 @virtual
-@pytest.mark.usefixtures("calendar")
+@pytest.mark.usefixtures("wall_clock")
 @pytest.mark.parametrize("buffer", [DropOldest(), Latest()])
 async def test_the_lag_is_the_age_of_the_oldest_buffered_tick(buffer):
     net = Network()
@@ -205,7 +205,7 @@ async def test_the_lag_is_the_age_of_the_oldest_buffered_tick(buffer):
 
 
 @virtual
-@pytest.mark.usefixtures("calendar")
+@pytest.mark.usefixtures("wall_clock")
 async def test_recovered_ticks_have_no_age_and_live_ones_have(server):
     async with connected(server) as client, client.watch_trades(AAPL) as trades:
         await server.trades(5)
@@ -352,7 +352,7 @@ async def test_a_heartbeat_measures_the_round_trip():
 
 
 @virtual
-@pytest.mark.usefixtures("calendar")
+@pytest.mark.usefixtures("wall_clock")
 async def test_the_clock_of_the_server_is_compared_with_the_wall_clock(server):
     async with connected(server) as client:
         assert client.stats.clock_offset is client.stats.clock_error is None
@@ -360,7 +360,7 @@ async def test_the_clock_of_the_server_is_compared_with_the_wall_clock(server):
             first = client.stats
             assert first.clock_offset is not None
             assert first.clock_error is not None
-            # The server's second 1000 is the calendar's 400.
+            # Second 1000 of the server is second 400 of the wall clock.
             assert abs(first.clock_offset - 600) <= first.clock_error < 0.6
             await asyncio.sleep(100.3)
             later = client.stats

@@ -1,4 +1,4 @@
-"""Options that cannot work are refused at once, in words; clients are not left open."""
+"""Invalid options raise at once with a reason; unclosed clients warn."""
 
 from __future__ import annotations
 

@@ -157,10 +157,10 @@ async def test_all_channels_are_recovered_with_few_frames(start, dial):
         await asyncio.sleep(0.1)
         frames = [f.type for f in sim.frames if f.link == 2 and f.type != "H"]
         assert set(frames[:5]) == {"T", "S", "D", "K"}
-        # A snapshot or book that is pushed first need not be asked for.
+        # A snapshot or book that is pushed first need not be requested.
         assert set(frames[5:]) <= {"RT", "RK", "RS", "RD"}
         assert frames.count("RK") == 2
-        # Asked again for a symbol whose first new trade came after the answer.
+        # Requested again for a symbol whose first new trade came after the reply.
         assert 1 <= frames.count("RT") <= 1 + len(symbols)
         assert frames.count("RS") <= 1 >= frames.count("RD")
         assert len(gaps(drain(sub))) == len(topics)

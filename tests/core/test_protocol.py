@@ -165,7 +165,7 @@ def test_a_late_reply_sets_the_pace_too():
     protocol = new_protocol()
     protocol.registry.want([A])
     frame = protocol.poll(0.0)
-    protocol.tick(8.0)  # Given up; before anything else leaves, the answer is here.
+    protocol.tick(8.0)  # Timed out; the reply arrives before the next frame is sent.
     protocol.receive(ack(frame), 8.1)
     assert protocol.poll(8.2) is None
 
@@ -199,7 +199,7 @@ def test_the_server_never_sees_two_frames_within_the_interval(
         protocol.request("RS", BODY, now)
         lost_at = list[float]()
         now, frame = next_frame(protocol, now, lost_at)
-        if lost_at:  # What was still on its way went down with the link.
+        if lost_at:  # Frames in flight are lost with the link.
             seen, held_up = [at for at in seen if at <= lost_at[0]], 0.0
         arrival = held_up = max(now + there, held_up)
         if fate == "cut before":  # It never arrives; the client learns of it later.
@@ -239,7 +239,7 @@ def next_frame(
     raise AssertionError("nothing is sent")
 
 
-# Fair turns, and what is folded
+# Fair turns, and merged commands
 
 
 def test_requests_and_changes_take_turns():
@@ -329,7 +329,7 @@ def test_a_reconnect_resubscribes_with_one_frame_a_channel():
     assert now == 21.0
 
 
-# Ids and answers
+# Ids and replies
 
 
 def test_ids_are_positive_and_never_repeat_even_on_a_new_link():
@@ -481,7 +481,7 @@ def test_a_rejected_heartbeat_counts_as_a_reply():
     assert protocol.poll(16.5)
 
 
-# Refusals
+# Rejections
 
 
 @pytest.mark.fault("P8")
@@ -647,7 +647,7 @@ def test_a_request_without_a_link_times_out_too():
 def work_through(
     protocol: StreamProtocol[Any], *, now: float, trip: float, silent: int = 0
 ) -> tuple[list[int], dict[int, type[Exception]]]:
-    """Answer all but ``silent`` frames, each after a round trip; tell what came of it."""
+    """Reply to all but ``silent`` frames, each after a round trip; return the outcomes."""
     answered: list[int] = []
     failed: dict[int, type[Exception]] = {}
     while protocol.wake_at() < min(now + 14, 500):
@@ -677,7 +677,7 @@ def test_requests_of_a_long_queue_that_moves_do_not_time_out(trip: float):
 
 
 def test_one_lost_reply_fails_one_request_and_not_the_queue():
-    # Those behind it have waited just as long, but not for their own answer.
+    # The next ones have waited as long, but were not sent yet.
     protocol = new_protocol()
     ids = [protocol.request("RS", BODY, 0.0) for _ in range(4)]
     answered, failed = work_through(protocol, now=0.0, trip=0.2, silent=1)
@@ -728,7 +728,7 @@ def test_a_lost_link_fails_sent_requests_and_keeps_queued_ones():
     assert protocol.tick(7.9) == []
 
 
-# Silence, and our own stalls
+# Silence, and stalls of the loop
 
 
 @pytest.mark.fault("P1")
@@ -887,7 +887,7 @@ def test_a_topic_that_ticks_before_its_ack_has_an_outage_too():
 
 
 def test_a_topic_that_ticked_before_its_ack_and_was_removed_has_no_outage():
-    # Being early is forgotten when the yes comes.
+    # The ack clears the record of the early tick.
     protocol = new_protocol()
     protocol.registry.want([A])
     frame = protocol.poll(0.0)

@@ -1,4 +1,4 @@
-"""An indecisive user, a faithful server, a hostile network: the whole conversation.
+"""Stateful test of the protocol: random changes, a model server, a faulty network.
 
 Time is a number that the machine moves. Frames take their time in both directions and
 never overtake each other, except for answers that the server itself is late with. A
@@ -65,7 +65,7 @@ CALM = {"there": 0.1, "back": 0.1, "fate": "answer", "half": False, "silent": ()
 
 
 class Server:
-    """Takes what comes, and remembers when."""
+    """Records received frames with their times."""
 
     def __init__(self) -> None:
         self.held: set[Topic] = set()
@@ -213,9 +213,9 @@ class Conversation(RuleBasedStateMachine):
 
     @rule()
     def fall_quiet(self) -> None:
-        """Let nothing go wrong any more: all comes to what is wanted."""
+        """Stop all faults: the held topics converge to the wanted ones."""
         self.change_habits(CALM)
-        for _ in range(6):  # What went wrong before may still cost us the link.
+        for _ in range(6):  # Earlier faults may still end the link.
             if not self.up:
                 self.connect()
             self._pass_time(self.now + 30.0)
@@ -229,7 +229,7 @@ class Conversation(RuleBasedStateMachine):
 
     @rule()
     def reconnect_in_peace(self) -> None:
-        """One frame a channel and interval, when nothing is refused."""
+        """One frame a channel and interval, if nothing is rejected."""
         self.fall_quiet()
         self.cut()
         self.connect()
@@ -346,7 +346,7 @@ class Conversation(RuleBasedStateMachine):
     def _check_deadline(self, reqid: int) -> None:
         if reqid in self.leaving:
             due = self.leaving[reqid] + TIMEOUT
-        else:  # The turn of another may last this long, and then it is ours.
+        else:  # Another command may be pending this long before this one is sent.
             due = max(self.waiting[reqid], self.moved_at + TIMEOUT) + TIMEOUT
         assert self.now <= due + SLACK, f"{self.now - due} s after its deadline"
 
@@ -361,7 +361,7 @@ class Conversation(RuleBasedStateMachine):
         assert self.protocol.registry.held - self.server.held <= self._being_removed()
 
     def _being_removed(self) -> set[Topic]:
-        # Between the server's removal and its answer, the client cannot know.
+        # Between the server's removal and its reply, the client cannot know.
         flight = self.protocol.registry._in_flight
         return set(flight.topics) if flight is not None and not flight.add else set()
 

@@ -1,4 +1,4 @@
-"""Which questions are put after an outage, and when what is known decides."""
+"""Recovery requests after an outage, and when cases are settled without a reply."""
 
 from __future__ import annotations
 

@@ -395,7 +395,7 @@ class World:
     """A tape and what a client receives of it, as indices into the tape.
 
     The client listened from ``since`` to ``lost`` and again from ``back`` to ``now``;
-    the answer was written at ``answered``.
+    the reply was written at ``answered``.
     """
 
     tape: Tape

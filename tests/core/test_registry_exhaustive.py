@@ -1,7 +1,7 @@
 """Every state that the registry and a faulty server can reach, up to a bound.
 
-A tiny alphabet (two channels, two symbols, one of which the server refuses), every
-interleaving: change of mind, refused batches applied in part, lost and late answers,
+A tiny alphabet (two channels, two symbols, one of which the server rejects), every
+interleaving: change of mind, rejected batches applied in part, lost and late answers,
 cuts. From each state the network falls quiet, and the server must end up with exactly
 what is wanted, minus what it refused.
 """
@@ -169,7 +169,7 @@ class World:
     # Convergence
 
     def mismatch(self) -> str:
-        """Run without faults until settled; return what is wrong then."""
+        """Run without faults until settled; return the remaining differences."""
         end = self.copy()
         wanted = {topic for topic in TOPICS if self.registry.wants(topic)}
         for _ in range(40):

@@ -1,4 +1,4 @@
-"""Which subscriptions a push goes to."""
+"""Routes from pushes to subscriptions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every frame that comes in is accounted for, whatever becomes of it."""
+"""Every received frame is counted once, by its outcome."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def check_sums(stats: Stats, subs: list[Subscription[Any]]) -> None:
     skipped = stats.unreadable + stats.unknown
     assert stats.frames_received == stats.ticks + stats.answers + skipped
     mine = [sub.stats for sub in subs]
-    # What was fetched after an outage was handed out, too, and was no tick.
+    # Recovered ticks are delivered, too, and are not counted as received.
     handed = sum(s.received + s.unfinished - s.recovered for s in mine)
     assert stats.ticks == handed + stats.unrouted + stats.repeated + stats.held
     assert stats.dropped == sum(s.dropped for s in mine)

@@ -16,7 +16,7 @@ from tests.support.memory_transport import KEY
 
 
 class Names:
-    """Takes the place of the loop's resolver: what each next question is answered."""
+    """Replaces the loop's resolver: scripted results of each lookup."""
 
     def __init__(self, *answers: Any) -> None:
         self.answers = list(answers)

@@ -1,4 +1,4 @@
-"""What the server's close code says about when to come back, and whether."""
+"""Back-off and final errors after each close code of the server."""
 
 from __future__ import annotations
 

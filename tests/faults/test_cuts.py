@@ -34,7 +34,7 @@ WATCHED = {("T", SYMBOL, None), ("K", OTHER, 1)}
 # Bytes from the first one of a link to its first tick after a recovery, and some more.
 REACH = {"up": 640, "down": 3600}
 SPARSE = {"up": 15, "down": 60}
-# Bytes of a question over HTTP, and of the answer.
+# Bytes of an HTTP request, and of its response.
 ASKED = {"up": 240, "down": 680}
 
 # All points take minutes, and no test should.
@@ -128,7 +128,9 @@ def test_the_very_first_link_may_be_cut_after_any_byte(
                     trades = client.watch_trades(SYMBOL)
                     ticks = trades.events()
                     while True:
-                        with contextlib.suppress(RequestTimeoutError):  # As it says.
+                        with contextlib.suppress(
+                            RequestTimeoutError
+                        ):  # As the document specifies.
                             await trades.add(SYMBOL)
                             break
                     async with trades:
@@ -207,7 +209,7 @@ def test_the_gap_of_a_silent_link_begins_at_the_last_received_bytes() -> None:
             assert loop.time() - died < TIMING.silence + 10.0
             since = gap.since.timestamp() - WALL
             until = gap.until.timestamp() - WALL
-            # What was under way when it died still arrived.
+            # Frames in flight at the time still arrived.
             assert died - 2.0 < since <= died + 0.1
             assert died + TIMING.silence < until < loop.time()
 

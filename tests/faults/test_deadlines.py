@@ -1,4 +1,4 @@
-"""What comes a moment before, at, or a moment after the end of our patience."""
+"""Replies shortly before, at, and shortly after a deadline."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.support.sweep import (
 MOMENT = 1e-3
 moments = pytest.mark.parametrize("epsilon", [-MOMENT, 0.0, MOMENT])
 
-# One way, so that the seconds of an answer's delay are known.
+# In one direction, so that the delay of a reply is exact.
 LATENCY = 0.25
 LATE = TIMING.request_timeout - 2 * LATENCY
 

@@ -1,4 +1,4 @@
-"""Ticks that may be missing although the link stands."""
+"""Gaps while the link is open: ticks that may be missing without an outage."""
 
 # ruff: noqa: SIM117 - one client, then what is watched with it.
 
@@ -199,7 +199,7 @@ async def test_the_first_tick_after_a_suspension_comes_after_its_gap(
             clock.asleep += 30.0
             now[0] += 30_000_000_000
             said = len(server.sent_at)
-            server.trade()  # Before any timer of ours is due.
+            server.trade()  # Before any timer of the client is due.
             await asyncio.sleep(0.1)
             assert [kind for _, kind in server.sent_at[said:]] == ["H"]
             events = drain(sub)
@@ -371,7 +371,7 @@ async def test_a_reply_to_a_request_from_before_the_frame_is_discarded(server):
     async with connected(server) as client, client.watch_trades(AAPL) as sub:
         await server.trades(20)
         server.peer.push(_BROKEN)
-        await server.trades(4)  # By now the question is under way.
+        await server.trades(4)  # By now the request is in flight.
         row = {"c": AAPL, "p": "7002", "v": "1", "ts": server.second, "d": 1}
         server.tape.append(row)
         server.peer.push(_BROKEN)
@@ -391,7 +391,7 @@ async def test_a_snapshot_requested_before_the_frame_does_not_replace_it(
     async with connected(server) as client, client.watch_snapshots(AAPL) as sub:
         server.push("S", server.rows["RS", AAPL])
         server.peer.push(b'{"tp":"S","c":"US:AAPL","lp":[]}')
-        await asyncio.sleep(1.0)  # By now the question is under way.
+        await asyncio.sleep(1.0)  # By now the request is in flight.
         server.rows["RS", AAPL] = {"c": AAPL, "lp": "2", "ts": 2, "s": 0}
         server.peer.push(b'{"tp":"S","c":"US:AAPL","lp":[]}')
         await asyncio.sleep(10.0)

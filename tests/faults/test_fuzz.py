@@ -1,4 +1,4 @@
-"""Whatever comes: samples bent out of shape, and no shape at all.
+"""Fuzz tests: damaged samples and arbitrary bytes.
 
 No bytes raise anything but ``DecodeError`` from a decoder, or anything at all from the
 conversation; each frame is counted once, under one name; and afterwards all works.
@@ -168,7 +168,7 @@ def frames(samples: list[bytes]) -> st.SearchStrategy[bytes]:
 
 
 def questions(numbers: type[Any]) -> list[Query[Any]]:
-    """Ask everything there is to ask."""
+    """Send every kind of request."""
     made: Queries[Any] = Queries(numbers, chunk=10)
     return [
         *made.instruments(["US:AAPL"]),
@@ -186,7 +186,7 @@ READERS = {numbers: FrameDecoder(numbers) for numbers in NUMBERS}
 
 
 def numbers_in(value: Any) -> Iterator[Any]:
-    """Take the numbers out of whatever was read: all but the whole ones."""
+    """Return the numbers in a decoded value, except integers."""
     match value:
         case Decimal() | float():
             yield value
@@ -202,7 +202,7 @@ def numbers_in(value: Any) -> Iterator[Any]:
 
 
 def assert_sound(value: Any, numbers: type[Any]) -> None:
-    """Assert that each number is of the type asked for, and one to reckon with."""
+    """Assert that each number is of the requested type, and finite."""
     for number in numbers_in(value):
         assert type(number) is numbers
         assert Decimal(number).is_finite()
@@ -238,7 +238,7 @@ _TOPICS = [
 
 
 class Talk:
-    """A session in the middle of everything: four channels, questions, an outage."""
+    """A protocol in use: four channels, requests, and an outage."""
 
     def __init__(self, numbers: type[Any]) -> None:
         queries: Queries[Any] = Queries(numbers, chunk=10)
@@ -260,7 +260,7 @@ class Talk:
         self.session.link_up(self.now)
 
     def speak(self, *, answered: bool) -> None:
-        """Let the client say its next word, and maybe answer it."""
+        """Let the client send its next frame, and reply to some."""
         self.now = max(self.now, self.session.wake_at())
         for outcome in self.session.tick(self.now):
             assert isinstance(outcome, Outcome)
@@ -270,10 +270,10 @@ class Talk:
         frame = self.session.poll(self.now)
         if answered and frame is not None:
             self.now += 0.1
-            self.hear(ack(frame))
+            self.receive(ack(frame))
 
-    def hear(self, data: bytes) -> bool:
-        """Let the client hear something; tell whether it was a tick."""
+    def receive(self, data: bytes) -> bool:
+        """Let the client receive a frame; return whether it was a tick."""
         event = self.session.receive(data, self.now)
         if type(event) in CHANNELS:
             return True
@@ -287,7 +287,7 @@ class Talk:
 
     @property
     def counted(self) -> int:
-        """How many frames were counted, under whatever name; pushes are the shell's."""
+        """The number of counted frames, of all kinds; pushes are counted in ``_io``."""
         stats = self.stats
         assert stats.unmatched <= stats.answers
         return stats.answers + stats.unreadable + stats.unknown
@@ -305,7 +305,7 @@ def test_any_frame_is_an_event_or_a_counted_skip(
     for data, answered in story:
         talk.speak(answered=answered)
         before = talk.counted
-        is_tick = talk.hear(data)
+        is_tick = talk.receive(data)
         assert talk.counted - before == (not is_tick)
     if not talk.over:
         for _ in range(40):

@@ -33,7 +33,7 @@ HASTY = replace(CALM, connect_timeout=0.3, request_timeout=0.3)
 
 @asynccontextmanager
 async def listening(talk: Talk) -> AsyncGenerator[str]:
-    """Serve raw connections; give the host and the port."""
+    """Serve raw connections; yield the host and the port."""
     tasks: set[asyncio.Task[None]] = set()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

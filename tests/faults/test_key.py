@@ -1,4 +1,4 @@
-"""The key shows nowhere, and the detector that says so in every test can bark."""
+"""The key is nowhere outside of requests, and the leak check detects every leak."""
 
 from __future__ import annotations
 

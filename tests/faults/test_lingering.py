@@ -26,7 +26,7 @@ TIMING = Timing(
 
 
 def sockets_to(port: int) -> int:
-    """Count our ends of the connections to a port that the kernel still has."""
+    """Return how many client sockets connected to a port the kernel still has."""
     loop: Any = asyncio.get_running_loop()
     plugs = [t.get_extra_info("socket") for t in loop._transports.values()]
     peers = [plug.getpeername() for plug in plugs if plug.fileno() != -1]

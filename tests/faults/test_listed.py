@@ -1,4 +1,4 @@
-"""``tests/FAULTS.md`` and the tests speak of the same faults."""
+"""``tests/FAULTS.md`` and the marks of the tests list the same faults."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Loops, threads, processes and signals: where a client lives, and how it ends."""
+"""Event loops, threads, forks and signals."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def start(script: str, sim: Simulator, *options: str) -> subprocess.Popen[str]:
 
 
 def outcome(process: subprocess.Popen[str]) -> tuple[list[str], str]:
-    """Wait for a program; give the lines it printed, and its complaints."""
+    """Wait for a program; return the lines of its stdout and stderr."""
     with process:
         out, err = process.communicate(timeout=60)
     return out.splitlines(), err
@@ -271,7 +271,10 @@ def test_a_forked_child_raises_and_does_not_affect_its_parent(sim):
     for line in lines[:9]:
         assert line.startswith(f"RuntimeError: {message}")
         assert "make a new Client in the child" in line
-    assert lines[9:11] == ["None", "None"]  # To close what is another's is no error.
+    assert lines[9:11] == [
+        "None",
+        "None",
+    ]  # Closing the client of another process is no error.
     assert lines[11].startswith(message)
     assert lines[12] == "1 0"
 

@@ -1,4 +1,4 @@
-"""A server that says the wrong thing, at the wrong time, or nothing."""
+"""Wrong, late, repeated and missing frames of the server."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ async def test_heartbeats_without_a_reply_keep_a_link_with_ticks():
         assert sizes(await taken(sub, 120)) == list(range(120))
         beats = [frame for frame in net.peers[0].sent if frame["type"] == "H"]
         assert len(beats) >= 120 // 30
-        async with client.watch_trades(TSLA):  # And there is still a way to say things.
+        async with client.watch_trades(TSLA):  # Commands are still sent.
             assert len(net.peers) == 1
 
 
@@ -100,7 +100,7 @@ async def test_a_rejected_heartbeat_is_ignored_unless_it_names_the_key():
         assert len(net.peers) == 1
 
 
-# Answers
+# Replies
 
 
 @pytest.mark.fault("P3", "P4")
@@ -115,7 +115,7 @@ async def test_a_request_without_a_reply_does_not_affect_others():
         with pytest.raises(RequestTimeoutError):
             await lost
         assert seconds() - start <= 8.0
-        # The late answer comes while the next question waits for its own.
+        # The late reply arrives while the next request is pending.
         net.latency = 1.0
         net.data = [{"c": AAPL, "lp": "2"}]
         asking = asyncio.create_task(client.fetch_snapshots(AAPL, via="stream"))
@@ -177,7 +177,7 @@ async def test_a_repeated_reply_changes_nothing():
 
 
 class Touchy:
-    """Refuses a topic that it has, and is late with the first yes."""
+    """Rejects a topic that it holds, and is late with the first ack."""
 
     def __init__(self) -> None:
         self.late = True
@@ -260,7 +260,7 @@ async def test_symbols_over_the_plan_are_named_and_other_subscriptions_stay():
         assert caught.value.symbols == ("US:NVDA",)
         net.peers[0].push(trade(1), trade(2, TSLA))
         assert sizes(await taken(sub, 2)) == [1, 2]
-        # To exchange one for another, the old one goes first.
+        # To replace a symbol, the old one is removed first.
         await sub.remove(TSLA)
         await sub.add("US:NVDA")
         assert {symbol for _, symbol, _ in net.peers[0].topics} == {AAPL, "US:NVDA"}

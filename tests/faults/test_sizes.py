@@ -1,4 +1,4 @@
-"""Answers that are too large, cut short or no JSON: in little memory, and in words."""
+"""Responses that are too large, truncated or not JSON: little memory, clear errors."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ MEGABYTE = 1 << 20
 
 @contextmanager
 def within(megabytes: int) -> Generator[None]:
-    """Fail if what is done inside takes more memory than that, at any time."""
+    """Fail if the body takes more than ``megabytes`` at any time."""
     tracemalloc.start()
     try:
         yield
@@ -38,10 +38,10 @@ def within(megabytes: int) -> Generator[None]:
     assert most < megabytes * MEGABYTE, f"{most / MEGABYTE:.0f} MiB"
 
 
-async def asked(answer: Any, kind: type[QosError], words: str) -> QosError:
-    """Ask one question of a server that answers it so."""
-    async with serving(answer) as url, client_of(url.authority) as client:
-        with pytest.raises(kind, match=words) as caught:
+async def failed_request(handler: Any, kind: type[QosError], text: str) -> QosError:
+    """Send one request to a server that responds with ``handler``."""
+    async with serving(handler) as url, client_of(url.authority) as client:
+        with pytest.raises(kind, match=text) as caught:
             await client.fetch_snapshots("US:AAPL")
         assert_absent(KEY, caught.value)
         return caught.value
@@ -64,7 +64,7 @@ async def test_a_decompression_bomb_is_stopped_before_it_is_unpacked(coding, bit
         return web.Response(body=bomb, headers={"Content-Encoding": coding})
 
     with within(BODY_MAX // MEGABYTE + 24):
-        await asked(answer, DecodeError, "too large")
+        await failed_request(answer, DecodeError, "too large")
 
 
 @pytest.mark.fault("P26", "D5")
@@ -78,7 +78,7 @@ async def test_an_endless_response_is_stopped_at_the_size_limit():
             await response.write(block)
 
     with within(BODY_MAX // MEGABYTE + 24):
-        await asked(answer, DecodeError, "too large")
+        await failed_request(answer, DecodeError, "too large")
 
 
 @pytest.mark.fault("P26")
@@ -92,7 +92,7 @@ async def test_a_response_that_announces_a_terabyte_takes_no_memory():
         return response
 
     with within(8):
-        await asked(answer, TransportError, "broke")
+        await failed_request(answer, TransportError, "broke")
 
 
 async def cut_short(request: web.Request) -> web.StreamResponse:
@@ -149,7 +149,7 @@ async def test_a_response_without_a_msg_is_reported_in_a_short_error(body):
     async def answer(request: web.Request) -> web.Response:
         return web.Response(body=body)
 
-    error = await asked(answer, DecodeError, "not JSON with a msg")
+    error = await failed_request(answer, DecodeError, "not JSON with a msg")
     assert len(str(error)) < 400
 
 
@@ -162,7 +162,7 @@ async def test_the_caller_bounds_the_wait_for_a_busy_server():
             return web.Response(status=429, headers={"Retry-After": "300"})
         return web.json_response({"msg": "OK", "data": []})
 
-    async with serving(answer) as url, client_of(url.authority) as client:
+    async with serving(handler) as url, client_of(url.authority) as client:
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.1):
                 await client.fetch_snapshots("US:AAPL")
@@ -176,7 +176,7 @@ async def test_a_server_that_stays_busy_is_requested_four_times_and_no_more():
     async def answer(request: web.Request) -> web.Response:
         return web.Response(status=503)
 
-    async with serving(answer) as url, client_of(url.authority) as client:
+    async with serving(handler) as url, client_of(url.authority) as client:
         with pytest.raises(TransportError, match="503"):
             await client.fetch_snapshots("US:AAPL")
         assert (client.stats.http_requests, client.stats.http_retries) == (4, 3)
@@ -207,7 +207,7 @@ async def test_no_compression_is_offered_so_that_no_frame_can_be_a_bomb():
         offered.append(request.headers.get("Sec-WebSocket-Extensions"))
         return web.Response(status=503)
 
-    async with serving(answer) as url, client_of(url.authority) as client:
+    async with serving(handler) as url, client_of(url.authority) as client:
         with pytest.raises(ConnectError):
             await client.connect()
     assert set(offered) == {None}

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="it looks into /
 
 @pytest.fixture(autouse=True)
 def quiet() -> Generator[None]:
-    """Log nothing: pytest would remember it."""
+    """Log nothing: pytest would keep the records."""
     logging.disable()
     yield
     logging.disable(logging.NOTSET)

@@ -1,4 +1,4 @@
-"""Whatever can be cancelled, closed or held up is, at every step of the loop."""
+"""Sweeps: calls are cancelled, closed or delayed at every step of the loop."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ async def cancelled_after(steps: int, deed: Coroutine[Any, Any, object]) -> bool
 
 
 class Bystander:
-    """A client in use: it must not notice what happens to others."""
+    """A client in use, which must not be affected by other clients."""
 
     def __init__(self, sim: Simulator, client: Client[Any]) -> None:
         self.sim, self.client = sim, client
@@ -73,7 +73,7 @@ class Bystander:
             self.events.append(event)
 
     def settle(self) -> None:
-        """Remember how things are."""
+        """Record the current state."""
         self._base = self._holdings()
 
     async def check(self) -> None:
@@ -93,7 +93,7 @@ class Bystander:
             len(stream._pending._futures),
             len(stream.states._watchers),
             len(running_loop().net.open_clients),
-            # One for each connection, and none is ours.
+            # One for each connection, and none of the client.
             sum("RequestHandler" not in task for task in tasks),
         )
 
@@ -361,7 +361,7 @@ def test_a_client_can_be_closed_at_every_step_of_its_life(dead: bool) -> None:  
 
 
 async def _ended(tasks: list[asyncio.Task[None]]) -> None:
-    """See that they all end soon, with nothing but errors of ours."""
+    """Check that all tasks end soon, with no errors but those of the library."""
     await asyncio.wait(tasks, timeout=3.0)
     for task in tasks:
         assert task.done(), f"it hangs: {task}"

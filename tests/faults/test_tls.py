@@ -50,7 +50,7 @@ def serving_as(certificate: trustme.LeafCert) -> ssl.SSLContext:
 
 @asynccontextmanager
 async def secured(certificate: trustme.LeafCert) -> AsyncGenerator[ChaosProxy]:
-    """Run a simulator that speaks TLS."""
+    """Run a simulator over TLS."""
     async with Simulator(key=KEY) as sim:
         port = int(sim.http_url.rpartition(":")[2])
         async with ChaosProxy(port, tls=serving_as(certificate)) as proxy:
@@ -149,7 +149,7 @@ async def test_plain_text_instead_of_tls_is_reported_at_once():
 
 
 class Ancient(threading.Thread):
-    """Speaks TLS 1.1 at most; in a thread, as asyncio would swallow its alert."""
+    """A server of TLS 1.1 at most; in a thread, as asyncio would swallow its alert."""
 
     def __init__(self, certificate: trustme.LeafCert) -> None:
         super().__init__()

@@ -14,7 +14,7 @@ from tests.io.test_history import Server, paging
 from tests.support.full_records import KINDS
 from tests.support.memory_transport import Network, opened, trade
 
-# Answers
+# Responses
 
 
 @pytest.mark.virtual_time

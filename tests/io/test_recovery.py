@@ -37,7 +37,7 @@ def server() -> ScriptedServer:
 
 
 def kinds(events: list[Any]) -> str:
-    """Write events as letters: gap, recovered, live; runs of one are one."""
+    """Return events as letters: Gap, recovered, live; equal neighbours count once."""
     names = ["G" if isinstance(e, Gap) else "r" if e.recovered else "l" for e in events]
     return "".join(name for name, _ in itertools.groupby(names))
 
@@ -236,7 +236,7 @@ async def test_without_a_reply_the_gap_is_unfilled_and_held_ticks_are_delivered(
         events = drain(sub)
         assert kinds(events) == "lGl"
         assert [gap.status for gap in gaps(events)] == ["unfilled"]
-        # One more is lost: it is traded before the client has asked again.
+        # One more is lost: it is pushed before the client has sent its next request.
         assert prices(events) == [p for p in server.prices() if not 20 < p <= 31]
         assert left(client) == NOTHING
 
@@ -310,7 +310,7 @@ async def test_a_quiet_topic_is_settled_by_its_first_push_after_the_ack(server):
         await asyncio.sleep(0.5)
         assert server.second > server.tape[-1]["ts"]
         server.delay["RT"] = 2.0
-        await asyncio.sleep(1.5 - 0.4)  # The one push comes before the answer.
+        await asyncio.sleep(1.5 - 0.4)  # The one push arrives before the reply.
         server.trade()
         server.delay.clear()
         await asyncio.sleep(10)
@@ -344,7 +344,7 @@ async def test_an_unfilled_gap_does_not_affect_the_next_one(server):
         await server.trades(10)
         assert [gap.status for gap in gaps(drain(sub))] == ["unfilled"]
         server.rejections.clear()
-        await server.outage(3.0)  # The answer reaches back before the first hole.
+        await server.outage(3.0)  # The reply reaches back before the first gap.
         await server.trades(14)
         events = drain(sub)
         assert prices(events) == server.prices()[-len(prices(events)) :]
@@ -410,7 +410,7 @@ async def test_one_request_is_sent_even_if_pushes_overtake_the_ack(server):
 
 
 async def test_requests_for_missed_data_are_not_repeated_without_new_data(server):
-    # The answer lags: it knows nothing from after the yes.
+    # The reply lags: it has no trade from after the ack.
     async with connected(server) as client, client.watch_trades(AAPL) as sub:
         await server.trades(20)
         peer = await server.outage(5.0)
@@ -446,7 +446,7 @@ async def test_recovery_requests_of_a_lost_link_are_not_sent_on_the_next(server)
         server.peer.end()
         peer = await server.net.link(1)
         await server.net.until(lambda: len(peer.types()) >= 6)
-        peer.end()  # In the middle of the questions.
+        peer.end()  # While requests are pending.
         peer = await server.net.link(2)
         await asyncio.sleep(40)
         types = peer.types()
@@ -600,7 +600,7 @@ async def test_a_blocked_loop_does_not_lose_the_recovery_reply(server):
         peer = await server.outage(5.0)
         await peer.next_frame("RT")
         server.trade()
-        block(6)  # The answer waits in the socket meanwhile.
+        block(6)  # The reply waits in the socket meanwhile.
         await server.trades(20)
         assert [gap.status for gap in gaps(drain(sub))] == ["filled"]
 
@@ -1226,7 +1226,7 @@ async def test_trades_of_a_lost_link_keep_their_order_of_arrival(server):
         came = len(server.tape)
         for _ in range(3):
             server.trade(ts=server.second)
-        lagging = server.tape[-20:-1]  # The answers lack the newest one.
+        lagging = server.tape[-20:-1]  # The replies lack the newest one.
         server.unanswered.clear()
         server.data["RT"] = lagging
         await server.outage(1.0)

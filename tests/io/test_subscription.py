@@ -613,7 +613,7 @@ async def test_a_strict_consumer_gets_buffered_ticks_and_then_the_error():
             net.peers[0].push(*[trade(i) for i in range(5)])
             await asyncio.sleep(1)
             got = [await anext(trades)]
-            net.peers[0].push(trade(9))  # There is room again, but also a hole.
+            net.peers[0].push(trade(9))  # There is room again, but ticks are missing.
             await asyncio.sleep(1)
             with pytest.raises(LaggedError):  # noqa: PT012
                 while True:

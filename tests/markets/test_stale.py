@@ -159,7 +159,9 @@ def test_stale_follows_directly_after_all_received_ticks():
                 await collect(events, 41)
                 await beating
                 net.peers[0].push(*[snapshot(n, BITCOIN) for n in range(40)])
-                for _ in range(40):  # A slow reader: it is noticed meanwhile.
+                for _ in range(
+                    40
+                ):  # A slow consumer: the silence is detected meanwhile.
                     assert isinstance(await anext(events), Snapshot)
                     await asyncio.sleep(5)
                 before = loop.time()
@@ -200,7 +202,7 @@ def test_an_unsubscribed_topic_is_never_stale(end):
             await beating
             await (trades.aclose() if end == "aclose" else trades.remove(BITCOIN))
             assert await collect(events, 500) == []
-            if end == "remove":  # What was usual before is not known any more.
+            if end == "remove":  # The earlier statistics are gone.
                 await trades.add(BITCOIN)
                 assert await collect(events, 500) == []
 

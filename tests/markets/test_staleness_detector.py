@@ -116,7 +116,7 @@ def test_each_part_of_the_day_has_its_own_statistics():
         watcher.look(50, POST)
     assert watcher.silent(part=POST) == 305.0
     watcher.look(1)
-    assert watcher.silent() == 65.0  # What is usual by day was remembered.
+    assert watcher.silent() == 65.0  # The statistics of the day session were kept.
 
 
 def test_a_blocked_loop_is_not_a_quiet_market():

@@ -51,7 +51,7 @@ def reports() -> Generator[dict[str, Report]]:
 
 @pytest.fixture(autouse=True)
 def quiet() -> Generator[None]:
-    """Log nothing: pytest would remember it. And minutes are not too long here."""
+    """Log nothing: pytest would keep the records. Minutes are not too long here."""
     faulthandler.cancel_dump_traceback_later()
     logging.disable()
     yield

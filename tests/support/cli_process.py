@@ -83,7 +83,9 @@ def run_on_terminal(*words, code=None, size=(24, 80), stderr=False, keys=b"", **
     )
     os.close(slave)
     out = b""
-    with contextlib.suppress(OSError):  # How Linux tells that the other end is gone.
+    with contextlib.suppress(
+        OSError
+    ):  # How Linux reports that the other end is closed.
         while piece := os.read(master, 65536):
             out += piece
             if keys and b"quotes" in out:

@@ -24,7 +24,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 @asynccontextmanager
 async def serving(handler: Handler) -> AsyncGenerator[URL]:
-    """Answer every request on a loopback port with ``handler``."""
+    """Serve every request on a loopback port with ``handler``."""
     application = web.Application()
     application.router.add_route("*", "/{path:.*}", handler)
     runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.1)
@@ -47,7 +47,7 @@ class Counters:
 
 
 class Waits:
-    """A sleep that only writes down for how long it was asked."""
+    """A replacement of ``sleep`` that records its argument and returns at once."""
 
     def __init__(self) -> None:
         self.seconds: list[float] = []
@@ -85,5 +85,5 @@ async def asking(
 
 
 def ok(rows: Any) -> web.Response:
-    """Answer the way the service does."""
+    """Return a response in the format of the service."""
     return web.json_response({"msg": "OK", "data": rows})

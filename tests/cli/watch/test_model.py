@@ -55,7 +55,7 @@ def test_bars_are_in_order_of_time_and_at_most_a_thousand():
     assert len(model.bars.of("US:A")) == 1000
     model.on_tick(
         kline(60_960, interval=Interval.MIN_5), NOW
-    )  # On its way when we changed.
+    )  # In flight during the change.
     assert model.bars.of("US:A")[-1].interval is Interval.MIN_1
 
 
@@ -130,7 +130,7 @@ def test_a_lost_link_is_logged_and_the_reconnect_counted_down():
     assert "lost, reconnecting in 6 s" in plain_text(draw_top(model, 120, NOW + 2))
     assert "link lost: no route" in plain_text(draw_events(model, 120))
     roles = {role for _, role in draw_board(model, 60, 3, NOW)[2]}
-    assert roles <= {"dim", ""}  # What is not of now does not look so.
+    assert roles <= {"dim", ""}  # Old values are not shown as current.
     model.on_state(StateChange(LinkState.CONNECTING), NOW + 8)
     assert "connecting" in plain_text(draw_top(model, 120, NOW + 8))
 
