@@ -71,7 +71,7 @@ def test_without_a_key_the_connection_is_still_checked(live, qos, monkeypatch):
     assert skipped == ["tls", "http", "websocket", "clock"]
 
 
-def test_a_refused_key_is_reported_but_not_shown(live, qos, monkeypatch):
+def test_a_rejected_key_is_reported_but_not_shown(live, qos, monkeypatch):
     monkeypatch.setenv("QOS_API_KEY", "a-wrong-key")
     ran = qos("doctor")
     assert ran.code == 3

@@ -209,7 +209,7 @@ def test_a_missing_key_is_reported_with_what_to_do(qos):
     assert "config.toml; --sim needs none" in ran.err
 
 
-def test_a_refused_key_is_reported_with_its_origin(live, qos, monkeypatch):
+def test_a_rejected_key_is_reported_with_its_origin(live, qos, monkeypatch):
     """And not shown."""
     monkeypatch.setenv("QOS_API_KEY", "a-wrong-key")
     ran = qos("snapshot", "US:AAPL")

@@ -90,7 +90,7 @@ def test_statistics_follow_an_outage():
     assert ("gaps", "1 unfilled; 0 ticks recovered") in rows
 
 
-def test_a_link_that_does_not_come_back_is_one_outage():
+def test_a_link_that_is_not_restored_is_one_outage():
     """However often it was dialled."""
     stats = RunStats(TOPICS)
     stats.on_state(StateChange(LinkState.BACKOFF, "refused"), 0.5)

@@ -137,7 +137,7 @@ def test_a_missing_network_is_reported_at_once(live, qos):
     assert "qos: /ws: ws://127.0.0.1:1 cannot be reached" in ran.err
 
 
-def test_a_refused_key_is_reported_at_once(live, qos, monkeypatch):
+def test_a_rejected_key_is_reported_at_once(live, qos, monkeypatch):
     monkeypatch.setenv("QOS_API_KEY", "a-wrong-key")
     ran = qos("stream", "US:AAPL")
     assert (ran.code, ran.out) == (3, "")

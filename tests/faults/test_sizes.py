@@ -162,7 +162,7 @@ async def test_the_caller_bounds_the_wait_for_a_busy_server():
             return web.Response(status=429, headers={"Retry-After": "300"})
         return web.json_response({"msg": "OK", "data": []})
 
-    async with serving(handler) as url, client_of(url.authority) as client:
+    async with serving(answer) as url, client_of(url.authority) as client:
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.1):
                 await client.fetch_snapshots("US:AAPL")
@@ -176,7 +176,7 @@ async def test_a_server_that_stays_busy_is_requested_four_times_and_no_more():
     async def answer(request: web.Request) -> web.Response:
         return web.Response(status=503)
 
-    async with serving(handler) as url, client_of(url.authority) as client:
+    async with serving(answer) as url, client_of(url.authority) as client:
         with pytest.raises(TransportError, match="503"):
             await client.fetch_snapshots("US:AAPL")
         assert (client.stats.http_requests, client.stats.http_retries) == (4, 3)
@@ -207,7 +207,7 @@ async def test_no_compression_is_offered_so_that_no_frame_can_be_a_bomb():
         offered.append(request.headers.get("Sec-WebSocket-Extensions"))
         return web.Response(status=503)
 
-    async with serving(handler) as url, client_of(url.authority) as client:
+    async with serving(answer) as url, client_of(url.authority) as client:
         with pytest.raises(ConnectError):
             await client.connect()
     assert set(offered) == {None}

@@ -305,7 +305,7 @@ def test_an_empty_download_is_a_failure_with_a_reason(symbol, says, live, qos, o
     assert not [*out.parent.glob("bars*")]
 
 
-def test_without_pyarrow_the_message_says_what_to_install(
+def test_without_pyarrow_the_message_has_the_command_to_install_it(
     live, qos, tmp_path, monkeypatch
 ):
     monkeypatch.setitem(sys.modules, "pyarrow", None)

@@ -69,7 +69,7 @@ def test_a_dumb_terminal_is_an_error(name, monkeypatch):
     assert "TERM is dumb" in shown
 
 
-def test_without_textual_the_message_says_what_to_install(monkeypatch):
+def test_without_textual_the_message_has_the_command_to_install_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "textual", None)
     code, shown = run(monkeypatch, "--sim")
     assert code == 2
