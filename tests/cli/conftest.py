@@ -113,7 +113,7 @@ def qos(home: Path, capfd: pytest.CaptureFixture[str]) -> Callable[..., Ran]:
 
 
 @pytest.fixture
-def refused(live):
+def rejected_symbol(live):
     """A symbol that the service rejects."""
     live.sim.reject_symbols("US:TSLA", message="No permission")
     yield "US:TSLA"

@@ -51,9 +51,9 @@ def test_json_and_csv_have_the_same_fields(name, live, qos):
     assert (rows.code, flat.code) == (0, 0)
     found, cells = objects(rows), table(flat)
     key = "symbol" if name in ABOUT_SYMBOLS else "market"
-    asked = COMMANDS[name][:2]
-    assert list(dict.fromkeys(row[key] for row in found)) == asked
-    assert list(dict.fromkeys(row[key] for row in cells)) == asked
+    requested = COMMANDS[name][:2]
+    assert list(dict.fromkeys(row[key] for row in found)) == requested
+    assert list(dict.fromkeys(row[key] for row in cells)) == requested
     if name != "depth":
         assert len(found) == len(cells)
         plain = [k for k, v in found[0].items() if not isinstance(v, dict)]
@@ -113,8 +113,8 @@ def test_klines_follow_their_options(live, qos):
     assert [bar["interval"] for bar in bars] == ["1h"] * 5
     times = [bar["timestamp"] for bar in bars]
     assert {later - one for one, later in pairwise(times)} == {3600}
-    asked = [one.body for one in live.sim.requests if one.path == "/kline"][-1]
-    assert asked["kline_reqs"][0]["a"] == 1
+    requested = [one.body for one in live.sim.requests if one.path == "/kline"][-1]
+    assert requested["kline_reqs"][0]["a"] == 1
 
 
 def test_a_day_bar_has_the_date_in_the_zone_of_its_market(live, qos):

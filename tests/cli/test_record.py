@@ -136,10 +136,20 @@ def test_ctrl_c_leaves_a_complete_file(tmp_path):
 # Rejections
 
 
-def test_a_rejected_symbol_does_not_end_a_recording(live, qos, refused, tmp_path):
+def test_a_rejected_symbol_does_not_end_a_recording(
+    live, qos, rejected_symbol, tmp_path
+):
     """It is reported once; so is, at the end, a symbol without ticks."""
     place = tmp_path / "r"
-    words = "trades", "depth", refused, "US:NOSUCH", "CF:BTCUSDT", "--seconds", "0.5"
+    words = (
+        "trades",
+        "depth",
+        rejected_symbol,
+        "US:NOSUCH",
+        "CF:BTCUSDT",
+        "--seconds",
+        "0.5",
+    )
     ran = qos("record", *words, "-o", place)
     assert ran.code == 0
     lines = ran.err.splitlines()
@@ -152,8 +162,10 @@ def test_a_rejected_symbol_does_not_end_a_recording(live, qos, refused, tmp_path
     }
 
 
-def test_the_rejection_of_the_only_symbol_ends_a_recording(qos, refused, tmp_path):
-    ran = qos("record", refused, "-o", tmp_path / "r")
+def test_the_rejection_of_the_only_symbol_ends_a_recording(
+    qos, rejected_symbol, tmp_path
+):
+    ran = qos("record", rejected_symbol, "-o", tmp_path / "r")
     assert ran.code == 1
     assert ran.err.splitlines()[0] == "qos: T US:TSLA: No permission: US:TSLA"
 

@@ -222,19 +222,19 @@ def noted(live, monkeypatch):
     return noted
 
 
-def test_a_rejected_symbol_is_reported_at_once(live, qos, refused, noted):
+def test_a_rejected_symbol_is_reported_at_once(live, qos, rejected_symbol, noted):
     """While others are not acknowledged yet."""
     live.sim.reject_symbols("CF:BTCUSDT", message="No permission")
-    ran = qos("stream", "CF:BTCUSDT,ETHUSDT", "US:AAPL,MSFT,NVDA", refused)
+    ran = qos("stream", "CF:BTCUSDT,ETHUSDT", "US:AAPL,MSFT,NVDA", rejected_symbol)
     assert ran.code == 0
     [(text, subscribed)] = noted
     assert text == "CF:BTCUSDT rejected: No permission: CF:BTCUSDT"
     assert subscribed < 4
 
 
-def test_a_symbol_rejected_on_all_channels_is_reported_once(live, qos, refused):
+def test_a_symbol_rejected_on_all_channels_is_reported_once(live, qos, rejected_symbol):
     """The others go on."""
-    words = "trades", "depth", "klines", refused, "CF:BTCUSDT", "--json"
+    words = "trades", "depth", "klines", rejected_symbol, "CF:BTCUSDT", "--json"
     ran = qos("stream", *words, "--seconds", "1")
     assert ran.code == 0
     events = [json.loads(line) for line in ran.err.splitlines()]
@@ -259,9 +259,9 @@ def test_a_symbol_rejected_after_an_outage_is_reported(live, qos, noted):
     ]
 
 
-def test_the_rejection_of_the_last_symbol_ends_the_stream(live, qos, refused):
+def test_the_rejection_of_the_last_symbol_ends_the_stream(live, qos, rejected_symbol):
     live.sim.reject_symbols("US:AAPL", message="No permission")
-    ran = qos("stream", refused, "US:AAPL", "--seconds", "5")
+    ran = qos("stream", rejected_symbol, "US:AAPL", "--seconds", "5")
     assert ran.code == 1
     assert [line for line in ran.err.splitlines() if "No permission" in line][1:] == [
         "qos: T US:AAPL, US:TSLA: No permission: US:AAPL"

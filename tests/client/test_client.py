@@ -275,17 +275,17 @@ async def test_a_key_that_expires_ends_loops_and_requests(sim, dial):
 
 
 async def test_a_callable_key_is_read_anew_at_each_connect(sim, dial):
-    asked = []
+    requested = []
 
     def key() -> str:
-        asked.append(1)
+        requested.append(1)
         return KEY
 
     async with dial(sim, key=key) as client:
         await client.connect()
         sim.cut()
         await sim.until(lambda: sim.links and sim.links[0].number == 2)
-    assert len(asked) >= 2
+    assert len(requested) >= 2
 
 
 async def test_without_a_key_the_error_has_the_remedy(monkeypatch):
@@ -666,11 +666,11 @@ async def test_closing_while_it_dials_ends_at_once(sim, dial):
 async def test_closing_ends_http_requests_that_wait_for_the_response(sim, dial):
     async with dial(sim) as client:
         sim.drop_replies("/snapshot")
-        asking = asyncio.create_task(client.fetch_snapshots("US:AAPL"))
+        request_task = asyncio.create_task(client.fetch_snapshots("US:AAPL"))
         await sim.until(lambda: sim.requests)
         await client.aclose()
         with pytest.raises(ClosedError):
-            await within(1, asking)
+            await within(1, request_task)
 
 
 async def test_closing_ends_http_requests_that_wait_for_the_quota(start, dial):
@@ -678,28 +678,28 @@ async def test_closing_ends_http_requests_that_wait_for_the_quota(start, dial):
     sim = await start(plan=plan)
     async with dial(sim) as client:
         await client.fetch_snapshots("US:AAPL")
-        asking = asyncio.create_task(client.fetch_snapshots("US:AAPL"))
+        request_task = asyncio.create_task(client.fetch_snapshots("US:AAPL"))
         await asyncio.sleep(0.05)
         await client.aclose()
         try:
             with pytest.raises(ClosedError):
-                await within(1, asking)
+                await within(1, request_task)
         finally:
-            asking.cancel()
+            request_task.cancel()
 
 
 async def test_closing_ends_http_requests_that_wait_for_a_retry(sim, dial):
     async with dial(sim) as client:
         sim.fail_http(503, headers={"Retry-After": "60"})
-        asking = asyncio.create_task(client.fetch_snapshots("US:AAPL"))
+        request_task = asyncio.create_task(client.fetch_snapshots("US:AAPL"))
         await sim.until(lambda: sim.requests)
         await asyncio.sleep(0.05)
         await client.aclose()
         try:
             with pytest.raises(ClosedError):
-                await within(1, asking)
+                await within(1, request_task)
         finally:
-            asking.cancel()
+            request_task.cancel()
 
 
 @pytest.mark.fault("U14")

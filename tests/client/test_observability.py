@@ -71,9 +71,9 @@ async def test_frames_and_their_bytes_are_counted_both_ways():
         assert after.frames_received == before.frames_received + 2
         assert after.bytes_received == before.bytes_received + 11
         assert (after.unknown, after.unreadable) == (1, 1)
-        [said] = net.frames
+        [frame] = net.frames
         assert after.frames_sent == 1
-        assert len(said["type"]) < after.bytes_sent < 100
+        assert len(frame["type"]) < after.bytes_sent < 100
 
 
 @virtual

@@ -138,15 +138,15 @@ async def test_a_closed_client_does_not_wait_for_the_quota(start, dial):
 async def test_a_client_that_is_closing_accepts_no_requests(sim, dial, monkeypatch):
     client = dial(sim)
     await client.fetch_snapshots("US:AAPL")
-    going, on = asyncio.Event(), asyncio.Event()
+    running, on = asyncio.Event(), asyncio.Event()
 
     async def stop() -> None:
-        going.set()
+        running.set()
         await on.wait()
 
     monkeypatch.setattr(client._stream, "stop", stop)
     closing = asyncio.create_task(client.aclose())
-    await going.wait()
+    await running.wait()
     with pytest.raises(ClosedError):
         await client.fetch_snapshots("US:AAPL")
     on.set()

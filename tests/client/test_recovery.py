@@ -67,10 +67,10 @@ async def test_filled_means_that_the_tape_was_delivered(
         for symbol in (BTC, ETH):
             mine = [e for e in events if symbol in str(e)]
             [gap] = gaps(mine)
-            heard, tape = list(map(key, trades(mine))), taped(sim, symbol)
+            delivered, tape = list(map(key, trades(mine))), taped(sim, symbol)
             assert gap.recovered == sum(t.recovered for t in trades(mine))
             if gap.status == "filled":
-                assert runs_of(heard, tape)
+                assert runs_of(delivered, tape)
             late = mine[mine.index(gap) + 1 :]
             assert [t.recovered for t in late] == sorted(
                 (t.recovered for t in late), reverse=True
@@ -92,10 +92,10 @@ async def test_nothing_is_delivered_twice_with_cuts_at_any_time(start, dial):
         await sim.until(lambda: client._stream._protocol.outages.open == {}, timeout=9)
         await asyncio.sleep(0.3)
         events = drain(sub)
-        heard, tape = list(map(key, trades(events))), taped(sim)
-        assert all(heard.count(one) <= tape.count(one) for one in set(heard))
+        delivered, tape = list(map(key, trades(events))), taped(sim)
+        assert all(delivered.count(one) <= tape.count(one) for one in set(delivered))
         if {gap.status for gap in gaps(events)} == {"filled"}:
-            assert runs_of(heard, tape)
+            assert runs_of(delivered, tape)
         assert [t.timestamp for t in trades(events)] == sorted(
             t.timestamp for t in trades(events)
         )
@@ -125,8 +125,8 @@ async def test_a_history_that_is_too_short_makes_the_gap_partial(start, dial):
         events = drain(sub)
         [gap] = gaps(events)
         assert gap.status in ("partial", "unverified")
-        heard, tape = list(map(key, trades(events))), taped(sim)
-        assert all(heard.count(one) <= tape.count(one) for one in set(heard))
+        delivered, tape = list(map(key, trades(events))), taped(sim)
+        assert all(delivered.count(one) <= tape.count(one) for one in set(delivered))
 
 
 async def test_without_a_reply_live_ticks_are_delivered(start, dial):

@@ -28,7 +28,7 @@ def trades(*names: str) -> list[Topic]:
     return [Topic("trade", f"US:{name}") for name in names]
 
 
-def asked(made: Recovery[Decimal], now: float) -> list[str]:
+def sent_requests(made: Recovery[Decimal], now: float) -> list[str]:
     return [question.query.operation for question in made.requests(now)]
 
 
@@ -49,8 +49,8 @@ def test_each_channel_and_interval_is_one_request():
         *trades("A", "B"),
     ]
     made = recovery(*topics)
-    assert asked(made, 120.0) == ["RT", "RK", "RK", "RS", "RD"]
-    assert asked(made, 120.0) == []
+    assert sent_requests(made, 120.0) == ["RT", "RK", "RK", "RS", "RD"]
+    assert sent_requests(made, 120.0) == []
     assert made.next_request_at() == math.inf
 
 

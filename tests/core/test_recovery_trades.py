@@ -587,8 +587,8 @@ def test_no_trade_is_delivered_more_often_than_one_source_has_it(
     merged = merge_trades(
         tail=tail, window=window, live=live, acked_at=acked_at, asked=ASKED
     )
-    heard = count(tail, live)
-    assert count(merged.recovered) + heard <= heard | count(window)
+    received = count(tail, live)
+    assert count(merged.recovered) + received <= received | count(window)
     if merged.status == "filled":
         together = [*tail[-ASKED:], *merged.recovered, *live]
         seconds = [one.timestamp for one in together]

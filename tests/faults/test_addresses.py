@@ -20,12 +20,12 @@ class Names:
 
     def __init__(self, *answers: Any) -> None:
         self.answers = list(answers)
-        self.asked: list[str] = []
+        self.lookups: list[str] = []
 
     async def getaddrinfo(self, host: Any, port: Any, **options: Any) -> Any:
         if not host.endswith(".example"):
             return [_info(host, port)]
-        self.asked.append(host)
+        self.lookups.append(host)
         answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
         if answer is None:
             await asyncio.Event().wait()
@@ -79,7 +79,7 @@ async def test_a_name_that_does_not_resolve_is_reported_and_looked_up_again(name
             await client.connect()
         await opens(client)
         assert_absent(KEY, caught.value)
-    assert names.asked == ["qos.example"] * 3
+    assert names.lookups == ["qos.example"] * 3
 
 
 @pytest.mark.fault("T19")
@@ -90,7 +90,7 @@ async def test_a_name_server_that_hangs_times_out_and_is_queried_again(name):
             with pytest.raises(ConnectError, match=r"within 0\.3 s"):
                 await client.connect()
             await opens(client)
-        assert len(names.asked) >= 3
+        assert len(names.lookups) >= 3
 
 
 @pytest.mark.fault("T19")
@@ -114,7 +114,7 @@ async def test_a_changed_address_is_used_by_the_next_attempt(name):
     async with Simulator(key=KEY, host="127.0.0.2", port=port), client:
         await opens(client)
         assert [*await client.fetch_snapshots("US:AAPL")] == ["US:AAPL"]
-    assert len(names.asked) >= 4
+    assert len(names.lookups) >= 4
 
 
 @pytest.mark.fault("T23")

@@ -127,11 +127,11 @@ async def test_an_error_in_one_loop_does_not_affect_others(how):
 @pytest.mark.fault("U6")
 def test_a_transient_failure_of_the_key_callable_is_one_failed_attempt():
     """The only code of the user's that a client calls."""
-    asked: list[int] = []
+    requested: list[int] = []
 
     def key() -> str:
-        asked.append(1)
-        if len(asked) == 2:
+        requested.append(1)
+        if len(requested) == 2:
             raise ZeroDivisionError
         return KEY
 
@@ -145,7 +145,7 @@ def test_a_transient_failure_of_the_key_callable_is_one_failed_attempt():
             async with asyncio.timeout(60):
                 while client.stats.links < 2:
                     await anext(trades)
-        assert len(asked) == 3
+        assert len(requested) == 3
 
     simulate(use)
 

@@ -184,8 +184,11 @@ def test_late_bytes_of_a_closed_link_are_not_delivered() -> None:
             old.restore()
             while running_loop().time() < at + 5.0:
                 events.append(await anext(trades))
-            heard = client.stats.frames_received - before
-            assert heard <= sum(isinstance(event, Trade) for event in events) + 20
+            received_frames = client.stats.frames_received - before
+            assert (
+                received_frames
+                <= sum(isinstance(event, Trade) for event in events) + 20
+            )
             assert sim.connections == 1
             assert net.open_clients == [net.connections[-1].client]
             check_deliveries(events, sim)

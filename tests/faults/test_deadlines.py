@@ -42,10 +42,12 @@ def test_a_reply_around_the_deadline_settles_one_request_and_no_other(
             await asyncio.sleep(1.0)
             sim.delay_replies(LATE + epsilon, "RS", 1)
             began = running_loop().time()
-            asked = asyncio.create_task(client.fetch_snapshots(SYMBOL, via="stream"))
-            await asyncio.wait([asked])
-            in_time = asked.exception() is None
-            assert isinstance(asked.exception(), RequestTimeoutError | None)
+            requested = asyncio.create_task(
+                client.fetch_snapshots(SYMBOL, via="stream")
+            )
+            await asyncio.wait([requested])
+            in_time = requested.exception() is None
+            assert isinstance(requested.exception(), RequestTimeoutError | None)
             assert running_loop().time() - began <= TIMING.request_timeout + MOMENT
             assert await client.fetch_snapshots(OTHER, via="stream") == expected
             assert in_time or epsilon >= 0
@@ -155,13 +157,13 @@ def test_an_http_response_around_the_deadline_is_used_or_requested_again(
         async with serve(speed=0.0) as sim, make_client(sim) as client:
             expected = await client.fetch_snapshots(SYMBOL)
             net.latency = (late, late)
-            asking = asyncio.create_task(client.fetch_snapshots(SYMBOL))
+            request = asyncio.create_task(client.fetch_snapshots(SYMBOL))
             await asyncio.sleep(TIMING.request_timeout + 2 * MOMENT)
             net.latency = (0.01, 0.02)
-            assert await asking == expected
-            asked = len(sim.requests) - 1
-            assert asked == 1 or epsilon >= 0
-            assert asked == 2 or epsilon <= 0
+            assert await request == expected
+            requested = len(sim.requests) - 1
+            assert requested == 1 or epsilon >= 0
+            assert requested == 2 or epsilon <= 0
             assert len(net.open_clients) == 1
 
     simulate(main)

@@ -142,9 +142,9 @@ async def test_a_suspended_machine_is_a_gap_from_before_the_suspension(server, c
     async with connected(server) as client, client.watch_trades(AAPL) as sub:
         await server.trades(20)
         clock.asleep += 3600.0
-        said = len(server.sent_at)
+        count = len(server.sent_at)
         await asyncio.sleep(30.0)
-        assert [kind for _, kind in server.sent_at[said:]][:2] == ["H", "RT"]
+        assert [kind for _, kind in server.sent_at[count:]][:2] == ["H", "RT"]
         await server.trades(10)
         events = drain(sub)
         [gap] = gaps(events)
@@ -169,9 +169,9 @@ async def test_a_suspension_in_an_outage_is_part_of_the_gap(server, clock):
                 for events in (drain(sub), drain(bars)):
                     [gap] = gaps(events)
                     assert gap.until - gap.since > timedelta(seconds=7240)
-                said = server.net.peers[-1].sent
-                [asked] = [frame for frame in said if frame["type"] == "RK"]
-                assert asked["kline_reqs"][0]["co"] >= 120, "the bars of two hours"
+                frames = server.net.peers[-1].sent
+                [requested] = [frame for frame in frames if frame["type"] == "RK"]
+                assert requested["kline_reqs"][0]["co"] >= 120, "the bars of two hours"
 
 
 @pytest.mark.fault("U11")
@@ -198,10 +198,10 @@ async def test_the_first_tick_after_a_suspension_comes_after_its_gap(
             await server.trades(5, every=0.01)
             clock.asleep += 30.0
             now[0] += 30_000_000_000
-            said = len(server.sent_at)
+            count = len(server.sent_at)
             server.trade()  # Before any timer of the client is due.
             await asyncio.sleep(0.1)
-            assert [kind for _, kind in server.sent_at[said:]] == ["H"]
+            assert [kind for _, kind in server.sent_at[count:]] == ["H"]
             events = drain(sub)
             assert isinstance(events[5], Gap)
             assert prices(events) == server.prices()

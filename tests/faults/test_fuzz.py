@@ -167,7 +167,7 @@ def frames(samples: list[bytes]) -> st.SearchStrategy[bytes]:
 # The decoders
 
 
-def questions(numbers: type[Any]) -> list[Query[Any]]:
+def all_queries(numbers: type[Any]) -> list[Query[Any]]:
     """Send every kind of request."""
     made: Queries[Any] = Queries(numbers, chunk=10)
     return [
@@ -181,7 +181,7 @@ def questions(numbers: type[Any]) -> list[Query[Any]]:
     ]
 
 
-QUESTIONS = {numbers: questions(numbers) for numbers in NUMBERS}
+QUESTIONS = {numbers: all_queries(numbers) for numbers in NUMBERS}
 READERS = {numbers: FrameDecoder(numbers) for numbers in NUMBERS}
 
 
@@ -237,7 +237,7 @@ _TOPICS = [
 ]
 
 
-class Talk:
+class Conversation:
     """A protocol in use: four channels, requests, and an outage."""
 
     def __init__(self, numbers: type[Any]) -> None:
@@ -245,36 +245,36 @@ class Talk:
         self.now = 0.0
         self.over = False
         self.stats = Counters()
-        self.session: StreamProtocol[Any] = StreamProtocol(
+        self.protocol: StreamProtocol[Any] = StreamProtocol(
             numbers,
             limits=Limits(),
             timing=Timing(),
             stats=self.stats,
             recovery=Recovery(queries),
         )
-        self.session.link_up(0.0)
-        self.session.registry.want(_TOPICS)
+        self.protocol.link_up(0.0)
+        self.protocol.registry.want(_TOPICS)
         for _ in _TOPICS:
-            self.speak(answered=True)
-        self.session.link_down("cut", self.now)
-        self.session.link_up(self.now)
+            self.send_next(answered=True)
+        self.protocol.link_down("cut", self.now)
+        self.protocol.link_up(self.now)
 
-    def speak(self, *, answered: bool) -> None:
-        """Let the client send its next frame, and reply to some."""
-        self.now = max(self.now, self.session.wake_at())
-        for outcome in self.session.tick(self.now):
+    def send_next(self, *, answered: bool) -> None:
+        """Let the client send its next frame, and reply if ``answered``."""
+        self.now = max(self.now, self.protocol.wake_at())
+        for outcome in self.protocol.tick(self.now):
             assert isinstance(outcome, Outcome)
             if isinstance(outcome, LinkTimedOut):
-                self.session.link_down("lost", self.now)
-                self.session.link_up(self.now)
-        frame = self.session.poll(self.now)
+                self.protocol.link_down("lost", self.now)
+                self.protocol.link_up(self.now)
+        frame = self.protocol.poll(self.now)
         if answered and frame is not None:
             self.now += 0.1
             self.receive(ack(frame))
 
     def receive(self, data: bytes) -> bool:
         """Let the client receive a frame; return whether it was a tick."""
-        event = self.session.receive(data, self.now)
+        event = self.protocol.receive(data, self.now)
         if type(event) in CHANNELS:
             return True
         assert event is None or isinstance(event, Outcome), event
@@ -301,17 +301,17 @@ class Talk:
 def test_any_frame_is_an_event_or_a_counted_skip(
     story: list[tuple[bytes, bool]], numbers: type[Any]
 ):
-    talk = Talk(numbers)
+    conversation = Conversation(numbers)
     for data, answered in story:
-        talk.speak(answered=answered)
-        before = talk.counted
-        is_tick = talk.receive(data)
-        assert talk.counted - before == (not is_tick)
-    if not talk.over:
+        conversation.send_next(answered=answered)
+        before = conversation.counted
+        is_tick = conversation.receive(data)
+        assert conversation.counted - before == (not is_tick)
+    if not conversation.over:
         for _ in range(40):
-            talk.speak(answered=True)
-        assert set(_TOPICS) >= talk.session.registry.held
-        assert talk.session.registry.settled
+            conversation.send_next(answered=True)
+        assert set(_TOPICS) >= conversation.protocol.registry.held
+        assert conversation.protocol.registry.settled
 
 
 def replaced(data: bytes) -> Iterator[bytes]:
@@ -326,17 +326,17 @@ def replaced(data: bytes) -> Iterator[bytes]:
 def test_a_push_with_any_value_in_any_field_is_a_tick_or_a_counted_skip(
     kind: str, numbers: type[Any]
 ):
-    talk = Talk(numbers)
+    conversation = Conversation(numbers)
     for data in replaced(json.dumps(PUSHES[kind]).encode()):
-        before = talk.counted
-        event = talk.session.receive(data, talk.now)
+        before = conversation.counted
+        event = conversation.protocol.receive(data, conversation.now)
         is_tick = type(event) in CHANNELS
-        assert talk.counted - before == (not is_tick), data[:200]
+        assert conversation.counted - before == (not is_tick), data[:200]
         assert_sound(event if is_tick else None, numbers)
 
 
 def test_a_reply_with_any_value_in_any_field_is_counted():
-    said: list[str] = []
+    kinds: list[str] = []
     for data in replaced(ack(b'{"type":"T","reqid":1}', data=[{"c": "US:AAPL"}])):
         protocol = new_protocol()
         protocol.registry.want(_TOPICS[:1])
@@ -344,9 +344,9 @@ def test_a_reply_with_any_value_in_any_field_is_counted():
         event = protocol.receive(data, 1.0)
         stats = protocol.stats
         assert stats.answers + stats.unreadable + stats.unknown == 1, data[:200]
-        said.append(type(event).__name__)
+        kinds.append(type(event).__name__)
     assert {"Confirmed", "KeyRejected", "SubscriptionRejected", "Unreadable"} <= set(
-        said
+        kinds
     )
 
 

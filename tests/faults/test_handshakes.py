@@ -24,7 +24,9 @@ from tests.support.http_servers import serving
 from tests.support.leak_check import assert_absent
 from tests.support.memory_transport import KEY
 
-Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+ConnectionHandler = Callable[
+    [asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]
+]
 
 CALM = Timing(backoff_initial=0.01, backoff_max=0.02, close_timeout=0.1)
 HASTY = replace(CALM, connect_timeout=0.3, request_timeout=0.3)
@@ -32,7 +34,7 @@ HASTY = replace(CALM, connect_timeout=0.3, request_timeout=0.3)
 
 
 @asynccontextmanager
-async def listening(talk: Talk) -> AsyncGenerator[str]:
+async def listening(talk: ConnectionHandler) -> AsyncGenerator[str]:
     """Serve raw connections; yield the host and the port."""
     tasks: set[asyncio.Task[None]] = set()
 
@@ -176,7 +178,7 @@ def test_no_other_retry_after_gives_a_wait_out_of_bounds(header: str):
     assert found is None or 1.0 <= found <= 300.0
 
 
-def said(raw: bytes) -> Talk:
+def replying(raw: bytes) -> ConnectionHandler:
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(raw)
@@ -200,7 +202,7 @@ def said(raw: bytes) -> Talk:
     ],
 )
 async def test_a_server_without_websockets_is_reported_at_once_and_retried(raw):
-    async with listening(said(raw)) as address, client_of(address) as client:
+    async with listening(replying(raw)) as address, client_of(address) as client:
         with pytest.raises(ConnectError) as caught:
             await client.connect()
         changes = client.states()

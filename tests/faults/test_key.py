@@ -180,11 +180,11 @@ async def test_a_request_that_is_cancelled_does_not_show_its_headers():
         await asyncio.sleep(60)
 
     async with serving(hang) as url, Client(KEY, http_url=str(url)) as client:
-        asking = asyncio.create_task(client.fetch_snapshots("US:AAPL"))
+        request = asyncio.create_task(client.fetch_snapshots("US:AAPL"))
         await arrived.wait()
-        asking.cancel()
+        request.cancel()
         with pytest.raises(asyncio.CancelledError) as caught:
-            await asking
+            await request
     shown = traceback.TracebackException.from_exception(
         caught.value, capture_locals=True
     )

@@ -423,10 +423,10 @@ def test_no_task_of_the_client_is_garbage_at_any_step():
 @pytest.mark.fault("U17", "I16")
 async def test_a_pooled_connection_keeps_no_reference_to_its_client(sim):
     async with client_of(sim) as client:
-        asking = asyncio.create_task(client.fetch_snapshots("US:AAPL"))
-        await asking
-        asker = weakref.ref(asking)
-        del asking
+        request = asyncio.create_task(client.fetch_snapshots("US:AAPL"))
+        await request
+        asker = weakref.ref(request)
+        del request
         await asyncio.sleep(0)
         gc.collect()
         assert asker() is None

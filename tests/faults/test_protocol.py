@@ -110,7 +110,7 @@ async def test_a_request_without_a_reply_does_not_affect_others():
         await client.connect()
         lost = asyncio.create_task(client.fetch_snapshots(TSLA, via="stream"))
         await net.peers[0].next_frame("RS")
-        asked = net.peers[0].sent[-1]
+        requested = net.peers[0].sent[-1]
         start = seconds()
         with pytest.raises(RequestTimeoutError):
             await lost
@@ -118,10 +118,10 @@ async def test_a_request_without_a_reply_does_not_affect_others():
         # The late reply arrives while the next request is pending.
         net.latency = 1.0
         net.data = [{"c": AAPL, "lp": "2"}]
-        asking = asyncio.create_task(client.fetch_snapshots(AAPL, via="stream"))
+        request = asyncio.create_task(client.fetch_snapshots(AAPL, via="stream"))
         await net.peers[0].next_frame("RS")
-        net.peers[0].answer(asked, data=[{"c": TSLA, "lp": "1"}])
-        assert (await asking)[AAPL].last_price == 2
+        net.peers[0].answer(requested, data=[{"c": TSLA, "lp": "1"}])
+        assert (await request)[AAPL].last_price == 2
         assert client.stats.unmatched == 1
 
 
@@ -165,9 +165,9 @@ async def test_a_reply_to_another_command_does_not_match(
 async def test_a_repeated_reply_changes_nothing():
     net = Network()
     async with opened(net) as client, client.watch_trades(AAPL) as sub:
-        asked = net.peers[0].sent[-1]
-        net.peers[0].answer(asked)
-        net.peers[0].answer(asked, "no such code")
+        requested = net.peers[0].sent[-1]
+        net.peers[0].answer(requested)
+        net.peers[0].answer(requested, "no such code")
         net.peers[0].push(trade(1))
         assert (await anext(sub)).price == 1
         assert client.stats.unmatched == 2
@@ -176,7 +176,7 @@ async def test_a_repeated_reply_changes_nothing():
 # Subscriptions
 
 
-class Touchy:
+class RejectsHeldTopic:
     """Rejects a topic that it holds, and is late with the first ack."""
 
     def __init__(self) -> None:
@@ -197,7 +197,7 @@ class Touchy:
 
 @pytest.mark.fault("P3", "P4", "P8")
 async def test_a_live_topic_survives_two_rejections():
-    net = Network(respond=Touchy())
+    net = Network(respond=RejectsHeldTopic())
     async with opened(net) as client:
         sub = client.watch_trades(AAPL)
         await asyncio.sleep(20)
@@ -210,20 +210,20 @@ async def test_a_live_topic_survives_two_rejections():
 def test_a_rejection_after_a_timeout_is_final_the_second_time():
     registry, (topic,) = Registry(), topics(AAPL)
     registry.want([topic])
-    said: list[bool] = []
+    additions: list[bool] = []
     for _ in range(2):
         change = registry.next_change()
         assert change is not None
-        said.append(change.add)
+        additions.append(change.add)
         registry.sent(change)
         registry.ack_timed_out(change)
         registry.expire(change)
     is_emitted = False
-    while (change := registry.next_change()) is not None and len(said) < 9:
-        said.append(change.add)
+    while (change := registry.next_change()) is not None and len(additions) < 9:
+        additions.append(change.add)
         registry.sent(change)
         is_emitted = registry.reject(change)
-    assert said == [True, True, True, False, True]
+    assert additions == [True, True, True, False, True]
     assert is_emitted
     assert not registry.wants(topic)
     assert registry.settled
@@ -274,8 +274,8 @@ async def test_a_symbol_in_the_spelling_of_the_server_is_the_requested_one():
     net = Network()
     net.data = [{"c": "US:AAPL", "lp": "2"}, {"c": "HK:700", "lp": "1"}]
     async with opened(net) as client:
-        asked = ("HK:00700", "us:AAPL", "US:NONE")
-        found = await client.fetch_snapshots(*asked, via="stream")
+        requested = ("HK:00700", "us:AAPL", "US:NONE")
+        found = await client.fetch_snapshots(*requested, via="stream")
         assert list(found) == ["HK:700", AAPL]
         assert found["HK:700"].last_price == 1
         assert found.missing == ("US:NONE",)

@@ -156,9 +156,9 @@ async def test_text_of_the_server_is_data_everywhere(where, caplog):
         assert r"\x1b[31mred" in text
 
 
-async def failure(asking: Any) -> str:
+async def failure(request_task: Any) -> str:
     with pytest.raises(QosError) as caught:
-        await asking
+        await request_task
     return str(caught.value)
 
 

@@ -17,7 +17,7 @@ from qos_async import ConnectError, DecodeError, QosError, TransportError
 from qos_async._io.aiohttp_transport import MAX_FRAME
 from qos_async._io.http import BODY_MAX
 from qos_async._io.transport import LinkClosed
-from tests.faults.test_handshakes import Talk, client_of, listening
+from tests.faults.test_handshakes import ConnectionHandler, client_of, listening
 from tests.io.test_aiohttp_transport import talking
 from tests.support.http_servers import serving
 from tests.support.leak_check import assert_absent
@@ -213,7 +213,7 @@ async def test_no_compression_is_offered_so_that_no_frame_can_be_a_bomb():
     assert set(offered) == {None}
 
 
-def headers(count: int, size: int) -> Talk:
+def headers(count: int, size: int) -> ConnectionHandler:
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(b"HTTP/1.1 200 OK\r\n")

@@ -40,12 +40,12 @@ async def cancelled_after(steps: int, deed: Coroutine[Any, Any, object]) -> bool
     """Cancel a call after ``steps`` steps; return whether it was still running."""
     loop = running_loop()
     task = asyncio.create_task(deed)
-    last, asked = loop.steps + steps, False
+    last, requested = loop.steps + steps, False
 
     def hook(step: int) -> None:
-        nonlocal asked
+        nonlocal requested
         if step == last:
-            asked = task.cancel()
+            requested = task.cancel()
 
     loop.on_step = hook
     await asyncio.wait([task])
@@ -55,7 +55,7 @@ async def cancelled_after(steps: int, deed: Coroutine[Any, Any, object]) -> bool
     error = task.exception()
     if error is not None:
         raise error
-    if asked:
+    if requested:
         raise Interrupted(f"cancelled after {steps} steps, yet it finished")
     return False
 

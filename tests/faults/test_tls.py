@@ -133,8 +133,8 @@ async def test_a_borrowed_session_may_bring_its_own_trust_in_a_certificate(autho
 
 
 async def plain(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    heard = await reader.read(4096)
-    assert KEY.encode() not in heard
+    received = await reader.read(4096)
+    assert KEY.encode() not in received
     writer.write(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
     await writer.drain()
 

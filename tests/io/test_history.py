@@ -29,13 +29,13 @@ class Server:
     ) -> None:
         self.times = sorted(times)
         self.most, self.heeds, self.includes = most, heeds, includes
-        self.asked: list[int] = []
+        self.requested_ends: list[int] = []
         self.failures = 0
 
     async def ask(self, query: Any) -> dict[str, list[Kline[Decimal]]]:
         [entry] = query.body["kline_reqs"]
         assert (entry["c"], entry["co"], entry["kt"]) == ("US:A", 1000, 1)
-        self.asked.append(entry["e"])
+        self.requested_ends.append(entry["e"])
         if self.failures:
             self.failures -= 1
             raise TransportError("down")
@@ -60,13 +60,13 @@ async def test_the_newest_page_is_first_and_no_bar_is_repeated(includes):
     found = await pages_of(server)
     assert list(itertools.chain(*reversed(found))) == list(range(60, 481, 60))
     assert found[0] == [360, 420, 480]
-    assert server.asked[:2] == [9999, 360]
+    assert server.requested_ends[:2] == [9999, 360]
 
 
 async def test_the_iteration_ends_at_the_start_without_another_request():
     server = Server(range(60, 601, 60))
     assert await pages_of(server, start=540) == [[540, 600]]
-    assert len(server.asked) == 1
+    assert len(server.requested_ends) == 1
 
 
 async def test_bars_outside_of_the_requested_range_are_dropped():
@@ -79,7 +79,7 @@ async def test_bars_outside_of_the_requested_range_are_dropped():
 async def test_a_server_that_ignores_the_end_yields_one_page():
     server = Server(range(60, 601, 60), heeds=False)
     assert await pages_of(server) == [[480, 540, 600]]
-    assert server.asked == [9999, 480]
+    assert server.requested_ends == [9999, 480]
 
 
 async def test_a_page_without_a_bar_in_range_is_skipped():
@@ -109,7 +109,7 @@ async def test_the_iterator_can_be_closed_early():
         async for _ in pages:
             break
     assert [page async for page in pages] == []
-    assert len(server.asked) == 1
+    assert len(server.requested_ends) == 1
 
 
 async def test_the_newest_bar_is_kept_if_the_local_clock_is_behind():

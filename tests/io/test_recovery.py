@@ -73,8 +73,8 @@ async def test_missed_trades_are_delivered_between_the_gap_and_new_ticks(
         assert gap.recovered == sum(e.recovered for e in events if isinstance(e, Tick))
         assert (gap.until - gap.since).total_seconds() == pytest.approx(5.5, abs=0.6)
         assert server.net.peers[1].types() == ["T", "RT"]
-        asked = next(f for f in server.net.peers[1].sent if f["type"] == "RT")
-        assert asked["count"] == 50
+        requested = next(f for f in server.net.peers[1].sent if f["type"] == "RT")
+        assert requested["count"] == 50
 
 
 async def test_trades_received_under_another_spelling_are_not_recovered_again(
@@ -377,8 +377,8 @@ async def test_subscriptions_are_sent_first_and_then_one_request_a_channel(serve
         codes = {f["type"]: f.get("codes") for f in peer.sent}
         assert sorted(codes["RT"][0][3:].split(",")) == ["AAPL", "TSLA"]
         assert sorted(codes["RS"][0][3:].split(",")) == ["AAPL", "TSLA"]
-        asked = [f["kline_reqs"][0] for f in peer.sent if f["type"] == "RK"]
-        assert all(2 <= one["co"] <= 5 for one in asked)
+        requested = [f["kline_reqs"][0] for f in peer.sent if f["type"] == "RK"]
+        assert all(2 <= one["co"] <= 5 for one in requested)
 
 
 async def test_the_plans_pace_is_kept_in_recovery(server):
@@ -870,8 +870,8 @@ async def test_missed_klines_are_delivered_once_and_in_order(server):
                 (1080, 6, False),
             ]
             assert [(g.status, g.recovered) for g in gaps(events)] == [("filled", 3)]
-            [asked] = [f for f in peer.sent if f["type"] == "RK"]
-            assert asked["kline_reqs"][0]["co"] == 5  # 131 s: three bars, and two.
+            [requested] = [f for f in peer.sent if f["type"] == "RK"]
+            assert requested["kline_reqs"][0]["co"] == 5  # 131 s: three bars, and two.
 
 
 async def test_final_klines_of_an_outage_are_delivered_once_each(server):

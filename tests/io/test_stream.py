@@ -351,12 +351,12 @@ async def test_a_key_rejected_by_the_upgrade_is_raised_in_every_waiting_task():
     net = Network(2.0, AuthenticationError("refused"))
     async with opened(net) as client:
         trades = client.watch_trades("US:AAPL")
-        asking = asyncio.create_task(client.fetch_snapshots("US:AAPL", via="stream"))
+        request = asyncio.create_task(client.fetch_snapshots("US:AAPL", via="stream"))
         connecting = asyncio.create_task(client.connect())
         net.respond = lambda *_: None
         net.on_link = lambda peer: peer.end()
         errors = await asyncio.gather(
-            _task(anext(trades)), asking, connecting, return_exceptions=True
+            _task(anext(trades)), request, connecting, return_exceptions=True
         )
         assert [type(error) for error in errors] == [
             AuthenticationError,
@@ -382,12 +382,12 @@ async def test_closing_ends_waiting_loops_and_requests():
     net = Network(respond=lambda peer, f: None if f["type"] == "RS" else "OK")
     async with opened(net) as client, client.watch_trades("US:AAPL") as trades:
         looping = asyncio.create_task(_drain(trades))
-        asked = asyncio.create_task(client.fetch_snapshots("US:AAPL", via="stream"))
+        requested = asyncio.create_task(client.fetch_snapshots("US:AAPL", via="stream"))
         queued = asyncio.create_task(client.fetch_snapshots("US:AAPL", via="stream"))
         await asyncio.sleep(1)
         await client.aclose()
         assert await looping == []
-        for task in (asked, queued):
+        for task in (requested, queued):
             with pytest.raises(ClosedError):
                 await task
 
@@ -599,12 +599,12 @@ async def test_a_request_without_a_reply_times_out_and_its_late_reply_is_ignored
         assert asyncio.get_running_loop().time() == pytest.approx(8)
         peer = await peer_task
         peer.answer(await peer.next_frame("RS"))
-        asking = asyncio.create_task(client.fetch_depth("US:AAPL", via="stream"))
+        request = asyncio.create_task(client.fetch_depth("US:AAPL", via="stream"))
         frame = await peer.next_frame("RD")
         await asyncio.sleep(1)
         assert client.stats.unmatched == 1
         peer.answer(frame)
-        assert await asking == {}
+        assert await request == {}
 
 
 async def test_a_request_waits_for_the_next_link_but_not_for_ever():
@@ -620,13 +620,13 @@ async def test_a_request_waits_for_the_next_link_but_not_for_ever():
 async def test_a_sent_request_of_a_lost_link_fails_and_a_queued_one_is_kept():
     net = Network(respond=lambda peer, f: None if peer.number == 0 else "OK", latency=0)
     async with opened(net) as client:
-        asked = asyncio.create_task(client.fetch_snapshots("US:AAPL", via="stream"))
+        requested = asyncio.create_task(client.fetch_snapshots("US:AAPL", via="stream"))
         await (await net.link()).next_frame("RS")
         queued = asyncio.create_task(client.fetch_depth("US:AAPL", via="stream"))
         await asyncio.sleep(0)
         net.peers[0].end(text="cut")
         with pytest.raises(TransportError, match="cut"):
-            await asked
+            await requested
         assert await queued == {}
 
 

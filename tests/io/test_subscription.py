@@ -45,7 +45,7 @@ def prices(ticks: list[Any]) -> list[int]:
     return [int(tick.price) for tick in ticks]
 
 
-def refusing(*symbols: str, message: str = "no such code"):
+def rejecting(*symbols: str, message: str = "no such code"):
     """Reject frames that name any of ``symbols``."""
 
     def respond(peer: Peer, frame: Frame) -> str:
@@ -82,7 +82,7 @@ async def test_leaving_unsubscribes():
 
 
 async def test_a_rejected_symbol_is_named_and_the_others_are_unsubscribed():
-    net = Network(respond=refusing("US:NONE"))
+    net = Network(respond=rejecting("US:NONE"))
     async with opened(net) as client:
         with pytest.raises(RejectedError, match="no such code") as caught:
             async with client.watch_trades("US:AAPL,NONE,TSLA,IBM", "HK:700"):
@@ -93,7 +93,7 @@ async def test_a_rejected_symbol_is_named_and_the_others_are_unsubscribed():
 
 
 async def test_a_rejection_is_raised_once_in_a_loop_that_continues_with_the_rest():
-    net = Network(respond=refusing("US:NONE"))
+    net = Network(respond=rejecting("US:NONE"))
     async with opened(net) as client:
         trades = client.watch_trades("US:AAPL,NONE")
         with pytest.raises(RejectedError) as caught:
@@ -109,7 +109,7 @@ async def test_a_rejection_is_raised_once_in_a_loop_that_continues_with_the_rest
 
 
 async def test_a_rejection_is_raised_although_ticks_are_always_buffered():
-    net = Network(respond=refusing("US:NONE"))
+    net = Network(respond=rejecting("US:NONE"))
     async with opened(net) as client:
         trades = client.watch_trades("US:AAPL,NONE")
         peer = await net.link()
@@ -122,7 +122,7 @@ async def test_a_rejection_is_raised_although_ticks_are_always_buffered():
 
 
 async def test_closing_delivers_buffered_ticks_although_a_rejection_was_not_raised():
-    net = Network(respond=refusing("US:NONE"))
+    net = Network(respond=rejecting("US:NONE"))
     async with opened(net) as client:
         trades = client.watch_trades("US:AAPL,NONE")
         peer = await net.link()
@@ -141,7 +141,7 @@ async def test_closing_delivers_buffered_ticks_although_a_rejection_was_not_rais
 
 
 async def test_a_terminal_error_is_raised_after_buffered_ticks_even_behind_a_rejection():
-    net = Network(respond=refusing("US:NONE"))
+    net = Network(respond=rejecting("US:NONE"))
     async with opened(net) as client:
         trades = client.watch_trades("US:AAPL,NONE")
         peer = await net.link()
@@ -160,7 +160,7 @@ async def test_a_terminal_error_is_raised_after_buffered_ticks_even_behind_a_rej
 
 
 async def test_a_loop_over_rejected_symbols_ends_with_the_rejection():
-    net = Network(respond=refusing("US:AAPL"))
+    net = Network(respond=rejecting("US:AAPL"))
     async with opened(net) as client:
         trades = client.watch_trades("US:AAPL")
         for _ in range(2):
@@ -373,7 +373,7 @@ async def test_symbols_are_added_and_removed_while_it_lives():
 
 
 async def test_adding_a_rejected_symbol_raises_and_the_rest_stays_subscribed():
-    net = Network(respond=refusing("US:NONE"))
+    net = Network(respond=rejecting("US:NONE"))
     async with opened(net) as client, client.watch_trades("US:AAPL") as trades:
         with pytest.raises(RejectedError) as caught:
             await trades.add("US:NONE", "US:TSLA")
@@ -393,7 +393,7 @@ async def test_adding_a_present_and_removing_an_absent_symbol_send_nothing():
 
 
 async def test_a_rejected_symbol_can_be_subscribed_again():
-    net = Network(respond=refusing("US:TSLA", message="not yet listed"))
+    net = Network(respond=rejecting("US:TSLA", message="not yet listed"))
     async with opened(net) as client, client.watch_trades("US:AAPL") as trades:
         with pytest.raises(RejectedError):
             await trades.add("US:TSLA")

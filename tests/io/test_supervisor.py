@@ -163,7 +163,7 @@ async def test_a_rejected_upgrade_that_lasts_is_final(refusal: Any, error: Any):
         assert 120 <= asyncio.get_running_loop().time() - start <= 240
 
 
-def kicking(code: int | None):
+def evicting(code: int | None):
     def on_link(peer: Peer) -> None:
         asyncio.get_running_loop().call_later(5, peer.end, code)
 
@@ -173,7 +173,7 @@ def kicking(code: int | None):
 @pytest.mark.fault("P23")
 async def test_two_clients_that_close_each_others_links_end_with_a_limit_error():
     net = Network()
-    net.on_link = kicking(1000)
+    net.on_link = evicting(1000)
     async with opened(net) as client:
         trades = client.watch_trades("US:AAPL")
         with pytest.raises(LimitError, match="another client"):
@@ -186,7 +186,7 @@ async def test_two_clients_that_close_each_others_links_end_with_a_limit_error()
 @pytest.mark.parametrize("code", [None, 1001, 1006, 1011, 1012, 1013])
 async def test_ordinary_endings_are_no_evictions(code):
     net = Network()
-    net.on_link = kicking(code)
+    net.on_link = evicting(code)
     async with opened(net) as client:
         await client.connect()
         await net.link(20)
@@ -195,7 +195,7 @@ async def test_ordinary_endings_are_no_evictions(code):
 @pytest.mark.fault("P23")
 async def test_evictions_are_ignored_if_the_plan_has_more_connections():
     net = Network()
-    net.on_link = kicking(1000)
+    net.on_link = evicting(1000)
     limits = Limits(connections=2, command_interval=0.0)
     async with opened(net, limits=limits) as client:
         await client.connect()

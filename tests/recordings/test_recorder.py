@@ -196,7 +196,7 @@ async def test_an_echoed_key_is_redacted_in_json_and_in_base64(place):
     recorder.opened()
     take(recorder, [b'{"msg":"bad key s3cret"}', b"\xffs3cret"])
     await recorder.aclose()
-    assert [said for kind, said in entries(place) if kind == "frame"] == [
+    assert [text for kind, text in entries(place) if kind == "frame"] == [
         b'{"msg":"bad key ***"}',
         b"\xff***",
     ]

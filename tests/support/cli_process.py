@@ -59,7 +59,7 @@ def finish(process, *, within=15):
 def wait_for(process, words):
     """Read its stderr up to the line with ``words``; asyncio may say more before."""
     if not any(words in line for line in process.stderr):
-        raise AssertionError(f"{words!r} was never said")
+        raise AssertionError(f"{words!r} was never written")
 
 
 def run(*words):

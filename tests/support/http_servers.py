@@ -14,7 +14,7 @@ from qos_async._io.http import HttpClient
 from qos_async._io.secret import Secret
 from qos_async.config import Limits, Timing
 
-__all__ = ["CANARY", "UNLIMITED", "Counters", "Waits", "asking", "ok", "serving"]
+__all__ = ["CANARY", "UNLIMITED", "Counters", "Waits", "http_client", "ok", "serving"]
 
 CANARY = "canary/5fc0+KEY"
 UNLIMITED = Limits(http_requests=1000, http_period=0.0)
@@ -57,7 +57,7 @@ class Waits:
 
 
 @asynccontextmanager
-async def asking(
+async def http_client(
     url: URL | str,
     *,
     key: Any = CANARY,

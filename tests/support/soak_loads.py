@@ -157,8 +157,8 @@ async def firehose(target: int, seconds: float) -> Report:
             batches = trades.batches(max_items=1000)
             meter = Meter("ticks through a socket", target, seconds, client)
             expected = itertools.cycle(map(str, range(10)))
-            going = True
-            while going:
+            running = True
+            while running:
                 blast(chunk)
                 got = 0
                 while got < chunk:
@@ -166,7 +166,7 @@ async def firehose(target: int, seconds: float) -> Report:
                     got += len(batch)
                     wanted = list(itertools.islice(expected, len(batch)))
                     assert [tick.price for tick in batch] == wanted
-                going = meter.add(chunk)
+                running = meter.add(chunk)
             stats = trades.stats
             assert stats.received == stats.delivered == meter.count
             assert (stats.dropped, stats.gaps, client.stats.links) == (0, 0, 1)
@@ -202,8 +202,8 @@ async def days(target: int, seconds: float, *, seed: int = 1) -> Report:
         ):
             reading = asyncio.create_task(read(trades))
             meter = Meter("hours", target, seconds, client, only=_MEASURED)
-            going = True
-            while going:
+            running = True
+            while running:
                 for _ in range(2):
                     await asyncio.sleep(1800 * rng.uniform(0.6, 1.3))
                     await _outage(sim, rng)
@@ -219,7 +219,7 @@ async def days(target: int, seconds: float, *, seed: int = 1) -> Report:
                 sim.frames.clear()
                 sim.requests.clear()
                 del loop.net.connections[:-1]
-                going = meter.add()
+                running = meter.add()
             reading.cancel()
             await asyncio.wait([reading])
             report = meter.report(
@@ -314,8 +314,8 @@ async def churn(
         await client.connect()
         gc.collect()
         meter = Meter("readers", readers, seconds, client)
-        going = True
-        while going:
+        running = True
+        while running:
             some = [next(turn) for _ in range(rng.randrange(1, 20))]
             subscriptions.append(_subscribe(client, some, rng))
             peer = net.peers[-1]
@@ -329,7 +329,7 @@ async def churn(
                 peer.end()
             if rng.random() < 0.3:
                 await asyncio.sleep(0.01)
-            going = meter.add()
+            running = meter.add()
         for sub in subscriptions[::2]:
             await sub.aclose()
         subscriptions.clear()

@@ -129,13 +129,13 @@ def test_sigint_restores_the_terminal():
         env=environment(LINES="24", COLUMNS="80", TERM="xterm-256color"),
     )
     os.close(slave)
-    shown, asked = b"", False
+    shown, requested = b"", False
     with contextlib.suppress(OSError):  # On Linux, when the other end is closed.
         while piece := os.read(master, 65536):
             shown += piece
-            if b"quotes" in shown and not asked:
+            if b"quotes" in shown and not requested:
                 process.send_signal(signal.SIGINT)
-                asked = True
+                requested = True
     os.close(master)
     assert process.wait(15) == 130
     assert b"Traceback" not in shown
