@@ -131,9 +131,9 @@ class Server:
         return f"{scheme}://127.0.0.1:{self.port}/ws"
 
     def account(self) -> Account:
-        """Wait for the end of a connection and return what was received over it.
+        """Wait for the end of a connection and return its account.
 
-        There is one account for each connection, in the order of their ends.
+        There is one for each connection, in the order of their ends.
         """
         return msgspec.json.decode(self._line(), type=Account)
 
@@ -220,7 +220,7 @@ class Spread(msgspec.Struct, frozen=True):
 
 
 def in_child(work: Callable[[], T]) -> T:
-    """Call it in a fork of this process, whose heap stays as it was."""
+    """Call it in a fork of this process: its changes to the heap are not inherited."""
     if "fork" not in multiprocessing.get_all_start_methods():
         return work()
     context = multiprocessing.get_context("fork")
@@ -253,7 +253,7 @@ class Rounds:
         for number in range(0 if warm_up else 1, self.count + 1):
             for name in names if number % 2 else reversed(names):
                 gc.collect()
-                gc.freeze()  # The garbage collector need not look at what is ours.
+                gc.freeze()  # The garbage collector need not search the benchmark's own objects.
                 candidate = candidates[name]
                 figures = in_child(candidate) if apart else candidate()
                 if number:
@@ -283,7 +283,7 @@ class Figure(msgspec.Struct, frozen=True):
 
 
 class Goal(msgspec.Struct, frozen=True):
-    """What was to be reached, and what was."""
+    """A target, and the measured result."""
 
     goal: str
     what: str
@@ -327,7 +327,7 @@ class Report(msgspec.Struct, kw_only=True):
         self.goals.append(Goal(goal, what, unit, sense, bound, value))
 
     def figure(self, group: str, name: str, unit: str, value: Spread) -> None:
-        """Keep what was measured."""
+        """Write the results."""
         self.figures.append(Figure(group, name, unit, value))
 
     def note(self, text: str) -> None:

@@ -187,7 +187,7 @@ class _Connection:
             due += step
             if (
                 clock() > due + 100 * step
-            ):  # The process was suspended: skip what was due.
+            ):  # The process was suspended: skip missed writes.
                 due = clock()
 
 

@@ -177,7 +177,7 @@ def _pack(value: Any) -> bytes:
 
 
 class _Alpaca(Wire):
-    """Speaks msgpack."""
+    """A wire of msgpack."""
 
     hello = (_pack([{"T": "success", "msg": "connected"}]),)
 

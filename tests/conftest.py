@@ -1,4 +1,4 @@
-"""What holds in every test: nothing leaks, and nobody sees the key."""
+"""Checks of every test: no task, error or socket is left, and no key is leaked."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from hypothesis.strategies import none
 
 from qos_async import Limits, Timing, testing
 from qos_async.testing.virtual import VirtualLoop
-from tests.support.key_leak_plugin import Watchdog
+from tests.support.key_leak_plugin import KeyLeakDetector
 
 Loops = Mapping[str, Callable[[], asyncio.AbstractEventLoop]]
 
-_watchdog = Watchdog()
+_key_leaks = KeyLeakDetector()
 
 
-# A busy machine is no mistake of the code.
+# A slow machine is not a defect of the code.
 settings.register_profile(
     "suite", deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("suite")
 
-# A shell lets what it starts in the background ignore Ctrl-C; tests are about it.
+# Background processes of a shell ignore SIGINT, which some tests send.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -38,23 +38,25 @@ def pytest_configure(config: pytest.Config) -> None:
         "markers", "soak: takes minutes; run with -m soak, and never without"
     )
     config.option.log_level = config.option.log_level or "DEBUG"
-    if not config.pluginmanager.is_registered(testing):  # As it is once installed.
+    if not config.pluginmanager.is_registered(
+        testing
+    ):  # As the entry point does once it is installed.
         config.pluginmanager.register(testing)
     patch = pytest.MonkeyPatch()
     config.add_cleanup(patch.undo)
-    _watchdog.guard(patch)
+    _key_leaks.install(patch)
     config.addinivalue_line(
-        "markers", "virtual_time: runs on a loop whose clock is a number"
+        "markers", "virtual_time: runs on a loop with a virtual clock"
     )
     config.addinivalue_line(
-        "markers", "fault(*rows): shows what happens in rows of tests/FAULTS.md"
+        "markers", "fault(*rows): tests the faults of these rows of tests/FAULTS.md"
     )
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config: pytest.Config) -> None:
     if "soak" in config.option.markexpr:
-        config.option.numprocesses = 0  # They measure the process that they run in.
+        config.option.numprocesses = 0  # Soak tests measure their own process.
 
 
 def pytest_collection_modifyitems(
@@ -74,8 +76,8 @@ def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> L
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    # Hypothesis makes its random generator at its first test, and warns if nobody
-    # seems to hold it. It asks gc, which does not look into what is frozen.
+    # Hypothesis creates its random generator at its first test, and warns if it has no
+    # references. It gets them from gc, which ignores frozen objects.
     given(none())(lambda _: None)()
     _freeze()
 
@@ -84,36 +86,36 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 def pytest_runtest_makereport() -> Generator[
     None, pytest.TestReport, pytest.TestReport
 ]:
-    """Fail a test in which a key showed: in the log, in print, or in an error."""
+    """Fail a test that leaked a key: in the log, in output, or in an error."""
     report = yield
     for name, text in report.sections:
-        _watchdog.look(name, text)
-    findings = _watchdog.take()
+        _key_leaks.scan(name, text)
+    findings = _key_leaks.take()
     if findings and report.passed:
         report.outcome, report.longrepr = "failed", "\n".join(findings)
     return report
 
 
 def _freeze() -> None:
-    # What was imported is not garbage: looking at it each time would take seconds.
+    # Imported modules are not garbage: to search them each time would take seconds.
     gc.collect()
     gc.freeze()
 
 
 @pytest.fixture(autouse=True, scope="module")
-def _what_was_imported_is_kept() -> None:
+def _freeze_imports() -> None:
     _freeze()
 
 
 @pytest.fixture(autouse=True)
-def _nothing_left_of_coroutines(request: pytest.FixtureRequest) -> None:
+def _check_coroutine_tests(request: pytest.FixtureRequest) -> None:
     if inspect.iscoroutinefunction(getattr(request, "function", None)):
         request.getfixturevalue("nothing_left")
 
 
 @pytest.fixture
 async def nothing_left() -> AsyncGenerator[None]:
-    """Fail if a task or an error that nobody took outlives the test."""
+    """Fail if a task or an unretrieved error outlives the test."""
     unhandled: list[dict[str, Any]] = []
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(lambda _, context: unhandled.append(context))
@@ -121,10 +123,10 @@ async def nothing_left() -> AsyncGenerator[None]:
     yield
     for _ in range(3):
         await asyncio.sleep(0)
-    gc.collect()  # Unclosed sockets and errors never retrieved complain now.
+    gc.collect()  # Unclosed sockets and unretrieved errors warn now.
     await asyncio.sleep(0)
     left = asyncio.all_tasks() - before - {asyncio.current_task()}
-    # A test's own server may hang in a handler; that is what it is for.
+    # The server of a test may hang in a handler on purpose.
     left = {task for task in left if "RequestHandler" not in repr(task.get_coro())}
     assert not left, f"tasks outlived the test: {left}"
     assert not unhandled, unhandled
@@ -132,13 +134,13 @@ async def nothing_left() -> AsyncGenerator[None]:
 
 @pytest.fixture
 def fast_limits() -> Limits:
-    """A plan at whose pace a test takes no time."""
+    """Limits that do not slow tests down."""
     return Limits(command_interval=0.02, http_requests=1000, http_period=1.0)
 
 
 @pytest.fixture
 def fast_timing() -> Timing:
-    """Patience for the loopback."""
+    """Short timeouts for connections over loopback."""
     return Timing(
         heartbeat=0.5,
         silence=1.5,

@@ -25,6 +25,7 @@ from qos_async.models import (
     Trade,
     TradingDay,
 )
+from tests.support.factories import flat_kline
 from tests.support.full_records import AT, BARE, FULL, KINDS, RECEIVED_AT
 
 D = Decimal
@@ -113,18 +114,6 @@ def test_a_crossed_book_has_a_negative_spread(numbers: type[Any]):
     assert float(book([("10", "1")], [("9", "1")], numbers).spread) == -1
 
 
-def kline(symbol: str, timestamp: int, interval: Interval) -> Kline[str]:
-    return Kline(
-        symbol=symbol,
-        timestamp=timestamp,
-        interval=interval,
-        open="1",
-        high="1",
-        low="1",
-        close="1",
-    )
-
-
 @pytest.mark.parametrize(
     ("symbol", "start", "interval", "end"),
     [
@@ -145,13 +134,15 @@ def test_a_bar_ends_in_the_time_zone_of_its_market(
 ):
     begun = datetime.fromisoformat(start).replace(tzinfo=UTC)
     over = datetime.fromisoformat(end).replace(tzinfo=UTC)
-    bar = kline(symbol, int(begun.timestamp()), interval)
+    bar = flat_kline(int(begun.timestamp()), symbol=symbol, interval=interval)
     assert bar.end == over
     assert bar.end.tzinfo is UTC
 
 
 def test_a_bar_of_an_unknown_interval_has_an_end():
-    assert kline("US:A", 60, Interval.UNKNOWN).end >= datetime.fromtimestamp(60, UTC)
+    assert flat_kline(60, interval=Interval.UNKNOWN).end >= datetime.fromtimestamp(
+        60, UTC
+    )
 
 
 def test_the_time_of_a_tick_is_aware_and_utc():
@@ -163,7 +154,7 @@ def test_the_time_of_a_tick_is_aware_and_utc():
         assert record.time.tzinfo is UTC
 
 
-def test_what_a_market_may_leave_out_is_none():
+def test_fields_that_a_market_may_omit_default_to_none():
     snapshot: Snapshot[Decimal] = Snapshot(symbol="US:A")
     for name in [
         "last_price",
@@ -187,7 +178,7 @@ def test_what_a_market_may_leave_out_is_none():
     trade = Trade(symbol="US:A", price=D(1))
     assert trade.size is None
     assert trade.side is Side.UNKNOWN
-    assert kline("US:A", 0, Interval.DAY).volume is None
+    assert flat_kline(0, interval=Interval.DAY).volume is None
     for field in msgspec.structs.fields(Instrument):
         if field.name != "symbol":
             assert getattr(Instrument(symbol="US:A"), field.name) is None
@@ -202,7 +193,7 @@ RECORDS: list[Any] = [
     ),
     Trade(symbol="US:A", price=D(1), side=Side.BUY, received_at=5),
     book([("1", "2")], [("3", "4")]),
-    kline("US:A", 0, Interval.DAY),
+    flat_kline(0, interval=Interval.DAY),
     SessionQuote(last_price=D(1)),
     PriceLevel(D(1), D(2)),
     Instrument(symbol="US:A", eps=D(1)),

@@ -44,21 +44,21 @@ TRADES = "tests.core.test_recovery_trades"
 
 MUTANTS = [
     Mutant(
-        "a late answer is taken for a fresh one",
+        "a late reply matches a later command",
         "scheduler",
         "return reply.reqid is None or reply.reqid == self.reqid",
         "return True",
-        (f"{PROTOCOL}::test_a_late_yes_is_not_taken_for_a_fresh_one",),
+        (f"{PROTOCOL}::test_a_late_ack_does_not_confirm_a_later_command",),
     ),
     Mutant(
-        "an answer to one thing is taken for the answer to another",
+        "a reply to one command matches another",
         "scheduler",
         "if reply.type != self.type:",
         "if False:",
-        (f"{PROTOCOL}::test_an_answer_that_does_not_fit_is_counted_and_ignored",),
+        (f"{PROTOCOL}::test_a_reply_that_does_not_match_is_counted_and_ignored",),
     ),
     Mutant(
-        "a yes without a type is a yes",
+        "an OK without a type acknowledges any command",
         "scheduler",
         "elif reply.ok:",
         "elif False:",
@@ -81,14 +81,14 @@ MUTANTS = [
         (f"{PROTOCOL}::test_the_pace_outlives_the_link",),
     ),
     Mutant(
-        "a late answer sets no pace",
+        "a late reply sets no pace",
         "rate_limits",
         "if self._expired:",
         "if False:",
-        (f"{PROTOCOL}::test_a_late_answer_sets_the_pace_as_well",),
+        (f"{PROTOCOL}::test_a_late_reply_sets_the_pace_too",),
     ),
     Mutant(
-        "a stranger sets the pace",
+        "an unmatched reply sets the pace",
         "rate_limits",
         "if self._expired:",
         "if True:",
@@ -102,72 +102,72 @@ MUTANTS = [
         (EVERY_STATE,),
     ),
     Mutant(
-        "halves of a refused batch are not tried on their own",
+        "halves of a rejected batch are not sent alone",
         "registry",
         "                self._split_batches.appendleft(Change(change.add, frozenset(half)))",
         "                pass",
         (EVERY_STATE,),
     ),
     Mutant(
-        "halves of a refused batch are sent as one",
+        "halves of a rejected batch are sent as one",
         "registry",
         "if not split or (add, topic) not in split:",
         "if True:",
         (EVERY_STATE,),
     ),
     Mutant(
-        "a refused batch is refused as a whole",
+        "a rejected batch is rejected as a whole",
         "registry",
         "final = len(change.topics) == 1",
         "final = True",
         (EVERY_STATE,),
     ),
     Mutant(
-        "what was refused stays wanted",
+        "a rejected topic stays wanted",
         "registry",
         "                for topic in change.topics:\n                    self._discard_wanted",
         "                for topic in ():\n                    self._discard_wanted",
         (EVERY_STATE,),
     ),
     Mutant(
-        "a refused batch was surely not applied in part",
+        "a rejected batch is assumed not to be applied in part",
         "registry",
         "        else:\n            self._unknown |= change.topics  # A part of it may have been applied.",
         "        else:",
         (EVERY_STATE,),
     ),
     Mutant(
-        "what nobody answered was surely not heard",
+        "a command without a reply is assumed not to be received",
         "registry",
         "        self._unknown |= change.topics\n        self._mark_all(change)",
         "        self._mark_all(change)",
         (EVERY_STATE,),
     ),
     Mutant(
-        "a server that refuses to remove has it",
+        "a topic whose removal was rejected is assumed to be held",
         "registry",
         "            self._held -= change.topics\n            self._unknown",
         "            self._unknown",
         (REJECTS_UNHELD,),
     ),
     Mutant(
-        "a server that refuses to add twice does not have it",
+        "a topic whose second addition was rejected is assumed not to be held",
         "registry",
         "if final and change.add and change.topics <= self._unacked_adds:",
         "if False:",
         (REJECTS_HELD,),
     ),
     Mutant(
-        "what is refused after silence is never refused for good",
+        "a rejection after a timeout is never final",
         "registry",
         "        self._unacked_adds -= change.topics\n",
         "",
         (
-            "tests.faults.test_protocol::test_what_is_refused_after_silence_is_refused_for_good_the_next_time",
+            "tests.faults.test_protocol::test_a_rejection_after_a_timeout_is_final_the_second_time",
         ),
     ),
     Mutant(
-        "a new link knows the old subscriptions",
+        "a new link holds the old subscriptions",
         "registry",
         "        self._held.clear()\n",
         "",
@@ -181,7 +181,7 @@ MUTANTS = [
         (f"{REGISTRY}::test_removals_go_before_additions",),
     ),
     Mutant(
-        "the first to leave unsubscribes",
+        "the first subscriber to leave unsubscribes",
         "registry",
         "if self._wanted[topic] > 1:",
         "if False:",
@@ -197,18 +197,18 @@ MUTANTS = [
         (f"{REGISTRY}::test_a_topic_with_a_removal_in_flight_is_not_held",),
     ),
     Mutant(
-        "heartbeats wait until all else is said",
+        "heartbeats wait for all other commands",
         "scheduler",
         "if now >= live.heartbeat_at:",
         "if now >= live.heartbeat_at and not self.has_work:",
         (f"{PROTOCOL}::test_a_heartbeat_that_is_due_outranks_everything",),
     ),
     Mutant(
-        "two frames await their answers",
+        "two frames are outstanding",
         "scheduler",
         "if self._pending is not None or not self._pacer.is_free(now):",
         "if not self._pacer.is_free(now):",
-        (f"{PROTOCOL}::test_while_it_gives_the_socket_a_chance_it_does_not_spin",),
+        (f"{PROTOCOL}::test_the_grace_period_after_a_stall_does_not_spin",),
     ),
     Mutant(
         "changes always go before requests",
@@ -225,28 +225,30 @@ MUTANTS = [
         (f"{PROTOCOL}::test_ids_are_positive_and_never_repeat_even_on_a_new_link",),
     ),
     Mutant(
-        "to speak is to hear",
+        "a sent frame counts as received",
         "keepalive",
         'at ``now``."""\n        self.heartbeat_at = now',
         'at ``now``."""\n        self.last_received_at = self.heartbeat_at = now',
         ("tests.core.test_keepalive",),
     ),
     Mutant(
-        "our own stall is blamed on the server",
+        "a stall of the loop ends the link",
         "keepalive",
         "if now - deadline > self.LATE_WAKE and self._grace_until < deadline:",
         "if False:",
-        (f"{PROTOCOL}::test_our_own_stall_gives_the_socket_a_chance_first",),
+        (
+            f"{PROTOCOL}::test_after_a_stall_the_socket_is_read_before_the_link_times_out",
+        ),
     ),
     Mutant(
-        "the second chance never ends",
+        "the grace period never ends",
         "keepalive",
         "if now - deadline > self.LATE_WAKE and self._grace_until < deadline:",
         "if now - deadline > self.LATE_WAKE:",
         ("tests.core.test_keepalive",),
     ),
     Mutant(
-        "a question is asked on a link that is gone",
+        "a request of a lost link is sent again",
         "scheduler",
         "        self._sent.clear()\n        return sent",
         "        return sent",
@@ -290,7 +292,7 @@ MUTANTS = [
         (f"{TRADES}::test_filled_is_the_tape_and_nothing_is_repeated",),
     ),
     Mutant(
-        "the sides need not agree",
+        "inconsistent data is accepted",
         "recovery/trades",
         "return self.in_order and not any(self._differ(at, cut) for at in known)",
         "return True",
@@ -306,21 +308,21 @@ MUTANTS = [
         ),
     ),
     Mutant(
-        "what is not told yet of a yes is lost with the link",
+        "the rest of a split ack is lost with the link",
         "protocol",
         "rest = list(self._unemitted)",
         "rest = []",
         (
-            "tests.core.test_protocol::test_what_was_not_told_yet_of_a_yes_is_told_before_the_link_is_gone",
+            "tests.core.test_protocol::test_the_rest_of_a_split_ack_is_emitted_before_the_link_is_lost",
         ),
     ),
     Mutant(
-        "a topic that was live is refused for ever without end",
+        "a live topic is subscribed again after any number of rejections",
         "recovery/outages",
         "return self._rejections[topic] < _MAX_REJECTIONS",
         "return True",
         (
-            "tests.io.test_mended::test_a_topic_that_was_live_is_given_up_when_refused_for_good",
+            "tests.io.test_stream::test_a_live_topic_is_removed_after_a_lasting_rejection",
         ),
     ),
     Mutant(
@@ -331,21 +333,21 @@ MUTANTS = [
         ("tests.core.test_link",),
     ),
     Mutant(
-        "whatever ends a link was another client",
+        "every end of a link is an eviction",
         "link",
         " and close_code not in self.SERVER_FAULT_CODES",
         "",
         ("tests.core.test_link",),
     ),
     Mutant(
-        "what carries a type is a reply",
+        "every frame with a type is a reply",
         "wire",
         "            if tp in _CHANNELS:\n                return self",
         "            if tp in _CHANNELS and b'\"type\"' not in data:\n                return self",
         ("tests.core.test_wire::test_tp_decides_over_type",),
     ),
     Mutant(
-        "any kind of ok is a yes",
+        "ok in any case acknowledges",
         "wire",
         'return self.msg == "OK"',
         'return self.msg.strip().upper() == "OK"',
@@ -367,7 +369,7 @@ CONTROL = Mutant(
 
 
 def fates(mutants: list[Mutant]) -> list[int]:
-    """Let the tests judge."""
+    """Run the tests on each mutant; return the results."""
     orders = [
         {
             "module": f"qos_async._core.{mutant.module.replace('/', '.')}"

@@ -36,8 +36,8 @@ def test_a_value_of_none_is_not_missing():
 
 
 def test_any_iterable_of_symbols_is_accepted():
-    asked = (symbol for symbol in ("US:B", "US:A"))
-    found = Result(asked, {"US:A": 1})
+    requested = (symbol for symbol in ("US:B", "US:A"))
+    found = Result(requested, {"US:A": 1})
     assert found == {"US:A": 1}
     assert found.missing == ("US:B",)
 

@@ -170,8 +170,16 @@ class Subscription(Generic[T]):
     ) -> Batches[T]: ...
     @overload
     def batches(
-        self, *, max_items: int = 1000, max_wait: float = 0.05, events: bool
+        self,
+        *,
+        max_items: int = 1000,
+        max_wait: float = 0.05,
+        events: Literal[True],
     ) -> Batches[_Event[T]]: ...
+    @overload
+    def batches(
+        self, *, max_items: int = 1000, max_wait: float = 0.05, events: bool
+    ) -> Batches[T] | Batches[_Event[T]]: ...
     def batches(
         self, *, max_items: int = 1000, max_wait: float = 0.05, events: bool = False
     ) -> Batches[Any]:

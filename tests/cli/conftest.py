@@ -80,7 +80,7 @@ def _live() -> Iterator[Live]:
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A user without a key, whose plan is fast; returns the path of ``config.toml``."""
+    """A configuration without a key and with fast limits; returns the path of ``config.toml``."""
     for name in ("QOS_API_KEY", "QOS_HTTP_URL", "QOS_STREAM_URL", "QOS_PROXY"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
@@ -113,7 +113,7 @@ def qos(home: Path, capfd: pytest.CaptureFixture[str]) -> Callable[..., Ran]:
 
 
 @pytest.fixture
-def refused(live):
+def rejected_symbol(live):
     """A symbol that the service rejects."""
     live.sim.reject_symbols("US:TSLA", message="No permission")
     yield "US:TSLA"

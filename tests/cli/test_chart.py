@@ -202,10 +202,10 @@ def test_a_missing_package_is_reported_before_any_request(
 ):
     for package in ("plotly", "matplotlib", "rich"):
         monkeypatch.setitem(sys.modules, package, None)
-    asked = len(live.sim.requests)
+    requested = len(live.sim.requests)
     ran = qos("chart", "US:AAPL", *words)
     assert (ran.code, ran.err) == (1, f"qos: {says}\n")
-    assert len(live.sim.requests) == asked
+    assert len(live.sim.requests) == requested
 
 
 @pytest.mark.parametrize(

@@ -77,8 +77,8 @@ def test_the_hint_on_a_limit_names_the_option_for_it(error, advice, home, capsys
         raise error
 
     assert run_async(play) == 1
-    told = capsys.readouterr().err
-    assert (advice in told) if advice else (told == f"qos: {error}\n")
+    text = capsys.readouterr().err
+    assert (advice in text) if advice else (text == f"qos: {error}\n")
 
 
 def test_an_unexpected_error_is_raised():

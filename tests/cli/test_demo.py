@@ -101,7 +101,7 @@ def test_the_summary_counts_the_lines_above_it(plain):
 
 
 def test_json_is_an_object_for_each_tick(json_lines):
-    """Only ticks on stdout, under the names of our fields; the rest on stderr."""
+    """Only ticks on stdout, under the names of the record fields; the rest on stderr."""
     ran = json_lines
     ticks = [json.loads(line) for line in ran.lines]
     assert {tick["channel"] for tick in ticks} == set(CHANNELS)
@@ -134,7 +134,7 @@ def test_a_terminal_gets_the_screen_of_watch(shown):
 
 
 def test_the_screen_is_drawn_at_a_readable_rate(shown):
-    """Five times a second, whatever the ticks do."""
+    """Five times a second, at any rate of ticks."""
     assert shown.out.count("/s  lag") < 2 * 6 * 6
 
 

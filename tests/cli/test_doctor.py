@@ -71,7 +71,7 @@ def test_without_a_key_the_connection_is_still_checked(live, qos, monkeypatch):
     assert skipped == ["tls", "http", "websocket", "clock"]
 
 
-def test_a_refused_key_is_reported_but_not_shown(live, qos, monkeypatch):
+def test_a_rejected_key_is_reported_but_not_shown(live, qos, monkeypatch):
     monkeypatch.setenv("QOS_API_KEY", "a-wrong-key")
     ran = qos("doctor")
     assert ran.code == 3
@@ -174,11 +174,11 @@ def test_the_report_names_origins_but_no_secrets(live, qos, home, monkeypatch):
     home.write_text(f'key = "{live.sim.key}"\n{home.read_text()}')
     home.chmod(0o644)
     _, checks = examine(qos)
-    said = checks["configuration"]
-    assert said["detail"].startswith(
+    check = checks["configuration"]
+    assert check["detail"].startswith(
         "~/qos-async/config.toml is read; http_url from QOS_"
     )
-    assert said["hint"].endswith("chmod 600 ~/qos-async/config.toml")
+    assert check["hint"].endswith("chmod 600 ~/qos-async/config.toml")
     assert checks["proxy"]["detail"] == (
         "ALL_PROXY=socks5://proxy.example:1080 in the environment, not used"
     )
@@ -193,7 +193,7 @@ def key(home, monkeypatch):
 
 
 @contextlib.contextmanager
-def refusing(status):
+def rejecting(status):
     """A proxy that rejects every connection."""
 
     def answer():
@@ -228,7 +228,7 @@ def refusing(status):
     ],
 )
 def test_a_rejection_by_a_proxy_is_not_blamed_on_the_service(key, qos, status, hint):
-    with refusing(status) as proxy:
+    with rejecting(status) as proxy:
         _, checks = examine(qos, "--proxy", proxy)
         ran = qos("snapshot", "US:AAPL", "--proxy", proxy)
     assert checks["http"]["detail"].endswith(

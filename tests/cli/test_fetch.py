@@ -51,9 +51,9 @@ def test_json_and_csv_have_the_same_fields(name, live, qos):
     assert (rows.code, flat.code) == (0, 0)
     found, cells = objects(rows), table(flat)
     key = "symbol" if name in ABOUT_SYMBOLS else "market"
-    asked = COMMANDS[name][:2]
-    assert list(dict.fromkeys(row[key] for row in found)) == asked
-    assert list(dict.fromkeys(row[key] for row in cells)) == asked
+    requested = COMMANDS[name][:2]
+    assert list(dict.fromkeys(row[key] for row in found)) == requested
+    assert list(dict.fromkeys(row[key] for row in cells)) == requested
     if name != "depth":
         assert len(found) == len(cells)
         plain = [k for k, v in found[0].items() if not isinstance(v, dict)]
@@ -91,9 +91,9 @@ def test_the_sessions_of_a_us_stock_are_csv_columns(live, qos):
     [row] = objects(qos("snapshot", "US:AAPL", "--json"))
     [cells] = table(qos("snapshot", "US:AAPL", "--csv"))
     assert set(row["pre_market"]) >= {"last_price", "volume", "time"}
-    # A session that is open goes on between the two questions.
-    told, shown = Decimal(row["pre_market"]["high"]), Decimal(cells["pre_market_high"])
-    assert abs(told - shown) < told / 20
+    # An open session changes between the two requests.
+    exact, shown = Decimal(row["pre_market"]["high"]), Decimal(cells["pre_market_high"])
+    assert abs(exact - shown) < exact / 20
     told_at, shown_at = row["overnight"]["time"], cells["overnight_time"]
     apart = datetime.fromisoformat(shown_at) - datetime.fromisoformat(told_at)
     assert abs(apart) < timedelta(minutes=10)
@@ -113,8 +113,8 @@ def test_klines_follow_their_options(live, qos):
     assert [bar["interval"] for bar in bars] == ["1h"] * 5
     times = [bar["timestamp"] for bar in bars]
     assert {later - one for one, later in pairwise(times)} == {3600}
-    asked = [one.body for one in live.sim.requests if one.path == "/kline"][-1]
-    assert asked["kline_reqs"][0]["a"] == 1
+    requested = [one.body for one in live.sim.requests if one.path == "/kline"][-1]
+    assert requested["kline_reqs"][0]["a"] == 1
 
 
 def test_a_day_bar_has_the_date_in_the_zone_of_its_market(live, qos):
@@ -209,7 +209,7 @@ def test_a_missing_key_is_reported_with_what_to_do(qos):
     assert "config.toml; --sim needs none" in ran.err
 
 
-def test_a_refused_key_is_reported_with_its_origin(live, qos, monkeypatch):
+def test_a_rejected_key_is_reported_with_its_origin(live, qos, monkeypatch):
     """And not shown."""
     monkeypatch.setenv("QOS_API_KEY", "a-wrong-key")
     ran = qos("snapshot", "US:AAPL")
@@ -272,7 +272,7 @@ def test_sim_needs_no_key_and_no_configuration(qos):
 
 
 def test_json_is_utf_8(live, qos, monkeypatch):
-    """Whatever the locale is: programs expect UTF-8."""
+    """In any locale: programs expect UTF-8."""
     [row] = objects(qos("instruments", "HK:700", "--json"))
     assert row["name_zh"] == "腾讯控股"
 

@@ -45,10 +45,10 @@ def test_a_recording_is_also_written_as_parquet(tmp_path, quick, capsys):
         "0.3",
     )
     assert main([*words, "-o", str(place), "--to", "parquet"]) == 0
-    told = capsys.readouterr().err.splitlines()
-    assert told[0] == f"1 topic to {place}; Ctrl-C ends it"
-    assert " frames in 0.00 MB, 1 file" in told[1]
-    assert f" trade rows, 1 file, in {place / 'parquet'}" in told[2]
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == f"1 topic to {place}; Ctrl-C ends it"
+    assert " frames in 0.00 MB, 1 file" in lines[1]
+    assert f" trade rows, 1 file, in {place / 'parquet'}" in lines[2]
     assert [str(topic) for topic in contents(place).topics] == ["trade CF:BTCUSDT"]
     assert len(list(place.glob("parquet/channel=trade/date=*/*.parquet"))) == 1
 
@@ -66,7 +66,7 @@ def test_a_full_disk_ends_a_recording_with_exit_code_1(
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "told"),
+    ("words", "code", "message"),
     [
         (("convert", "nowhere", "-o", "out"), 1, "qos: nowhere does not exist"),
         (("replay", "nowhere"), 1, "qos: nowhere does not exist"),
@@ -82,9 +82,9 @@ def test_a_full_disk_ends_a_recording_with_exit_code_1(
         (("record", "trades", "-o", "r"), 2, "name at least one symbol"),
     ],
 )
-def test_mistakes_are_reported(words, code, told, capsys, nowhere):
+def test_mistakes_are_reported(words, code, message, capsys, nowhere):
     assert main(list(words)) == code
-    assert told in capsys.readouterr().err
+    assert message in capsys.readouterr().err
     assert list(nowhere.iterdir()) == []
 
 
@@ -106,14 +106,14 @@ async def test_replay_serves_a_recording_until_its_end(tmp_path):
     """The lines on stdout are for a shell; Ctrl-C ends it with exit code 0, too."""
     write(tmp_path, recorded(trades(1, 1), event(2, "dropped", count=1), end=2))
     process = start("replay", str(tmp_path), "--speed", "100")
-    told = dict(
+    variables = dict(
         process.stdout.readline().removeprefix("export ").strip().split("=", 1)
         for _ in range(3)
     )
     async with Client(
-        told["QOS_API_KEY"],
-        http_url=told["QOS_HTTP_URL"],
-        stream_url=told["QOS_STREAM_URL"],
+        variables["QOS_API_KEY"],
+        http_url=variables["QOS_HTTP_URL"],
+        stream_url=variables["QOS_STREAM_URL"],
     ) as client:
         async for tick in client.watch_trades("US:AAPL"):
             assert tick.price == 1
@@ -136,24 +136,36 @@ def test_ctrl_c_leaves_a_complete_file(tmp_path):
 # Rejections
 
 
-def test_a_rejected_symbol_does_not_end_a_recording(live, qos, refused, tmp_path):
+def test_a_rejected_symbol_does_not_end_a_recording(
+    live, qos, rejected_symbol, tmp_path
+):
     """It is reported once; so is, at the end, a symbol without ticks."""
     place = tmp_path / "r"
-    words = "trades", "depth", refused, "US:NOSUCH", "CF:BTCUSDT", "--seconds", "0.5"
+    words = (
+        "trades",
+        "depth",
+        rejected_symbol,
+        "US:NOSUCH",
+        "CF:BTCUSDT",
+        "--seconds",
+        "0.5",
+    )
     ran = qos("record", *words, "-o", place)
     assert ran.code == 0
-    told = ran.err.splitlines()
-    assert told[0].endswith("Z US:TSLA rejected: No permission: US:TSLA")
-    assert told[1] == f"4 topics to {place}; Ctrl-C ends it"
-    assert told[2].endswith("Z no ticks of US:NOSUCH")
+    lines = ran.err.splitlines()
+    assert lines[0].endswith("Z US:TSLA rejected: No permission: US:TSLA")
+    assert lines[1] == f"4 topics to {place}; Ctrl-C ends it"
+    assert lines[2].endswith("Z no ticks of US:NOSUCH")
     assert {topic.symbol for topic in contents(place).topics} == {
         "CF:BTCUSDT",
         "US:NOSUCH",
     }
 
 
-def test_the_rejection_of_the_only_symbol_ends_a_recording(qos, refused, tmp_path):
-    ran = qos("record", refused, "-o", tmp_path / "r")
+def test_the_rejection_of_the_only_symbol_ends_a_recording(
+    qos, rejected_symbol, tmp_path
+):
+    ran = qos("record", rejected_symbol, "-o", tmp_path / "r")
     assert ran.code == 1
     assert ran.err.splitlines()[0] == "qos: T US:TSLA: No permission: US:TSLA"
 
@@ -167,8 +179,8 @@ def test_a_missing_acknowledgement_is_reported_and_retried(
     live.sim.drop_replies("T")
     ran = qos("record", "CF:BTCUSDT", "-o", tmp_path / "r", "--seconds", "0.3")
     assert ran.code == 0
-    told = ran.err.splitlines()
-    assert told[0].endswith(
+    lines = ran.err.splitlines()
+    assert lines[0].endswith(
         "Z no reply to the subscription of trade CF:BTCUSDT; retrying"
     )
-    assert told[1].startswith("1 topic to ")
+    assert lines[1].startswith("1 topic to ")

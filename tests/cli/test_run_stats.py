@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from decimal import Decimal
 
 import pytest
 
 from qos_async import (
-    Gap,
     Interval,
     Kline,
     Limits,
@@ -24,6 +23,7 @@ from qos_async.cli.run_stats import RunStats, summary_rows
 from qos_async.cli.scenario import SYMBOLS, Scenario
 from qos_async.cli.stderr_report import JsonView
 from qos_async.sim import SimulatedMarket
+from tests.support.factories import gap
 
 TRADE = Trade(symbol="US:AAPL", price=Decimal("211.1"), size=Decimal(40), side=Side.BUY)
 KLINE = Kline(
@@ -38,11 +38,6 @@ TOPICS = (Topic("trade", "US:AAPL"), Topic("kline", "US:AAPL", "1m"))
 OPEN = StateChange(LinkState.OPEN)
 LOST = StateChange(LinkState.BACKOFF, "the wire was cut", 1, 0.25)
 NOON = datetime(2025, 7, 3, 12, tzinfo=UTC)
-
-
-def gap(topic, seconds=2.5):
-    until = NOON + timedelta(seconds=seconds)
-    return Gap(topic=topic, since=NOON, until=until, reason="cut")
 
 
 def test_the_scenario_fits_the_free_plan():
@@ -84,7 +79,7 @@ def test_statistics_follow_an_outage():
     stats.on_tick(TRADE, 3.1)  # It had been waiting in the buffer.
     assert not stats.live
     stats.on_state(OPEN, 3.5)
-    stats.on_gap(gap(TOPICS[0]), 4.0)
+    stats.on_gap(gap(TOPICS[0], NOON, seconds=2.5), 4.0)
     (outage,) = stats.outages
     assert (outage.back_at, outage.recovered_at) == (3.5, None)
     assert "1 topics not live before the end" in str(list(summary_rows(stats, 5.0)))
@@ -95,7 +90,7 @@ def test_statistics_follow_an_outage():
     assert ("gaps", "1 unfilled; 0 ticks recovered") in rows
 
 
-def test_a_link_that_does_not_come_back_is_one_outage():
+def test_a_link_that_is_not_restored_is_one_outage():
     """However often it was dialled."""
     stats = RunStats(TOPICS)
     stats.on_state(StateChange(LinkState.BACKOFF, "refused"), 0.5)
@@ -121,9 +116,9 @@ def test_dropped_ticks_are_reported(view, capsys):
     """By every view."""
     shown = view(RunStats(TOPICS))
     shown.on_dropped(7)
-    shown.on_gap(gap(TOPICS[0]))
+    shown.on_gap(gap(TOPICS[0], NOON, seconds=2.5))
     shown.summarize(1.0)
-    told = "".join(capsys.readouterr())
-    assert "dropped" in told
-    assert "7" in told
-    assert "gap" in told
+    text = "".join(capsys.readouterr())
+    assert "dropped" in text
+    assert "7" in text
+    assert "gap" in text

@@ -99,7 +99,7 @@ def test_a_missing_file_is_not_an_error(tmp_path):
     assert read_file(tmp_path / "file" / "config.toml").key is None
 
 
-def test_the_file_is_where_the_xdg_specification_says(tmp_path, monkeypatch):
+def test_the_file_is_at_the_path_of_the_xdg_specification(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     assert config_path().parents[1] == tmp_path
     for invalid in (None, "", "relative"):

@@ -14,14 +14,14 @@ from tests.support.cli_process import finish, run, start
 async def test_a_client_can_use_the_printed_environment():
     """The lines are for a shell. Ctrl-C is the regular end, so the exit code is 0."""
     process = start("sim", "--seed", "3")
-    told = dict(
+    variables = dict(
         process.stdout.readline().removeprefix("export ").strip().split("=", 1)
         for _ in range(3)
     )
     async with Client(
-        told["QOS_API_KEY"],
-        http_url=told["QOS_HTTP_URL"],
-        stream_url=told["QOS_STREAM_URL"],
+        variables["QOS_API_KEY"],
+        http_url=variables["QOS_HTTP_URL"],
+        stream_url=variables["QOS_STREAM_URL"],
     ) as client:
         assert await client.fetch_snapshots("US:AAPL")
     process.send_signal(signal.SIGINT)

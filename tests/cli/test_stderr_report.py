@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
-from qos_async import Gap, LinkState, StateChange, Topic
+from qos_async import LinkState, StateChange, Topic
 from qos_async.cli.run_stats import RunStats
 from qos_async.cli.stderr_report import StderrReport
+from tests.support.factories import gap as make_gap
 
 NOON = datetime(2025, 7, 3, 12, tzinfo=UTC)
 
 
 def gap(channel, symbol="US:AAPL", **fields):
     topic = Topic(channel, symbol, "1m" if channel == "kline" else None)
-    until = NOON + timedelta(seconds=2)
-    return Gap(topic=topic, since=NOON, until=until, reason="cut", **fields)
+    return make_gap(topic, NOON, seconds=2, **fields)
 
 
 async def test_simultaneous_gaps_of_one_channel_become_one_line(capsys):

@@ -108,11 +108,11 @@ def test_a_gap_is_reported_in_order(live, qos, monkeypatch):
     monkeypatch.setattr(StderrReport, "on_gap", tell)
     ran = qos("stream", "trades", "CF:BTCUSDT")
     assert ran.code == 0
-    told = [line.split(" ", 1)[1] for line in ran.err.splitlines()]
-    assert told[0].startswith("link lost, dialling again in ")
-    assert told[1:3] == ["link connecting", "link open"]
-    assert told[3].startswith("gap: trade of 1 symbol may have missed ")
-    assert "outages: 1; gaps: 1 " in told[4]
+    messages = [line.split(" ", 1)[1] for line in ran.err.splitlines()]
+    assert messages[0].startswith("link lost, dialling again in ")
+    assert messages[1:3] == ["link connecting", "link open"]
+    assert messages[3].startswith("gap: trade of 1 symbol may have missed ")
+    assert "outages: 1; gaps: 1 " in messages[4]
 
 
 def test_a_symbol_without_ticks_is_reported(live, qos, stop_when):
@@ -137,7 +137,7 @@ def test_a_missing_network_is_reported_at_once(live, qos):
     assert "qos: /ws: ws://127.0.0.1:1 cannot be reached" in ran.err
 
 
-def test_a_refused_key_is_reported_at_once(live, qos, monkeypatch):
+def test_a_rejected_key_is_reported_at_once(live, qos, monkeypatch):
     monkeypatch.setenv("QOS_API_KEY", "a-wrong-key")
     ran = qos("stream", "US:AAPL")
     assert (ran.code, ran.out) == (3, "")
@@ -222,23 +222,23 @@ def noted(live, monkeypatch):
     return noted
 
 
-def test_a_rejected_symbol_is_reported_at_once(live, qos, refused, noted):
+def test_a_rejected_symbol_is_reported_at_once(live, qos, rejected_symbol, noted):
     """While others are not acknowledged yet."""
     live.sim.reject_symbols("CF:BTCUSDT", message="No permission")
-    ran = qos("stream", "CF:BTCUSDT,ETHUSDT", "US:AAPL,MSFT,NVDA", refused)
+    ran = qos("stream", "CF:BTCUSDT,ETHUSDT", "US:AAPL,MSFT,NVDA", rejected_symbol)
     assert ran.code == 0
     [(text, subscribed)] = noted
     assert text == "CF:BTCUSDT rejected: No permission: CF:BTCUSDT"
     assert subscribed < 4
 
 
-def test_a_symbol_rejected_on_all_channels_is_reported_once(live, qos, refused):
+def test_a_symbol_rejected_on_all_channels_is_reported_once(live, qos, rejected_symbol):
     """The others go on."""
-    words = "trades", "depth", "klines", refused, "CF:BTCUSDT", "--json"
+    words = "trades", "depth", "klines", rejected_symbol, "CF:BTCUSDT", "--json"
     ran = qos("stream", *words, "--seconds", "1")
     assert ran.code == 0
-    told = [json.loads(line) for line in ran.err.splitlines()]
-    [note] = [one["text"] for one in told if one["event"] == "note"]
+    events = [json.loads(line) for line in ran.err.splitlines()]
+    [note] = [one["text"] for one in events if one["event"] == "note"]
     assert note == "US:TSLA rejected: No permission: US:TSLA"
     assert {json.loads(line)["symbol"] for line in ran.lines} == {"CF:BTCUSDT"}
 
@@ -259,9 +259,9 @@ def test_a_symbol_rejected_after_an_outage_is_reported(live, qos, noted):
     ]
 
 
-def test_the_rejection_of_the_last_symbol_ends_the_stream(live, qos, refused):
+def test_the_rejection_of_the_last_symbol_ends_the_stream(live, qos, rejected_symbol):
     live.sim.reject_symbols("US:AAPL", message="No permission")
-    ran = qos("stream", refused, "US:AAPL", "--seconds", "5")
+    ran = qos("stream", rejected_symbol, "US:AAPL", "--seconds", "5")
     assert ran.code == 1
     assert [line for line in ran.err.splitlines() if "No permission" in line][1:] == [
         "qos: T US:AAPL, US:TSLA: No permission: US:AAPL"

@@ -12,7 +12,6 @@ from qos_async import (
     Depth,
     Instrument,
     Interval,
-    Kline,
     PriceLevel,
     Session,
     Side,
@@ -22,6 +21,7 @@ from qos_async import (
 )
 from qos_async.cli import tables
 from qos_async.cli.tables import Cell, Table, TableColumn, render, show
+from tests.support.factories import flat_kline
 
 TABLE = Table(
     "Title",
@@ -57,19 +57,6 @@ def written(table, width=None):
 
 def cells(tables):
     return [[cell.text for cell in row] for table in tables for row in table.rows]
-
-
-def kline(close, timestamp=0, interval=Interval.DAY):
-    price = Decimal(close)
-    return Kline(
-        symbol="HK:700",
-        interval=interval,
-        timestamp=timestamp,
-        open=price,
-        high=price,
-        low=price,
-        close=price,
-    )
 
 
 def test_columns_with_chinese_text_are_aligned():
@@ -164,12 +151,15 @@ def test_a_ladder_may_have_uneven_sides():
 def test_the_change_of_a_kline_is_relative_to_the_one_before():
     """For the first one, to its own open; days have the date of their market."""
     midnight = 1751472000  # 2025-07-03 in Hong Kong.
-    bars = [kline("2", midnight), kline("2.5", midnight + 86400)]
+    bars = [
+        flat_kline(midnight, Decimal(2), "HK:700", Interval.DAY),
+        flat_kline(midnight + 86400, Decimal("2.5"), "HK:700", Interval.DAY),
+    ]
     assert cells(tables.klines({"HK:700": bars})) == [
         ["2025-07-03", "2.0", "2.0", "2.0", "2.0", "+0.00%", "-"],
         ["2025-07-04", "2.5", "2.5", "2.5", "2.5", "+25.00%", "-"],
     ]
-    [minute] = cells(tables.klines({"": [kline("2", midnight, Interval.MIN_1)]}))
+    [minute] = cells(tables.klines({"": [flat_kline(midnight, Decimal(2), "HK:700")]}))
     assert minute[0] == "2025-07-02 16:00"
 
 

@@ -21,7 +21,7 @@ Start = Callable[..., Any]
 async def start(fast_limits: Limits) -> AsyncGenerator[Start]:
     """Start simulators whose plan is the client's: ``sim = await start()``.
 
-    What they note as a breach fails the test, unless it empties ``violations``.
+    Their ``violations`` fail the test, unless it clears them.
     """
     running: list[Simulator] = []
     async with AsyncExitStack() as stack:

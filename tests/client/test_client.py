@@ -47,7 +47,7 @@ async def within(seconds: float, awaitable: Any) -> Any:
         return await awaitable
 
 
-# Questions
+# Requests
 
 VERBS: dict[str, dict[str, Any]] = {
     "fetch_instruments": {},
@@ -61,7 +61,7 @@ VERBS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("verb", VERBS)
 @pytest.mark.parametrize("key_in", ["header", "url"])
-async def test_http_and_stream_answer_alike(verb, key_in, start, dial):
+async def test_http_and_stream_return_the_same(verb, key_in, start, dial):
     sim = await start(speed=0.0)  # Time stands still, so that nothing changes.
     async with dial(sim, key_in=key_in) as client:
         ask = getattr(client, verb)
@@ -73,7 +73,7 @@ async def test_http_and_stream_answer_alike(verb, key_in, start, dial):
         assert {request.key_in for request in sim.requests} == {key_in}
 
 
-async def test_what_is_only_asked_over_http(sim, dial):
+async def test_some_queries_are_sent_over_http_only(sim, dial):
     async with dial(sim) as client:
         calendar = await client.fetch_calendar("HK", "US")
         products = await client.fetch_products("HK")
@@ -107,7 +107,7 @@ async def test_unknown_symbols_are_missing(sim, dial):
 
 
 @pytest.mark.parametrize("via", ["http", "stream"])
-async def test_more_symbols_than_the_plan_allows_go_in_several_questions(
+async def test_more_symbols_than_the_plan_allows_are_split_into_several_requests(
     via, start, dial
 ):
     plan = Limits(symbols=2, command_interval=0.02, http_requests=100, http_period=1)
@@ -131,7 +131,7 @@ async def test_the_plans_http_pace_is_kept(start, dial):
 
 
 @pytest.mark.parametrize("numbers", [Decimal, float, str])
-async def test_numbers_are_of_the_type_asked_for(numbers, sim, dial):
+async def test_numbers_are_of_the_requested_type(numbers, sim, dial):
     async with dial(sim, numbers=numbers) as client:
         [quote] = (await client.fetch_snapshots("US:AAPL")).values()
         async with client.watch_trades("US:AAPL") as trades:
@@ -140,7 +140,7 @@ async def test_numbers_are_of_the_type_asked_for(numbers, sim, dial):
 
 
 @pytest.mark.parametrize("via", ["http", "stream"])
-async def test_a_refused_question_harms_nobody(via, sim, dial):
+async def test_a_rejected_request_does_not_affect_the_client(via, sim, dial):
     async with dial(sim) as client:
         sim.reject("Parameter error: co", ("RT", "/trade"))
         with pytest.raises(RejectedError, match="Parameter error: co"):
@@ -163,10 +163,10 @@ async def test_malformed_symbols_are_named_before_any_io(sim, dial):
     assert sim.requests == []
 
 
-# Live
+# Subscriptions
 
 
-async def test_the_four_channels_bring_what_they_are_named_for(sim, dial):
+async def test_the_four_channels_deliver_their_records(sim, dial):
     async with dial(sim) as client:
         for sub, record in (
             (client.watch_snapshots("US:AAPL"), Snapshot),
@@ -183,7 +183,7 @@ async def test_the_four_channels_bring_what_they_are_named_for(sim, dial):
         assert client.stats.unreadable == client.stats.unmatched == 0
 
 
-async def test_live_trades_are_the_tape_without_a_hole(sim, dial):
+async def test_live_trades_are_the_tape_without_a_gap(sim, dial):
     async with dial(sim) as client:
         async with client.watch_trades("CF:BTCUSDT", buffer=Strict()) as trades:
             got = [await within(3, anext(trades)) for _ in range(60)]
@@ -193,7 +193,7 @@ async def test_live_trades_are_the_tape_without_a_hole(sim, dial):
         assert at > 0
 
 
-async def test_a_cut_heals_with_one_frame_a_channel(sim, dial):
+async def test_a_cut_is_recovered_with_one_frame_a_channel(sim, dial):
     async with dial(sim) as client:
         topics = [
             Topic(kind, symbol)
@@ -217,7 +217,7 @@ async def test_a_cut_heals_with_one_frame_a_channel(sim, dial):
             assert client.stats.gaps == 16
 
 
-async def test_two_clients_do_not_disturb_each_other(start, dial):
+async def test_two_clients_do_not_affect_each_other(start, dial):
     plan = Limits(connections=2, command_interval=0.0, http_requests=100)
     sim = await start(plan=plan)
     async with dial(sim) as one, dial(sim) as other:  # noqa: SIM117
@@ -235,7 +235,7 @@ async def test_two_clients_do_not_disturb_each_other(start, dial):
 @pytest.mark.fault("T14")
 @pytest.mark.parametrize("bad_key", ["400", "401", "403", "message"])
 @pytest.mark.parametrize("key_in", ["header", "url"])
-async def test_a_bad_key_ends_everything_however_it_is_refused(
+async def test_a_bad_key_ends_everything_however_it_is_rejected(
     bad_key, key_in, start, dial, caplog
 ):
     sim = await start(variants=Variants(bad_key=bad_key))
@@ -262,7 +262,7 @@ async def _one(source: Any) -> Any:
 
 
 @pytest.mark.fault("P24")
-async def test_a_key_that_expires_ends_loops_and_questions(sim, dial):
+async def test_a_key_that_expires_ends_loops_and_requests(sim, dial):
     async with dial(sim) as client, client.watch_trades("US:AAPL") as trades:
         sim.expire_key()
         with pytest.raises(AuthenticationError, match="expired"):
@@ -275,20 +275,20 @@ async def test_a_key_that_expires_ends_loops_and_questions(sim, dial):
 
 
 async def test_a_callable_key_is_read_anew_at_each_connect(sim, dial):
-    asked = []
+    requested = []
 
     def key() -> str:
-        asked.append(1)
+        requested.append(1)
         return KEY
 
     async with dial(sim, key=key) as client:
         await client.connect()
         sim.cut()
         await sim.until(lambda: sim.links and sim.links[0].number == 2)
-    assert len(asked) >= 2
+    assert len(requested) >= 2
 
 
-async def test_without_a_key_the_error_says_what_to_do(monkeypatch):
+async def test_without_a_key_the_error_has_the_remedy(monkeypatch):
     monkeypatch.delenv("QOS_API_KEY", raising=False)
     with pytest.raises(AuthenticationError, match="QOS_API_KEY"):
         Client()
@@ -314,7 +314,7 @@ async def test_the_environment_is_read_when_nothing_is_passed(sim, monkeypatch):
         ("http_url", "nonsense"),
     ],
 )
-async def test_addresses_that_would_show_the_key_are_refused(option, url):
+async def test_addresses_that_would_expose_the_key_raise(option, url):
     with pytest.raises(ValueError, match=r"\w"):
         Client(KEY, **{option: url})
 
@@ -332,7 +332,7 @@ async def test_insecure_addresses_may_be_allowed():
         {"timing": Timing(heartbeat=19.0), "limits": Limits(command_interval=5.0)},
     ],
 )
-async def test_options_that_cannot_work_are_refused_at_once(wrong):
+async def test_invalid_options_raise_at_once(wrong):
     with pytest.raises(ValueError, match=r"\w"):
         Client(KEY, **wrong)
 
@@ -370,7 +370,7 @@ async def test_no_redirect_gets_the_key(status, key_in, fast_timing):
 
 
 async def test_the_key_shows_in_no_error_whatever_fails(sim, dial, caplog):
-    told: list[BaseException] = []
+    errors: list[BaseException] = []
     async with dial(sim, key_in="url") as client:
         sim.reject_upgrades(418)
         sim.fail_http(404, body=f"no such key: {KEY}".encode())
@@ -381,17 +381,17 @@ async def test_the_key_shows_in_no_error_whatever_fails(sim, dial, caplog):
             try:
                 await attempt
             except Exception as exc:  # noqa: BLE001
-                told.append(exc)
-        assert len(told) == 2
+                errors.append(exc)
+        assert len(errors) == 2
         await client.connect()
         sim.reject(f"your key {KEY} is fine but this is not", "RS")
         with pytest.raises(RejectedError) as caught:
             await client.fetch_snapshots("US:AAPL", via="stream")
-        told.append(caught.value)
+        errors.append(caught.value)
         sim.push_garbage(f"{{{KEY}".encode())
         sim.push({"msg": f"hello {KEY}"})
         await sim.until(lambda: client.stats.unmatched and client.stats.unreadable)
-        assert_absent(KEY, *told, caplog.records, repr(client), client.stats)
+        assert_absent(KEY, *errors, caplog.records, repr(client), client.stats)
 
 
 async def test_a_client_shows_its_state_and_no_key(sim, dial):
@@ -405,7 +405,7 @@ async def test_a_client_shows_its_state_and_no_key(sim, dial):
 
 
 async def recovers(client: Client, sim: Any) -> None:
-    """See that questions and ticks come again."""
+    """Check that requests and ticks work again."""
     async with asyncio.timeout(8):
         while True:
             try:
@@ -444,7 +444,7 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-async def test_a_loop_outlives(fault, sim, dial):
+async def test_a_loop_survives(fault, sim, dial):
     async with dial(sim) as client, client.watch_trades("US:AAPL") as trades:
         await within(3, anext(trades))
         FAULTS[fault](sim)
@@ -458,7 +458,7 @@ async def test_a_loop_outlives(fault, sim, dial):
 
 @pytest.mark.fault("T6", "T7", "T8", "T9", "T11")
 @pytest.mark.parametrize("code", [1000, 1001, 1006, 1008, 1011, 1012, 1013, 3000, 4999])
-async def test_a_loop_outlives_a_close_with_any_code(code, sim, dial):
+async def test_a_loop_survives_a_close_with_any_code(code, sim, dial):
     async with dial(sim) as client, client.watch_trades("US:AAPL") as trades:
         await within(3, anext(trades))
         if code == 1006:
@@ -471,7 +471,7 @@ async def test_a_loop_outlives_a_close_with_any_code(code, sim, dial):
             await within(3, anext(trades))
 
 
-async def test_scheduled_faults_are_outlived(start, dial):
+async def test_scheduled_faults_are_survived(start, dial):
     faults = [Cut(after=0.2), Close(after=0.5), Mute(after=0.9, lasting=0.3)]
     sim = await start(faults=faults)
     async with dial(sim) as client, client.watch_trades("US:AAPL") as trades:
@@ -499,7 +499,7 @@ VARIANTS = [
 
 @pytest.mark.fault("P6", "P8", "P22")
 @pytest.mark.parametrize("variants", VARIANTS)
-async def test_whatever_the_server_is_like_the_client_works(variants, start, dial):
+async def test_the_client_works_with_every_variant_of_the_server(variants, start, dial):
     sim = await start(variants=variants)
     async with dial(sim) as client:  # noqa: SIM117
         async with client.watch_trades("US:AAPL", "HK:00700") as trades:
@@ -516,7 +516,7 @@ async def test_whatever_the_server_is_like_the_client_works(variants, start, dia
 
 @pytest.mark.fault("P8")
 @pytest.mark.parametrize("reqid_on_errors", [True, False])
-async def test_an_unknown_symbol_is_found_among_the_innocent(
+async def test_an_unknown_symbol_is_found_among_known_ones(
     reqid_on_errors, start, dial
 ):
     variants = Variants(unknown_symbol="refuse", reqid_on_errors=reqid_on_errors)
@@ -538,7 +538,7 @@ async def test_an_unknown_symbol_is_found_among_the_innocent(
 
 
 @pytest.mark.fault("P23")
-async def test_a_second_connection_that_is_refused_keeps_trying(start, dial):
+async def test_a_rejected_second_connection_is_retried(start, dial):
     sim = await start()
     async with dial(sim) as one, dial(sim) as other:
         await one.connect()
@@ -552,7 +552,7 @@ async def test_a_second_connection_that_is_refused_keeps_trying(start, dial):
 
 
 @pytest.mark.fault("P23")
-async def test_a_kick_war_ends_with_a_limit_error(start, dial):
+async def test_contention_ends_with_a_limit_error(start, dial):
     sim = await start(variants=Variants(second_connection="close_oldest"))
     async with dial(sim) as one, dial(sim) as other:
         loops = [_all(c.watch_trades("US:AAPL")) for c in (one, other)]
@@ -582,7 +582,7 @@ async def test_heartbeats_keep_a_link_alive_that_the_server_would_close(
 
 
 @pytest.mark.fault("P25")
-async def test_http_failures_are_asked_again(sim, dial):
+async def test_http_failures_are_retried(sim, dial):
     async with dial(sim) as client:
         sim.fail_http(500)
         sim.fail_http(None)
@@ -626,7 +626,7 @@ async def test_a_client_works_without_being_entered_and_not_after_closing(sim, d
         client.watch_trades("US:AAPL")
 
 
-async def test_closing_under_fire_takes_no_longer_than_close_timeout(sim, dial):
+async def test_closing_during_faults_takes_no_longer_than_close_timeout(sim, dial):
     async with dial(sim) as client, client.watch_trades("US:AAPL") as trades:
         await within(3, anext(trades))
         frame = b'{"tp":"T","c":"US:AAPL","p":"1","v":"1","ts":1,"d":1}'
@@ -640,7 +640,7 @@ async def test_closing_under_fire_takes_no_longer_than_close_timeout(sim, dial):
 
 
 @pytest.mark.parametrize("polite", [True, False])
-async def test_closing_while_the_server_is_mute_takes_no_longer_than_that(
+async def test_closing_with_a_mute_server_takes_no_longer_than_close_timeout(
     polite, sim, dial
 ):
     async with dial(sim) as client:
@@ -662,43 +662,43 @@ async def test_closing_while_it_dials_ends_at_once(sim, dial):
     sim.unmute()
 
 
-async def test_closing_ends_questions_over_http_that_wait_for_the_answer(sim, dial):
+async def test_closing_ends_http_requests_that_wait_for_the_response(sim, dial):
     async with dial(sim) as client:
         sim.drop_replies("/snapshot")
-        asking = asyncio.create_task(client.fetch_snapshots("US:AAPL"))
+        request_task = asyncio.create_task(client.fetch_snapshots("US:AAPL"))
         await sim.until(lambda: sim.requests)
         await client.aclose()
         with pytest.raises(ClosedError):
-            await within(1, asking)
+            await within(1, request_task)
 
 
-async def test_closing_ends_questions_that_wait_for_the_plans_pace(start, dial):
+async def test_closing_ends_http_requests_that_wait_for_the_quota(start, dial):
     plan = Limits(http_requests=1, http_period=60.0, command_interval=0.02)
     sim = await start(plan=plan)
     async with dial(sim) as client:
         await client.fetch_snapshots("US:AAPL")
-        asking = asyncio.create_task(client.fetch_snapshots("US:AAPL"))
+        request_task = asyncio.create_task(client.fetch_snapshots("US:AAPL"))
         await asyncio.sleep(0.05)
         await client.aclose()
         try:
             with pytest.raises(ClosedError):
-                await within(1, asking)
+                await within(1, request_task)
         finally:
-            asking.cancel()
+            request_task.cancel()
 
 
-async def test_closing_ends_questions_that_wait_to_be_asked_again(sim, dial):
+async def test_closing_ends_http_requests_that_wait_for_a_retry(sim, dial):
     async with dial(sim) as client:
         sim.fail_http(503, headers={"Retry-After": "60"})
-        asking = asyncio.create_task(client.fetch_snapshots("US:AAPL"))
+        request_task = asyncio.create_task(client.fetch_snapshots("US:AAPL"))
         await sim.until(lambda: sim.requests)
         await asyncio.sleep(0.05)
         await client.aclose()
         try:
             with pytest.raises(ClosedError):
-                await within(1, asking)
+                await within(1, request_task)
         finally:
-            asking.cancel()
+            request_task.cancel()
 
 
 @pytest.mark.fault("U14")
@@ -736,7 +736,7 @@ async def test_a_borrowed_session_is_used_and_stays_open(sim, dial):
             assert response.status == 404
 
 
-async def test_a_borrowed_session_that_was_closed_is_told(sim, dial):
+async def test_a_borrowed_session_that_was_closed_has_its_own_error(sim, dial):
     session = aiohttp.ClientSession()
     async with dial(sim, session=session) as client:
         await client.connect()

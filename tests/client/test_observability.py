@@ -1,4 +1,4 @@
-"""What can be known of a client while it runs: numbers, a page, and a log."""
+"""Observability of a client: stats, report and log."""
 
 # ruff: noqa: SIM117 - one client, then what is watched with it.
 
@@ -27,19 +27,19 @@ from qos_async.errors import TransportError
 from qos_async.sim import Simulator
 from tests.support.leak_check import assert_absent
 from tests.support.memory_transport import KEY, Network, kline, opened, snapshot, trade
-from tests.support.scripted_server import AAPL, Exchange, connected
+from tests.support.scripted_server import AAPL, ScriptedServer, connected
 
 virtual = pytest.mark.virtual_time
 
 
 @pytest.fixture
-def exchange() -> Exchange:
-    return Exchange()
+def server() -> ScriptedServer:
+    return ScriptedServer()
 
 
 @pytest.fixture
-def calendar(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the calendar go with the virtual clock, from second 400 on."""
+def wall_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the wall clock follow the virtual clock, from second 400 on."""
     now = lambda: 400.0 + asyncio.get_running_loop().time()  # noqa: E731
     monkeypatch.setattr(time, "time", now)
     monkeypatch.setattr(time, "time_ns", lambda: int(now() * 1e9))
@@ -71,13 +71,13 @@ async def test_frames_and_their_bytes_are_counted_both_ways():
         assert after.frames_received == before.frames_received + 2
         assert after.bytes_received == before.bytes_received + 11
         assert (after.unknown, after.unreadable) == (1, 1)
-        [said] = net.frames
+        [frame] = net.frames
         assert after.frames_sent == 1
-        assert len(said["type"]) < after.bytes_sent < 100
+        assert len(frame["type"]) < after.bytes_sent < 100
 
 
 @virtual
-async def test_ticks_are_counted_by_channel_also_when_nobody_watches_any_more():
+async def test_ticks_are_counted_by_channel_even_without_a_subscription():
     net = Network()
     async with opened(net) as client:
         async with client.watch_trades(AAPL), client.watch_klines(AAPL, interval="1m"):
@@ -107,7 +107,7 @@ async def test_ticks_are_counted_by_channel_also_when_nobody_watches_any_more():
 )
 async def test_an_attempt_that_failed_has_a_reason(error, word):
     net = Network(error)
-    async with opened(net, chance=0.0) as client, client.watch_trades(AAPL):
+    async with opened(net, jitter=0.0) as client, client.watch_trades(AAPL):
         assert client.stats.reconnects_by_reason == {word: 1}
 
 
@@ -117,7 +117,7 @@ async def test_an_attempt_that_failed_has_a_reason(error, word):
 )
 async def test_a_link_that_ended_has_a_reason(code, word):
     net = Network()
-    async with opened(net, chance=0.0) as client, client.watch_trades(AAPL):
+    async with opened(net, jitter=0.0) as client, client.watch_trades(AAPL):
         net.peers[0].end(code)
         await net.link(1)
         assert client.stats.reconnects_by_reason == {word: 1}
@@ -127,20 +127,20 @@ async def test_a_link_that_ended_has_a_reason(code, word):
 @virtual
 async def test_silence_and_a_server_that_stopped_reading_are_reasons():
     net = Network()
-    async with opened(net, chance=0.0) as client, client.watch_trades(AAPL):
-        net.rule = lambda peer, frame: None
+    async with opened(net, jitter=0.0) as client, client.watch_trades(AAPL):
+        net.respond = lambda peer, frame: None
         await net.link(1)
         assert client.stats.reconnects_by_reason == {"silence": 1}
-        net.rule = lambda peer, frame: "OK"
-        net.peers[1].deaf = True
+        net.respond = lambda peer, frame: "OK"
+        net.peers[1].stops_reading = True
         await net.link(2)
         assert client.stats.reconnects_by_reason == {"silence": 1, "send": 1}
 
 
 @virtual
-async def test_a_key_that_is_refused_while_the_old_link_lingers_is_a_reason():
+async def test_a_key_rejected_while_the_old_link_lingers_is_a_reason():
     net = Network(None, AuthenticationError("no"))
-    async with opened(net, chance=0.0) as client, client.watch_trades(AAPL):
+    async with opened(net, jitter=0.0) as client, client.watch_trades(AAPL):
         net.peers[0].end()
         await net.link(1)
         assert client.stats.reconnects_by_reason == {"broken": 1, "key refused": 1}
@@ -150,7 +150,7 @@ async def test_a_key_that_is_refused_while_the_old_link_lingers_is_a_reason():
 
 
 @virtual
-async def test_what_closed_subscriptions_lost_stays_counted():
+async def test_losses_of_closed_subscriptions_stay_counted():
     net = Network()
     async with opened(net) as client:
         async with client.watch_trades(AAPL, buffer=DropOldest(2)) as trades:
@@ -164,7 +164,7 @@ async def test_what_closed_subscriptions_lost_stays_counted():
 
 
 @virtual
-async def test_with_the_client_its_subscriptions_are_closed_and_can_be_read_out():
+async def test_closing_the_client_closes_subscriptions_whose_buffers_can_be_read():
     net = Network()
     async with opened(net) as client:
         trades = client.watch_trades(AAPL)
@@ -179,9 +179,9 @@ async def test_with_the_client_its_subscriptions_are_closed_and_can_be_read_out(
 
 
 @virtual
-@pytest.mark.usefixtures("calendar")
+@pytest.mark.usefixtures("wall_clock")
 @pytest.mark.parametrize("buffer", [DropOldest(), Latest()])
-async def test_the_lag_is_the_age_of_the_oldest_tick_that_waits(buffer):
+async def test_the_lag_is_the_age_of_the_oldest_buffered_tick(buffer):
     net = Network()
     async with opened(net) as client:
         async with (
@@ -205,14 +205,14 @@ async def test_the_lag_is_the_age_of_the_oldest_tick_that_waits(buffer):
 
 
 @virtual
-@pytest.mark.usefixtures("calendar")
-async def test_what_was_fetched_has_no_age_and_what_follows_it_has(exchange):
-    async with connected(exchange) as client, client.watch_trades(AAPL) as trades:
-        await exchange.trades(5)
+@pytest.mark.usefixtures("wall_clock")
+async def test_recovered_ticks_have_no_age_and_live_ones_have(server):
+    async with connected(server) as client, client.watch_trades(AAPL) as trades:
+        await server.trades(5)
         while trades.stats.backlog:
             await anext(trades)
-        await exchange.outage(lasting=2.0)
-        await exchange.trades(20)
+        await server.outage(lasting=2.0)
+        await server.trades(20)
         assert trades.stats.recovered
         received = [t.received_at for t in trades._queue.buffer._ticks]  # type: ignore[attr-defined]
         assert received[0] == 0
@@ -221,7 +221,7 @@ async def test_what_was_fetched_has_no_age_and_what_follows_it_has(exchange):
 
 
 @virtual
-async def test_klines_that_still_grow_are_counted_apart():
+async def test_growing_klines_are_counted_separately():
     net = Network()
     async with opened(net) as client:
         async with client.watch_klines(AAPL, interval="1m", final=True) as klines:
@@ -234,14 +234,14 @@ async def test_klines_that_still_grow_are_counted_apart():
 
 
 @virtual
-async def test_gaps_are_counted_by_status_and_what_was_fetched_by_tick(exchange):
-    async with connected(exchange) as client, client.watch_trades(AAPL) as trades:
-        await exchange.trades(5)
-        await exchange.outage(lasting=3.0)
-        await exchange.trades(20)
-        exchange.silent.add("RT")
-        await exchange.outage(lasting=3.0)
-        await exchange.trades(40)
+async def test_gaps_are_counted_by_status_and_recovered_ticks_one_by_one(server):
+    async with connected(server) as client, client.watch_trades(AAPL) as trades:
+        await server.trades(5)
+        await server.outage(lasting=3.0)
+        await server.trades(20)
+        server.unanswered.add("RT")
+        await server.outage(lasting=3.0)
+        await server.trades(40)
         stats = client.stats
         assert stats.gaps_by_status["filled"] == 1
         assert stats.gaps == sum(stats.gaps_by_status.values()) == 2
@@ -249,14 +249,14 @@ async def test_gaps_are_counted_by_status_and_what_was_fetched_by_tick(exchange)
 
 
 @virtual
-async def test_ticks_that_are_held_back_are_told_of(exchange):
-    async with connected(exchange) as client, client.watch_trades(AAPL):
-        await exchange.trades(5)
-        exchange.silent.add("RT")
-        await exchange.outage(lasting=3.0)
-        await exchange.trades(4)
+async def test_held_ticks_are_counted(server):
+    async with connected(server) as client, client.watch_trades(AAPL):
+        await server.trades(5)
+        server.unanswered.add("RT")
+        await server.outage(lasting=3.0)
+        await server.trades(4)
         assert client.stats.held > 0
-        await exchange.trades(40)
+        await server.trades(40)
         assert client.stats.held == 0
 
 
@@ -264,8 +264,8 @@ async def test_ticks_that_are_held_back_are_told_of(exchange):
 
 
 @virtual
-async def test_commands_wait_for_the_pace_of_the_plan(exchange):
-    async with connected(exchange, limits=Limits(command_interval=1.0)) as client:
+async def test_commands_wait_for_the_pace_of_the_plan(server):
+    async with connected(server, limits=Limits(command_interval=1.0)) as client:
         await client.connect()
         await asyncio.sleep(5.0)
         assert client.stats.commands == 0
@@ -279,7 +279,7 @@ async def test_commands_wait_for_the_pace_of_the_plan(exchange):
 
 
 @virtual
-async def test_a_question_that_waits_for_a_link_does_not_wait_for_the_pace():
+async def test_a_request_that_waits_for_a_link_does_not_wait_for_the_pace():
     [query] = Queries(float, chunk=10).trades([AAPL], count=1)
     net = Network(4.0)
     async with opened(net) as client:
@@ -289,11 +289,11 @@ async def test_a_question_that_waits_for_a_link_does_not_wait_for_the_pace():
 
 
 @virtual
-async def test_the_time_without_a_link_is_no_wait_for_the_pace():
+async def test_time_without_a_link_is_no_wait_for_the_pace():
     [query] = Queries(float, chunk=10).trades([AAPL], count=1)
     net = Network(None, 6.0)
     slow = Limits(command_interval=1.0)
-    async with opened(net, limits=slow, chance=0.0) as client:
+    async with opened(net, limits=slow, jitter=0.0) as client:
         async with client.watch_trades(AAPL):
             books = client.watch_depth(AAPL)
             await settle()
@@ -309,9 +309,9 @@ async def test_the_time_without_a_link_is_no_wait_for_the_pace():
 
 
 @virtual
-async def test_a_question_waits_from_when_it_was_put(exchange):
+async def test_the_wait_of_a_request_starts_when_it_is_queued(server):
     [query] = Queries(float, chunk=10).trades([AAPL], count=1)
-    async with connected(exchange, limits=Limits(command_interval=1.0)) as client:
+    async with connected(server, limits=Limits(command_interval=1.0)) as client:
         await client._stream.fetch(query)
         await asyncio.sleep(0.25)
         await client._stream.fetch(query)
@@ -319,9 +319,9 @@ async def test_a_question_waits_from_when_it_was_put(exchange):
 
 
 @virtual
-async def test_a_change_that_is_said_again_waits_anew():
+async def test_the_wait_of_a_repeated_change_starts_anew():
     answers = iter([None, "OK"])
-    net = Network(rule=lambda peer, frame: next(answers))
+    net = Network(respond=lambda peer, frame: next(answers))
     async with opened(net) as client:
         trades = client.watch_trades(AAPL)
         await net.link()
@@ -332,8 +332,8 @@ async def test_a_change_that_is_said_again_waits_anew():
 
 
 @virtual
-async def test_a_topic_that_was_taken_back_unsaid_is_not_waited_for(exchange):
-    async with connected(exchange, limits=Limits(command_interval=1.0)) as client:
+async def test_a_topic_removed_before_it_was_sent_is_not_waiting(server):
+    async with connected(server, limits=Limits(command_interval=1.0)) as client:
         await client.connect()
         taken_back = client.watch_trades(AAPL)
         await taken_back.aclose()
@@ -352,15 +352,15 @@ async def test_a_heartbeat_measures_the_round_trip():
 
 
 @virtual
-@pytest.mark.usefixtures("calendar")
-async def test_the_servers_clock_is_compared_with_the_calendar(exchange):
-    async with connected(exchange) as client:
+@pytest.mark.usefixtures("wall_clock")
+async def test_the_clock_of_the_server_is_compared_with_the_wall_clock(server):
+    async with connected(server) as client:
         assert client.stats.clock_offset is client.stats.clock_error is None
         async with client.watch_trades(AAPL):
             first = client.stats
             assert first.clock_offset is not None
             assert first.clock_error is not None
-            # The server's second 1000 is the calendar's 400.
+            # Second 1000 of the server is second 400 of the wall clock.
             assert abs(first.clock_offset - 600) <= first.clock_error < 0.6
             await asyncio.sleep(100.3)
             later = client.stats
@@ -373,7 +373,7 @@ async def test_the_servers_clock_is_compared_with_the_calendar(exchange):
 
 
 @virtual
-async def test_a_picture_does_not_change():
+async def test_stats_do_not_change_after_they_were_taken():
     net = Network()
     async with opened(net) as client:
         before = client.stats
@@ -385,14 +385,14 @@ async def test_a_picture_does_not_change():
         assert before.state is LinkState.IDLE
 
 
-def test_a_client_that_was_never_used_has_numbers_and_a_page():
+def test_an_unused_client_has_stats_and_a_report():
     client = Client(KEY)
     assert client.stats.links == 0
     assert client.report().splitlines()[1].startswith("state           idle for ")
     assert_absent(KEY, client.report(), client.stats.to_openmetrics())
 
 
-def test_they_can_be_read_after_the_loop_is_gone(exchange):
+def test_stats_can_be_read_after_the_loop_is_closed(server):
     async def main() -> Client:
         async with Simulator(rate=100.0, history=10.0) as sim:
             client = Client(
@@ -418,9 +418,9 @@ def test_they_can_be_read_after_the_loop_is_gone(exchange):
 
 
 @virtual
-async def test_the_page_shows_each_subscription_and_the_last_reason():
+async def test_the_report_shows_each_subscription_and_the_last_reason():
     net = Network()
-    async with opened(net, chance=0.0) as client:
+    async with opened(net, jitter=0.0) as client:
         async with client.watch_trades(AAPL), client.watch_depth("HK:7"):
             net.peers[0].push(trade())
             net.peers[0].end(text="evil \x1b[31m\n words")
@@ -436,7 +436,7 @@ async def test_the_page_shows_each_subscription_and_the_last_reason():
 
 
 @virtual
-async def test_a_healthy_life_is_told_in_three_lines_and_warns_of_nothing(caplog):
+async def test_a_normal_run_logs_three_lines_and_no_warning(caplog):
     net = Network()
     async with opened(net) as client:
         async with client.watch_trades(AAPL) as trades, client.watch_depth(AAPL):
@@ -453,7 +453,7 @@ async def test_a_healthy_life_is_told_in_three_lines_and_warns_of_nothing(caplog
 @virtual
 async def test_a_link_that_is_lost_is_one_warning_with_code_and_reason(caplog):
     net = Network(None, DialError("busy"))
-    async with opened(net, chance=1.0) as client, client.watch_trades(AAPL):
+    async with opened(net, jitter=1.0) as client, client.watch_trades(AAPL):
         net.peers[0].end(1001, "closed with 1001: bye")
         await net.link(1)
         await settle()
@@ -467,7 +467,7 @@ async def test_a_link_that_is_lost_is_one_warning_with_code_and_reason(caplog):
 
 
 @virtual
-async def test_an_end_that_nobody_wished_for_is_a_warning(caplog):
+async def test_an_unexpected_end_is_a_warning(caplog):
     net = Network(AuthenticationError("the server refused the key"))
     async with opened(net) as client:
         with pytest.raises(AuthenticationError):
@@ -479,9 +479,9 @@ async def test_an_end_that_nobody_wished_for_is_a_warning(caplog):
 
 
 @virtual
-async def test_every_line_is_under_the_librarys_name(caplog):
+async def test_every_log_line_is_under_the_name_of_the_library(caplog):
     net = Network(TransportError("no"))
-    async with opened(net, chance=0.0, timing=Timing()) as client:
+    async with opened(net, jitter=0.0, timing=Timing()) as client:
         async with client.watch_trades(AAPL):
             net.peers[0].push(b"?")
             await settle()
@@ -490,12 +490,12 @@ async def test_every_line_is_under_the_librarys_name(caplog):
     assert {record.name.partition(".")[0] for record in own} == {"qos_async"}
 
 
-def test_who_does_not_care_for_logs_sees_none():
+def test_without_a_logging_configuration_nothing_is_printed():
     handlers = logging.getLogger("qos_async").handlers
     assert {type(handler) for handler in handlers} == {logging.NullHandler}
 
 
-async def test_a_healthy_life_on_a_real_socket_warns_of_nothing(
+async def test_a_normal_run_on_a_real_socket_logs_no_warning(
     sim: Simulator, dial: Any, caplog: pytest.LogCaptureFixture
 ):
     async with dial(sim) as client:

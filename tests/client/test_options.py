@@ -1,4 +1,4 @@
-"""Options that cannot work are refused at once, in words; clients are not left open."""
+"""Invalid options raise at once with a reason; unclosed clients warn."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ WRONG: list[tuple[str, Any, str]] = [
 
 
 @pytest.mark.parametrize(("option", "value", "words"), WRONG)
-async def test_an_option_that_cannot_work_is_named(option, value, words):
+async def test_an_invalid_option_is_named(option, value, words):
     with pytest.raises(ValueError, match=words) as caught:
         Client(**{"key": KEY, option: value})
     if not option.endswith("_url"):
@@ -68,7 +68,7 @@ async def test_an_option_that_cannot_work_is_named(option, value, words):
     assert_absent(KEY, caught.value)
 
 
-async def test_a_closed_session_is_refused():
+async def test_a_closed_session_raises():
     async with aiohttp.ClientSession() as session:
         pass
     with pytest.raises(ValueError, match=r"session .* closed"):
@@ -82,7 +82,7 @@ def test_no_password_is_shown():
         assert "hunter2" not in str(caught.value)
 
 
-async def test_options_that_work_are_taken():
+async def test_valid_options_are_accepted():
     print_ = aiohttp.Fingerprint(b"x" * 32)
     async with aiohttp.ClientSession() as session:
         for options in (
@@ -97,7 +97,7 @@ async def test_options_that_work_are_taken():
 
 
 @pytest.mark.parametrize("buffer", [0, False, 10, "x", DropOldest, Latest, Strict, []])
-async def test_another_buffer_is_refused_before_anything_starts(buffer):
+async def test_an_invalid_buffer_raises_before_anything_starts(buffer):
     client = Client(KEY)
     for verb in (client.watch_trades, client.watch_snapshots, client.watch_depth):
         with pytest.raises(ValueError, match="buffer must be") as caught:
@@ -135,18 +135,18 @@ async def test_a_closed_client_does_not_wait_for_the_quota(start, dial):
             await anext(client.iter_history("US:AAPL", interval="1m", start=1.0))
 
 
-async def test_a_client_that_is_closing_takes_no_questions(sim, dial, monkeypatch):
+async def test_a_client_that_is_closing_accepts_no_requests(sim, dial, monkeypatch):
     client = dial(sim)
     await client.fetch_snapshots("US:AAPL")
-    going, on = asyncio.Event(), asyncio.Event()
+    running, on = asyncio.Event(), asyncio.Event()
 
     async def stop() -> None:
-        going.set()
+        running.set()
         await on.wait()
 
     monkeypatch.setattr(client._stream, "stop", stop)
     closing = asyncio.create_task(client.aclose())
-    await going.wait()
+    await running.wait()
     with pytest.raises(ClosedError):
         await client.fetch_snapshots("US:AAPL")
     on.set()
@@ -162,7 +162,7 @@ def elsewhere(work: Any) -> BaseException | None:
 
 
 @pytest.mark.fault("U14")
-def test_a_second_event_loop_is_refused_in_words():
+def test_a_second_event_loop_raises_with_an_explanation():
     async def begin() -> Client:
         async with Simulator(key=KEY) as sim:
             client = Client(KEY, http_url=sim.http_url, stream_url=sim.stream_url)
@@ -189,7 +189,7 @@ def test_a_second_event_loop_is_refused_in_words():
 
 
 @pytest.mark.fault("U3", "U13")
-async def test_a_client_that_is_forgotten_complains(sim, dial):
+async def test_a_client_that_was_not_closed_warns(sim, dial):
     async with aiohttp.ClientSession() as session:
         client = dial(sim, session=session)
         await client.fetch_snapshots("US:AAPL")
@@ -200,7 +200,7 @@ async def test_a_client_that_is_forgotten_complains(sim, dial):
 
 
 @pytest.mark.fault("U13")
-async def test_only_a_client_that_was_used_and_not_closed_complains(
+async def test_only_a_client_that_was_used_and_not_closed_warns(
     sim, dial, recwarn: pytest.WarningsRecorder
 ):
     unused, closed = dial(sim), dial(sim)

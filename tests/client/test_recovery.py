@@ -10,6 +10,7 @@ import pytest
 
 from qos_async import Client, Gap, Kline, Limits, Snapshot, Topic, Trade
 from qos_async.sim import Simulator, Variants
+from tests.support.factories import drain, gaps
 
 BTC, ETH = "CF:BTCUSDT", "CF:ETHUSDT"
 FAST = Limits(command_interval=0.02, symbols=40)
@@ -28,29 +29,18 @@ def taped(
     ]
 
 
-def drain(sub: Any) -> list[Any]:
-    buffer, events = sub._queue.buffer, list[Any]()
-    while buffer.has_event:
-        events.append(buffer.take_event())
-    return events
-
-
 def trades(events: list[Any]) -> list[Trade[Any]]:
     return [event for event in events if isinstance(event, Trade)]
 
 
-def gaps(events: list[Any]) -> list[Gap]:
-    return [event for event in events if isinstance(event, Gap)]
-
-
 def runs_of(part: list[Any], whole: list[Any]) -> bool:
-    """Say whether ``part`` stands in ``whole`` without a break."""
+    """Return whether ``part`` is a contiguous run of ``whole``."""
     size = len(part)
     return any(part == whole[at : at + size] for at in range(len(whole) - size + 1))
 
 
-async def told(sim: Simulator, sub: Any, number: int) -> None:
-    """Wait until ``number`` gaps were told."""
+async def until_gaps(sim: Simulator, sub: Any, number: int) -> None:
+    """Wait until ``number`` gaps were delivered."""
     await sim.until(lambda: sub.stats.gaps == number, timeout=9)
 
 
@@ -71,16 +61,16 @@ async def test_filled_means_that_the_tape_was_delivered(
         await asyncio.sleep(2.2)
         sim.reject_upgrades(503, 3)
         sim.cut()
-        await told(sim, sub, 2)
+        await until_gaps(sim, sub, 2)
         await asyncio.sleep(0.3)
         events = drain(sub)
         for symbol in (BTC, ETH):
             mine = [e for e in events if symbol in str(e)]
             [gap] = gaps(mine)
-            heard, tape = list(map(key, trades(mine))), taped(sim, symbol)
+            delivered, tape = list(map(key, trades(mine))), taped(sim, symbol)
             assert gap.recovered == sum(t.recovered for t in trades(mine))
             if gap.status == "filled":
-                assert runs_of(heard, tape)
+                assert runs_of(delivered, tape)
             late = mine[mine.index(gap) + 1 :]
             assert [t.recovered for t in late] == sorted(
                 (t.recovered for t in late), reverse=True
@@ -91,7 +81,7 @@ async def test_filled_means_that_the_tape_was_delivered(
         assert [f.type for f in sim.frames if f.type != "H"][:3] == ["T", "T", "RT"]
 
 
-async def test_nothing_is_told_twice_whatever_is_cut_when(start, dial):
+async def test_nothing_is_delivered_twice_with_cuts_at_any_time(start, dial):
     sim = await start(rate=5.0, plan=FAST, seed=7)
     async with dial(sim) as client, client.watch_trades(BTC) as sub:
         await asyncio.sleep(1.2)
@@ -102,10 +92,10 @@ async def test_nothing_is_told_twice_whatever_is_cut_when(start, dial):
         await sim.until(lambda: client._stream._protocol.outages.open == {}, timeout=9)
         await asyncio.sleep(0.3)
         events = drain(sub)
-        heard, tape = list(map(key, trades(events))), taped(sim)
-        assert all(heard.count(one) <= tape.count(one) for one in set(heard))
+        delivered, tape = list(map(key, trades(events))), taped(sim)
+        assert all(delivered.count(one) <= tape.count(one) for one in set(delivered))
         if {gap.status for gap in gaps(events)} == {"filled"}:
-            assert runs_of(heard, tape)
+            assert runs_of(delivered, tape)
         assert [t.timestamp for t in trades(events)] == sorted(
             t.timestamp for t in trades(events)
         )
@@ -116,7 +106,7 @@ async def test_a_mute_link_is_an_outage_like_any_other(start, dial):
     async with dial(sim) as client, client.watch_trades(BTC) as sub:
         await asyncio.sleep(1.5)
         sim.mute(new_connections=False)
-        await told(sim, sub, 1)
+        await until_gaps(sim, sub, 1)
         await asyncio.sleep(0.3)
         events = drain(sub)
         [gap] = gaps(events)
@@ -125,27 +115,27 @@ async def test_a_mute_link_is_an_outage_like_any_other(start, dial):
         assert runs_of(list(map(key, trades(events))), taped(sim))
 
 
-async def test_a_memory_that_is_too_short_is_said_to_be(start, dial):
+async def test_a_history_that_is_too_short_makes_the_gap_partial(start, dial):
     sim = await start(rate=120.0, plan=FAST)
     async with dial(sim) as client, client.watch_trades(BTC) as sub:
         await asyncio.sleep(0.5)
         sim.cut()
-        await told(sim, sub, 1)
+        await until_gaps(sim, sub, 1)
         await asyncio.sleep(0.2)
         events = drain(sub)
         [gap] = gaps(events)
         assert gap.status in ("partial", "unverified")
-        heard, tape = list(map(key, trades(events))), taped(sim)
-        assert all(heard.count(one) <= tape.count(one) for one in set(heard))
+        delivered, tape = list(map(key, trades(events))), taped(sim)
+        assert all(delivered.count(one) <= tape.count(one) for one in set(delivered))
 
 
-async def test_without_an_answer_live_ticks_come_all_the_same(start, dial):
+async def test_without_a_reply_live_ticks_are_delivered(start, dial):
     sim = await start(rate=5.0, plan=FAST)
     async with dial(sim) as client, client.watch_trades(BTC) as sub:
         await asyncio.sleep(0.5)
         sim.reject("Rate limit.", "RT")
         sim.cut()
-        await told(sim, sub, 1)
+        await until_gaps(sim, sub, 1)
         await asyncio.sleep(0.5)
         events = drain(sub)
         [gap] = gaps(events)
@@ -153,7 +143,7 @@ async def test_without_an_answer_live_ticks_come_all_the_same(start, dial):
         assert trades(events[events.index(gap) :])
 
 
-async def test_all_channels_are_made_good_in_few_frames(start, dial):
+async def test_all_channels_are_recovered_with_few_frames(start, dial):
     sim = await start(rate=5.0, plan=FAST)
     symbols = [BTC, ETH, "US:AAPL", "US:TSLA", "HK:700"]
     topics = [
@@ -163,28 +153,28 @@ async def test_all_channels_are_made_good_in_few_frames(start, dial):
     async with dial(sim) as client, client.watch(*topics) as sub:
         await asyncio.sleep(0.6)
         sim.cut()
-        await told(sim, sub, len(topics))
+        await until_gaps(sim, sub, len(topics))
         await asyncio.sleep(0.1)
         frames = [f.type for f in sim.frames if f.link == 2 and f.type != "H"]
         assert set(frames[:5]) == {"T", "S", "D", "K"}
-        # A snapshot or book that is pushed first need not be asked for.
+        # A snapshot or book that is pushed first need not be requested.
         assert set(frames[5:]) <= {"RT", "RK", "RS", "RD"}
         assert frames.count("RK") == 2
-        # Asked again for a symbol whose first new trade came after the answer.
+        # Requested again for a symbol whose first new trade came after the reply.
         assert 1 <= frames.count("RT") <= 1 + len(symbols)
         assert frames.count("RS") <= 1 >= frames.count("RD")
         assert len(gaps(drain(sub))) == len(topics)
         assert sim.violations == []
 
 
-async def test_finished_bars_add_up_across_an_outage(start, dial):
+async def test_final_klines_add_up_across_an_outage(start, dial):
     sim = await start(rate=2.0, plan=FAST, speed=100.0)
     async with dial(sim) as client:
         async with client.watch_klines(BTC, interval="1m", final=True) as sub:
             await asyncio.sleep(1.3)
             sim.reject_upgrades(503, 8)
             sim.cut()
-            await told(sim, sub, 1)
+            await until_gaps(sim, sub, 1)
             await asyncio.sleep(1.3)
             bars = [e for e in drain(sub) if isinstance(e, Kline)]
         starts = [bar.timestamp for bar in bars]
@@ -196,12 +186,12 @@ async def test_finished_bars_add_up_across_an_outage(start, dial):
         }
 
 
-async def test_state_is_fresh_at_once_though_nothing_moves(start, dial):
+async def test_snapshots_are_current_at_once_in_a_quiet_market(start, dial):
     sim = await start(speed=0.0, plan=FAST)
     async with dial(sim) as client, client.watch_snapshots(BTC) as sub:
         await asyncio.sleep(0.1)
         sim.cut()
-        await told(sim, sub, 1)
+        await until_gaps(sim, sub, 1)
         gap, fresh = drain(sub)
         assert isinstance(gap, Gap)
         assert isinstance(fresh, Snapshot)
@@ -222,12 +212,12 @@ async def test_requests_are_served_and_nothing_is_left(start, dial):
         assert unchanged(client)
 
 
-async def test_without_recovery_nothing_is_asked(start, dial):
+async def test_without_recovery_nothing_is_requested(start, dial):
     sim = await start(rate=20.0, plan=FAST)
     async with dial(sim, recover=False) as client, client.watch_trades(BTC) as sub:
         await asyncio.sleep(0.2)
         sim.cut()
-        await told(sim, sub, 1)
+        await until_gaps(sim, sub, 1)
         await asyncio.sleep(0.3)
         assert [gap.status for gap in gaps(drain(sub))] == ["unfilled"]
         assert sim.received("RT") == []

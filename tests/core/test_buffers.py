@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qos_async._core.buffers import DropOldest, KlineFinalizer, Latest, Policy, Strict
-from qos_async._core.notices import Dropped, Gap, Interrupted, Rejected
-from qos_async.enums import Interval
+from qos_async._core.notices import Dropped, Interrupted, Rejected
 from qos_async.errors import LaggedError
-from qos_async.models import Kline, Snapshot, Trade
+from qos_async.models import Snapshot, Trade
 from qos_async.topics import Topic
+from tests.support.factories import flat_kline, gap
 
 A, B = Topic("snapshot", "US:A"), Topic("snapshot", "US:B")
 POLICIES: list[Policy] = [Latest(), DropOldest(3), Strict(50)]
@@ -22,15 +22,6 @@ POLICIES: list[Policy] = [Latest(), DropOldest(3), Strict(50)]
 
 def tick(second: int, symbol: str = "US:A") -> Snapshot[str]:
     return Snapshot(symbol=symbol, timestamp=second)
-
-
-def gap(since: int, topic: Topic = A) -> Gap:
-    return Gap(
-        topic=topic,
-        since=datetime.fromtimestamp(since, UTC),
-        until=datetime.fromtimestamp(since + 1, UTC),
-        reason="cut",
-    )
 
 
 def events(buffer: Any) -> list[Any]:
@@ -42,7 +33,7 @@ def events(buffer: Any) -> list[Any]:
 
 @pytest.mark.parametrize("kind", [DropOldest, Strict])
 @pytest.mark.parametrize("wrong", [0, -1, 1.5, "9", True, None], ids=repr)
-def test_a_size_that_is_none_is_named_with_what_is_allowed(kind: Any, wrong: Any):
+def test_an_invalid_size_raises_with_the_allowed_range(kind: Any, wrong: Any):
     with pytest.raises(ValueError, match="must be a whole number from 1") as caught:
         kind(wrong)
     assert repr(wrong) in str(caught.value)
@@ -62,7 +53,7 @@ def test_the_default_size_is_that_of_the_documentation():
         max_size=12,
     )
 )
-def test_many_at_once_are_as_one_by_one(policy: Policy, steps: list[Any]):
+def test_a_batch_is_equal_to_its_ticks_one_by_one(policy: Policy, steps: list[Any]):
     many, single = policy.open(), policy.open()
     second = 0
     for step in steps:
@@ -76,7 +67,7 @@ def test_many_at_once_are_as_one_by_one(policy: Policy, steps: list[Any]):
             assert many.take_all(int(step)) == [single.take() for _ in range(count)]
         elif step == "mark":
             for buffer in (many, single):
-                buffer.put_notice(gap(second))
+                buffer.put_notice(gap(A, second))
         elif step == "event" and single.has_event:
             assert many.take_event() == single.take_event()
         assert bool(many.pending) == bool(single.pending) == (len(single) > 0)
@@ -94,7 +85,7 @@ def _lagged(buffer: Any, *bursts: Any) -> bool:
 
 
 @pytest.mark.parametrize("policy", POLICIES, ids=repr)
-def test_what_is_put_comes_out_in_order(policy: Policy):
+def test_events_are_taken_in_the_order_in_which_they_were_put(policy: Policy):
     buffer = policy.open()
     for second, symbol in enumerate(["US:A", "US:B", "US:C"]):
         buffer.put([tick(second, symbol)])
@@ -105,13 +96,13 @@ def test_what_is_put_comes_out_in_order(policy: Policy):
 
 
 @pytest.mark.parametrize("policy", POLICIES, ids=repr)
-def test_each_opening_is_a_buffer_of_its_own(policy: Policy):
+def test_each_policy_opens_a_new_buffer(policy: Policy):
     one, other = policy.open(), policy.open()
     one.put([tick(1)])
     assert len(other) == 0
 
 
-def test_the_oldest_go_first_and_are_told_where_they_were():
+def test_the_oldest_are_dropped_first_and_reported_in_their_place():
     buffer = DropOldest(2).open()
     for second in range(5):
         buffer.put([tick(second)])
@@ -120,15 +111,15 @@ def test_the_oldest_go_first_and_are_told_where_they_were():
     assert not buffer.has_event
 
 
-def test_a_notice_before_what_was_dropped_is_told_before_it():
+def test_a_gap_before_dropped_ticks_is_delivered_before_dropped():
     buffer = DropOldest(2).open()
-    buffer.put_notice(gap(0))
+    buffer.put_notice(gap(A, 0))
     for second in (1, 2, 3):
         buffer.put([tick(second)])
-    assert events(buffer) == [gap(0), Dropped(1), tick(2), tick(3)]
+    assert events(buffer) == [gap(A, 0), Dropped(1), tick(2), tick(3)]
 
 
-def test_a_strict_reader_is_ended_instead_of_losing_anything():
+def test_a_strict_consumer_is_ended_instead_of_losing_a_tick():
     buffer = Strict(2).open()
     buffer.put([tick(1)])
     buffer.put([tick(2)])
@@ -150,61 +141,56 @@ def test_the_newest_of_each_topic_stays():
 def test_channels_and_intervals_do_not_replace_each_other():
     buffer = Latest().open()
 
-    def bar(interval: int) -> Kline[str]:
-        return Kline(
-            symbol="US:A",
-            interval=Interval(interval),
-            open="1",
-            high="1",
-            low="1",
-            close="1",
-        )
-
-    mixed = [tick(1), Trade(symbol="US:A", price="1"), bar(1), bar(5)]
+    mixed = [
+        tick(1),
+        Trade(symbol="US:A", price="1"),
+        flat_kline(interval=1),
+        flat_kline(interval=5),
+    ]
     for item in mixed:
         buffer.put([item])
     assert events(buffer) == mixed
 
 
 @pytest.mark.parametrize("policy", POLICIES, ids=repr)
-def test_a_notice_keeps_its_place_among_the_ticks(policy: Policy):
+def test_a_gap_keeps_its_place_among_the_ticks(policy: Policy):
     buffer = policy.open()
     buffer.put([tick(1, "US:B")])
-    buffer.put_notice(gap(2))
+    buffer.put_notice(gap(A, 2))
     buffer.put([tick(3, "US:A")])
     assert len(buffer) == 2
-    assert events(buffer) == [tick(1, "US:B"), gap(2), tick(3, "US:A")]
+    assert events(buffer) == [tick(1, "US:B"), gap(A, 2), tick(3, "US:A")]
 
 
-def test_a_newer_tick_of_a_slow_reader_stays_behind_the_notice():
+def test_a_newer_tick_of_a_slow_consumer_stays_behind_the_gap():
     buffer = Latest().open()
     buffer.put([tick(1)])
-    buffer.put_notice(gap(2))
+    buffer.put_notice(gap(A, 2))
     buffer.put([tick(3)])
-    assert events(buffer) == [gap(2), tick(3)]
+    assert events(buffer) == [gap(A, 2), tick(3)]
 
 
 @pytest.mark.parametrize("policy", POLICIES, ids=repr)
-def test_readers_of_ticks_alone_pass_over_notices(policy: Policy):
+def test_consumers_of_ticks_alone_skip_gaps(policy: Policy):
     buffer = policy.open()
-    buffer.put_notice(gap(0))
+    buffer.put_notice(gap(A, 0))
     buffer.put([tick(1, "US:A")])
-    buffer.put_notice(gap(2))
+    buffer.put_notice(gap(A, 2))
     buffer.put([tick(3, "US:B")])
     assert buffer.take() == tick(1, "US:A")
     assert buffer.take() == tick(3, "US:B")
     assert len(buffer) == 0
-    buffer.put_notice(gap(4))
+    buffer.put_notice(gap(A, 4))
     buffer.skip_notices()
     assert not buffer.has_event
 
 
 @pytest.mark.parametrize("policy", POLICIES, ids=repr)
-def test_an_idle_reader_does_not_collect_notices_for_ever(policy: Policy):
+def test_gaps_of_an_idle_consumer_are_bounded(policy: Policy):
     buffer = policy.open()
     for second in range(1000):
-        buffer.put_notice(gap(second, A))
-        buffer.put_notice(gap(second, B))
+        buffer.put_notice(gap(A, second))
+        buffer.put_notice(gap(B, second))
     found = events(buffer)
     assert sorted(g.topic for g in found) == [A, B]
     assert {g.since.timestamp() for g in found} == {0}
@@ -220,74 +206,68 @@ def test_an_idle_reader_does_not_collect_notices_for_ever(policy: Policy):
 )
 def test_every_tick_is_delivered_dropped_or_waiting(policy: Policy, moves: list[str]):
     buffer = policy.open()
-    delivered = told = 0
+    delivered = dropped = 0
     for second, move in enumerate(moves):
         topic = B if move.endswith("B") else A
         if move.startswith("put"):
             buffer.put([tick(second, topic.symbol)])
         elif move.startswith("gap"):
-            buffer.put_notice(gap(second, topic))
+            buffer.put_notice(gap(topic, second))
         elif move == "take" and len(buffer):
             assert isinstance(buffer.take(), Snapshot)
             delivered += 1
         elif move == "event" and buffer.has_event:
             item = buffer.take_event()
             delivered += isinstance(item, Snapshot)
-            told += item.count if isinstance(item, Dropped) else 0
+            dropped += item.count if isinstance(item, Dropped) else 0
         assert buffer.received == delivered + buffer.dropped + len(buffer)
     rest = events(buffer)
     assert len(buffer) == 0
-    told += sum(item.count for item in rest if isinstance(item, Dropped))
+    dropped += sum(item.count for item in rest if isinstance(item, Dropped))
     if isinstance(policy, DropOldest):
-        assert told == buffer.dropped
+        assert dropped == buffer.dropped
     stamps = [
         i.timestamp for i in rest if isinstance(i, Snapshot) and i.symbol == "US:A"
     ]
     assert stamps == sorted(stamps)
 
 
-def test_another_gap_of_a_topic_does_not_move_the_first_behind_what_it_hides():
+def test_another_gap_of_a_topic_leaves_the_first_before_its_ticks():
     buffer = Latest().open()
-    buffer.put_notice(gap(10))
+    buffer.put_notice(gap(A, 10))
     buffer.put([tick(12)])
-    buffer.put_notice(gap(20))
+    buffer.put_notice(gap(A, 20))
     first, second = events(buffer)
     assert (first.since.timestamp(), first.until.timestamp()) == (10, 21)
     assert second == tick(12)
 
 
-def bar(start: int, close: str, symbol: str = "US:A", interval: int = 1) -> Kline[str]:
-    return Kline(
-        symbol=symbol,
-        timestamp=start,
-        interval=Interval(interval),
-        open="1",
-        high="1",
-        low="1",
-        close=close,
-    )
-
-
-def test_a_bar_is_over_when_a_later_one_starts_and_comes_out_as_it_was_last():
+def test_a_kline_is_final_when_a_later_one_starts():
     finished = KlineFinalizer()
-    assert finished.push([bar(60, "1")]) == []
-    assert finished.push([bar(60, "2")]) == []
-    assert finished.push([bar(120, "3")]) == [bar(60, "2")]
-    assert finished.push([bar(120, "4")]) == []
+    assert finished.push([flat_kline(60, "1")]) == []
+    assert finished.push([flat_kline(60, "2")]) == []
+    assert finished.push([flat_kline(120, "3")]) == [flat_kline(60, "2")]
+    assert finished.push([flat_kline(120, "4")]) == []
 
 
-def test_each_bar_comes_once_and_a_late_one_not_at_all():
+def test_each_kline_is_delivered_once_and_a_late_one_is_dropped():
     finished = KlineFinalizer()
-    pushes = [bar(60, "1"), bar(120, "2"), bar(60, "9"), bar(180, "3"), bar(120, "9")]
-    assert finished.push(pushes) == [bar(60, "1"), bar(120, "2")]
+    pushes = [
+        flat_kline(60, "1"),
+        flat_kline(120, "2"),
+        flat_kline(60, "9"),
+        flat_kline(180, "3"),
+        flat_kline(120, "9"),
+    ]
+    assert finished.push(pushes) == [flat_kline(60, "1"), flat_kline(120, "2")]
 
 
 def test_symbols_and_intervals_do_not_finish_each_other():
     finished = KlineFinalizer()
-    finished.push([bar(60, "1")])
-    assert finished.push([bar(120, "2", symbol="US:B")]) == []
-    assert finished.push([bar(300, "3", interval=5)]) == []
-    assert finished.push([bar(120, "4")]) == [bar(60, "1")]
+    finished.push([flat_kline(60, "1")])
+    assert finished.push([flat_kline(120, "2", symbol="US:B")]) == []
+    assert finished.push([flat_kline(300, "3", interval=5)]) == []
+    assert finished.push([flat_kline(120, "4")]) == [flat_kline(60, "1")]
 
 
 def interrupted(second: int, topic: Topic = A) -> Interrupted:
@@ -301,9 +281,9 @@ def test_an_interruption_stays_before_the_gap_that_ends_it(policy: Policy):
     buffer = policy.open()
     buffer.put_notice(interrupted(1))
     buffer.put_notice(interrupted(1, B))
-    buffer.put_notice(gap(2))
-    buffer.put_notice(gap(2, B))
-    assert events(buffer) == [interrupted(1), interrupted(1, B), gap(2), gap(2, B)]
+    buffer.put_notice(gap(A, 2))
+    buffer.put_notice(gap(B, 2))
+    assert events(buffer) == [interrupted(1), interrupted(1, B), gap(A, 2), gap(B, 2)]
 
 
 @pytest.mark.parametrize("policy", POLICIES, ids=repr)
@@ -311,7 +291,7 @@ def test_an_outage_that_goes_on_is_behind_the_gaps_of_the_earlier_ones(policy: P
     buffer = policy.open()
     for second in range(3):
         buffer.put_notice(interrupted(second))
-        buffer.put_notice(gap(second))
+        buffer.put_notice(gap(A, second))
     buffer.put_notice(interrupted(9))
     first, merged, last = events(buffer)
     assert (first, last) == (interrupted(0), interrupted(9))
@@ -334,6 +314,6 @@ def test_events_can_be_taken_by_the_list(policy: Policy):
     buffer = policy.open()
     buffer.put([tick(n, f"US:{n}") for n in range(3)])
     assert buffer.take_events(2) == [tick(0, "US:0"), tick(1, "US:1")]
-    buffer.put_notice(gap(9))
-    assert buffer.take_events(9) == [tick(2, "US:2"), gap(9)]
+    buffer.put_notice(gap(A, 9))
+    assert buffer.take_events(9) == [tick(2, "US:2"), gap(A, 9)]
     assert not buffer.has_event

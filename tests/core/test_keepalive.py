@@ -14,7 +14,7 @@ from qos_async._core.keepalive import (
     ServerClockEstimate,
     WaitStats,
 )
-from tests.support.wire_frames import session
+from tests.support.wire_frames import new_protocol
 
 
 def live() -> Liveness:
@@ -27,52 +27,52 @@ def test_the_first_heartbeat_and_timeout_count_from_the_start():
 
 
 def test_a_heartbeat_postpones_only_the_next_heartbeat():
-    alive = live()
-    alive.heartbeat_sent(116.0)
-    assert alive.heartbeat_at == 131.0
-    assert alive.timeout_at == 125.0
+    liveness = live()
+    liveness.heartbeat_sent(116.0)
+    assert liveness.heartbeat_at == 131.0
+    assert liveness.timeout_at == 125.0
 
 
 def test_a_received_frame_postpones_only_the_timeout():
-    alive = live()
-    alive.last_received_at = 110.0
-    assert alive.timeout_at == 135.0
-    assert alive.heartbeat_at == 115.0
+    liveness = live()
+    liveness.last_received_at = 110.0
+    assert liveness.timeout_at == 135.0
+    assert liveness.heartbeat_at == 115.0
 
 
 def test_a_deadline_noticed_in_time_expires_at_once():
-    patience = GracefulDeadline()
-    assert not patience.expired(10.0, 9.9)
-    assert patience.expired(10.0, 10.0)
-    assert patience.expired(10.0, 10.5)
+    deadline = GracefulDeadline()
+    assert not deadline.expired(10.0, 9.9)
+    assert deadline.expired(10.0, 10.0)
+    assert deadline.expired(10.0, 10.5)
 
 
 def test_a_deadline_noticed_late_expires_a_second_later():
-    patience = GracefulDeadline()
-    assert not patience.expired(10.0, 60.0)
-    assert patience.expires_at(10.0) == 61.0
-    assert not patience.expired(10.0, 60.9)
-    assert patience.expired(10.0, 61.0)
+    deadline = GracefulDeadline()
+    assert not deadline.expired(10.0, 60.0)
+    assert deadline.expires_at(10.0) == 61.0
+    assert not deadline.expired(10.0, 60.9)
+    assert deadline.expired(10.0, 61.0)
 
 
 def test_a_deadline_gets_one_grace_period_only():
-    patience = GracefulDeadline()
-    assert not patience.expired(10.0, 60.0)
-    assert patience.expired(30.0, 61.0)
+    deadline = GracefulDeadline()
+    assert not deadline.expired(10.0, 60.0)
+    assert deadline.expired(30.0, 61.0)
 
 
 def test_the_next_late_deadline_gets_a_grace_period_of_its_own():
-    patience = GracefulDeadline()
-    patience.expired(10.0, 60.0)
-    assert patience.expired(10.0, 61.0)
-    assert not patience.expired(70.0, 100.0)
-    assert patience.expires_at(70.0) == 101.0
+    deadline = GracefulDeadline()
+    deadline.expired(10.0, 60.0)
+    assert deadline.expired(10.0, 61.0)
+    assert not deadline.expired(70.0, 100.0)
+    assert deadline.expires_at(70.0) == 101.0
 
 
 def test_an_infinite_deadline_never_expires():
-    patience = GracefulDeadline()
-    assert not patience.expired(math.inf, 1e9)
-    assert patience.expires_at(math.inf) == math.inf
+    deadline = GracefulDeadline()
+    assert not deadline.expired(math.inf, 1e9)
+    assert deadline.expires_at(math.inf) == math.inf
 
 
 seconds = st.floats(0, 10, allow_nan=False)
@@ -148,8 +148,8 @@ def test_a_clock_that_is_set_restarts_the_estimate():
 
 
 def test_a_suspend_discards_the_clock_estimate():
-    alive = session()
-    alive.link_up(0.0)
-    alive.scheduler.stats.clock.update(100, 0.0, 0.1)
-    alive.suspended(60.0)
-    assert alive.scheduler.stats.clock.offset is None
+    liveness = new_protocol()
+    liveness.link_up(0.0)
+    liveness.scheduler.stats.clock.update(100, 0.0, 0.1)
+    liveness.suspended(60.0)
+    assert liveness.scheduler.stats.clock.offset is None

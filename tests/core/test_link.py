@@ -29,9 +29,9 @@ def test_a_link_starts_idle():
 
 
 def test_a_link_passes_through_all_states():
-    alive = Link()
+    current = Link()
     story = ["DIAL", "LOST", "DIAL", "OPENED", "LOST", "DIAL", "OPENED", "STOP"]
-    states = [alive.fire(LinkEvent[event]) for event in story]
+    states = [current.fire(LinkEvent[event]) for event in story]
     assert [str(state) for state in states] == [
         "connecting",
         "backoff",
@@ -50,14 +50,14 @@ def test_a_link_passes_through_all_states():
 def test_an_unlisted_move_raises_and_changes_nothing(
     state: LinkState, event: LinkEvent
 ):
-    alive = link(state)
+    current = link(state)
     if (state, event) in MOVES:
-        assert alive.fire(event) is alive.state is MOVES[state, event]
-        assert event is LinkEvent.STOP or alive.state is not state
+        assert current.fire(event) is current.state is MOVES[state, event]
+        assert event is LinkEvent.STOP or current.state is not state
     else:
         with pytest.raises(AssertionError, match=f"{event.name} is impossible"):
-            alive.fire(event)
-        assert alive.state is state
+            current.fire(event)
+        assert current.state is state
 
 
 def test_every_state_can_be_stopped_and_the_end_is_final():

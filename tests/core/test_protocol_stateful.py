@@ -1,4 +1,4 @@
-"""An indecisive user, a faithful server, a hostile network: the whole conversation.
+"""Stateful test of the protocol: random changes, a model server, a faulty network.
 
 Time is a number that the machine moves. Frames take their time in both directions and
 never overtake each other, except for answers that the server itself is late with. A
@@ -31,7 +31,15 @@ from qos_async._core.events import (
 from qos_async._core.wire import LETTERS
 from qos_async.models import Trade
 from qos_async.topics import Topic
-from tests.support.wire_frames import PUSHES, encoded, no, ok, said, session, topics
+from tests.support.wire_frames import (
+    PUSHES,
+    ack,
+    decoded,
+    encoded,
+    new_protocol,
+    rejection,
+    topics,
+)
 
 PACE, TIMEOUT, SLACK = 1.0, 8.0, 1e-6
 CODES = ("US:A", "US:B", "HK:1", "US:BAD", "HK:666")
@@ -57,7 +65,7 @@ CALM = {"there": 0.1, "back": 0.1, "fate": "answer", "half": False, "silent": ()
 
 
 class Server:
-    """Takes what comes, and remembers when."""
+    """Records received frames with their times."""
 
     def __init__(self) -> None:
         self.held: set[Topic] = set()
@@ -73,7 +81,7 @@ class Server:
     def take(self, frame: bytes, now: float, *, half: bool) -> bool:
         assert now - self.seen_at >= PACE - SLACK, f"{now - self.seen_at} s: too fast"
         self.seen_at = now
-        message = said(frame)
+        message = decoded(frame)
         if message["type"] == "H":
             self.beaten_at = now
             return True
@@ -107,7 +115,7 @@ class Conversation(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.now = 0.0
-        self.session = session(up=False)
+        self.protocol = new_protocol(up=False)
         self.server = Server()
         self.wanted: Counter[Topic] = Counter()
         self.habit: dict[str, Any] = CALM
@@ -125,25 +133,25 @@ class Conversation(RuleBasedStateMachine):
     @rule(topic=st.sampled_from(ALL))
     def watch(self, topic: Topic) -> None:
         self.wanted[topic] += 1
-        self.session.registry.want([topic])
+        self.protocol.registry.want([topic])
 
     @rule(chosen=st.sets(st.sampled_from(ALL), min_size=2, max_size=6))
     def watch_many(self, chosen: set[Topic]) -> None:
         self.wanted.update(chosen)
-        self.session.registry.want(sorted(chosen))
+        self.protocol.registry.want(sorted(chosen))
 
     @precondition(lambda self: self.wanted)
     @rule(data=st.data())
     def leave(self, data: st.DataObject) -> None:
         topic = data.draw(st.sampled_from(sorted(self.wanted)))
         self.wanted = self.wanted - Counter([topic])
-        self.session.registry.release([topic])
-        self.session.outages.remove({topic} - self.wanted.keys())
+        self.protocol.registry.release([topic])
+        self.protocol.outages.remove({topic} - self.wanted.keys())
 
     @rule(code=st.sampled_from(CODES), times=st.integers(1, 3))
     def ask(self, code: str, times: int) -> None:
         for _ in range(times):
-            reqid = self.session.request("RS", {"codes": [code]}, self.now)
+            reqid = self.protocol.request("RS", {"codes": [code]}, self.now)
             assert reqid > 0
             assert reqid not in self.waiting
             self.waiting[reqid] = self.now
@@ -153,7 +161,7 @@ class Conversation(RuleBasedStateMachine):
     def give_up(self, data: st.DataObject) -> None:
         reqid = data.draw(st.sampled_from(sorted(self.waiting)))
         del self.waiting[reqid]
-        self.session.cancel(reqid)
+        self.protocol.cancel(reqid)
 
     # The network
 
@@ -166,21 +174,21 @@ class Conversation(RuleBasedStateMachine):
     def connect(self) -> None:
         self.up = True
         self.server.connect(self.now)
-        self.session.link_up(self.now)
-        self.session.request_heartbeat()
+        self.protocol.link_up(self.now)
+        self.protocol.request_heartbeat()
 
     @precondition(lambda self: self.up)
     @rule()
     def cut(self) -> None:
-        live = self.session.registry.held & self.wanted.keys()
+        live = self.protocol.registry.held & self.wanted.keys()
         self.up = False
         self.there.clear()
         self.back.clear()
         self.awaited = None
-        for event in self.session.link_down("cut", self.now):
+        for event in self.protocol.link_down("cut", self.now):
             if isinstance(event, Failed):
                 self._end(event.reqid)
-        assert live <= self.session.outages.open.keys()
+        assert live <= self.protocol.outages.open.keys()
         self.server.held = set()
 
     @precondition(lambda self: self.up)
@@ -205,23 +213,23 @@ class Conversation(RuleBasedStateMachine):
 
     @rule()
     def fall_quiet(self) -> None:
-        """Let nothing go wrong any more: all comes to what is wanted."""
+        """Stop all faults: the held topics converge to the wanted ones."""
         self.change_habits(CALM)
-        for _ in range(6):  # What went wrong before may still cost us the link.
+        for _ in range(6):  # Earlier faults may still end the link.
             if not self.up:
                 self.connect()
             self._pass_time(self.now + 30.0)
-            if self.up and self.session.registry.settled and not self.waiting:
+            if self.up and self.protocol.registry.settled and not self.waiting:
                 break
-        assert self.session.registry.settled
+        assert self.protocol.registry.settled
         assert self.server.held == set(self.wanted)
-        assert self.session.registry.held == set(self.wanted)
+        assert self.protocol.registry.held == set(self.wanted)
         assert not self.wanted.keys() & {t for t in ALL if t.symbol in GUILTY}
         assert not self.waiting
 
     @rule()
     def reconnect_in_peace(self) -> None:
-        """One frame a channel and interval, when nothing is refused."""
+        """One frame a channel and interval, if nothing is rejected."""
         self.fall_quiet()
         self.cut()
         self.connect()
@@ -249,16 +257,16 @@ class Conversation(RuleBasedStateMachine):
     def _next_moment(self) -> float:
         there = self.there[0][0] if self.there else math.inf
         back = min(self.back)[0] if self.back else math.inf
-        return min(there, back, self.session.wake_at())
+        return min(there, back, self.protocol.wake_at())
 
     def _speak(self) -> None:
-        outcomes = self.session.tick(self.now)
+        outcomes = self.protocol.tick(self.now)
         for outcome in outcomes:
             self._on_outcome(outcome)
-        frame = self.session.poll(self.now)
+        frame = self.protocol.poll(self.now)
         if frame is not None:
             self._on_frame(frame)
-        assert frame or outcomes or self.session.wake_at() > self.now
+        assert frame or outcomes or self.protocol.wake_at() > self.now
 
     def _on_frame(self, frame: bytes) -> None:
         assert self.up
@@ -267,7 +275,7 @@ class Conversation(RuleBasedStateMachine):
             assert waited >= TIMEOUT - SLACK, f"no answer for {waited} s only"
         self.awaited = (self.now, frame)
         self.moved_at = self.now
-        if (message := said(frame))["type"] == "RS":
+        if (message := decoded(frame))["type"] == "RS":
             self.leaving[message["reqid"]] = self.now
         held_up = self.there[-1][0] if self.there else 0.0
         self.there.append((max(self.now + self.habit["there"], held_up), frame))
@@ -276,7 +284,7 @@ class Conversation(RuleBasedStateMachine):
         while self.there and self.there[0][0] <= self.now:
             _, frame = self.there.popleft()
             agreed = self.server.take(frame, self.now, half=self.habit["half"])
-            beats = said(frame)["type"] == "H"
+            beats = decoded(frame)["type"] == "H"
             fate = (
                 "answer"
                 if beats and self.habit["fate"] == "late"
@@ -286,7 +294,7 @@ class Conversation(RuleBasedStateMachine):
             if agreed or beats:
                 silent = tuple(name for name in silent if name == "reqid")
             hidden: dict[str, Any] = dict.fromkeys(silent, ...)
-            answer = (ok if agreed else no)(frame, **hidden)
+            answer = (ack if agreed else rejection)(frame, **hidden)
             if fate == "answer":
                 self._answer(answer, self.now + self.habit["back"])
             elif fate == "late":
@@ -300,9 +308,9 @@ class Conversation(RuleBasedStateMachine):
         while self.back and min(self.back)[0] <= self.now:
             arrived = min(self.back)
             self.back.remove(arrived)
-            before = self.session.stats.unmatched
-            event = self.session.receive(arrived[2], self.now)
-            matched = self.session.stats.unmatched == before
+            before = self.protocol.stats.unmatched
+            event = self.protocol.receive(arrived[2], self.now)
+            matched = self.protocol.stats.unmatched == before
             if matched and b'"msg": ' in arrived[2]:
                 self.awaited = None
             if event is not None:
@@ -317,11 +325,11 @@ class Conversation(RuleBasedStateMachine):
             case Confirmed(confirmed):
                 assert confirmed <= self.server.held
                 for topic in confirmed:
-                    self.session.outages.end(topic)
+                    self.protocol.outages.end(topic)
             case Resumed(resumed):
                 assert resumed <= self.server.held
                 for topic in resumed:
-                    self.session.outages.end(topic)
+                    self.protocol.outages.end(topic)
             case Replied(reqid) | Failed(reqid):
                 self._end(reqid)
             case LinkTimedOut():
@@ -338,7 +346,7 @@ class Conversation(RuleBasedStateMachine):
     def _check_deadline(self, reqid: int) -> None:
         if reqid in self.leaving:
             due = self.leaving[reqid] + TIMEOUT
-        else:  # The turn of another may last this long, and then it is ours.
+        else:  # Another command may be pending this long before this one is sent.
             due = max(self.waiting[reqid], self.moved_at + TIMEOUT) + TIMEOUT
         assert self.now <= due + SLACK, f"{self.now - due} s after its deadline"
 
@@ -350,11 +358,11 @@ class Conversation(RuleBasedStateMachine):
 
     @invariant()
     def what_is_believed_is_true(self) -> None:
-        assert self.session.registry.held - self.server.held <= self._being_removed()
+        assert self.protocol.registry.held - self.server.held <= self._being_removed()
 
     def _being_removed(self) -> set[Topic]:
-        # Between the server's removal and its answer, the client cannot know.
-        flight = self.session.registry._in_flight
+        # Between the server's removal and its reply, the client cannot know.
+        flight = self.protocol.registry._in_flight
         return set(flight.topics) if flight is not None and not flight.add else set()
 
 

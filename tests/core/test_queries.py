@@ -63,12 +63,12 @@ PATHS = {
 @pytest.mark.parametrize("name", ROWS)
 def test_the_samples_of_the_document_are_encoded_and_decoded(name, numbers):
     verb, options = ROWS[name]
-    asked = sample(f"{name}.request")
-    operation = asked.pop("type", None)
-    asked.pop("reqid", None)
-    entries = asked.get("codes") or [one["c"] for one in asked["kline_reqs"]]
+    requested = sample(f"{name}.request")
+    operation = requested.pop("type", None)
+    requested.pop("reqid", None)
+    entries = requested.get("codes") or [one["c"] for one in requested["kline_reqs"]]
     [query] = getattr(Queries(numbers, chunk=10), verb)(entries, **options)
-    assert query.body == asked
+    assert query.body == requested
     assert (query.path, query.operation) == PATHS[verb]
     assert operation in (None, query.operation)
     found = query.read(payload(f"{name}.response"))
@@ -229,7 +229,7 @@ def test_a_market_without_data_is_left_out_or_empty(queries):
 
 
 @pytest.mark.parametrize("text", ["2025-13-99,F", "", "soon,F"])
-def test_a_day_nobody_can_read_is_a_decode_error(queries, text):
+def test_an_unreadable_day_is_a_decode_error(queries, text):
     with pytest.raises(DecodeError, match="trading day") as caught:
         queries.calendar(["HK"]).read(json.dumps({"HK": [text]}).encode())
     assert caught.value.__context__ is None

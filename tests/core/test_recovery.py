@@ -1,4 +1,4 @@
-"""Which questions are put after an outage, and when what is known decides."""
+"""Recovery requests after an outage, and when cases are settled without a reply."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import pytest
 
 from qos_async._core.queries import Queries
 from qos_async._core.recovery import Outage, Recovery
-from qos_async.models import Trade
 from qos_async.topics import Topic
+from tests.support.factories import trade_at
 
 OUTAGE = Outage(100.0, "cut")
 
@@ -28,18 +28,18 @@ def trades(*names: str) -> list[Topic]:
     return [Topic("trade", f"US:{name}") for name in names]
 
 
-def asked(made: Recovery[Decimal], now: float) -> list[str]:
+def sent_requests(made: Recovery[Decimal], now: float) -> list[str]:
     return [question.query.operation for question in made.requests(now)]
 
 
-def test_many_symbols_go_in_as_few_questions_as_the_plan_allows():
+def test_many_symbols_are_requested_in_as_few_frames_as_the_plan_allows():
     topics = [Topic("snapshot", f"US:A{number}") for number in range(25)]
     questions = recovery(*topics).requests(110.0)
     assert [len(question.topics) for question in questions] == [10, 10, 5]
     assert {topic for question in questions for topic in question.topics} == set(topics)
 
 
-def test_one_question_for_each_channel_and_interval():
+def test_each_channel_and_interval_is_one_request():
     topics = [
         Topic("depth", "US:A"),
         Topic("kline", "US:A", "5m"),
@@ -49,19 +49,19 @@ def test_one_question_for_each_channel_and_interval():
         *trades("A", "B"),
     ]
     made = recovery(*topics)
-    assert asked(made, 120.0) == ["RT", "RK", "RK", "RS", "RD"]
-    assert asked(made, 120.0) == []
+    assert sent_requests(made, 120.0) == ["RT", "RK", "RK", "RS", "RD"]
+    assert sent_requests(made, 120.0) == []
     assert made.next_request_at() == math.inf
 
 
-def test_no_more_than_a_thousand_bars_are_asked_for():
+def test_no_more_than_a_thousand_klines_are_requested():
     made = Recovery(Queries(Decimal, chunk=10))
     made.open_case(Topic("kline", "US:A", "1m"), Outage(0.0, "cut"), [], 10**6)
     [question] = made.requests(10.0**6)
     assert question.query.body["kline_reqs"][0]["co"] == 1000
 
 
-def test_topics_that_are_live_at_slightly_different_times_share_a_question():
+def test_topics_that_are_live_at_slightly_different_times_share_a_request():
     made = Recovery(Queries(Decimal, chunk=10))
     for number, topic in enumerate(trades("A", "B", "C")):
         made.open_case(topic, OUTAGE, [], 110.0 + number / 100)
@@ -72,7 +72,7 @@ def test_topics_that_are_live_at_slightly_different_times_share_a_question():
     assert [len(question.topics) for question in found] == [3]
 
 
-def test_the_yes_is_not_unsaid_by_a_push():
+def test_a_push_does_not_replace_the_time_of_the_ack():
     [topic] = trades("A")
     made = recovery(topic)
     made.acknowledged(topic, 77)
@@ -80,7 +80,7 @@ def test_the_yes_is_not_unsaid_by_a_push():
     assert made.cases[topic].acked_at == 77
 
 
-def test_five_seconds_after_all_is_restored_what_is_known_decides():
+def test_five_seconds_after_all_topics_are_live_the_known_data_decides():
     made = recovery(*trades("A"))
     made.requests(112.0)
     made.requests(113.0)
@@ -92,7 +92,7 @@ def test_five_seconds_after_all_is_restored_what_is_known_decides():
     assert made.deadline == math.inf
 
 
-def test_if_not_all_can_be_restored_the_rest_is_not_held_for_ever():
+def test_topics_are_not_held_for_ever_if_others_cannot_be_restored():
     made = recovery(*trades("A"))
     assert made.deadline == 125.0
     assert len(made.tick(125.0)) == 1
@@ -110,7 +110,7 @@ def test_a_lost_link_keeps_the_cases_and_nothing_is_due():
     assert not made.open_case(topic, OUTAGE, [], 201.0)
 
 
-def test_another_link_has_all_the_time_to_restore_what_another_doubt_has_not():
+def test_a_new_link_restarts_the_timeout_and_another_suspicion_does_not():
     [topic] = trades("A")
     made = recovery(topic)
     for now in (113.0, 116.0, 119.0):
@@ -122,15 +122,13 @@ def test_another_link_has_all_the_time_to_restore_what_another_doubt_has_not():
     assert made.deadline == 200.0 + 15.0
 
 
-def test_topics_that_were_given_up_leave_nothing():
+def test_removed_topics_leave_no_state():
     topics = trades("A", "B")
     made = recovery(*topics)
     [question] = made.requests(120.0)
     made.sent(7, question)
     assert made.remove(topics[:1]) == []
-    assert made.remove(topics[1:]) == [
-        7
-    ]  # Nobody is interested in its answer any more.
+    assert made.remove(topics[1:]) == [7]  # Its reply is no longer needed.
     assert not made.owns(7)
     assert (made.cases, made.echoes) == ({}, {})
 
@@ -139,7 +137,7 @@ def test_topics_that_were_given_up_leave_nothing():
     "data",
     [b"", b"null", b"{}", b"7", b"[null]", b'[{"c":"US:A"}]', b"\xff", b"[" * 5000],
 )
-def test_an_answer_that_cannot_be_read_is_none(data):
+def test_an_unreadable_reply_returns_none(data):
     made = recovery(*trades("A"))
     [question] = made.requests(120.0)
     made.sent(7, question)
@@ -147,7 +145,7 @@ def test_an_answer_that_cannot_be_read_is_none(data):
     assert (healing.status, healing.recovered) == ("unfilled", ())
 
 
-def test_an_answer_decides_each_topic_on_its_own():
+def test_a_reply_settles_each_topic_on_its_own():
     made = recovery(*(Topic("snapshot", f"US:{name}") for name in "AB"))
     [question] = made.requests(110.0)
     made.sent(7, question)
@@ -161,7 +159,7 @@ def test_an_answer_decides_each_topic_on_its_own():
 def test_a_recovered_trade_that_is_pushed_late_is_an_echo_once():
     [topic] = trades("A")
     made = Recovery(Queries(Decimal, chunk=10))
-    tail = [_trade(second) for second in range(1, 6)]
+    tail = [trade_at(second) for second in range(1, 6)]
     made.open_case(topic, OUTAGE, tail, 110.0)
     made.acknowledged(topic, 8)
     [question] = made.requests(120.0)
@@ -170,12 +168,8 @@ def test_a_recovered_trade_that_is_pushed_late_is_an_echo_once():
         {"c": "US:A", "p": "1", "v": "1", "ts": second} for second in range(1, 10)
     ]
     assert made.on_reply(7, json.dumps(rows).encode()) == []
-    assert made.hold(topic, _trade(9)) is not None
-    assert made.is_echo(topic, _trade(8))
-    assert not made.is_echo(topic, _trade(8))
-    assert not made.is_echo(topic, _trade(14))
+    assert made.hold(topic, trade_at(9)) is not None
+    assert made.is_echo(topic, trade_at(8))
+    assert not made.is_echo(topic, trade_at(8))
+    assert not made.is_echo(topic, trade_at(14))
     assert made.echoes == {}
-
-
-def _trade(second: int) -> Trade[Decimal]:
-    return Trade(symbol="US:A", timestamp=second, price=Decimal(1), size=Decimal(1))

@@ -17,8 +17,9 @@ from qos_async._core.recovery.cases import (
 )
 from qos_async.config import TRADES_MAX
 from qos_async.enums import Interval
-from qos_async.models import Kline, Snapshot, Trade
+from qos_async.models import Kline, Snapshot
 from qos_async.topics import Topic
+from tests.support.factories import flat_kline, trade_at
 
 TRADE = Topic("trade", "US:A")
 KLINE = Topic("kline", "US:A", "1m")
@@ -26,22 +27,8 @@ SNAPSHOT = Topic("snapshot", "US:A")
 OUTAGE = Outage(100.0, "cut")
 
 
-def trade(second: int, price: int = 1) -> Trade[Any]:
-    return Trade(symbol="US:A", timestamp=second, price=Decimal(price), size=Decimal(1))
-
-
 def bar(start: int, close: int = 1) -> Kline[Any]:
-    value = Decimal(close)
-    return Kline(
-        symbol="US:A",
-        timestamp=start,
-        interval=Interval.MIN_1,
-        open=value,
-        high=value,
-        low=value,
-        close=value,
-        volume=Decimal(1),
-    )
+    return flat_kline(start, Decimal(close), volume=Decimal(1))
 
 
 def opened(topic: Topic, *tail: Any, acked_at: int | None = None) -> RecoveryCase[Any]:
@@ -55,10 +42,10 @@ def seconds(ticks: Any) -> list[int]:
 
 
 def test_trades_are_settled_when_reply_and_pushes_are_consistent():
-    tail = [trade(second) for second in range(1, 6)]
+    tail = [trade_at(second) for second in range(1, 6)]
     case = opened(TRADE, *tail, acked_at=8)
-    assert case.on_reply([trade(second) for second in range(1, 10)]) is None
-    healing = case.hold(trade(9))
+    assert case.on_reply([trade_at(second) for second in range(1, 10)]) is None
+    healing = case.hold(trade_at(9))
     assert isinstance(healing, RecoveryResult)
     assert healing.status == "filled"
     assert seconds(healing.recovered) == [6, 7, 8]
@@ -66,21 +53,21 @@ def test_trades_are_settled_when_reply_and_pushes_are_consistent():
 
 
 def test_no_request_is_repeated_while_one_is_pending():
-    tail = [trade(second) for second in range(1, 6)]
+    tail = [trade_at(second) for second in range(1, 6)]
     case = opened(TRADE, *tail, acked_at=8)
     case.request_sent()  # The first request.
     case.on_reply(tail)  # Its window lags.
-    case.hold(trade(9))
+    case.hold(trade_at(9))
     assert case.wants_request
     case.request_sent()  # The second request.
-    case.hold(trade(9, 2))
+    case.hold(trade_at(9, 2))
     assert not case.wants_request
 
 
 def test_no_request_is_repeated_before_a_new_push():
-    tail = [trade(second) for second in range(1, 6)]
+    tail = [trade_at(second) for second in range(1, 6)]
     case = opened(TRADE, *tail, acked_at=8)
-    case.hold(trade(9))
+    case.hold(trade_at(9))
     case.on_reply(tail)
     assert case.wants_request
     case.request_sent()
@@ -89,52 +76,54 @@ def test_no_request_is_repeated_before_a_new_push():
 
 
 def test_trades_pushed_on_an_earlier_link_are_delivered_once():
-    tail = [trade(second) for second in range(1, 6)]
+    tail = [trade_at(second) for second in range(1, 6)]
     case = opened(TRADE, *tail, acked_at=8)
-    case.hold(trade(9))
+    case.hold(trade_at(9))
     case.restart()
     case.live, case.acked_at = True, 12
-    case.hold(trade(13))
-    healing = case.on_reply([trade(second) for second in range(1, 14)])
+    case.hold(trade_at(13))
+    healing = case.on_reply([trade_at(second) for second in range(1, 14)])
     assert healing is not None
     assert healing.status == "filled"
     assert seconds(healing.recovered) == [6, 7, 8, 9, 10, 11, 12]
 
 
 def test_trades_of_an_earlier_link_that_the_reply_lacks_are_not_filled():
-    tail = [trade(second) for second in range(1, 6)]
+    tail = [trade_at(second) for second in range(1, 6)]
     case = opened(TRADE, *tail, acked_at=8)
-    case.hold(trade(9, 77))
+    case.hold(trade_at(9, 77))
     case.restart()
     case.live, case.acked_at = True, 12
-    case.hold(trade(13))
-    healing = case.on_reply([trade(second) for second in range(1, 14)]) or case.close()
-    assert trade(9, 77) in healing.recovered
+    case.hold(trade_at(13))
+    healing = (
+        case.on_reply([trade_at(second) for second in range(1, 14)]) or case.close()
+    )
+    assert trade_at(9, 77) in healing.recovered
     assert healing.status == "unverified"
 
 
 @pytest.mark.fault("I9")
 @pytest.mark.parametrize("answered", [False, True])
 def test_trades_of_an_earlier_link_keep_their_order_within_a_second(answered):
-    case = opened(TRADE, *(trade(second) for second in range(1, 6)), acked_at=8)
-    brought = [trade(9, 2), trade(9, 3), trade(9, 2)]
+    case = opened(TRADE, *(trade_at(second) for second in range(1, 6)), acked_at=8)
+    brought = [trade_at(9, 2), trade_at(9, 3), trade_at(9, 2)]
     for one in brought:
         case.hold(one)
     case.restart()
     case.live, case.acked_at = True, 12
     # The reply may begin within that second.
-    late = [trade(9, 2), *(trade(second) for second in range(10, 14))]
+    late = [trade_at(9, 2), *(trade_at(second) for second in range(10, 14))]
     case.on_reply(late if answered else None)
-    told = [tick for tick in case.close().recovered if tick.timestamp == 9]
-    assert [id(tick) for tick in told] == [id(tick) for tick in brought]
+    recovered = [tick for tick in case.close().recovered if tick.timestamp == 9]
+    assert [id(tick) for tick in recovered] == [id(tick) for tick in brought]
 
 
 @pytest.mark.fault("I9")
 @pytest.mark.parametrize("begins", range(1, 10))
 @pytest.mark.parametrize("ends", [9, 10])
 def test_trades_of_two_links_and_fetched_ones_between_are_in_order(begins, ends):
-    tail = [trade(second, 100) for second in range(1, 6)]
-    tape = [trade(9, price) for price in range(1, 11)]
+    tail = [trade_at(second, 100) for second in range(1, 6)]
+    tape = [trade_at(9, price) for price in range(1, 11)]
     case = opened(TRADE, *tail, acked_at=8)
     for brought in (tape[2:4], tape[7:9]):
         for one in brought:
@@ -142,35 +131,37 @@ def test_trades_of_two_links_and_fetched_ones_between_are_in_order(begins, ends)
         case.restart()
         case.live = True
     case.acked_at = 12
-    case.on_reply([*tape[begins:ends], trade(13), trade(14)])
-    case.hold(trade(13))
-    told = [int(tick.price) for tick in case.close().recovered if tick.timestamp == 9]
-    assert told == sorted(told)
-    assert {3, 4, 8, 9} <= set(told)
+    case.on_reply([*tape[begins:ends], trade_at(13), trade_at(14)])
+    case.hold(trade_at(13))
+    recovered = [
+        int(tick.price) for tick in case.close().recovered if tick.timestamp == 9
+    ]
+    assert recovered == sorted(recovered)
+    assert {3, 4, 8, 9} <= set(recovered)
 
 
 @pytest.mark.fault("I9")
 def test_trades_of_an_earlier_link_precede_newer_fetched_ones():
-    case = opened(TRADE, *(trade(second) for second in range(1, 6)), acked_at=8)
-    case.hold(trade(8, 77))  # The reply lacks it and all earlier ones.
+    case = opened(TRADE, *(trade_at(second) for second in range(1, 6)), acked_at=8)
+    case.hold(trade_at(8, 77))  # The reply lacks it and all earlier ones.
     case.restart()
     case.live, case.acked_at = True, 12
-    case.hold(trade(13))
-    case.on_reply([trade(10), trade(11), trade(13), trade(14)])
-    told = case.close().recovered
-    assert [(tick.timestamp, tick.price) for tick in told][:2] == [
-        (8, trade(8, 77).price),
-        (10, trade(10).price),
+    case.hold(trade_at(13))
+    case.on_reply([trade_at(10), trade_at(11), trade_at(13), trade_at(14)])
+    recovered = case.close().recovered
+    assert [(tick.timestamp, tick.price) for tick in recovered][:2] == [
+        (8, trade_at(8, 77).price),
+        (10, trade_at(10).price),
     ]
 
 
 @pytest.mark.parametrize("links", [1, 3])
 def test_held_ticks_are_bounded_over_all_links(links):
-    case = opened(TRADE, trade(1))
+    case = opened(TRADE, trade_at(1))
     decided = None
     for _ in range(links):
         for _ in range(9_000 if links > 1 else 10_000):
-            decided = decided or case.hold(trade(2))
+            decided = decided or case.hold(trade_at(2))
         if decided is None:
             case.restart()
             case.live = True
@@ -223,16 +214,16 @@ def test_without_a_reply_the_gap_is_unfilled(topic):
 
 @pytest.mark.parametrize("status", ["held", "stash"])
 def test_every_status_delivers_received_ticks_once(status):
-    tail = [trade(second) for second in range(1, 6)]
-    for rows in (None, [], tail, [trade(s) for s in range(3, 14)], [trade(50)]):
+    tail = [trade_at(second) for second in range(1, 6)]
+    for rows in (None, [], tail, [trade_at(s) for s in range(3, 14)], [trade_at(50)]):
         case = opened(TRADE, *tail, acked_at=8)
-        case.hold(trade(9))
+        case.hold(trade_at(9))
         if status == "stash":
             case.restart()
             case.live = True
         healing = case.on_reply(rows) or case.close()
-        told = [*healing.recovered, *healing.held]
-        assert told.count(trade(9)) == 1
+        recovered = [*healing.recovered, *healing.held]
+        assert recovered.count(trade_at(9)) == 1
 
 
 @pytest.mark.parametrize(
@@ -327,8 +318,8 @@ def test_the_last_state_of_a_bar_is_taken_from_the_reply_if_not_pushed():
         case.hold(push)
     rows = [grown(start, 60) for start in (60, 120, 180)]
     healing = bars_of(case, [*rows, grown(240, 1)])
-    told = states([*healing.recovered, *healing.held])
-    assert told == [(60, 50), (60, 60), (120, 60), (180, 60), (240, 1)]
+    recovered = states([*healing.recovered, *healing.held])
+    assert recovered == [(60, 50), (60, 60), (120, 60), (180, 60), (240, 1)]
 
 
 def test_a_reply_from_before_another_outage_is_discarded():

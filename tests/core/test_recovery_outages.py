@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from qos_async._core.notices import Dropped, Gap
+from qos_async._core.notices import Dropped
 from qos_async._core.recovery import Outage, OutageTracker
 from qos_async._core.registry import Registry
 from qos_async.topics import Topic
+from tests.support.factories import gap
 from tests.support.wire_frames import trades
 
 A, B = trades("US:A", "US:B")
@@ -18,10 +19,6 @@ A, B = trades("US:A", "US:B")
 
 def at(second: int) -> datetime:
     return datetime(2025, 3, 14, 12, 0, second, tzinfo=UTC)
-
-
-def gap(since: int, until: int, **more: Any) -> Gap:
-    return Gap(topic=A, since=at(since), until=at(until), reason="cut", **more)
 
 
 def tracker(*topics: Topic) -> OutageTracker:
@@ -53,7 +50,7 @@ def test_a_second_loss_keeps_the_first_beginning():
     assert outages.end(B) == Outage(9.0, "silence")
 
 
-def test_a_topic_nobody_watches_any_more_is_forgotten():
+def test_a_topic_without_subscribers_has_no_outage():
     outages = tracker(A, B)
     outages.link_down(Outage(1.0, "cut"))
     outages.remove([A])
@@ -69,25 +66,25 @@ def test_a_topic_that_is_live_has_no_outage():
 
 
 def test_joined_gaps_reach_from_the_first_to_the_last():
-    joined = gap(20, 25, status="filled", recovered=3).merged_with(
-        gap(1, 5, status="filled")
+    joined = gap(A, at(20), at(25), status="filled", recovered=3).merged_with(
+        gap(A, at(1), at(5), status="filled")
     )
     assert (joined.since, joined.until) == (at(1), at(25))
     assert joined.recovered == 3
-    assert gap(20, 25).merged_with(gap(1, 5)).reason == "cut"
+    assert gap(A, at(20), at(25)).merged_with(gap(A, at(1), at(5))).reason == "cut"
 
 
 @pytest.mark.parametrize("worse", ["partial", "unverified", "unfilled"])
 def test_a_joined_gap_never_claims_more_than_its_worse_half(worse: Any):
-    joined = gap(20, 25, status="filled", recovered=3).merged_with(
-        gap(1, 5, status=worse)
+    joined = gap(A, at(20), at(25), status="filled", recovered=3).merged_with(
+        gap(A, at(1), at(5), status=worse)
     )
     assert joined.status != "filled"
 
 
 def test_notices_are_frozen():
     with pytest.raises(AttributeError):
-        gap(1, 2).reason = "x"  # type: ignore[misc]
+        gap(A, at(1), at(2)).reason = "x"  # type: ignore[misc]
     with pytest.raises(AttributeError):
         Dropped(1).count = 2  # type: ignore[misc]
 

@@ -44,12 +44,12 @@ def tape(text: str) -> list[Trade[str]]:
     return [trade(int(at), p) for at, word in words for p in word[len(at) :]]
 
 
-def told(trades: Iterable[Trade[Any]]):
+def keys(trades: Iterable[Trade[Any]]):
     return [trade_key(one) for one in trades]
 
 
 def count(*parts: Iterable[Trade[Any]]):
-    return Counter(known for part in parts for known in told(part))
+    return Counter(known for part in parts for known in keys(part))
 
 
 def fill(tail: str, window: str | None, live: str, acked_at: int | None, asked: int):
@@ -395,7 +395,7 @@ class World:
     """A tape and what a client receives of it, as indices into the tape.
 
     The client listened from ``since`` to ``lost`` and again from ``back`` to ``now``;
-    the answer was written at ``answered``.
+    the reply was written at ``answered``.
     """
 
     tape: Tape
@@ -493,7 +493,7 @@ def assert_the_hole(world: World, merged: MergedTrades[str], *, ordered: bool) -
     recovered, hole = count(merged.recovered), count(world.hole)
     if merged.status == "filled":
         assert recovered == hole, (world, merged)
-        assert not ordered or told(merged.recovered) == told(world.hole)
+        assert not ordered or keys(merged.recovered) == keys(world.hole)
     if merged.status == "partial":
         begins = min(one.timestamp for one in world.window)
         listed = [one for one in world.hole if one.timestamp > begins]
@@ -547,7 +547,7 @@ def assert_sound(world: World) -> MergedTrades[str]:
     if ordered and merged.status == "filled":
         together = [*world.delivered, *merged.recovered, *world.live]
         first = world.lost - len(world.delivered)
-        assert told(together) == told(world.tape[first : world.now])
+        assert keys(together) == keys(world.tape[first : world.now])
     return merged
 
 
@@ -587,8 +587,8 @@ def test_no_trade_is_delivered_more_often_than_one_source_has_it(
     merged = merge_trades(
         tail=tail, window=window, live=live, acked_at=acked_at, asked=ASKED
     )
-    heard = count(tail, live)
-    assert count(merged.recovered) + heard <= heard | count(window)
+    received = count(tail, live)
+    assert count(merged.recovered) + received <= received | count(window)
     if merged.status == "filled":
         together = [*tail[-ASKED:], *merged.recovered, *live]
         seconds = [one.timestamp for one in together]
@@ -678,7 +678,7 @@ def outages(rate: float, outage: float, runs: int, **trouble: Any):
         merged, live = market.recover()
         seen[merged.status] += 1
         hole = market.hole()
-        right = told(merged.recovered) == told(hole)
+        right = keys(merged.recovered) == keys(hole)
         seen["wrong"] += merged.status == "filled" and not right
         before = market.between(0, market.lost_at)
         every = count(before, merged.recovered, live)

@@ -33,13 +33,13 @@ def holding(*held: Topic) -> Registry:
 
 def frames(registry: Registry) -> list[tuple[bool, set[Topic]]]:
     """Send all changes to a server that acknowledges everything."""
-    said: list[tuple[bool, set[Topic]]] = []
+    changes: list[tuple[bool, set[Topic]]] = []
     while (change := registry.next_change()) is not None:
-        assert len(said) < 100, "it does not converge"
+        assert len(changes) < 100, "it does not converge"
         registry.sent(change)
-        said.append((change.add, set(change.topics)))
+        changes.append((change.add, set(change.topics)))
         registry.confirm(change)
-    return said
+    return changes
 
 
 def test_a_burst_becomes_one_change_per_channel_and_interval():
@@ -221,9 +221,9 @@ def test_a_rejected_batch_may_have_been_applied_in_part():
     assert not registry.reject(take(registry))
     assert registry.held == frozenset()
     registry.release([A, B])
-    said = frames(registry)
-    assert {add for add, _ in said} == {False}
-    assert set().union(*(topics for _, topics in said)) == {A, B}
+    changes = frames(registry)
+    assert {add for add, _ in changes} == {False}
+    assert set().union(*(topics for _, topics in changes)) == {A, B}
 
 
 def test_halves_are_sent_alone_even_if_others_are_added():
@@ -231,10 +231,10 @@ def test_halves_are_sent_alone_even_if_others_are_added():
     registry.want([A, B])
     registry.reject(take(registry))
     registry.want([C])
-    said = frames(registry)
-    assert (True, {C}) in said
-    assert (True, {A}) in said
-    assert (True, {B}) in said
+    changes = frames(registry)
+    assert (True, {C}) in changes
+    assert (True, {A}) in changes
+    assert (True, {B}) in changes
 
 
 def test_topics_released_meanwhile_are_left_out_of_halves():
@@ -242,9 +242,9 @@ def test_topics_released_meanwhile_are_left_out_of_halves():
     registry.want([A, B, C, D])
     registry.reject(take(registry))
     registry.release([A, C])
-    said = frames(registry)
-    assert set().union(*(topics for add, topics in said if not add)) == {A, C}
-    assert [topics for add, topics in said if add] == [{B}, {D}]
+    changes = frames(registry)
+    assert set().union(*(topics for add, topics in changes if not add)) == {A, C}
+    assert [topics for add, topics in changes if add] == [{B}, {D}]
 
 
 def test_a_split_batch_starts_over_on_a_new_link():

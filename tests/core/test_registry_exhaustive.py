@@ -1,7 +1,7 @@
 """Every state that the registry and a faulty server can reach, up to a bound.
 
-A tiny alphabet (two channels, two symbols, one of which the server refuses), every
-interleaving: change of mind, refused batches applied in part, lost and late answers,
+A tiny alphabet (two channels, two symbols, one of which the server rejects), every
+interleaving: change of mind, rejected batches applied in part, lost and late answers,
 cuts. From each state the network falls quiet, and the server must end up with exactly
 what is wanted, minus what it refused.
 """
@@ -28,13 +28,13 @@ class World:
     """A registry, a server, and the wire between them."""
 
     __slots__ = (
-        "asked",
+        "in_flight",
         "late",
+        "outcome",
         "registry",
         "rejects_held",
         "rejects_unheld",
         "server",
-        "verdict",
     )
 
     def __init__(
@@ -42,10 +42,10 @@ class World:
     ) -> None:
         self.registry = Registry()
         self.server: frozenset[Topic] = frozenset()
-        self.asked: Change | None = None  # In flight to the server.
+        self.in_flight: Change | None = None  # On the way to the server.
         # The same, after the reply timed out at the client.
         self.late: tuple[Change, ...] = ()
-        self.verdict: bool | None = None  # In flight to the client.
+        self.outcome: bool | None = None  # The reply on the way to the client.
         # It rejects removals of unheld topics.
         self.rejects_unheld = rejects_unheld
         # It rejects additions of held topics, and batches as a whole.
@@ -62,8 +62,8 @@ class World:
         new._in_flight = old._in_flight
         new.dirty = dict(old.dirty)
         new._split_batches = deque(old._split_batches)
-        copy.server, copy.asked, copy.late = self.server, self.asked, self.late
-        copy.verdict = self.verdict
+        copy.server, copy.in_flight, copy.late = self.server, self.in_flight, self.late
+        copy.outcome = self.outcome
         return copy
 
     def key(self) -> object:
@@ -79,9 +79,9 @@ class World:
             tuple(r.dirty),
             tuple(r._split_batches),
             self.server,
-            self.asked is not None,
+            self.in_flight is not None,
             tuple((c.add, c.topics) for c in self.late),
-            self.verdict,
+            self.outcome,
         )
 
     # Steps
@@ -92,7 +92,7 @@ class World:
             return False
         assert change.topics <= self.registry.dirty.keys(), "it repeats itself"
         self.registry.sent(change)
-        self.asked = change
+        self.in_flight = change
         return True
 
     def serve(self, change: Change, *, half: bool) -> bool:
@@ -110,10 +110,10 @@ class World:
         return True
 
     def receive_reply(self) -> None:
-        change, verdict = self.registry._in_flight, self.verdict
+        change, outcome = self.registry._in_flight, self.outcome
         assert change is not None
-        self.verdict = None
-        (self.registry.confirm if verdict else self.registry.reject)(change)
+        self.outcome = None
+        (self.registry.confirm if outcome else self.registry.reject)(change)
 
     def steps(self) -> Iterator[tuple[str, World]]:
         for topic in TOPICS:
@@ -138,14 +138,14 @@ class World:
                 new.late = self.late[1:]
                 new.serve(self.late[0], half=half)
                 yield "server applies a timed-out change", new
-            elif self.asked is not None:
+            elif self.in_flight is not None:
                 new = self.copy()
-                new.asked = None
-                new.verdict = new.serve(self.asked, half=half)
+                new.in_flight = None
+                new.outcome = new.serve(self.in_flight, half=half)
                 yield f"server reads (half: {half})", new
 
     def _client_steps(self) -> Iterator[tuple[str, World]]:
-        if self.verdict is not None:
+        if self.outcome is not None:
             new = self.copy()
             new.receive_reply()
             yield "client receives the reply", new
@@ -155,31 +155,31 @@ class World:
             assert flight is not None
             new.registry.ack_timed_out(flight)
             new.registry.expire(flight)
-            if new.asked is not None:
-                new.late, new.asked = (*new.late, new.asked), None
-            new.verdict = None
+            if new.in_flight is not None:
+                new.late, new.in_flight = (*new.late, new.in_flight), None
+            new.outcome = None
             yield "reply timed out", new
         if self.registry._held or self.registry._in_flight or self.late:
             new = self.copy()
             new.registry.link_down()
-            new.asked = new.verdict = None
+            new.in_flight = new.outcome = None
             new.late, new.server = (), frozenset()
             yield "link lost", new
 
     # Convergence
 
     def mismatch(self) -> str:
-        """Run without faults until settled; return what is wrong then."""
+        """Run without faults until settled; return the remaining differences."""
         end = self.copy()
         wanted = {topic for topic in TOPICS if self.registry.wants(topic)}
         for _ in range(40):
             for change in end.late:
                 end.serve(change, half=False)
             end.late = ()
-            if end.asked is not None:
-                change, end.asked = end.asked, None
-                end.verdict = end.serve(change, half=False)
-            if end.verdict is not None:
+            if end.in_flight is not None:
+                change, end.in_flight = end.in_flight, None
+                end.outcome = end.serve(change, half=False)
+            if end.outcome is not None:
                 end.receive_reply()
             if not end.send():
                 break

@@ -18,25 +18,14 @@ from qos_async._core.responses import (
     products_by_market,
     trades_by_symbol,
 )
-from qos_async.enums import Interval, Market
+from qos_async.enums import Market
 from qos_async.errors import DecodeError
-from qos_async.models import Kline, Product, Snapshot, Trade
+from qos_async.models import Product, Snapshot, Trade
+from tests.support.factories import flat_kline
 
 
 def trade(second: int, price: str, symbol: str = "US:A") -> Trade[str]:
     return Trade(symbol=symbol, timestamp=second, price=price)
-
-
-def bar(start: int, symbol: str = "US:A") -> Kline[str]:
-    return Kline(
-        symbol=symbol,
-        timestamp=start,
-        interval=Interval.DAY,
-        open="1",
-        high="1",
-        low="1",
-        close="1",
-    )
 
 
 def test_null_is_a_response_without_rows():
@@ -53,7 +42,9 @@ def test_rows_are_keyed_by_their_canonical_symbol_and_carry_it():
     found = by_symbol([Snapshot(symbol="HK:00700"), Snapshot(symbol="odd one")])
     assert list(found) == ["HK:700", "odd one"]
     assert found["HK:700"].symbol == "HK:700"
-    (bars,) = klines_by_symbol([KlineGroup("HK:00700", [bar(1, "HK:00700")])]).values()
+    (bars,) = klines_by_symbol(
+        [KlineGroup("HK:00700", [flat_kline(1, symbol="HK:00700")])]
+    ).values()
     assert bars[0].symbol == "HK:700"
     assert [t.symbol for t in trades_by_symbol([trade(1, "1", "hk:0001")])["HK:1"]] == [
         "HK:1"
@@ -65,7 +56,7 @@ def test_fields_of_this_library_cannot_be_set_by_the_server():
     own: dict[str, Any] = {"received_at": 9, "recovered": True}
     [[fetched]] = trades_by_symbol([replace(trade(1, "1"), **own)]).values()
     [[first]] = klines_by_symbol(
-        [KlineGroup("US:A", [replace(bar(1), **own)])]
+        [KlineGroup("US:A", [replace(flat_kline(1), **own)])]
     ).values()
     [state] = by_symbol([Snapshot(symbol="US:A", **own)]).values()
     for row in (fetched, first, state):
@@ -85,7 +76,7 @@ def test_trades_and_bars_are_sorted_by_time(seconds: list[int], newest_first: bo
     sent = rows[::-1] if newest_first else rows
     found = trades_by_symbol(sent).get("US:A", [])
     assert sorted(row.timestamp for row in rows) == [row.timestamp for row in found]
-    bars = klines_by_symbol([KlineGroup("US:A", [bar(s) for s in seconds])]).get(
+    bars = klines_by_symbol([KlineGroup("US:A", [flat_kline(s) for s in seconds])]).get(
         "US:A", []
     )
     assert [row.timestamp for row in bars] == sorted(seconds)
@@ -106,7 +97,7 @@ def test_trading_days_are_whole_or_half():
 
 
 @pytest.mark.parametrize("text", ["", "junk,F", "20251399,F", ",H"])
-def test_a_day_nobody_can_read_is_a_decode_error(text: str):
+def test_an_unreadable_day_is_a_decode_error(text: str):
     with pytest.raises(DecodeError, match="cannot decode a trading day"):
         days_by_market([Market.HK], {"HK": [text]})
 

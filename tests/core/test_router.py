@@ -1,37 +1,25 @@
-"""Which subscriptions a push goes to."""
+"""Routes from pushes to subscriptions."""
 
 from __future__ import annotations
 
 import pytest
 
 from qos_async._core.router import Router, TopicActivity
-from qos_async.enums import Interval
-from qos_async.models import Depth, Kline, Snapshot, Trade
+from qos_async.models import Depth, Snapshot, Trade
 from qos_async.topics import Topic
-
-
-def kline(symbol: str, interval: int) -> Kline[str]:
-    return Kline(
-        symbol=symbol,
-        interval=Interval(interval),
-        open="1",
-        high="1",
-        low="1",
-        close="1",
-    )
-
+from tests.support.factories import flat_kline
 
 PUSHES = {
     Topic("snapshot", "US:A"): Snapshot(symbol="US:A"),
     Topic("trade", "US:A"): Trade(symbol="US:A", price="1"),
     Topic("depth", "US:A"): Depth(symbol="US:A"),
-    Topic("kline", "US:A", "1m"): kline("US:A", 1),
-    Topic("kline", "US:A", "5m"): kline("US:A", 5),
+    Topic("kline", "US:A", "1m"): flat_kline(symbol="US:A", interval=1),
+    Topic("kline", "US:A", "5m"): flat_kline(symbol="US:A", interval=5),
 }
 
 
 @pytest.mark.parametrize("topic", PUSHES, ids=str)
-def test_a_push_finds_those_who_watch_its_topic_and_nobody_else(topic: Topic):
+def test_a_push_is_routed_to_the_subscribers_of_its_topic_only(topic: Topic):
     routes: Router[str] = Router()
     routes.add(topic, "me")
     for other, push in PUSHES.items():
@@ -39,7 +27,7 @@ def test_a_push_finds_those_who_watch_its_topic_and_nobody_else(topic: Topic):
         assert routes.find(push).subscribers == routes.of(other).subscribers == expected
 
 
-def test_several_may_watch_one_topic_and_leave_one_by_one():
+def test_several_subscribers_of_one_topic_leave_one_by_one():
     routes: Router[str] = Router()
     topic = Topic("trade", "US:A")
     push = PUSHES[topic]
@@ -55,33 +43,33 @@ def test_several_may_watch_one_topic_and_leave_one_by_one():
 
 
 @pytest.mark.fault("P11")
-def test_a_symbol_in_another_spelling_finds_its_way_and_is_mended():
+def test_a_symbol_in_another_spelling_is_routed_and_made_canonical():
     routes: Router[str] = Router()
     routes.add(Topic("trade", "HK:700"), "me")
     routes.add(Topic("kline", "HK:700", "1m"), "you")
     push = Trade(symbol="hk:00700", price="1")
     assert routes.find(push).subscribers == ("me",)
     assert push.symbol == "HK:700"
-    bar = kline("HK:0700", 1)
+    bar = flat_kline(symbol="HK:0700", interval=1)
     assert routes.find(bar).subscribers == ("you",)
     assert bar.symbol == "HK:700"
 
 
 @pytest.mark.fault("P11")
 @pytest.mark.parametrize("symbol", ["", "AAPL", "US:A,B", "US:\x00", "US:B", "HK:007"])
-def test_a_symbol_nobody_watches_or_understands_finds_nobody(symbol: str):
+def test_an_unsubscribed_or_malformed_symbol_has_no_route(symbol: str):
     routes: Router[str] = Router()
     routes.add(Topic("trade", "US:A"), "me")
     assert routes.find(Trade(symbol=symbol, price="1")).subscribers == ()
 
 
-def test_a_kline_of_an_unknown_interval_finds_nobody():
+def test_a_kline_of_an_unknown_interval_has_no_route():
     routes: Router[str] = Router()
     routes.add(Topic("kline", "US:A", "1m"), "me")
-    assert routes.find(kline("US:A", 7)).subscribers == ()
+    assert routes.find(flat_kline(symbol="US:A", interval=7)).subscribers == ()
 
 
-def test_who_watches_all_of_a_kind_is_known_as_long_as_it_is_the_same_for_each_topic():
+def test_the_subscriber_of_all_topics_is_known_while_all_have_the_same():
     routes: Router[str] = Router()
     one, two = Topic("trade", "US:A"), Topic("trade", "US:B")
     routes.add(one, "me")
@@ -101,13 +89,13 @@ def test_who_watches_all_of_a_kind_is_known_as_long_as_it_is_the_same_for_each_t
     assert routes.shared_subscribers == {Depth: ("you",)}
 
 
-def test_the_bars_of_one_symbol_are_of_several_topics_so_nobody_has_all_of_them():
+def test_no_subscriber_has_all_klines_because_one_symbol_has_several_intervals():
     routes: Router[str] = Router()
     routes.add(Topic("kline", "US:A", "1m"), "me")
     assert not routes.shared_subscribers
 
 
-def test_once_topics_are_counted_each_push_has_to_be_looked_at():
+def test_topics_that_are_counted_are_routed_push_by_push():
     routes: Router[str] = Router()
     routes.add(Topic("trade", "US:A"), "me")
     assert routes.activity(Topic("trade", "US:A")) == TopicActivity(0, 0)
@@ -116,7 +104,7 @@ def test_once_topics_are_counted_each_push_has_to_be_looked_at():
     assert not routes.shared_subscribers
 
 
-def test_what_is_kept_of_a_symbol_is_the_tail_of_its_route():
+def test_the_tail_of_a_symbol_is_kept_in_its_route():
     routes: Router[str] = Router()
     topic = Topic("trade", "US:A")
     routes.add(topic, "me")

@@ -30,10 +30,10 @@ from qos_async.topics import Topic
 from tests.support.wire_frames import (
     PUSHES,
     SAMPLES,
+    ack,
     encoded,
-    ok,
+    new_protocol,
     sample,
-    session,
     trades,
 )
 
@@ -460,11 +460,11 @@ def test_a_malformed_time_does_not_lose_the_reply(time: Any):
 @pytest.mark.fault("P5")
 @pytest.mark.parametrize("reqid", ["junk", "1.5", True, {}, [], ""], ids=repr)
 def test_a_junk_reqid_matches_no_request(reqid: Any):
-    alive = session()
-    alive.registry.want(trades("US:AAPL"))
-    frame = alive.poll(0.0)
-    alive.receive(ok(frame, reqid=reqid), 1.0)
-    assert alive.registry.held == frozenset()
+    protocol = new_protocol()
+    protocol.registry.want(trades("US:AAPL"))
+    frame = protocol.poll(0.0)
+    protocol.receive(ack(frame, reqid=reqid), 1.0)
+    assert protocol.registry.held == frozenset()
 
 
 @pytest.mark.parametrize("reqid", ["1", 1.0], ids=repr)
@@ -473,7 +473,7 @@ def test_a_reqid_may_be_text(reqid: Any):
 
 
 @pytest.mark.fault("P5")
-def test_a_reqid_of_zero_is_none():
+def test_a_reqid_of_zero_counts_as_absent():
     # The zero value of a Go server; else the reply to a heartbeat would match nothing.
     assert read({"type": "H", "msg": "OK", "reqid": 0}).reqid is None
 
@@ -574,12 +574,12 @@ def torn(draw: st.DrawFn) -> bytes:
 @example(b'{"tp":"T","c":"\\ud800","p":1}')
 def test_any_bytes_decode_to_a_message_or_count_as_unreadable(data: bytes):
     for numbers in NUMBERS:
-        alive = session()
-        alive.registry.want(trades("US:AAPL"))
-        alive.poll(0.0)
-        alive._decoder = FrameDecoder(numbers)
-        event = alive.receive(data, 1.0)
-        stats = alive.stats
+        protocol = new_protocol()
+        protocol.registry.want(trades("US:AAPL"))
+        protocol.poll(0.0)
+        protocol._decoder = FrameDecoder(numbers)
+        event = protocol.receive(data, 1.0)
+        stats = protocol.stats
         skipped = stats.unreadable + stats.unknown + stats.unmatched
         if isinstance(event, Unreadable):
             assert stats.unreadable == 1
@@ -614,4 +614,4 @@ def test_a_push_names_its_topic(kind: str):
 
 
 def test_a_successful_reply_to_a_frame_is_ok():
-    assert read(ok(HEARTBEAT)).ok
+    assert read(ack(HEARTBEAT)).ok

@@ -1,4 +1,4 @@
-"""Every frame that comes in is accounted for, whatever becomes of it."""
+"""Every received frame is counted once, by its outcome."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from qos_async import Client, Depth, DropOldest, Latest, Stats, Subscription
 from qos_async.sim import Simulator
 from qos_async.testing.virtual import run
 from tests.support.memory_transport import Frame, Peer, kline, snapshot, trade
-from tests.support.scripted_server import AAPL, Exchange, connected
+from tests.support.scripted_server import AAPL, ScriptedServer, connected
 
 pytestmark = pytest.mark.fault("I7")
 
@@ -30,9 +30,9 @@ GARBAGE = (
 class Witness:
     """Counts what every link hands to the client, on its own."""
 
-    def __init__(self, exchange: Exchange) -> None:
+    def __init__(self, server: ScriptedServer) -> None:
         self.frames = self.size = 0
-        exchange.net.on_link = self._watch
+        server.net.on_link = self._watch
 
     def _watch(self, peer: Peer) -> None:
         receive, listen = peer.receive, peer.set_sync_handler
@@ -64,7 +64,7 @@ def check_sums(stats: Stats, subs: list[Subscription[Any]]) -> None:
     skipped = stats.unreadable + stats.unknown
     assert stats.frames_received == stats.ticks + stats.answers + skipped
     mine = [sub.stats for sub in subs]
-    # What was fetched after an outage was handed out, too, and was no tick.
+    # Recovered ticks are delivered, too, and are not counted as received.
     handed = sum(s.received + s.unfinished - s.recovered for s in mine)
     assert stats.ticks == handed + stats.unrouted + stats.repeated + stats.held
     assert stats.dropped == sum(s.dropped for s in mine)
@@ -75,10 +75,10 @@ def check_sums(stats: Stats, subs: list[Subscription[Any]]) -> None:
 
 
 class Play:
-    """A client and its server, to whom things happen."""
+    """A client and its server, with random faults."""
 
-    def __init__(self, exchange: Exchange, client: Client, seed: int) -> None:
-        self.exchange = exchange
+    def __init__(self, server: ScriptedServer, client: Client, seed: int) -> None:
+        self.server = server
         self.client = client
         self.chance = random.Random(seed)
         self.subs: list[Subscription[Any]] = []
@@ -94,11 +94,11 @@ class Play:
         await asyncio.sleep(2.0)
 
     def _push(self, frame: Frame | bytes) -> None:
-        for peer in self.exchange.net.live:
+        for peer in self.server.net.open_peers:
             peer.push(frame)
 
     def _state(self, letter: str, symbol: str = AAPL) -> Frame:
-        second = self.exchange.second
+        second = self.server.second
         if letter == "K":
             return kline(second - second % 60, close=self.chance.randint(1, 9))
         if letter == "D":
@@ -108,7 +108,7 @@ class Play:
 
     async def go(self, steps: int) -> None:
         deeds: list[Callable[[], object]] = [
-            *[lambda: self.exchange.trade(AAPL)] * 6,
+            *[lambda: self.server.trade(AAPL)] * 6,
             *[lambda: self._push(self._state("K"))] * 3,
             *[lambda: self._push(self._state("S", self.chance.choice([AAPL, TSLA])))]
             * 2,
@@ -127,8 +127,8 @@ class Play:
             check_sums(self.client.stats, self.subs)
 
     def _push_late(self) -> None:
-        if self.exchange.tape:
-            late = self.chance.choice(self.exchange.tape[-10:])
+        if self.server.tape:
+            late = self.chance.choice(self.server.tape[-10:])
             self._push({"tp": "T", **late})
 
     def _read(self) -> None:
@@ -138,18 +138,18 @@ class Play:
 
     def _cut(self) -> None:
         for row in (self._state("K"), self._state("S"), self._state("D")):
-            self.exchange.states["R" + row["tp"], AAPL] = row
-        for peer in self.exchange.net.live:
+            self.server.rows["R" + row["tp"], AAPL] = row
+        for peer in self.server.net.open_peers:
             peer.end(self.chance.choice([None, 1001]))
-        self.exchange.net.script.append(self.chance.choice([0.0, 1.0, 5.0]))
+        self.server.net.script.append(self.chance.choice([0.0, 1.0, 5.0]))
 
 
 def perform(seed: int) -> Stats:
     async def main() -> Stats:
-        exchange = Exchange()
-        witness = Witness(exchange)
-        async with connected(exchange) as client:
-            play = Play(exchange, client, seed)
+        server = ScriptedServer()
+        witness = Witness(server)
+        async with connected(server) as client:
+            play = Play(server, client, seed)
             await play.open()
             await play.go(150)
         check_sums(client.stats, play.subs)
@@ -164,11 +164,11 @@ def perform(seed: int) -> Stats:
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_each_frame_is_delivered_or_counted_under_what_became_of_it(seed):
+def test_each_frame_is_delivered_or_counted_by_its_outcome(seed):
     perform(seed)
 
 
-def test_the_sums_are_over_everything_that_can_become_of_a_frame():
+def test_the_sums_include_every_outcome_of_a_frame():
     # Else the test above could pass for want of something to count.
     plays = [perform(seed) for seed in range(12)]
     for name in (
@@ -180,7 +180,7 @@ def test_the_sums_are_over_everything_that_can_become_of_a_frame():
         assert all(stats.ticks_by_channel[channel] for stats in plays)
 
 
-async def test_what_the_server_sent_is_what_the_client_counts():
+async def test_the_counts_of_client_and_server_are_equal():
     async with Simulator(rate=200.0, seed=5, history=10.0) as sim:
         client = Client(
             sim.key, http_url=sim.http_url, stream_url=sim.stream_url, limits=sim.plan

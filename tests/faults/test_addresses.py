@@ -16,16 +16,16 @@ from tests.support.memory_transport import KEY
 
 
 class Names:
-    """Takes the place of the loop's resolver: what each next question is answered."""
+    """Replaces the loop's resolver: scripted results of each lookup."""
 
     def __init__(self, *answers: Any) -> None:
         self.answers = list(answers)
-        self.asked: list[str] = []
+        self.lookups: list[str] = []
 
     async def getaddrinfo(self, host: Any, port: Any, **options: Any) -> Any:
         if not host.endswith(".example"):
             return [_info(host, port)]
-        self.asked.append(host)
+        self.lookups.append(host)
         answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
         if answer is None:
             await asyncio.Event().wait()
@@ -42,7 +42,7 @@ def _info(host: str, port: int) -> tuple[Any, ...]:
 
 @pytest.fixture
 async def name(monkeypatch):
-    """Give answers to the next questions for a name; ``None`` is none at all."""
+    """Set the results of the next lookups of a name; None means no result."""
 
     def answer(*answers: Any) -> Names:
         names = Names(*answers)
@@ -71,7 +71,7 @@ async def opens(client: Client) -> None:
 
 
 @pytest.mark.fault("T19")
-async def test_a_name_that_does_not_resolve_is_told_and_looked_up_again(name):
+async def test_a_name_that_does_not_resolve_is_reported_and_looked_up_again(name):
     failure = socket.gaierror(socket.EAI_NONAME, "Name or service not known")
     names = name(failure, failure, ["127.0.0.1"])
     async with Simulator(key=KEY) as sim, client_at(sim, "qos.example") as client:
@@ -79,22 +79,22 @@ async def test_a_name_that_does_not_resolve_is_told_and_looked_up_again(name):
             await client.connect()
         await opens(client)
         assert_absent(KEY, caught.value)
-    assert names.asked == ["qos.example"] * 3
+    assert names.lookups == ["qos.example"] * 3
 
 
 @pytest.mark.fault("T19")
-async def test_a_name_server_that_hangs_is_given_up_in_time_and_asked_again(name):
+async def test_a_name_server_that_hangs_times_out_and_is_queried_again(name):
     names = name(None, None, ["127.0.0.1"])
     async with Simulator(key=KEY) as sim:
         async with client_at(sim, "qos.example", timing=HASTY) as client:
             with pytest.raises(ConnectError, match=r"within 0\.3 s"):
                 await client.connect()
             await opens(client)
-        assert len(names.asked) >= 3
+        assert len(names.lookups) >= 3
 
 
 @pytest.mark.fault("T19")
-async def test_a_question_over_http_is_not_held_up_by_a_name_server_that_hangs(name):
+async def test_an_http_request_times_out_with_a_name_server_that_hangs(name):
     name(None)
     async with client_of("qos.example", allow_insecure=True, timing=HASTY) as client:
         async with asyncio.timeout(20):
@@ -104,7 +104,7 @@ async def test_a_question_over_http_is_not_held_up_by_a_name_server_that_hangs(n
 
 
 @pytest.mark.fault("T24")
-async def test_a_service_that_has_moved_is_found_by_the_next_attempt(name):
+async def test_a_changed_address_is_used_by_the_next_attempt(name):
     names = name(["127.0.0.1"], ["127.0.0.3"], ["127.0.0.2"])
     old = Simulator(key=KEY)
     async with old:
@@ -114,13 +114,11 @@ async def test_a_service_that_has_moved_is_found_by_the_next_attempt(name):
     async with Simulator(key=KEY, host="127.0.0.2", port=port), client:
         await opens(client)
         assert [*await client.fetch_snapshots("US:AAPL")] == ["US:AAPL"]
-    assert len(names.asked) >= 4
+    assert len(names.lookups) >= 4
 
 
 @pytest.mark.fault("T23")
-async def test_an_address_that_leads_nowhere_does_not_hold_up_the_other(
-    name, monkeypatch
-):
+async def test_an_unreachable_address_does_not_delay_the_other(name, monkeypatch):
     name(["2001:db8::1", "127.0.0.1"])
     loop = asyncio.get_running_loop()
     connect, tried = loop.sock_connect, []

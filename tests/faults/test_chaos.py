@@ -58,7 +58,7 @@ def test_the_order_of_hashes_changes_nothing() -> None:
 
 @pytest.mark.fault("I1", "I2", "I3", "I5", "I8", "I10")
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
-def test_chaos_notices_a_broken_client(
+def test_chaos_detects_a_broken_client(
     mutant: Mutant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mutant.apply(monkeypatch)

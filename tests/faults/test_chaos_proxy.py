@@ -42,29 +42,29 @@ Row = tuple[int, Decimal, Decimal]
 
 
 class Trial:
-    """A client that watches trades through a proxy, and what it was told."""
+    """A client that watches trades through a proxy, and the events it received."""
 
     def __init__(
         self, sim: Simulator, proxy: ChaosProxy, client: Client, sub: Subscription[Any]
     ) -> None:
         self.sim, self.proxy, self.client, self.sub = sim, proxy, client, sub
-        self.told: list[Any] = []
+        self.received: list[Any] = []
 
     @property
     def gaps(self) -> list[Gap]:
-        return [one for one in self.told if isinstance(one, Gap)]
+        return [one for one in self.received if isinstance(one, Gap)]
 
     async def listen(self, most: int = 8, *, gaps: int = 0) -> None:
-        """Take in so many live trades more, and so many gaps in all."""
+        """Receive ``most`` more live trades, and ``gaps`` gaps in total."""
         async with asyncio.timeout(30):
             async for event in self.sub.events():
-                self.told.append(event)
+                self.received.append(event)
                 most -= isinstance(event, Trade) and not event.recovered
                 if most <= 0 and len(self.gaps) >= gaps:
                     return
 
     def judge(self) -> None:
-        """See that trades came in the order of the tape, and each hole was told."""
+        """Check that trades are in the order of the tape, and each hole is in a gap."""
         tape = [_row(r["p"], r["v"], r["ts"]) for r in self.sim.tape(BTC)]
         live = [t.received_at for t in self.trades if not t.recovered]
         at, since = -1, live[0]
@@ -78,7 +78,7 @@ class Trial:
 
     @property
     def trades(self) -> list[Trade[Decimal]]:
-        return [one for one in self.told if isinstance(one, Trade)]
+        return [one for one in self.received if isinstance(one, Trade)]
 
     def _is_told(self, since: int, until: int) -> bool:
         return any(
@@ -163,7 +163,7 @@ def slow_close(proxy: ChaosProxy) -> None:
 
 @pytest.mark.fault("T25")
 @pytest.mark.parametrize("harm", [latency, jitter, bandwidth, slicer, slow_close])
-async def test_a_bad_line_costs_no_link_and_no_trade(harm: Callable[..., None]):
+async def test_a_slow_line_loses_no_link_and_no_trade(harm: Callable[..., None]):
     async with trial() as made:
         harm(made.proxy)
         answer = await made.client.fetch_snapshots(BTC, via="stream")
@@ -206,7 +206,9 @@ def limit_sent_data(proxy: ChaosProxy) -> None:
 
 @pytest.mark.fault("T1", "T2", "T7")
 @pytest.mark.parametrize("harm", [down, reset_peer, limit_data, limit_sent_data])
-async def test_a_lost_line_is_told_and_nothing_comes_twice(harm: Callable[..., None]):
+async def test_a_lost_line_is_a_gap_and_no_trade_is_delivered_twice(
+    harm: Callable[..., None],
+):
     async with trial() as made:
         harm(made.proxy)
         await lost(made)
@@ -225,7 +227,7 @@ async def lost(made: Trial) -> None:
 
 
 @pytest.mark.fault("T3", "T4")
-async def test_a_black_hole_is_noticed_and_what_comes_out_of_it_later_is_ignored():
+async def test_a_black_hole_is_detected_and_its_late_bytes_are_ignored():
     async with trial(NERVOUS) as made:
         made.proxy.to_client.timeout = True
         await lost(made)
@@ -235,7 +237,7 @@ async def test_a_black_hole_is_noticed_and_what_comes_out_of_it_later_is_ignored
 
 
 @pytest.mark.fault("T13")
-async def test_a_black_hole_at_the_door_is_given_up_in_time():
+async def test_a_dial_into_a_black_hole_times_out():
     async with trial(NERVOUS) as made:
         made.proxy.to_client.timeout = made.proxy.to_server.timeout = True
         made.proxy.reset_peer()
@@ -249,7 +251,7 @@ async def test_a_black_hole_at_the_door_is_given_up_in_time():
 
 
 @pytest.mark.fault("T21")
-async def test_a_line_that_garbles_is_cut_by_tls_before_a_price_is_wrong():
+async def test_tls_ends_a_corrupted_line_before_a_price_is_wrong():
     async with trial(authority=trustme.CA()) as made:
         made.proxy.to_client.corrupt = 300
         await lost(made)
@@ -259,7 +261,7 @@ async def test_a_line_that_garbles_is_cut_by_tls_before_a_price_is_wrong():
 
 
 @pytest.mark.fault("T1")
-async def test_connections_that_die_young_again_and_again_lose_nothing_unsaid():
+async def test_short_lived_connections_lose_nothing_outside_of_gaps():
     async with trial() as made:
         for more in (0, 100, 400, 900):
             made.proxy.clear()

@@ -1,4 +1,4 @@
-"""What the server's close code says about when to come back, and whether."""
+"""Back-off and final errors after each close code of the server."""
 
 from __future__ import annotations
 
@@ -59,12 +59,12 @@ def closing(code: int | None, *, after: float = 0.0, words: str = "bye") -> Any:
     ],
 )
 @pytest.mark.parametrize("chance", [0.0, 1.0])
-async def test_after_a_close_the_client_comes_back_in_its_own_time_and_tells_the_gap(
+async def test_after_a_close_the_client_backs_off_reconnects_and_delivers_the_gap(
     code, least, most, chance
 ):
     net = Network()
     async with (
-        opened(net, chance=chance, recover=False) as client,
+        opened(net, jitter=chance, recover=False) as client,
         client.watch_trades("US:AAPL") as trades,
     ):
         net.peers[0].push(trade(1))
@@ -85,7 +85,7 @@ async def test_after_a_close_the_client_comes_back_in_its_own_time_and_tells_the
 
 
 @pytest.mark.fault("T8")
-async def test_a_server_that_says_three_times_that_we_break_its_rules_is_believed():
+async def test_three_policy_violations_end_the_client():
     net = Network()
     net.on_link = closing(1008, after=5, words="the server closed: too many symbols")
     async with opened(net, limits=TWO) as client:
@@ -99,7 +99,7 @@ async def test_a_server_that_says_three_times_that_we_break_its_rules_is_believe
 
 
 @pytest.mark.fault("T8", "P24")
-async def test_a_server_whose_closing_words_are_about_the_key_is_understood():
+async def test_a_close_reason_about_the_key_is_an_authentication_error():
     net = Network()
     net.on_link = closing(1008, after=5, words="the server closed: Key expired.")
     async with opened(net) as client:
@@ -109,7 +109,7 @@ async def test_a_server_whose_closing_words_are_about_the_key_is_understood():
 
 
 @pytest.mark.fault("T8")
-async def test_breaches_between_stable_links_are_never_final():
+async def test_policy_violations_between_stable_links_are_never_final():
     net = Network()
     net.on_link = closing(1008, after=60)
     async with opened(net) as client:
@@ -120,7 +120,7 @@ async def test_breaches_between_stable_links_are_never_final():
 
 @pytest.mark.fault("T10", "T11")
 @pytest.mark.parametrize("code", [None, 1002, 1009, 4000])
-async def test_a_server_that_cannot_keep_a_link_is_never_given_up(code):
+async def test_a_server_that_cannot_keep_a_link_is_retried_for_ever(code):
     net = Network()
     net.on_link = closing(code, after=1)
     async with opened(net, limits=TWO) as client:
@@ -132,7 +132,7 @@ async def test_a_server_that_cannot_keep_a_link_is_never_given_up(code):
 
 @pytest.mark.fault("T12", "I14")
 @pytest.mark.parametrize("seed", range(5))
-async def test_accepting_and_closing_is_answered_by_few_dials_an_hour(seed):
+async def test_a_server_that_accepts_and_closes_gets_few_dials_an_hour(seed):
     net = Network()
     net.on_link = closing(None)
     async with opened(net) as client:
@@ -144,7 +144,7 @@ async def test_accepting_and_closing_is_answered_by_few_dials_an_hour(seed):
 
 
 @pytest.mark.fault("P23")
-async def test_a_newcomer_that_is_kept_out_waits_and_gets_in_when_there_is_room():
+async def test_a_client_over_the_connection_limit_connects_when_there_is_room():
     net = Network(*[DialError("HTTP 429", retry_after=1.0)] * 60)
     async with opened(net, limits=Limits()) as client:
         with pytest.raises(ConnectError, match="429"):
@@ -158,10 +158,10 @@ async def test_a_newcomer_that_is_kept_out_waits_and_gets_in_when_there_is_room(
 
 
 @pytest.mark.fault("P23")
-async def test_kicks_by_an_unknown_code_slow_the_war_down_before_it_ends():
+async def test_evictions_with_an_unknown_code_back_off_before_contention_ends_it():
     net = Network()
     net.on_link = closing(4001, after=5, words="replaced by another connection")
-    async with opened(net, chance=0.0) as client:
+    async with opened(net, jitter=0.0) as client:
         trades = client.watch_trades("US:AAPL")
         with pytest.raises(LimitError, match=r"replaced.*another client"):
             await anext(trades)
@@ -169,8 +169,8 @@ async def test_kicks_by_an_unknown_code_slow_the_war_down_before_it_ends():
 
 
 @pytest.mark.fault("T13", "T12")
-async def test_a_server_that_accepts_and_says_nothing_is_left_in_time():
-    net = Network(rule=lambda peer, frame: None)
+async def test_a_server_that_accepts_and_sends_nothing_times_out():
+    net = Network(respond=lambda peer, frame: None)
     async with opened(net) as client:
         with pytest.raises(ConnectError):
             await client.connect()
@@ -181,12 +181,12 @@ async def test_a_server_that_accepts_and_says_nothing_is_left_in_time():
 
 @pytest.mark.fault("T14", "P24")
 @pytest.mark.parametrize("via", ["loop", "question", "connect"])
-async def test_a_key_that_was_revoked_ends_all_who_wait_but_not_before_two_minutes(via):
+async def test_a_revoked_key_ends_every_waiting_task_after_two_minutes(via):
     net = Network(None, *[AuthenticationError("refused (HTTP 401)")] * 100)
-    async with opened(net, chance=0.5) as client:
+    async with opened(net, jitter=0.5) as client:
         await client.connect()
         trades = client.watch_trades("US:AAPL")
-        await net.peers[0].hear("T")
+        await net.peers[0].next_frame("T")
         net.peers[0].end(1008)
         start = asyncio.get_running_loop().time()
         with pytest.raises(AuthenticationError, match="401"):
@@ -202,7 +202,7 @@ async def test_a_key_that_was_revoked_ends_all_who_wait_but_not_before_two_minut
 
 
 @pytest.mark.fault("T20")
-async def test_a_server_that_cannot_be_trusted_any_more_gets_no_second_chance():
+async def test_a_server_that_loses_its_trust_is_not_retried():
     spoiled = DialError("cannot be trusted", is_permanent=True, untrusted=True)
     net = Network(None, spoiled)
     async with opened(net) as client, client.watch_trades("US:AAPL") as trades:

@@ -29,7 +29,7 @@ def held(net: Network) -> set[str]:
 
 
 @pytest.mark.fault("U4", "U5", "I7", "I9")
-async def test_only_the_slow_reader_loses_ticks_and_the_server_sees_one_subscription():
+async def test_only_the_slow_consumer_loses_ticks_and_the_server_sees_one_subscription():
     net = Network()
     async with opened(net) as client, client.watch_trades("US:AAPL") as quick:
         slow = [
@@ -52,7 +52,7 @@ async def test_only_the_slow_reader_loses_ticks_and_the_server_sees_one_subscrip
 
 
 @pytest.mark.fault("U4", "I17")
-async def test_a_reader_that_never_reads_holds_nobody_up():
+async def test_a_consumer_that_never_reads_does_not_block_others():
     net = Network()
     async with opened(net) as client, client.watch_trades("US:AAPL") as trades:
         for number in range(1000):
@@ -60,11 +60,11 @@ async def test_a_reader_that_never_reads_holds_nobody_up():
         await asyncio.sleep(60)
         assert trades.stats.backlog == 1000
         assert client.stats.links == 1
-        assert net.peers[0].said[-1]["type"] == "H"
+        assert net.peers[0].sent[-1]["type"] == "H"
 
 
 @pytest.mark.fault("U5")
-async def test_a_late_joiner_starts_with_the_next_tick_at_no_cost():
+async def test_a_later_subscription_starts_with_the_next_tick_and_sends_nothing():
     net = Network()
     async with opened(net) as client, client.watch_trades("US:AAPL"):
         net.peers[0].push(trade(1), trade(2))
@@ -80,7 +80,7 @@ async def test_a_late_joiner_starts_with_the_next_tick_at_no_cost():
 
 
 @pytest.mark.fault("U3")
-async def test_readers_that_leave_without_a_word_are_forgotten_one_by_one(recwarn):
+async def test_dropped_subscriptions_are_removed_one_by_one(recwarn):
     net = Network()
     async with opened(net) as client:
 
@@ -103,7 +103,7 @@ async def test_readers_that_leave_without_a_word_are_forgotten_one_by_one(recwar
 
 @pytest.mark.fault("U6")
 @pytest.mark.parametrize("how", ["ticks", "events", "batches"])
-async def test_an_error_in_one_loop_is_nobody_elses(how):
+async def test_an_error_in_one_loop_does_not_affect_others(how):
     net = Network()
     async with opened(net) as client:
 
@@ -125,13 +125,13 @@ async def test_an_error_in_one_loop_is_nobody_elses(how):
 
 
 @pytest.mark.fault("U6")
-def test_a_callable_for_the_key_that_fails_in_passing_costs_one_attempt():
+def test_a_transient_failure_of_the_key_callable_is_one_failed_attempt():
     """The only code of the user's that a client calls."""
-    asked: list[int] = []
+    requested: list[int] = []
 
     def key() -> str:
-        asked.append(1)
-        if len(asked) == 2:
+        requested.append(1)
+        if len(requested) == 2:
             raise ZeroDivisionError
         return KEY
 
@@ -145,7 +145,7 @@ def test_a_callable_for_the_key_that_fails_in_passing_costs_one_attempt():
             async with asyncio.timeout(60):
                 while client.stats.links < 2:
                     await anext(trades)
-        assert len(asked) == 3
+        assert len(requested) == 3
 
     simulate(use)
 
@@ -154,7 +154,7 @@ def test_a_callable_for_the_key_that_fails_in_passing_costs_one_attempt():
 
 
 @pytest.mark.fault("U9", "I6")
-async def test_what_is_left_and_taken_up_again_within_one_outage_is_said_once():
+async def test_topics_removed_and_added_within_one_outage_are_sent_once():
     net = Network(None, 10.0)
     async with opened(net) as client, client.watch_trades("US:AAPL") as trades:
         net.peers[0].end()
@@ -172,10 +172,10 @@ async def test_what_is_left_and_taken_up_again_within_one_outage_is_said_once():
 
 @pytest.mark.fault("U8", "I1", "I2", "I6")
 @pytest.mark.parametrize("seed", range(12))
-async def test_whatever_races_a_reconnect_the_server_ends_with_what_is_wanted(seed):
+async def test_changes_that_race_a_reconnect_converge_to_the_wanted_topics(seed):
     chance = random.Random(seed)
     net = Network(latency=0.3)
-    async with opened(net, chance=0.3) as client:
+    async with opened(net, jitter=0.3) as client:
         async with client.watch_trades("US:IBM") as trades:
             for _ in range(60):
                 symbol = chance.choice(SYMBOLS)
@@ -188,13 +188,13 @@ async def test_whatever_races_a_reconnect_the_server_ends_with_what_is_wanted(se
                     case 1:
                         await trades.remove(symbol)
                     case 2:
-                        if net.live:
-                            net.live[-1].end()
+                        if net.open_peers:
+                            net.open_peers[-1].end()
                     case _:
                         await asyncio.sleep(chance.random())
             await asyncio.sleep(60)
             assert held(net) == {topic.symbol for topic in trades.topics}
-            assert len(net.live) == 1
+            assert len(net.open_peers) == 1
         await asyncio.sleep(5)
         assert held(net) == set()
 
@@ -204,7 +204,7 @@ async def test_whatever_races_a_reconnect_the_server_ends_with_what_is_wanted(se
 
 @pytest.mark.fault("U11")
 @pytest.mark.parametrize("jump", [-3600.0, 3600.0, -86400.0 * 365])
-async def test_a_calendar_that_jumps_moves_no_deadline_and_turns_no_gap_around(
+async def test_a_wall_clock_that_jumps_moves_no_deadline_and_reverses_no_gap(
     jump, monkeypatch
 ):
     begun, loop = time.time(), asyncio.get_running_loop()
@@ -212,14 +212,14 @@ async def test_a_calendar_that_jumps_moves_no_deadline_and_turns_no_gap_around(
     monkeypatch.setattr(time, "time", lambda: begun + loop.time() + shift)
     monkeypatch.setattr(time, "time_ns", lambda: int(time.time() * 1e9))
     net = Network(None, 7.0)
-    async with opened(net, chance=0.0) as client:
+    async with opened(net, jitter=0.0) as client:
         async with client.watch_trades("US:AAPL") as trades:
             net.peers[0].push(trade(1))
             await asyncio.sleep(60)
             shift = jump
             await asyncio.sleep(600)
             assert client.stats.links == 1
-            beats = [frame for frame in net.peers[0].said if frame["type"] == "H"]
+            beats = [frame for frame in net.peers[0].sent if frame["type"] == "H"]
             assert 40 <= len(beats) <= 50
             net.peers[0].push(trade(2))
             await asyncio.sleep(5)
@@ -227,11 +227,11 @@ async def test_a_calendar_that_jumps_moves_no_deadline_and_turns_no_gap_around(
             net.peers[0].end()
             await asyncio.sleep(2)
             shift = jump
-            net.rule = lambda _, frame: "OK"
+            net.respond = lambda _, frame: "OK"
             await asyncio.sleep(60)
             events = trades.events()
-            told = [await anext(events) for _ in range(3)]
-        gap = told[2]
+            received = [await anext(events) for _ in range(3)]
+        gap = received[2]
         assert isinstance(gap, Gap)
         assert gap.topic == Topic("trade", "US:AAPL")
         assert 0 <= (gap.until - gap.since).total_seconds() <= 20

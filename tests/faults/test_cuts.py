@@ -34,7 +34,7 @@ WATCHED = {("T", SYMBOL, None), ("K", OTHER, 1)}
 # Bytes from the first one of a link to its first tick after a recovery, and some more.
 REACH = {"up": 640, "down": 3600}
 SPARSE = {"up": 15, "down": 60}
-# Bytes of a question over HTTP, and of the answer.
+# Bytes of an HTTP request, and of its response.
 ASKED = {"up": 240, "down": 680}
 
 # All points take minutes, and no test should.
@@ -86,7 +86,7 @@ async def revived(
 @hows
 @ways
 @pytest.mark.parametrize("part", range(PARTS))
-def test_a_link_cut_after_any_byte_is_replaced_and_the_gap_is_told(
+def test_a_link_cut_after_any_byte_is_replaced_and_reported_as_a_gap(
     way: Way, how: End, third: int, part: int
 ) -> None:
     async def main() -> None:
@@ -103,11 +103,11 @@ def test_a_link_cut_after_any_byte_is_replaced_and_the_gap_is_told(
                 cut_next(way, how, count)
                 before = len(net.connections)
                 net.connections[-1].cut("reset")
-                told = await revived(sim, trades, before + 2)
-                gaps = [event for event in told if isinstance(event, Gap)]
-                assert gaps, f"cut after byte {count}, and no gap told"
+                received = await revived(sim, trades, before + 2)
+                gaps = [event for event in received if isinstance(event, Gap)]
+                assert gaps, f"cut after byte {count}, and no gap received"
                 assert len(net.open_clients) == 1
-                events += told
+                events += received
             check_deliveries(events, sim)
             check_no_violations(sim, lingering=how == "blackhole")
 
@@ -128,7 +128,9 @@ def test_the_very_first_link_may_be_cut_after_any_byte(
                     trades = client.watch_trades(SYMBOL)
                     ticks = trades.events()
                     while True:
-                        with contextlib.suppress(RequestTimeoutError):  # As it says.
+                        with contextlib.suppress(
+                            RequestTimeoutError
+                        ):  # As the document specifies.
                             await trades.add(SYMBOL)
                             break
                     async with trades:
@@ -144,7 +146,7 @@ def test_the_very_first_link_may_be_cut_after_any_byte(
 @pytest.mark.fault("I5", "I11", "I18")
 @hows
 @ways
-def test_a_question_over_http_cut_at_any_byte_is_answered_all_the_same(
+def test_an_http_request_cut_at_any_byte_is_retried(
     way: Way, how: End, third: int
 ) -> None:
     async def main() -> None:
@@ -162,7 +164,7 @@ def test_a_question_over_http_cut_at_any_byte_is_answered_all_the_same(
 
 
 @pytest.mark.fault("T4", "I4", "I9", "I11")
-def test_late_bytes_of_a_link_that_was_given_up_reach_nobody() -> None:
+def test_late_bytes_of_a_closed_link_are_not_delivered() -> None:
     async def main() -> None:
         net = running_loop().net
         lenient = Variants(no_heartbeat="ignore", second_connection="accept")
@@ -182,8 +184,11 @@ def test_late_bytes_of_a_link_that_was_given_up_reach_nobody() -> None:
             old.restore()
             while running_loop().time() < at + 5.0:
                 events.append(await anext(trades))
-            heard = client.stats.frames_received - before
-            assert heard <= sum(isinstance(event, Trade) for event in events) + 20
+            received_frames = client.stats.frames_received - before
+            assert (
+                received_frames
+                <= sum(isinstance(event, Trade) for event in events) + 20
+            )
             assert sim.connections == 1
             assert net.open_clients == [net.connections[-1].client]
             check_deliveries(events, sim)
@@ -192,7 +197,7 @@ def test_late_bytes_of_a_link_that_was_given_up_reach_nobody() -> None:
 
 
 @pytest.mark.fault("T3", "I8")
-def test_the_gap_of_a_silent_death_begins_when_something_was_last_heard() -> None:
+def test_the_gap_of_a_silent_link_begins_at_the_last_received_bytes() -> None:
     async def main() -> None:
         loop = running_loop()
         async with (
@@ -207,7 +212,7 @@ def test_the_gap_of_a_silent_death_begins_when_something_was_last_heard() -> Non
             assert loop.time() - died < TIMING.silence + 10.0
             since = gap.since.timestamp() - WALL
             until = gap.until.timestamp() - WALL
-            # What was under way when it died still arrived.
+            # Frames in flight at the time still arrived.
             assert died - 2.0 < since <= died + 0.1
             assert died + TIMING.silence < until < loop.time()
 
@@ -223,7 +228,7 @@ async def _gap(trades: Subscription[Trade[Any]]) -> Gap:
 
 @pytest.mark.fault("T5", "P3", "I5", "I11")
 @pytest.mark.parametrize("window", [0, 100_000])
-def test_a_server_that_reads_nothing_is_heard_until_it_ends_the_link(
+def test_a_server_that_reads_nothing_is_received_until_it_ends_the_link(
     window: int,
 ) -> None:
     async def main() -> None:
@@ -243,7 +248,7 @@ def test_a_server_that_reads_nothing_is_heard_until_it_ends_the_link(
                 await client.fetch_snapshots(SYMBOL, via="stream")
             assert loop.time() - at <= TIMING.request_timeout + 0.1
             assert trades.stats.backlog > 0
-            # It hears no heartbeat for 8 s, and says so.
+            # It receives no heartbeat for 8 s, and closes the link.
             events += await revived(sim, trades, 2)
             assert loop.time() - at < 20.0
             assert [e.reason for e in events if isinstance(e, Gap)] != []
@@ -255,7 +260,7 @@ def test_a_server_that_reads_nothing_is_heard_until_it_ends_the_link(
 
 
 @pytest.mark.fault("T5", "I5", "I11")
-def test_a_frame_that_the_server_does_not_take_costs_the_link_in_time() -> None:
+def test_a_frame_that_the_server_does_not_read_ends_the_link_in_time() -> None:
     symbols = [f"US:{number:020}" for number in range(20_000)]
     roomy = Limits(**{**asdict(LIMITS), "symbols": len(symbols)})
 

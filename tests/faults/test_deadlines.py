@@ -1,4 +1,4 @@
-"""What comes a moment before, at, or a moment after the end of our patience."""
+"""Replies shortly before, at, and shortly after a deadline."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from tests.support.sweep import (
 MOMENT = 1e-3
 moments = pytest.mark.parametrize("epsilon", [-MOMENT, 0.0, MOMENT])
 
-# One way, so that the seconds of an answer's delay are known.
+# In one direction, so that the delay of a reply is exact.
 LATENCY = 0.25
 LATE = TIMING.request_timeout - 2 * LATENCY
 
 
 @pytest.mark.fault("P3", "P4", "I5", "I6")
 @pytest.mark.parametrize("epsilon", [-MOMENT, 0.0, MOMENT, 0.4])
-def test_an_answer_around_the_deadline_settles_one_question_and_no_other(
+def test_a_reply_around_the_deadline_settles_one_request_and_no_other(
     epsilon: float,
 ) -> None:
     async def main() -> None:
@@ -42,10 +42,12 @@ def test_an_answer_around_the_deadline_settles_one_question_and_no_other(
             await asyncio.sleep(1.0)
             sim.delay_replies(LATE + epsilon, "RS", 1)
             began = running_loop().time()
-            asked = asyncio.create_task(client.fetch_snapshots(SYMBOL, via="stream"))
-            await asyncio.wait([asked])
-            in_time = asked.exception() is None
-            assert isinstance(asked.exception(), RequestTimeoutError | None)
+            requested = asyncio.create_task(
+                client.fetch_snapshots(SYMBOL, via="stream")
+            )
+            await asyncio.wait([requested])
+            in_time = requested.exception() is None
+            assert isinstance(requested.exception(), RequestTimeoutError | None)
             assert running_loop().time() - began <= TIMING.request_timeout + MOMENT
             assert await client.fetch_snapshots(OTHER, via="stream") == expected
             assert in_time or epsilon >= 0
@@ -59,7 +61,7 @@ def test_an_answer_around_the_deadline_settles_one_question_and_no_other(
 
 @pytest.mark.fault("P3", "P4", "I1")
 @moments
-def test_a_yes_around_the_deadline_leaves_client_and_server_agreed(
+def test_an_ack_around_the_deadline_leaves_client_and_server_consistent(
     epsilon: float,
 ) -> None:
     async def main() -> None:
@@ -95,7 +97,7 @@ def test_a_yes_around_the_deadline_leaves_client_and_server_agreed(
 
 @pytest.mark.fault("P1", "I2", "I3")
 @moments
-def test_a_heartbeat_answered_around_the_deadline_keeps_the_link(
+def test_a_heartbeat_reply_around_the_deadline_keeps_the_link(
     epsilon: float,
 ) -> None:
     async def main() -> None:
@@ -118,7 +120,7 @@ def test_a_heartbeat_answered_around_the_deadline_keeps_the_link(
 
 @pytest.mark.fault("T13", "U7", "I4", "I11")
 @moments
-def test_a_dial_around_its_deadline_is_a_link_or_none(epsilon: float) -> None:
+def test_a_dial_around_its_deadline_succeeds_or_fails(epsilon: float) -> None:
     async def main() -> None:
         net = running_loop().net
         # A round trip for TCP and one for the upgrade.
@@ -135,7 +137,7 @@ def test_a_dial_around_its_deadline_is_a_link_or_none(epsilon: float) -> None:
             assert in_time or epsilon >= 0
             assert not in_time or epsilon <= 0
             net.latency = (0.01, 0.02)
-            # The server may not know yet that the late one is nobody's.
+            # The server may not have noticed yet that the late dial was abandoned.
             await until(lambda: client.state is LinkState.OPEN)
             assert await client.fetch_snapshots(SYMBOL, via="stream")
             await asyncio.sleep(10.0)
@@ -146,7 +148,7 @@ def test_a_dial_around_its_deadline_is_a_link_or_none(epsilon: float) -> None:
 
 @pytest.mark.fault("I5")
 @moments
-def test_an_http_answer_around_the_deadline_is_taken_or_asked_for_again(
+def test_an_http_response_around_the_deadline_is_used_or_requested_again(
     epsilon: float,
 ) -> None:
     async def main() -> None:
@@ -155,13 +157,13 @@ def test_an_http_answer_around_the_deadline_is_taken_or_asked_for_again(
         async with serve(speed=0.0) as sim, make_client(sim) as client:
             expected = await client.fetch_snapshots(SYMBOL)
             net.latency = (late, late)
-            asking = asyncio.create_task(client.fetch_snapshots(SYMBOL))
+            request = asyncio.create_task(client.fetch_snapshots(SYMBOL))
             await asyncio.sleep(TIMING.request_timeout + 2 * MOMENT)
             net.latency = (0.01, 0.02)
-            assert await asking == expected
-            asked = len(sim.requests) - 1
-            assert asked == 1 or epsilon >= 0
-            assert asked == 2 or epsilon <= 0
+            assert await request == expected
+            requested = len(sim.requests) - 1
+            assert requested == 1 or epsilon >= 0
+            assert requested == 2 or epsilon <= 0
             assert len(net.open_clients) == 1
 
     simulate(main)

@@ -16,7 +16,7 @@ _START, _MORE, _END, _PING = b"\x01\x00", b"\x00\x00", b"\x80\x02{}", b"\x89\x00
 @pytest.mark.parametrize(
     "flood", [_MORE * 500_000, _PING * 80_000], ids=["fragments", "pings"]
 )
-async def test_a_flood_that_says_nothing_ends_and_lets_others_run(flood: bytes):
+async def test_a_flood_of_empty_frames_ends_and_lets_other_tasks_run(flood: bytes):
     async def talk(ws: web.WebSocketResponse) -> None:
         ws._req.transport.write(_START + flood + _END)  # type: ignore[union-attr]
         await linger(ws)

@@ -1,4 +1,4 @@
-"""Whatever comes: samples bent out of shape, and no shape at all.
+"""Fuzz tests: damaged samples and arbitrary bytes.
 
 No bytes raise anything but ``DecodeError`` from a decoder, or anything at all from the
 conversation; each frame is counted once, under one name; and afterwards all works.
@@ -39,7 +39,7 @@ from qos_async.models import CHANNELS
 from qos_async.testing.virtual import run
 from qos_async.topics import Topic
 from tests.support.memory_transport import Network, opened, trade
-from tests.support.wire_frames import PUSHES, SAMPLES, ok, session
+from tests.support.wire_frames import PUSHES, SAMPLES, ack, new_protocol
 
 pytestmark = pytest.mark.fault("P5", "P12", "P13", "P17", "P18", "P19", "P20")
 
@@ -139,7 +139,7 @@ def recode(draw: st.DrawFn, data: bytes, at: int, to: int) -> bytes:
 _WAYS: list[Callable[[st.DrawFn, bytes, int, int], bytes]] = [
     lambda draw, data, at, to: data[:at],  # Cut it short.
     lambda draw, data, at, to: data[:at] + data[to:],  # Leave some out.
-    lambda draw, data, at, to: data[:to] + data[at:],  # Say some twice.
+    lambda draw, data, at, to: data[:to] + data[at:],  # Repeat a part.
     flip,
     insert,
     exchange,
@@ -160,15 +160,15 @@ def bent(draw: st.DrawFn, samples: list[bytes]) -> bytes:
 
 
 def frames(samples: list[bytes]) -> st.SearchStrategy[bytes]:
-    """Give bent samples, and now and then no sample at all."""
+    """Return a strategy of damaged samples, and sometimes of arbitrary bytes."""
     return st.one_of(bent(samples), bent(samples), bent(samples), st.binary())
 
 
 # The decoders
 
 
-def questions(numbers: type[Any]) -> list[Query[Any]]:
-    """Ask everything there is to ask."""
+def all_queries(numbers: type[Any]) -> list[Query[Any]]:
+    """Send every kind of request."""
     made: Queries[Any] = Queries(numbers, chunk=10)
     return [
         *made.instruments(["US:AAPL"]),
@@ -181,12 +181,12 @@ def questions(numbers: type[Any]) -> list[Query[Any]]:
     ]
 
 
-QUESTIONS = {numbers: questions(numbers) for numbers in NUMBERS}
+QUESTIONS = {numbers: all_queries(numbers) for numbers in NUMBERS}
 READERS = {numbers: FrameDecoder(numbers) for numbers in NUMBERS}
 
 
 def numbers_in(value: Any) -> Iterator[Any]:
-    """Take the numbers out of whatever was read: all but the whole ones."""
+    """Return the numbers in a decoded value, except integers."""
     match value:
         case Decimal() | float():
             yield value
@@ -202,7 +202,7 @@ def numbers_in(value: Any) -> Iterator[Any]:
 
 
 def assert_sound(value: Any, numbers: type[Any]) -> None:
-    """Assert that each number is of the type asked for, and one to reckon with."""
+    """Assert that each number is of the requested type, and finite."""
     for number in numbers_in(value):
         assert type(number) is numbers
         assert Decimal(number).is_finite()
@@ -237,44 +237,44 @@ _TOPICS = [
 ]
 
 
-class Talk:
-    """A session in the middle of everything: four channels, questions, an outage."""
+class Conversation:
+    """A protocol in use: four channels, requests, and an outage."""
 
     def __init__(self, numbers: type[Any]) -> None:
         queries: Queries[Any] = Queries(numbers, chunk=10)
         self.now = 0.0
         self.over = False
         self.stats = Counters()
-        self.session: StreamProtocol[Any] = StreamProtocol(
+        self.protocol: StreamProtocol[Any] = StreamProtocol(
             numbers,
             limits=Limits(),
             timing=Timing(),
             stats=self.stats,
             recovery=Recovery(queries),
         )
-        self.session.link_up(0.0)
-        self.session.registry.want(_TOPICS)
+        self.protocol.link_up(0.0)
+        self.protocol.registry.want(_TOPICS)
         for _ in _TOPICS:
-            self.speak(answered=True)
-        self.session.link_down("cut", self.now)
-        self.session.link_up(self.now)
+            self.send_next(answered=True)
+        self.protocol.link_down("cut", self.now)
+        self.protocol.link_up(self.now)
 
-    def speak(self, *, answered: bool) -> None:
-        """Let the client say its next word, and maybe answer it."""
-        self.now = max(self.now, self.session.wake_at())
-        for outcome in self.session.tick(self.now):
+    def send_next(self, *, answered: bool) -> None:
+        """Let the client send its next frame, and reply if ``answered``."""
+        self.now = max(self.now, self.protocol.wake_at())
+        for outcome in self.protocol.tick(self.now):
             assert isinstance(outcome, Outcome)
             if isinstance(outcome, LinkTimedOut):
-                self.session.link_down("lost", self.now)
-                self.session.link_up(self.now)
-        frame = self.session.poll(self.now)
+                self.protocol.link_down("lost", self.now)
+                self.protocol.link_up(self.now)
+        frame = self.protocol.poll(self.now)
         if answered and frame is not None:
             self.now += 0.1
-            self.hear(ok(frame))
+            self.receive(ack(frame))
 
-    def hear(self, data: bytes) -> bool:
-        """Let the client hear something; tell whether it was a tick."""
-        event = self.session.receive(data, self.now)
+    def receive(self, data: bytes) -> bool:
+        """Let the client receive a frame; return whether it was a tick."""
+        event = self.protocol.receive(data, self.now)
         if type(event) in CHANNELS:
             return True
         assert event is None or isinstance(event, Outcome), event
@@ -287,7 +287,7 @@ class Talk:
 
     @property
     def counted(self) -> int:
-        """How many frames were counted, under whatever name; pushes are the shell's."""
+        """The number of counted frames, of all kinds; pushes are counted in ``_io``."""
         stats = self.stats
         assert stats.unmatched <= stats.answers
         return stats.answers + stats.unreadable + stats.unknown
@@ -298,20 +298,20 @@ class Talk:
 @given(
     story=st.lists(st.tuples(frames(LIVE), st.booleans()), min_size=1, max_size=4),
 )
-def test_any_frames_are_events_or_counted_skips(
+def test_any_frame_is_an_event_or_a_counted_skip(
     story: list[tuple[bytes, bool]], numbers: type[Any]
 ):
-    talk = Talk(numbers)
+    conversation = Conversation(numbers)
     for data, answered in story:
-        talk.speak(answered=answered)
-        before = talk.counted
-        is_tick = talk.hear(data)
-        assert talk.counted - before == (not is_tick)
-    if not talk.over:
+        conversation.send_next(answered=answered)
+        before = conversation.counted
+        is_tick = conversation.receive(data)
+        assert conversation.counted - before == (not is_tick)
+    if not conversation.over:
         for _ in range(40):
-            talk.speak(answered=True)
-        assert set(_TOPICS) >= talk.session.registry.held
-        assert talk.session.registry.settled
+            conversation.send_next(answered=True)
+        assert set(_TOPICS) >= conversation.protocol.registry.held
+        assert conversation.protocol.registry.settled
 
 
 def replaced(data: bytes) -> Iterator[bytes]:
@@ -323,30 +323,30 @@ def replaced(data: bytes) -> Iterator[bytes]:
 
 @pytest.mark.parametrize("numbers", NUMBERS)
 @pytest.mark.parametrize("kind", PUSHES)
-def test_a_push_with_anything_anywhere_is_a_tick_or_a_counted_skip(
+def test_a_push_with_any_value_in_any_field_is_a_tick_or_a_counted_skip(
     kind: str, numbers: type[Any]
 ):
-    talk = Talk(numbers)
+    conversation = Conversation(numbers)
     for data in replaced(json.dumps(PUSHES[kind]).encode()):
-        before = talk.counted
-        event = talk.session.receive(data, talk.now)
+        before = conversation.counted
+        event = conversation.protocol.receive(data, conversation.now)
         is_tick = type(event) in CHANNELS
-        assert talk.counted - before == (not is_tick), data[:200]
+        assert conversation.counted - before == (not is_tick), data[:200]
         assert_sound(event if is_tick else None, numbers)
 
 
-def test_an_answer_with_anything_anywhere_is_counted():
-    said: list[str] = []
-    for data in replaced(ok(b'{"type":"T","reqid":1}', data=[{"c": "US:AAPL"}])):
-        alive = session()
-        alive.registry.want(_TOPICS[:1])
-        alive.poll(0.0)
-        event = alive.receive(data, 1.0)
-        stats = alive.stats
+def test_a_reply_with_any_value_in_any_field_is_counted():
+    kinds: list[str] = []
+    for data in replaced(ack(b'{"type":"T","reqid":1}', data=[{"c": "US:AAPL"}])):
+        protocol = new_protocol()
+        protocol.registry.want(_TOPICS[:1])
+        protocol.poll(0.0)
+        event = protocol.receive(data, 1.0)
+        stats = protocol.stats
         assert stats.answers + stats.unreadable + stats.unknown == 1, data[:200]
-        said.append(type(event).__name__)
+        kinds.append(type(event).__name__)
     assert {"Confirmed", "KeyRejected", "SubscriptionRejected", "Unreadable"} <= set(
-        said
+        kinds
     )
 
 
@@ -355,7 +355,7 @@ def test_an_answer_with_anything_anywhere_is_counted():
 
 @effort(100)
 @given(story=st.lists(frames(LIVE), min_size=1, max_size=6))
-def test_a_client_goes_on_whatever_it_hears(story: list[bytes]):
+def test_a_client_survives_any_frames(story: list[bytes]):
     run(lambda: _listen_to(story))
 
 
@@ -371,10 +371,8 @@ async def _listen_to(story: list[bytes]) -> None:
         await net.until(lambda: net.peers and len(net.peers[0].topics) == len(subs))
         net.peers[0].push(*story)
         await asyncio.sleep(30)
-        if (
-            client.state is not LinkState.CLOSED
-        ):  # Else it was told that its key is bad.
-            net.live[-1].push(trade(4711))
+        if client.state is not LinkState.CLOSED:  # Else the frames rejected its key.
+            net.open_peers[-1].push(trade(4711))
             try:
                 async with asyncio.timeout(120):
                     while (await anext(subs[0])).price != 4711:
@@ -382,12 +380,12 @@ async def _listen_to(story: list[bytes]) -> None:
             except QosError as exc:
                 assert "internal" not in str(exc)  # noqa: PT017 - a refusal is right
         stats = client.stats
-        told = stats.ticks + stats.answers + stats.unreadable + stats.unknown
-        assert stats.frames_received == told
+        counted = stats.ticks + stats.answers + stats.unreadable + stats.unknown
+        assert stats.frames_received == counted
         assert stats.unmatched <= stats.answers
         assert all(sub.stats.received >= sub.stats.delivered for sub in subs)
 
 
-def test_the_samples_are_all_here():
+def test_every_sample_of_the_document_is_present():
     assert len(WHOLE) == 50
     assert len(LIVE) > 30

@@ -24,7 +24,9 @@ from tests.support.http_servers import serving
 from tests.support.leak_check import assert_absent
 from tests.support.memory_transport import KEY
 
-Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+ConnectionHandler = Callable[
+    [asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]
+]
 
 CALM = Timing(backoff_initial=0.01, backoff_max=0.02, close_timeout=0.1)
 HASTY = replace(CALM, connect_timeout=0.3, request_timeout=0.3)
@@ -32,8 +34,8 @@ HASTY = replace(CALM, connect_timeout=0.3, request_timeout=0.3)
 
 
 @asynccontextmanager
-async def listening(talk: Talk) -> AsyncGenerator[str]:
-    """Serve raw connections; give the host and the port."""
+async def listening(talk: ConnectionHandler) -> AsyncGenerator[str]:
+    """Serve raw connections; yield the host and the port."""
     tasks: set[asyncio.Task[None]] = set()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -93,7 +95,7 @@ async def endless(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) ->
 
 @pytest.mark.fault("T13")
 @pytest.mark.parametrize("talk", [drip, silence, endless])
-async def test_a_handshake_that_takes_for_ever_is_given_up_and_tried_again(talk):
+async def test_a_handshake_that_hangs_times_out_and_is_retried(talk):
     async with (
         listening(talk) as address,
         client_of(address, timing=HASTY) as client,
@@ -109,7 +111,7 @@ async def test_a_handshake_that_takes_for_ever_is_given_up_and_tried_again(talk)
 
 @pytest.mark.fault("T15", "T16", "T17")
 @pytest.mark.parametrize("status", [200, 204, 404, 418, 429, 500, 502, 503, 504])
-async def test_an_upgrade_refused_by_status_is_a_connect_error_and_tried_again(status):
+async def test_an_upgrade_rejected_by_status_is_a_connect_error_and_retried(status):
     seen = 0
 
     async def refuse(request: web.Request) -> web.Response:
@@ -138,7 +140,7 @@ async def wait_asked_for(status: int, header: str) -> float:
 
 @pytest.mark.fault("T15", "T16")
 @pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
-async def test_a_refused_upgrade_may_say_when_to_come_again(status):
+async def test_a_rejected_upgrade_may_have_a_retry_after(status):
     assert await wait_asked_for(status, "7") == 7.0
     assert await wait_asked_for(status, "9" * 30) == 300.0
     assert await wait_asked_for(status, "in a while") == 0.0
@@ -152,14 +154,14 @@ NOW = datetime(2026, 7, 1, 12, tzinfo=UTC)
 
 @pytest.mark.fault("T15")
 @given(st.integers(0, 10**40))
-def test_seconds_to_wait_are_kept_between_one_and_three_hundred(seconds: int):
+def test_retry_after_in_seconds_is_bounded_by_one_and_three_hundred(seconds: int):
     found = retry_after(str(seconds), NOW.timestamp())
     assert found == min(max(float(min(seconds, 301)), 1.0), 300.0)
 
 
 @pytest.mark.fault("T15")
 @given(st.integers(-(10**9), 10**9))
-def test_a_date_to_wait_for_is_kept_between_one_and_three_hundred_seconds(ahead: int):
+def test_retry_after_as_a_date_is_bounded_by_one_and_three_hundred_seconds(ahead: int):
     header = format_datetime(NOW + timedelta(seconds=ahead), usegmt=True)
     assert retry_after(header, NOW.timestamp()) == min(max(ahead, 1), 300)
 
@@ -171,12 +173,12 @@ def test_a_date_to_wait_for_is_kept_between_one_and_three_hundred_seconds(ahead:
     st.text(st.characters(max_codepoint=0x2FF))
     | st.from_regex(r"[A-Z][a-z]{2}, \d+ [A-Z][a-z]{2} -?\d+ [\d:]+ [A-Z+\-\d]*")
 )
-def test_no_other_header_is_read_as_a_wait_out_of_bounds(header: str):
+def test_no_other_retry_after_gives_a_wait_out_of_bounds(header: str):
     found = retry_after(header, NOW.timestamp())
     assert found is None or 1.0 <= found <= 300.0
 
 
-def said(raw: bytes) -> Talk:
+def replying(raw: bytes) -> ConnectionHandler:
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(raw)
@@ -199,8 +201,8 @@ def said(raw: bytes) -> Talk:
         ),
     ],
 )
-async def test_what_is_no_websocket_server_is_told_at_once_and_tried_again(raw):
-    async with listening(said(raw)) as address, client_of(address) as client:
+async def test_a_server_without_websockets_is_reported_at_once_and_retried(raw):
+    async with listening(replying(raw)) as address, client_of(address) as client:
         with pytest.raises(ConnectError) as caught:
             await client.connect()
         changes = client.states()
@@ -213,7 +215,7 @@ async def test_what_is_no_websocket_server_is_told_at_once_and_tried_again(raw):
 @pytest.mark.fault("T18", "D3")
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 @pytest.mark.parametrize("key_in", ["header", "url"])
-async def test_where_a_redirect_points_not_even_a_connection_arrives(status, key_in):
+async def test_the_target_of_a_redirect_gets_no_connection(status, key_in):
     arrived = 0
 
     async def thief(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -241,7 +243,7 @@ async def test_where_a_redirect_points_not_even_a_connection_arrives(status, key
 
 @pytest.mark.fault("T21")
 @pytest.mark.parametrize("how", ["hangs", "hangs up", "resets"])
-async def test_a_tls_handshake_that_breaks_off_is_tried_again(how):
+async def test_a_broken_tls_handshake_is_retried_by_the_stream(how):
     tried = 0
 
     async def break_off(

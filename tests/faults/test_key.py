@@ -1,4 +1,4 @@
-"""The key shows nowhere, and the watchdog that says so in every test can bark."""
+"""The key is nowhere outside of requests, and the leak check detects every leak."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ import pytest
 
 from qos_async import Client
 from tests.support.http_servers import serving
-from tests.support.key_leak_plugin import Watchdog
+from tests.support.key_leak_plugin import KeyLeakDetector
 from tests.support.leak_check import assert_absent
 from tests.support.memory_transport import KEY, Network, opened
 
 ROOT = Path(__file__).parents[2]
+TESTS = ROOT / "tests"
 
 LEAKS = """
 import asyncio, logging, sys
@@ -30,7 +31,7 @@ from qos_async import Client, QosError
 from qos_async._io.stream import Stream
 from tests.support.memory_transport import KEY, Network, opened
 
-def test_innocent(): pass
+def test_without_a_leak(): pass
 
 def test_printed(): print("key", KEY)
 
@@ -41,11 +42,11 @@ def test_printed_and_read(capsys):
     assert capsys.readouterr().out
 
 @pytest.fixture
-def wordy():
+def prints_afterwards():
     yield
     print(KEY)
 
-def test_printed_after_the_test(wordy): pass
+def test_printed_after_the_test(prints_afterwards): pass
 
 @pytest.mark.parametrize("logger", ["", "asyncio", "aiohttp.client", "qos_async.http"])
 def test_logged(logger): logging.getLogger(logger).debug("%s", [KEY])
@@ -61,7 +62,7 @@ def test_escaped_for_a_url():
 
 async def test_logged_by_a_coroutine(): logging.getLogger("asyncio").debug(KEY)
 
-def words(): return QosError(f"no such key: {KEY}")
+def message(): return QosError(f"no such key: {KEY}")
 
 def cause():
     error = QosError("no")
@@ -100,7 +101,7 @@ def frame():
     except QosError as error:
         return error
 
-ERRORS = [words, cause, hidden_context, attribute, note, group, pickled, frame]
+ERRORS = [message, cause, hidden_context, attribute, note, group, pickled, frame]
 
 @pytest.mark.virtual_time
 @pytest.mark.parametrize("make", ERRORS)
@@ -111,7 +112,7 @@ async def test_raised(make):
                 await client.connect()
 
 @pytest.mark.virtual_time
-async def test_told_as_the_reason_of_a_change():
+async def test_emitted_as_the_reason_of_a_change():
     net = Network()
     async with opened(net) as client:
         await client.connect()
@@ -127,7 +128,7 @@ async def test_shown_by_a_client():
 
 
 @pytest.mark.fault("U19", "I13")
-def test_the_watchdog_barks_at_every_kind_of_leak(tmp_path: Path):
+def test_the_leak_check_fails_a_test_for_every_kind_of_leak(tmp_path: Path):
     (tmp_path / "test_leaks.py").write_text(LEAKS)
     options = "-qrA -p tests.conftest -p no:cacheprovider -p no:xdist -o addopts= "
     options += "--rootdir=. -c pyproject.toml"
@@ -142,24 +143,24 @@ def test_the_watchdog_barks_at_every_kind_of_leak(tmp_path: Path):
     outcomes = re.findall(
         r"^(PASSED|FAILED|ERROR) \S*::(\S+)", ran.stdout, re.MULTILINE
     )
-    quiet = {name for outcome, name in outcomes if outcome == "PASSED"}
-    barked = {name for outcome, name in outcomes if outcome != "PASSED"}
-    assert quiet - barked == {"test_innocent"}, ran.stdout[-3000:]
-    assert len(barked) == 22, sorted(barked)
+    passed = {name for outcome, name in outcomes if outcome == "PASSED"}
+    leaking = {name for outcome, name in outcomes if outcome != "PASSED"}
+    assert passed - leaking == {"test_without_a_leak"}, ran.stdout[-3000:]
+    assert len(leaking) == 22, sorted(leaking)
 
 
 @pytest.mark.fault("U19")
-def test_the_watchdog_knows_the_key_of_the_tests_and_nothing_else():
-    watchdog = Watchdog()
-    watchdog.look("words", "a key", "canary", b"KEY")
-    assert watchdog.take() == []
-    watchdog.look("words", KEY)
-    assert len(watchdog.take()) == 1
+def test_the_leak_check_finds_the_key_of_the_tests_and_nothing_else():
+    detector = KeyLeakDetector()
+    detector.scan("words", "a key", "canary", b"KEY")
+    assert detector.take() == []
+    detector.scan("words", KEY)
+    assert len(detector.take()) == 1
 
 
 @pytest.mark.fault("U19")
 @pytest.mark.virtual_time
-async def test_a_client_and_what_it_gives_cannot_be_saved_with_the_key():
+async def test_pickles_of_a_client_and_its_results_do_not_have_the_key():
     async with opened(Network()) as client:
         trades = client.watch_trades("US:AAPL")
         for thing in (client, trades, client.states()):
@@ -179,15 +180,15 @@ async def test_a_request_that_is_cancelled_does_not_show_its_headers():
         await asyncio.sleep(60)
 
     async with serving(hang) as url, Client(KEY, http_url=str(url)) as client:
-        asking = asyncio.create_task(client.fetch_snapshots("US:AAPL"))
+        request = asyncio.create_task(client.fetch_snapshots("US:AAPL"))
         await arrived.wait()
-        asking.cancel()
+        request.cancel()
         with pytest.raises(asyncio.CancelledError) as caught:
-            await asking
+            await request
     shown = traceback.TracebackException.from_exception(
         caught.value, capture_locals=True
     )
-    ours = [f for f in shown.stack if "/tests/" not in f.filename]
+    ours = [f for f in shown.stack if not Path(f.filename).is_relative_to(TESTS)]
     assert ours
     assert "aiohttp" not in str([frame.filename for frame in ours])
     assert_absent(KEY, [frame.locals for frame in ours])

@@ -1,4 +1,4 @@
-"""A dead TLS link is let go of at once: nobody says goodbye to the dead."""
+"""A dead TLS link is aborted at once, without a TLS shutdown."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ TIMING = Timing(
 
 
 def sockets_to(port: int) -> int:
-    """Count our ends of the connections to a port that the kernel still has."""
+    """Return how many client sockets connected to a port the kernel still has."""
     loop: Any = asyncio.get_running_loop()
     plugs = [t.get_extra_info("socket") for t in loop._transports.values()]
     peers = [plug.getpeername() for plug in plugs if plug.fileno() != -1]
@@ -34,7 +34,7 @@ def sockets_to(port: int) -> int:
 
 
 @pytest.mark.fault("T3", "T4", "I4", "I11")
-async def test_a_tls_link_that_fell_silent_leaves_no_socket_behind() -> None:
+async def test_a_silent_tls_link_leaves_no_socket_behind() -> None:
     authority = trustme.CA()
     serving = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     authority.issue_cert("127.0.0.1").configure_cert(serving)

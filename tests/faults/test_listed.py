@@ -1,4 +1,4 @@
-"""``tests/FAULTS.md`` and the tests speak of the same faults."""
+"""``tests/FAULTS.md`` and the marks of the tests list the same faults."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def test_no_test_is_marked_with_a_fault_that_is_not_listed():
     assert not unknown
 
 
-def test_every_test_among_the_faults_says_which_it_shows():
+def test_every_test_in_this_folder_is_marked_with_a_fault():
     here = Path(__file__).relative_to(_TESTS.parent).as_posix()
     silent = {
         test

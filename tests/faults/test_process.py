@@ -1,4 +1,4 @@
-"""Loops, threads, processes and signals: where a client lives, and how it ends."""
+"""Event loops, threads, forks and signals."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def start(script: str, sim: Simulator, *options: str) -> subprocess.Popen[str]:
 
 
 def outcome(process: subprocess.Popen[str]) -> tuple[list[str], str]:
-    """Wait for a program; give the lines it printed, and its complaints."""
+    """Wait for a program; return the lines of its stdout and stderr."""
     with process:
         out, err = process.communicate(timeout=60)
     return out.splitlines(), err
@@ -122,7 +122,7 @@ async def main():
 
 @pytest.mark.fault("U13", "U20", "I18")
 @pytest.mark.parametrize("end", FORGETFUL)
-def test_a_program_that_forgets_to_close_hears_one_warning_and_nothing_else(end, sim):
+def test_a_program_that_does_not_close_gets_one_warning_and_nothing_else(end, sim):
     loud = start(USE + FORGETFUL[end], sim, "-W", "always::ResourceWarning")
     calm = start(USE + FORGETFUL[end], sim)
     _, complaints = outcome(loud)
@@ -164,7 +164,7 @@ def test_a_program_that_is_interrupted_closes_its_client(sim):
 @pytest.mark.fault("U15", "U6", "U7")
 @pytest.mark.virtual_time
 @pytest.mark.parametrize("where", ["inside", "outside"])
-async def test_a_sibling_that_fails_ends_a_client_within_the_close_timeout(where):
+async def test_a_failed_sibling_task_ends_a_client_within_the_close_timeout(where):
     net = Network()
     ends: list[float] = []
 
@@ -196,7 +196,7 @@ async def test_a_sibling_that_fails_ends_a_client_within_the_close_timeout(where
             if where == "outside":
                 group.create_task(fail())
     assert caught.value.split(ZeroDivisionError)[1] is None
-    assert net.live == []
+    assert net.open_peers == []
     assert asyncio.get_running_loop().time() <= 5 + 60 + 1
 
 
@@ -263,16 +263,19 @@ asyncio.run(main())
 
 @pytest.mark.fault("U12")
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
-def test_a_forked_child_is_told_to_make_its_own_client_and_disturbs_nobody(sim):
+def test_a_forked_child_raises_and_does_not_affect_its_parent(sim):
     lines, complaints = outcome(start(FORKED, sim))
-    told = "this client belongs to the process that was forked"
+    message = "this client belongs to the process that was forked"
     assert complaints == ""
     assert len(lines) == 13
     for line in lines[:9]:
-        assert line.startswith(f"RuntimeError: {told}")
+        assert line.startswith(f"RuntimeError: {message}")
         assert "make a new Client in the child" in line
-    assert lines[9:11] == ["None", "None"]  # To close what is another's is no error.
-    assert lines[11].startswith(told)
+    assert lines[9:11] == [
+        "None",
+        "None",
+    ]  # Closing the client of another process is no error.
+    assert lines[11].startswith(message)
     assert lines[12] == "1 0"
 
 
@@ -300,7 +303,7 @@ def test_a_client_that_was_not_used_before_the_fork_works_on_both_sides(sim):
 
 
 @pytest.mark.fault("U14")
-async def test_in_another_loop_everything_raises_at_once_and_harms_nothing(sim):
+async def test_in_another_loop_every_call_raises_and_changes_nothing(sim):
     async with client_of(sim) as client, client.watch_trades("US:AAPL") as trades:
         await client.fetch_snapshots("US:AAPL")
 
@@ -402,14 +405,14 @@ def _collect() -> None:
 
 
 @pytest.mark.fault("U20", "I18")
-def test_no_task_of_ours_is_garbage_at_any_step():
+def test_no_task_of_the_client_is_garbage_at_any_step():
     async def use() -> None:
         net = Network()
         async with opened(net, timing=Timing()) as client:
             trades = client.watch_trades("US:AAPL")
             for number in range(3):
                 peer = await net.link(number)
-                await peer.hear("T")
+                await peer.next_frame("T")
                 peer.push(trade(number))
                 assert (await anext(trades)).price == number
                 peer.end()
@@ -418,12 +421,12 @@ def test_no_task_of_ours_is_garbage_at_any_step():
 
 
 @pytest.mark.fault("U17", "I16")
-async def test_a_connection_that_is_kept_does_not_keep_who_asked_over_it(sim):
+async def test_a_pooled_connection_keeps_no_reference_to_its_client(sim):
     async with client_of(sim) as client:
-        asking = asyncio.create_task(client.fetch_snapshots("US:AAPL"))
-        await asking
-        asker = weakref.ref(asking)
-        del asking
+        request = asyncio.create_task(client.fetch_snapshots("US:AAPL"))
+        await request
+        asker = weakref.ref(request)
+        del request
         await asyncio.sleep(0)
         gc.collect()
         assert asker() is None

@@ -1,4 +1,4 @@
-"""A server that says the wrong thing, at the wrong time, or nothing."""
+"""Wrong, late, repeated and missing frames of the server."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from tests.support.memory_transport import (
     snapshot,
     trade,
 )
-from tests.support.wire_frames import ok, session
+from tests.support.wire_frames import ack, new_protocol
 from tests.support.wire_frames import trades as topics
 
 pytestmark = pytest.mark.virtual_time
@@ -52,8 +52,8 @@ async def taken(sub: Any, count: int) -> list[Any]:
 
 
 @pytest.mark.fault("P1")
-async def test_unanswered_heartbeats_end_a_link_on_which_nothing_else_comes():
-    net = Network(rule=lambda peer, frame: None if frame["type"] == "H" else "OK")
+async def test_heartbeats_without_a_reply_end_a_link_without_other_frames():
+    net = Network(respond=lambda peer, frame: None if frame["type"] == "H" else "OK")
     async with opened(net) as client, client.watch_trades(AAPL):
         heard_at = seconds()
         await net.link(1)
@@ -62,37 +62,37 @@ async def test_unanswered_heartbeats_end_a_link_on_which_nothing_else_comes():
 
 
 @pytest.mark.fault("P1")
-async def test_unanswered_heartbeats_cost_no_link_that_brings_ticks():
-    net = Network(rule=lambda peer, frame: None if frame["type"] == "H" else "OK")
+async def test_heartbeats_without_a_reply_keep_a_link_with_ticks():
+    net = Network(respond=lambda peer, frame: None if frame["type"] == "H" else "OK")
     async with opened(net) as client, client.watch_trades(AAPL) as sub:
         for price in range(120):
             await asyncio.sleep(1.0)
             net.peers[0].push(trade(price))
         assert sizes(await taken(sub, 120)) == list(range(120))
-        beats = [frame for frame in net.peers[0].said if frame["type"] == "H"]
+        beats = [frame for frame in net.peers[0].sent if frame["type"] == "H"]
         assert len(beats) >= 120 // 30
-        async with client.watch_trades(TSLA):  # And there is still a way to say things.
+        async with client.watch_trades(TSLA):  # Commands are still sent.
             assert len(net.peers) == 1
 
 
 @pytest.mark.fault("P1", "P22")
-async def test_the_late_answer_to_a_heartbeat_may_pass_for_that_to_the_next():
-    """A heartbeat has no id. It costs nobody anything: the server is there."""
-    alive = session()
-    late = alive.poll(15.0)
-    alive.receive(b'{"tp":"X"}', 20.0)
-    alive.tick(23.0)
-    assert alive.poll(30.0) == late
-    alive.receive(ok(late), 30.1)
-    assert alive.receive(ok(late), 30.5) is None
-    assert alive.stats.unmatched == 1
-    assert alive.poll(31.0) is None
-    assert alive.wake_at() == 45.0
+async def test_a_late_reply_to_a_heartbeat_may_match_the_next_one():
+    """A heartbeat has no id. The wrong match is harmless: the server has replied."""
+    protocol = new_protocol()
+    late = protocol.poll(15.0)
+    protocol.receive(b'{"tp":"X"}', 20.0)
+    protocol.tick(23.0)
+    assert protocol.poll(30.0) == late
+    protocol.receive(ack(late), 30.1)
+    assert protocol.receive(ack(late), 30.5) is None
+    assert protocol.stats.unmatched == 1
+    assert protocol.poll(31.0) is None
+    assert protocol.wake_at() == 45.0
 
 
 @pytest.mark.fault("P2")
-async def test_a_refused_heartbeat_costs_nothing_unless_it_is_about_the_key():
-    net = Network(rule=lambda peer, frame: "busy" if frame["type"] == "H" else "OK")
+async def test_a_rejected_heartbeat_is_ignored_unless_it_names_the_key():
+    net = Network(respond=lambda peer, frame: "busy" if frame["type"] == "H" else "OK")
     async with opened(net) as client, client.watch_trades(AAPL) as sub:
         await asyncio.sleep(100)
         net.peers[0].push(trade(7))
@@ -100,28 +100,28 @@ async def test_a_refused_heartbeat_costs_nothing_unless_it_is_about_the_key():
         assert len(net.peers) == 1
 
 
-# Answers
+# Replies
 
 
 @pytest.mark.fault("P3", "P4")
-async def test_a_question_that_nobody_answers_harms_no_other():
-    net = Network(rule=lambda peer, f: None if f.get("codes") == [TSLA] else "OK")
+async def test_a_request_without_a_reply_does_not_affect_others():
+    net = Network(respond=lambda peer, f: None if f.get("codes") == [TSLA] else "OK")
     async with opened(net, timing=Timing()) as client:
         await client.connect()
         lost = asyncio.create_task(client.fetch_snapshots(TSLA, via="stream"))
-        await net.peers[0].hear("RS")
-        asked = net.peers[0].said[-1]
+        await net.peers[0].next_frame("RS")
+        requested = net.peers[0].sent[-1]
         start = seconds()
         with pytest.raises(RequestTimeoutError):
             await lost
         assert seconds() - start <= 8.0
-        # The late answer comes while the next question waits for its own.
+        # The late reply arrives while the next request is pending.
         net.latency = 1.0
         net.data = [{"c": AAPL, "lp": "2"}]
-        asking = asyncio.create_task(client.fetch_snapshots(AAPL, via="stream"))
-        await net.peers[0].hear("RS")
-        net.peers[0].answer(asked, data=[{"c": TSLA, "lp": "1"}])
-        assert (await asking)[AAPL].last_price == 2
+        request = asyncio.create_task(client.fetch_snapshots(AAPL, via="stream"))
+        await net.peers[0].next_frame("RS")
+        net.peers[0].answer(requested, data=[{"c": TSLA, "lp": "1"}])
+        assert (await request)[AAPL].last_price == 2
         assert client.stats.unmatched == 1
 
 
@@ -141,33 +141,33 @@ STRANGE: list[dict[str, Any]] = [
 @pytest.mark.fault("P5", "P7")
 @pytest.mark.parametrize("wrong", STRANGE, ids=repr)
 @pytest.mark.parametrize("message", ["OK", "no such code"])
-async def test_an_answer_to_something_else_is_no_answer(
+async def test_a_reply_to_another_command_does_not_match(
     wrong: dict[str, Any], message: str
 ):
-    def rule(peer: Peer, frame: Frame) -> str | None:
+    def respond(peer: Peer, frame: Frame) -> str | None:
         if frame["type"] == "T":
             peer.push({"type": "T", "msg": message, "reqid": frame["reqid"]} | wrong)
             return None
         return "OK"
 
-    net = Network(rule=rule)
+    net = Network(respond=respond)
     async with opened(net) as client:
         sub = client.watch_trades(AAPL)
         await asyncio.sleep(5)
         assert client.stats.unmatched == 1
         assert net.peers[0].types() == ["T"]  # It still waits.
-        net.peers[0].answer(net.peers[0].said[-1])
+        net.peers[0].answer(net.peers[0].sent[-1])
         net.peers[0].push(trade(3))
         assert (await anext(sub)).price == 3
 
 
 @pytest.mark.fault("P4", "P5")
-async def test_a_doubled_answer_changes_nothing():
+async def test_a_repeated_reply_changes_nothing():
     net = Network()
     async with opened(net) as client, client.watch_trades(AAPL) as sub:
-        asked = net.peers[0].said[-1]
-        net.peers[0].answer(asked)
-        net.peers[0].answer(asked, "no such code")
+        requested = net.peers[0].sent[-1]
+        net.peers[0].answer(requested)
+        net.peers[0].answer(requested, "no such code")
         net.peers[0].push(trade(1))
         assert (await anext(sub)).price == 1
         assert client.stats.unmatched == 2
@@ -176,8 +176,8 @@ async def test_a_doubled_answer_changes_nothing():
 # Subscriptions
 
 
-class Touchy:
-    """Refuses a topic that it has, and is late with the first yes."""
+class RejectsHeldTopic:
+    """Rejects a topic that it holds, and is late with the first ack."""
 
     def __init__(self) -> None:
         self.late = True
@@ -196,8 +196,8 @@ class Touchy:
 
 
 @pytest.mark.fault("P3", "P4", "P8")
-async def test_a_live_topic_is_not_lost_to_a_server_that_refuses_it_twice():
-    net = Network(rule=Touchy())
+async def test_a_live_topic_survives_two_rejections():
+    net = Network(respond=RejectsHeldTopic())
     async with opened(net) as client:
         sub = client.watch_trades(AAPL)
         await asyncio.sleep(20)
@@ -207,37 +207,37 @@ async def test_a_live_topic_is_not_lost_to_a_server_that_refuses_it_twice():
 
 
 @pytest.mark.fault("P3", "P8")
-def test_what_is_refused_after_silence_is_refused_for_good_the_next_time():
+def test_a_rejection_after_a_timeout_is_final_the_second_time():
     registry, (topic,) = Registry(), topics(AAPL)
     registry.want([topic])
-    said: list[bool] = []
+    additions: list[bool] = []
     for _ in range(2):
         change = registry.next_change()
         assert change is not None
-        said.append(change.add)
+        additions.append(change.add)
         registry.sent(change)
         registry.ack_timed_out(change)
         registry.expire(change)
-    told = False
-    while (change := registry.next_change()) is not None and len(said) < 9:
-        said.append(change.add)
+    is_emitted = False
+    while (change := registry.next_change()) is not None and len(additions) < 9:
+        additions.append(change.add)
         registry.sent(change)
-        told = registry.reject(change)
-    assert said == [True, True, True, False, True]
-    assert told
+        is_emitted = registry.reject(change)
+    assert additions == [True, True, True, False, True]
+    assert is_emitted
     assert not registry.wants(topic)
     assert registry.settled
 
 
 @pytest.mark.fault("P6")
-async def test_a_refusal_that_says_of_nothing_what_it_refuses_is_of_what_was_said_last():
-    def rule(peer: Peer, frame: Frame) -> str | None:
+async def test_a_rejection_without_type_and_id_is_of_the_last_command():
+    def respond(peer: Peer, frame: Frame) -> str | None:
         if TSLA in str(frame):
             peer.push({"msg": "no such code"})
             return None
         return "OK"
 
-    net = Network(rule=rule)
+    net = Network(respond=respond)
     async with opened(net) as client, client.watch_trades(AAPL) as sub:
         with pytest.raises(RejectedError) as caught:
             await client.watch_trades(TSLA).__aenter__()
@@ -247,20 +247,20 @@ async def test_a_refusal_that_says_of_nothing_what_it_refuses_is_of_what_was_sai
 
 
 @pytest.mark.fault("P9")
-async def test_what_is_over_the_plan_is_named_and_costs_no_other_subscription():
-    def rule(peer: Peer, frame: Frame) -> str:
+async def test_symbols_over_the_plan_are_named_and_other_subscriptions_stay():
+    def respond(peer: Peer, frame: Frame) -> str:
         adds = len(frame.get("codes", [""])[0].split(","))
         full = frame["type"] == "T" and len(peer.topics) + adds > 2
         return "exceeded the maximum of codes" if full else "OK"
 
-    net = Network(rule=rule)
+    net = Network(respond=respond)
     async with opened(net) as client, client.watch_trades(AAPL, TSLA) as sub:
         with pytest.raises(LimitError) as caught:
             await client.watch_trades("US:NVDA").__aenter__()
         assert caught.value.symbols == ("US:NVDA",)
         net.peers[0].push(trade(1), trade(2, TSLA))
         assert sizes(await taken(sub, 2)) == [1, 2]
-        # To exchange one for another, the old one goes first.
+        # To replace a symbol, the old one is removed first.
         await sub.remove(TSLA)
         await sub.add("US:NVDA")
         assert {symbol for _, symbol, _ in net.peers[0].topics} == {AAPL, "US:NVDA"}
@@ -270,24 +270,24 @@ async def test_what_is_over_the_plan_is_named_and_costs_no_other_subscription():
 
 
 @pytest.mark.fault("P11")
-async def test_a_symbol_in_the_servers_spelling_is_the_one_that_was_asked_for():
+async def test_a_symbol_in_the_spelling_of_the_server_is_the_requested_one():
     net = Network()
     net.data = [{"c": "US:AAPL", "lp": "2"}, {"c": "HK:700", "lp": "1"}]
     async with opened(net) as client:
-        asked = ("HK:00700", "us:AAPL", "US:NONE")
-        found = await client.fetch_snapshots(*asked, via="stream")
+        requested = ("HK:00700", "us:AAPL", "US:NONE")
+        found = await client.fetch_snapshots(*requested, via="stream")
         assert list(found) == ["HK:700", AAPL]
         assert found["HK:700"].last_price == 1
         assert found.missing == ("US:NONE",)
         async with client.watch_trades("HK:00700") as sub:
-            assert net.peers[0].said[-1]["codes"] == ["HK:700"]
+            assert net.peers[0].sent[-1]["codes"] == ["HK:700"]
             net.peers[0].push(trade(1, "HK:700"), trade(2, "HK:00700"))
             ticks = await taken(sub, 2)
             assert {tick.symbol for tick in ticks} == {"HK:700"}
 
 
 @pytest.mark.fault("P11")
-async def test_a_push_that_nobody_wants_is_counted_and_harms_nobody():
+async def test_an_unsubscribed_push_is_counted_and_ignored():
     net = Network()
     async with opened(net) as client, client.watch_trades(AAPL) as sub:
         net.peers[0].push(trade(1, "US:aapl"), trade(2, "??"), snapshot(3), trade(4))
@@ -299,7 +299,7 @@ async def test_a_push_that_nobody_wants_is_counted_and_harms_nobody():
 
 
 @pytest.mark.fault("P19", "P20")
-async def test_what_is_neither_push_nor_answer_is_counted_and_skipped():
+async def test_a_frame_that_is_neither_push_nor_reply_is_counted_and_skipped():
     net = Network()
     async with opened(net) as client, client.watch_trades(AAPL) as sub:
         before = client.stats
@@ -314,7 +314,7 @@ async def test_what_is_neither_push_nor_answer_is_counted_and_skipped():
 
 @pytest.mark.fault("P18")
 @pytest.mark.parametrize("junk", ["NaN", "sNaN", "-Infinity"])
-async def test_a_price_that_is_none_is_told_as_a_gap_and_kept_out_of_recovery(
+async def test_an_invalid_price_is_a_gap_and_stays_out_of_recovery(
     junk: str,
 ):
     net = Network()
@@ -336,7 +336,7 @@ async def test_a_price_that_is_none_is_told_as_a_gap_and_kept_out_of_recovery(
 
 
 @pytest.mark.fault("P21")
-async def test_live_trades_come_as_received_though_they_look_like_copies():
+async def test_equal_live_trades_are_delivered_as_received():
     net = Network()
     async with opened(net) as client, client.watch_trades(AAPL) as sub:
         stamps = [5, 5, 5, 3, 9, 3]
@@ -345,12 +345,12 @@ async def test_live_trades_come_as_received_though_they_look_like_copies():
 
 
 @pytest.mark.fault("P21")
-async def test_a_finished_bar_comes_once_however_often_and_late_it_is_pushed():
+async def test_a_final_kline_is_delivered_once_however_often_it_is_pushed():
     net = Network()
     async with opened(net) as client:
         bars = client.watch_klines(AAPL, interval="1m", final=True)
         peer = await net.link()
-        await peer.hear("K")
+        await peer.next_frame("K")
         await asyncio.sleep(1)
         stamps = [60, 60, 120, 60, 120, 180, 120, 240]
         peer.push(*[kline(ts) for ts in stamps])
@@ -358,7 +358,7 @@ async def test_a_finished_bar_comes_once_however_often_and_late_it_is_pushed():
 
 
 @pytest.mark.fault("P21")
-async def test_state_is_told_as_received_even_if_older():
+async def test_snapshots_are_delivered_as_received_even_if_older():
     net = Network()
     async with opened(net) as client:  # noqa: SIM117 - first the client
         async with client.watch_snapshots(AAPL, buffer=DropOldest(9)) as sub:

@@ -17,7 +17,7 @@ from qos_async import (
     LinkState,
     TransportError,
 )
-from tests.faults.test_handshakes import CALM, HASTY, Talk, listening
+from tests.faults.test_handshakes import CALM, HASTY, ConnectionHandler, listening
 from tests.faults.test_tls import HOST, secured, trusting
 from tests.support.leak_check import assert_absent
 from tests.support.memory_transport import KEY
@@ -25,8 +25,8 @@ from tests.support.memory_transport import KEY
 PASSWORD = "hunter2-of-the-proxy"
 
 
-class Heard:
-    """What a proxy heard, to the last byte."""
+class ProxyTraffic:
+    """All bytes that a proxy received."""
 
     def __init__(self) -> None:
         self.connects = 0
@@ -35,17 +35,17 @@ class Heard:
 
 @asynccontextmanager
 async def proxied(
-    answer: Callable[[Heard], Talk], port: int = 1, **options: Any
-) -> AsyncGenerator[tuple[Client, Heard]]:
-    """Open a client that goes through a proxy; nothing it heard may hold the key."""
-    heard = Heard()
+    answer: Callable[[ProxyTraffic], ConnectionHandler], port: int = 1, **options: Any
+) -> AsyncGenerator[tuple[Client, ProxyTraffic]]:
+    """Open a client behind a proxy; nothing that the proxy received has the key."""
+    traffic = ProxyTraffic()
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = await reader.readuntil(b"\r\n\r\n")
-        heard.connects += 1
-        heard.raw += head
+        traffic.connects += 1
+        traffic.raw += head
         assert head.startswith(f"CONNECT {HOST}:{port} ".encode())
-        await answer(heard)(reader, writer)
+        await answer(traffic)(reader, writer)
 
     async with listening(talk) as address:
         client = Client(
@@ -57,35 +57,35 @@ async def proxied(
             **options,
         )
         async with client:
-            yield client, heard
-    assert_absent(KEY, heard.raw)
+            yield client, traffic
+    assert_absent(KEY, traffic.raw)
 
 
-def refusing(status: int) -> Callable[[Heard], Talk]:
+def rejecting(status: int) -> Callable[[ProxyTraffic], ConnectionHandler]:
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(f"HTTP/1.1 {status} No\r\nContent-Length: 0\r\n\r\n".encode())
         await writer.drain()
 
-    return lambda heard: talk
+    return lambda traffic: talk
 
 
-def dying(after: bytes) -> Callable[[Heard], Talk]:
+def closing_after(after: bytes) -> Callable[[ProxyTraffic], ConnectionHandler]:
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(after)
         await writer.drain()
 
-    return lambda heard: talk
+    return lambda traffic: talk
 
 
-def hanging(heard: Heard) -> Talk:
+def hanging(traffic: ProxyTraffic) -> ConnectionHandler:
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read()
 
     return talk
 
 
-def tunnelling(port: int) -> Callable[[Heard], Talk]:
-    def answer(heard: Heard) -> Talk:
+def tunnelling(port: int) -> Callable[[ProxyTraffic], ConnectionHandler]:
+    def answer(traffic: ProxyTraffic) -> ConnectionHandler:
         async def talk(
             reader: asyncio.StreamReader, writer: asyncio.StreamWriter
         ) -> None:
@@ -102,7 +102,7 @@ def tunnelling(port: int) -> Callable[[Heard], Talk]:
             reader: asyncio.StreamReader, writer: asyncio.StreamWriter
         ) -> None:
             while chunk := await reader.read(65_536):
-                heard.raw += chunk
+                traffic.raw += chunk
                 writer.write(chunk)
             writer.close()
 
@@ -124,22 +124,22 @@ async def test_a_proxy_that_tunnels_serves_http_and_stream_and_never_sees_the_ke
     async with secured(authority.issue_cert(HOST)) as server:
         way = tunnelling(server.port)
         trust = trusting(authority)
-        async with proxied(way, server.port, ssl=trust) as (client, heard):
+        async with proxied(way, server.port, ssl=trust) as (client, traffic):
             await client.connect()
             assert [*await client.fetch_snapshots("US:AAPL")] == ["US:AAPL"]
-            assert heard.connects == 2
+            assert traffic.connects == 2
 
 
 @pytest.mark.fault("T22")
 @pytest.mark.parametrize("status", [401, 403, 407])
-async def test_a_proxy_that_refuses_is_told_at_once_and_is_not_about_the_key(status):
-    async with proxied(refusing(status)) as (client, heard):
+async def test_a_proxy_that_rejects_is_reported_at_once_and_not_as_a_bad_key(status):
+    async with proxied(rejecting(status)) as (client, traffic):
         with pytest.raises(ConnectError, match=f"proxy .* HTTP {status}") as one:
             await client.fetch_snapshots("US:AAPL")
         with pytest.raises(ConnectError, match=f"proxy .* HTTP {status}") as other:
             await client.connect()
         assert client.state is LinkState.CLOSED
-        assert heard.connects == 2
+        assert traffic.connects == 2
         assert not isinstance(other.value, AuthenticationError)
         assert_absent(PASSWORD, one.value, other.value)
         assert_absent(KEY, one.value, other.value)
@@ -149,27 +149,28 @@ async def test_a_proxy_that_refuses_is_told_at_once_and_is_not_about_the_key(sta
 @pytest.mark.parametrize(
     "way",
     [
-        pytest.param(refusing(502), id="502"),
-        pytest.param(dying(b""), id="hangs up"),
-        pytest.param(dying(b"HTTP/1.1 200 Conn"), id="dies in its answer"),
+        pytest.param(rejecting(502), id="502"),
+        pytest.param(closing_after(b""), id="hangs up"),
+        pytest.param(closing_after(b"HTTP/1.1 200 Conn"), id="dies in its answer"),
         pytest.param(
-            dying(b"HTTP/1.1 200 Connection established\r\n\r\n"), id="cuts the tunnel"
+            closing_after(b"HTTP/1.1 200 Connection established\r\n\r\n"),
+            id="cuts the tunnel",
         ),
         pytest.param(hanging, id="hangs"),
     ],
 )
-async def test_a_proxy_that_fails_is_asked_again(way, caplog):
+async def test_a_proxy_that_fails_is_retried(way, caplog):
     timing = HASTY if way is hanging else CALM
     async with (
-        proxied(way, timing=timing) as (client, heard),
+        proxied(way, timing=timing) as (client, traffic),
         asyncio.timeout(20),
     ):
         with pytest.raises(TransportError) as one:
             await client.fetch_snapshots("US:AAPL")
-        assert heard.connects == 4
+        assert traffic.connects == 4
         with pytest.raises(ConnectError) as other:
             await client.connect()
-        while heard.connects < 7:  # noqa: ASYNC110 - the proxy's own count.
+        while traffic.connects < 7:  # noqa: ASYNC110 - the proxy's own count.
             await asyncio.sleep(0.005)
         assert client.state is not LinkState.CLOSED
         assert_absent(PASSWORD, one.value, other.value)
@@ -177,8 +178,8 @@ async def test_a_proxy_that_fails_is_asked_again(way, caplog):
 
 
 @pytest.mark.fault("T22")
-async def test_a_proxy_that_is_not_there_is_told_without_its_password(caplog):
-    async with listening(hanging(Heard())) as address:
+async def test_an_absent_proxy_is_reported_without_its_password(caplog):
+    async with listening(hanging(ProxyTraffic())) as address:
         pass
     client = Client(
         KEY,
@@ -196,22 +197,22 @@ async def test_a_proxy_that_is_not_there_is_told_without_its_password(caplog):
 
 
 @pytest.mark.fault("T22", "T20")
-async def test_a_proxy_that_looks_into_tls_is_not_trusted():
+async def test_a_proxy_that_intercepts_tls_is_not_trusted():
     middle = trustme.CA()
     async with (
         secured(middle.issue_cert(HOST)) as impostor,
-        proxied(tunnelling(impostor.port), impostor.port) as (client, heard),
+        proxied(tunnelling(impostor.port), impostor.port) as (client, traffic),
     ):
         with pytest.raises(ConnectError, match="cannot be trusted"):
             await client.connect()
         with pytest.raises(ConnectError, match="cannot be trusted"):
             await client.fetch_snapshots("US:AAPL")
-        assert heard.connects == 2
+        assert traffic.connects == 2
 
 
 @pytest.mark.fault("T22", "D1")
 @pytest.mark.parametrize("option", ["http_url", "stream_url"])
-def test_no_key_goes_through_a_far_proxy_unencrypted(option):
+def test_no_key_is_sent_unencrypted_through_a_remote_proxy(option):
     scheme = "http" if option == "http_url" else "ws"
     plain: dict[str, Any] = {option: f"{scheme}://127.0.0.1:8000"}
     with pytest.raises(ValueError, match="unencrypted"):
@@ -222,8 +223,10 @@ def test_no_key_goes_through_a_far_proxy_unencrypted(option):
 
 
 @pytest.mark.fault("T22", "D3")
-async def test_the_environment_names_no_proxy_and_no_password(monkeypatch, tmp_path):
-    heard = Heard()
+async def test_proxies_and_passwords_of_the_environment_are_ignored(
+    monkeypatch, tmp_path
+):
+    traffic = ProxyTraffic()
     netrc = tmp_path / "netrc"
     netrc.write_text(f"machine 127.0.0.1 login user password {PASSWORD}\n")
     monkeypatch.setenv("NETRC", str(netrc))
@@ -231,8 +234,8 @@ async def test_the_environment_names_no_proxy_and_no_password(monkeypatch, tmp_p
     async def listen(
         reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
-        heard.connects += 1
-        heard.raw += await reader.readuntil(b"\r\n\r\n")
+        traffic.connects += 1
+        traffic.raw += await reader.readuntil(b"\r\n\r\n")
         writer.write(b"HTTP/1.1 404 No\r\nContent-Length: 0\r\n\r\n")
         await writer.drain()
 
@@ -247,6 +250,6 @@ async def test_the_environment_names_no_proxy_and_no_password(monkeypatch, tmp_p
         ) as client:
             with pytest.raises(ConnectError, match="404"):
                 await client.connect()
-    assert heard.raw.count(f"Host: {address}".encode()) == heard.connects
-    assert heard.raw.count(b"GET / HTTP/1.1\r\n") == heard.connects
-    assert b"Authorization" not in heard.raw
+    assert traffic.raw.count(f"Host: {address}".encode()) == traffic.connects
+    assert traffic.raw.count(b"GET / HTTP/1.1\r\n") == traffic.connects
+    assert b"Authorization" not in traffic.raw

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.fault("U19", "I13")
 
 
 def seen_by_an_error_reporter(error: BaseException) -> list[str]:
-    """Give every local variable of the library's frames, as such tools show them."""
+    """Return every local variable of the library's frames, as error trackers do."""
     found = []
     waiting: list[BaseException | None] = [error]
     while waiting:
@@ -107,7 +107,7 @@ async def test_a_request_of_the_users_own_on_a_borrowed_session_has_no_key():
 
 
 @pytest.mark.fault("D3")
-async def test_a_cookie_that_the_server_sets_is_not_sent_back():
+async def test_cookies_of_the_server_are_not_sent_back():
     seen: list[str | None] = []
 
     async def answer(request: web.Request) -> web.Response:
@@ -127,34 +127,38 @@ HOSTILE = "\x1b[31mred\x07\r\nERROR forged line\u202e {0.__class__} %s %(x)s $HO
 
 @pytest.mark.fault("D4", "D9")
 @pytest.mark.parametrize("where", ["refusal", "close", "remark", "garbage", "http"])
-async def test_words_of_the_server_are_data_wherever_they_show(where, caplog):
+async def test_text_of_the_server_is_data_everywhere(where, caplog):
     async with Simulator(key=KEY) as sim, client_at(sim) as client:
         await client.connect()
-        told: list[str] = []
+        messages: list[str] = []
         changes = client.states()
         if where == "refusal":
             sim.reject(HOSTILE, "RS")
-            told.append(await failure(client.fetch_snapshots("US:AAPL", via="stream")))
+            messages.append(
+                await failure(client.fetch_snapshots("US:AAPL", via="stream"))
+            )
         elif where == "http":
             sim.fail_http(404, body=json.dumps({"msg": HOSTILE}).encode())
-            told.append(await failure(client.fetch_snapshots("US:AAPL")))
+            messages.append(await failure(client.fetch_snapshots("US:AAPL")))
         elif where == "close":
             await sim.close(4000, HOSTILE)
-            told.append((await anext(changes)).reason)
+            messages.append((await anext(changes)).reason)
         else:
             sim.push(HOSTILE.encode() if where == "garbage" else {"msg": HOSTILE})
             await sim.until(lambda: "red" in caplog.text)
-    told += [r.getMessage() for r in caplog.records if r.name.startswith("qos_async")]
-    hit = [text for text in told if "red" in text]
+    messages += [
+        r.getMessage() for r in caplog.records if r.name.startswith("qos_async")
+    ]
+    hit = [text for text in messages if "red" in text]
     assert hit
     for text in hit:
         assert text.isprintable()
         assert r"\x1b[31mred" in text
 
 
-async def failure(asking: Any) -> str:
+async def failure(request_task: Any) -> str:
     with pytest.raises(QosError) as caught:
-        await asking
+        await request_task
     return str(caught.value)
 
 

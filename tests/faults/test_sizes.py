@@ -1,4 +1,4 @@
-"""Answers that are too large, cut short or no JSON: in little memory, and in words."""
+"""Responses that are too large, truncated or not JSON: little memory, clear errors."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from qos_async import ConnectError, DecodeError, QosError, TransportError
 from qos_async._io.aiohttp_transport import MAX_FRAME
 from qos_async._io.http import BODY_MAX
 from qos_async._io.transport import LinkClosed
-from tests.faults.test_handshakes import Talk, client_of, listening
+from tests.faults.test_handshakes import ConnectionHandler, client_of, listening
 from tests.io.test_aiohttp_transport import talking
 from tests.support.http_servers import serving
 from tests.support.leak_check import assert_absent
@@ -28,7 +28,7 @@ MEGABYTE = 1 << 20
 
 @contextmanager
 def within(megabytes: int) -> Generator[None]:
-    """Fail if what is done inside takes more memory than that, at any time."""
+    """Fail if the body takes more than ``megabytes`` at any time."""
     tracemalloc.start()
     try:
         yield
@@ -38,10 +38,10 @@ def within(megabytes: int) -> Generator[None]:
     assert most < megabytes * MEGABYTE, f"{most / MEGABYTE:.0f} MiB"
 
 
-async def asked(answer: Any, kind: type[QosError], words: str) -> QosError:
-    """Ask one question of a server that answers it so."""
-    async with serving(answer) as url, client_of(url.authority) as client:
-        with pytest.raises(kind, match=words) as caught:
+async def failed_request(handler: Any, kind: type[QosError], text: str) -> QosError:
+    """Send one request to a server that responds with ``handler``."""
+    async with serving(handler) as url, client_of(url.authority) as client:
+        with pytest.raises(kind, match=text) as caught:
             await client.fetch_snapshots("US:AAPL")
         assert_absent(KEY, caught.value)
         return caught.value
@@ -56,7 +56,7 @@ def packed(bits: int, megabytes: int) -> bytes:
 
 @pytest.mark.fault("P26", "D5")
 @pytest.mark.parametrize(("coding", "bits"), [("gzip", 31), ("deflate", 15)])
-async def test_a_bomb_is_left_alone_before_it_has_unpacked(coding, bits):
+async def test_a_decompression_bomb_is_stopped_before_it_is_unpacked(coding, bits):
     bomb = packed(bits, 80)
     assert len(bomb) < MEGABYTE
 
@@ -64,11 +64,11 @@ async def test_a_bomb_is_left_alone_before_it_has_unpacked(coding, bits):
         return web.Response(body=bomb, headers={"Content-Encoding": coding})
 
     with within(BODY_MAX // MEGABYTE + 24):
-        await asked(answer, DecodeError, "too large")
+        await failed_request(answer, DecodeError, "too large")
 
 
 @pytest.mark.fault("P26", "D5")
-async def test_an_answer_without_an_end_is_left_when_it_is_too_large():
+async def test_an_endless_response_is_stopped_at_the_size_limit():
     block = b" " * MEGABYTE
 
     async def answer(request: web.Request) -> web.StreamResponse:
@@ -78,11 +78,11 @@ async def test_an_answer_without_an_end_is_left_when_it_is_too_large():
             await response.write(block)
 
     with within(BODY_MAX // MEGABYTE + 24):
-        await asked(answer, DecodeError, "too large")
+        await failed_request(answer, DecodeError, "too large")
 
 
 @pytest.mark.fault("P26")
-async def test_an_answer_that_announces_a_terabyte_takes_no_memory():
+async def test_a_response_that_announces_a_terabyte_takes_no_memory():
     async def answer(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Length": str(10**12)})
         await response.prepare(request)
@@ -92,7 +92,7 @@ async def test_an_answer_that_announces_a_terabyte_takes_no_memory():
         return response
 
     with within(8):
-        await asked(answer, TransportError, "broke")
+        await failed_request(answer, TransportError, "broke")
 
 
 async def cut_short(request: web.Request) -> web.StreamResponse:
@@ -120,7 +120,7 @@ async def missing_bytes(request: web.Request) -> web.StreamResponse:
 
 @pytest.mark.fault("P26")
 @pytest.mark.parametrize("answer", [cut_short, no_gzip, missing_bytes])
-async def test_an_answer_that_is_cut_short_is_asked_for_again_and_never_read(answer):
+async def test_a_truncated_response_is_retried_and_never_decoded(answer):
     asked_for = 0
 
     async def once(request: web.Request) -> Any:
@@ -145,16 +145,16 @@ async def test_an_answer_that_is_cut_short_is_asked_for_again_and_never_read(ans
     "body",
     [b"", b"<html>", b"null", b"7", b'"OK"', b"[" * 100_000, b"\xff\xfe", b"{}"],
 )
-async def test_an_answer_that_is_no_object_with_a_msg_is_told_in_few_words(body):
+async def test_a_response_without_a_msg_is_reported_in_a_short_error(body):
     async def answer(request: web.Request) -> web.Response:
         return web.Response(body=body)
 
-    error = await asked(answer, DecodeError, "not JSON with a msg")
+    error = await failed_request(answer, DecodeError, "not JSON with a msg")
     assert len(str(error)) < 400
 
 
 @pytest.mark.fault("P25")
-async def test_the_caller_decides_how_long_to_wait_for_a_server_that_is_busy():
+async def test_the_caller_bounds_the_wait_for_a_busy_server():
     busy = True
 
     async def answer(request: web.Request) -> web.Response:
@@ -172,7 +172,7 @@ async def test_the_caller_decides_how_long_to_wait_for_a_server_that_is_busy():
 
 
 @pytest.mark.fault("P25")
-async def test_a_server_that_stays_busy_is_asked_four_times_and_no_more():
+async def test_a_server_that_stays_busy_is_requested_four_times_and_no_more():
     async def answer(request: web.Request) -> web.Response:
         return web.Response(status=503)
 
@@ -213,7 +213,7 @@ async def test_no_compression_is_offered_so_that_no_frame_can_be_a_bomb():
     assert set(offered) == {None}
 
 
-def headers(count: int, size: int) -> Talk:
+def headers(count: int, size: int) -> ConnectionHandler:
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(b"HTTP/1.1 200 OK\r\n")
@@ -228,7 +228,7 @@ def headers(count: int, size: int) -> Talk:
 
 @pytest.mark.fault("T13", "P26", "D5")
 @pytest.mark.parametrize(("count", "size"), [(500, 10), (1, 1_000_000)])
-async def test_headers_without_measure_are_not_taken_in(count, size):
+async def test_unlimited_headers_are_not_read(count, size):
     async with (
         listening(headers(count, size)) as address,
         client_of(address) as client,

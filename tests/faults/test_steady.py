@@ -20,7 +20,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="it looks into /
 
 @pytest.fixture(autouse=True)
 def quiet() -> Generator[None]:
-    """Log nothing: pytest would remember it."""
+    """Log nothing: pytest would keep the records."""
     logging.disable()
     yield
     logging.disable(logging.NOTSET)
@@ -35,7 +35,7 @@ async def test_reconnects_leave_nothing_behind():
 
 @pytest.mark.fault("U18", "I16")
 @pytest.mark.virtual_time
-async def test_readers_that_come_and_go_leave_nothing_behind():
+async def test_subscriptions_that_open_and_close_leave_nothing_behind():
     report = await loads.churn(symbols=300, readers=300)
     assert (report.count, report.left) == (300, {})
 
@@ -55,7 +55,7 @@ async def test_ticks_through_a_socket_are_all_counted():
 @pytest.mark.fault("I16")
 @pytest.mark.parametrize("leak", ["tasks", "timers", "files", "objects", "entries"])
 @pytest.mark.virtual_time
-async def test_the_meter_sees_what_grows(leak, tmp_path):
+async def test_the_meter_detects_growth(leak, tmp_path):
     kept: list[Any] = []
     loop = asyncio.get_running_loop()
     async with opened(Network()) as client:
@@ -84,7 +84,7 @@ async def test_the_meter_sees_what_grows(leak, tmp_path):
 
 @pytest.mark.fault("I16")
 @pytest.mark.virtual_time
-async def test_the_meter_finds_the_maps_of_a_client():
+async def test_the_meter_finds_the_containers_of_a_client():
     net = Network()
     async with opened(net) as client:
         before = sizes(client)

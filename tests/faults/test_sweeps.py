@@ -1,4 +1,4 @@
-"""Whatever can be cancelled, closed or held up is, at every step of the loop."""
+"""Sweeps: calls are cancelled, closed or delayed at every step of the loop."""
 
 from __future__ import annotations
 
@@ -33,19 +33,19 @@ Deed = Callable[[Client[Any]], Coroutine[Any, Any, object]]
 
 
 class Interrupted(Exception):  # noqa: N818
-    """Somebody swallowed a cancellation."""
+    """A cancellation was swallowed."""
 
 
 async def cancelled_after(steps: int, deed: Coroutine[Any, Any, object]) -> bool:
-    """Cancel a deed after so many steps; tell whether it was still at it."""
+    """Cancel a call after ``steps`` steps; return whether it was still running."""
     loop = running_loop()
     task = asyncio.create_task(deed)
-    last, asked = loop.steps + steps, False
+    last, requested = loop.steps + steps, False
 
     def hook(step: int) -> None:
-        nonlocal asked
+        nonlocal requested
         if step == last:
-            asked = task.cancel()
+            requested = task.cancel()
 
     loop.on_step = hook
     await asyncio.wait([task])
@@ -55,13 +55,13 @@ async def cancelled_after(steps: int, deed: Coroutine[Any, Any, object]) -> bool
     error = task.exception()
     if error is not None:
         raise error
-    if asked:
+    if requested:
         raise Interrupted(f"cancelled after {steps} steps, yet it finished")
     return False
 
 
 class Bystander:
-    """A client in use: it must not notice what happens to others."""
+    """A client in use, which must not be affected by other clients."""
 
     def __init__(self, sim: Simulator, client: Client[Any]) -> None:
         self.sim, self.client = sim, client
@@ -73,7 +73,7 @@ class Bystander:
             self.events.append(event)
 
     def settle(self) -> None:
-        """Remember how things are."""
+        """Record the current state."""
         self._base = self._holdings()
 
     async def check(self) -> None:
@@ -93,7 +93,7 @@ class Bystander:
             len(stream._pending._futures),
             len(stream.states._watchers),
             len(running_loop().net.open_clients),
-            # One for each connection, and none is ours.
+            # One for each connection, and none of the client.
             sum("RequestHandler" not in task for task in tasks),
         )
 
@@ -162,7 +162,7 @@ DEEDS: dict[str, Deed] = {
 
 @pytest.mark.fault("U1", "I1", "I2", "I5", "I11", "I16", "I18")
 @pytest.mark.parametrize("name", DEEDS)
-def test_a_verb_can_be_cancelled_at_every_step(name: str) -> None:
+def test_a_call_can_be_cancelled_at_every_step(name: str) -> None:
     async def main() -> None:
         async with in_use() as bystander:
             for steps in itertools.count(1):
@@ -199,7 +199,7 @@ def test_the_first_connect_can_be_cancelled_at_every_step() -> None:
 
 @pytest.mark.fault("U1", "U7", "I11", "I12", "I18")
 @pytest.mark.parametrize("name", ["aclose", "drain"])
-def test_closing_can_be_cancelled_at_every_step_and_taken_up_again(name: str) -> None:
+def test_closing_can_be_cancelled_at_every_step_and_repeated(name: str) -> None:
     def close(client: Client[Any]) -> Coroutine[Any, Any, object]:
         return client.aclose() if name == "aclose" else client.drain(0.1)
 
@@ -361,7 +361,7 @@ def test_a_client_can_be_closed_at_every_step_of_its_life(dead: bool) -> None:  
 
 
 async def _ended(tasks: list[asyncio.Task[None]]) -> None:
-    """See that they all end soon, with nothing but errors of ours."""
+    """Check that all tasks end soon, with no errors but those of the library."""
     await asyncio.wait(tasks, timeout=3.0)
     for task in tasks:
         assert task.done(), f"it hangs: {task}"
@@ -380,7 +380,7 @@ async def _wait(client: Client[Any]) -> None:
 
 @pytest.mark.fault("U10", "I1", "I8", "I9", "I11")
 @pytest.mark.parametrize("patient", [True, False])
-def test_the_loop_may_stand_still_for_a_minute_at_every_step(patient: bool) -> None:  # noqa: FBT001
+def test_the_loop_may_block_for_a_minute_at_every_step(patient: bool) -> None:  # noqa: FBT001
     async def stall_at(sim: Simulator, steps: int) -> bool:
         loop, stalled, was_open = running_loop(), False, False
         last, before = loop.steps + steps, len(sim.requests)

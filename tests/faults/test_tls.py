@@ -1,4 +1,4 @@
-"""Whom the client trusts: real certificates, and servers without."""
+"""Certificates: which servers the client trusts."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def serving_as(certificate: trustme.LeafCert) -> ssl.SSLContext:
 
 @asynccontextmanager
 async def secured(certificate: trustme.LeafCert) -> AsyncGenerator[ChaosProxy]:
-    """Run a simulator that speaks TLS."""
+    """Run a simulator over TLS."""
     async with Simulator(key=KEY) as sim:
         port = int(sim.http_url.rpartition(":")[2])
         async with ChaosProxy(port, tls=serving_as(certificate)) as proxy:
@@ -92,7 +92,7 @@ BAD: dict[str, tuple[bool, list[str], dict[str, Any], str]] = {
 
 @pytest.mark.fault("T20", "D1")
 @pytest.mark.parametrize("name", BAD)
-async def test_a_server_that_cannot_prove_who_it_is_never_gets_the_key(name, authority):
+async def test_a_server_without_a_valid_certificate_never_gets_the_key(name, authority):
     trusted, hosts, dates, words = BAD[name]
     async with secured(authority.issue_cert(*hosts, **dates)) as proxy:
         client = client_at(proxy.port, ssl=trusting(authority) if trusted else True)
@@ -101,7 +101,7 @@ async def test_a_server_that_cannot_prove_who_it_is_never_gets_the_key(name, aut
 
 
 @pytest.mark.fault("T20")
-async def test_another_certificate_than_that_of_the_fingerprint_is_refused(authority):
+async def test_a_certificate_that_does_not_match_the_fingerprint_is_rejected(authority):
     async with secured(authority.issue_cert(HOST)) as proxy:
         client = client_at(proxy.port, ssl=aiohttp.Fingerprint(b"x" * 32))
         await is_refused_for_good(client, "cannot be trusted")
@@ -109,7 +109,7 @@ async def test_another_certificate_than_that_of_the_fingerprint_is_refused(autho
 
 
 @pytest.mark.fault("T20", "D1")
-async def test_ones_own_context_or_fingerprint_is_taken_by_http_and_stream(authority):
+async def test_a_custom_context_or_fingerprint_is_used_by_http_and_stream(authority):
     certificate = authority.issue_cert(HOST)
     der = ssl.PEM_cert_to_DER_cert(certificate.cert_chain_pems[0].bytes().decode())
     prints = aiohttp.Fingerprint(hashlib.sha256(der).digest())
@@ -121,7 +121,7 @@ async def test_ones_own_context_or_fingerprint_is_taken_by_http_and_stream(autho
 
 
 @pytest.mark.fault("T20")
-async def test_trust_in_a_certificate_may_come_with_a_borrowed_session(authority):
+async def test_a_borrowed_session_may_bring_its_own_trust_in_a_certificate(authority):
     connector = aiohttp.TCPConnector(ssl=trusting(authority))
     async with (
         secured(authority.issue_cert(HOST)) as proxy,
@@ -133,14 +133,14 @@ async def test_trust_in_a_certificate_may_come_with_a_borrowed_session(authority
 
 
 async def plain(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    heard = await reader.read(4096)
-    assert KEY.encode() not in heard
+    received = await reader.read(4096)
+    assert KEY.encode() not in received
     writer.write(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
     await writer.drain()
 
 
 @pytest.mark.fault("T20")
-async def test_plain_text_where_tls_should_be_is_told_at_once():
+async def test_plain_text_instead_of_tls_is_reported_at_once():
     async with listening(plain) as address:
         client = client_at(int(address.rpartition(":")[2]))
         await is_refused_for_good(
@@ -149,7 +149,7 @@ async def test_plain_text_where_tls_should_be_is_told_at_once():
 
 
 class Ancient(threading.Thread):
-    """Speaks TLS 1.1 at most; in a thread, as asyncio would swallow its alert."""
+    """A server of TLS 1.1 at most; in a thread, as asyncio would swallow its alert."""
 
     def __init__(self, certificate: trustme.LeafCert) -> None:
         super().__init__()
@@ -175,7 +175,7 @@ class Ancient(threading.Thread):
 
 
 @pytest.mark.fault("T20", "D1")
-async def test_a_server_that_is_too_old_for_tls_1_2_is_told_at_once(authority):
+async def test_a_server_without_tls_1_2_is_reported_at_once(authority):
     server = Ancient(authority.issue_cert(HOST))
     server.start()
     try:
@@ -187,6 +187,6 @@ async def test_a_server_that_is_too_old_for_tls_1_2_is_told_at_once(authority):
 
 @pytest.mark.fault("T20", "D1")
 @pytest.mark.parametrize("trust", [False, None])
-def test_there_is_no_switch_that_turns_the_checks_off(trust: Any):
+def test_no_option_turns_the_checks_off(trust: Any):
     with pytest.raises(ValueError, match="certificate checks off"):
         Client(KEY, ssl=trust)

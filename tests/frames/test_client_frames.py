@@ -14,7 +14,7 @@ from tests.io.test_history import Server, paging
 from tests.support.full_records import KINDS
 from tests.support.memory_transport import Network, opened, trade
 
-# Answers
+# Responses
 
 
 @pytest.mark.virtual_time
@@ -58,9 +58,9 @@ async def test_history_can_be_a_frame_of_each_library():
     frame = await pages.to_pandas(numbers=str)
     assert times(frame) == list(range(60, 301, 60))
     assert frame["close"].tolist() == ["1"] * 5
-    asked = len(server.asked)
+    requested = len(server.requested_ends)
     assert (await pages.to_arrow())["close"].to_pylist() == [1.0] * 5
-    assert len(server.asked) == asked  # What was read once is kept.
+    assert len(server.requested_ends) == requested  # What was read once is kept.
 
 
 async def test_history_without_a_bar_is_an_empty_frame():
@@ -98,7 +98,7 @@ async def test_a_missing_package_costs_no_request(monkeypatch: Any):
     server = Server(range(60, 481, 60))
     with pytest.raises(ModuleNotFoundError, match=r"qos-async\[polars\]"):
         await paging(server).to_polars()
-    assert server.asked == []
+    assert server.requested_ends == []
 
 
 # Streams

@@ -1,4 +1,4 @@
-"""Ways in which a stream may get its frames."""
+"""Fixtures of the tests over in-memory links."""
 
 from __future__ import annotations
 
@@ -8,6 +8,6 @@ from tests.support.memory_transport import Network
 
 
 @pytest.fixture(params=["at once", "when received"])
-def way_in(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Run a test with frames that come as pushed, and with those that are asked for."""
-    monkeypatch.setattr(Network, "at_once", request.param == "at once")
+def delivery(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run a test with frames passed to the handler, and with frames from ``receive``."""
+    monkeypatch.setattr(Network, "sync_delivery", request.param == "at once")

@@ -320,8 +320,8 @@ async def upgrading(*writes: bytes) -> tuple[asyncio.Server, str]:
     async def handle(
         reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
-        asked = (await reader.readuntil(b"\r\n\r\n")).decode()
-        [key] = re.findall(r"(?i)sec-websocket-key: (\S+)", asked)
+        requested = (await reader.readuntil(b"\r\n\r\n")).decode()
+        [key] = re.findall(r"(?i)sec-websocket-key: (\S+)", requested)
         accept = b64encode(sha1((key + WS_KEY.decode()).encode()).digest())
         writer.write(
             b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n"
@@ -385,7 +385,7 @@ async def test_a_dial_without_a_response_times_out():
             await transport.dial()
 
 
-async def test_nobody_listening_is_a_dial_error():
+async def test_a_port_without_a_server_is_a_dial_error():
     async with dialling("http://127.0.0.1:1") as transport:
         with pytest.raises(DialError) as caught:
             await transport.dial()

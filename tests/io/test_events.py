@@ -48,22 +48,22 @@ class Collected:
 
 
 def rejecting(*symbols: str, message: str = "no such code") -> Any:
-    def rule(_: Any, frame: Any) -> str:
+    def respond(_: Any, frame: Any) -> str:
         named = str(frame.get("codes", ()))
         adds = frame["type"] in ("T", "S", "D", "K")
         bad = adds and any(symbol.partition(":")[2] in named for symbol in symbols)
         return message if bad else "OK"
 
-    return rule
+    return respond
 
 
 async def cut(net: Network, *, lasting: float = 5.0) -> None:
     """Cut the link; for some seconds no new one is acknowledged."""
     last = net.peers[-1]
-    net.rule = lambda _, frame: "OK" if frame["type"] == "H" else None
+    net.respond = lambda _, frame: "OK" if frame["type"] == "H" else None
     last.end(text="cut by a test")
     await asyncio.sleep(lasting)
-    net.rule = lambda *_: "OK"
+    net.respond = lambda *_: "OK"
     net.peers[-1].end(text="again")
     await asyncio.sleep(lasting)
 
@@ -76,12 +76,12 @@ async def test_an_interruption_is_emitted_when_it_begins_and_its_gap_when_it_end
     buffer,
 ):
     net = Network()
-    async with opened(net, chance=0.0) as client:  # noqa: SIM117
+    async with opened(net, jitter=0.0) as client:  # noqa: SIM117
         async with client.watch_trades("US:AAPL", buffer=buffer) as trades:
             events = Collected(trades.events())
             net.peers[0].push(trade(1))
             await asyncio.sleep(1)
-            net.rule = lambda _, frame: "OK" if frame["type"] == "H" else None
+            net.respond = lambda _, frame: "OK" if frame["type"] == "H" else None
             net.peers[0].end(text="cut by a test")
             await asyncio.sleep(0.1)
             assert events.kinds == ["Trade", "Interrupted"]
@@ -89,7 +89,7 @@ async def test_an_interruption_is_emitted_when_it_begins_and_its_gap_when_it_end
             assert interrupted.topic == AAPL
             assert interrupted.reason == "cut by a test"
             assert interrupted.since.utcoffset() is not None
-            net.rule = lambda *_: "OK"
+            net.respond = lambda *_: "OK"
             net.peers[-1].end()
             await asyncio.sleep(20)
             net.peers[-1].push(trade(2))
@@ -113,7 +113,7 @@ async def test_each_topic_of_a_subscription_is_interrupted_in_order_of_name():
 async def test_outages_alternate_with_their_gaps():
     net = Network()
     async with (
-        opened(net, chance=0.0) as client,
+        opened(net, jitter=0.0) as client,
         client.watch_trades("US:AAPL") as trades,
     ):
         events = Collected(trades.events())
@@ -128,7 +128,7 @@ async def test_outages_alternate_with_their_gaps():
 @pytest.mark.parametrize("buffer", BUFFERS, ids=repr)
 async def test_a_consumer_that_never_reads_collects_few_notices(buffer):
     net = Network()
-    async with opened(net, chance=0.0) as client:  # noqa: SIM117
+    async with opened(net, jitter=0.0) as client:  # noqa: SIM117
         async with client.watch_trades("US:AAPL", buffer=buffer) as trades:
             events = trades.events()
             for _ in range(20):
@@ -169,11 +169,11 @@ async def test_a_subscription_made_amid_an_outage_is_not_interrupted():
 
 async def test_a_subscription_made_amid_a_recovery_is_not_interrupted():
     net = Network()
-    async with opened(net, chance=0.0) as client:  # noqa: SIM117
+    async with opened(net, jitter=0.0) as client:  # noqa: SIM117
         async with client.watch_trades("US:AAPL") as old:
             net.peers[0].push(trade(1))
             await asyncio.sleep(1)
-            net.rule = lambda _, frame: None if frame["type"] == "RT" else "OK"
+            net.respond = lambda _, frame: None if frame["type"] == "RT" else "OK"
             net.peers[0].end()
             await asyncio.sleep(2)  # Live again, and its trades are requested.
             joined = Collected(client.watch_trades("US:AAPL").events())
@@ -187,7 +187,7 @@ async def test_a_subscription_made_amid_a_recovery_is_not_interrupted():
 async def test_plain_loops_and_batches_skip_interruptions():
     net = Network()
     async with (
-        opened(net, chance=0.0) as client,
+        opened(net, jitter=0.0) as client,
         client.watch_trades("US:AAPL") as trades,
     ):
         trades.events()  # Enables the notices.
@@ -203,7 +203,7 @@ async def test_plain_loops_and_batches_skip_interruptions():
 
 
 async def test_a_rejected_topic_is_an_event_and_the_others_go_on():
-    net = Network(rule=rejecting("US:TSLA"))
+    net = Network(respond=rejecting("US:TSLA"))
     async with opened(net) as client:
         trades = client.watch_trades("US:AAPL,TSLA")
         events = Collected(trades.events())
@@ -218,7 +218,7 @@ async def test_a_rejected_topic_is_an_event_and_the_others_go_on():
 
 
 async def test_a_plain_loop_still_raises_the_rejection_of_one_topic():
-    net = Network(rule=rejecting("US:TSLA"))
+    net = Network(respond=rejecting("US:TSLA"))
     async with opened(net) as client:
         trades = client.watch_trades("US:AAPL,TSLA")
         with pytest.raises(RejectedError, match="no such code") as caught:
@@ -229,7 +229,7 @@ async def test_a_plain_loop_still_raises_the_rejection_of_one_topic():
 
 
 async def test_events_of_which_every_topic_is_rejected_end_with_the_error():
-    net = Network(rule=rejecting("US:AAPL", "US:TSLA"))
+    net = Network(respond=rejecting("US:AAPL", "US:TSLA"))
     async with opened(net) as client:
         trades = client.watch_trades("US:AAPL,TSLA")
         events = Collected(trades.events())
@@ -242,7 +242,9 @@ async def test_events_of_which_every_topic_is_rejected_end_with_the_error():
 
 
 async def test_the_rejection_shows_the_servers_text_without_the_key():
-    net = Network(rule=rejecting("US:TSLA", message="bad canary-7d1f+KEY/0 \x1b[31m"))
+    net = Network(
+        respond=rejecting("US:TSLA", message="bad canary-7d1f+KEY/0 \x1b[31m")
+    )
     async with opened(net) as client:
         trades = client.watch_trades("US:AAPL,TSLA")
         rejected = await anext(trades.events())
@@ -255,14 +257,14 @@ async def test_the_rejection_shows_the_servers_text_without_the_key():
 
 
 async def test_ready_returns_when_the_server_has_acknowledged():
-    net = Network(rule=lambda *_: None)
+    net = Network(respond=lambda *_: None)
     async with opened(net) as client:
         trades = client.watch_trades("US:AAPL")
         ready = asyncio.create_task(trades.ready())
-        await (peer := await net.link()).hear("T")
+        await (peer := await net.link()).next_frame("T")
         await asyncio.sleep(1)
         assert not ready.done()
-        peer.answer(peer.said[-1])
+        peer.answer(peer.sent[-1])
         await asyncio.sleep(0.1)
         assert ready.done()
         await ready
@@ -270,7 +272,7 @@ async def test_ready_returns_when_the_server_has_acknowledged():
 
 
 async def test_ready_raises_a_rejection_and_the_others_go_on():
-    net = Network(rule=rejecting("US:TSLA"))
+    net = Network(respond=rejecting("US:TSLA"))
     async with opened(net) as client:
         trades = client.watch_trades("US:AAPL,TSLA")
         with pytest.raises(RejectedError, match="no such code"):
@@ -281,7 +283,7 @@ async def test_ready_raises_a_rejection_and_the_others_go_on():
 
 
 async def test_ready_raises_where_the_server_does_not_reply_or_the_client_is_closed():
-    net = Network(rule=lambda _, frame: "OK" if frame["type"] == "H" else None)
+    net = Network(respond=lambda _, frame: "OK" if frame["type"] == "H" else None)
     async with opened(net) as client:
         trades = client.watch_trades("US:AAPL")
         with pytest.raises(RequestTimeoutError):
@@ -297,7 +299,7 @@ async def test_ready_raises_where_the_server_does_not_reply_or_the_client_is_clo
 async def test_batches_have_notices_in_place_where_that_is_wanted():
     net = Network()
     async with (
-        opened(net, chance=0.0) as client,
+        opened(net, jitter=0.0) as client,
         client.watch_trades("US:AAPL") as trades,
     ):
         events = Collected(trades.batches(events=True, max_wait=0.5))
@@ -386,7 +388,7 @@ async def test_an_iterator_alone_keeps_its_subscription(name):
 
 async def test_events_of_finished_klines_have_their_gaps_too():
     net = Network()
-    async with opened(net, chance=0.0) as client:
+    async with opened(net, jitter=0.0) as client:
         watched = client.watch_klines("US:AAPL", interval="1m", final=True)
         async with watched as klines:
             events = Collected(klines.events())

@@ -13,47 +13,40 @@ from hypothesis import strategies as st
 
 from qos_async._core.queries import Queries
 from qos_async._io.history import HistoryPages
-from qos_async.enums import Interval
 from qos_async.errors import TransportError
 from qos_async.models import Kline
+from tests.support.factories import flat_kline
 
 QUERIES = Queries(Decimal, chunk=10)
 ONE = Decimal(1)
-
-
-def bar(timestamp: int) -> Kline[Decimal]:
-    return Kline(
-        symbol="US:A",
-        timestamp=timestamp,
-        interval=Interval.MIN_1,
-        open=ONE,
-        high=ONE,
-        low=ONE,
-        close=ONE,
-    )
 
 
 class Server:
     """A server with a bar for each minute, which returns at most ``most`` of them."""
 
     def __init__(
-        self, times: Any, *, most: int = 3, heeds: bool = True, includes: bool = True
+        self,
+        times: Any,
+        *,
+        most: int = 3,
+        respects_end: bool = True,
+        includes: bool = True,
     ) -> None:
         self.times = sorted(times)
-        self.most, self.heeds, self.includes = most, heeds, includes
-        self.asked: list[int] = []
+        self.most, self.respects_end, self.includes = most, respects_end, includes
+        self.requested_ends: list[int] = []
         self.failures = 0
 
     async def ask(self, query: Any) -> dict[str, list[Kline[Decimal]]]:
         [entry] = query.body["kline_reqs"]
         assert (entry["c"], entry["co"], entry["kt"]) == ("US:A", 1000, 1)
-        self.asked.append(entry["e"])
+        self.requested_ends.append(entry["e"])
         if self.failures:
             self.failures -= 1
             raise TransportError("down")
-        end = entry["e"] + self.includes if self.heeds else 10**10
+        end = entry["e"] + self.includes if self.respects_end else 10**10
         known = [at for at in self.times if at < end][-self.most :]
-        return {"US:A": [bar(at) for at in known]} if known else {}
+        return {"US:A": [flat_kline(at, ONE) for at in known]} if known else {}
 
 
 def paging(server: Server, **options: Any) -> HistoryPages[Decimal]:
@@ -72,30 +65,30 @@ async def test_the_newest_page_is_first_and_no_bar_is_repeated(includes):
     found = await pages_of(server)
     assert list(itertools.chain(*reversed(found))) == list(range(60, 481, 60))
     assert found[0] == [360, 420, 480]
-    assert server.asked[:2] == [9999, 360]
+    assert server.requested_ends[:2] == [9999, 360]
 
 
 async def test_the_iteration_ends_at_the_start_without_another_request():
     server = Server(range(60, 601, 60))
     assert await pages_of(server, start=540) == [[540, 600]]
-    assert len(server.asked) == 1
+    assert len(server.requested_ends) == 1
 
 
 async def test_bars_outside_of_the_requested_range_are_dropped():
-    server = Server(range(60, 601, 60), heeds=False, most=100)
+    server = Server(range(60, 601, 60), respects_end=False, most=100)
     assert await pages_of(server, start=100, end=250) == [[120, 180, 240]]
     start, end = (datetime.fromtimestamp(at, UTC) for at in (100, 250))
     assert await pages_of(server, start=start, end=end) == [[120, 180, 240]]
 
 
 async def test_a_server_that_ignores_the_end_yields_one_page():
-    server = Server(range(60, 601, 60), heeds=False)
+    server = Server(range(60, 601, 60), respects_end=False)
     assert await pages_of(server) == [[480, 540, 600]]
-    assert server.asked == [9999, 480]
+    assert server.requested_ends == [9999, 480]
 
 
 async def test_a_page_without_a_bar_in_range_is_skipped():
-    server = Server(range(60, 601, 60), heeds=False)
+    server = Server(range(60, 601, 60), respects_end=False)
     assert await pages_of(server, end=300) == []
 
 
@@ -121,11 +114,11 @@ async def test_the_iterator_can_be_closed_early():
         async for _ in pages:
             break
     assert [page async for page in pages] == []
-    assert len(server.asked) == 1
+    assert len(server.requested_ends) == 1
 
 
 async def test_the_newest_bar_is_kept_if_the_local_clock_is_behind():
-    assert await pages_of(Server([9960, 10020], heeds=False)) == [[9960, 10020]]
+    assert await pages_of(Server([9960, 10020], respects_end=False)) == [[9960, 10020]]
 
 
 def test_invalid_arguments_raise_before_any_request():
@@ -160,7 +153,7 @@ async def test_the_pages_hold_every_bar_in_range(times, most, includes, ends):
     assert whole == [at for at in expected if includes or at != end]
 
 
-def told(caplog: pytest.LogCaptureFixture) -> list[str]:
+def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [
         record.getMessage()
         for record in caplog.records
@@ -170,11 +163,11 @@ def told(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 @pytest.mark.parametrize("options", [{}, {"end": 300}])
 async def test_a_server_that_ignores_the_end_is_logged_once(options, caplog):
-    server = Server(range(60, 601, 60), heeds=False)
+    server = Server(range(60, 601, 60), respects_end=False)
     pages = paging(server, **options)
     for _ in range(2):
         assert len([page async for page in pages]) <= 1
-    [words] = told(caplog)
+    [words] = warnings(caplog)
     assert "ignored the end time 480 for US:A 1m" in words
 
 
@@ -184,14 +177,14 @@ async def test_a_server_that_respects_the_end_is_not_logged(includes, caplog):
     assert len(await pages_of(server)) >= 3
     assert await pages_of(Server([9960, 10020])) == [[9960]]
     assert await pages_of(Server([])) == []
-    assert told(caplog) == []
+    assert warnings(caplog) == []
 
 
 async def test_the_iterator_says_whether_the_server_ignored_the_end():
-    heeding = paging(Server(range(60, 601, 60)))
-    assert [page async for page in heeding]
-    assert heeding.end_ignored is False
-    ignoring = paging(Server(range(60, 601, 60), heeds=False))
+    respecting = paging(Server(range(60, 601, 60)))
+    assert [page async for page in respecting]
+    assert respecting.end_ignored is False
+    ignoring = paging(Server(range(60, 601, 60), respects_end=False))
     assert ignoring.end_ignored is False
     await anext(ignoring)
     assert ignoring.end_ignored is False  # The newest page was what was requested.
@@ -200,7 +193,7 @@ async def test_the_iterator_says_whether_the_server_ignored_the_end():
 
 
 async def test_bars_past_an_explicit_end_show_at_once_that_it_was_ignored():
-    pages = paging(Server(range(60, 601, 60), heeds=False), end=540)
+    pages = paging(Server(range(60, 601, 60), respects_end=False), end=540)
     assert [bar.timestamp for bar in await anext(pages)] == [480, 540]
     assert pages.end_ignored is True
 

@@ -36,7 +36,14 @@ from qos_async.errors import (
     RequestTimeoutError,
     TransportError,
 )
-from tests.support.http_servers import CANARY, HttpCounters, Waits, asking, ok, serving
+from tests.support.http_servers import (
+    CANARY,
+    HttpCounters,
+    Waits,
+    http_client,
+    ok,
+    serving,
+)
 from tests.support.leak_check import assert_absent
 
 QUERIES = Queries(Decimal, chunk=10)
@@ -54,7 +61,7 @@ def saying(status: int = 200, body: str | bytes = b"", **headers: str) -> Any:
     return handle
 
 
-def refusing(msg: str, status: int = 200) -> Any:
+def rejecting(msg: str, status: int = 200) -> Any:
     return saying(status, json.dumps({"msg": msg}))
 
 
@@ -66,7 +73,7 @@ async def test_a_query_is_a_post_with_the_key_in_a_header():
         assert await request.json() == {"codes": ["US:AAPL,TSLA"]}
         return ok([{"c": "US:TSLA", "lp": "246.5"}])
 
-    async with serving(handle) as url, asking(url / "v1/") as http:
+    async with serving(handle) as url, http_client(url / "v1/") as http:
         found = await http.fetch(SNAPSHOTS)
     assert found["US:TSLA"].last_price == Decimal("246.5")
     assert merge([SNAPSHOTS], [found]).missing == ("US:AAPL",)
@@ -83,7 +90,7 @@ async def test_the_key_is_sent_in_the_url_if_configured():
         seen.append((request.path, request.query["key"], request.headers.get("key")))
         return ok([])
 
-    async with serving(handle) as url, asking(url, key_in="url") as http:
+    async with serving(handle) as url, http_client(url, key_in="url") as http:
         await http.fetch(SNAPSHOTS)
     assert seen == [("/snapshot", CANARY, None)]
 
@@ -97,7 +104,9 @@ async def test_path_and_query_of_the_address_are_kept():
 
     async with serving(handle) as url:
         for key_in in ("header", "url"):
-            async with asking(f"{url}/gate?to=qos", key="k", key_in=key_in) as http:
+            async with http_client(
+                f"{url}/gate?to=qos", key="k", key_in=key_in
+            ) as http:
                 await http.fetch(SNAPSHOTS)
     assert seen == ["/gate/snapshot?to=qos", "/gate/snapshot?to=qos&key=k"]
 
@@ -110,7 +119,7 @@ async def test_the_key_is_read_for_each_attempt():
         seen.append(request.headers["key"])
         return ok([]) if len(seen) == 2 else web.Response(status=500)
 
-    async with serving(handle) as url, asking(url, key=lambda: next(keys)) as http:
+    async with serving(handle) as url, http_client(url, key=lambda: next(keys)) as http:
         await http.fetch(SNAPSHOTS)
     assert seen == ["old", "new"]
 
@@ -122,7 +131,7 @@ async def test_recorded_responses_are_decoded_over_http(name):
     body = (SAMPLES / name).read_bytes()
     rows = json.loads(body)["data"]
     names = [row["c"] for row in rows] if isinstance(rows, list) else []
-    asked: dict[str, Any] = {
+    requested: dict[str, Any] = {
         "http-depth": lambda: QUERIES.depths(names)[0],
         "http-history": lambda: QUERIES.history(names, interval="1d", end=0)[0],
         "http-instrument-info": lambda: QUERIES.instruments(names)[0],
@@ -132,14 +141,16 @@ async def test_recorded_responses_are_decoded_over_http(name):
         "http-market-calendar": lambda: QUERIES.calendar(rows),
         "http-product-list": lambda: QUERIES.products(rows),
     }
-    query = asked[name.partition(".")[0]]()
-    async with serving(saying(200, body)) as url, asking(url) as http:
+    query = requested[name.partition(".")[0]]()
+    async with serving(saying(200, body)) as url, http_client(url) as http:
         found = await http.fetch(query)
     assert set(found) == set(names or rows)
 
 
-async def refused(handler: Any, query: Any = SNAPSHOTS, **options: Any) -> QosError:
-    async with serving(handler) as url, asking(url, **options) as http:
+async def failed_fetch(
+    handler: Any, query: Any = SNAPSHOTS, **options: Any
+) -> QosError:
+    async with serving(handler) as url, http_client(url, **options) as http:
         with pytest.raises(QosError) as caught:
             await http.fetch(query)
     assert caught.value.__cause__ is caught.value.__context__ is None
@@ -148,16 +159,16 @@ async def refused(handler: Any, query: Any = SNAPSHOTS, **options: Any) -> QosEr
 
 
 REFUSALS = {
-    "a refusal": (refusing("codes error"), RejectedError, "codes error"),
-    "an expired key": (refusing("Key expired."), AuthenticationError, "Key expired"),
-    "words of the plan": (refusing("rate limit"), LimitError, "rate limit"),
-    "400 with words": (refusing("bad codes", 400), RejectedError, "bad codes"),
+    "a refusal": (rejecting("codes error"), RejectedError, "codes error"),
+    "an expired key": (rejecting("Key expired."), AuthenticationError, "Key expired"),
+    "words of the plan": (rejecting("rate limit"), LimitError, "rate limit"),
+    "400 with words": (rejecting("bad codes", 400), RejectedError, "bad codes"),
     "404 without": (saying(404, "<html>"), RejectedError, "HTTP 404"),
     "401": (saying(401), AuthenticationError, "QOS_API_KEY"),
-    "403 with words": (refusing("go away", 403), AuthenticationError, "go away"),
-    "403, of the plan": (refusing("limit", 403), LimitError, "limit"),
-    "500, of the key": (refusing("Key expired.", 500), AuthenticationError, "expired"),
-    "400 saying OK": (refusing("OK", 400), RejectedError, "HTTP 400"),
+    "403 with words": (rejecting("go away", 403), AuthenticationError, "go away"),
+    "403, of the plan": (rejecting("limit", 403), LimitError, "limit"),
+    "500, of the key": (rejecting("Key expired.", 500), AuthenticationError, "expired"),
+    "400 saying OK": (rejecting("OK", 400), RejectedError, "HTTP 400"),
     "html": (saying(200, "<html>hi\x1b</html>"), DecodeError, r"<html>hi\\x1b"),
     "nothing": (saying(204), DecodeError, "not JSON with a msg"),
     "other json": (saying(200, "[1]"), DecodeError, r"\[1\]"),
@@ -173,7 +184,7 @@ REFUSALS = {
 async def test_a_permanent_error_is_raised_without_a_retry(name):
     handler, kind, words = REFUSALS[name]
     counters = HttpCounters()
-    error = await refused(handler, counters=counters)
+    error = await failed_fetch(handler, counters=counters)
     assert type(error) is kind
     assert (counters.requests, counters.retries) == (1, 0)
     with pytest.raises(kind, match=words):
@@ -181,19 +192,19 @@ async def test_a_permanent_error_is_raised_without_a_retry(name):
 
 
 async def test_a_rejection_names_the_operation_and_a_single_symbol():
-    error = await refused(refusing("no such code"), SINGLE)
+    error = await failed_fetch(rejecting("no such code"), SINGLE)
     assert isinstance(error, RejectedError)
     assert (error.operation, error.symbols) == ("/snapshot", ("US:NONE",))
-    error = await refused(refusing("no such code"))
+    error = await failed_fetch(rejecting("no such code"))
     assert isinstance(error, RejectedError)
     assert error.symbols == ()
 
 
 FAILURES: dict[str, tuple[Any, type[QosError]]] = {
     "503": (saying(503, "<html>busy"), TransportError),
-    "500 with words": (refusing("internal error", 500), RejectedError),
+    "500 with words": (rejecting("internal error", 500), RejectedError),
     "429": (saying(429), LimitError),
-    "429 with words": (refusing("slow down", 429), LimitError),
+    "429 with words": (rejecting("slow down", 429), LimitError),
 }
 
 
@@ -203,7 +214,7 @@ async def test_a_transient_error_is_retried_and_then_raised(name):
     handler, kind = FAILURES[name]
     counters, waits = HttpCounters(), Waits()
     options: dict[str, Any] = {"counters": counters, "sleep": waits}
-    error = await refused(handler, rng=lambda: 1.0, **options)
+    error = await failed_fetch(handler, rng=lambda: 1.0, **options)
     assert type(error) is kind
     assert counters.requests == ATTEMPTS
     assert counters.retries == ATTEMPTS - 1
@@ -212,7 +223,7 @@ async def test_a_transient_error_is_retried_and_then_raised(name):
 
 @pytest.mark.fault("P26", "U19")
 async def test_the_servers_text_is_escaped_cut_and_without_the_key():
-    error = await refused(refusing(f"codes \n\x1b[31m {CANARY} {'x' * 500}"))
+    error = await failed_fetch(rejecting(f"codes \n\x1b[31m {CANARY} {'x' * 500}"))
     assert isinstance(error, RejectedError)
     assert r"\n\x1b[31m ***" in error.message
     assert len(error.message) < 250
@@ -222,7 +233,7 @@ async def test_the_servers_text_is_escaped_cut_and_without_the_key():
 async def test_a_key_in_an_undecodable_response_is_redacted_before_the_cut(before):
     echo = "x" * before + CANARY
     for body in (echo, json.dumps({"msg": "OK", "data": echo})):
-        async with serving(saying(200, body)) as url, asking(url) as http:
+        async with serving(saying(200, body)) as url, http_client(url) as http:
             with pytest.raises(DecodeError) as caught:
                 await http.fetch(SNAPSHOTS)
         assert_absent("canar", caught.value)
@@ -237,7 +248,7 @@ async def test_no_request_follows_a_redirect():
         return ok([])
 
     async with serving(thief) as elsewhere:
-        error = await refused(saying(308, Location=str(elsewhere)))
+        error = await failed_fetch(saying(308, Location=str(elsewhere)))
     assert isinstance(error, ConnectError)
     assert seen == []
 
@@ -250,7 +261,7 @@ async def test_a_small_response_that_decompresses_to_a_huge_one_raises_in_little
     again = packer.compress(block) + packer.flush(zlib.Z_FULL_FLUSH)
     bomb = first + again * 999  # About 1 MB, 1 GB decompressed.
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    error = await refused(saying(200, bomb, **{"Content-Encoding": "gzip"}))
+    error = await failed_fetch(saying(200, bomb, **{"Content-Encoding": "gzip"}))
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     assert isinstance(error, DecodeError)
     assert "too large" in str(error)
@@ -262,7 +273,7 @@ async def test_a_large_compressed_response_is_decoded():
     rows = [{"c": "US:AAPL", "lp": "1", "pad": "x" * 3_000_000}]
     packed = gzip.compress(json.dumps({"msg": "OK", "data": rows}).encode())
     handler = saying(200, packed, **{"Content-Encoding": "gzip"})
-    async with serving(handler) as url, asking(url) as http:
+    async with serving(handler) as url, http_client(url) as http:
         assert [*await http.fetch(SNAPSHOTS)] == ["US:AAPL"]
 
 
@@ -316,7 +327,7 @@ async def test_a_broken_or_slow_connection_is_retried(broken):
     counters = HttpCounters()
     async with (
         serving(handle) as url,
-        asking(url, timing=IMPATIENT, counters=counters) as http,
+        http_client(url, timing=IMPATIENT, counters=counters) as http,
         asyncio.timeout(2),
     ):
         assert [*await http.fetch(SNAPSHOTS)] == ["US:TSLA"]
@@ -325,7 +336,7 @@ async def test_a_broken_or_slow_connection_is_retried(broken):
 
 async def test_a_missing_response_is_a_timeout():
     timing = Timing(request_timeout=0.05)
-    error = await refused(stall, timing=timing)
+    error = await failed_fetch(stall, timing=timing)
     assert isinstance(error, RequestTimeoutError)
     assert isinstance(error, TimeoutError)
     assert "0.05 s" in str(error)
@@ -337,7 +348,7 @@ async def test_a_refused_connection_is_a_connect_error_and_uses_no_slot():
     counters = HttpCounters()
     limits = Limits(http_requests=1, http_period=60.0)
     async with (
-        asking(url, counters=counters, limits=limits) as http,
+        http_client(url, counters=counters, limits=limits) as http,
         asyncio.timeout(2),
     ):
         with pytest.raises(ConnectError, match="cannot be reached") as caught:
@@ -364,7 +375,7 @@ async def test_a_broken_tls_handshake_is_retried(greet):
     counters = HttpCounters()
     async with await asyncio.start_server(greet, "127.0.0.1", 0) as server:
         host, port = server.sockets[0].getsockname()
-        async with asking(f"https://{host}:{port}", counters=counters) as http:
+        async with http_client(f"https://{host}:{port}", counters=counters) as http:
             with pytest.raises(TransportError) as caught:
                 await http.fetch(SNAPSHOTS)
     assert "cannot be trusted" not in str(caught.value)
@@ -410,7 +421,7 @@ async def test_an_untrusted_server_raises_without_a_retry(certificate):
         )
         url = f"https://127.0.0.1:{listener.getsockname()[1]}"
         for trust in (True, aiohttp.Fingerprint(b"x" * 32)):
-            async with asking(url, counters=counters, ssl=trust) as http:
+            async with http_client(url, counters=counters, ssl=trust) as http:
                 with pytest.raises(ConnectError, match="cannot be trusted") as caught:
                     await http.fetch(SNAPSHOTS)
             assert_absent(CANARY, caught.value)
@@ -422,7 +433,7 @@ async def test_an_untrusted_server_raises_without_a_retry(certificate):
 @pytest.mark.parametrize("broken", ["https://a..b", f"https://{'a' * 64}.hk"])
 async def test_a_host_that_does_not_resolve_is_a_connect_error(broken):
     counters = HttpCounters()
-    async with asking(broken, counters=counters) as http:
+    async with http_client(broken, counters=counters) as http:
         with pytest.raises(ConnectError, match="cannot be") as caught:
             await http.fetch(SNAPSHOTS)
     assert caught.value.__cause__ is caught.value.__context__ is None
@@ -432,7 +443,7 @@ async def test_a_host_that_does_not_resolve_is_a_connect_error(broken):
 
 @pytest.mark.parametrize("kind", [ValueError, TypeError, UnicodeError, KeyError])
 async def test_any_other_exception_is_a_connect_error(kind, monkeypatch):
-    async with asking("https://api.qos.hk") as http:
+    async with http_client("https://api.qos.hk") as http:
 
         async def exchange(*_: Any) -> Any:
             raise kind(CANARY)
@@ -452,7 +463,7 @@ async def test_a_server_without_http_raises_without_a_retry():
 
     async with await asyncio.start_server(greet, "127.0.0.1", 0) as server:
         host, port = server.sockets[0].getsockname()
-        async with asking(f"http://{host}:{port}") as http:
+        async with http_client(f"http://{host}:{port}") as http:
             with pytest.raises(ConnectError, match="does not speak HTTP") as caught:
                 await http.fetch(SNAPSHOTS)
     assert_absent(CANARY, caught.value)
@@ -460,10 +471,10 @@ async def test_a_server_without_http_raises_without_a_retry():
 
 @pytest.mark.fault("T22")
 async def test_a_proxy_that_rejects_is_named_without_its_password():
-    asked: list[bytes] = []
+    requested: list[bytes] = []
 
     async def proxy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        asked.append(await reader.readuntil(b"\r\n\r\n"))
+        requested.append(await reader.readuntil(b"\r\n\r\n"))
         writer.write(b"HTTP/1.1 407 No\r\nContent-Length: 0\r\n\r\n")
         await writer.drain()
         writer.close()
@@ -471,19 +482,19 @@ async def test_a_proxy_that_rejects_is_named_without_its_password():
     async with await asyncio.start_server(proxy, "127.0.0.1", 0) as server:
         host, port = server.sockets[0].getsockname()
         named = f"http://user:hunter2@{host}:{port}"
-        async with asking("https://api.qos.hk", proxy=named) as http:
+        async with http_client("https://api.qos.hk", proxy=named) as http:
             with pytest.raises(ConnectError, match=r"proxy .* HTTP 407") as caught:
                 await http.fetch(SNAPSHOTS)
     assert_absent("hunter2", caught.value)
-    assert_absent(CANARY, caught.value, *asked)
-    assert len(asked) == 1
+    assert_absent(CANARY, caught.value, *requested)
+    assert len(requested) == 1
 
 
 async def test_raise_for_status_of_a_borrowed_session_is_ignored():
     async with (
         aiohttp.ClientSession(raise_for_status=True) as session,
-        serving(refusing("bad codes", 400)) as url,
-        asking(url, borrowed=session) as http,
+        serving(rejecting("bad codes", 400)) as url,
+        http_client(url, borrowed=session) as http,
     ):
         with pytest.raises(RejectedError, match="bad codes") as caught:
             await http.fetch(SNAPSHOTS)
@@ -491,7 +502,7 @@ async def test_raise_for_status_of_a_borrowed_session_is_ignored():
 
 
 async def test_fetching_after_the_session_was_closed_raises_closed_error():
-    async with asking("http://127.0.0.1:1") as http:
+    async with http_client("http://127.0.0.1:1") as http:
         pass
     with pytest.raises(ClosedError):
         await http.fetch(SNAPSHOTS)
@@ -502,7 +513,7 @@ async def test_a_key_that_cannot_be_read_raises_and_uses_no_slot():
     limits = Limits(http_requests=1, http_period=60.0)
     async with (
         serving(saying(200, '{"msg":"OK"}')) as url,
-        asking(url, key=lambda: next(keys), limits=limits) as http,
+        http_client(url, key=lambda: next(keys), limits=limits) as http,
         asyncio.timeout(1),
     ):
         with pytest.raises(AuthenticationError, match="no API key") as caught:
@@ -513,11 +524,11 @@ async def test_a_key_that_cannot_be_read_raises_and_uses_no_slot():
 
 async def test_retries_are_logged_in_one_line_without_the_key(caplog):
     caplog.set_level(logging.DEBUG)
-    await refused(refusing(f"busy\n{CANARY}", 503), key_in="url")
-    told = [one for one in caplog.records if one.name == "qos_async.http"]
-    assert len(told) == ATTEMPTS - 1
-    assert all("\n" not in one.getMessage() for one in told)
-    assert all(one.levelno == logging.INFO for one in told)
+    await failed_fetch(rejecting(f"busy\n{CANARY}", 503), key_in="url")
+    records = [one for one in caplog.records if one.name == "qos_async.http"]
+    assert len(records) == ATTEMPTS - 1
+    assert all("\n" not in one.getMessage() for one in records)
+    assert all(one.levelno == logging.INFO for one in records)
     assert_absent(CANARY, *caplog.records)
     assert_absent(CANARY, caplog.text)
 
@@ -540,7 +551,7 @@ async def test_the_server_never_sees_more_requests_than_the_plan_with_retries():
     limits = Limits(http_requests=3, http_period=0.15)
     async with (
         serving(handle) as url,
-        asking(url, limits=limits) as http,
+        http_client(url, limits=limits) as http,
         asyncio.TaskGroup() as group,
     ):
         for _ in range(6):
@@ -558,9 +569,9 @@ async def test_waiting_calls_are_served_in_order_and_a_cancelled_one_uses_no_slo
         return ok([])
 
     limits = Limits(http_requests=1, http_period=0.05)
-    async with serving(handle) as url, asking(url, limits=limits) as http:
-        asked = [QUERIES.snapshots([f"US:{name}"])[0] for name in "ABCD"]
-        tasks = [asyncio.create_task(http.fetch(query)) for query in asked]
+    async with serving(handle) as url, http_client(url, limits=limits) as http:
+        requested = [QUERIES.snapshots([f"US:{name}"])[0] for name in "ABCD"]
+        tasks = [asyncio.create_task(http.fetch(query)) for query in requested]
         await asyncio.sleep(0.02)
         tasks[1].cancel()
         async with asyncio.timeout(1):
@@ -578,7 +589,7 @@ async def test_a_request_cancelled_in_flight_releases_its_slot():
 
     _, handle = await once(arrive)
     limits = Limits(http_requests=1, http_period=0.05)
-    async with serving(handle) as url, asking(url, limits=limits) as http:
+    async with serving(handle) as url, http_client(url, limits=limits) as http:
         task = asyncio.create_task(http.fetch(SNAPSHOTS))
         await arrived.wait()
         task.cancel()

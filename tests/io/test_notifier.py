@@ -27,7 +27,7 @@ async def test_a_notification_is_not_kept_for_later_waits():
             await bell.wait()
 
 
-async def test_a_cancelled_wait_is_removed_and_disturbs_no_other():
+async def test_a_cancelled_wait_is_removed_and_does_not_affect_others():
     bell = Notifier()
     first, second = (asyncio.create_task(bell.wait()) for _ in range(2))
     await asyncio.sleep(0)

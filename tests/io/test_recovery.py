@@ -18,43 +18,26 @@ from qos_async import (
     Latest,
     Limits,
     Strict,
-    Subscription,
     Tick,
     Topic,
-    Trade,
 )
 from qos_async.testing.virtual import VirtualLoop, block
+from tests.support.factories import drain, gaps, prices
 from tests.support.memory_transport import Frame, Peer, kline, opened, snapshot
-from tests.support.scripted_server import AAPL, Exchange, connected
+from tests.support.scripted_server import AAPL, ScriptedServer, connected
 
-pytestmark = [pytest.mark.virtual_time, pytest.mark.usefixtures("way_in")]
+pytestmark = [pytest.mark.virtual_time, pytest.mark.usefixtures("delivery")]
 
 TSLA = "US:TSLA"
 
 
 @pytest.fixture
-def exchange() -> Exchange:
-    return Exchange()
-
-
-def drain(sub: Subscription[Any]) -> list[Any]:
-    """Take whatever waits, notices included."""
-    buffer, events = sub._queue.buffer, list[Any]()
-    while buffer.has_event:
-        events.append(buffer.take_event())
-    return events
-
-
-def gaps(events: list[Any]) -> list[Gap]:
-    return [event for event in events if isinstance(event, Gap)]
-
-
-def prices(events: list[Any]) -> list[int]:
-    return [int(event.price) for event in events if isinstance(event, Trade)]
+def server() -> ScriptedServer:
+    return ScriptedServer()
 
 
 def kinds(events: list[Any]) -> str:
-    """Write events as letters: gap, recovered, live; runs of one are one."""
+    """Return events as letters: Gap, recovered, live; equal neighbours count once."""
     names = ["G" if isinstance(e, Gap) else "r" if e.recovered else "l" for e in events]
     return "".join(name for name, _ in itertools.groupby(names))
 
@@ -75,47 +58,47 @@ NOTHING: dict[str, Any] = {"cases": {}, "echoes": {}, "outages": {}}
 # Verdicts
 
 
-async def test_what_was_traded_in_an_outage_comes_between_the_gap_and_new_ticks(
-    exchange,
+async def test_missed_trades_are_delivered_between_the_gap_and_new_ticks(
+    server,
 ):
-    async with connected(exchange) as client, client.watch_trades(AAPL) as sub:
-        await exchange.trades(20)
-        await exchange.outage(5.0)
-        await exchange.trades(20)
-        told = drain(sub)
-        assert kinds(told) == "lGrl"
-        assert prices(told) == exchange.prices()
-        [gap] = gaps(told)
+    async with connected(server) as client, client.watch_trades(AAPL) as sub:
+        await server.trades(20)
+        await server.outage(5.0)
+        await server.trades(20)
+        events = drain(sub)
+        assert kinds(events) == "lGrl"
+        assert prices(events) == server.prices()
+        [gap] = gaps(events)
         assert (gap.status, gap.topic) == ("filled", Topic("trade", AAPL))
-        assert gap.recovered == sum(e.recovered for e in told if isinstance(e, Tick))
+        assert gap.recovered == sum(e.recovered for e in events if isinstance(e, Tick))
         assert (gap.until - gap.since).total_seconds() == pytest.approx(5.5, abs=0.6)
-        assert exchange.net.peers[1].types() == ["T", "RT"]
-        asked = next(f for f in exchange.net.peers[1].said if f["type"] == "RT")
-        assert asked["count"] == 50
+        assert server.net.peers[1].types() == ["T", "RT"]
+        requested = next(f for f in server.net.peers[1].sent if f["type"] == "RT")
+        assert requested["count"] == 50
 
 
-async def test_what_came_under_another_spelling_is_known_after_an_outage(
-    exchange, monkeypatch
+async def test_trades_received_under_another_spelling_are_not_recovered_again(
+    server, monkeypatch
 ):
     symbol = "HK:700"
 
     def push(letter: str, row: Frame) -> None:
-        for peer in exchange.net.live:
+        for peer in server.net.open_peers:
             peer.push({"tp": letter, **row, "c": "HK:00700"})
 
-    monkeypatch.setattr(exchange, "push", push)
-    async with connected(exchange) as client, client.watch_trades(symbol) as sub:
-        await exchange.trades(20, symbol=symbol)
-        exchange.net.peers[0].end()
+    monkeypatch.setattr(server, "push", push)
+    async with connected(server) as client, client.watch_trades(symbol) as sub:
+        await server.trades(20, symbol=symbol)
+        server.net.peers[0].end()
         await asyncio.sleep(5.0)
-        await exchange.trades(20, symbol=symbol)
-        told = drain(sub)
-        assert [gap.status for gap in gaps(told)] == ["filled"]
-        assert prices(told) == exchange.prices(symbol)
+        await server.trades(20, symbol=symbol)
+        events = drain(sub)
+        assert [gap.status for gap in gaps(events)] == ["filled"]
+        assert prices(events) == server.prices(symbol)
 
 
 async def lose(peer: Peer, client: Client, turns: int) -> None:
-    """Cut a link so many turns of the loop after the server's yes; let it heal."""
+    """Cut a link ``turns`` turns of the loop after the ack, and reconnect."""
     registry = client._stream._protocol.registry
     while not registry.held:  # noqa: ASYNC110 - a turn of the loop counts.
         await asyncio.sleep(0)
@@ -126,54 +109,52 @@ async def lose(peer: Peer, client: Client, turns: int) -> None:
 
 
 @pytest.mark.parametrize("turns", [0, 1, 50])
-async def test_each_of_very_many_topics_has_its_one_gap_even_if_the_link_goes_again(
-    exchange, turns
+async def test_each_of_very_many_topics_has_one_gap_even_if_the_link_is_lost_again(
+    server, turns
 ):
     names = [f"US:S{number}" for number in range(1500)]
     limits = Limits(symbols=2000, command_interval=0.05)
-    async with connected(exchange, limits=limits) as client:
+    async with connected(server, limits=limits) as client:
         async with client.watch_trades(*names) as sub:
             await asyncio.sleep(2.0)
-            exchange.delay["T"] = 0.0
-            exchange.net.peers[0].end()
-            peer = await exchange.net.link(1)
-            await peer.hear("T")
+            server.delay["T"] = 0.0
+            server.net.peers[0].end()
+            peer = await server.net.link(1)
+            await peer.next_frame("T")
             await lose(peer, client, turns)
-            told = gaps(drain(sub))
-            assert sorted(gap.topic.symbol for gap in told) == sorted(names)
+            events = gaps(drain(sub))
+            assert sorted(gap.topic.symbol for gap in events) == sorted(names)
             assert left(client) == NOTHING
 
 
 @pytest.mark.parametrize("turns", [0, 1, 50])
-async def test_very_many_topics_are_live_with_the_servers_yes_and_not_later(
-    exchange, turns
-):
+async def test_very_many_topics_are_live_at_the_ack_and_not_later(server, turns):
     names = [f"US:S{number}" for number in range(1500)]
     limits = Limits(symbols=2000, command_interval=0.05)
-    exchange.delay["T"] = 0.0
-    async with connected(exchange, limits=limits) as client:
+    server.delay["T"] = 0.0
+    async with connected(server, limits=limits) as client:
         sub = client.watch_trades(*names)
-        peer = await exchange.net.link(0)
-        await peer.hear("T")
+        peer = await server.net.link(0)
+        await peer.next_frame("T")
         await lose(peer, client, turns)
-        told = gaps(drain(sub))
-        assert sorted(gap.topic.symbol for gap in told) == sorted(names)
+        events = gaps(drain(sub))
+        assert sorted(gap.topic.symbol for gap in events) == sorted(names)
         await sub.aclose()
 
 
-async def test_a_subscription_counts_what_was_recovered_for_it(exchange):
-    async with connected(exchange) as client, client.watch_trades(AAPL) as sub:
-        await exchange.trades(20)
-        await exchange.outage(5.0)
-        await exchange.trades(20)
+async def test_a_subscription_counts_what_was_recovered_for_it(server):
+    async with connected(server) as client, client.watch_trades(AAPL) as sub:
+        await server.trades(20)
+        await server.outage(5.0)
+        await server.trades(20)
         [gap] = gaps(drain(sub))
         assert gap.recovered > 0
         assert sub.stats.recovered == gap.recovered
         assert sub.stats.gaps == client.stats.gaps == 1
 
 
-async def test_a_plain_loop_gets_everything_once_and_in_order(exchange):
-    async with connected(exchange) as client, client.watch_trades(AAPL) as sub:
+async def test_a_plain_loop_gets_everything_once_and_in_order(server):
+    async with connected(server) as client, client.watch_trades(AAPL) as sub:
         seen: list[int] = []
 
         async def read() -> None:
@@ -182,85 +163,85 @@ async def test_a_plain_loop_gets_everything_once_and_in_order(exchange):
 
         reader = asyncio.create_task(read())
         for _ in range(3):
-            await exchange.trades(20)
-            await exchange.outage(5.0)
-        await exchange.trades(30)
+            await server.trades(20)
+            await server.outage(5.0)
+        await server.trades(30)
         await sub.aclose()
         await reader
-        assert seen == exchange.prices()
+        assert seen == server.prices()
 
 
-async def test_an_outage_longer_than_the_servers_memory_is_filled_in_part(exchange):
-    async with connected(exchange) as client, client.watch_trades(AAPL) as sub:
-        await exchange.trades(20)
-        await exchange.outage(60.0)
-        await exchange.trades(20)
-        told = drain(sub)
-        assert kinds(told) == "lGrl"
-        [gap] = gaps(told)
+async def test_an_outage_longer_than_the_history_of_the_server_is_partial(server):
+    async with connected(server) as client, client.watch_trades(AAPL) as sub:
+        await server.trades(20)
+        await server.outage(60.0)
+        await server.trades(20)
+        events = drain(sub)
+        assert kinds(events) == "lGrl"
+        [gap] = gaps(events)
         assert gap.status == "partial"
         assert 40 < gap.recovered <= 50
-        assert prices(told)[20:] == exchange.prices()[-len(prices(told)) + 20 :]
+        assert prices(events)[20:] == server.prices()[-len(prices(events)) + 20 :]
 
 
-async def test_sides_that_disagree_leave_the_gap_unverified(exchange):
-    async with connected(exchange) as client, client.watch_trades(AAPL) as sub:
-        await exchange.trades(20)
-        exchange.tape[12]["v"] = "77"  # Somebody rewrote history.
-        await exchange.outage(5.0)
-        await exchange.trades(20)
-        told = drain(sub)
-        assert [gap.status for gap in gaps(told)] == ["unverified"]
-        assert prices(told) == sorted(set(prices(told)))
+async def test_inconsistent_data_leaves_the_gap_unverified(server):
+    async with connected(server) as client, client.watch_trades(AAPL) as sub:
+        await server.trades(20)
+        server.tape[12]["v"] = "77"  # The history is changed.
+        await server.outage(5.0)
+        await server.trades(20)
+        events = drain(sub)
+        assert [gap.status for gap in gaps(events)] == ["unverified"]
+        assert prices(events) == sorted(set(prices(events)))
 
 
-async def test_without_a_trade_before_the_outage_nothing_is_verified(exchange):
-    async with connected(exchange) as client, client.watch_trades(AAPL) as sub:
+async def test_without_a_trade_before_the_outage_nothing_is_verified(server):
+    async with connected(server) as client, client.watch_trades(AAPL) as sub:
         await asyncio.sleep(5)
-        await exchange.outage(5.0)
-        await exchange.trades(20)
-        told = drain(sub)
-        assert kinds(told) == "Gl"
-        assert [gap.status for gap in gaps(told)] == ["unverified"]
+        await server.outage(5.0)
+        await server.trades(20)
+        events = drain(sub)
+        assert kinds(events) == "Gl"
+        assert [gap.status for gap in gaps(events)] == ["unverified"]
 
 
 FAILURES: dict[str, Any] = {
-    "lost": lambda exchange: exchange.silent.add("RT"),
-    "late": lambda exchange: exchange.delay.update(RT=6.0),
-    "refused": lambda exchange: exchange.words.update(RT="Rate limit."),
-    "nothing": lambda exchange: exchange.data.update(RT=[]),
-    "null": lambda exchange: exchange.data.update(RT=None),
-    "no list": lambda exchange: exchange.data.update(RT={"a": 1}),
-    "rows of null": lambda exchange: exchange.data.update(RT=[None]),
-    "a trade without a price": lambda exchange: exchange.data.update(RT=[{"c": AAPL}]),
-    "a second in words": lambda exchange: exchange.data.update(
+    "lost": lambda server: server.unanswered.add("RT"),
+    "late": lambda server: server.delay.update(RT=6.0),
+    "refused": lambda server: server.rejections.update(RT="Rate limit."),
+    "nothing": lambda server: server.data.update(RT=[]),
+    "null": lambda server: server.data.update(RT=None),
+    "no list": lambda server: server.data.update(RT={"a": 1}),
+    "rows of null": lambda server: server.data.update(RT=[None]),
+    "a trade without a price": lambda server: server.data.update(RT=[{"c": AAPL}]),
+    "a second in words": lambda server: server.data.update(
         RT=[{"c": AAPL, "p": "1", "v": "1", "ts": "soon"}]
     ),
-    "symbol left out": lambda exchange: exchange.omits.add(AAPL),
-    "another symbol": lambda exchange: exchange.data.update(
+    "symbol left out": lambda server: server.omitted.add(AAPL),
+    "another symbol": lambda server: server.data.update(
         RT=[{"c": TSLA, "p": "1", "v": "1", "ts": 1}]
     ),
 }
 
 
 @pytest.mark.parametrize("how", FAILURES)
-async def test_without_an_answer_the_gap_is_unfilled_and_the_held_ticks_come(
-    how, exchange
+async def test_without_a_reply_the_gap_is_unfilled_and_held_ticks_are_delivered(
+    how, server
 ):
-    async with connected(exchange) as client, client.watch_trades(AAPL) as sub:
-        await exchange.trades(20)
-        FAILURES[how](exchange)
-        await exchange.outage(5.0)
-        await exchange.trades(30)
-        told = drain(sub)
-        assert kinds(told) == "lGl"
-        assert [gap.status for gap in gaps(told)] == ["unfilled"]
-        # One more is lost: it is traded before the client has asked again.
-        assert prices(told) == [p for p in exchange.prices() if not 20 < p <= 31]
+    async with connected(server) as client, client.watch_trades(AAPL) as sub:
+        await server.trades(20)
+        FAILURES[how](server)
+        await server.outage(5.0)
+        await server.trades(30)
+        events = drain(sub)
+        assert kinds(events) == "lGl"
+        assert [gap.status for gap in gaps(events)] == ["unfilled"]
+        # One more is lost: it is pushed before the client has sent its next request.
+        assert prices(events) == [p for p in server.prices() if not 20 < p <= 31]
         assert left(client) == NOTHING
 
 
-async def test_junk_in_the_answer_ends_nothing(exchange):
+async def test_an_invalid_reply_ends_nothing(server):
     junk = [
         [],
         [[]],
@@ -273,99 +254,101 @@ async def test_junk_in_the_answer_ends_nothing(exchange):
         "text",
         7,
     ]
-    async with connected(exchange) as client, client.watch_trades(AAPL) as sub:
+    async with connected(server) as client, client.watch_trades(AAPL) as sub:
         for data in junk:
-            await exchange.trades(3)
-            exchange.data["RT"] = data
-            await exchange.outage(2.0)
-            await exchange.trades(16)
-        told = drain(sub)
-        assert "filled" not in {gap.status for gap in gaps(told)}
-        assert len(gaps(told)) == len(junk)
-        live = [e for e in told if isinstance(e, Tick) and not e.recovered]
+            await server.trades(3)
+            server.data["RT"] = data
+            await server.outage(2.0)
+            await server.trades(16)
+        events = drain(sub)
+        assert "filled" not in {gap.status for gap in gaps(events)}
+        assert len(gaps(events)) == len(junk)
+        live = [e for e in events if isinstance(e, Tick) and not e.recovered]
         assert prices(live) == sorted(set(prices(live)))
         assert left(client)["cases"] == {}
 
 
-async def test_live_ticks_are_held_five_seconds_at_most(exchange):
-    async with connected(exchange) as client, client.watch_trades(AAPL) as sub:
-        await exchange.trades(20)
-        exchange.silent.add("RT")
-        peer = await exchange.outage(5.0)
-        await peer.hear("T")
+async def test_live_ticks_are_held_five_seconds_at_most(server):
+    async with connected(server) as client, client.watch_trades(AAPL) as sub:
+        await server.trades(20)
+        server.unanswered.add("RT")
+        peer = await server.outage(5.0)
+        await peer.next_frame("T")
         drain(sub)
-        await exchange.trades(8)  # Four seconds.
+        await server.trades(8)  # Four seconds.
         assert drain(sub) == []
-        await exchange.trades(4)
+        await server.trades(4)
         assert kinds(drain(sub)) == "Gl"
 
 
-async def test_ten_thousand_ticks_are_held_and_no_more(exchange):
-    async with connected(exchange) as client, client.watch_trades(AAPL) as sub:
-        await exchange.trades(20)
-        exchange.silent.add("RT")
-        peer = await exchange.outage(5.0)
-        await peer.hear("T")
+async def test_ten_thousand_ticks_are_held_and_no_more(server):
+    async with connected(server) as client, client.watch_trades(AAPL) as sub:
+        await server.trades(20)
+        server.unanswered.add("RT")
+        peer = await server.outage(5.0)
+        await peer.next_frame("T")
         await asyncio.sleep(0.1)
         drain(sub)
         for _ in range(9_999):
-            exchange.trade()
+            server.trade()
         await asyncio.sleep(0.1)
         assert drain(sub) == []
-        exchange.trade()
+        server.trade()
         await asyncio.sleep(0.1)
-        told = drain(sub)
-        assert (kinds(told), len(told)) == ("Gl", 10_001)
-        exchange.trade()
+        events = drain(sub)
+        assert (kinds(events), len(events)) == ("Gl", 10_001)
+        server.trade()
         await asyncio.sleep(0.1)
         assert len(drain(sub)) == 1
 
 
-async def test_a_quiet_topic_is_decided_by_its_first_push_after_the_yes(exchange):
-    async with connected(exchange) as client, client.watch_trades(AAPL) as sub:
-        await exchange.trades(20)
-        peer = await exchange.outage(5.0)
-        await peer.hear("T")
+async def test_a_quiet_topic_is_settled_by_its_first_push_after_the_ack(server):
+    async with connected(server) as client, client.watch_trades(AAPL) as sub:
+        await server.trades(20)
+        peer = await server.outage(5.0)
+        await peer.next_frame("T")
         await asyncio.sleep(0.5)
-        assert exchange.second > exchange.tape[-1]["ts"]
-        exchange.delay["RT"] = 2.0
-        await asyncio.sleep(1.5 - 0.4)  # The one push comes before the answer.
-        exchange.trade()
-        exchange.delay.clear()
+        assert server.second > server.tape[-1]["ts"]
+        server.delay["RT"] = 2.0
+        await asyncio.sleep(1.5 - 0.4)  # The one push arrives before the reply.
+        server.trade()
+        server.delay.clear()
         await asyncio.sleep(10)
         [gap] = gaps(drain(sub))
         assert gap.status == "filled"
 
 
-async def test_a_push_while_a_topic_is_held_does_not_unsay_the_yes(exchange):
-    exchange.silent.add("RT")
-    async with connected(exchange) as client, client.watch_trades(AAPL) as sub:
-        await exchange.trades(20)
-        await exchange.outage(5.0)
+async def test_a_push_while_a_topic_is_held_does_not_replace_the_time_of_the_ack(
+    server,
+):
+    server.unanswered.add("RT")
+    async with connected(server) as client, client.watch_trades(AAPL) as sub:
+        await server.trades(20)
+        await server.outage(5.0)
         await asyncio.sleep(0.1)
         [case] = left(client)["cases"].values()
         acked_at = case.acked_at
         assert acked_at is not None
-        exchange.trade()
+        server.trade()
         await asyncio.sleep(0.1)
         assert case.acked_at == acked_at
         assert len(case.held) == 1
         assert sub.stats.gaps == 0
 
 
-async def test_a_hole_that_stays_open_does_not_spoil_the_next_one(exchange):
-    async with connected(exchange) as client, client.watch_trades(AAPL) as sub:
-        await exchange.trades(20)
-        exchange.words["RT"] = "Rate limit."
-        await exchange.outage(3.0)
-        await exchange.trades(10)
+async def test_an_unfilled_gap_does_not_affect_the_next_one(server):
+    async with connected(server) as client, client.watch_trades(AAPL) as sub:
+        await server.trades(20)
+        server.rejections["RT"] = "Rate limit."
+        await server.outage(3.0)
+        await server.trades(10)
         assert [gap.status for gap in gaps(drain(sub))] == ["unfilled"]
-        exchange.words.clear()
-        await exchange.outage(3.0)  # The answer reaches back before the first hole.
-        await exchange.trades(14)
-        told = drain(sub)
-        assert prices(told) == exchange.prices()[-len(prices(told)) :]
-        assert [gap.status for gap in gaps(told)] == ["filled"]
+        server.rejections.clear()
+        await server.outage(3.0)  # The reply reaches back before the first gap.
+        await server.trades(14)
+        events = drain(sub)
+        assert prices(events) == server.prices()[-len(prices(events)) :]
+        assert [gap.status for gap in gaps(events)] == ["filled"]
 
 
 # Frames
@@ -382,42 +365,42 @@ ALL = (
 )
 
 
-async def test_subscriptions_come_first_and_then_one_question_a_kind(exchange):
-    async with connected(exchange) as client, client.watch(*ALL):
+async def test_subscriptions_are_sent_first_and_then_one_request_a_channel(server):
+    async with connected(server) as client, client.watch(*ALL):
         await asyncio.sleep(5)
-        exchange.peer.end()
-        peer = await exchange.net.link(1)
+        server.peer.end()
+        peer = await server.net.link(1)
         await asyncio.sleep(10)
         types = peer.types()
         assert set(types[:5]) == {"T", "K", "S", "D"}
         assert sorted(types[5:]) == ["RD", "RK", "RK", "RS", "RT"]
-        codes = {f["type"]: f.get("codes") for f in peer.said}
+        codes = {f["type"]: f.get("codes") for f in peer.sent}
         assert sorted(codes["RT"][0][3:].split(",")) == ["AAPL", "TSLA"]
         assert sorted(codes["RS"][0][3:].split(",")) == ["AAPL", "TSLA"]
-        asked = [f["kline_reqs"][0] for f in peer.said if f["type"] == "RK"]
-        assert all(2 <= one["co"] <= 5 for one in asked)
+        requested = [f["kline_reqs"][0] for f in peer.sent if f["type"] == "RK"]
+        assert all(2 <= one["co"] <= 5 for one in requested)
 
 
-async def test_the_plans_pace_is_kept_in_recovery(exchange):
+async def test_the_plans_pace_is_kept_in_recovery(server):
     limits = Limits(command_interval=1.0)
-    async with connected(exchange, limits=limits) as client, client.watch(*ALL):
-        exchange.peer.end()
-        await exchange.net.link(1)
+    async with connected(server, limits=limits) as client, client.watch(*ALL):
+        server.peer.end()
+        await server.net.link(1)
         await asyncio.sleep(30)
-        times = [at for at, _ in exchange.said_at]
+        times = [at for at, _ in server.sent_at]
         assert all(b - a >= 1.0 for a, b in itertools.pairwise(times))
 
 
-async def test_one_question_even_if_pushes_overtake_the_yes(exchange):
-    exchange.net.rule = lambda peer, frame: None if frame["type"] == "T" else "OK"
-    async with opened(exchange.net) as client:
+async def test_one_request_is_sent_even_if_pushes_overtake_the_ack(server):
+    server.net.respond = lambda peer, frame: None if frame["type"] == "T" else "OK"
+    async with opened(server.net) as client:
         sub = client.watch_trades(AAPL, TSLA)
-        first = await exchange.net.link(0)
-        first.answer(await first.hear("T"))
+        first = await server.net.link(0)
+        first.answer(await first.next_frame("T"))
         await asyncio.sleep(5)
         first.end()
-        peer = await exchange.net.link(1)
-        frame = await peer.hear("T")
+        peer = await server.net.link(1)
+        frame = await peer.next_frame("T")
         peer.push({"tp": "T", "c": AAPL, "p": "1", "v": "1", "ts": 1000})
         await asyncio.sleep(0.2)
         peer.answer(frame)
@@ -426,14 +409,14 @@ async def test_one_question_even_if_pushes_overtake_the_yes(exchange):
         await sub.aclose()
 
 
-async def test_nobody_asks_again_and_again(exchange):
-    # The answer lags: it knows nothing from after the yes.
-    async with connected(exchange) as client, client.watch_trades(AAPL) as sub:
-        await exchange.trades(20)
-        peer = await exchange.outage(5.0)
-        exchange.data["RT"] = list(exchange.tape)
-        exchange.delay["RT"] = 0.5
-        await exchange.trades(100, 0.1)
+async def test_requests_for_missed_data_are_not_repeated_without_new_data(server):
+    # The reply lags: it has no trade from after the ack.
+    async with connected(server) as client, client.watch_trades(AAPL) as sub:
+        await server.trades(20)
+        peer = await server.outage(5.0)
+        server.data["RT"] = list(server.tape)
+        server.delay["RT"] = 0.5
+        await server.trades(100, 0.1)
         assert len(gaps(drain(sub))) == 1
         questions = peer.types("T")
         assert len(questions) <= 8
@@ -441,14 +424,14 @@ async def test_nobody_asks_again_and_again(exchange):
         assert peer.types("T") == questions
 
 
-async def test_no_question_is_put_while_one_is_under_way(exchange):
+async def test_no_request_is_sent_while_one_is_pending(server):
     limits = Limits(command_interval=1.0)
-    async with connected(exchange, limits=limits) as client:
+    async with connected(server, limits=limits) as client:
         async with client.watch_trades(AAPL) as sub:
-            await exchange.trades(20)
-            peer = await exchange.outage(5.0)
-            exchange.data["RT"] = list(exchange.tape)  # The server lags behind.
-            await exchange.trades(100, 0.1)
+            await server.trades(20)
+            peer = await server.outage(5.0)
+            server.data["RT"] = list(server.tape)  # The server lags behind.
+            await server.trades(100, 0.1)
             assert len(gaps(drain(sub))) == 1
             before = len(peer.types("T"))
             await asyncio.sleep(30)
@@ -456,254 +439,254 @@ async def test_no_question_is_put_while_one_is_under_way(exchange):
             assert before <= 5
 
 
-async def test_questions_left_over_from_a_lost_link_are_not_asked_on_the_next(exchange):
+async def test_recovery_requests_of_a_lost_link_are_not_sent_on_the_next(server):
     limits = Limits(command_interval=1.0)
-    async with connected(exchange, limits=limits) as client, client.watch(*ALL):
+    async with connected(server, limits=limits) as client, client.watch(*ALL):
         await asyncio.sleep(20)
-        exchange.peer.end()
-        peer = await exchange.net.link(1)
-        await exchange.net.until(lambda: len(peer.types()) >= 6)
-        peer.end()  # In the middle of the questions.
-        peer = await exchange.net.link(2)
+        server.peer.end()
+        peer = await server.net.link(1)
+        await server.net.until(lambda: len(peer.types()) >= 6)
+        peer.end()  # While requests are pending.
+        peer = await server.net.link(2)
         await asyncio.sleep(40)
         types = peer.types()
         assert set(types[:5]) == {"T", "K", "S", "D"}
         assert sorted(types[5:]) == ["RD", "RK", "RK", "RS", "RT"]
 
 
-async def test_questions_whose_topic_is_given_up_are_not_asked(exchange):
+async def test_recovery_requests_of_a_removed_topic_are_not_sent(server):
     limits = Limits(command_interval=1.0)
-    async with connected(exchange, limits=limits) as client:
+    async with connected(server, limits=limits) as client:
         keep = client.watch_trades(AAPL)
         async with client.watch(*ALL[1:]):
             await asyncio.sleep(20)
-            exchange.peer.end()
-            peer = await exchange.net.link(1)
-            await exchange.net.until(lambda: len(peer.types()) == 6)
+            server.peer.end()
+            peer = await server.net.link(1)
+            await server.net.until(lambda: len(peer.types()) == 6)
         await asyncio.sleep(40)
         assert len([kind for kind in peer.types() if kind[0] == "R"]) <= 2
         assert left(client)["cases"] == {}
         await keep.aclose()
 
 
-async def test_trades_are_asked_for_before_all_else(exchange):
+async def test_trades_are_requested_before_other_channels(server):
     limits = Limits(command_interval=1.0)
     topics = [Topic("kline", AAPL, f"{n}m") for n in (1, 5, 15, 30)]
     topics += [Topic("snapshot", AAPL), Topic("depth", AAPL), Topic("trade", AAPL)]
-    async with connected(exchange, limits=limits) as client:
+    async with connected(server, limits=limits) as client:
         async with client.watch(*topics) as sub:
             await asyncio.sleep(20)
-            await exchange.trades(20)
-            peer = await exchange.outage(5.0)
-            await exchange.trades(60)
+            await server.trades(20)
+            peer = await server.outage(5.0)
+            await server.trades(60)
             questions = [kind for kind in peer.types() if kind[0] == "R"]
             verdicts = {gap.topic: gap.status for gap in gaps(drain(sub))}
             assert questions[0] == "RT", questions
             assert verdicts[topics[-1]] == "filled"
 
 
-async def test_requests_of_users_are_served_during_a_recovery(exchange):
-    exchange.silent.add("RT")
-    async with connected(exchange) as client, client.watch(*ALL):
+async def test_requests_of_users_are_served_during_a_recovery(server):
+    server.unanswered.add("RT")
+    async with connected(server) as client, client.watch(*ALL):
         await asyncio.sleep(5)
-        exchange.peer.end()
-        peer = await exchange.net.link(1)
-        await peer.hear("T")
-        exchange.silent.clear()
-        exchange.delay["RT"] = 3.0
+        server.peer.end()
+        peer = await server.net.link(1)
+        await peer.next_frame("T")
+        server.unanswered.clear()
+        server.delay["RT"] = 3.0
         async with asyncio.timeout(8):
             await client.fetch_snapshots("US:MSFT", via="stream")
 
 
-async def test_a_recovery_that_waits_costs_no_steps(exchange):
-    exchange.silent.add("RT")
+async def test_a_waiting_recovery_does_not_wake_the_loop(server):
+    server.unanswered.add("RT")
     loop = asyncio.get_running_loop()
     assert isinstance(loop, VirtualLoop)
-    async with connected(exchange) as client, client.watch(*ALL):
+    async with connected(server) as client, client.watch(*ALL):
         await asyncio.sleep(5)
-        exchange.peer.end()
-        await exchange.net.link(1)
+        server.peer.end()
+        await server.net.link(1)
         steps = loop.steps
         await asyncio.sleep(100)
         assert loop.steps - steps < 200
 
 
-async def test_subscriptions_that_are_never_all_restored_hold_nothing_up(exchange):
-    async with connected(exchange) as client:
+async def test_recovery_does_not_wait_for_subscriptions_that_are_not_restored(server):
+    async with connected(server) as client:
         sub = client.watch(Topic("trade", AAPL), Topic("snapshot", AAPL))
         await asyncio.sleep(2)
-        await exchange.trades(20)
-        exchange.silent.add("S")
-        await exchange.outage(5.0)
+        await server.trades(20)
+        server.unanswered.add("S")
+        await server.outage(5.0)
         drain(sub)
-        await exchange.trades(60)
-        told = drain(sub)
-        assert kinds([e for e in told if "trade" in str(e)]) in ("G", "Gl", "Grl")
-        assert prices([e for e in told if isinstance(e, Tick)])
+        await server.trades(60)
+        events = drain(sub)
+        assert kinds([e for e in events if "trade" in str(e)]) in ("G", "Gl", "Grl")
+        assert prices([e for e in events if isinstance(e, Tick)])
         await sub.aclose()
 
 
 # Second outages
 
 
-async def test_a_second_outage_while_ticks_are_held_widens_the_gap(exchange):
-    async with connected(exchange) as client, client.watch_trades(AAPL) as sub:
-        await exchange.trades(20)
-        exchange.silent.add("RT")
-        await exchange.outage(3.0)
-        await exchange.trades(5)
+async def test_a_second_outage_while_ticks_are_held_widens_the_gap(server):
+    async with connected(server) as client, client.watch_trades(AAPL) as sub:
+        await server.trades(20)
+        server.unanswered.add("RT")
+        await server.outage(3.0)
+        await server.trades(5)
         assert len(drain(sub)) == 20
-        exchange.silent.clear()
-        await exchange.outage(3.0)
-        await exchange.trades(20)
-        told = drain(sub)
-        assert kinds(told) == "Grl"
-        [gap] = gaps(told)
-        assert prices(told) == exchange.prices()[20:]
+        server.unanswered.clear()
+        await server.outage(3.0)
+        await server.trades(20)
+        events = drain(sub)
+        assert kinds(events) == "Grl"
+        [gap] = gaps(events)
+        assert prices(events) == server.prices()[20:]
         assert gap.status == "filled"
         assert (gap.until - gap.since).total_seconds() == pytest.approx(9, abs=0.7)
         assert sub.stats.gaps == client.stats.gaps == 1
 
 
 @pytest.mark.parametrize("held", [0.05, 0.5, 0.95, 1.05, 1.5, 2.5])
-async def test_wherever_the_second_cut_comes_the_tape_is_told(held, exchange):
-    async with connected(exchange) as client, client.watch_trades(AAPL) as sub:
-        await exchange.trades(20)
-        exchange.delay["RT"] = 0.4
-        await exchange.outage(2.0)
-        await exchange.trades(int(held * 20), 0.05)
-        await exchange.outage(2.0)
-        await exchange.trades(20)
-        told = drain(sub)
-        ticks = prices(told)
+async def test_two_cuts_at_any_times_deliver_the_tape(held, server):
+    async with connected(server) as client, client.watch_trades(AAPL) as sub:
+        await server.trades(20)
+        server.delay["RT"] = 0.4
+        await server.outage(2.0)
+        await server.trades(int(held * 20), 0.05)
+        await server.outage(2.0)
+        await server.trades(20)
+        events = drain(sub)
+        ticks = prices(events)
         assert ticks == sorted(set(ticks))
-        if {gap.status for gap in gaps(told)} == {"filled"}:
-            assert ticks == exchange.prices()
+        if {gap.status for gap in gaps(events)} == {"filled"}:
+            assert ticks == server.prices()
 
 
-async def test_what_was_held_on_a_lost_link_is_told_even_if_nothing_is_answered(
-    exchange,
+async def test_ticks_held_on_a_lost_link_are_delivered_without_any_reply(
+    server,
 ):
-    async with connected(exchange) as client, client.watch_trades(AAPL) as sub:
-        await exchange.trades(20)
-        exchange.silent.add("RT")
-        await exchange.outage(3.0)
-        await exchange.trades(5)
-        held = exchange.prices()[-4:]
-        await exchange.outage(3.0)
-        await exchange.trades(30)
-        told = drain(sub)
-        assert set(held) <= set(prices(told))
-        assert prices(told) == sorted(set(prices(told)))
-        assert len(gaps(told)) == 1
+    async with connected(server) as client, client.watch_trades(AAPL) as sub:
+        await server.trades(20)
+        server.unanswered.add("RT")
+        await server.outage(3.0)
+        await server.trades(5)
+        held = server.prices()[-4:]
+        await server.outage(3.0)
+        await server.trades(30)
+        events = drain(sub)
+        assert set(held) <= set(prices(events))
+        assert prices(events) == sorted(set(prices(events)))
+        assert len(gaps(events)) == 1
 
 
-async def test_a_second_outage_after_the_first_was_told_is_another_gap(exchange):
-    async with connected(exchange) as client, client.watch_trades(AAPL) as sub:
+async def test_a_second_outage_after_the_first_gap_is_another_gap(server):
+    async with connected(server) as client, client.watch_trades(AAPL) as sub:
         for _ in range(2):
-            await exchange.trades(20)
-            await exchange.outage(3.0)
-        await exchange.trades(20)
-        told = drain(sub)
-        assert kinds(told) == "lGrlGrl"
-        assert prices(told) == exchange.prices()
-        assert [gap.status for gap in gaps(told)] == ["filled", "filled"]
+            await server.trades(20)
+            await server.outage(3.0)
+        await server.trades(20)
+        events = drain(sub)
+        assert kinds(events) == "lGrlGrl"
+        assert prices(events) == server.prices()
+        assert [gap.status for gap in gaps(events)] == ["filled", "filled"]
 
 
-async def test_a_loop_blocked_during_the_hold_does_not_lose_the_answer(exchange):
-    exchange.delay["RT"] = 0.2
-    async with connected(exchange) as client, client.watch_trades(AAPL) as sub:
-        await exchange.trades(20)
-        peer = await exchange.outage(5.0)
-        await peer.hear("RT")
-        exchange.trade()
-        block(6)  # The answer waits in the socket meanwhile.
-        await exchange.trades(20)
+async def test_a_blocked_loop_does_not_lose_the_recovery_reply(server):
+    server.delay["RT"] = 0.2
+    async with connected(server) as client, client.watch_trades(AAPL) as sub:
+        await server.trades(20)
+        peer = await server.outage(5.0)
+        await peer.next_frame("RT")
+        server.trade()
+        block(6)  # The reply waits in the socket meanwhile.
+        await server.trades(20)
         assert [gap.status for gap in gaps(drain(sub))] == ["filled"]
 
 
 # Watchers
 
 
-async def test_two_watchers_each_get_the_gap_and_what_it_hid(exchange):
-    async with connected(exchange) as client:
+async def test_two_subscriptions_each_get_the_gap_and_the_missed_ticks(server):
+    async with connected(server) as client:
         subs = [client.watch_trades(AAPL) for _ in range(2)]
         await asyncio.sleep(1)
-        await exchange.trades(20)
-        await exchange.outage(5.0)
-        await exchange.trades(20)
+        await server.trades(20)
+        await server.outage(5.0)
+        await server.trades(20)
         for sub in subs:
-            told = drain(sub)
-            assert kinds(told) == "lGrl"
-            assert prices(told) == exchange.prices()
+            events = drain(sub)
+            assert kinds(events) == "lGrl"
+            assert prices(events) == server.prices()
             await sub.aclose()
         assert left(client) == NOTHING
 
 
 @pytest.mark.parametrize("when", ["outage", "hold"])
-async def test_a_newcomer_gets_neither_the_gap_nor_what_is_older_than_it(
-    when, exchange
-):
-    exchange.delay["RT"] = 1.0
-    async with connected(exchange) as client, client.watch_trades(AAPL) as old:
-        await exchange.trades(20)
-        exchange.net.script.append(5.0)
-        exchange.peer.end()
-        await exchange.trades(8)
+async def test_a_later_subscription_gets_neither_the_gap_nor_older_ticks(when, server):
+    server.delay["RT"] = 1.0
+    async with connected(server) as client, client.watch_trades(AAPL) as old:
+        await server.trades(20)
+        server.net.script.append(5.0)
+        server.peer.end()
+        await server.trades(8)
         if when == "hold":
-            await exchange.net.link(1)
-            await exchange.trades(2)
-        before = len(exchange.tape)
+            await server.net.link(1)
+            await server.trades(2)
+        before = len(server.tape)
         fresh = client.watch_trades(AAPL)
-        await exchange.trades(30)
-        assert prices(drain(old)) == exchange.prices()
-        told = drain(fresh)
-        assert gaps(told) == []
-        assert prices(told) == sorted(set(prices(told)))
-        assert set(exchange.prices()[-20:]) <= set(prices(told))
-        assert min(prices(told)) >= before  # That one was under way.
+        await server.trades(30)
+        assert prices(drain(old)) == server.prices()
+        events = drain(fresh)
+        assert gaps(events) == []
+        assert prices(events) == sorted(set(prices(events)))
+        assert set(server.prices()[-20:]) <= set(prices(events))
+        assert min(prices(events)) >= before  # That one was under way.
         await fresh.aclose()
 
 
-async def test_a_newcomer_in_the_hold_is_told_of_the_next_cut(exchange):
-    async with connected(exchange) as client, client.watch_trades(AAPL) as old:
-        await exchange.trades(20)
-        exchange.silent.add("RT")
-        await exchange.outage(3.0)
-        await exchange.trades(2)
+async def test_a_subscription_opened_during_recovery_gets_the_next_gap(server):
+    async with connected(server) as client, client.watch_trades(AAPL) as old:
+        await server.trades(20)
+        server.unanswered.add("RT")
+        await server.outage(3.0)
+        await server.trades(2)
         fresh = client.watch_trades(AAPL)
         await asyncio.sleep(0.1)
-        exchange.silent.clear()
-        await exchange.outage(3.0)
-        await exchange.trades(20)
+        server.unanswered.clear()
+        await server.outage(3.0)
+        await server.trades(20)
         assert len(gaps(drain(old))) == 1
         assert len(gaps(drain(fresh))) == 1
         await fresh.aclose()
 
 
-async def test_one_that_leaves_during_the_hold_takes_nothing_from_the_other(exchange):
-    async with connected(exchange) as client, client.watch_trades(AAPL) as stays:
+async def test_closing_one_subscription_during_recovery_does_not_affect_the_other(
+    server,
+):
+    async with connected(server) as client, client.watch_trades(AAPL) as stays:
         leaves = client.watch_trades(AAPL)
         await asyncio.sleep(1)
-        await exchange.trades(20)
-        await exchange.outage(5.0)
-        exchange.trade()
+        await server.trades(20)
+        await server.outage(5.0)
+        server.trade()
         await asyncio.sleep(0.1)
         await leaves.aclose()
-        await exchange.trades(20)
-        assert prices(drain(stays)) == exchange.prices()
+        await server.trades(20)
+        assert prices(drain(stays)) == server.prices()
 
 
 # Leaving
 
 
-async def test_unsubscribing_during_the_hold_leaves_nothing_behind(exchange):
-    exchange.silent.add("RT")
-    async with connected(exchange) as client:
+async def test_unsubscribing_during_recovery_leaves_nothing_behind(server):
+    server.unanswered.add("RT")
+    async with connected(server) as client:
         async with client.watch_trades(AAPL, TSLA) as sub:
-            await exchange.trades(20)
-            await exchange.outage(5.0)
-            exchange.trade()
+            await server.trades(20)
+            await server.outage(5.0)
+            server.trade()
             await asyncio.sleep(0.1)
             await sub.remove(AAPL)
             assert AAPL not in str(left(client)["cases"].keys())
@@ -711,14 +694,14 @@ async def test_unsubscribing_during_the_hold_leaves_nothing_behind(exchange):
         assert left(client) == NOTHING
 
 
-async def test_dropping_the_reference_during_the_hold_leaves_nothing_behind(exchange):
-    exchange.silent.add("RT")
-    async with connected(exchange) as client:
+async def test_dropping_the_reference_during_recovery_leaves_nothing_behind(server):
+    server.unanswered.add("RT")
+    async with connected(server) as client:
         sub = client.watch_trades(AAPL)
         await asyncio.sleep(1)
-        await exchange.trades(20)
-        await exchange.outage(5.0)
-        exchange.trade()
+        await server.trades(20)
+        await server.outage(5.0)
+        server.trade()
         await asyncio.sleep(0.1)
         assert left(client)["cases"]
         del sub
@@ -726,68 +709,68 @@ async def test_dropping_the_reference_during_the_hold_leaves_nothing_behind(exch
         await asyncio.sleep(1)
         assert left(client) == NOTHING
         await asyncio.sleep(20)
-        assert exchange.peer.topics == {}
+        assert server.peer.topics == {}
 
 
-async def test_a_topic_that_is_refused_after_an_outage_leaves_nothing_behind(exchange):
-    async with connected(exchange) as client, client.watch_trades(AAPL) as sub:
-        await exchange.trades(20)
-        exchange.words["T"] = "No permission for this symbol."
-        await exchange.outage(5.0)
+async def test_a_topic_rejected_after_an_outage_leaves_nothing_behind(server):
+    async with connected(server) as client, client.watch_trades(AAPL) as sub:
+        await server.trades(20)
+        server.rejections["T"] = "No permission for this symbol."
+        await server.outage(5.0)
         await asyncio.sleep(30)
         assert sub.topics == ()
         assert left(client) == NOTHING
 
 
-async def test_who_comes_after_a_refusal_hears_nothing_of_the_old_outage(exchange):
-    async with connected(exchange) as client, client.watch_trades(AAPL) as sub:
-        await exchange.trades(20)
-        exchange.words["T"] = "No permission for this symbol."
-        await exchange.outage(5.0)
+async def test_a_subscription_after_a_rejection_gets_no_gap_of_the_old_outage(server):
+    async with connected(server) as client, client.watch_trades(AAPL) as sub:
+        await server.trades(20)
+        server.rejections["T"] = "No permission for this symbol."
+        await server.outage(5.0)
         await asyncio.sleep(30)
-        exchange.words.clear()
+        server.rejections.clear()
         assert sub.topics == ()
         fresh = client.watch_trades(AAPL)
         await asyncio.sleep(1)
-        await exchange.trades(1)
+        await server.trades(1)
         assert kinds(drain(fresh)) == "l"
-        assert exchange.peer.types("T") == []
+        assert server.peer.types("T") == []
         await fresh.aclose()
 
 
-async def test_closing_the_client_gives_what_was_held_back(exchange):
-    exchange.silent.add("RT")
-    async with connected(exchange) as client, client.watch_trades(AAPL) as sub:
-        await exchange.trades(20)
+async def test_closing_the_client_delivers_held_ticks(server):
+    server.unanswered.add("RT")
+    async with connected(server) as client, client.watch_trades(AAPL) as sub:
+        await server.trades(20)
         drain(sub)
-        await exchange.outage(5.0)
+        await server.outage(5.0)
         await asyncio.sleep(0.5)
-        exchange.trade()
+        server.trade()
         await asyncio.sleep(0.1)
         await client.aclose()
         assert kinds(drain(sub)) == "Gl"
         assert left(client) == NOTHING
 
 
-async def test_closing_the_client_during_the_hold_ends_the_loop(exchange):
-    exchange.silent.add("RT")
-    async with connected(exchange) as client:
+async def test_closing_the_client_during_recovery_ends_the_loop(server):
+    server.unanswered.add("RT")
+    async with connected(server) as client:
         sub = client.watch_trades(AAPL)
         await asyncio.sleep(1)
-        await exchange.trades(20)
-        await exchange.outage(5.0)
-        exchange.trade()
+        await server.trades(20)
+        await server.outage(5.0)
+        server.trade()
         await asyncio.sleep(0.1)
     seen = [int(tick.price) async for tick in sub]
-    assert seen[:20] == exchange.prices()[:20]
+    assert seen[:20] == server.prices()[:20]
 
 
-async def test_after_all_is_decided_and_unsubscribed_nothing_is_left(exchange):
-    async with connected(exchange) as client:
+async def test_after_recovery_and_unsubscription_nothing_is_left(server):
+    async with connected(server) as client:
         async with client.watch(*ALL):
-            await exchange.trades(20)
-            await exchange.outage(5.0)
-            await exchange.trades(30)
+            await server.trades(20)
+            await server.outage(5.0)
+            await server.trades(30)
             assert left(client)["cases"] == left(client)["outages"] == {}
             assert left(client)["echoes"] == {}
         assert left(client) == NOTHING
@@ -796,16 +779,16 @@ async def test_after_all_is_decided_and_unsubscribed_nothing_is_left(exchange):
 # Buffers
 
 
-async def test_recovered_ticks_may_overflow_a_strict_buffer(exchange):
-    async with connected(exchange) as client:
+async def test_recovered_ticks_may_overflow_a_strict_buffer(server):
+    async with connected(server) as client:
         strict = client.watch_trades(AAPL, TSLA, buffer=Strict(25))
         other = client.watch_trades(AAPL)
         await asyncio.sleep(1)
-        await exchange.trades(20)
-        await exchange.outage(5.0)
-        await exchange.trades(20)
-        assert prices(drain(other)) == exchange.prices()
-        assert prices(drain(strict)) == exchange.prices()[:25]
+        await server.trades(20)
+        await server.outage(5.0)
+        await server.trades(20)
+        assert prices(drain(other)) == server.prices()
+        assert prices(drain(strict)) == server.prices()[:25]
         with pytest.raises(LaggedError):
             await anext(strict)
         assert client.state == "open"
@@ -813,35 +796,35 @@ async def test_recovered_ticks_may_overflow_a_strict_buffer(exchange):
         assert left(client) == NOTHING
 
 
-async def test_a_strict_buffer_of_two_topics_overflows_once(exchange):
-    async with connected(exchange) as client:
+async def test_a_strict_buffer_of_two_topics_overflows_once(server):
+    async with connected(server) as client:
         strict = client.watch_trades(AAPL, TSLA, buffer=Strict(11))
         await asyncio.sleep(1)
         for _ in range(5):
-            exchange.trade(AAPL)
-            exchange.trade(TSLA)
+            server.trade(AAPL)
+            server.trade(TSLA)
             await asyncio.sleep(1)
-        exchange.net.script.append(4.5)
-        exchange.peer.end()
+        server.net.script.append(4.5)
+        server.peer.end()
         for _ in range(14):
-            exchange.trade(AAPL)
-            exchange.trade(TSLA)
+            server.trade(AAPL)
+            server.trade(TSLA)
             await asyncio.sleep(0.5)
         assert strict.topics == ()
         assert left(client) == NOTHING
         assert client.state == "open"
 
 
-async def test_a_latest_buffer_shows_the_newest_tick_behind_the_gap(exchange):
-    async with connected(exchange) as client:
+async def test_a_latest_buffer_shows_the_newest_tick_behind_the_gap(server):
+    async with connected(server) as client:
         sub = client.watch_trades(AAPL, buffer=Latest())
         await asyncio.sleep(1)
-        await exchange.trades(20)
-        await exchange.outage(5.0)
-        await exchange.trades(20)
-        told = drain(sub)
-        assert kinds(told) == "Gl"
-        assert prices(told) == exchange.prices()[-1:]
+        await server.trades(20)
+        await server.outage(5.0)
+        await server.trades(20)
+        events = drain(sub)
+        assert kinds(events) == "Gl"
+        assert prices(events) == server.prices()[-1:]
         await sub.aclose()
 
 
@@ -862,23 +845,23 @@ def closes(events: list[Any]) -> list[tuple[int, int, bool]]:
     ]
 
 
-async def test_bars_missed_are_delivered_once_and_in_order(exchange):
-    async with connected(exchange) as client:
+async def test_missed_klines_are_delivered_once_and_in_order(server):
+    async with connected(server) as client:
         async with client.watch_klines(AAPL, interval="1m") as sub:
-            exchange.push("K", bar(900, 1))
-            exchange.push("K", bar(960, 2))
+            server.push("K", bar(900, 1))
+            server.push("K", bar(960, 2))
             await asyncio.sleep(1)
             rows = [bar(900, 1), bar(960, 3), bar(1020, 4), bar(1080, 5)]
-            exchange.states["RK", AAPL] = [{"c": AAPL, "k": rows}]
-            exchange.data["RK"] = [{"c": AAPL, "k": rows}]
-            exchange.net.script.append(130.0)
-            exchange.peer.end()
-            peer = await exchange.net.link(1)
+            server.rows["RK", AAPL] = [{"c": AAPL, "k": rows}]
+            server.data["RK"] = [{"c": AAPL, "k": rows}]
+            server.net.script.append(130.0)
+            server.peer.end()
+            peer = await server.net.link(1)
             await asyncio.sleep(5)
-            exchange.push("K", bar(1080, 6))
+            server.push("K", bar(1080, 6))
             await asyncio.sleep(5)
-            told = drain(sub)
-            assert closes(told) == [
+            events = drain(sub)
+            assert closes(events) == [
                 (900, 1, False),
                 (960, 2, False),
                 (960, 3, True),
@@ -886,29 +869,29 @@ async def test_bars_missed_are_delivered_once_and_in_order(exchange):
                 (1080, 5, True),
                 (1080, 6, False),
             ]
-            assert [(g.status, g.recovered) for g in gaps(told)] == [("filled", 3)]
-            [asked] = [f for f in peer.said if f["type"] == "RK"]
-            assert asked["kline_reqs"][0]["co"] == 5  # 131 s: three bars, and two.
+            assert [(g.status, g.recovered) for g in gaps(events)] == [("filled", 3)]
+            [requested] = [f for f in peer.sent if f["type"] == "RK"]
+            assert requested["kline_reqs"][0]["co"] == 5  # 131 s: three bars, and two.
 
 
-async def test_finished_bars_of_an_outage_come_once_each(exchange):
-    async with connected(exchange) as client:
+async def test_final_klines_of_an_outage_are_delivered_once_each(server):
+    async with connected(server) as client:
         async with client.watch_klines(AAPL, interval="1m", final=True) as sub:
-            exchange.push("K", bar(900, 1))
-            exchange.push("K", bar(960, 2))
+            server.push("K", bar(900, 1))
+            server.push("K", bar(960, 2))
             await asyncio.sleep(1)
             rows = [bar(900, 1), bar(960, 3), bar(1020, 4), bar(1080, 5)]
-            exchange.data["RK"] = [{"c": AAPL, "k": rows}]
-            exchange.net.script.append(130.0)
-            exchange.peer.end()
-            await exchange.net.link(1)
+            server.data["RK"] = [{"c": AAPL, "k": rows}]
+            server.net.script.append(130.0)
+            server.peer.end()
+            await server.net.link(1)
             await asyncio.sleep(1)
-            exchange.push("K", bar(1080, 6))
+            server.push("K", bar(1080, 6))
             await asyncio.sleep(5)
-            exchange.push("K", bar(1140, 7))
+            server.push("K", bar(1140, 7))
             await asyncio.sleep(5)
-            told = drain(sub)
-            assert [one[:2] for one in closes(told)] == [
+            events = drain(sub)
+            assert [one[:2] for one in closes(events)] == [
                 (900, 1),
                 (960, 3),
                 (1020, 4),
@@ -916,33 +899,33 @@ async def test_finished_bars_of_an_outage_come_once_each(exchange):
             ]
 
 
-async def test_a_bar_that_did_not_change_is_not_told_again(exchange):
-    async with connected(exchange) as client:
+async def test_an_unchanged_kline_is_not_delivered_again(server):
+    async with connected(server) as client:
         async with client.watch_klines(AAPL, interval="1m") as sub:
-            exchange.push("K", bar(960, 2))
+            server.push("K", bar(960, 2))
             await asyncio.sleep(1)
-            exchange.data["RK"] = [{"c": AAPL, "k": [bar(900, 1), bar(960, 2)]}]
-            exchange.peer.end()
-            await exchange.net.link(1)
+            server.data["RK"] = [{"c": AAPL, "k": [bar(900, 1), bar(960, 2)]}]
+            server.peer.end()
+            await server.net.link(1)
             await asyncio.sleep(8)
-            told = drain(sub)
-            assert closes(told) == [(960, 2, False)]
-            assert [gap.status for gap in gaps(told)] == ["filled"]
+            events = drain(sub)
+            assert closes(events) == [(960, 2, False)]
+            assert [gap.status for gap in gaps(events)] == ["filled"]
 
 
-async def test_live_bars_are_held_until_the_missed_ones_came(exchange):
-    exchange.delay["RK"] = 2.0
-    async with connected(exchange) as client:
+async def test_live_klines_are_held_until_the_missed_ones_are_delivered(server):
+    server.delay["RK"] = 2.0
+    async with connected(server) as client:
         async with client.watch_klines(AAPL, interval="1m") as sub:
-            exchange.push("K", bar(60, 1))
+            server.push("K", bar(60, 1))
             await asyncio.sleep(1)
             rows = [bar(60, 2), bar(120, 3), bar(180, 4)]
-            exchange.data["RK"] = [{"c": AAPL, "k": rows}]
-            exchange.net.script.append(90.0)
-            exchange.peer.end()
-            await exchange.net.link(1)
+            server.data["RK"] = [{"c": AAPL, "k": rows}]
+            server.net.script.append(90.0)
+            server.peer.end()
+            await server.net.link(1)
             await asyncio.sleep(1)
-            exchange.push("K", bar(180, 5))
+            server.push("K", bar(180, 5))
             await asyncio.sleep(5)
             assert [one[:2] for one in closes(drain(sub))] == [
                 (60, 1),
@@ -952,17 +935,17 @@ async def test_live_bars_are_held_until_the_missed_ones_came(exchange):
             ]
 
 
-async def test_a_newcomer_gets_no_bars_from_before_it_came(exchange):
-    async with connected(exchange) as client:
+async def test_a_later_subscription_gets_no_older_klines(server):
+    async with connected(server) as client:
         async with client.watch_klines(AAPL, interval="1m"):
-            exchange.push("K", bar(60, 1))
+            server.push("K", bar(60, 1))
             await asyncio.sleep(1)
-            exchange.net.script.append(130.0)
-            exchange.peer.end()
+            server.net.script.append(130.0)
+            server.peer.end()
             await asyncio.sleep(120)
             fresh = client.watch_klines(AAPL, interval="1m")
             rows = [bar(60, 1), bar(120, 3), bar(180, 4)]
-            exchange.data["RK"] = [{"c": AAPL, "k": rows}]
+            server.data["RK"] = [{"c": AAPL, "k": rows}]
             await asyncio.sleep(20)
             assert [one for one in closes(drain(fresh)) if one[0] < 180] == []
             await fresh.aclose()
@@ -981,63 +964,63 @@ def last(events: list[Any]) -> list[tuple[int, bool]]:
     return [(int(e.last_price), e.recovered) for e in events if not isinstance(e, Gap)]
 
 
-async def test_state_is_fresh_at_once(exchange):
+async def test_snapshots_are_current_at_once_after_an_outage(server):
     async with (
-        connected(exchange) as client,
+        connected(server) as client,
         client.watch_snapshots(AAPL, buffer=Strict()) as sub,
     ):
-        exchange.push("S", quote(1, 100))
+        server.push("S", quote(1, 100))
         await asyncio.sleep(1)
-        exchange.states["RS", AAPL] = quote(2, 110)
-        exchange.peer.end()
-        peer = await exchange.net.link(1)
+        server.rows["RS", AAPL] = quote(2, 110)
+        server.peer.end()
+        peer = await server.net.link(1)
         await asyncio.sleep(0.5)
         assert peer.types() == ["S", "RS"]
-        told = drain(sub)
-        assert last(told) == [(1, False), (2, True)]
-        assert kinds(told) == "lGr"
-        assert [(gap.status, gap.recovered) for gap in gaps(told)] == [("filled", 1)]
+        events = drain(sub)
+        assert last(events) == [(1, False), (2, True)]
+        assert kinds(events) == "lGr"
+        assert [(gap.status, gap.recovered) for gap in gaps(events)] == [("filled", 1)]
 
 
-async def test_an_answer_does_not_overwrite_a_newer_push(exchange):
+async def test_a_reply_does_not_overwrite_a_newer_push(server):
     async with (
-        connected(exchange) as client,
+        connected(server) as client,
         client.watch_snapshots(AAPL, buffer=Strict()) as sub,
     ):
-        exchange.push("S", quote(1, 100))
+        server.push("S", quote(1, 100))
         await asyncio.sleep(1)
-        exchange.states["RS", AAPL] = quote(2, 110)
-        exchange.delay["RS"] = 1.0
-        exchange.peer.end()
-        peer = await exchange.net.link(1)
-        await peer.hear("RS")
-        exchange.push("S", quote(3, 120))
+        server.rows["RS", AAPL] = quote(2, 110)
+        server.delay["RS"] = 1.0
+        server.peer.end()
+        peer = await server.net.link(1)
+        await peer.next_frame("RS")
+        server.push("S", quote(3, 120))
         await asyncio.sleep(10)
         assert last(drain(sub)) == [(1, False), (3, False)]
         assert left(client) == NOTHING
 
 
-async def test_an_answer_does_not_overwrite_a_newer_push_from_before_the_outage(
-    exchange,
+async def test_a_reply_does_not_overwrite_a_newer_push_from_before_the_outage(
+    server,
 ):
     async with (
-        connected(exchange) as client,
+        connected(server) as client,
         client.watch_snapshots(AAPL, buffer=Strict()) as sub,
     ):
-        exchange.push("S", quote(1, 100))
+        server.push("S", quote(1, 100))
         await asyncio.sleep(1)
-        exchange.states["RS", AAPL] = quote(2, 90)  # From a cache that lags.
-        exchange.peer.end()
-        await exchange.net.link(1)
+        server.rows["RS", AAPL] = quote(2, 90)  # From a cache that lags.
+        server.peer.end()
+        await server.net.link(1)
         await asyncio.sleep(10)
         assert last(drain(sub)) == [(1, False)]
 
 
-async def test_depth_is_asked_for_as_well(exchange):
-    async with connected(exchange) as client, client.watch_depth(AAPL) as sub:
-        exchange.states["RD", AAPL] = {"c": AAPL, "b": [], "a": [], "ts": 5}
-        exchange.peer.end()
-        peer = await exchange.net.link(1)
+async def test_depth_is_requested_too(server):
+    async with connected(server) as client, client.watch_depth(AAPL) as sub:
+        server.rows["RD", AAPL] = {"c": AAPL, "b": [], "a": [], "ts": 5}
+        server.peer.end()
+        peer = await server.net.link(1)
         await asyncio.sleep(1)
         assert peer.types() == ["D", "RD"]
         assert kinds(drain(sub)) == "Gr"
@@ -1046,96 +1029,100 @@ async def test_depth_is_asked_for_as_well(exchange):
 # Without
 
 
-async def test_without_recovery_gaps_are_told_at_once_and_nothing_is_asked(exchange):
-    async with opened(exchange.net, chance=0.0, recover=False) as client:
+async def test_without_recovery_gaps_are_delivered_at_once_and_nothing_is_requested(
+    server,
+):
+    async with opened(server.net, jitter=0.0, recover=False) as client:
         async with client.watch_trades(AAPL) as sub:
-            await exchange.trades(20)
-            peer = await exchange.outage(5.0)
+            await server.trades(20)
+            peer = await server.outage(5.0)
             await asyncio.sleep(0.1)
-            exchange.trade()
+            server.trade()
             await asyncio.sleep(0.1)
-            told = drain(sub)
-            assert kinds(told) == "lGl"
-            assert [gap.status for gap in gaps(told)] == ["unfilled"]
+            events = drain(sub)
+            assert kinds(events) == "lGl"
+            assert [gap.status for gap in gaps(events)] == ["unfilled"]
             await asyncio.sleep(20)
             assert peer.types() == ["T"]
             assert sub.stats.recovered == 0
 
 
-async def test_bars_told_before_a_gap_that_stayed_empty_are_not_told_again(exchange):
-    async with connected(exchange) as client:
+async def test_klines_delivered_before_an_unfilled_gap_are_not_delivered_again(
+    server,
+):
+    async with connected(server) as client:
         async with client.watch_klines(AAPL, interval="1m") as sub:
-            exchange.push("K", bar(960))
-            exchange.push("K", bar(1020))
-            exchange.silent.add("RK")
-            await exchange.outage(5.0)
+            server.push("K", bar(960))
+            server.push("K", bar(1020))
+            server.unanswered.add("RK")
+            await server.outage(5.0)
             await asyncio.sleep(20)
-            exchange.silent.clear()
+            server.unanswered.clear()
             rows = [bar(960), bar(1020), bar(1080)]
-            exchange.data["RK"] = [{"c": AAPL, "k": rows}]
-            await exchange.outage(5.0)
+            server.data["RK"] = [{"c": AAPL, "k": rows}]
+            await server.outage(5.0)
             await asyncio.sleep(20)
             bars = [e.timestamp for e in drain(sub) if isinstance(e, Tick)]
             assert bars == [960, 1020, 1080]
 
 
-async def test_a_bar_that_grew_on_a_link_that_was_lost_is_not_taken_for_finished(
-    exchange,
+async def test_a_growing_kline_of_a_lost_link_is_not_final(
+    server,
 ):
-    exchange.silent.add("RK")
-    async with connected(exchange) as client:
+    server.unanswered.add("RK")
+    async with connected(server) as client:
         async with client.watch_klines(AAPL, interval="1m", final=True) as sub:
-            exchange.push("K", bar(960))
+            server.push("K", bar(960))
             for start in (1020, 1080):
-                await exchange.outage(1.0)
+                await server.outage(1.0)
                 await asyncio.sleep(1.0)
-                exchange.push("K", bar(start))  # Held back, and then the link is lost.
+                server.push("K", bar(start))  # Held back, and then the link is lost.
                 await asyncio.sleep(0.1)
-            await exchange.outage(1.0)
+            await server.outage(1.0)
             await asyncio.sleep(1.0)
-            exchange.push("K", bar(1140))
+            server.push("K", bar(1140))
             await asyncio.sleep(20.0)
-            exchange.push("K", bar(1200))
+            server.push("K", bar(1200))
             await asyncio.sleep(0.1)
-            told = drain(sub)
-            assert [gap.status for gap in gaps(told)] == ["unfilled"]
-            bars = [e.timestamp for e in told if isinstance(e, Tick)]
+            events = drain(sub)
+            assert [gap.status for gap in gaps(events)] == ["unfilled"]
+            bars = [e.timestamp for e in events if isinstance(e, Tick)]
             assert bars == [1140], "nobody saw how the others ended"
 
 
-async def test_bars_held_on_a_link_that_was_lost_are_told_once(exchange):
-    exchange.silent.add("RK")
-    async with connected(exchange) as client:
+async def test_klines_held_on_a_lost_link_are_delivered_once(server):
+    server.unanswered.add("RK")
+    async with connected(server) as client:
         async with client.watch_klines(AAPL, interval="1m") as sub:
-            exchange.push("K", bar(960))
-            await exchange.outage(1.0)
+            server.push("K", bar(960))
+            await server.outage(1.0)
             await asyncio.sleep(1.0)
-            exchange.push("K", bar(1020))  # Held back, and then the link is lost.
-            await exchange.outage(1.0)
+            server.push("K", bar(1020))  # Held back, and then the link is lost.
+            await server.outage(1.0)
             await asyncio.sleep(20.0)
-            exchange.silent.clear()
+            server.unanswered.clear()
             rows = [bar(960), bar(1020), bar(1080)]
-            exchange.data["RK"] = [{"c": AAPL, "k": rows}]
-            await exchange.outage(1.0)
+            server.data["RK"] = [{"c": AAPL, "k": rows}]
+            await server.outage(1.0)
             await asyncio.sleep(20.0)
             bars = [e.timestamp for e in drain(sub) if isinstance(e, Tick)]
             assert bars == [960, 1020, 1080]
 
 
 @pytest.mark.parametrize("leave", ["aclose", "remove"])
-async def test_who_leaves_while_ticks_are_held_back_gets_them_with_the_gap(
-    exchange, leave
+async def test_a_subscription_closed_during_recovery_gets_the_gap_and_held_ticks(
+    server, leave
 ):
-    exchange.silent.add("RT")
-    async with connected(exchange) as client:
+    server.unanswered.add("RT")
+    async with connected(server) as client:
         async with client.watch_trades(AAPL) as sub, client.watch_trades(AAPL) as stays:
-            await exchange.trades(5)
-            await exchange.outage(1.0)
-            await exchange.trades(4)
+            await server.trades(5)
+            await server.outage(1.0)
+            await server.trades(4)
             await (sub.aclose() if leave == "aclose" else sub.remove(AAPL))
             assert kinds(drain(sub)) == "lGl"
             assert sub.stats.received == 8
-            await exchange.trades(30)
+            await server.trades(30)
             assert kinds(drain(stays)) == "lGl"
             assert stays.stats.received == 38
             stats = client.stats
@@ -1143,40 +1130,40 @@ async def test_who_leaves_while_ticks_are_held_back_gets_them_with_the_gap(
             assert stats.gaps == 2
 
 
-async def test_what_is_held_back_for_the_last_who_leaves_is_accounted_for(exchange):
-    exchange.silent.add("RT")
-    async with connected(exchange) as client:
+async def test_held_ticks_of_the_last_closed_subscription_are_counted(server):
+    server.unanswered.add("RT")
+    async with connected(server) as client:
         async with client.watch_trades(AAPL) as sub:
-            await exchange.trades(5)
-            await exchange.outage(1.0)
-            await exchange.trades(4)
+            await server.trades(5)
+            await server.outage(1.0)
+            await server.trades(4)
         assert kinds(drain(sub)) == "lGl"
         stats = client.stats
         assert (stats.ticks, stats.held, stats.repeated) == (8, 0, 0)
 
 
-async def test_who_lags_too_far_behind_gets_nothing_that_was_held_back(exchange):
-    exchange.silent.add("RT")
-    async with connected(exchange) as client:
+async def test_a_subscription_that_lags_too_far_gets_no_held_ticks(server):
+    server.unanswered.add("RT")
+    async with connected(server) as client:
         async with client.watch_trades(AAPL, buffer=Strict(6)) as sub:
-            await exchange.trades(5)
-            await exchange.outage(1.0)
-            await exchange.trades(30)
+            await server.trades(5)
+            await server.outage(1.0)
+            await server.trades(30)
             assert prices(drain(sub)) == [1, 2, 3, 4, 5, 9]
             with pytest.raises(LaggedError):
                 await anext(sub)
 
 
-async def test_who_lags_on_one_topic_while_another_is_held_back_ends_there(exchange):
-    exchange.silent.add("RT")
+async def test_a_lag_on_one_topic_ends_a_subscription_with_another_topic_held(server):
+    server.unanswered.add("RT")
     topics = Topic("trade", AAPL), Topic("snapshot", TSLA)
-    async with connected(exchange) as client:
+    async with connected(server) as client:
         async with client.watch(*topics, buffer=Strict(4)) as sub:
-            await exchange.trades(2)
-            await exchange.outage(1.0)
-            await exchange.trades(2)
+            await server.trades(2)
+            await server.outage(1.0)
+            await server.trades(2)
             for second in range(5):
-                exchange.push("S", {"c": TSLA, "lp": "1", "ts": second, "s": 0})
+                server.push("S", {"c": TSLA, "lp": "1", "ts": second, "s": 0})
             await asyncio.sleep(0.1)
             assert len(drain(sub)) == 5, "two trades, the gap and two snapshots"
             with pytest.raises(LaggedError):
@@ -1184,102 +1171,104 @@ async def test_who_lags_on_one_topic_while_another_is_held_back_ends_there(excha
 
 
 @pytest.mark.parametrize("ending", ["the client closes", "the reader leaves"])
-async def test_who_came_while_ticks_were_held_back_gets_them_when_all_ends(
-    exchange, ending
+async def test_a_subscription_opened_during_recovery_gets_its_ticks_at_the_end(
+    server, ending
 ):
-    exchange.silent.add("RT")
-    async with connected(exchange) as client, client.watch_trades(AAPL):
-        await exchange.trades(3)
-        await exchange.outage(1.0)
-        await exchange.trades(2)
+    server.unanswered.add("RT")
+    async with connected(server) as client, client.watch_trades(AAPL):
+        await server.trades(3)
+        await server.outage(1.0)
+        await server.trades(2)
         async with client.watch_trades(AAPL) as later:
-            await exchange.trades(3)  # Held back, and then the link is lost.
-            exchange.net.script.append(60.0)
-            exchange.peer.end()
+            await server.trades(3)  # Held back, and then the link is lost.
+            server.net.script.append(60.0)
+            server.peer.end()
             await asyncio.sleep(1.0)
             await (client if ending == "the client closes" else later).aclose()
-            assert set(exchange.prices()[-3:]) <= set(prices(drain(later)))
+            assert set(server.prices()[-3:]) <= set(prices(drain(later)))
 
 
-async def test_who_leaves_and_comes_back_while_ticks_are_held_gets_none_twice(exchange):
-    exchange.silent.add("RT")
-    async with connected(exchange) as client, client.watch_trades(AAPL) as stays:
+async def test_resubscribing_during_recovery_delivers_no_tick_twice(server):
+    server.unanswered.add("RT")
+    async with connected(server) as client, client.watch_trades(AAPL) as stays:
         async with client.watch_trades(AAPL) as sub:
-            await exchange.trades(3)
-            await exchange.outage(1.0)
-            await exchange.trades(4)
+            await server.trades(3)
+            await server.outage(1.0)
+            await server.trades(4)
             await sub.remove(AAPL)
             await sub.add(AAPL)
-            await exchange.trades(20)
-            told, all_told = drain(sub), drain(stays)
-            assert kinds(told) == kinds(all_told) == "lGl"
-            assert prices(told) == prices(all_told)
+            await server.trades(20)
+            events, all_events = drain(sub), drain(stays)
+            assert kinds(events) == kinds(all_events) == "lGl"
+            assert prices(events) == prices(all_events)
 
 
-async def test_who_comes_while_ticks_are_held_starts_with_the_next(exchange):
-    exchange.silent.add("RT")
-    async with connected(exchange) as client, client.watch_trades(AAPL):
-        await exchange.trades(3)
-        await exchange.outage(1.0)
-        await exchange.trades(3)
+async def test_a_subscription_opened_during_recovery_starts_with_the_next_tick(
+    server,
+):
+    server.unanswered.add("RT")
+    async with connected(server) as client, client.watch_trades(AAPL):
+        await server.trades(3)
+        await server.outage(1.0)
+        await server.trades(3)
         async with client.watch_trades(AAPL) as later:
-            first = len(exchange.tape)
-            await exchange.trades(20)
-            assert prices(drain(later)) == exchange.prices()[first:]
+            first = len(server.tape)
+            await server.trades(20)
+            assert prices(drain(later)) == server.prices()[first:]
 
 
-async def test_trades_of_a_lost_link_keep_the_order_in_which_they_came(exchange):
-    async with connected(exchange) as client, client.watch_trades(AAPL) as sub:
-        await exchange.trades(20)
-        exchange.silent.add("RT")
-        await exchange.outage(1.0)
+async def test_trades_of_a_lost_link_keep_their_order_of_arrival(server):
+    async with connected(server) as client, client.watch_trades(AAPL) as sub:
+        await server.trades(20)
+        server.unanswered.add("RT")
+        await server.outage(1.0)
         await asyncio.sleep(0.5)
-        came = len(exchange.tape)
+        came = len(server.tape)
         for _ in range(3):
-            exchange.trade(ts=exchange.second)
-        lagging = exchange.tape[-20:-1]  # The answers lack the newest one.
-        exchange.silent.clear()
-        exchange.data["RT"] = lagging
-        await exchange.outage(1.0)
-        await exchange.trades(20)
-        ours = exchange.prices()[came : came + 3]
+            server.trade(ts=server.second)
+        lagging = server.tape[-20:-1]  # The replies lack the newest one.
+        server.unanswered.clear()
+        server.data["RT"] = lagging
+        await server.outage(1.0)
+        await server.trades(20)
+        ours = server.prices()[came : came + 3]
         assert [price for price in prices(drain(sub)) if price in ours] == ours
 
 
-async def bars_around(exchange: Exchange, *rows: Frame, final: bool) -> list[Any]:
-    """Give what is told of an outage of three minutes, with a late end pushed first."""
-    exchange.delay["RK"] = 0.5
-    async with connected(exchange) as client:
+async def bars_around(server: ScriptedServer, *rows: Frame, final: bool) -> list[Any]:
+    """Return the events of an outage of three minutes, with a late final kline first."""
+    server.delay["RK"] = 0.5
+    async with connected(server) as client:
         async with client.watch_klines(AAPL, interval="1m", final=final) as sub:
-            exchange.push("K", bar(900) | {"v": "50"})
-            exchange.push("K", bar(960) | {"v": "7"})
+            server.push("K", bar(900) | {"v": "50"})
+            server.push("K", bar(960) | {"v": "7"})
             await asyncio.sleep(1)
-            exchange.data["RK"] = [{"c": AAPL, "k": list(rows)}]
-            exchange.net.script.append(180.0)
-            exchange.peer.end()
-            await exchange.net.link(1)
+            server.data["RK"] = [{"c": AAPL, "k": list(rows)}]
+            server.net.script.append(180.0)
+            server.peer.end()
+            await server.net.link(1)
             await asyncio.sleep(0.2)
-            exchange.push("K", bar(960) | {"v": "60"})
-            exchange.push("K", bar(1140) | {"v": "2"})
+            server.push("K", bar(960) | {"v": "60"})
+            server.push("K", bar(1140) | {"v": "2"})
             await asyncio.sleep(8)
-            exchange.push("K", bar(1200) | {"v": "1"})
+            server.push("K", bar(1200) | {"v": "1"})
             await asyncio.sleep(1)
             return drain(sub)
 
 
 @pytest.mark.parametrize("final", [False, True])
-async def test_no_bar_is_lost_if_an_old_one_is_pushed_late(final, exchange):
+async def test_no_kline_is_lost_if_an_old_one_is_pushed_late(final, server):
     starts = (900, 960, 1020, 1080)
     rows = [bar(start) | {"v": "60"} for start in starts]
-    told = await bars_around(exchange, *rows, bar(1140), final=final)
-    assert [gap.status for gap in gaps(told)] == ["filled"]
-    after = [e for e in told[told.index(gaps(told)[0]) :] if isinstance(e, Tick)]
+    events = await bars_around(server, *rows, bar(1140), final=final)
+    assert [gap.status for gap in gaps(events)] == ["filled"]
+    after = [e for e in events[events.index(gaps(events)[0]) :] if isinstance(e, Tick)]
     finished = [960, 1020, 1080, 1140]
     assert [e.timestamp for e in after] == (finished if final else [*finished, 1200])
 
 
-async def test_nobody_takes_a_bar_of_an_answer_that_lags_for_finished(exchange):
+async def test_a_kline_of_a_lagging_reply_is_not_final(server):
     rows = [bar(900) | {"v": "50"}, bar(960) | {"v": "60"}, bar(1020) | {"v": "3"}]
-    told = await bars_around(exchange, *rows, final=True)
-    assert [gap.status for gap in gaps(told)] == ["unverified"]
-    assert 1020 not in [e.timestamp for e in told if isinstance(e, Tick)]
+    events = await bars_around(server, *rows, final=True)
+    assert [gap.status for gap in gaps(events)] == ["unverified"]
+    assert 1020 not in [e.timestamp for e in events if isinstance(e, Tick)]

@@ -27,7 +27,7 @@ from qos_async.errors import (
     TransportError,
 )
 from tests.support.aiohttp_compat import aioresponses
-from tests.support.http_servers import CANARY, HttpCounters, Waits, asking
+from tests.support.http_servers import CANARY, HttpCounters, Waits, http_client
 from tests.support.leak_check import assert_absent
 
 URL = "https://api.qos.hk"
@@ -53,7 +53,7 @@ async def test_a_transient_failure_is_followed_by_the_result(server, waits):
     counters = HttpCounters()
     server.post(f"{URL}/snapshot", status=503)
     server.post(f"{URL}/snapshot", payload=OK)
-    async with asking(URL, sleep=waits, counters=counters) as http:
+    async with http_client(URL, sleep=waits, counters=counters) as http:
         assert list(await http.fetch(SNAPSHOTS)) == ["US:AAPL"]
     assert (counters.requests, counters.retries) == (2, 1)
     server.assert_called_with(
@@ -76,7 +76,7 @@ async def test_the_wait_is_random_below_a_bound_that_doubles_up_to_the_maximum(
     chances = iter([1.0, 0.5, 1.0, 1.0])
     timing = Timing(backoff_initial=2.0, backoff_max=5.0)
     options: dict[str, Any] = {"sleep": waits, "rng": lambda: next(chances)}
-    async with asking(URL, timing=timing, **options) as http:
+    async with http_client(URL, timing=timing, **options) as http:
         with pytest.raises(TransportError, match="HTTP 500"):
             await http.fetch(SNAPSHOTS)
     assert waits.seconds == [2.0, 2.0, 5.0]
@@ -88,7 +88,7 @@ async def test_retry_after_sets_the_wait(server, waits):
     for header in ("7", later, "soon"):
         server.post(f"{URL}/snapshot", status=429, headers={"Retry-After": header})
     server.post(f"{URL}/snapshot", payload=OK)
-    async with asking(URL, sleep=waits, rng=lambda: 0.25) as http:
+    async with http_client(URL, sleep=waits, rng=lambda: 0.25) as http:
         await http.fetch(SNAPSHOTS)
     assert waits.seconds[0] == 7.0
     assert waits.seconds[1] == pytest.approx(99.5, abs=2.0)
@@ -177,7 +177,7 @@ async def test_an_exception_of_aiohttp_is_mapped(server, name):
     exc, kind = {**MENDING, **LASTING}[name]
     counters = HttpCounters()
     server.post(f"{URL}/snapshot", exception=exc, repeat=True)
-    async with asking(URL, counters=counters) as http:
+    async with http_client(URL, counters=counters) as http:
         with pytest.raises(QosError) as caught:
             await http.fetch(SNAPSHOTS)
     assert type(caught.value) is kind
@@ -190,7 +190,7 @@ async def test_an_exception_of_aiohttp_is_mapped(server, name):
 async def test_a_cancelled_call_is_not_retried(server):
     counters = HttpCounters()
     server.post(f"{URL}/snapshot", exception=asyncio.CancelledError(), repeat=True)
-    async with asking(URL, counters=counters) as http:
+    async with http_client(URL, counters=counters) as http:
         with pytest.raises(asyncio.CancelledError):
             await http.fetch(SNAPSHOTS)
     assert counters.requests == 1
@@ -199,7 +199,7 @@ async def test_a_cancelled_call_is_not_retried(server):
 async def test_concurrent_calls_do_not_share_their_attempts(server):
     server.post(f"{URL}/snapshot", status=500, repeat=True)
     counters = HttpCounters()
-    async with asking(URL, counters=counters) as http:
+    async with http_client(URL, counters=counters) as http:
         both = (http.fetch(SNAPSHOTS), http.fetch(SNAPSHOTS))
         found = await asyncio.gather(*both, return_exceptions=True)
     assert all(type(one) is TransportError for one in found)

@@ -1,4 +1,4 @@
-"""Who is told about the moves of the link."""
+"""Iterators over the states of the link."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.virtual_time
 S = LinkState
 
 
-async def test_every_watcher_sees_every_move_from_its_beginning_on():
+async def test_every_iterator_of_states_gets_every_change_from_its_start_on():
     states = LinkStates()
     early = states.watch()
     states.transition(LinkEvent.DIAL)
@@ -31,7 +31,7 @@ async def test_every_watcher_sees_every_move_from_its_beginning_on():
     ]
 
 
-async def test_watching_a_closed_link_ends_at_once():
+async def test_states_of_a_closed_link_end_at_once():
     states = LinkStates()
     states.transition(LinkEvent.STOP)
     assert [change async for change in states.watch()] == []
@@ -45,7 +45,7 @@ async def test_a_dropped_iterator_collects_nothing():
     assert not states._watchers
 
 
-async def test_a_cancelled_wait_loses_no_move():
+async def test_a_cancelled_wait_loses_no_change():
     states = LinkStates()
     changes = states.watch()
     waiting = asyncio.create_task(anext(changes))
@@ -56,13 +56,13 @@ async def test_a_cancelled_wait_loses_no_move():
     assert (await anext(changes)).state is S.CONNECTING
 
 
-async def test_the_life_of_a_client_is_told_with_reasons_attempts_and_waits():
+async def test_the_states_of_a_client_have_reasons_attempts_and_waits():
     net = Network(ConnectError("nobody home"), None)
     async with opened(net) as client:
-        told: list[StateChange] = []
+        changes: list[StateChange] = []
 
         async def listen() -> None:
-            told.extend([change async for change in client.states()])
+            changes.extend([change async for change in client.states()])
 
         listening = asyncio.create_task(listen())
         await asyncio.sleep(0)
@@ -73,12 +73,12 @@ async def test_the_life_of_a_client_is_told_with_reasons_attempts_and_waits():
         assert client.stats.links == 1
         await client.aclose()
         await listening
-    assert [change.state for change in told] == [
+    assert [change.state for change in changes] == [
         S.CONNECTING,
         S.BACKOFF,
         S.CONNECTING,
         S.OPEN,
         S.CLOSED,
     ]
-    assert told[1] == StateChange(S.BACKOFF, "nobody home", 1, 0.5)
-    assert told[-1].reason == "closed by the user"
+    assert changes[1] == StateChange(S.BACKOFF, "nobody home", 1, 0.5)
+    assert changes[-1].reason == "closed by the user"

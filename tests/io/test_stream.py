@@ -41,7 +41,7 @@ from tests.support.memory_transport import (
     trade,
 )
 
-pytestmark = [pytest.mark.virtual_time, pytest.mark.usefixtures("way_in")]
+pytestmark = [pytest.mark.virtual_time, pytest.mark.usefixtures("delivery")]
 
 HOUR = 3600.0
 
@@ -62,37 +62,37 @@ def _price(event: Any) -> int:
 # Outages
 
 
-async def test_a_reconnect_is_invisible_to_the_reader():
+async def test_a_reconnect_is_invisible_to_the_consumer():
     net = Network(None, ConnectError("no"), ConnectError("no"))
     async with opened(net) as client, client.watch_trades("HK:00700") as trades:
         net.peers[0].push(trade(1, "HK:700"))
         assert (await anext(trades)).price == 1
         net.peers[0].end()
         peer = await net.link(1)
-        assert (await peer.hear("T"))["codes"] == ["HK:700"]
+        assert (await peer.next_frame("T"))["codes"] == ["HK:700"]
         peer.push(trade(2, "HK:700"))
         assert (await anext(trades)).price == 2
         assert client.stats.links == 2
 
 
-async def test_each_outage_is_told_once_a_topic_before_its_first_new_tick():
+async def test_each_outage_is_one_gap_a_topic_before_its_first_new_tick():
     net = Network()
     async with opened(net) as client:
         topics = Topic("trade", "US:AAPL"), Topic("trade", "US:TSLA")
         async with client.watch(*topics) as sub:
             for number in range(3):
                 peer = await net.link(number)
-                await peer.hear("T")
+                await peer.next_frame("T")
                 await asyncio.sleep(10)
                 peer.push(trade(number), trade(number, "US:TSLA"))
                 await asyncio.sleep(10)
                 peer.end(text=f"cut {number}")
-            await (await net.link(3)).hear("T")
+            await (await net.link(3)).next_frame("T")
             await asyncio.sleep(0)
             events = gaps_and_ticks(sub.events())
-            told = [await anext(events) for _ in range(sub.stats.backlog + 6)]
+            received = [await anext(events) for _ in range(sub.stats.backlog + 6)]
         for symbol in ("US:AAPL", "US:TSLA"):
-            mine = [e for e in told if symbol in str(e)]
+            mine = [e for e in received if symbol in str(e)]
             kinds = [e.reason if isinstance(e, Gap) else _price(e) for e in mine]
             assert kinds == [0, "cut 0", 1, "cut 1", 2, "cut 2"]
         assert sub.stats.gaps == client.stats.gaps == 6
@@ -100,12 +100,12 @@ async def test_each_outage_is_told_once_a_topic_before_its_first_new_tick():
 
 async def test_a_gap_begins_when_something_was_last_received():
     net = Network(None, 7.0)
-    async with opened(net, chance=0.0) as client:
+    async with opened(net, jitter=0.0) as client:
         async with client.watch_trades("US:AAPL") as trades:
             peer = net.peers[0]
             peer.push(trade(1))
             await asyncio.sleep(1)
-            net.rule = lambda peer, _: None if peer.number == 0 else "OK"
+            net.respond = lambda peer, _: None if peer.number == 0 else "OK"
             events = trades.events()
             await anext(events)
             interrupted = await anext(events)
@@ -122,9 +122,9 @@ async def test_a_gap_begins_when_something_was_last_received():
         assert gap.since.utcoffset() == gap.until.utcoffset() == timedelta(0)
 
 
-async def test_a_second_outage_before_the_server_agreed_again_widens_the_first():
-    net = Network(rule=lambda peer, _: None if peer.number == 1 else "OK")
-    async with opened(net, chance=0.0) as client:
+async def test_a_second_outage_before_the_ack_widens_the_first():
+    net = Network(respond=lambda peer, _: None if peer.number == 1 else "OK")
+    async with opened(net, jitter=0.0) as client:
         async with client.watch_trades("US:AAPL") as trades:
             net.peers[0].push(trade(1))
             await asyncio.sleep(5)
@@ -136,51 +136,51 @@ async def test_a_second_outage_before_the_server_agreed_again_widens_the_first()
             peer = await net.link(2)
             peer.push(trade(2))
             events = trades.events()
-            told = [await anext(events) for _ in range(4)]
+            received = [await anext(events) for _ in range(4)]
             await asyncio.sleep(60)
             assert trades.stats.gaps == 1
-        assert isinstance(told[1], Interrupted)
-        gap = told[2]
+        assert isinstance(received[1], Interrupted)
+        gap = received[2]
         assert isinstance(gap, Gap)
         assert (gap.until - gap.since).total_seconds() == pytest.approx(10, abs=0.5)
 
 
-async def test_a_gap_comes_first_even_if_a_push_overtakes_the_yes():
+async def test_a_gap_comes_first_even_if_a_push_overtakes_the_ack():
     net = Network()
     async with opened(net) as client, client.watch_trades("US:AAPL") as trades:
-        net.rule = only_heartbeats
+        net.respond = only_heartbeats
         net.peers[0].end()
         peer = await net.link(1)
-        frame = await peer.hear("T")
+        frame = await peer.next_frame("T")
         peer.push(trade(1), trade(2))
         await asyncio.sleep(1)
         peer.answer(frame)
         await asyncio.sleep(60)
         events = trades.events()
-        told = [type(await anext(events)) for _ in range(3)]
-        assert told == [Gap, Trade, Trade]
+        kinds = [type(await anext(events)) for _ in range(3)]
+        assert kinds == [Gap, Trade, Trade]
         assert trades.stats.gaps == 1
 
 
-async def test_an_outage_between_the_first_tick_and_the_yes_is_a_gap_too():
-    net = Network(rule=only_heartbeats)
+async def test_an_outage_between_the_first_tick_and_the_ack_is_a_gap_too():
+    net = Network(respond=only_heartbeats)
     async with opened(net) as client:
         trades = client.watch_trades("US:AAPL")
         peer = await net.link()
-        await peer.hear("T")
+        await peer.next_frame("T")
         peer.push(trade(1))
         await asyncio.sleep(1)
         peer.end()
         peer = await net.link(1)
-        await peer.hear("T")
+        await peer.next_frame("T")
         peer.push(trade(2))
         events = trades.events()
-        told = [type(await anext(events)) for _ in range(4)]
-        assert told == [Trade, Interrupted, Gap, Trade]
+        kinds = [type(await anext(events)) for _ in range(4)]
+        assert kinds == [Trade, Interrupted, Gap, Trade]
 
 
 @pytest.mark.fault("U5")
-async def test_whoever_comes_during_an_outage_is_not_told_of_it():
+async def test_a_subscription_opened_during_an_outage_gets_no_gap():
     net = Network(None, 5.0)
     async with opened(net) as client, client.watch_trades("US:AAPL") as old:
         net.peers[0].end()
@@ -192,7 +192,7 @@ async def test_whoever_comes_during_an_outage_is_not_told_of_it():
             assert isinstance(await anext(fresh.events()), Trade)
 
 
-async def test_old_topics_are_told_although_new_ones_are_confirmed_with_them():
+async def test_resubscribed_topics_get_their_gap_although_new_ones_share_the_ack():
     net = Network(None, 5.0)
     async with opened(net) as client, client.watch_trades("US:A,B,C,D,E") as old:
         net.peers[0].end()
@@ -200,12 +200,12 @@ async def test_old_topics_are_told_although_new_ones_are_confirmed_with_them():
         async with client.watch_trades("HK:1,2,3,4,5"):
             assert net.peers[1].types() == ["T"]
             events = gaps_and_ticks(old.events())
-            told = [await within(10, anext(events)) for _ in range(5)]
-            assert {gap.topic.symbol[-1] for gap in told} == set("ABCDE")
+            gaps = [await within(10, anext(events)) for _ in range(5)]
+            assert {gap.topic.symbol[-1] for gap in gaps} == set("ABCDE")
 
 
 @pytest.mark.fault("U8", "I16")
-async def test_a_topic_given_up_during_an_outage_leaves_nothing_behind():
+async def test_a_topic_removed_during_an_outage_leaves_nothing_behind():
     net = Network()
     async with opened(net) as client:
         async with client.watch_trades("US:AAPL"):
@@ -218,7 +218,7 @@ async def test_a_topic_given_up_during_an_outage_leaves_nothing_behind():
 
 
 @pytest.mark.fault("U8", "U9")
-async def test_what_changed_during_an_outage_is_said_as_one_difference():
+async def test_changes_during_an_outage_are_sent_as_one_difference():
     net = Network(None, ConnectError("no"))
     async with opened(net) as client, client.watch_trades("US:AAPL", "HK:700") as sub:
         net.peers[0].end()
@@ -227,14 +227,76 @@ async def test_what_changed_during_an_outage_is_said_as_one_difference():
         adding = asyncio.create_task(sub.add("US:TSLA", "SH:600519"))
         await adding
         assert net.peers[1].types() == ["T"]
-        assert net.peers[1].said[0]["codes"] == ["SH:600519", "US:AAPL,TSLA"]
+        assert net.peers[1].sent[0]["codes"] == ["SH:600519", "US:AAPL,TSLA"]
+
+
+async def test_a_topic_resubscribed_before_its_removal_was_sent_gets_its_gap():
+    net = Network(latency=1.0)
+    async with opened(net, recover=False) as client:
+        async with client.watch_trades("US:AAPL"):
+            pass
+        await net.peers[0].next_frame("TC")
+        again = client.watch_trades("US:AAPL")
+        net.peers[0].push(trade(1))
+        await net.peers[0].next_frame("T")
+        await asyncio.sleep(2)
+        net.peers[0].push(trade(2))
+        events = again.events()
+        kinds = [type(await anext(events)) for _ in range(3)]
+        assert kinds == [Trade, Gap, Trade]
+
+
+async def test_a_resubscribed_topic_without_missed_ticks_gets_no_gap():
+    net = Network(latency=1.0)
+    async with opened(net, recover=False) as client:
+        async with client.watch_trades("US:AAPL"):
+            pass
+        await net.peers[0].next_frame("TC")
+        again = client.watch_trades("US:AAPL")
+        await asyncio.sleep(5)
+        net.peers[0].push(trade(2))
+        assert isinstance(await anext(again.events()), Trade)
+
+
+def rejecting(times: int, message: str) -> Any:
+    """Reject trades on every link but the first, ``times`` times."""
+    left = [times]
+
+    def respond(peer: Any, frame: Any) -> str:
+        if frame["type"] == "T" and peer.number and left[0]:
+            left[0] -= 1
+            return message
+        return "OK"
+
+    return respond
+
+
+@pytest.mark.fault("P8")
+async def test_a_live_topic_is_subscribed_again_after_a_transient_rejection():
+    net = Network(respond=rejecting(3, "system busy"))
+    async with opened(net) as client, client.watch_trades("US:AAPL") as trades:
+        net.peers[0].end()
+        await net.link(1)
+        await asyncio.sleep(10)
+        net.peers[1].push(trade(1))
+        assert (await anext(trades)).price == 1
+
+
+@pytest.mark.fault("P8")
+async def test_a_live_topic_is_removed_after_a_lasting_rejection():
+    net = Network(respond=rejecting(100, "exceeded the limit"))
+    async with opened(net) as client, client.watch_trades("US:AAPL") as trades:
+        net.peers[0].end()
+        with pytest.raises(LimitError):
+            await anext(trades)
+        assert net.peers[1].types() == ["T"] * 4
 
 
 # Endings
 
 
 async def test_an_expired_key_reaches_every_loop_and_request_and_later_call():
-    net = Network(rule=lambda _, frame: None if frame["type"] == "RS" else "OK")
+    net = Network(respond=lambda _, frame: None if frame["type"] == "RS" else "OK")
     async with opened(net) as client, client.watch_trades("US:AAPL") as entered:
         peer = net.peers[0]
         waiting = [
@@ -254,13 +316,13 @@ async def test_an_expired_key_reaches_every_loop_and_request_and_later_call():
         assert kinds == [AuthenticationError] * 5
         await asyncio.sleep(HOUR)
         assert len(net.dialled_at) == 1
-        assert net.live == []
+        assert net.open_peers == []
 
 
-async def test_after_an_expired_key_every_later_call_says_so():
+async def test_after_an_expired_key_every_later_call_raises_it():
     net = Network()
     async with opened(net) as client, client.watch_trades("US:AAPL") as trades:
-        net.rule = lambda *_: "Key expired."  # Told with the next heartbeat.
+        net.respond = lambda *_: "Key expired."  # In the reply to the next heartbeat.
         for _ in range(2):
             with pytest.raises(AuthenticationError, match="expired"):
                 await within(60, anext(trades))
@@ -278,25 +340,25 @@ async def _task(awaitable: Awaitable[Any]) -> Any:
     return await awaitable
 
 
-async def test_a_request_that_is_answered_with_an_expired_key_says_so():
-    net = Network(rule=lambda _, f: "OK" if f["type"] == "H" else "Key expired.")
+async def test_a_request_rejected_for_an_expired_key_raises_it():
+    net = Network(respond=lambda _, f: "OK" if f["type"] == "H" else "Key expired.")
     async with opened(net) as client:
         with pytest.raises(AuthenticationError, match="expired"):
             await client.fetch_snapshots("US:AAPL", via="stream")
 
 
-async def test_a_key_refused_at_the_door_reaches_those_who_wait():
+async def test_a_key_rejected_by_the_upgrade_is_raised_in_every_waiting_task():
     net = Network(2.0, AuthenticationError("refused"))
     async with opened(net) as client:
         trades = client.watch_trades("US:AAPL")
-        asking = asyncio.create_task(client.fetch_snapshots("US:AAPL", via="stream"))
+        request = asyncio.create_task(client.fetch_snapshots("US:AAPL", via="stream"))
         connecting = asyncio.create_task(client.connect())
-        net.rule = lambda *_: None
+        net.respond = lambda *_: None
         net.on_link = lambda peer: peer.end()
-        told = await asyncio.gather(
-            _task(anext(trades)), asking, connecting, return_exceptions=True
+        errors = await asyncio.gather(
+            _task(anext(trades)), request, connecting, return_exceptions=True
         )
-        assert [type(error) for error in told] == [
+        assert [type(error) for error in errors] == [
             AuthenticationError,
             AuthenticationError,
             ConnectError,
@@ -316,16 +378,16 @@ async def test_closing_ends_loops_after_what_is_buffered():
         assert net.peers[0].closed_gracefully is True
 
 
-async def test_closing_ends_waiting_loops_and_questions():
-    net = Network(rule=lambda peer, f: None if f["type"] == "RS" else "OK")
+async def test_closing_ends_waiting_loops_and_requests():
+    net = Network(respond=lambda peer, f: None if f["type"] == "RS" else "OK")
     async with opened(net) as client, client.watch_trades("US:AAPL") as trades:
         looping = asyncio.create_task(_drain(trades))
-        asked = asyncio.create_task(client.fetch_snapshots("US:AAPL", via="stream"))
+        requested = asyncio.create_task(client.fetch_snapshots("US:AAPL", via="stream"))
         queued = asyncio.create_task(client.fetch_snapshots("US:AAPL", via="stream"))
         await asyncio.sleep(1)
         await client.aclose()
         assert await looping == []
-        for task in (asked, queued):
+        for task in (requested, queued):
             with pytest.raises(ClosedError):
                 await task
 
@@ -335,7 +397,7 @@ async def _drain(trades: Any) -> list[Any]:
 
 
 async def test_closing_ends_entering():
-    net = Network(rule=only_heartbeats)
+    net = Network(respond=only_heartbeats)
     async with opened(net) as client:
 
         async def enter() -> None:
@@ -349,8 +411,8 @@ async def test_closing_ends_entering():
             await entering
 
 
-async def test_closing_ends_a_loop_that_the_server_never_answered():
-    net = Network(rule=only_heartbeats)
+async def test_closing_ends_a_loop_without_an_ack():
+    net = Network(respond=only_heartbeats)
     async with opened(net) as client:
         trades = client.watch_trades("US:AAPL")
         await asyncio.sleep(10)
@@ -370,7 +432,7 @@ async def test_closing_before_anything_ran_ends_everything():
 
 
 @pytest.mark.parametrize("seconds", [0, 0.5, 5])
-async def test_a_close_that_is_cut_short_still_ends_those_who_wait(seconds):
+async def test_a_cancelled_close_still_ends_every_waiting_task(seconds):
     net = Network(0.5)
     net.on_link = lambda peer: setattr(peer, "goodbye", 2.0)
     async with opened(net) as client:
@@ -385,7 +447,7 @@ async def test_a_close_that_is_cut_short_still_ends_those_who_wait(seconds):
 
 
 @pytest.mark.fault("U7", "U15")
-async def test_a_server_that_does_not_answer_the_goodbye_cannot_hold_up_closing():
+async def test_a_server_that_does_not_answer_the_close_frame_does_not_delay_closing():
     net = Network(None)
     async with opened(net) as client:
         await client.connect()
@@ -393,7 +455,7 @@ async def test_a_server_that_does_not_answer_the_goodbye_cannot_hold_up_closing(
         first, second = (asyncio.create_task(client.aclose()) for _ in range(2))
         await asyncio.wait([first, second])
         assert asyncio.get_running_loop().time() <= 3
-    assert net.live == []
+    assert net.open_peers == []
 
 
 async def test_after_closing_everything_raises_and_closing_is_harmless():
@@ -423,7 +485,7 @@ async def test_a_client_never_opened_closes_without_a_trace():
     assert net.dialled_at == []
 
 
-async def test_a_bug_of_ours_reaches_those_who_wait_instead_of_hanging(caplog):
+async def test_an_internal_error_is_raised_in_every_waiting_task(caplog):
     net = Network()
     async with opened(net) as client, client.watch_trades("US:AAPL") as trades:
         client._stream._protocol.receive = None  # type: ignore[assignment]
@@ -433,7 +495,7 @@ async def test_a_bug_of_ours_reaches_those_who_wait_instead_of_hanging(caplog):
     assert "bug in qos_async" in caplog.text
 
 
-async def test_so_does_one_that_shows_within_the_transport(caplog):
+async def test_an_internal_error_within_the_transport_is_raised_too(caplog):
     net = Network()
     async with opened(net) as client, client.watch_trades("US:AAPL") as trades:
         await asyncio.sleep(1)  # The link waits for the next frame.
@@ -446,9 +508,7 @@ async def test_so_does_one_that_shows_within_the_transport(caplog):
 
 
 @pytest.mark.parametrize("number", [1, 200])
-async def test_an_error_of_the_network_ends_the_link_wherever_it_comes_up(
-    monkeypatch, number
-):
+async def test_a_network_error_ends_the_link_wherever_it_is_raised(monkeypatch, number):
     net = Network()
     async with opened(net) as client, client.watch_trades("US:AAPL") as trades:
         await asyncio.sleep(1)
@@ -461,7 +521,7 @@ async def test_an_error_of_the_network_ends_the_link_wherever_it_comes_up(
         monkeypatch.setattr(intake._protocol, "receive_ticks", lose)
         net.peers[0].push(*[trade(1)] * number)
         peer = await net.link(1)
-        await peer.hear("T")
+        await peer.next_frame("T")
         await asyncio.sleep(1)
         peer.push(trade(2))
         assert (await within(60, anext(trades))).price == 2
@@ -470,7 +530,7 @@ async def test_an_error_of_the_network_ends_the_link_wherever_it_comes_up(
 # Draining
 
 
-async def test_draining_takes_nothing_in_and_lets_the_reader_finish():
+async def test_draining_accepts_no_new_ticks_and_lets_the_consumer_finish():
     net = Network()
     async with opened(net) as client, client.watch_trades("US:AAPL") as trades:
         read = []
@@ -491,7 +551,7 @@ async def test_draining_takes_nothing_in_and_lets_the_reader_finish():
         await reading
 
 
-async def test_draining_gives_up_in_time_and_closes_all_the_same():
+async def test_draining_times_out_and_closes():
     net = Network()
     async with opened(net) as client, client.watch_trades("US:AAPL"):
         net.peers[0].push(trade(1))
@@ -516,10 +576,10 @@ async def test_draining_an_unused_client_is_done_at_once():
         assert await client.drain() is True
 
 
-# Questions
+# Requests
 
 
-async def test_questions_over_the_stream_share_the_link_with_ticks():
+async def test_requests_over_the_stream_share_the_link_with_ticks():
     net = Network(latency=0.1)
     net.data = [{"c": "US:AAPL", "lp": "5", "ts": 1}]
     async with opened(net) as client, client.watch_snapshots("US:AAPL") as sub:
@@ -530,24 +590,24 @@ async def test_questions_over_the_stream_share_the_link_with_ticks():
         assert (await anext(sub)).last_price == 4
 
 
-async def test_a_question_without_an_answer_times_out_and_its_late_answer_is_nobodys():
-    net = Network(rule=only_heartbeats)
+async def test_a_request_without_a_reply_times_out_and_its_late_reply_is_ignored():
+    net = Network(respond=only_heartbeats)
     async with opened(net) as client:
         peer_task = asyncio.create_task(net.link())
         with pytest.raises(RequestTimeoutError, match="RS: no reply within 8 s"):
             await client.fetch_snapshots("US:AAPL", via="stream")
         assert asyncio.get_running_loop().time() == pytest.approx(8)
         peer = await peer_task
-        peer.answer(await peer.hear("RS"))
-        asking = asyncio.create_task(client.fetch_depth("US:AAPL", via="stream"))
-        frame = await peer.hear("RD")
+        peer.answer(await peer.next_frame("RS"))
+        request = asyncio.create_task(client.fetch_depth("US:AAPL", via="stream"))
+        frame = await peer.next_frame("RD")
         await asyncio.sleep(1)
         assert client.stats.unmatched == 1
         peer.answer(frame)
-        assert await asking == {}
+        assert await request == {}
 
 
-async def test_a_question_waits_for_the_next_link_but_not_for_ever():
+async def test_a_request_waits_for_the_next_link_but_not_for_ever():
     net = Network(*[ConnectError("no")] * 3)
     async with opened(net) as client:
         assert await client.fetch_snapshots("US:AAPL", via="stream") == {}
@@ -557,20 +617,20 @@ async def test_a_question_waits_for_the_next_link_but_not_for_ever():
             await client.fetch_snapshots("US:AAPL", via="stream")
 
 
-async def test_a_question_whose_link_was_lost_fails_and_one_not_yet_asked_lives_on():
-    net = Network(rule=lambda peer, f: None if peer.number == 0 else "OK", latency=0)
+async def test_a_sent_request_of_a_lost_link_fails_and_a_queued_one_is_kept():
+    net = Network(respond=lambda peer, f: None if peer.number == 0 else "OK", latency=0)
     async with opened(net) as client:
-        asked = asyncio.create_task(client.fetch_snapshots("US:AAPL", via="stream"))
-        await (await net.link()).hear("RS")
+        requested = asyncio.create_task(client.fetch_snapshots("US:AAPL", via="stream"))
+        await (await net.link()).next_frame("RS")
         queued = asyncio.create_task(client.fetch_depth("US:AAPL", via="stream"))
         await asyncio.sleep(0)
         net.peers[0].end(text="cut")
         with pytest.raises(TransportError, match="cut"):
-            await asked
+            await requested
         assert await queued == {}
 
 
-async def test_many_questions_at_once_are_all_answered_at_the_plans_pace():
+async def test_many_concurrent_requests_are_sent_at_the_pace_of_the_plan():
     net = Network(latency=0.2)
     async with opened(net, limits=Limits()) as client:
         await client.connect()
@@ -579,7 +639,7 @@ async def test_many_questions_at_once_are_all_answered_at_the_plans_pace():
         assert [answer for answer in answers if answer != {}] == []
 
 
-async def test_a_pace_slower_than_our_patience_is_not_the_servers_fault():
+async def test_a_pace_slower_than_the_request_timeout_times_no_request_out():
     net = Network(latency=0.1)
     limits = Limits(command_interval=5.0)
     timing = Timing(request_timeout=4.0)
@@ -589,8 +649,8 @@ async def test_a_pace_slower_than_our_patience_is_not_the_servers_fault():
         assert answers == [{}] * 4
 
 
-async def test_a_refused_question_harms_nobody_else():
-    net = Network(rule=lambda _, f: "bad count" if f["type"] == "RT" else "OK")
+async def test_a_rejected_request_does_not_affect_others():
+    net = Network(respond=lambda _, f: "bad count" if f["type"] == "RT" else "OK")
     async with opened(net) as client, client.watch_trades("US:AAPL") as trades:
         with pytest.raises(RejectedError, match="bad count"):
             await client.fetch_trades("US:AAPL", via="stream")
@@ -601,7 +661,7 @@ async def test_a_refused_question_harms_nobody_else():
 # Channels
 
 
-async def test_every_channel_comes_in_the_order_of_arrival():
+async def test_ticks_of_all_channels_are_delivered_in_order_of_arrival():
     net = Network()
     topics = [
         Topic("snapshot", "US:AAPL"),
@@ -617,7 +677,7 @@ async def test_every_channel_comes_in_the_order_of_arrival():
         assert "".join(kinds) == "KTDSTKD"
 
 
-async def test_the_same_topic_named_twice_is_delivered_once_and_given_up_once():
+async def test_a_topic_named_twice_is_delivered_and_removed_once():
     net = Network()
     async with opened(net) as client:
         topic = Topic("trade", "US:AAPL")
@@ -630,7 +690,7 @@ async def test_the_same_topic_named_twice_is_delivered_once_and_given_up_once():
 
 
 @pytest.mark.fault("U5")
-async def test_two_subscriptions_to_one_topic_cost_one_on_the_wire():
+async def test_two_subscriptions_to_one_topic_send_one_subscribe():
     net = Network()
     async with opened(net) as client:
         async with client.watch_trades("US:AAPL") as one:
@@ -643,19 +703,19 @@ async def test_two_subscriptions_to_one_topic_cost_one_on_the_wire():
         assert net.peers[0].types() == ["T", "TC"]
 
 
-async def test_entering_again_while_the_goodbye_is_on_its_way_waits_for_a_new_yes():
+async def test_entering_again_while_the_removal_is_pending_waits_for_a_new_ack():
     net = Network()
     async with opened(net) as client:
         async with client.watch_trades("US:AAPL"):
             net.latency = 1.0
         peer = net.peers[0]
-        await peer.hear("TC")
+        await peer.next_frame("TC")
         async with client.watch_trades("US:AAPL"):
             assert peer.types() == ["T", "TC", "T"]
             assert ("T", "US:AAPL", None) in peer.topics
 
 
-async def test_more_symbols_than_the_plan_has_are_refused_at_the_call():
+async def test_more_symbols_than_the_plan_allows_raise_at_the_call():
     net = Network()
     limits = Limits(symbols=2, command_interval=0.0)
     async with opened(net, limits=limits) as client:
@@ -700,7 +760,7 @@ async def _world(net: Network) -> None:
     """Trade twice a second, and cut the second link once."""
     for number in range(10_000):
         await asyncio.sleep(0.5)
-        for peer in net.live:
+        for peer in net.open_peers:
             if ("T", "US:AAPL", None) in peer.topics:
                 peer.push(trade(number))
             if number == 5:
@@ -716,9 +776,9 @@ def _sweep(disturb: Callable[[Client, asyncio.Task[None]], Any]) -> set[str]:
             net = Network(latency=0.05)
             world = asyncio.create_task(_world(net))
             try:
-                async with opened(net, chance=0.3) as client:
+                async with opened(net, jitter=0.3) as client:
                     outcome = await _disturbed(client, net, at, disturb)
-                assert net.live == []
+                assert net.open_peers == []
                 assert client.state is LinkState.CLOSED
             finally:
                 world.cancel()
@@ -782,7 +842,7 @@ async def _still_works(client: Client, net: Network) -> None:
             one, two = [int((await anext(trades)).price) for _ in range(2)]
             assert two == one + 1, "something was lost"
         await asyncio.sleep(1)
-        assert not net.live[-1].topics
+        assert not net.open_peers[-1].topics
     assert not client._stream._queues
     assert client._stream._protocol.registry.settled
 

@@ -1,4 +1,4 @@
-"""The user's end of the stream, in virtual time."""
+"""Subscriptions over in-memory links, in virtual time."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from tests.support.memory_transport import (
     trade,
 )
 
-pytestmark = [pytest.mark.virtual_time, pytest.mark.usefixtures("way_in")]
+pytestmark = [pytest.mark.virtual_time, pytest.mark.usefixtures("delivery")]
 
 Read = AsyncIterator[Any]
 
@@ -45,15 +45,15 @@ def prices(ticks: list[Any]) -> list[int]:
     return [int(tick.price) for tick in ticks]
 
 
-def refusing(*symbols: str, message: str = "no such code"):
-    """Refuse frames that name any of ``symbols``."""
+def rejecting(*symbols: str, message: str = "no such code"):
+    """Reject frames that name any of ``symbols``."""
 
-    def rule(peer: Peer, frame: Frame) -> str:
+    def respond(peer: Peer, frame: Frame) -> str:
         named = ",".join(frame.get("codes", []))
-        guilty = any(one.partition(":")[2] in named for one in symbols)
-        return message if guilty and not frame["type"].endswith("C") else "OK"
+        rejected = any(one.partition(":")[2] in named for one in symbols)
+        return message if rejected and not frame["type"].endswith("C") else "OK"
 
-    return rule
+    return respond
 
 
 async def soon(awaitable: Any, seconds: float = 30) -> Any:
@@ -64,7 +64,7 @@ async def soon(awaitable: Any, seconds: float = 30) -> Any:
 # Entering and leaving
 
 
-async def test_entering_waits_for_the_servers_yes():
+async def test_entering_waits_for_the_ack():
     net = Network(latency=3.0)
     async with opened(net) as client, client.watch_trades("US:AAPL"):
         assert asyncio.get_running_loop().time() == pytest.approx(3)
@@ -77,12 +77,12 @@ async def test_leaving_unsubscribes():
         async with client.watch_klines("US:AAPL", interval="5m"):
             pass
         await asyncio.sleep(1)
-        assert net.peers[0].said[-1]["type"] == "KC"
-        assert net.peers[0].said[-1]["kt"] == 5
+        assert net.peers[0].sent[-1]["type"] == "KC"
+        assert net.peers[0].sent[-1]["kt"] == 5
 
 
-async def test_a_refused_symbol_is_named_and_the_others_are_given_up():
-    net = Network(rule=refusing("US:NONE"))
+async def test_a_rejected_symbol_is_named_and_the_others_are_unsubscribed():
+    net = Network(respond=rejecting("US:NONE"))
     async with opened(net) as client:
         with pytest.raises(RejectedError, match="no such code") as caught:
             async with client.watch_trades("US:AAPL,NONE,TSLA,IBM", "HK:700"):
@@ -92,8 +92,8 @@ async def test_a_refused_symbol_is_named_and_the_others_are_given_up():
         assert net.peers[0].topics == {}
 
 
-async def test_a_loop_is_told_of_a_refusal_once_and_goes_on_with_the_rest():
-    net = Network(rule=refusing("US:NONE"))
+async def test_a_rejection_is_raised_once_in_a_loop_that_continues_with_the_rest():
+    net = Network(respond=rejecting("US:NONE"))
     async with opened(net) as client:
         trades = client.watch_trades("US:AAPL,NONE")
         with pytest.raises(RejectedError) as caught:
@@ -105,11 +105,11 @@ async def test_a_loop_is_told_of_a_refusal_once_and_goes_on_with_the_rest():
         await asyncio.sleep(5)
         net.peers[1].push(trade(2))
         assert (await anext(trades)).price == 2
-        assert "NONE" not in str(net.peers[1].said)
+        assert "NONE" not in str(net.peers[1].sent)
 
 
-async def test_a_loop_that_never_runs_dry_is_told_of_a_refusal_too():
-    net = Network(rule=refusing("US:NONE"))
+async def test_a_rejection_is_raised_although_ticks_are_always_buffered():
+    net = Network(respond=rejecting("US:NONE"))
     async with opened(net) as client:
         trades = client.watch_trades("US:AAPL,NONE")
         peer = await net.link()
@@ -121,8 +121,8 @@ async def test_a_loop_that_never_runs_dry_is_told_of_a_refusal_too():
                 await anext(trades)
 
 
-async def test_closing_gives_what_is_buffered_although_a_refusal_was_never_heard():
-    net = Network(rule=refusing("US:NONE"))
+async def test_closing_delivers_buffered_ticks_although_a_rejection_was_not_raised():
+    net = Network(respond=rejecting("US:NONE"))
     async with opened(net) as client:
         trades = client.watch_trades("US:AAPL,NONE")
         peer = await net.link()
@@ -131,17 +131,17 @@ async def test_closing_gives_what_is_buffered_although_a_refusal_was_never_heard
         await asyncio.sleep(1)
         await trades.aclose()
         got: list[Any] = []
-        told = 0
+        rejections = 0
         for _ in range(2):
             try:
                 got.extend([tick async for tick in trades])
             except RejectedError:
-                told += 1
-        assert (prices(got), told) == ([1, 2], 1)
+                rejections += 1
+        assert (prices(got), rejections) == ([1, 2], 1)
 
 
-async def test_a_terminal_error_comes_after_what_is_buffered_even_behind_a_refusal():
-    net = Network(rule=refusing("US:NONE"))
+async def test_a_terminal_error_is_raised_after_buffered_ticks_even_behind_a_rejection():
+    net = Network(respond=rejecting("US:NONE"))
     async with opened(net) as client:
         trades = client.watch_trades("US:AAPL,NONE")
         peer = await net.link()
@@ -149,18 +149,18 @@ async def test_a_terminal_error_comes_after_what_is_buffered_even_behind_a_refus
         peer.push(trade(1), trade(2), {"msg": "Key expired."})
         await asyncio.sleep(1)
         got: list[Any] = []
-        told: list[type[BaseException]] = []
+        errors: list[type[BaseException]] = []
         for _ in range(5):
             try:
                 got.append(await anext(trades))
             except QosError as exc:
-                told.append(type(exc))
+                errors.append(type(exc))
         assert prices(got) == [1, 2]
-        assert told[-1] is AuthenticationError
+        assert errors[-1] is AuthenticationError
 
 
-async def test_a_loop_over_nothing_but_refused_symbols_ends_with_the_refusal():
-    net = Network(rule=refusing("US:AAPL"))
+async def test_a_loop_over_rejected_symbols_ends_with_the_rejection():
+    net = Network(respond=rejecting("US:AAPL"))
     async with opened(net) as client:
         trades = client.watch_trades("US:AAPL")
         for _ in range(2):
@@ -168,8 +168,8 @@ async def test_a_loop_over_nothing_but_refused_symbols_ends_with_the_refusal():
                 await soon(anext(trades))
 
 
-async def test_entering_without_an_answer_times_out_and_leaves_nothing_behind():
-    net = Network(rule=lambda _, f: None if f["type"] == "T" else "OK")
+async def test_entering_without_an_ack_times_out_and_leaves_nothing_behind():
+    net = Network(respond=lambda _, f: None if f["type"] == "T" else "OK")
     async with opened(net) as client:
         with pytest.raises(RequestTimeoutError, match="trade US:AAPL"):
             async with client.watch_trades("US:AAPL"):
@@ -178,23 +178,33 @@ async def test_entering_without_an_answer_times_out_and_leaves_nothing_behind():
         assert net.peers[0].types()[-1] == "TC"  # The first may have been obeyed.
 
 
-async def test_a_loop_waits_for_an_answer_as_long_as_it_takes():
-    net = Network(rule=lambda _, f: None if f["type"] == "T" else "OK")
+async def test_a_loop_waits_for_the_ack_without_a_timeout():
+    net = Network(respond=lambda _, f: None if f["type"] == "T" else "OK")
     async with opened(net) as client:
         trades = client.watch_trades("US:AAPL")
         reading = asyncio.create_task(_one(trades))
         await asyncio.sleep(60)
-        net.rule = lambda *_: "OK"
+        net.respond = lambda *_: "OK"
         await asyncio.sleep(10)
         net.peers[-1].push(trade(1))
         assert (await reading).price == 1
+
+
+@pytest.mark.fault("P3")
+async def test_a_subscription_without_an_ack_is_logged(caplog):
+    net = Network(respond=lambda _, f: "OK" if f["type"] == "H" else None)
+    async with opened(net) as client:
+        trades = client.watch_trades("US:AAPL")
+        await asyncio.sleep(20)
+        assert "no reply to the subscription of trade US:AAPL" in caplog.text
+        assert trades.stats.received == 0
 
 
 async def _one(trades: Any) -> Any:
     return await anext(trades)
 
 
-async def test_a_closed_subscription_gives_what_it_has_and_ends():
+async def test_a_closed_subscription_delivers_buffered_ticks_and_ends():
     net = Network()
     async with opened(net) as client:
         async with client.watch_trades("US:AAPL") as trades:
@@ -256,7 +266,7 @@ async def test_dropping_the_last_reference_unsubscribes():
 
 
 @pytest.mark.fault("U3")
-async def test_a_reader_that_breaks_does_not_collect_ticks_for_ever():
+async def test_a_consumer_that_breaks_does_not_buffer_ticks_for_ever():
     net = Network()
     async with opened(net) as client:
 
@@ -272,7 +282,7 @@ async def test_a_reader_that_breaks_does_not_collect_ticks_for_ever():
         assert client.stats.unrouted == 100
 
 
-async def test_what_came_for_others_in_the_same_burst_goes_nowhere():
+async def test_ticks_of_other_topics_in_a_burst_are_not_delivered():
     net = Network()
     async with (
         opened(net) as client,
@@ -299,7 +309,7 @@ async def test_what_came_for_others_in_the_same_burst_goes_nowhere():
         assert client.stats.ticks_by_channel["trade"] == 5
 
 
-async def test_readers_of_two_channels_of_one_symbol_get_each_its_own_in_a_burst():
+async def test_a_burst_is_split_by_channel():
     net = Network()
     async with (
         opened(net) as client,
@@ -314,7 +324,7 @@ async def test_readers_of_two_channels_of_one_symbol_get_each_its_own_in_a_burst
         assert (await anext(snapshots)).last_price == 4  # It keeps the newest.
 
 
-async def test_readers_who_share_some_topics_get_each_its_own_in_a_burst():
+async def test_a_burst_is_split_between_subscriptions_that_share_topics():
     net = Network()
     async with (
         opened(net) as client,
@@ -341,7 +351,7 @@ async def test_readers_who_share_some_topics_get_each_its_own_in_a_burst():
         assert client.stats.unrouted == 1
 
 
-# More and fewer
+# Adding and removing
 
 
 async def test_symbols_are_added_and_removed_while_it_lives():
@@ -353,7 +363,7 @@ async def test_symbols_are_added_and_removed_while_it_lives():
             "trade US:AAPL",
             "trade US:TSLA",
         ]
-        assert net.peers[0].said[-1]["codes"] == ["HK:700", "US:TSLA"]
+        assert net.peers[0].sent[-1]["codes"] == ["HK:700", "US:TSLA"]
         net.peers[0].push(trade(1, "HK:700"))
         await asyncio.sleep(1)
         await trades.remove("HK:700", "US:AAPL")
@@ -362,8 +372,8 @@ async def test_symbols_are_added_and_removed_while_it_lives():
         assert (await anext(trades)).symbol == "HK:700"  # It was there before.
 
 
-async def test_adding_a_refused_symbol_raises_and_the_rest_lives():
-    net = Network(rule=refusing("US:NONE"))
+async def test_adding_a_rejected_symbol_raises_and_the_rest_stays_subscribed():
+    net = Network(respond=rejecting("US:NONE"))
     async with opened(net) as client, client.watch_trades("US:AAPL") as trades:
         with pytest.raises(RejectedError) as caught:
             await trades.add("US:NONE", "US:TSLA")
@@ -373,7 +383,7 @@ async def test_adding_a_refused_symbol_raises_and_the_rest_lives():
         assert [topic.symbol for topic in trades.topics] == ["US:AAPL", "US:TSLA"]
 
 
-async def test_adding_what_is_there_and_removing_what_is_not_says_nothing():
+async def test_adding_a_present_and_removing_an_absent_symbol_send_nothing():
     net = Network()
     async with opened(net) as client, client.watch_trades("US:AAPL") as trades:
         await trades.add("US:AAPL")
@@ -382,21 +392,63 @@ async def test_adding_what_is_there_and_removing_what_is_not_says_nothing():
         assert net.peers[0].types() == ["T"]
 
 
-async def test_a_refused_symbol_may_be_asked_for_again():
-    net = Network(rule=refusing("US:TSLA", message="not yet listed"))
+async def test_a_rejected_symbol_can_be_subscribed_again():
+    net = Network(respond=rejecting("US:TSLA", message="not yet listed"))
     async with opened(net) as client, client.watch_trades("US:AAPL") as trades:
         with pytest.raises(RejectedError):
             await trades.add("US:TSLA")
-        net.rule = lambda *_: "OK"
+        net.respond = lambda *_: "OK"
         await trades.add("US:TSLA")
         net.peers[0].push(trade(1, "US:TSLA"))
+        assert (await anext(trades)).price == 1
+
+
+async def test_adding_raises_its_own_rejection_even_while_a_loop_reads():
+    def respond(_: Any, frame: Any) -> str:
+        return "no such symbol" if "NONE" in str(frame) else "OK"
+
+    net = Network(respond=respond, latency=0.1)
+    async with opened(net) as client, client.watch_trades("US:AAPL") as trades:
+        reading = asyncio.create_task(anext(trades))
+        await asyncio.sleep(1)
+        with pytest.raises(RejectedError):
+            await trades.add("US:NONE")
+        net.peers[0].push(trade(1))
+        assert (await reading).price == 1
+
+
+async def test_a_rejection_whose_add_was_cancelled_is_raised_in_the_loop():
+    def respond(_: Any, frame: Any) -> str:
+        return "no such symbol" if "NONE" in str(frame) else "OK"
+
+    net = Network(respond=respond, latency=0.5)
+    async with opened(net) as client, client.watch_trades("US:AAPL") as trades:
+        adding = asyncio.create_task(trades.add("US:NONE"))
+        await asyncio.sleep(0.1)
+        adding.cancel()
+        with pytest.raises(RejectedError):
+            await anext(trades)
+
+
+async def test_a_rejected_symbol_named_key_is_not_a_rejected_key():
+    def respond(_: Any, frame: Any) -> str:
+        return "KEY not found" if "KEY" in str(frame) else "OK"
+
+    net = Network(respond=respond)
+    async with opened(net) as client, client.watch_trades("US:AAPL") as trades:
+        with pytest.raises(RejectedError) as caught:
+            await client.watch_trades("US:KEY").__aenter__()
+        assert caught.value.symbols == ("US:KEY",)
+        with pytest.raises(RejectedError):
+            await client.fetch_snapshots("US:KEY", via="stream")
+        net.peers[0].push(trade(1))
         assert (await anext(trades)).price == 1
 
 
 # Reading
 
 
-async def test_two_readers_of_one_subscription_are_told():
+async def test_a_second_reader_of_one_subscription_raises():
     net = Network()
     async with opened(net) as client, client.watch_trades("US:AAPL") as trades:
         first = asyncio.create_task(_one(trades))
@@ -431,7 +483,7 @@ async def test_after_a_cancelled_reader_another_may_read():
         assert (await anext(trades)).price == 1
 
 
-async def test_ticks_carry_when_they_were_received_and_that_they_are_live():
+async def test_ticks_have_their_time_of_receipt_and_are_not_recovered():
     net = Network()
     async with opened(net) as client, client.watch_trades("HK:00700") as trades:
         net.peers[0].push(trade(1, "HK:00700"))  # As the vendor's examples write it.
@@ -441,10 +493,17 @@ async def test_ticks_carry_when_they_were_received_and_that_they_are_live():
         assert tick.recovered is False
 
 
+async def test_the_server_cannot_set_recovered():
+    net = Network()
+    async with opened(net) as client, client.watch_trades("US:AAPL") as trades:
+        net.peers[0].push(trade(1, recovered=True))
+        assert (await anext(trades)).recovered is False
+
+
 @pytest.mark.fault("U2")
 @pytest.mark.parametrize("how", ["one by one", "batches", "events"])
 @pytest.mark.parametrize("steps", range(8))
-async def test_cancelling_a_reader_just_as_a_tick_comes_loses_nothing(how, steps):
+async def test_cancelling_a_reader_as_a_tick_arrives_loses_nothing(how, steps):
     net = Network()
     async with opened(net) as client, client.watch_trades("US:AAPL") as trades:
         got: list[Any] = []
@@ -493,7 +552,7 @@ async def test_batches_are_never_empty_never_too_long_and_lose_nothing():
         assert prices([tick for batch in got for tick in batch]) == list(range(25))
 
 
-async def test_a_batch_is_given_max_wait_after_its_first_tick():
+async def test_a_batch_is_returned_max_wait_after_its_first_tick():
     net = Network()
     async with opened(net) as client, client.watch_trades("US:AAPL") as trades:
         clock = asyncio.get_running_loop().time
@@ -508,7 +567,7 @@ async def test_a_batch_is_given_max_wait_after_its_first_tick():
         assert clock() - start <= 15
 
 
-async def test_what_waited_while_the_reader_was_busy_is_given_at_once():
+async def test_ticks_buffered_while_the_reader_was_busy_are_returned_at_once():
     net = Network()
     async with opened(net) as client, client.watch_trades("US:AAPL") as trades:
         clock = asyncio.get_running_loop().time
@@ -537,7 +596,7 @@ async def test_the_end_of_the_subscription_ends_a_batch_early_and_then_the_loop(
 @pytest.mark.parametrize(
     "wrong", [{"max_items": 0}, {"max_wait": -1}, {"max_wait": float("nan")}]
 )
-async def test_batches_refuse_what_cannot_be(wrong):
+async def test_batches_with_invalid_arguments_raise(wrong):
     async with opened(Network()) as client:
         with pytest.raises(ValueError, match=next(iter(wrong))):
             client.watch_trades("US:AAPL").batches(**wrong)
@@ -547,14 +606,14 @@ async def test_batches_refuse_what_cannot_be(wrong):
 
 
 @pytest.mark.fault("U4")
-async def test_a_strict_reader_gets_what_is_buffered_and_then_the_truth():
+async def test_a_strict_consumer_gets_buffered_ticks_and_then_the_error():
     net = Network()
     async with opened(net) as client:  # noqa: SIM117
         async with client.watch_trades("US:AAPL", buffer=Strict(2)) as trades:
             net.peers[0].push(*[trade(i) for i in range(5)])
             await asyncio.sleep(1)
             got = [await anext(trades)]
-            net.peers[0].push(trade(9))  # There is room again, but also a hole.
+            net.peers[0].push(trade(9))  # There is room again, but ticks are missing.
             await asyncio.sleep(1)
             with pytest.raises(LaggedError):  # noqa: PT012
                 while True:
@@ -567,7 +626,7 @@ async def test_a_strict_reader_gets_what_is_buffered_and_then_the_truth():
 
 
 @pytest.mark.fault("U4", "U5")
-async def test_one_lagging_reader_does_not_rob_its_neighbour():
+async def test_one_lagging_consumer_does_not_affect_another():
     net = Network()
     async with opened(net) as client:
         strict = client.watch_trades("US:AAPL", buffer=Strict(1))
@@ -623,12 +682,12 @@ async def test_a_gap_is_kept_by_every_buffer(buffer):
             await asyncio.sleep(1)
             net.peers[0].end()
             peer = await net.link(1)
-            await peer.hear("T")
+            await peer.next_frame("T")
             peer.push(*[trade(i) for i in range(2, 9)])
             await asyncio.sleep(1)
             events = gaps_and_ticks(trades.events())
-            told = [await anext(events) for _ in range(trades.stats.backlog + 1)]
-            assert sum(isinstance(one, Gap) for one in told) == 1
+            received = [await anext(events) for _ in range(trades.stats.backlog + 1)]
+            assert sum(isinstance(one, Gap) for one in received) == 1
             stats = trades.stats
             assert (
                 stats.received == 8 == stats.delivered + stats.dropped + stats.backlog
@@ -639,7 +698,7 @@ async def test_a_gap_is_kept_by_every_buffer(buffer):
 async def test_an_idle_reader_does_not_collect_gaps_for_ever():
     net = Network()
     net.on_link = lambda peer: asyncio.get_running_loop().call_later(100, peer.end)
-    async with opened(net, chance=0.0) as client:  # noqa: SIM117
+    async with opened(net, jitter=0.0) as client:  # noqa: SIM117
         async with client.watch_trades("US:AAPL") as trades:
             await asyncio.sleep(5_000)
             assert trades.stats.gaps > 40
@@ -669,7 +728,7 @@ async def test_final_klines_come_once_each_when_the_next_one_begins():
             assert [(k.timestamp, int(k.close)) for k in got] == [(60, 2), (120, 4)]
 
 
-async def test_klines_of_another_interval_are_not_ours():
+async def test_klines_of_another_interval_are_not_delivered():
     net = Network()
     async with opened(net) as client:  # noqa: SIM117
         async with client.watch_klines("US:AAPL", interval="1m") as klines:
@@ -678,7 +737,33 @@ async def test_klines_of_another_interval_are_not_ours():
             assert client.stats.unrouted == 1
 
 
-async def test_a_subscription_shows_what_it_is_about():
+async def test_a_kline_interrupted_by_an_outage_is_not_final():
+    net = Network()
+    async with opened(net, recover=False) as client:
+        bars = client.watch_klines("US:AAPL", interval="1m", final=True)
+        (await net.link()).push(kline(60))
+        await asyncio.sleep(1)
+        net.peers[0].end()
+        (await net.link(1)).push(kline(600), kline(660))
+        assert (await anext(bars)).timestamp == 600
+
+
+async def test_a_kline_of_a_removed_and_added_topic_is_not_final():
+    net = Network()
+    async with (
+        opened(net) as client,
+        client.watch_klines("US:AAPL,TSLA", interval="1m", final=True) as bars,
+    ):
+        net.peers[0].push(kline(60))
+        await asyncio.sleep(1)
+        await bars.remove("US:AAPL")
+        await asyncio.sleep(1)
+        await bars.add("US:AAPL")
+        net.peers[0].push(kline(600), kline(660))
+        assert (await anext(bars)).timestamp == 600
+
+
+async def test_the_repr_of_a_subscription_shows_its_topics():
     async with opened(Network()) as client:
         trades = client.watch_trades("US:AAPL")
         assert repr(trades) == "<Subscription trade US:AAPL backlog=0>"

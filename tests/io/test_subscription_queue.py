@@ -1,17 +1,13 @@
-"""The stream's end of one subscription."""
+"""The stream's end of queue subscription."""
 
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, datetime
 
 import pytest
 
 from qos_async import (
     DropOldest,
-    Gap,
-    Interval,
-    Kline,
     LimitError,
     RejectedError,
     Strict,
@@ -23,41 +19,24 @@ from qos_async._io.clocks import SYSTEM_CLOCK
 from qos_async._io.loop_binding import LoopBinding
 from qos_async._io.subscription_queue import SubscriptionQueue
 from qos_async.errors import AuthenticationError, RequestTimeoutError
+from tests.support.factories import flat_kline, gap
 
-GAP = Gap(
-    topic=Topic("trade", "US:AAPL"),
-    since=datetime.fromtimestamp(1, UTC),
-    until=datetime.fromtimestamp(2, UTC),
-    reason="cut",
-    status="filled",
-)
-trade: Trade[float] = Trade(symbol="US:AAPL", price=1.0)
-
-
-def bar(second: int) -> Kline[float]:
-    return Kline(
-        symbol="US:AAPL",
-        timestamp=second,
-        open=1.0,
-        high=1.0,
-        low=1.0,
-        close=1.0,
-        interval=Interval.MIN_1,
-    )
-
-
+GAP = gap(Topic("trade", "US:AAPL"), 1, status="filled")
+TRADE: Trade[float] = Trade(symbol="US:AAPL", price=1.0)
 AAPL, TSLA = Topic("trade", "US:AAPL"), Topic("trade", "US:TSLA")
 
 
-def inbox(*topics: Topic) -> SubscriptionQueue:
-    made = opened()
-    made.acks.add(topics)
-    return made
+def queue_of(*topics: Topic) -> SubscriptionQueue:
+    queue = empty_queue()
+    queue.acks.add(topics)
+    return queue
 
 
-def opened(policy: Policy = DropOldest(), *, final: bool = False) -> SubscriptionQueue:  # noqa: B008 - frozen
+def empty_queue(
+    policy: Policy | None = None, *, final: bool = False
+) -> SubscriptionQueue:
     return SubscriptionQueue(
-        policy,
+        policy or DropOldest(),
         final=final,
         binding=LoopBinding(),
         clock=SYSTEM_CLOCK,
@@ -66,103 +45,107 @@ def opened(policy: Policy = DropOldest(), *, final: bool = False) -> Subscriptio
 
 
 @pytest.mark.virtual_time
-async def test_a_reader_may_sleep_until_many_ticks_wait_or_there_is_news():
-    one = inbox(AAPL)
-    for news in ("ticks", "gap", "end"):
-        sleeping = asyncio.create_task(one.wait(5))
+async def test_a_consumer_waits_until_enough_ticks_or_an_event_arrive():
+    queue = queue_of(AAPL)
+    for wake in ("ticks", "gap", "end"):
+        sleeping = asyncio.create_task(queue.wait(5))
         await asyncio.sleep(0)
-        one.put([trade] * 2)
-        one.put([trade])
+        queue.put([TRADE] * 2)
+        queue.put([TRADE])
         await asyncio.sleep(1)
         assert not sleeping.done()
-        match news:
+        match wake:
             case "ticks":
-                one.put([trade])
-                one.put([trade])
+                queue.put([TRADE])
+                queue.put([TRADE])
             case "gap":
-                one.put_gap(GAP, 0)
+                queue.put_gap(GAP, 0)
             case _:
-                one.end()
+                queue.end()
         await asyncio.sleep(0)
         assert sleeping.done()
         await sleeping
-        one.buffer.take_all(99)
+        queue.buffer.take_all(99)
 
 
-async def test_a_reader_of_finished_klines_holds_growing_ones_back():
-    one = opened(final=True)
-    one.put([bar(60), bar(60), bar(120), bar(180)])
-    assert [k.timestamp for k in one.buffer.take_all(9)] == [60, 120]
-    assert one.stats.unfinished == 2
+async def test_a_queue_of_final_klines_holds_growing_ones_back():
+    queue = empty_queue(final=True)
+    queue.put([flat_kline(60), flat_kline(60), flat_kline(120), flat_kline(180)])
+    assert [k.timestamp for k in queue.buffer.take_all(9)] == [60, 120]
+    assert queue.stats.unfinished == 2
 
 
-def test_a_refusal_is_told_once_and_the_rest_lives_on():
-    one = inbox(AAPL, TSLA)
-    one.ack([AAPL])
-    one.reject([TSLA], "no such code")
-    error = one.acks.pop_error()
+def test_a_rejection_is_returned_once_and_the_rest_stays_live():
+    queue = queue_of(AAPL, TSLA)
+    queue.ack([AAPL])
+    queue.reject([TSLA], "no such code")
+    error = queue.acks.pop_error()
     assert isinstance(error, RejectedError)
     assert (error.symbols, error.message, error.operation) == (
         ("US:TSLA",),
         "no such code",
         "T",
     )
-    assert one.acks.pop_error() is None
-    assert (one.acks.topics, one.gaps.live, one.acks.unacked) == ({AAPL}, {AAPL}, set())
+    assert queue.acks.pop_error() is None
+    assert (queue.acks.topics, queue.gaps.live, queue.acks.unacked) == (
+        {AAPL},
+        {AAPL},
+        set(),
+    )
 
 
-def test_a_refusal_is_told_when_all_is_decided():
-    one = inbox(AAPL, TSLA)
-    one.reject([TSLA], "too many symbols")
-    assert one.acks.pop_error() is None
-    one.ack([AAPL])
-    assert isinstance(one.acks.pop_error(), LimitError)
+def test_a_rejection_is_returned_when_every_topic_is_settled():
+    queue = queue_of(AAPL, TSLA)
+    queue.reject([TSLA], "too many symbols")
+    assert queue.acks.pop_error() is None
+    queue.ack([AAPL])
+    assert isinstance(queue.acks.pop_error(), LimitError)
 
 
-async def test_an_answer_after_all_makes_a_timeout_undone():
-    one = inbox(AAPL)
-    one.acks.ack_timed_out([AAPL])
-    one.ack([AAPL])
-    await one.wait_acked()
+async def test_a_late_ack_clears_the_timeout():
+    queue = queue_of(AAPL)
+    queue.acks.ack_timed_out([AAPL])
+    queue.ack([AAPL])
+    await queue.wait_acked()
 
 
 @pytest.mark.virtual_time
-async def test_a_loop_is_patient_where_entering_is_not():
-    one = inbox(AAPL)
-    one.acks.ack_timed_out([AAPL])
-    assert one.acks.pop_error() is None
+async def test_a_late_ack_raises_on_entering_and_not_in_a_loop():
+    queue = queue_of(AAPL)
+    queue.acks.ack_timed_out([AAPL])
+    assert queue.acks.pop_error() is None
     with pytest.raises(RequestTimeoutError, match="trade US:AAPL"):
-        await one.wait_acked()
+        await queue.wait_acked()
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(60):
-            await one.wait_acked()
+            await queue.wait_acked()
 
 
-def test_what_ended_it_is_told_for_ever_and_each_time_anew():
-    one = inbox(AAPL)
-    one.end(AuthenticationError("expired"))
-    one.end()
-    first, second = one.acks.pop_error(), one.acks.pop_error()
+def test_the_terminal_error_is_returned_each_time_as_a_new_instance():
+    queue = queue_of(AAPL)
+    queue.end(AuthenticationError("expired"))
+    queue.end()
+    first, second = queue.acks.pop_error(), queue.acks.pop_error()
     assert isinstance(first, AuthenticationError)
     assert first is not second
     assert str(first) == str(second) == "expired"
 
 
-def test_an_ordinary_end_forgets_that_an_answer_was_late():
-    one = inbox(AAPL)
-    one.acks.ack_timed_out([AAPL])
-    one.end()
-    assert one.acks.pop_error() is None
+def test_an_ordinary_end_clears_an_ack_timeout():
+    queue = queue_of(AAPL)
+    queue.acks.ack_timed_out([AAPL])
+    queue.end()
+    assert queue.acks.pop_error() is None
 
 
-def test_what_ended_it_is_not_replaced_by_a_refusal():
-    one = inbox(AAPL, TSLA)
-    one.reject([TSLA], "no such code")
-    one.end(AuthenticationError("expired"))
-    one.remove([AAPL])
-    assert isinstance(one.acks.pop_error(), AuthenticationError)
+def test_a_terminal_error_is_not_replaced_by_a_rejection():
+    queue = queue_of(AAPL, TSLA)
+    queue.reject([TSLA], "no such code")
+    queue.end(AuthenticationError("expired"))
+    queue.remove([AAPL])
+    assert isinstance(queue.acks.pop_error(), AuthenticationError)
 
 
-def test_topics_that_were_never_there_cannot_be_forgotten():
-    one = opened(Strict(1))
-    assert one.remove([AAPL]) == set()
+def test_removing_an_absent_topic_removes_nothing():
+    queue = empty_queue(Strict(1))
+    assert queue.remove([AAPL]) == set()

@@ -28,6 +28,7 @@ from qos_async import (
 from qos_async.markets import Bar, bars
 from qos_async.sim.market import SimulatedMarket
 from qos_async.testing.virtual import WALL, simulate
+from tests.support.factories import gap as make_gap
 from tests.support.memory_transport import Frame, Network, Peer, opened, trade
 
 ZONES = {
@@ -61,14 +62,7 @@ def pushed(second: int) -> Trade[Any]:
 
 def gap(since: int, until: int, status: Any = "unfilled", **more: Any) -> Gap:
     topic = more.pop("topic", Topic("trade", "CF:BTCUSDT"))
-    return Gap(
-        topic=topic,
-        since=datetime.fromtimestamp(since, UTC),
-        until=datetime.fromtimestamp(until, UTC),
-        reason="a test",
-        status=status,
-        **more,
-    )
+    return make_gap(topic, since, until, reason="a test", status=status, **more)
 
 
 async def stream(events: Iterable[Any]) -> AsyncIterator[Any]:
@@ -434,7 +428,7 @@ def test_gaps_of_a_subscription_are_taken_into_account():
             await asyncio.sleep(9)
             net.peers[0].end()
             peer = await net.link(1)
-            await peer.hear("T")
+            await peer.next_frame("T")
             for second in (100, 160):
                 await asyncio.sleep(60)
                 peer.push(live(second))
@@ -469,7 +463,10 @@ def test_recovered_trades_correct_a_bar_that_the_clock_had_closed(hidden, comple
         peer.answer(frame, time=second)
 
     async def main() -> None:
-        net, loop = Network(None, 70.0, rule=telling_time), asyncio.get_running_loop()
+        net, loop = (
+            Network(None, 70.0, respond=telling_time),
+            asyncio.get_running_loop(),
+        )
         net.data = [live(second) for second in (0, 31, *hidden)]
         async with opened(net) as client, client.watch_trades("CF:BTCUSDT") as trades:
             found = bars(trades, "1m", close_after=1.0)
@@ -483,7 +480,7 @@ def test_recovered_trades_correct_a_bar_that_the_clock_had_closed(hidden, comple
             assert 91 <= loop.time() < 93
             net.data += [live(104)] if hidden else []
             peer = await net.link(1)
-            await peer.hear("RT")
+            await peer.next_frame("RT")
             peer.push(live(104))
             again = await anext(found)
             assert (again.timestamp, again.final) == (early.timestamp, True)

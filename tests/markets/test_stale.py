@@ -32,8 +32,8 @@ async def beat(peer: Peer, symbol: str, times: int = 40, every: float = 1.0) -> 
         await asyncio.sleep(every)
 
 
-async def told(events: Any, seconds: float) -> list[Any]:
-    """Take what comes in a time."""
+async def collect(events: Any, seconds: float) -> list[Any]:
+    """Return the events of ``seconds`` seconds."""
     found: list[Any] = []
     try:
         async with asyncio.timeout(seconds):
@@ -48,16 +48,16 @@ def kinds(events: list[Any]) -> list[str]:
     return [type(event).__name__ for event in events if not isinstance(event, Trade)]
 
 
-def test_a_quiet_open_market_is_told_once_until_it_ticks_again():
+def test_a_quiet_open_market_is_stale_once_until_it_ticks_again():
     async def main() -> None:
         net = Network()
         async with opened(net) as client, client.watch_trades(BITCOIN) as trades:
             await beat(net.peers[0], BITCOIN)
             events = trades.events(stale=True)
-            assert kinds(await told(events, 1.0)) == []
-            # Habits are learned while somebody iterates.
+            assert kinds(await collect(events, 1.0)) == []
+            # Intervals are learned while a loop iterates.
             beating = asyncio.create_task(beat(net.peers[0], BITCOIN))
-            found = await told(events, 1000)
+            found = await collect(events, 1000)
             await beating
             assert kinds(found) == ["Stale"]
             stale = found[-1]
@@ -68,7 +68,7 @@ def test_a_quiet_open_market_is_told_once_until_it_ticks_again():
             last = datetime.fromtimestamp(WALL + 80, UTC)
             assert abs((stale.since - last).total_seconds()) < 2
             beating = asyncio.create_task(beat(net.peers[0], BITCOIN))
-            again = await told(events, 1000)
+            again = await collect(events, 1000)
             await beating
             assert kinds(again) == ["Stale"]
             assert isinstance(again[-1], Stale)
@@ -77,12 +77,12 @@ def test_a_quiet_open_market_is_told_once_until_it_ticks_again():
     simulate(main)
 
 
-def test_only_who_asks_for_it_hears_of_it():
+def test_only_events_with_stale_include_stale():
     async def main() -> None:
         net = Network()
         async with opened(net) as client, client.watch_trades(BITCOIN) as trades:
             beating = asyncio.create_task(beat(net.peers[0], BITCOIN))
-            assert kinds(await told(trades.events(), 1000)) == []
+            assert kinds(await collect(trades.events(), 1000)) == []
             await beating
 
     simulate(main)
@@ -97,9 +97,9 @@ def test_a_quiet_closed_market_is_not_suspicious(monkeypatch):
         async with opened(net) as client, client.watch_trades("HK:700") as trades:
             beating = asyncio.create_task(beat(net.peers[0], "HK:700", 238))
             events = trades.events(stale=True)
-            assert kinds(await told(events, 64 * 60)) == []  # Lunch.
+            assert kinds(await collect(events, 64 * 60)) == []  # Lunch.
             await beating
-            assert kinds(await told(events, 120)) == ["Stale"]
+            assert kinds(await collect(events, 120)) == ["Stale"]
 
     simulate(main)
 
@@ -112,7 +112,7 @@ def test_a_holiday_is_not_suspicious():
         async with opened(net) as client, client.watch_trades(APPLE) as trades:
             beating = asyncio.create_task(beat(net.peers[0], APPLE))
             events = trades.events(stale=True, calendar=calendar)
-            found = await told(events, 500)
+            found = await collect(events, 500)
             await beating
             return kinds(found)
 
@@ -120,12 +120,12 @@ def test_a_holiday_is_not_suspicious():
     assert simulate(lambda: main(None)) == ["Stale"]
 
 
-def test_a_market_without_known_hours_is_not_judged():
+def test_a_market_without_known_hours_is_never_stale():
     async def main() -> None:
         net = Network()
         async with opened(net) as client, client.watch_trades(HANG_SENG) as trades:
             beating = asyncio.create_task(beat(net.peers[0], HANG_SENG))
-            assert kinds(await told(trades.events(stale=True), 3000)) == []
+            assert kinds(await collect(trades.events(stale=True), 3000)) == []
             await beating
 
     simulate(main)
@@ -140,15 +140,15 @@ def test_an_outage_is_a_gap_and_not_a_quiet_market():
                 beating = asyncio.create_task(beat(peer, BITCOIN))
                 asyncio.get_running_loop().call_later(41, peer.end)
                 events = trades.events(stale=True)
-                found = await told(events, 560)
+                found = await collect(events, 560)
                 await beating
                 assert kinds(found) == ["Interrupted", "Gap"]
-                assert kinds(await told(events, 60)) == ["Stale"]
+                assert kinds(await collect(events, 60)) == ["Stale"]
 
     simulate(main)
 
 
-def test_it_comes_behind_all_that_was_received_before_and_right_behind_it():
+def test_stale_follows_directly_after_all_received_ticks():
     async def main() -> None:
         net, loop = Network(), asyncio.get_running_loop()
         async with opened(net) as client:
@@ -156,10 +156,12 @@ def test_it_comes_behind_all_that_was_received_before_and_right_behind_it():
             async with client.watch(*topics) as sub:
                 events = aiter(sub.events(stale=True))
                 beating = asyncio.create_task(beat(net.peers[0], BITCOIN))
-                await told(events, 41)
+                await collect(events, 41)
                 await beating
                 net.peers[0].push(*[snapshot(n, BITCOIN) for n in range(40)])
-                for _ in range(40):  # A slow reader: it is noticed meanwhile.
+                for _ in range(
+                    40
+                ):  # A slow consumer: the silence is detected meanwhile.
                     assert isinstance(await anext(events), Snapshot)
                     await asyncio.sleep(5)
                 before = loop.time()
@@ -169,7 +171,7 @@ def test_it_comes_behind_all_that_was_received_before_and_right_behind_it():
     simulate(main)
 
 
-def test_it_is_told_although_another_topic_never_stops():
+def test_a_topic_is_stale_although_another_never_stops():
     async def main() -> None:
         net, ether = Network(), "CF:ETHUSDT"
         async with opened(net) as client:  # noqa: SIM117
@@ -178,7 +180,7 @@ def test_it_is_told_although_another_topic_never_stops():
                     asyncio.create_task(beat(net.peers[0], BITCOIN, 40)),
                     asyncio.create_task(beat(net.peers[0], ether, 300)),
                 ]
-                found = await told(trades.events(stale=True), 299)
+                found = await collect(trades.events(stale=True), 299)
                 await asyncio.gather(*both)
                 stale = [event for event in found if isinstance(event, Stale)]
                 assert [one.topic.symbol for one in stale] == [BITCOIN]
@@ -187,7 +189,7 @@ def test_it_is_told_although_another_topic_never_stops():
 
 
 @pytest.mark.parametrize("end", ["aclose", "remove"])
-def test_who_has_left_is_not_judged(end):
+def test_an_unsubscribed_topic_is_never_stale(end):
     async def main() -> None:
         net = Network()
         async with (
@@ -196,18 +198,18 @@ def test_who_has_left_is_not_judged(end):
         ):
             beating = asyncio.create_task(beat(net.peers[0], BITCOIN))
             events = trades.events(stale=True)
-            await told(events, 41)
+            await collect(events, 41)
             await beating
             await (trades.aclose() if end == "aclose" else trades.remove(BITCOIN))
-            assert await told(events, 500) == []
-            if end == "remove":  # What was usual before is not known any more.
+            assert await collect(events, 500) == []
+            if end == "remove":  # The earlier statistics are gone.
                 await trades.add(BITCOIN)
-                assert await told(events, 500) == []
+                assert await collect(events, 500) == []
 
     simulate(main)
 
 
-def test_gaps_and_errors_reach_a_watchful_reader():
+def test_gaps_and_errors_are_delivered_together_with_stale():
     async def main() -> None:
         net = Network()
         async with opened(net) as client, client.watch_trades(BITCOIN) as trades:
@@ -215,13 +217,13 @@ def test_gaps_and_errors_reach_a_watchful_reader():
             await asyncio.sleep(1)
             net.peers[0].end()
             peer = await net.link(1)
-            await peer.hear("T")
+            await peer.next_frame("T")
             peer.push(trade(2, BITCOIN))
             events = trades.events(stale=True)
             found = [await anext(events) for _ in range(4)]
             assert isinstance(found[1], Interrupted)
             assert isinstance(found[2], Gap)
-            first = asyncio.create_task(told(events, 10))
+            first = asyncio.create_task(collect(events, 10))
             await asyncio.sleep(1)
             with pytest.raises(RuntimeError, match="one consumer at a time"):
                 await anext(events)

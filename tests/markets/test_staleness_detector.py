@@ -37,14 +37,14 @@ class Watcher:
     def silent(
         self, most: int = 10_000, part: Session | None = REGULAR, *, live: bool = True
     ) -> float | None:
-        """Look until it is told; give how long it was quiet by then."""
+        """Poll until the topic is stale; return how long it was quiet by then."""
         for _ in range(most):
             if (found := self.look(0, part, live=live)) is not None:
                 return found[0]
         return None
 
 
-def test_a_busy_topic_is_suspicious_after_a_minute_for_once():
+def test_a_busy_topic_is_suspicious_once_after_a_minute():
     watcher = Watcher()
     watcher.busy()
     # Twenty times a mean of five seconds is more than a minute.
@@ -61,7 +61,7 @@ def test_a_busier_topic_is_given_a_minute():
     assert watcher.silent() == 65.0
 
 
-def test_what_is_usual_is_told():
+def test_the_usual_interval_is_reported():
     watcher = Watcher()
     for _ in range(20):
         watcher.look(10)
@@ -79,13 +79,13 @@ def test_a_thin_stock_is_given_hours():
     assert quiet > 20 * 240
 
 
-def test_a_topic_that_hardly_ticked_is_not_judged():
+def test_a_topic_with_few_ticks_is_never_stale():
     watcher = Watcher()
     watcher.busy(looks=9)
     assert watcher.silent(5000) is None
 
 
-def test_the_longest_quiet_so_far_raises_the_bar():
+def test_the_longest_quiet_so_far_raises_the_threshold():
     watcher = Watcher()
     for _ in range(5):
         for _ in range(20):
@@ -97,7 +97,7 @@ def test_the_longest_quiet_so_far_raises_the_bar():
 @pytest.mark.parametrize(
     "pause", [{"part": None}, {"live": False}], ids=["closed", "without a link"]
 )
-def test_quiet_is_not_counted_while_nothing_can_come(pause):
+def test_quiet_is_not_counted_while_no_tick_can_arrive(pause):
     watcher = Watcher()
     for _ in range(20):
         watcher.look(50)
@@ -107,7 +107,7 @@ def test_quiet_is_not_counted_while_nothing_can_come(pause):
     assert watcher.silent(5) is not None
 
 
-def test_another_part_of_the_day_has_habits_of_its_own():
+def test_each_part_of_the_day_has_its_own_statistics():
     watcher = Watcher()
     for _ in range(20):
         watcher.look(50)
@@ -116,10 +116,10 @@ def test_another_part_of_the_day_has_habits_of_its_own():
         watcher.look(50, POST)
     assert watcher.silent(part=POST) == 305.0
     watcher.look(1)
-    assert watcher.silent() == 65.0  # What is usual by day was remembered.
+    assert watcher.silent() == 65.0  # The statistics of the day session were kept.
 
 
-def test_a_loop_that_stood_still_is_not_a_quiet_market():
+def test_a_blocked_loop_is_not_a_quiet_market():
     watcher = Watcher()
     for _ in range(20):
         watcher.look(50)
@@ -127,7 +127,7 @@ def test_a_loop_that_stood_still_is_not_a_quiet_market():
     assert watcher.look() is None
 
 
-def test_topics_that_are_gone_are_forgotten():
+def test_removed_topics_have_no_statistics():
     watcher = Watcher()
     for _ in range(20):
         watcher.look(50)
@@ -137,7 +137,7 @@ def test_topics_that_are_gone_are_forgotten():
     assert watcher.silent(1000) is None
 
 
-def test_a_count_that_begins_anew_is_no_loss_of_what_is_known():
+def test_a_count_that_restarts_keeps_the_statistics():
     watcher = Watcher()
     for _ in range(20):
         watcher.look(50)

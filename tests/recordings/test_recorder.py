@@ -107,7 +107,7 @@ async def test_a_new_file_starts_at_the_size_limit_and_none_is_overwritten(
     recorder = Recorder(place, rotate=None, max_bytes=1)
     recorder.opened()
     await recorder.flush()
-    clock[0] -= 60 * SECOND  # Names go on in order, whatever the clock does.
+    clock[0] -= 60 * SECOND  # Names continue in order when the clock is set back.
     take(recorder, [TRADE])
     await recorder.aclose()
     assert taken.read_text() == "mine"
@@ -142,7 +142,7 @@ async def test_a_full_disk_stops_the_recording_and_not_the_stream(
     assert recorder.stats.dropped == 5
     assert recorder.stats.frames == 1
     await recorder.aclose()
-    assert entries(place)[-1] == ("frame", TRADE)  # Half a write was taken back.
+    assert entries(place)[-1] == ("frame", TRADE)  # The partial write was removed.
     [record] = [r for r in caplog.records if r.name == "qos_async.recorder"]
     assert "stopped: No space left on device" in record.getMessage()
 
@@ -196,7 +196,7 @@ async def test_an_echoed_key_is_redacted_in_json_and_in_base64(place):
     recorder.opened()
     take(recorder, [b'{"msg":"bad key s3cret"}', b"\xffs3cret"])
     await recorder.aclose()
-    assert [said for kind, said in entries(place) if kind == "frame"] == [
+    assert [text for kind, text in entries(place) if kind == "frame"] == [
         b'{"msg":"bad key ***"}',
         b"\xff***",
     ]
@@ -236,7 +236,7 @@ def test_a_client_accepts_only_recorders(place):
         ({"level": 20}, "level must be a whole number from 1 to 19, not 20"),
     ],
 )
-def test_numbers_that_cannot_be_are_told(place, options, words):
+def test_invalid_numbers_raise(place, options, words):
     with pytest.raises(ValueError, match=words):
         Recorder(place, **options)
 

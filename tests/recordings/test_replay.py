@@ -19,10 +19,10 @@ from qos_async import (
     Snapshot,
     Strict,
     Topic,
-    Trade,
     replay,
 )
 from qos_async.recordings import Recorder
+from tests.support.factories import prices
 from tests.support.memory_transport import (
     Network,
     gaps_and_ticks,
@@ -54,10 +54,6 @@ async def events_of(place, speed=None, **options):
     client = replay(place, speed, **options)
     async with client, client.watch_trades(AAPL) as sub:
         return [one async for one in gaps_and_ticks(sub.events())]
-
-
-def prices(events):
-    return [int(one.price) for one in events if isinstance(one, Trade)]
 
 
 @pytest.mark.parametrize("speed", [None, 1.0, 1000])
@@ -209,7 +205,7 @@ async def test_only_subscribed_topics_are_replayed_and_recorded_replies_are_not(
         assert client.stats.unrouted == client.stats.unmatched == 0
 
 
-async def test_numbers_are_of_the_type_asked_for(tmp_path):
+async def test_numbers_are_of_the_requested_type(tmp_path):
     write(tmp_path, recorded(trades(1, 1)))
     [tick] = await events_of(tmp_path, numbers=float)
     assert isinstance(tick.price, float)
@@ -279,7 +275,7 @@ def test_an_invalid_speed_raises(speed):
         replay("somewhere", speed)
 
 
-def test_numbers_that_cannot_be_are_told():
+def test_invalid_numbers_raise():
     with pytest.raises(ValueError, match="numbers must be one of Decimal, float, str"):
         replay("somewhere", numbers=int)
 
@@ -316,7 +312,7 @@ async def test_a_bot_receives_from_a_recording_what_it_received_live(tmp_path):
         peer.push(trade(4), snapshot(5))
 
     recorder = Recorder(tmp_path)
-    async with opened(net, recorder=recorder, recover=False, chance=0.0) as client:
+    async with opened(net, recorder=recorder, recover=False, jitter=0.0) as client:
         serving = asyncio.create_task(market())
         live = await bot(client, until=7)
         await serving

@@ -106,14 +106,14 @@ async def test_a_muted_server_holds_replies_pongs_and_handshakes(enter):
         pass
     await wire.ws.ping()
     await wire.send("H")
-    asking = asyncio.create_task(raw.post("/snapshot", codes=["US:AAPL"]))
+    request_task = asyncio.create_task(raw.post("/snapshot", codes=["US:AAPL"]))
     dialling = asyncio.create_task(raw.dial())
     assert await wire.quiet(0.1)
-    assert not asking.done()
+    assert not request_task.done()
     assert not dialling.done()
     assert raw.sim.received("H")
     raw.sim.unmute()
-    assert (await asking)["msg"] == "OK"
+    assert (await request_task)["msg"] == "OK"
     assert (await (await dialling).request("H"))["msg"] == "OK"
     types = {(await wire.receive()).type for _ in range(20)}
     assert types == {aiohttp.WSMsgType.TEXT, aiohttp.WSMsgType.PONG}

@@ -251,7 +251,7 @@ def test_the_us_sessions_add_up_from_the_tape():
     assert "pq" not in market.snapshot("US:AAPL", now, session_quotes=False)
 
 
-def test_an_open_universe_knows_every_symbol_and_always_the_same():
+def test_an_open_universe_has_every_symbol_and_always_the_same():
     once, again = (SimulatedMarket(1, START, open_universe=True) for _ in range(2))
     for symbol in ("US:ZZZZ", "HK:31337", "CF:NOPEUSDT"):
         assert once.snapshot(symbol, LATER) == again.snapshot(symbol, LATER)

@@ -43,7 +43,7 @@ def reports() -> Generator[dict[str, Report]]:
     """Collect what the loads came to; write it down if all were done in full."""
     found: dict[str, Report] = {}
     yield found
-    if len(found) == 4 and all(report.is_full for report in found.values()):
+    if len(found) == 4 and all(report.is_complete for report in found.values()):
         RESULTS.parent.mkdir(exist_ok=True)
         text = json.dumps(_figures(found), indent=2)
         RESULTS.write_text(text + "\n", encoding="utf-8")
@@ -51,7 +51,7 @@ def reports() -> Generator[dict[str, Report]]:
 
 @pytest.fixture(autouse=True)
 def quiet() -> Generator[None]:
-    """Log nothing: pytest would remember it. And minutes are not too long here."""
+    """Log nothing: pytest would keep the records. Minutes are not too long here."""
     faulthandler.cancel_dump_traceback_later()
     logging.disable()
     yield
@@ -66,7 +66,7 @@ def test_ten_thousand_reconnects_leave_nothing_behind(reports):
 
 
 @pytest.mark.fault("U18", "I16")
-def test_readers_of_ten_thousand_symbols_leave_nothing_behind(reports):
+def test_subscriptions_to_ten_thousand_symbols_leave_nothing_behind(reports):
     reports["readers"] = _in_virtual_time(
         lambda: loads.churn(symbols=10_000, readers=10_000, seconds=0.15 * SECONDS)
     )

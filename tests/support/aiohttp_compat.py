@@ -1,6 +1,6 @@
 """aioresponses 0.7.9 on aiohttp 3.14: responses need a ``stream_writer``.
 
-Upstream: pnuckowski/aioresponses#289, mended in its unreleased pull request 288.
+Upstream: pnuckowski/aioresponses#289, fixed in its unreleased pull request 288.
 Import ``aioresponses`` from here. It replaces ``ClientSession._request``: traces,
 timeouts and TLS do not run behind it.
 """

@@ -96,9 +96,9 @@ def _late_heartbeat(beat: Any) -> Any:
 
 def _short_timeout(init: Any) -> Any:
     def broken(
-        self: CommandScheduler, *asked: Any, timing: Timing, **more: Any
+        self: CommandScheduler, *requested: Any, timing: Timing, **more: Any
     ) -> None:
-        init(self, *asked, timing=replace(timing, request_timeout=2.0), **more)
+        init(self, *requested, timing=replace(timing, request_timeout=2.0), **more)
 
     return broken
 

@@ -59,7 +59,7 @@ def finish(process, *, within=15):
 def wait_for(process, words):
     """Read its stderr up to the line with ``words``; asyncio may say more before."""
     if not any(words in line for line in process.stderr):
-        raise AssertionError(f"{words!r} was never said")
+        raise AssertionError(f"{words!r} was never written")
 
 
 def run(*words):
@@ -83,7 +83,9 @@ def run_on_terminal(*words, code=None, size=(24, 80), stderr=False, keys=b"", **
     )
     os.close(slave)
     out = b""
-    with contextlib.suppress(OSError):  # How Linux tells that the other end is gone.
+    with contextlib.suppress(
+        OSError
+    ):  # How Linux reports that the other end is closed.
         while piece := os.read(master, 65536):
             out += piece
             if keys and b"quotes" in out:

@@ -24,6 +24,7 @@ from qos_async.cli.watch.model import Model
 from qos_async.cli.watch.reader import MarketReader
 from qos_async.sim.market import SimulatedMarket
 from qos_async.stats import Stats
+from tests.support.factories import flat_kline
 
 NOW = datetime(2026, 3, 3, 15, 42, 27, tzinfo=UTC).timestamp()
 STATS = Stats(
@@ -36,7 +37,7 @@ STATS = Stats(
 
 
 class IdleReader(MarketReader):
-    """Reads nothing, and keeps the intervals it was told to follow."""
+    """A reader that receives nothing, and records the intervals that it should follow."""
 
     def __init__(self, model):
         self.model = model
@@ -55,6 +56,14 @@ class IdleReader(MarketReader):
 def record(kind, row, **more):
     row = {key: value for key, value in row.items() if value is not None}
     return msgspec.convert({**row, **more}, kind, strict=False)
+
+
+def trade(at, price="1", **more):
+    return Trade(symbol="US:A", price=Decimal(price), timestamp=at, **more)
+
+
+def kline(at, close="1", **more):
+    return flat_kline(at, Decimal(close), **more)
 
 
 def gap(topic, *, status="filled", recovered=0, at=NOW):

@@ -15,7 +15,15 @@ from qos_async._io.http import HttpClient
 from qos_async._io.secret import Secret
 from qos_async.config import Limits, Timing
 
-__all__ = ["CANARY", "UNLIMITED", "HttpCounters", "Waits", "asking", "ok", "serving"]
+__all__ = [
+    "CANARY",
+    "UNLIMITED",
+    "HttpCounters",
+    "Waits",
+    "http_client",
+    "ok",
+    "serving",
+]
 
 CANARY = "canary/5fc0+KEY"
 UNLIMITED = Limits(http_requests=1000, http_period=0.0)
@@ -25,7 +33,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 @asynccontextmanager
 async def serving(handler: Handler) -> AsyncGenerator[URL]:
-    """Answer every request on a loopback port with ``handler``."""
+    """Serve every request on a loopback port with ``handler``."""
     application = web.Application()
     application.router.add_route("*", "/{path:.*}", handler)
     runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.1)
@@ -39,7 +47,7 @@ async def serving(handler: Handler) -> AsyncGenerator[URL]:
 
 
 class Waits:
-    """A sleep that only writes down for how long it was asked."""
+    """A replacement of ``sleep`` that records its argument and returns at once."""
 
     def __init__(self) -> None:
         self.seconds: list[float] = []
@@ -49,7 +57,7 @@ class Waits:
 
 
 @asynccontextmanager
-async def asking(
+async def http_client(
     url: URL | str,
     *,
     key: Any = CANARY,
@@ -77,5 +85,5 @@ async def asking(
 
 
 def ok(rows: Any) -> web.Response:
-    """Answer the way the service does."""
+    """Return a response in the format of the service."""
     return web.json_response({"msg": "OK", "data": rows})

@@ -488,7 +488,7 @@ class RecordingConsumer:
 
 
 class _LogChecker(logging.Handler):
-    """Checks every log record: no key, and no error of ours."""
+    """Checks every log record: no key, and no internal error."""
 
     def __init__(self, checker: InvariantChecker) -> None:
         super().__init__(logging.DEBUG)

@@ -1,9 +1,9 @@
-"""Looks for a key of the tests wherever it could show, in every test.
+"""Detector of leaked keys: fails a test in which the key shows outside of a request.
 
-In what is logged, at whatever level and by whomever; in what is printed; and in each
-error that leaves the client: with its causes, its attributes, its pickle, and the
-variables of the frames that it passed through. Those of our transport and of the tests
-are excepted: there the key is at work.
+It searches all log records of all loggers and levels; everything that is printed; each
+event; each client as it closes; and each error that leaves the client: its causes, its
+attributes, its pickle, and the variables of the frames that it passed through, except
+those of the transport and of the tests, which have to use the key.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ from qos_async._io.stream import Stream
 from qos_async._io.subscription_queue import SubscriptionQueue
 from qos_async.fetching import Fetching
 from qos_async.watching import Watching
-from tests.support.leak_check import traces
+from tests.support.leak_check import reachable_text
 
-__all__ = ["Watchdog"]
+__all__ = ["KeyLeakDetector"]
 
 _KEY = re.compile(r"canary(?:-|/|%2F|\\/)[0-9a-f]{4}(?:\+|%2B)KEY")
 """Every key in the tests looks like this, or like this in a URL."""
 
 _HERE = Path(__file__).parents[1]
 _PACKAGE = Path(qos_async.__file__).parent
-_KEEPERS = frozenset(
+_ALLOWED_FILES = frozenset(
     str(_PACKAGE / name)
-    # The constructor is handed the key; whoever calls it has it in a variable, too.
+    # These use the key itself, and have it in a variable.
     for name in (
         "_io/aiohttp_transport.py",
         "_io/http.py",
@@ -49,8 +49,9 @@ _KEEPERS = frozenset(
     )
 )
 
-# Where errors leave: the waits of the queue for loops, without a call for each tick.
-_SURFACE: dict[type[Any], tuple[str, ...]] = {
+# Where errors leave the client. For loops these are the waits of the queue, so that no
+# tick costs a call.
+_CALLS: dict[type[Any], tuple[str, ...]] = {
     qos_async.Client: ("__init__", "connect", "aclose", "drain", "states"),
     Fetching: tuple(name for name in vars(Fetching) if name.startswith("fetch_")),
     HistoryPages: ("__anext__",),
@@ -60,68 +61,70 @@ _SURFACE: dict[type[Any], tuple[str, ...]] = {
     Stream: ("fetch", "connect", "subscribe", "add_topics"),
     HttpClient: ("fetch",),
 }
-_TOLD: dict[type[Any], tuple[str, ...]] = {
+_EVENTS: dict[type[Any], tuple[str, ...]] = {
     LinkStates: ("transition",),
     SubscriptionQueue: ("put_gap", "interrupt", "reject"),
 }
 
 
-class Watchdog(logging.Handler):
-    """Collects what it finds, until somebody takes it."""
+class KeyLeakDetector(logging.Handler):
+    """A log handler that collects leaks until ``take`` returns them."""
 
     def __init__(self) -> None:
         super().__init__(logging.DEBUG)
         self._findings: list[str] = []
 
     def take(self) -> list[str]:
-        """Give what was found since the last time."""
+        """Return the leaks found since the last call."""
         findings, self._findings = self._findings, []
         return findings
 
-    def look(self, where: str, *things: object) -> None:
-        """Look into everything that ``things`` lead to."""
+    def scan(self, where: str, *things: object) -> None:
+        """Search everything that is reachable from ``things``."""
         for thing in things:
-            for path, text in traces(thing):
+            for path, text in reachable_text(thing):
                 if _KEY.search(text):
                     self._findings.append(f"the key is in {where}, {path}: {text}")
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.look(f"the log of {record.name}", record)
+        self.scan(f"the log of {record.name}", record)
 
-    def look_at_error(self, error: BaseException) -> None:
-        """Look at an error as it reaches the user."""
+    def scan_error(self, error: BaseException) -> None:
+        """Search an error as it is raised in user code."""
         name = type(error).__name__
-        self.look(f"an error, {name}", error)
-        self.look(f"the pickle of {name}", _pickled(error))
+        self.scan(f"an error, {name}", error)
+        self.scan(f"the pickle of {name}", _pickled(error))
         for frame in _frames(error):
             code = frame.f_code
             place = f"a variable of {Path(code.co_filename).name}, {code.co_name}"
-            self.look(place, dict(frame.f_locals))
+            self.scan(place, dict(frame.f_locals))
 
-    def look_at_client(self, client: object) -> None:
-        """Look at what a client shows of itself, and at what can be made of it."""
+    def scan_client(self, client: object) -> None:
+        """Search the repr, the stats and the pickle of a client."""
         stats = None
         with contextlib.suppress(RuntimeError):  # A replay that was never entered.
             stats = getattr(client, "stats", None)
-        self.look("the repr of a client", client, stats)
-        self.look("the pickle of a client", _pickled(client))
+        self.scan("the repr of a client", client, stats)
+        self.scan("the pickle of a client", _pickled(client))
 
-    # Being everywhere
+    # Installation
 
-    def guard(self, patch: pytest.MonkeyPatch) -> None:
-        """Stand at every door that errors, words and print leave through."""
-        for owner, names in _SURFACE.items():
+    def install(self, patch: pytest.MonkeyPatch) -> None:
+        """Wrap every call that raises, emits an event or returns printed text."""
+        for owner, names in _CALLS.items():
             for name in names:
-                patch.setattr(owner, name, self._guarded(vars(owner)[name]))
-        for owner, names in _TOLD.items():
+                patch.setattr(owner, name, self._wrap_call(vars(owner)[name]))
+        for owner, names in _EVENTS.items():
             for name in names:
-                patch.setattr(owner, name, self._overheard(vars(owner)[name]))
+                patch.setattr(owner, name, self._wrap_event(vars(owner)[name]))
         patch.setattr(
-            pytest.CaptureFixture, "readouterr", self._read(pytest.CaptureFixture)
+            pytest.CaptureFixture,
+            "readouterr",
+            self._wrap_readouterr(pytest.CaptureFixture),
         )
         logging.getLogger().addHandler(self)
 
-    def _guarded(self, call: Callable[..., Any]) -> Callable[..., Any]:
+    def _wrap_call(self, call: Callable[..., Any]) -> Callable[..., Any]:
         if inspect.iscoroutinefunction(call):
 
             @functools.wraps(call)
@@ -129,11 +132,11 @@ class Watchdog(logging.Handler):
                 try:
                     return await call(*args, **options)
                 except BaseException as error:
-                    self.look_at_error(error)
+                    self.scan_error(error)
                     raise
                 finally:
                     if call.__name__ == "aclose":
-                        self.look_at_client(args[0])
+                        self.scan_client(args[0])
 
             return waited
 
@@ -142,26 +145,26 @@ class Watchdog(logging.Handler):
             try:
                 return call(*args, **options)
             except BaseException as error:
-                self.look_at_error(error)
+                self.scan_error(error)
                 raise
 
         return called
 
-    def _overheard(self, call: Callable[..., Any]) -> Callable[..., Any]:
+    def _wrap_event(self, call: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(call)
-        def told(*args: Any, **options: Any) -> Any:
-            self.look("an event", args[1:], options)
+        def emitting(*args: Any, **options: Any) -> Any:
+            self.scan("an event", args[1:], options)
             return call(*args, **options)
 
-        return told
+        return emitting
 
-    def _read(self, fixture: type[Any]) -> Callable[..., Any]:
+    def _wrap_readouterr(self, fixture: type[Any]) -> Callable[..., Any]:
         read: Callable[..., Any] = fixture.readouterr
 
         @functools.wraps(read)
         def reading(capture: Any) -> Any:
             printed = read(capture)
-            self.look("what was printed", printed.out, printed.err)
+            self.scan("what was printed", printed.out, printed.err)
             return printed
 
         return reading
@@ -170,30 +173,30 @@ class Watchdog(logging.Handler):
 def _pickled(thing: object) -> bytes:
     try:
         return pickle.dumps(thing)
-    except Exception:  # noqa: BLE001 - what cannot be saved cannot show anything
+    except Exception:  # noqa: BLE001 - without a pickle nothing can leak
         return b""
 
 
 def _frames(error: BaseException) -> Iterator[FrameType]:
-    """Give the frames that an error, or one that led to it, has passed through."""
-    for one in _graph(error):
-        trace = one.__traceback__
+    """Yield the frames that an error and its causes passed through."""
+    for cause in _graph(error):
+        trace = cause.__traceback__
         while trace is not None:
             file = trace.tb_frame.f_code.co_filename
-            if file not in _KEEPERS and not Path(file).is_relative_to(_HERE):
+            if file not in _ALLOWED_FILES and not Path(file).is_relative_to(_HERE):
                 yield trace.tb_frame
             trace = trace.tb_next
 
 
 def _graph(error: BaseException) -> Iterable[BaseException]:
     seen: dict[int, BaseException] = {}
-    waiting: list[BaseException | None] = [error]
-    while waiting:
-        one = waiting.pop()
-        if one is None or id(one) in seen:
+    pending: list[BaseException | None] = [error]
+    while pending:
+        cause = pending.pop()
+        if cause is None or id(cause) in seen:
             continue
-        seen[id(one)] = one
-        waiting += [one.__cause__, one.__context__]
-        if isinstance(one, BaseExceptionGroup):
-            waiting += one.exceptions
+        seen[id(cause)] = cause
+        pending += [cause.__cause__, cause.__context__]
+        if isinstance(cause, BaseExceptionGroup):
+            pending += cause.exceptions
     return seen.values()

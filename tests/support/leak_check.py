@@ -1,4 +1,4 @@
-"""Look for a secret in everything that an object leads to."""
+"""Search for a secret in everything that is reachable from an object."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import quote
 
-__all__ = ["assert_absent", "traces"]
+__all__ = ["assert_absent", "reachable_text"]
 
 
 def assert_absent(secret: str, *objects: object) -> None:
@@ -19,17 +19,17 @@ def assert_absent(secret: str, *objects: object) -> None:
     """
     forms = {secret, quote(secret, safe="")}
     for start in objects:
-        for path, text in traces(start):
+        for path, text in reachable_text(start):
             for form in forms:
                 assert form not in text, f"the secret is in {path}: {text[:300]!r}"
 
 
-def traces(start: object) -> Iterator[tuple[str, str]]:
-    """Give each piece of text that ``start`` leads to, and the way there."""
+def reachable_text(start: object) -> Iterator[tuple[str, str]]:
+    """Yield each text that is reachable from ``start``, with its path."""
     seen: set[int] = set()
-    waiting: list[tuple[str, object]] = [(type(start).__name__, start)]
-    while waiting:
-        path, thing = waiting.pop()
+    pending: list[tuple[str, object]] = [(type(start).__name__, start)]
+    while pending:
+        path, thing = pending.pop()
         if id(thing) in seen:
             continue
         seen.add(id(thing))
@@ -37,7 +37,7 @@ def traces(start: object) -> Iterator[tuple[str, str]]:
             yield path, thing.decode("latin-1")
         else:
             yield path, thing if isinstance(thing, str) else repr(thing)
-        waiting.extend((f"{path}.{name}", part) for name, part in _parts(thing))
+        pending.extend((f"{path}.{name}", part) for name, part in _parts(thing))
 
 
 def _parts(thing: object) -> Iterator[tuple[str, Any]]:

@@ -1,4 +1,4 @@
-"""The far end of the stream, in memory: links that a test scripts."""
+"""An in-memory transport: scripted links to a server that a test controls."""
 
 from __future__ import annotations
 
@@ -26,46 +26,49 @@ __all__ = [
 ]
 
 KEY = "canary-7d1f+KEY/0"
-"""The key of every test; it must not show up anywhere."""
+"""The key of every test; the leak check fails a test in which it shows."""
 
 Frame = dict[str, Any]
-Rule = Callable[["Peer", Frame], "str | None"]
+Responder = Callable[["Peer", Frame], "str | None"]
 
-_FEW = 128  # Frames that aiohttp's link offers at once, at most.
-_FREE = Limits(command_interval=0.0)
+_MAX_SYNC = 128  # The largest batch that aiohttp's link passes to its handler at once.
+_NO_PACE = Limits(command_interval=0.0)
 
 
-def ok(peer: Peer, frame: Frame) -> str | None:
-    """Say yes to everything."""
+def acknowledge(peer: Peer, frame: Frame) -> str | None:
+    """Acknowledge every frame."""
     return "OK"
 
 
 class Network:
-    """A ``Transport``: each dial gets the next outcome of the script, else a link.
+    """A ``Transport`` whose dials have scripted outcomes, a link by default.
 
     Attributes:
-        rule: Decides what each frame is answered: ``"OK"``, words of refusal, or None
-            for silence.
+        respond: Returns the reply to a frame: ``"OK"``, the text of a rejection, or None
+            for no reply.
         script: Outcomes of the next dials: an exception to raise, None for a link, or
-            seconds that the dial takes before it gets a link.
-        latency: Seconds until an answer is on the way.
-        data: The ``data`` of answers to one-off questions.
-        peers: Every link so far.
-        dialled_at: When each dial came.
-        at_once: Whether a link offers a few frames as they come, as aiohttp's does.
+            the seconds until the link is open.
+        latency: Seconds until a reply is sent.
+        data: The ``data`` of replies to requests.
+        peers: Every link so far, closed ones included.
+        dialled_at: The loop time of each dial.
+        sync_delivery: Whether small batches are passed to the handler as they are pushed,
+            as aiohttp's link does; else they wait for ``receive``.
     """
 
-    at_once = True
+    sync_delivery = True
 
-    def __init__(self, *script: Any, rule: Rule = ok, latency: float = 0.0) -> None:
+    def __init__(
+        self, *script: Any, respond: Responder = acknowledge, latency: float = 0.0
+    ) -> None:
         self.script = deque(script)
-        self.rule = rule
+        self.respond = respond
         self.latency = latency
         self.data: Any = []
         self.peers: list[Peer] = []
         self.dialled_at: list[float] = []
         self.on_link: Callable[[Peer], Any] | None = None
-        self._news = asyncio.Event()
+        self._changed = asyncio.Event()
 
     async def dial(self) -> Peer:
         self.dialled_at.append(asyncio.get_running_loop().time())
@@ -81,14 +84,14 @@ class Network:
         return peer
 
     @property
-    def live(self) -> list[Peer]:
+    def open_peers(self) -> list[Peer]:
         """The links that are open."""
         return [peer for peer in self.peers if peer.closed_gracefully is None]
 
     @property
     def frames(self) -> list[Frame]:
-        """Everything that was said, on whatever link."""
-        return [frame for peer in self.peers for frame in peer.said]
+        """All frames that the client sent, over all links."""
+        return [frame for peer in self.peers for frame in peer.sent]
 
     async def link(self, number: int = 0) -> Peer:
         """Wait for a link, by number from 0."""
@@ -96,56 +99,57 @@ class Network:
         return self.peers[number]
 
     async def until(self, condition: Callable[[], object]) -> None:
-        """Wait until something is true that changes only with a dial or a frame."""
+        """Wait for a condition that only a dial or a frame can change."""
         while not condition():
-            self._news.clear()
-            await self._news.wait()
+            self._changed.clear()
+            await self._changed.wait()
 
     def notify(self) -> None:
-        self._news.set()
+        self._changed.set()
 
 
 class Peer:
-    """A ``Socket``, and what the server does with it.
+    """A ``Socket``, and the server's end of it.
 
     Attributes:
-        said: The frames that the client sent.
-        topics: What is subscribed, as ``(letter, symbol, kt)``.
-        politely: How the client closed the link; None while it has not.
-        deaf: Set to let ``send`` block, as a server that stops reading does.
-        goodbye: Seconds until a polite close is answered.
+        sent: The frames that the client sent.
+        topics: The subscribed topics, as ``(letter, symbol, kt)``.
+        closed_gracefully: Whether the client closed the link with a close frame; None
+            while it is open.
+        stops_reading: Set to let ``send`` block, as a server that stops reading does.
+        close_delay: Seconds until the server answers a close frame.
     """
 
     def __init__(self, net: Network, number: int) -> None:
         self.net = net
         self.number = number
-        self.said: list[Frame] = []
+        self.sent: list[Frame] = []
         self.topics: dict[tuple[str, str, int | None], None] = {}
         self.closed_gracefully: bool | None = None
-        self.deaf = False
+        self.stops_reading = False
         self.close_delay = 0.0
-        self._heard = 0
+        self._next_index = 0
         self._inbound: deque[bytes | BaseException] = deque()
         self._arrived = asyncio.Event()
         self._handler: Callable[[Sequence[bytes]], None] | None = None
         self._on_error: Callable[[BaseException], None]
         self._awaited = False
-        self._gone = asyncio.Event()
+        self._closed = asyncio.Event()
 
-    # What the client does
+    # The client's end
 
     def set_sync_handler(
         self,
         handler: Callable[[Sequence[bytes]], None],
         on_error: Callable[[BaseException], None],
     ) -> None:
-        if self.net.at_once:
+        if self.net.sync_delivery:
             self._handler, self._on_error = handler, on_error
 
     async def receive(self) -> list[bytes]:
         while not self._inbound:
             if self.closed_gracefully is not None:
-                raise LinkClosed("closed by ourselves")
+                raise LinkClosed("closed by the client")
             self._arrived.clear()
             self._awaited = True
             try:
@@ -154,7 +158,7 @@ class Peer:
                 self._awaited = False
         if isinstance(self._inbound[0], BaseException):
             raise self._inbound[0]
-        # Whatever is there, without suspending, as in aiohttp.
+        # All queued frames, without suspending, as in aiohttp.
         frames: list[bytes] = []
         while self._inbound and isinstance(frame := self._inbound[0], bytes):
             frames.append(frame)
@@ -162,32 +166,32 @@ class Peer:
         return frames
 
     async def send(self, frame: bytes) -> None:
-        if self.deaf:
+        if self.stops_reading:
             try:
                 async with asyncio.timeout(8.0):
-                    await self._gone.wait()
+                    await self._closed.wait()
             except TimeoutError:
                 raise TransportError("the server stopped reading") from None
         if self.closed_gracefully is not None:
             raise TransportError("the connection broke while sending")
         content: Frame = json.loads(frame)
-        self.said.append(content)
+        self.sent.append(content)
         self.net.notify()
-        message = self.net.rule(self, content)
+        message = self.net.respond(self, content)
         if message is not None:
-            self._later(lambda: self.answer(content, message))
+            self._call_later(lambda: self.answer(content, message))
 
     async def close(self, *, graceful: bool) -> None:
         if self.closed_gracefully is None:
             self.closed_gracefully = graceful
-        self._gone.set()
+        self._closed.set()
         self._arrived.set()
         self.net.notify()
         if graceful and self.close_delay:
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.sleep(self.close_delay)
 
-    # What the server does
+    # The server's end
 
     def push(self, *frames: Any) -> None:
         """Send frames: bytes as they are, everything else as JSON."""
@@ -195,7 +199,7 @@ class Peer:
             frame if isinstance(frame, bytes) else json.dumps(frame).encode()
             for frame in frames
         ]
-        offered = self._awaited and not self._inbound and len(raw) <= _FEW
+        offered = self._awaited and not self._inbound and len(raw) <= _MAX_SYNC
         if offered and self._handler is not None:
             try:
                 self._handler(raw)
@@ -206,7 +210,7 @@ class Peer:
         self._arrived.set()
 
     def answer(self, frame: Frame, message: str = "OK", **more: Any) -> None:
-        """Answer a frame, and remember what that means for subscriptions."""
+        """Reply to a frame, and track what is subscribed."""
         kind = frame["type"]
         reply = {"type": kind, "msg": message, "time": 1, **more}
         if "reqid" in frame:
@@ -218,22 +222,22 @@ class Peer:
         self.push(reply)
 
     def end(self, code: int | None = None, text: str = "the link was cut") -> None:
-        """End the link: with a close code, or just like that."""
+        """End the link, with a close code or without."""
         self._inbound.append(LinkClosed(text, code=code))
         self._arrived.set()
 
-    async def hear(self, *types: str) -> Frame:
-        """Wait for the next frame of these types, passing over all others."""
+    async def next_frame(self, *types: str) -> Frame:
+        """Wait for the next frame of these types; skip all others."""
         while True:
-            await self.net.until(lambda: len(self.said) > self._heard)
-            frame = self.said[self._heard]
-            self._heard += 1
+            await self.net.until(lambda: len(self.sent) > self._next_index)
+            frame = self.sent[self._next_index]
+            self._next_index += 1
             if frame["type"] in types:
                 return frame
 
-    def types(self, *passing: str) -> list[str]:
-        """Give the types of what was said, heartbeats and ``passing`` excepted."""
-        return [f["type"] for f in self.said if f["type"] not in ("H", *passing)]
+    def types(self, *ignored: str) -> list[str]:
+        """Return the types of the sent frames, without heartbeats and ``ignored``."""
+        return [f["type"] for f in self.sent if f["type"] not in ("H", *ignored)]
 
     def _apply(self, kind: str, frame: Frame) -> None:
         for entry in frame["codes"]:
@@ -245,49 +249,49 @@ class Peer:
                 else:
                     self.topics[topic] = None
 
-    def _later(self, deed: Callable[[], None]) -> None:
+    def _call_later(self, action: Callable[[], None]) -> None:
         if self.net.latency:
-            asyncio.get_running_loop().call_later(self.net.latency, deed)
+            asyncio.get_running_loop().call_later(self.net.latency, action)
         else:
-            deed()
+            action()
 
 
 @contextlib.asynccontextmanager
 async def opened(
     net: Network,
     *,
-    limits: Limits = _FREE,
+    limits: Limits = _NO_PACE,
     timing: Timing | None = None,
-    chance: float = 1.0,
+    jitter: float = 1.0,
     **options: Any,
 ) -> AsyncGenerator[Client, None]:
-    """Open a real client on an in-memory network; its jitter is always ``chance``."""
+    """Open a client on an in-memory network; its random numbers are all ``jitter``."""
     with mock.patch("qos_async.client.AiohttpTransport", return_value=net):
         client = Client(KEY, limits=limits, timing=timing or Timing(), **options)
-    client._stream._supervisor._rng = lambda: chance
+    client._stream._supervisor._rng = lambda: jitter
     async with client:
         yield client
 
 
 async def gaps_and_ticks(events: AsyncIterator[Any]) -> AsyncGenerator[Any]:
-    """Return events without ``Interrupted``, for tests of gaps."""
+    """Yield events without ``Interrupted``, for tests of gaps."""
     async for event in events:
         if not isinstance(event, Interrupted):
             yield event
 
 
 def trade(price: object = 1, symbol: str = "US:AAPL", **more: Any) -> Frame:
-    """Write a trade as it is pushed."""
+    """Return a pushed trade as a JSON object."""
     return {"tp": "T", "c": symbol, "p": str(price), "v": "1", "ts": 1, "d": 1} | more
 
 
 def snapshot(price: object = 1, symbol: str = "US:AAPL", **more: Any) -> Frame:
-    """Write a snapshot as it is pushed."""
+    """Return a pushed snapshot as a JSON object."""
     return {"tp": "S", "c": symbol, "lp": str(price), "ts": 1, "s": 0} | more
 
 
 def kline(ts: int, close: object = 1, symbol: str = "US:AAPL", kt: int = 1) -> Frame:
-    """Write a kline as it is pushed."""
+    """Return a pushed kline as a JSON object."""
     price = str(close)
     bar = {"o": price, "h": price, "l": price, "cl": price, "v": "1"}
     return {"tp": "K", "c": symbol, "ts": ts, "kt": kt, **bar}

@@ -89,7 +89,7 @@ class SubscriptionSpan(Struct):
 
 
 def decode(raw: bytes) -> dict[str, Any] | None:
-    """Return a frame's JSON object, or None if there is none."""
+    """Return a frame's JSON object, or None without one."""
     try:
         frame = json.loads(raw)
     except (ValueError, RecursionError):

@@ -1,4 +1,4 @@
-"""Much of the same: reconnects, ticks, days, and readers that come and go."""
+"""Long loads: reconnects, ticks, days with outages, and short subscriptions."""
 
 from __future__ import annotations
 
@@ -33,30 +33,36 @@ from tests.support.soak_meter import Meter, Report
 __all__ = ["churn", "days", "firehose", "reconnects"]
 
 _ROOT = Path(__file__).parents[2]
-_OURS = ("qos_async._", "qos_async.client", "qos_async.models", "aiohttp", "asyncio")
+_MEASURED = (
+    "qos_async._",
+    "qos_async.client",
+    "qos_async.models",
+    "aiohttp",
+    "asyncio",
+)
 _CHUNKS = 100
-_REMEMBERED = 100
+_KEPT = 100
 
 _Row: TypeAlias = tuple[str, str, int]
 
 
-class Forgetful(Network):
-    """A network without a memory of links that are gone."""
+class BoundedNetwork(Network):
+    """A network that keeps only the newest link, and its last 100 frames."""
 
     async def dial(self) -> Peer:
         peer = await super().dial()
         del self.peers[:-1], self.dialled_at[:-1]
-        peer.said = _Few()
+        peer.sent = _BoundedList()
         return peer
 
 
-class _Few(list[Any]):
+class _BoundedList(list[Any]):
     def append(self, frame: Any) -> None:
         del self[:-100]
         super().append(frame)
 
 
-def _unbound() -> None:
+def _remove_loop_limits() -> None:
     loop: Any = asyncio.get_running_loop()
     loop._max_steps = loop.horizon = math.inf
 
@@ -66,17 +72,17 @@ def _unbound() -> None:
 
 async def reconnects(target: int, seconds: float, *, seed: int = 1) -> Report:
     """Cut a link as soon as it is restored, in virtual time."""
-    _unbound()
-    chance = random.Random(seed)
-    net = Forgetful(latency=0.05)
-    told = {"ticks": 0, "gaps": 0}
+    _remove_loop_limits()
+    rng = random.Random(seed)
+    net = BoundedNetwork(latency=0.05)
+    received = {"ticks": 0, "gaps": 0}
 
     async def read(source: Any) -> None:
         async for event in source.events():
             if not isinstance(event, Interrupted):
-                told["gaps" if isinstance(event, Gap) else "ticks"] += 1
+                received["gaps" if isinstance(event, Gap) else "ticks"] += 1
 
-    async with opened(net, limits=Limits(), chance=0.5) as client:
+    async with opened(net, limits=Limits(), jitter=0.5) as client:
         async with (
             client.watch_trades("US:AAPL,TSLA") as trades,
             client.watch_klines("US:AAPL", interval="1m") as bars,
@@ -90,8 +96,8 @@ async def reconnects(target: int, seconds: float, *, seed: int = 1) -> Report:
                 second = int(asyncio.get_running_loop().time())
                 peer.push(trade(number, ts=second), trade(number, "US:TSLA", ts=second))
                 peer.push(kline(second // 60 * 60, number), snapshot(number, ts=second))
-                await asyncio.sleep(chance.choice([0.1, 3.0, 8.0, 70.0]))
-                peer.end(chance.choice([None, 1001, 1012]))
+                await asyncio.sleep(rng.choice([0.1, 3.0, 8.0, 70.0]))
+                peer.end(rng.choice([None, 1001, 1012]))
                 await net.until(lambda peer=peer: net.peers[-1] is not peer)  # type: ignore[misc]
                 if not meter.add():
                     break
@@ -100,11 +106,11 @@ async def reconnects(target: int, seconds: float, *, seed: int = 1) -> Report:
                 reader.cancel()
             await asyncio.gather(*readers, return_exceptions=True)
         await asyncio.sleep(30)
-        report = meter.report(virtual_hours=round(virtual / 3600, 1), **told)
+        report = meter.report(virtual_hours=round(virtual / 3600, 1), **received)
     meter.check(report)
     assert report.left == {}, report.left
     assert client.stats.links >= meter.count
-    assert told["gaps"] >= 3 * meter.count
+    assert received["gaps"] >= 3 * meter.count
     return report
 
 
@@ -113,7 +119,7 @@ async def reconnects(target: int, seconds: float, *, seed: int = 1) -> Report:
 
 @asynccontextmanager
 async def _server() -> AsyncGenerator[tuple[tuple[str, str], Callable[[int], None]]]:
-    """Start a simulator in a process of its own, which blasts when told to."""
+    """Start a simulator in a separate process, which sends blasts on command."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
@@ -151,8 +157,8 @@ async def firehose(target: int, seconds: float) -> Report:
             batches = trades.batches(max_items=1000)
             meter = Meter("ticks through a socket", target, seconds, client)
             expected = itertools.cycle(map(str, range(10)))
-            going = True
-            while going:
+            running = True
+            while running:
                 blast(chunk)
                 got = 0
                 while got < chunk:
@@ -160,7 +166,7 @@ async def firehose(target: int, seconds: float) -> Report:
                     got += len(batch)
                     wanted = list(itertools.islice(expected, len(batch)))
                     assert [tick.price for tick in batch] == wanted
-                going = meter.add(chunk)
+                running = meter.add(chunk)
             stats = trades.stats
             assert stats.received == stats.delivered == meter.count
             assert (stats.dropped, stats.gaps, client.stats.links) == (0, 0, 1)
@@ -175,10 +181,10 @@ async def firehose(target: int, seconds: float) -> Report:
 
 
 async def days(target: int, seconds: float, *, seed: int = 1) -> Report:
-    """Live for hours of virtual time with two outages in each; see that all is told."""
-    _unbound()
-    chance = random.Random(seed)
-    tally = _Tally()
+    """Run for hours of virtual time with two outages in each; compare with the tape."""
+    _remove_loop_limits()
+    rng = random.Random(seed)
+    tally = _TapeComparison()
 
     async def read(source: Any) -> None:
         async for event in source.events():
@@ -195,25 +201,25 @@ async def days(target: int, seconds: float, *, seed: int = 1) -> Report:
             client.watch_trades("CF:BTCUSDT") as trades,
         ):
             reading = asyncio.create_task(read(trades))
-            meter = Meter("hours", target, seconds, client, only=_OURS)
-            going = True
-            while going:
+            meter = Meter("hours", target, seconds, client, only=_MEASURED)
+            running = True
+            while running:
                 for _ in range(2):
-                    await asyncio.sleep(1800 * chance.uniform(0.6, 1.3))
-                    await _outage(sim, chance)
-                await asyncio.sleep(300)  # By then all is decided.
+                    await asyncio.sleep(1800 * rng.uniform(0.6, 1.3))
+                    await _outage(sim, rng)
+                await asyncio.sleep(300)  # By then every gap is settled.
                 tally.match(sim.tape("CF:BTCUSDT"))
-                # What others remember would hide what we do.
+                # The history of the simulator would hide growth of the client.
                 tape = sim.market.tape("CF:BTCUSDT", sim.now)
-                while len(tape.trades) > _REMEMBERED:
+                while len(tape.trades) > _KEPT:
                     tape.trades.popleft()
                 bars = tape.series(Interval.MIN_1).klines
-                for start in list(bars)[:-_REMEMBERED]:
+                for start in list(bars)[:-_KEPT]:
                     del bars[start]
                 sim.frames.clear()
                 sim.requests.clear()
                 del loop.net.connections[:-1]
-                going = meter.add()
+                running = meter.add()
             reading.cancel()
             await asyncio.wait([reading])
             report = meter.report(
@@ -221,9 +227,9 @@ async def days(target: int, seconds: float, *, seed: int = 1) -> Report:
                 outages=2 * meter.count,
                 links=client.stats.links,
                 gaps=dict(tally.gaps),
-                trades_missing_in_gaps_told=tally.missing,
-                trades_missing_without_a_word=0,
-                trades_told_twice=0,
+                trades_missing_in_gaps=tally.missing,
+                trades_missing_silently=0,
+                trades_delivered_twice=0,
             )
         assert sim.violations == []
     meter.check(report)
@@ -232,25 +238,25 @@ async def days(target: int, seconds: float, *, seed: int = 1) -> Report:
     return report
 
 
-async def _outage(sim: Simulator, chance: random.Random) -> None:
-    match chance.randrange(5):
+async def _outage(sim: Simulator, rng: random.Random) -> None:
+    match rng.randrange(5):
         case 0:
             sim.cut()
         case 1:
             sim.cut(reset=False)
         case 2:
-            sim.reject_upgrades(503, chance.randrange(1, 5))
+            sim.reject_upgrades(503, rng.randrange(1, 5))
             sim.cut()
         case 3:
-            await sim.close(chance.choice([1001, 1011, 1012]), "maintenance")
+            await sim.close(rng.choice([1001, 1011, 1012]), "maintenance")
         case _:
             sim.mute()
-            await asyncio.sleep(chance.uniform(10, 60))
+            await asyncio.sleep(rng.uniform(10, 60))
             sim.unmute()
 
 
-class _Tally:
-    """What was told, laid beside the tape: each trade once, in order, or in a gap."""
+class _TapeComparison:
+    """Comparison with the tape: each trade is delivered once, in order, or in a gap."""
 
     def __init__(self) -> None:
         self.delivered = 0
@@ -268,65 +274,65 @@ class _Tally:
             self._open.append((event.since.timestamp(), event.until.timestamp()))
 
     def match(self, tape: Sequence[dict[str, Any]]) -> None:
-        """Go through the tape from the last trade that was matched, if it is there."""
+        """Compare with the tape from the last trade that was matched on."""
         rows = [(row["p"], row["v"], int(row["ts"])) for row in tape]
-        on_its_way = 0
+        pending = 0
         begun = [at for at in range(len(rows)) if rows[at] == self._got[0]]
         for row in rows[begun[-1] :]:
             if self._got and row == self._got[0]:
                 self.delivered += 1
                 last = self._got.popleft()
             elif not self._got:
-                on_its_way += 1
+                pending += 1
             else:
-                # A trade bears the second that it fell into.
+                # Timestamps of trades are whole seconds.
                 known = any(s - 1 <= row[2] <= u + 1 for s, u in self._open)
-                assert known, f"neither told nor in a gap: {row}"
+                assert known, f"neither delivered nor in a gap: {row}"
                 self.missing += 1
-        assert not self._got, f"told twice, or out of order: {self._got[0]}"
-        assert on_its_way <= 2
+        assert not self._got, f"delivered twice, or out of order: {self._got[0]}"
+        assert pending <= 2
         self._got.append(last)
         self.delivered -= 1
         self._open.clear()
 
 
-# Readers
+# Subscriptions
 
 
 async def churn(
     *, symbols: int, readers: int, seconds: float = 1e9, seed: int = 1
 ) -> Report:
-    """Let readers of many symbols come and go in every way; see what is left of them."""
-    _unbound()
-    chance = random.Random(seed)
-    net = Forgetful(latency=0.01)
+    """Open and close subscriptions to many symbols in every way; measure what is left."""
+    _remove_loop_limits()
+    rng = random.Random(seed)
+    net = BoundedNetwork(latency=0.01)
     names = [f"US:S{number}" for number in range(symbols)]
     turn = itertools.cycle(names)
-    alive: list[Any] = []
+    subscriptions: list[Any] = []
     limits = Limits(symbols=symbols, command_interval=0.01)
-    async with opened(net, limits=limits, chance=0.5) as client:
+    async with opened(net, limits=limits, jitter=0.5) as client:
         await client.connect()
         gc.collect()
         meter = Meter("readers", readers, seconds, client)
-        going = True
-        while going:
-            some = [next(turn) for _ in range(chance.randrange(1, 20))]
-            alive.append(_subscribe(client, some, chance))
+        running = True
+        while running:
+            some = [next(turn) for _ in range(rng.randrange(1, 20))]
+            subscriptions.append(_subscribe(client, some, rng))
             peer = net.peers[-1]
-            for topic in chance.sample(list(peer.topics), min(5, len(peer.topics))):
+            for topic in rng.sample(list(peer.topics), min(5, len(peer.topics))):
                 peer.push(_tick(topic))
-            if len(alive) > 300:
-                sub = alive.pop(chance.randrange(len(alive)))
-                await _leave(sub, next(turn), chance)
+            if len(subscriptions) > 300:
+                sub = subscriptions.pop(rng.randrange(len(subscriptions)))
+                await _leave(sub, next(turn), rng)
                 del sub
-            if chance.random() < 0.002:
+            if rng.random() < 0.002:
                 peer.end()
-            if chance.random() < 0.3:
+            if rng.random() < 0.3:
                 await asyncio.sleep(0.01)
-            going = meter.add()
-        for sub in alive[::2]:
+            running = meter.add()
+        for sub in subscriptions[::2]:
             await sub.aclose()
-        alive.clear()
+        subscriptions.clear()
         del sub
         gc.collect()
         await asyncio.sleep(120)
@@ -336,9 +342,9 @@ async def churn(
     return report
 
 
-def _subscribe(client: Client[Any], some: list[str], chance: random.Random) -> Any:
-    buffer: Any = chance.choice([None, Latest(), Strict(1000)])
-    match chance.randrange(4):
+def _subscribe(client: Client[Any], some: list[str], rng: random.Random) -> Any:
+    buffer: Any = rng.choice([None, Latest(), Strict(1000)])
+    match rng.randrange(4):
         case 0:
             return client.watch_trades(some, buffer=buffer)
         case 1:
@@ -349,8 +355,8 @@ def _subscribe(client: Client[Any], some: list[str], chance: random.Random) -> A
             return client.watch_klines(some, interval="5m", buffer=buffer)
 
 
-async def _leave(sub: Any, name: str, chance: random.Random) -> None:
-    match chance.randrange(5):
+async def _leave(sub: Any, name: str, rng: random.Random) -> None:
+    match rng.randrange(5):
         case 0:
             await sub.aclose()
         case 1:

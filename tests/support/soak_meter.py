@@ -1,4 +1,4 @@
-"""Whether a client stays as it is while much goes on: samples, and their slope."""
+"""Measurement of growth under a long load: samples of memory, objects and tasks."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ _SEALED = (
     types.FunctionType,
     types.MethodType,
 )
-# Words of a fixed list, counted; and whoever waits for work.
+# Counters with a fixed list of keys, and the tasks that wait to send.
 _BOUNDED = (".stats.", "send_ready._waiting")
 
 
 class Sample(msgspec.Struct, frozen=True):
-    """How things stood after ``count`` of whatever is counted."""
+    """Memory, objects and tasks after ``count`` units of the load."""
 
     count: int
     seconds: float
@@ -46,20 +46,20 @@ class Sample(msgspec.Struct, frozen=True):
 
 
 class Report(msgspec.Struct):
-    """What a load came to.
+    """Result of a load.
 
     Attributes:
-        what: What was counted.
-        target: How many were wanted.
-        count: How many there were.
-        seconds: How long it took.
-        cpu_seconds: Of this process; what it talks to may be in it, too.
-        rss_growth_mib: Along a straight line through the samples after the first
+        what: The unit that was counted.
+        target: The requested number of units.
+        count: The number of units that were run.
+        seconds: The duration.
+        cpu_seconds: Of this process, which may include the server.
+        rss_growth_mib: Along the regression line of the samples after the first
             quarter.
-        object_growth: Likewise, of objects that the garbage collector knows.
-        most: The highest of each measure in those samples.
-        more: What else is worth telling.
-        left: What is left in the client at the end, that was not there at first.
+        object_growth: Likewise, of objects that the garbage collector tracks.
+        most: The maximum of each measure in those samples.
+        more: Further results of the load.
+        left: Containers of the client that are larger than at the start, with sizes.
     """
 
     what: str
@@ -75,19 +75,19 @@ class Report(msgspec.Struct):
     left: dict[str, int] = {}
 
     @property
-    def is_full(self) -> bool:
-        """Whether all that was wanted was done."""
+    def is_complete(self) -> bool:
+        """Whether the load reached its target."""
         return self.count >= self.target
 
 
 class Meter:
-    """Counts, takes a sample now and then, and knows when it is enough.
+    """Counts units of a load, takes samples, and ends the load.
 
     Args:
-        what: What is counted.
-        target: How many are wanted.
-        seconds: After which time it is enough in any case.
-        client: Whose maps to measure.
+        what: The unit that is counted.
+        target: The number of units after which the load ends.
+        seconds: The time after which the load ends in any case.
+        client: The client whose containers are measured.
         only: Count objects of types from these packages only; else all.
     """
 
@@ -105,10 +105,10 @@ class Meter:
         self._what, self._target, self._seconds = what, target, seconds
         self._client, self._only = client, only
         self._began, self._cpu = time.perf_counter(), time.process_time()
-        self._at_first = sizes(client)
+        self._initial_sizes = sizes(client)
 
     def add(self, count: int = 1) -> bool:
-        """Count; tell whether to go on."""
+        """Count units; return whether to continue."""
         self.count += count
         if self._progress >= len(self.samples) / _SAMPLES:
             self.samples.append(self._sample())
@@ -123,7 +123,7 @@ class Meter:
         return max(self.count / self._target, self._elapsed / self._seconds)
 
     def report(self, **more: Any) -> Report:
-        """Sum up."""
+        """Return the result so far."""
         warm = self._warm
         counts = [sample.count for sample in warm]
 
@@ -151,12 +151,12 @@ class Meter:
             left={
                 path: size
                 for path, size in now.items()
-                if size > self._at_first.get(path, 0)
+                if size > self._initial_sizes.get(path, 0)
             },
         )
 
     def check(self, report: Report) -> None:
-        """Fail if anything grew."""
+        """Raise ``AssertionError`` if a measure grew."""
         warm = self._warm
         early, late = warm[: len(warm) // 2], warm[len(warm) // 2 :]
         for name, slack in {
@@ -197,15 +197,15 @@ class Meter:
 
 
 def sizes(client: object) -> dict[str, int]:
-    """Give the size of every container that a client leads to, by the way there.
+    """Return the size of every container that is reachable from a client, by path.
 
-    Those that are bounded by construction are left out.
+    Containers that are bounded by construction are left out.
     """
     found: dict[str, int] = {}
     seen: set[int] = set()
-    waiting: list[tuple[str, object]] = [("client", client)]
-    while waiting:
-        path, thing = waiting.pop()
+    pending: list[tuple[str, object]] = [("client", client)]
+    while pending:
+        path, thing = pending.pop()
         if id(thing) in seen or isinstance(thing, _SEALED):
             continue
         seen.add(id(thing))
@@ -214,9 +214,9 @@ def sizes(client: object) -> dict[str, int]:
         if isinstance(thing, _CONTAINERS):
             found[path] = found.get(path, 0) + len(thing)
             inside = [*thing, *thing.values()] if isinstance(thing, dict) else [*thing]
-            waiting += [(f"{path}[]", part) for part in inside]
+            pending += [(f"{path}[]", part) for part in inside]
         elif type(thing).__module__.startswith("qos_async"):
-            waiting += [(f"{path}.{name}", part) for name, part in _attributes(thing)]
+            pending += [(f"{path}.{name}", part) for name, part in _attributes(thing)]
     return found
 
 

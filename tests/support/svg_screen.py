@@ -18,7 +18,7 @@ Shapes = defaultdict[str, list[tuple[float, float, float, float]]]
 
 
 def shape(glyph, x, y):
-    """Give the rectangles of a block or a line, as (x, y, width, height)."""
+    """Return the rectangles of a block or a line, as (x, y, width, height)."""
     middle, centre = x + WIDE / 2 - 0.5, y + HIGH / 2 - 0.5
     if glyph in LOWER:
         high = HIGH * (LOWER.index(glyph) + 1) / 8

@@ -1,4 +1,4 @@
-"""Frames as a server writes them, and a session to read them."""
+"""Frames of a server, and a ``StreamProtocol`` that receives them."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from qos_async.topics import Topic
 __all__ = [
     "PUSHES",
     "SAMPLES",
+    "ack",
+    "decoded",
     "encoded",
-    "no",
-    "ok",
-    "said",
+    "new_protocol",
+    "rejection",
     "sample",
-    "session",
     "topics",
     "trades",
 ]
@@ -72,18 +72,18 @@ PUSHES: dict[str, dict[str, Any]] = {
 
 
 def sample(name: str) -> Any:
-    """Read one of the document's examples."""
+    """Return one of the document's examples as JSON."""
     return json.loads((SAMPLES / f"{name}.json").read_text())
 
 
 def encoded(message: Any) -> bytes:
-    """Write a frame."""
+    """Return a message as a frame."""
     return json.dumps(message, ensure_ascii=False).encode("utf-8", "surrogatepass")
 
 
-def said(frame: bytes | None) -> dict[str, Any]:
-    """Read a frame that the session sent."""
-    assert frame is not None, "the session says nothing"
+def decoded(frame: bytes | None) -> dict[str, Any]:
+    """Return a frame that the protocol sent as JSON."""
+    assert frame is not None, "nothing was sent"
     message: dict[str, Any] = json.loads(frame)
     return message
 
@@ -91,44 +91,44 @@ def said(frame: bytes | None) -> dict[str, Any]:
 ACKED_AT = 1741960243
 
 
-def ok(frame: bytes | None, **more: Any) -> bytes:
-    """Answer a frame with yes."""
-    return _answer(said(frame), "OK", more)
+def ack(frame: bytes | None, **more: Any) -> bytes:
+    """Return the acknowledgement of a frame."""
+    return _reply(decoded(frame), "OK", more)
 
 
-def no(frame: bytes | None, msg: str = "no such code", **more: Any) -> bytes:
-    """Answer a frame with no."""
-    return _answer(said(frame), msg, more)
+def rejection(frame: bytes | None, msg: str = "no such code", **more: Any) -> bytes:
+    """Return the rejection of a frame."""
+    return _reply(decoded(frame), msg, more)
 
 
-def _answer(asked: dict[str, Any], msg: str, more: dict[str, Any]) -> bytes:
-    answer = {"type": asked["type"], "msg": msg, "time": ACKED_AT}
-    if "reqid" in asked:
-        answer["reqid"] = asked["reqid"]
-    answer |= more
-    return encoded({k: v for k, v in answer.items() if v is not ...})
+def _reply(command: dict[str, Any], msg: str, more: dict[str, Any]) -> bytes:
+    reply = {"type": command["type"], "msg": msg, "time": ACKED_AT}
+    if "reqid" in command:
+        reply["reqid"] = command["reqid"]
+    reply |= more
+    return encoded({k: v for k, v in reply.items() if v is not ...})
 
 
 def topics(channel: str, *symbols: str, interval: str | None = None) -> list[Topic]:
-    """Name topics of one channel."""
+    """Return topics of one channel."""
     return [Topic(channel, symbol, interval) for symbol in symbols]
 
 
 def trades(*symbols: str) -> list[Topic]:
-    """Name trade topics."""
+    """Return trade topics."""
     return topics("trade", *symbols)
 
 
-def session(
+def new_protocol(
     *, up: bool = True, pace: float = 1.0, **timing: float
 ) -> StreamProtocol[Decimal]:
-    """Make a session, with a link that came up at 0."""
-    made = StreamProtocol(
+    """Return a protocol, with a link that came up at 0."""
+    protocol = StreamProtocol(
         Decimal,
         limits=Limits(command_interval=pace),
         timing=Timing(**timing),
         stats=Counters(),
     )
     if up:
-        made.link_up(0.0)
-    return made
+        protocol.link_up(0.0)
+    return protocol

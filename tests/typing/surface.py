@@ -44,7 +44,7 @@ assert_type(Client(numbers=float), Client[float])
 assert_type(Client("key", numbers=str, recover=False), Client[str])
 
 
-async def questions(client: Client[float]) -> None:
+async def requests(client: Client[float]) -> None:
     instruments = await client.fetch_instruments("US:AAPL")
     assert_type(instruments, Result[Instrument[float]])
     snapshots = await client.fetch_snapshots("US:AAPL,TSLA", ["HK:700"], via="stream")

@@ -188,7 +188,7 @@ def test_ctrl_c_during_writing_keeps_the_pages(download, live, out, monkeypatch)
 def test_a_full_disk_is_reported_and_the_next_run_resumes(download, out):
     """While pages are appended, and while the output is written."""
     old = resource.getrlimit(resource.RLIMIT_FSIZE)
-    told = []
+    errors = []
     for most in (8_000, 11_500):
         resource.setrlimit(resource.RLIMIT_FSIZE, (most, old[1]))
         try:
@@ -196,9 +196,9 @@ def test_a_full_disk_is_reported_and_the_next_run_resumes(download, out):
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, old)
         assert ran.code == 1
-        told.append([line for line in ran.err.splitlines() if "cannot" in line])
+        errors.append([line for line in ran.err.splitlines() if "cannot" in line])
         assert "the same command resumes there" in ran.err.splitlines()[-1]
-    assert told == [
+    assert errors == [
         [f"qos: cannot write {part_path(out)}: File too large"],
         [f"qos: cannot write {out}: File too large"],
     ]
@@ -305,7 +305,7 @@ def test_an_empty_download_is_a_failure_with_a_reason(symbol, says, live, qos, o
     assert not [*out.parent.glob("bars*")]
 
 
-def test_without_pyarrow_the_message_says_what_to_install(
+def test_without_pyarrow_the_message_has_the_command_to_install_it(
     live, qos, tmp_path, monkeypatch
 ):
     monkeypatch.setitem(sys.modules, "pyarrow", None)

@@ -28,8 +28,8 @@ class Pages:
     def __init__(self, *steps, end_ignored=False):
         self.steps, self.end_ignored = list(steps), end_ignored
 
-    def iter_history(self, symbol, **asked):
-        self.asked = {"symbol": symbol, **asked}
+    def iter_history(self, symbol, **requested):
+        self.asked = {"symbol": symbol, **requested}
         return self
 
     async def __aenter__(self):

@@ -87,8 +87,8 @@ def test_spans_back_from_now_resume_the_range_of_the_first_run(kept):
 )
 def test_pages_of_another_request_raise(other, kept):
     different = replace(REQUEST, **other)
-    told = "CF:BTCUSDT 1m from 2025-01-31 .simulator, seed 1.: finish it .* --force"
-    with pytest.raises(PartError, match=told):
+    message = "CF:BTCUSDT 1m from 2025-01-31 .simulator, seed 1.: finish it .* --force"
+    with pytest.raises(PartError, match=message):
         PartialDownload(kept, different)
     with PartialDownload(kept, REQUEST) as part:
         assert part.count == 6, "nothing was lost"

@@ -70,10 +70,10 @@ def test_missing_bars_within_a_session_are_a_hole():
 
 
 def test_a_known_holiday_is_not_a_hole():
-    asked = []
+    requested = []
 
     def calendar(market):
-        asked.append(market)
+        requested.append(market)
         days = {31, 28, 29, 30}  # January 2025: new year was on the 29th.
         return {
             Market(market): [TradingDay(date=date(2025, 1, day)) for day in days - {29}]
@@ -83,7 +83,7 @@ def test_a_known_holiday_is_not_a_hole():
     [hole] = find_missing([night], "HK:700", Interval.MIN_1, unknown)
     assert hole == Hole(*night, 330, is_certain=False)
     assert find_missing([night] * 2, "HK:700", Interval.MIN_1, calendar) == []
-    assert asked == ["HK"], "once"
+    assert requested == ["HK"], "once"
     day = Span(at(2025, 1, 28, 16), at(2025, 1, 29, 16))
     assert find_missing([day], "HK:700", Interval.DAY, unknown)[0].missing == 1
     assert find_missing([day], "HK:700", Interval.DAY, calendar) == []

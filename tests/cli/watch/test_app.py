@@ -36,7 +36,7 @@ async def _quick():
     asyncio.get_running_loop().set_debug(False)  # The tasks here are textual's.
 
 
-async def test_the_keys_do_what_the_footer_says():
+async def test_the_keys_do_what_the_footer_shows():
     model = scene()
     app = app_of(model)
     async with app.run_test(size=(120, 36)) as pilot:

@@ -69,7 +69,7 @@ def test_a_dumb_terminal_is_an_error(name, monkeypatch):
     assert "TERM is dumb" in shown
 
 
-def test_without_textual_the_message_says_what_to_install(monkeypatch):
+def test_without_textual_the_message_has_the_command_to_install_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "textual", None)
     code, shown = run(monkeypatch, "--sim")
     assert code == 2
@@ -129,13 +129,13 @@ def test_sigint_restores_the_terminal():
         env=environment(LINES="24", COLUMNS="80", TERM="xterm-256color"),
     )
     os.close(slave)
-    shown, asked = b"", False
+    shown, requested = b"", False
     with contextlib.suppress(OSError):  # On Linux, when the other end is closed.
         while piece := os.read(master, 65536):
             shown += piece
-            if b"quotes" in shown and not asked:
+            if b"quotes" in shown and not requested:
                 process.send_signal(signal.SIGINT)
-                asked = True
+                requested = True
     os.close(master)
     assert process.wait(15) == 130
     assert b"Traceback" not in shown

@@ -9,7 +9,6 @@ import pytest
 
 from qos_async import (
     Interval,
-    Kline,
     LinkState,
     Snapshot,
     Stale,
@@ -27,24 +26,9 @@ from qos_async.cli.watch.panels import (
 from qos_async.cli.watch.text import (
     plain_text,
 )
-from tests.support.fixed_market import NOW, STATS, gap, scene
+from tests.support.fixed_market import NOW, STATS, gap, kline, scene, trade
 
 TWO = ("CF:BTCUSDT", "US:TSLA")
-
-
-def trade(at, price="1", **more):
-    return Trade(symbol="US:A", price=Decimal(price), timestamp=at, **more)
-
-
-def kline(at, close="1", **more):
-    one = Decimal(close)
-    return Kline(
-        **{"symbol": "US:A", "interval": Interval.MIN_1, "timestamp": at, **more},
-        open=one,
-        high=one,
-        low=one,
-        close=one,
-    )
 
 
 def test_pushed_ticks_are_newer_than_fetched_ones():
@@ -71,7 +55,7 @@ def test_bars_are_in_order_of_time_and_at_most_a_thousand():
     assert len(model.bars.of("US:A")) == 1000
     model.on_tick(
         kline(60_960, interval=Interval.MIN_5), NOW
-    )  # On its way when we changed.
+    )  # In flight during the change.
     assert model.bars.of("US:A")[-1].interval is Interval.MIN_1
 
 
@@ -146,7 +130,7 @@ def test_a_lost_link_is_logged_and_the_reconnect_counted_down():
     assert "lost, reconnecting in 6 s" in plain_text(draw_top(model, 120, NOW + 2))
     assert "link lost: no route" in plain_text(draw_events(model, 120))
     roles = {role for _, role in draw_board(model, 60, 3, NOW)[2]}
-    assert roles <= {"dim", ""}  # What is not of now does not look so.
+    assert roles <= {"dim", ""}  # Old values are not shown as current.
     model.on_state(StateChange(LinkState.CONNECTING), NOW + 8)
     assert "connecting" in plain_text(draw_top(model, 120, NOW + 8))
 

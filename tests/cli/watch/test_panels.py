@@ -10,10 +10,8 @@ import pytest
 from qos_async import (
     Depth,
     Interval,
-    Kline,
     PriceLevel,
     Side,
-    Trade,
 )
 from qos_async.cli.charts.model import Candle
 from qos_async.cli.watch.board import draw_board, first_row
@@ -42,7 +40,7 @@ from qos_async.cli.watch.text import (
     style_of,
 )
 from qos_async.stats import Stats
-from tests.support.fixed_market import NOW, scene
+from tests.support.fixed_market import NOW, kline, scene, trade
 
 SCALE = Scale(0.0, 10.0, 5)  # A half row for each price.
 MODEL = scene()
@@ -51,21 +49,6 @@ TWO = ("CF:BTCUSDT", "US:TSLA")
 
 def up(low, open, close, high):
     return "".join(candle_cells(Candle(open, high, low, close, 0.0), SCALE))
-
-
-def trade(at, price="1", **more):
-    return Trade(symbol="US:A", price=Decimal(price), timestamp=at, **more)
-
-
-def kline(at, close="1", **more):
-    one = Decimal(close)
-    return Kline(
-        **{"symbol": "US:A", "interval": Interval.MIN_1, "timestamp": at, **more},
-        open=one,
-        high=one,
-        low=one,
-        close=one,
-    )
 
 
 # Characters
@@ -245,8 +228,8 @@ def test_an_empty_side_of_the_book_is_a_message():
     assert MODEL.quote.depth is not None
     one = type(MODEL.quote.depth)(symbol="US:A", asks=MODEL.quote.depth.asks[:2])
     model.on_tick(one, NOW)
-    told = "\n".join(plain_text(line) for line in draw_ladder(model, 40, 8))
-    assert "one side is empty" in told
+    text = "\n".join(plain_text(line) for line in draw_ladder(model, 40, 8))
+    assert "one side is empty" in text
 
 
 def test_trades_are_marked_by_side_and_as_recovered():

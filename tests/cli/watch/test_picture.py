@@ -40,7 +40,7 @@ async def test_the_picture_in_the_readme_is_what_the_command_shows():
     check(PICTURE, svg)
     assert "url(" not in svg
     assert "href" not in svg
-    assert svg.count("http") == 1  # The name space, which nobody loads.
+    assert svg.count("http") == 1  # The XML namespace, which is never loaded.
 
 
 @pytest.mark.parametrize("size", [(60, 20), (80, 24), (200, 60)])

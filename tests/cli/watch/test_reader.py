@@ -135,11 +135,11 @@ async def test_a_failed_first_connection_ends_the_reader(fast_limits, fast_timin
             assert isinstance(first(task.exception()), ConnectError)
 
 
-@pytest.mark.parametrize("told", [10, 20])  # The plan, or more than that.
-async def test_more_symbols_than_the_plan_allows_end_the_reader(told, fast_timing):
+@pytest.mark.parametrize("symbols", [10, 20])  # The plan, or more than that.
+async def test_more_symbols_than_the_plan_allows_end_the_reader(symbols, fast_timing):
     model = Model([f"CF:A{n}" for n in range(11)], Interval.MIN_1)
     plan = Limits(command_interval=0.02)
-    limits = Limits(symbols=told, command_interval=0.02)
+    limits = Limits(symbols=symbols, command_interval=0.02)
     async with (
         Simulator(plan=plan, history=60.0, open_universe=True) as sim,
         feeding(sim, model, limits, fast_timing) as (_, task),
