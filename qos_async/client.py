@@ -67,6 +67,15 @@ class ClientOptions(TypedDict, total=False):
     recorder: FrameObserver | None
 
 
+class _Shared(TypedDict):
+    """The options of both transports."""
+
+    timing: Timing
+    key_in: Literal["header", "url"]
+    ssl: SSLContext | aiohttp.Fingerprint | bool
+    proxy: str | None
+
+
 class Client(Fetching[N], Watching[N]):
     """QOS market data: ``fetch_*`` asks once, ``watch_*`` stays live.
 
@@ -135,44 +144,33 @@ class Client(Fetching[N], Watching[N]):
         recover: bool = True,
         recorder: FrameObserver | None = None,
     ) -> None:
-        limits = Limits() if limits is None else _instance("limits", limits, Limits)
-        timing = Timing() if timing is None else _instance("timing", timing, Timing)
-        timing.check(limits)
+        limits, timing = _limits_and_timing(limits, timing)
         _choice("numbers", numbers, (Decimal, float, str))
         _choice("key_in", key_in, ("header", "url"))
-        _check_ssl(ssl)
-        _check_session(session)
-        _check_proxy(proxy)
-        _check_key(key)
+        _check_connection_options(ssl, session, proxy)
         _instance("allow_insecure", allow_insecure, bool)
         _instance("recover", recover, bool)
         counters = Counters()
-        secret = Secret(key if key is not None else os.environ.get("QOS_API_KEY"))
+        secret = _secret(key)
         own = AiohttpSession(secret, borrowed=session)
         url = partial(_server_url, allow_insecure=allow_insecure, proxy=proxy)
+        shared = _Shared(timing=timing, key_in=key_in, ssl=ssl, proxy=proxy)
         http = HttpClient(
             own,
             secret,
             url=url("http_url", http_url, HTTP_URL, ("https", "http")),
             limits=limits,
-            timing=timing,
             counters=counters.http,
-            key_in=key_in,
-            ssl=ssl,
-            proxy=proxy,
+            **shared,
         )
         transport = AiohttpTransport(
             own,
             secret,
             url=url("stream_url", stream_url, STREAM_URL, ("wss", "ws")),
-            timing=timing,
             interval=limits.command_interval,
-            key_in=key_in,
-            ssl=ssl,
-            proxy=proxy,
+            **shared,
         )
         queries = Queries(numbers, chunk=limits.symbols)
-        observer = _attach_recorder(recorder, secret)
         stream = Stream(
             transport,
             numbers,
@@ -182,7 +180,7 @@ class Client(Fetching[N], Watching[N]):
             binding=own.binding,
             redact=secret.redact,
             recovery=Recovery(queries if recover else None),
-            observer=observer,
+            observer=_attach_recorder(recorder, secret),
         )
         self._build(own, http, stream, queries, recorder=observer)
 
@@ -358,6 +356,21 @@ def _attach_recorder(recorder: object, secret: Secret) -> FrameObserver | None:
     return recorder
 
 
+def _limits_and_timing(
+    limits: Limits | None, timing: Timing | None
+) -> tuple[Limits, Timing]:
+    limits = Limits() if limits is None else _instance("limits", limits, Limits)
+    timing = Timing() if timing is None else _instance("timing", timing, Timing)
+    timing.check(limits)
+    return limits, timing
+
+
+def _check_connection_options(ssl: object, session: object, proxy: object) -> None:
+    _check_ssl(ssl)
+    _check_session(session)
+    _check_proxy(proxy)
+
+
 def _check_ssl(ssl: object) -> None:
     if ssl is False or ssl is None:
         raise ValueError(
@@ -391,8 +404,10 @@ def _check_proxy(proxy: object) -> None:
         raise ValueError(f"proxy must be a str or None, not {type(proxy).__name__}")
 
 
-def _check_key(key: object) -> None:
+def _secret(key: Key | None) -> Secret:
+    """Return the key, else that of the environment."""
     if not (key is None or isinstance(key, str) or callable(key)):
         raise ValueError(
             f"key must be a str, a callable or None, not {type(key).__name__}"
         )
+    return Secret(key if key is not None else os.environ.get("QOS_API_KEY"))

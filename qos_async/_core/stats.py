@@ -50,6 +50,11 @@ class RecoveryCounters:
         self.recovered = 0
         self.held = self.released = self.echoes = 0
 
+    @property
+    def undelivered(self) -> int:
+        """Return how many pushes are still held, or were not delivered at all."""
+        return self.echoes + self.held - self.released
+
 
 class Counters:
     """Counters of one client, from its first use on; ``Stats`` documents most of them.

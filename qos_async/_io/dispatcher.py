@@ -48,10 +48,13 @@ class Dispatcher:
         router: Which queues each topic has.
         pending: The requests that wait for a reply.
         gaps: Gets ticks and events of topics that had an outage.
-        send_ready: Notified when the protocol may have a frame to send.
         silence: How many seconds the machine may be suspended without a loss.
         clock: Stamps ticks.
         observer: Gets the acknowledged topics.
+
+    Attributes:
+        send_ready: Notified when the protocol may have a frame to send.
+        observer: As passed.
     """
 
     def __init__(
@@ -61,7 +64,6 @@ class Dispatcher:
         pending: PendingReplies,
         gaps: GapDelivery,
         *,
-        send_ready: Notifier,
         silence: float,
         clock: WallClock,
         observer: FrameObserver | None = None,
@@ -70,9 +72,9 @@ class Dispatcher:
         self._router = router
         self._pending = pending
         self._gaps = gaps
-        self._send_ready = send_ready
+        self.send_ready = Notifier()
         self._silence = silence
-        self._observer = observer
+        self.observer = observer
         self._now = clock.now
         self._suspend_detector = SuspendDetector()
         self._next_check_at = 0
@@ -168,7 +170,7 @@ class Dispatcher:
             if not route.subscribers:
                 continue
             if unsettled:
-                self._send_ready.notify_all()
+                self.send_ready.notify_all()
                 if self._gaps.take(tick, route):
                     continue
             route.tail.append(tick)
@@ -205,8 +207,8 @@ class Dispatcher:
     ) -> None:
         topics, ordered = event.topics, in_order(event.topics)
         if isinstance(event, Confirmed):
-            if self._observer is not None:
-                self._observer.subscribed(topics)
+            if self.observer is not None:
+                self.observer.subscribed(topics)
             self._gaps.on_live(ordered, event.second)
         for queue in self._queues_of(ordered):
             match event:
@@ -232,4 +234,4 @@ class Dispatcher:
         seconds = self._suspend_detector.seconds_suspended()
         if seconds > self._silence:
             self._protocol.suspended(seconds)
-            self._send_ready.notify_all()
+            self.send_ready.notify_all()

@@ -11,8 +11,7 @@ from typing import Any, Generic, NoReturn
 from qos_async._core.events import ServerError, Unreadable
 from qos_async._core.protocol import StreamProtocol
 from qos_async._io.dispatcher import Dispatcher
-from qos_async._io.notifier import Notifier
-from qos_async._io.transport import FrameObserver, Socket
+from qos_async._io.transport import Socket
 from qos_async.models import CHANNELS, N
 
 __all__ = ["Receiver"]
@@ -31,22 +30,13 @@ class Receiver(Generic[N]):
     Args:
         protocol: The core.
         dispatcher: Gets ticks and events.
-        send_ready: Notified when the protocol may have a frame to send.
-        observer: Gets every frame.
     """
 
-    def __init__(
-        self,
-        protocol: StreamProtocol[N],
-        dispatcher: Dispatcher,
-        *,
-        send_ready: Notifier,
-        observer: FrameObserver | None,
-    ) -> None:
+    def __init__(self, protocol: StreamProtocol[N], dispatcher: Dispatcher) -> None:
         self._protocol = protocol
         self._dispatcher = dispatcher
-        self._send_ready = send_ready
-        self._observer = observer
+        self._send_ready = dispatcher.send_ready
+        self._observer = dispatcher.observer
         self._unreadable, self._server_error = _ThrottledWarning(), _ThrottledWarning()
         self._now: Callable[[], float] = _no_loop
 

@@ -51,7 +51,6 @@ class StatsCollector:
         queues = tuple(self._queues)
         subscriptions = [queue.stats for queue in queues]
         offset, error = self._clock_offset()
-        nothing = Stats()
         return Stats(
             state=self._states.state,
             links=counts.links,
@@ -66,12 +65,9 @@ class StatsCollector:
             unreadable=counts.unreadable,
             unknown=counts.unknown,
             unrouted=self._router.unrouted(),
-            repeated=counts.recovery.echoes
-            + counts.recovery.held
-            - counts.recovery.released
-            - held,
+            repeated=counts.recovery.undelivered - held,
             held=held,
-            gaps_by_status={**nothing.gaps_by_status, **counts.recovery.gaps},
+            gaps_by_status={**Stats().gaps_by_status, **counts.recovery.gaps},
             recovered=counts.recovery.recovered,
             dropped=counts.dropped + sum(one.dropped for one in subscriptions),
             subscriptions=sum(not queue.acks.ended for queue in queues),

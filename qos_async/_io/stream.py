@@ -23,7 +23,6 @@ from qos_async._io.clocks import SYSTEM_CLOCK, WallClock
 from qos_async._io.dispatcher import Dispatcher
 from qos_async._io.gap_delivery import GapDelivery
 from qos_async._io.loop_binding import LoopBinding
-from qos_async._io.notifier import Notifier
 from qos_async._io.pending import PendingReplies
 from qos_async._io.states import LinkStates
 from qos_async._io.stats_collector import StatsCollector
@@ -106,7 +105,6 @@ class Stream(Generic[N]):
             redact=redact,
             recovery=recovery,
         )
-        send_ready = Notifier()
         self._pending = PendingReplies(self._protocol, redact)
         router: Router[SubscriptionQueue] = Router()
         self._gaps = GapDelivery(self._protocol, router, clock)
@@ -115,19 +113,12 @@ class Stream(Generic[N]):
             router,
             self._pending,
             self._gaps,
-            send_ready=send_ready,
             silence=timing.silence,
             clock=clock,
             observer=observer,
         )
         self._supervisor = LinkSupervisor(
-            transport,
-            self._protocol,
-            dispatcher,
-            send_ready=send_ready,
-            limits=limits,
-            timing=timing,
-            observer=observer,
+            transport, self._protocol, dispatcher, limits=limits, timing=timing
         )
         self._queues: dict[SubscriptionQueue, None] = {}
         self._task: asyncio.Task[None] | None = None

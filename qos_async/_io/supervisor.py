@@ -22,7 +22,6 @@ from qos_async._io.states import LinkStates
 from qos_async._io.transport import (
     DialError,
     DisconnectReason,
-    FrameObserver,
     LinkClosed,
     Socket,
     Transport,
@@ -74,24 +73,20 @@ class LinkSupervisor(Generic[N]):
         protocol: StreamProtocol[N],
         dispatcher: Dispatcher,
         *,
-        send_ready: Notifier,
         limits: Limits,
         timing: Timing,
-        observer: FrameObserver | None = None,
         rng: Callable[[], float] = random.random,
     ) -> None:
         self.states = LinkStates()
-        self.send_ready = send_ready
+        self.send_ready = dispatcher.send_ready
         self.dial_now = Notifier()
         self._transport = transport
         self._protocol = protocol
         self._dispatcher = dispatcher
-        self._receiver = Receiver(
-            protocol, dispatcher, send_ready=send_ready, observer=observer
-        )
+        self._receiver = Receiver(protocol, dispatcher)
         self._limits = limits
         self._timing = timing
-        self._observer = observer
+        self._observer = dispatcher.observer
         self._rng = rng
         self._link: _OpenLink | None = None
         self._rejected_since = math.inf
