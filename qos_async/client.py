@@ -182,7 +182,7 @@ class Client(Fetching[N], Watching[N]):
             recovery=Recovery(queries if recover else None),
             observer=_attach_recorder(recorder, secret),
         )
-        self._build(own, http, stream, queries, recorder=observer)
+        self._build(own, http, stream, queries, recorder=recorder)
 
     def _build(
         self,

@@ -8,6 +8,7 @@ amount of memory.
 
 from __future__ import annotations
 
+import sys
 from collections import deque
 from collections.abc import Callable, Sequence, Sized
 from itertools import islice
@@ -33,10 +34,13 @@ class Buffer(Protocol[T]):
     Attributes:
         received: Ticks that were put in.
         dropped: Those of them that were dropped, or replaced by newer ones.
+        max_wanted: How many ticks a consumer may wait for: with more, the buffer may
+            be full before the consumer takes them.
     """
 
     received: int
     dropped: int
+    max_wanted: int
 
     @property
     def pending(self) -> Sized:
@@ -135,6 +139,7 @@ class _Ring(Generic[T]):
         self.dropped = 0
         self._unreported_drops = 0
         self._drop_position = 0
+        self.max_wanted = max(size // 2, 1)
         self._size = size
         self._ticks: deque[T] = deque()
         # deque.popleft itself while no notice waits: a Python call a tick less.
@@ -251,6 +256,7 @@ class _Strict(_Ring[T]):
 
 class _Conflating(Generic[T]):
     def __init__(self) -> None:
+        self.max_wanted = sys.maxsize
         self.received = 0
         self.dropped = 0
         self._notices = 0
@@ -325,20 +331,29 @@ def _add_notice(here: dict[object, Any], notice: Notice) -> None:
 
     An ``Interrupted`` stays before the ``Gap`` that ends it. Where further outages of the
     topic follow before anything is read, their gaps are merged into the first, and only
-    an outage that goes on is left behind it.
+    an outage that goes on is left behind it. A ``Rejected`` ends an interruption, too.
     """
+    topic = getattr(notice, "topic", None)
+    before, after = (Interrupted, topic), (Gap, Interrupted, topic)
     match notice:
-        case Gap(topic=topic):
+        case Gap():
             earlier = here.get((Gap, topic))
+            latest = here.pop(after, None)
             if earlier is not None:
-                here.pop((Gap, Interrupted, topic), None)
                 notice = notice.merged_with(earlier)
+            if earlier is None or (Rejected, topic) in here:
+                here.pop((Gap, topic), None)
+                if latest is not None:
+                    here.pop(before, None)
+                    here[before] = latest
             here[Gap, topic] = notice
-        case Interrupted(topic=topic):
-            after_gap = (Gap, topic) in here
-            key = (Gap, Interrupted, topic) if after_gap else (Interrupted, topic)
-            here.setdefault(key, notice)
-        case Rejected(topic=topic):
+        case Interrupted():
+            here.setdefault(after if (Gap, topic) in here else before, notice)
+        case Rejected():
+            here.pop(after, None)
+            if (Gap, topic) not in here:
+                here.pop(before, None)
+            here.pop((Rejected, topic), None)
             here[Rejected, topic] = notice
         case Dropped():
             raise AssertionError("a buffer counts itself what it drops")

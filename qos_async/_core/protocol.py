@@ -29,7 +29,7 @@ from qos_async._core.events import (
 from qos_async._core.keepalive import GracefulDeadline, Liveness
 from qos_async._core.recovery import Outage, OutageTracker, Recovery
 from qos_async._core.registry import Change, Registry
-from qos_async._core.sanitize import error_from_message, excerpt
+from qos_async._core.sanitize import error_from_message, excerpt, printable
 from qos_async._core.scheduler import CommandScheduler, PendingCommand
 from qos_async._core.stats import Counters
 from qos_async._core.wire import FrameDecoder, Reply, Unknown, topics_possibly_in
@@ -249,7 +249,7 @@ class StreamProtocol(Generic[N]):
         if not self.registry.reject(change):
             return None
         self.remove(change.topics)
-        return SubscriptionRejected(change.topics, self._redact(reply.msg))
+        return SubscriptionRejected(change.topics, printable(self._redact(reply.msg)))
 
     def _on_request_reply(
         self, reqid: int, reply: Reply, error: QosError | None

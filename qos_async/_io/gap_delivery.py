@@ -8,7 +8,7 @@ from typing import Any
 
 from msgspec.structs import force_setattr
 
-from qos_async._core.notices import Gap
+from qos_async._core.notices import Gap, Interrupted
 from qos_async._core.protocol import StreamProtocol
 from qos_async._core.recovery import Outage, RecoveryResult
 from qos_async._core.router import Route, Router
@@ -63,7 +63,7 @@ class GapDelivery:
 
     def _release_held(self, queue: SubscriptionQueue, topic: Topic) -> None:
         if not self._recovery.is_live(topic):
-            queue.interrupt(topic, self._outages.open[topic])
+            queue.interrupt(self._interrupted(topic))
         result = self._recovery.result_so_far(topic)
         if self._router.of(topic).subscribers == (queue,):
             self._stats.released += result.received
@@ -83,16 +83,24 @@ class GapDelivery:
             joined = topic in self._recovery.cases and self._recovery.is_live(topic)
             if topic in interrupted or not joined:
                 interrupted.add(topic)
-                queue.put_interrupted(topic, self._outages.open[topic])
+                queue.put_interrupted(self._interrupted(topic))
 
     # Outages
 
+    def _interrupted(self, topic: Topic) -> Interrupted:
+        outage = self._outages.open[topic]
+        since = self._clock.from_loop_time(outage.since)
+        return Interrupted(topic=topic, since=since, reason=outage.reason)
+
     def on_outage(self, outage: Outage) -> None:
         """Queue notices that live topics are interrupted: the link is lost."""
+        since = self._clock.from_loop_time(outage.since)
         for queue in self._router.subscribers():
             if queue.wants_events:
                 for topic in in_order(queue.gaps.live & self._outages.open.keys()):
-                    queue.interrupt(topic, outage)
+                    queue.interrupt(
+                        Interrupted(topic=topic, since=since, reason=outage.reason)
+                    )
 
     def on_live(self, topics: Iterable[Topic], second: int | None) -> None:
         """Open the recovery of those of ``topics`` that had an outage: they are live.
@@ -111,7 +119,7 @@ class GapDelivery:
             route = self._router.of(topic)
             if recovery.open_case(topic, outage, route.tail, now):
                 for queue in route.subscribers:
-                    queue.interrupt(topic, outage)
+                    queue.interrupt(self._interrupted(topic))
             if recovery.is_enabled:
                 recovery.acknowledged(topic, second)
             else:
@@ -200,6 +208,6 @@ class GapDelivery:
             if not self._recovery.is_live(topic):
                 # A queue that joined since has a share in the next gap.
                 for queue in self._router.of(topic).subscribers:
-                    queue.interrupt(topic, self._outages.open[topic])
+                    queue.interrupt(self._interrupted(topic))
         for result in self._recovery.close_all():
             self.finish_recovery(result)

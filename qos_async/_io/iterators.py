@@ -40,6 +40,7 @@ class _QueueIterator:
         self._subscription: object | None = subscription
         self._queue = queue
         self._events = events
+        self._waiting = 0
 
     def __aiter__(self) -> Self:
         self._queue.begin_reading()
@@ -47,13 +48,18 @@ class _QueueIterator:
 
     async def aclose(self) -> None:
         """End this iterator; the subscription and what it has queued stay."""
-        self._subscription = None
-        self._queue.wake()
+        if self._subscription is not None:
+            self._subscription = None
+            self._queue.stop_reading(waiting=self._waiting > 0)
 
-    async def _wait(self) -> None:
+    async def _wait(self, wanted: int = 1) -> None:
         if self._subscription is None:
             raise StopAsyncIteration
-        await self._queue.wait(events=self._events)
+        self._waiting += 1
+        try:
+            await self._queue.wait(wanted, events=self._events)
+        finally:
+            self._waiting -= 1
 
 
 class Events(_QueueIterator, Generic[T]):
@@ -112,6 +118,7 @@ class Batches(_QueueIterator, Generic[I]):
     ) -> None:
         super().__init__(subscription, queue, events=events)
         self._max_items = max_items
+        self._wanted = min(max_items, queue.buffer.max_wanted)
         self._max_wait = max_wait
         # When the buffer was last seen empty: what waits now arrived after that.
         self._empty_at = -math.inf
@@ -122,7 +129,7 @@ class Batches(_QueueIterator, Generic[I]):
         while self._is_empty() or queue.needs_check or self._subscription is None:
             await self._wait()
             self._empty_at = clock()
-        if len(queue.pending) < most:
+        if len(queue.pending) < self._wanted:
             await self._fill(self._empty_at + self._max_wait)
         batch: list[Any]
         batch = buffer.take_events(most) if self._events else buffer.take_all(most)
@@ -141,12 +148,12 @@ class Batches(_QueueIterator, Generic[I]):
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout_at(until):
                 while (
-                    len(queue.pending) < self._max_items
+                    len(queue.pending) < self._wanted
                     and not queue.acks.ended
                     and not queue.needs_check
                     and self._subscription is not None
                 ):
-                    await queue.wait(self._max_items)
+                    await self._wait(self._wanted)
 
     # Frames
 

@@ -301,9 +301,9 @@ class Stream(Generic[N]):
         self, queue: SubscriptionQueue, topics: tuple[Topic, ...]
     ) -> None:
         """Unsubscribe ``queue`` from topics."""
-        removed = queue.acks.topics.intersection(topics)
-        self._gaps.remove_queue(queue, removed)
-        queue.remove(removed)
+        # It may deliver what is held back, and so close a ``Strict`` buffer.
+        self._gaps.remove_queue(queue, queue.acks.topics.intersection(topics))
+        removed = queue.remove(topics)
         registry = self._protocol.registry
         registry.release(removed)
         unwanted = [topic for topic in removed if not registry.wants(topic)]

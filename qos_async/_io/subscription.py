@@ -136,8 +136,9 @@ class Subscription(Generic[T]):
             LimitError: If the plan has no room for them.
         """
         self._stream.binding.check()
-        self._stream.add_topics(self._queue, self._parse_topics(*symbols))
-        await self._queue.wait_acked()
+        topics = self._parse_topics(*symbols)
+        self._stream.add_topics(self._queue, topics)
+        await self._queue.wait_acked(topics)
 
     async def remove(self, *symbols: Any) -> None:
         """Unsubscribe; what is already buffered can still be read."""

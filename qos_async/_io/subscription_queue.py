@@ -10,7 +10,6 @@ from weakref import ReferenceType, ref
 
 from qos_async._core.buffers import Buffer, KlineFinalizer, Policy
 from qos_async._core.notices import Gap, Interrupted, Rejected
-from qos_async._core.recovery import Outage
 from qos_async._core.sanitize import error_from_message
 from qos_async._core.wire import LETTERS
 from qos_async._io.clocks import WallClock
@@ -26,6 +25,9 @@ __all__ = ["AckTracker", "SubscriptionQueue"]
 class AckTracker:
     """Tracks what the server has decided on the topics of one subscription.
 
+    A rejection is raised once: to the task that waits for the decision on its topic, else
+    to the consumer. What ended the subscription is raised each time.
+
     Attributes:
         topics: What is subscribed, rejected topics excepted.
         unacked: Those of ``topics`` on which the server has not decided.
@@ -39,16 +41,17 @@ class AckTracker:
         self.ended = False
         self.end_seen = False
         self._error: BaseException | None = None
+        # Until all topics are decided; then they are one error.
         self._rejected: dict[Topic, str] = {}
+        self._claimed: set[Topic] = set()
         self._rejection: QosError | None = None
-        self._timeout: QosError | None = None
-        self._waiters = 0
+        self._waiters: list[_AckWaiter] = []
         self._decided = Notifier()
 
     @property
     def has_unclaimed_rejection(self) -> bool:
-        """Whether a rejection is left to raise, and no task waits for the decision."""
-        return self._rejection is not None and not self._waiters
+        """Whether a rejection is left to raise that no task waited for."""
+        return self._rejection is not None
 
     def add(self, topics: Iterable[Topic]) -> None:
         """Add topics; the server has not decided on them."""
@@ -65,21 +68,27 @@ class AckTracker:
         self.unacked.difference_update(topics)
         if not self.unacked and not self.ended:
             self._all_decided()
+        if self._waiters:
+            self._decided.notify_all()
 
     def reject(self, topics: set[Topic], message: str) -> None:
         """Record that the server has rejected topics for good."""
-        self._rejected.update(dict.fromkeys(topics, message))
+        rejected = dict.fromkeys(topics, message)
+        self._rejected.update(rejected)
+        for waiter in self._waiters:
+            if claimed := topics & waiter.topics:
+                waiter.rejected.update(dict.fromkeys(claimed, message))
+                self._claimed |= claimed
         self.remove(topics)
 
     def ack_timed_out(self, topics: Iterable[Topic]) -> None:
-        """Record that the server did not reply in time; the stream subscribes again."""
-        unanswered = self.unacked.intersection(topics)
-        if unanswered:
-            names = ", ".join(sorted(map(str, unanswered)))
-            self._timeout = RequestTimeoutError(
-                f"no reply to the subscription of {names}"
-            )
-            self._decided.notify_all()
+        """Record that the server did not reply in time; the stream subscribes again.
+
+        Only tasks that wait for the decision learn it: a loop goes on waiting for ticks.
+        """
+        for waiter in self._waiters:
+            waiter.timed_out |= waiter.topics & self.unacked.intersection(topics)
+        self._decided.notify_all()
 
     def end(self, error: BaseException | None) -> None:
         """End the subscription; ``error`` says why if it failed."""
@@ -88,57 +97,84 @@ class AckTracker:
         self._decided.notify_all()
 
     def pop_error(self) -> BaseException | None:
-        """Return the error to raise, if any.
-
-        A rejection is raised once: the topics that were not rejected go on. What ended
-        the subscription is raised each time.
-        """
-        rejection, self._rejection = self._rejection, None
+        """Return the error to raise, if any."""
+        rejection = self.pop_rejection()
         return rejection or (None if self._error is None else copy(self._error))
 
-    async def wait(self) -> None:
-        """Wait until the server has decided on all topics.
+    def pop_rejection(self) -> QosError | None:
+        """Return the rejection that is left to raise, if any."""
+        rejection, self._rejection = self._rejection, None
+        return rejection
+
+    async def wait(self, topics: Iterable[Topic] | None = None) -> None:
+        """Wait until the server has decided on topics; None: on all.
 
         Raises:
             RejectedError: The server rejected some of them.
-            RequestTimeoutError: It did not reply in time. Only those that wait for the
-                decision get this error: a loop goes on waiting for ticks.
+            RequestTimeoutError: It did not reply in time.
             ClosedError: The subscription was closed.
         """
-        self._waiters += 1
+        if topics is None and (error := self.pop_error()) is not None:
+            raise error
+        waiter = _AckWaiter(self.topics if topics is None else topics)
+        self._waiters.append(waiter)
         try:
-            while True:
-                timeout, self._timeout = self._timeout, None
-                if (error := self.pop_error() or timeout) is not None:
-                    raise error
-                if self.ended:
-                    raise ClosedError("the subscription was closed")
-                if not self.unacked:
-                    return
+            while not self.ended:
+                if waiter.timed_out:
+                    names = ", ".join(map(str, sorted(waiter.timed_out)))
+                    raise RequestTimeoutError(
+                        f"no reply to the subscription of {names}"
+                    )
+                if not waiter.topics & self.unacked:
+                    break
                 await self._decided.wait()
+            error = waiter.pop_error() or (self.pop_error() if self.ended else None)
+            if error is not None:
+                raise error
+            if self.ended:
+                raise ClosedError("the subscription was closed")
         finally:
-            self._waiters -= 1
+            self._waiters.remove(waiter)
+            self._return_claims(waiter)
+
+    def _return_claims(self, waiter: _AckWaiter) -> None:
+        # It was cancelled, or timed out, before it raised them.
+        self._rejected.update(waiter.rejected)
+        self._claimed.difference_update(waiter.rejected)
+        if waiter.rejected and not self.unacked and not self.ended:
+            self._all_decided()
 
     def _all_decided(self) -> None:
-        self._timeout = None  # The reply arrived after all.
-        if self._rejected:
-            error = self._rejection_error()
-            if self.topics:
-                self._rejection = error
-            else:
-                self.end(error)
-        self._decided.notify_all()
+        rejected, self._rejected = self._rejected, {}
+        claimed, self._claimed = self._claimed, set()
+        if rejected and not self.topics:
+            self.end(_rejection_error(rejected))
+            return
+        unclaimed = {topic: rejected[topic] for topic in rejected.keys() - claimed}
+        if unclaimed:
+            self._rejection = _rejection_error(unclaimed)
 
-    def _rejection_error(self) -> QosError:
-        message = next(iter(self._rejected.values()))
-        channels = sorted({topic.channel for topic in self._rejected})
-        symbols = sorted({topic.symbol for topic in self._rejected})
-        self._rejected.clear()
-        return error_from_message(
-            message,
-            operation="/".join(LETTERS[channel] for channel in channels),
-            symbols=tuple(symbols),
-        )
+
+class _AckWaiter:
+    """What a task waits for, and what was decided meanwhile."""
+
+    def __init__(self, topics: Iterable[Topic]) -> None:
+        self.topics = frozenset(topics)
+        self.rejected: dict[Topic, str] = {}
+        self.timed_out: set[Topic] = set()
+
+    def pop_error(self) -> QosError | None:
+        rejected, self.rejected = self.rejected, {}
+        return _rejection_error(rejected) if rejected else None
+
+
+def _rejection_error(rejected: dict[Topic, str]) -> QosError:
+    first = min(rejected)
+    return error_from_message(
+        rejected[first],
+        operation="/".join(LETTERS[c] for c in sorted({t.channel for t in rejected})),
+        symbols=tuple(sorted({topic.symbol for topic in rejected})),
+    )
 
 
 class GapState:
@@ -214,6 +250,7 @@ class SubscriptionQueue:
         self._close = close
         self._finalizer = KlineFinalizer() if final else None
         self._consumer: ReferenceType[asyncio.Task[Any]] | None = None
+        self._is_abandoned = False
         self._waiter: asyncio.Future[None] | None = None
         self._wanted = 1
 
@@ -236,20 +273,17 @@ class SubscriptionQueue:
         ):
             waiter.set_result(None)
 
-    def interrupt(self, topic: Topic, outage: Outage) -> None:
+    def interrupt(self, notice: Interrupted) -> None:
         """Record an outage of a topic: if it has been live, its gap will follow."""
-        state = self.gaps
+        state, topic = self.gaps, notice.topic
         if topic in state.live and topic not in state.interrupted:
             state.interrupted.add(topic)
             if self.wants_events:
-                self.put_interrupted(topic, outage)
+                self.put_interrupted(notice)
 
-    def put_interrupted(self, topic: Topic, outage: Outage) -> None:
+    def put_interrupted(self, notice: Interrupted) -> None:
         """Queue the notice of an interruption."""
-        since = self._clock.from_loop_time(outage.since)
-        self.buffer.put_notice(
-            Interrupted(topic=topic, since=since, reason=outage.reason)
-        )
+        self.buffer.put_notice(notice)
         self.wake()
 
     def put_gap(self, gap: Gap, fetched: int) -> None:
@@ -271,10 +305,13 @@ class SubscriptionQueue:
     def remove(self, topics: Iterable[Topic]) -> set[Topic]:
         """Remove topics; return those of them that there were."""
         removed = self.acks.topics.intersection(topics)
+        ended = self.acks.ended
         self.discard_open_klines(removed)
         self.gaps.remove(removed)
         self.acks.remove(removed)
         self._check_acks()
+        if self.acks.ended and not ended:
+            self._close(self)  # Only rejected topics were left.
         return removed
 
     def ack(self, topics: Iterable[Topic]) -> None:
@@ -326,14 +363,18 @@ class SubscriptionQueue:
             RuntimeError: Another task waits, or this is another event loop.
             QosError: The subscription has failed, or topics were rejected.
         """
+        taken = self._waiter is not None and not self._waiter.cancelled()
         if self.needs_check or self.acks.ended:
-            self._raise_if_ended(events=events)
-            if events and self.buffer.has_event:
-                return  # The rejection among others.
+            if events:
+                self.acks.pop_rejection()  # It is one of the notices.
+            if events and self.buffer.has_event and not taken:
+                self.needs_check = False
+                return
+            self._raise_if_ended()
         loop = asyncio.get_running_loop()
         if loop is not self._binding.loop:
             self._binding.check()
-        if self._waiter is not None:
+        if taken:
             raise RuntimeError(
                 "a subscription has one consumer at a time: make a second "
                 "subscription, it costs nothing on the wire"
@@ -345,29 +386,42 @@ class SubscriptionQueue:
         try:
             await waiter
         finally:
-            self._waiter = None
-            self._wanted = 1
-            self.needs_check = self.acks.has_unclaimed_rejection
+            if self._waiter is waiter:
+                self._stop_waiting()
 
-    def _raise_if_ended(self, *, events: bool) -> None:
+    def _stop_waiting(self) -> None:
+        self._waiter = None
+        self._wanted = 1
+        self.needs_check = self.acks.has_unclaimed_rejection
+
+    def stop_reading(self, *, waiting: bool) -> None:
+        """Record that the consumer is gone, and end its wait if it waits."""
+        if waiting:
+            self.wake()
+            self._stop_waiting()
+        self._consumer = None
+        self._is_abandoned = True
+
+    def _raise_if_ended(self) -> None:
         error = self.acks.pop_error()
         self.needs_check = self._waiter is not None
         if self.acks.ended:
             self.acks.end_seen = True
             self.wake()
             raise StopAsyncIteration if error is None else error
-        if error is not None and not events:
+        if error is not None:
             raise error
 
-    async def wait_acked(self) -> None:
-        """Wait until the server has decided on all topics; see ``AckTracker.wait``."""
+    async def wait_acked(self, topics: Iterable[Topic] | None = None) -> None:
+        """Wait until the server has decided on topics; see ``AckTracker.wait``."""
         try:
-            await self.acks.wait()
+            await self.acks.wait(topics)
         finally:
             self._check_acks()
 
     def begin_reading(self) -> None:
         """Record that the running task is the consumer."""
+        self._is_abandoned = False
         task = asyncio.current_task()
         self._consumer = None if task is None else ref(task)
 
@@ -378,12 +432,14 @@ class SubscriptionQueue:
     @property
     def is_waiting(self) -> bool:
         """Whether the consumer waits."""
-        return self._waiter is not None
+        return self._waiter is not None and not self._waiter.done()
 
     @property
     def is_being_read(self) -> bool:
-        """Whether a consumer has taken something and has not seen the end."""
-        return self.buffer.received > self.buffer.dropped and not self.acks.end_seen
+        """Whether a consumer has taken something, and has not ended."""
+        if self._is_abandoned or self.acks.end_seen:
+            return False
+        return self.buffer.received > self.buffer.dropped
 
     # Statistics
 

@@ -423,7 +423,7 @@ class BarIterator(Generic[N]):
         """End this iterator, and the events that it reads; the subscription stays."""
         self._closed = True
         self._ready.clear()
-        close = getattr(self._events, "aclose", None)
+        close = getattr(self._events or self._source, "aclose", None)
         if close is not None:
             await close()
 
@@ -435,7 +435,8 @@ class BarIterator(Generic[N]):
             try:
                 ready.extend(await self._next_bars())
             except StopAsyncIteration:
-                ready.extend(self._builder.flush())
+                if not self._closed:
+                    ready.extend(self._builder.flush())
                 if not ready:
                     raise
         return ready.popleft()

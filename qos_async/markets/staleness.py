@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Collection
@@ -253,6 +254,8 @@ class StaleAwareEvents(Generic[T]):
 
     async def aclose(self) -> None:
         """End this iterator; the subscription and what it has queued stay."""
+        self._reports.clear()
+        self._next_check_at = math.inf
         await self._events.aclose()
 
     def _observe(self, now: float) -> None:

@@ -299,6 +299,64 @@ def test_an_outage_that_goes_on_is_behind_the_gaps_of_the_earlier_ones(policy: P
 
 
 @pytest.mark.parametrize("policy", POLICIES, ids=repr)
+def test_an_outage_that_goes_on_is_not_lost_when_earlier_notices_were_read(
+    policy: Policy,
+):
+    buffer = policy.open()
+    for notice in (interrupted(1), gap(A, 1), interrupted(3)):
+        buffer.put_notice(notice)
+    assert buffer.take_events(2) == [interrupted(1), gap(A, 1)]
+    buffer.put_notice(gap(A, 3))
+    buffer.put_notice(interrupted(5))
+    assert buffer.take_events(2) == [interrupted(3), gap(A, 3)]
+    buffer.put_notice(gap(A, 5))
+    assert events(buffer) == [interrupted(5), gap(A, 5)]
+
+
+@pytest.mark.parametrize("policy", POLICIES, ids=repr)
+def test_a_rejection_ends_an_interruption(policy: Policy):
+    buffer = policy.open()
+    no = Rejected(A, "no")
+    for notice in (interrupted(1), no, interrupted(3), gap(A, 3), no, interrupted(6)):
+        buffer.put_notice(notice)
+    assert events(buffer) == [interrupted(3), gap(A, 3), no, interrupted(6)]
+
+
+@pytest.mark.parametrize("policy", POLICIES, ids=repr)
+def test_a_gap_stays_behind_the_rejection_before_it(policy: Policy):
+    buffer = policy.open()
+    no = Rejected(A, "no")
+    for notice in (interrupted(1), gap(A, 1), no, interrupted(3), gap(A, 3)):
+        buffer.put_notice(notice)
+    first, second, merged = events(buffer)
+    assert (first, second) == (no, interrupted(3))
+    assert (merged.since.timestamp(), merged.until.timestamp()) == (1, 4)
+
+
+NOTICES = st.lists(st.sampled_from(["outage", "reject", "read"]), max_size=40)
+
+
+@pytest.mark.parametrize("policy", POLICIES, ids=repr)
+@given(steps=NOTICES)
+def test_a_reader_always_learns_whether_a_topic_is_interrupted(policy, steps):
+    buffer, seen, down = policy.open(), "", False
+    for second, step in enumerate(steps):
+        if step == "read":
+            if buffer.has_event:
+                seen = type(buffer.take_event()).__name__
+        elif step == "reject":
+            buffer.put_notice(Rejected(A, "no"))
+            down = False
+        else:
+            buffer.put_notice(gap(A, second) if down else interrupted(second))
+            down = not down
+    rest = events(buffer)
+    assert len(rest) <= 4
+    seen = type(rest[-1]).__name__ if rest else seen
+    assert (seen == "Interrupted") is down
+
+
+@pytest.mark.parametrize("policy", POLICIES, ids=repr)
 def test_a_rejection_keeps_its_place_among_the_ticks(policy: Policy):
     buffer = policy.open()
     buffer.put([tick(1, "US:B")])

@@ -243,13 +243,17 @@ async def test_events_of_which_every_topic_is_rejected_end_with_the_error():
 
 async def test_the_rejection_shows_the_servers_text_without_the_key():
     net = Network(
-        respond=rejecting("US:TSLA", message="bad canary-7d1f+KEY/0 \x1b[31m")
+        respond=rejecting(
+            "US:TSLA", message="bad canary-7d1f+KEY/0 \x1b[31m" + 999 * "x"
+        )
     )
     async with opened(net) as client:
         trades = client.watch_trades("US:AAPL,TSLA")
         rejected = await anext(trades.events())
         assert isinstance(rejected, Rejected)
         assert "canary" not in rejected.message
+        assert rejected.message.isprintable()
+        assert len(rejected.message) < 500
         await trades.aclose()
 
 
@@ -386,6 +390,32 @@ async def test_an_iterator_alone_keeps_its_subscription(name):
         assert net.peers[0].types() == ["T", "TC"]
 
 
+async def test_bars_that_are_closed_emit_no_unfinished_bar():
+    net = Network()
+    async with opened(net) as client, client.watch_trades("US:AAPL") as trades:
+        iterator = bars(trades, "1m")
+        consumer = Collected(iterator)
+        net.peers[0].push(trade(1))
+        await asyncio.sleep(1)
+        await iterator.aclose()
+        await asyncio.sleep(1)
+        assert consumer.task.done()
+        assert consumer.items == []
+
+
+async def test_bars_that_are_closed_unread_let_their_subscription_go():
+    net = Network()
+    async with opened(net) as client:
+        trades = client.watch_trades("US:AAPL")
+        await trades.ready()
+        iterator = bars(trades, "1m")
+        await iterator.aclose()
+        del trades
+        gc.collect()
+        await asyncio.sleep(5)
+        assert net.peers[0].types() == ["T", "TC"]
+
+
 async def test_events_of_finished_klines_have_their_gaps_too():
     net = Network()
     async with opened(net, jitter=0.0) as client:
@@ -399,3 +429,134 @@ async def test_events_of_finished_klines_have_their_gaps_too():
             assert events.kinds == ["Kline", "Interrupted", "Gap", "Kline"]
             assert isinstance(events.items[2], Gap)
             assert not any(isinstance(item, Trade) for item in events.items)
+
+
+# Two consumers
+
+
+async def test_a_second_consumer_of_events_is_refused_though_an_event_waits():
+    net = Network()
+    async with opened(net) as client, client.watch_trades("US:AAPL") as trades:
+        first = asyncio.create_task(anext(trades.events()))
+        await asyncio.sleep(0)
+        net.peers[0].push(trade(1))
+        for second in (trades.events(), trades.batches(events=True)):
+            with pytest.raises(RuntimeError, match="one consumer at a time"):
+                await anext(second)
+        assert (await first).price == 1
+
+
+@pytest.mark.parametrize("way", ["events", "batches"])
+async def test_another_task_may_read_once_the_first_is_cancelled_or_closed(way):
+    net = Network()
+    async with opened(net) as client, client.watch_trades("US:AAPL") as trades:
+
+        def iterator() -> Any:
+            return trades.events() if way == "events" else trades.batches(events=True)
+
+        first = asyncio.create_task(anext(iterator()))
+        await asyncio.sleep(0)
+        first.cancel()
+        net.peers[0].push(trade(1))
+        assert await anext(iterator())
+        closed = iterator()
+        second = asyncio.create_task(anext(closed))
+        await asyncio.sleep(0)
+        await closed.aclose()
+        net.peers[0].push(trade(2))
+        assert await anext(iterator())
+        with pytest.raises(StopAsyncIteration):
+            await second
+        third = asyncio.create_task(anext(iterator()))
+        await asyncio.sleep(0)
+        await closed.aclose()
+        net.peers[0].push(trade(3))
+        assert await third
+
+
+# Rejections at the end
+
+
+@pytest.mark.parametrize("way", ["events", "batches"])
+async def test_what_is_buffered_is_read_before_the_end_though_a_topic_was_rejected(way):
+    net = Network(respond=rejecting("US:TSLA"))
+    async with opened(net) as client:
+        trades = client.watch_trades("US:AAPL,TSLA")
+        events = trades.events() if way == "events" else trades.batches(events=True)
+        await asyncio.sleep(10)
+        net.peers[0].push(trade(1), trade(2))
+        await trades.aclose()
+        collected = Collected(events)
+        await collected.task
+        assert collected.kinds == ["Rejected", "Trade", "Trade"]
+
+
+async def test_events_are_read_before_the_error_of_the_last_rejection():
+    net = Network()
+    async with opened(net, jitter=0.0) as client:
+        trades = client.watch_trades("US:AAPL,TSLA")
+        await trades.ready()
+        net.peers[0].push(trade(1), trade(2, "US:TSLA"))
+        events = trades.events()
+        net.respond = rejecting("US:AAPL", "US:TSLA")
+        net.peers[0].end()
+        await asyncio.sleep(60)
+        collected = Collected(events)
+        await asyncio.wait([collected.task])
+        assert isinstance(collected.task.exception(), RejectedError)
+        assert collected.kinds[:2] == ["Trade", "Trade"]
+        assert collected.kinds.count("Rejected") == 2
+
+
+async def test_a_subscription_of_which_only_rejected_topics_are_left_is_closed():
+    def respond(_: Any, frame: Any) -> str | None:
+        return {"T": "no such code", "H": "OK"}.get(frame["type"])
+
+    net = Network(respond=respond)
+    async with opened(net) as client:
+        prices = Topic("snapshot", "US:AAPL")
+        mixed = client.watch(TSLA, prices)
+        await asyncio.sleep(5)
+        await mixed.remove(prices)
+        assert client.stats.subscriptions == 0
+        assert not client._stream._queues
+
+
+# A buffer that is full of what was held back
+
+
+@pytest.mark.parametrize("way", ["aclose", "remove"])
+async def test_closing_a_strict_subscription_in_recovery_leaves_the_others(way):
+    net = Network()
+    async with opened(net, jitter=0.0) as client:
+        strict = client.watch_trades("US:AAPL", buffer=Strict(1))
+        other = client.watch_trades("US:AAPL")
+        await strict.ready()
+        net.peers[0].push(trade(0))
+        await anext(strict)
+        await anext(other)
+        net.respond = lambda _, frame: None if frame["type"][0] == "R" else "OK"
+        net.peers[0].end()
+        await asyncio.sleep(1.5)
+        net.peers[-1].push(trade(1), trade(2), trade(3))
+        await asyncio.sleep(0)
+        assert client.stats.held
+        await (strict.aclose() if way == "aclose" else strict.remove("US:AAPL"))
+        await asyncio.sleep(60)
+        assert "TC" not in net.peers[-1].types()
+        assert [(await anext(other)).price for _ in range(3)] == [1, 2, 3]
+
+
+# Draining
+
+
+async def test_draining_does_not_wait_for_an_iterator_that_was_closed():
+    net = Network()
+    async with opened(net) as client, client.watch_trades("US:AAPL") as trades:
+        events = trades.events()
+        net.peers[0].push(trade(1))
+        assert (await anext(events)).price == 1
+        await events.aclose()
+        before = asyncio.get_running_loop().time()
+        assert await client.drain()
+        assert asyncio.get_running_loop().time() - before < 1

@@ -110,15 +110,54 @@ async def test_a_late_ack_clears_the_timeout():
 
 
 @pytest.mark.virtual_time
-async def test_a_late_ack_raises_on_entering_and_not_in_a_loop():
+async def test_a_late_ack_raises_in_tasks_that_wait_for_it_only():
     queue = queue_of(AAPL)
+    waiting = asyncio.create_task(queue.wait_acked())
+    await asyncio.sleep(0)
     queue.acks.ack_timed_out([AAPL])
     assert queue.acks.pop_error() is None
     with pytest.raises(RequestTimeoutError, match="trade US:AAPL"):
-        await queue.wait_acked()
+        await waiting
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(60):
             await queue.wait_acked()
+
+
+async def test_each_task_gets_the_decision_on_its_own_topics():
+    queue = queue_of(AAPL, TSLA)
+    tasks = [asyncio.create_task(queue.wait_acked([one])) for one in (AAPL, TSLA)]
+    await asyncio.sleep(0)
+    queue.reject([TSLA], "no such code")
+    await asyncio.sleep(0.01)
+    assert [task.done() for task in tasks] == [False, True]
+    assert isinstance(tasks[1].exception(), RejectedError)
+    queue.ack([AAPL])
+    await tasks[0]
+    assert queue.acks.pop_error() is None
+
+
+async def test_a_rejection_that_a_cancelled_task_did_not_raise_goes_to_the_consumer():
+    queue = queue_of(AAPL, TSLA)
+    task = asyncio.create_task(queue.wait_acked())
+    await asyncio.sleep(0)
+    queue.reject([TSLA], "no such code")
+    task.cancel()
+    await asyncio.wait([task])
+    assert queue.acks.pop_error() is None
+    queue.ack([AAPL])
+    assert isinstance(queue.acks.pop_error(), RejectedError)
+
+
+async def test_a_task_whose_every_topic_is_rejected_gets_the_error_and_so_does_the_loop():
+    queue = queue_of(AAPL)
+    task = asyncio.create_task(queue.wait_acked())
+    await asyncio.sleep(0)
+    queue.reject([AAPL], "no such code")
+    for _ in range(2):
+        with pytest.raises(RejectedError):
+            await task
+        with pytest.raises(RejectedError):
+            await queue.wait()
 
 
 def test_the_terminal_error_is_returned_each_time_as_a_new_instance():

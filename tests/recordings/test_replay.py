@@ -346,3 +346,13 @@ async def test_a_replay_that_was_not_entered_raises_and_can_be_closed(tmp_path):
         client.watch_trades(AAPL)
     assert not hasattr(client, "watch_trade")
     await client.aclose()
+
+
+async def test_without_a_speed_large_batches_lose_nothing(tmp_path):
+    count, each = 80_000, 400
+    parts = [trades(n / 1e4, *range(n, n + each)) for n in range(0, count, each)]
+    write(tmp_path, recorded(*parts))
+    async with replay(tmp_path, None) as client, client.watch_trades(AAPL) as sub:
+        batches = sub.batches(max_items=count, max_wait=5.0)
+        got = [int(tick.price) async for batch in batches for tick in batch]
+    assert got == list(range(count))
