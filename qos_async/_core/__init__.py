@@ -23,18 +23,26 @@ one topic, nothing else in progress)::
     _io.receiver            Receiver.on_frames                   counts, order of steps
     _core.protocol          StreamProtocol.receive_ticks         decoding, liveness
     _core.decoding          RecordDecoder.decode_strict          one frame to one record
-    _io.dispatcher          Dispatcher.dispatch, ._dispatch_...  stamp, subscribers
+    _io.dispatcher          Dispatcher.dispatch                  stamp, subscribers
     _io.subscription_queue  SubscriptionQueue.put                final klines, wakes the task
     _core.buffers           put                                  the buffer's policy
     _io.subscription        Subscription.__anext__               returns it to the user
     _io.subscription_queue  SubscriptionQueue.wait               waits for the next one
 
 Each of them handles many ticks as one list: a burst costs one call a step and not one a
-tick. Frames that are not all ticks go one by one through ``StreamProtocol.receive`` and
-``Dispatcher.on_event``. While a subscription is unacknowledged or an outage is not over,
-``Dispatcher`` sends each tick to ``GapDelivery.take`` first: there a tick that arrives
-during recovery is held in its ``RecoveryCase`` (``recovery.cases``), until
-``GapDelivery.finish_recovery`` emits the gap, the recovered ticks and the held ones.
+tick. In a burst that has replies among the ticks, the frames go one by one through
+``StreamProtocol.receive``; events then go to ``Dispatcher.on_event``, ticks to ``dispatch``.
+
+Where a tick goes that arrives while a topic is unacknowledged, interrupted or in recovery,
+or while a recovered trade may be pushed again::
+
+    _io.dispatcher          Dispatcher._dispatch_one_by_one      stamp
+    _io.gap_delivery        GapDelivery.intercept                opens the case, holds it
+    _core.recovery          Recovery.hold                        until the case is closed:
+    _core.protocol          StreamProtocol._on_request_reply     by the reply,
+    _core.protocol          StreamProtocol.tick                  or by its deadline
+    _io.dispatcher          Dispatcher.on_event(Recovered)
+    _io.gap_delivery        GapDelivery.finish_recovery          gap, recovered, held
 
 Where a subscription goes::
 
@@ -65,7 +73,7 @@ Where to change:
 =====================================  ==================================================
 the time between two frames            ``rate_limits.Pacer``, ``config.Limits``
 the HTTP quota                         ``rate_limits.Quota``
-the back-off, a close code             ``link``
+the back-off, a close code             ``link``; numbers in ``config.Timing``
 heartbeats, a silent link              ``keepalive``
 which frame is sent next               ``scheduler``
 what is subscribed, rejected batches   ``registry``
@@ -73,6 +81,7 @@ what a frame looks like                ``wire``
 how a frame becomes a record           ``decoding``; the fields are in ``models``
 a request and its parameters           ``queries``, its response in ``responses``
 what an outage missed                  ``recovery``: read its docstring first
+how long ticks are held back           ``recovery``: ``_CLOSE_AFTER``, ``_CLOSE_AT_LATEST``
 what a full buffer does                ``buffers``
 what ``events()`` emits                ``notices``; emitted by ``_io.gap_delivery``
 =====================================  ==================================================
@@ -87,10 +96,15 @@ subscribe, unsubscribe    what a user does; add and remove are for collections
 change                    one subscribe or unsubscribe command of some topics
 query, request, reply     the description; one in flight; what the server sends back
 ack, reject               the server's OK to a change; its refusal
-dirty                     topics on which wanted and held differ, or may differ
+wanted, held              topics with a subscription; those that the server pushes
+dirty, settled            wanted and held differ, or may differ, on topics; on none
+hold back                 keep ticks until a case is closed; ``Stats.held`` counts them
 link                      one websocket connection; the stream goes on across links
-outage                    a time in which a link brought nothing; its topics have one each
+outage                    from when a topic may have missed something, until that is
+                          recovered or given up
 gap                       what a subscription is given for an outage
+interrupted               a topic of a subscription whose gap is not emitted yet
+suspect, case, echo       see ``recovery``
 recover                   fetch what an outage missed; resubscribe is for topics
 tail, window              the last ticks delivered; the rows that the server returned
 subscriber, consumer      a subscription in the router; the user's task

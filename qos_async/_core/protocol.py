@@ -329,7 +329,7 @@ class StreamProtocol(Generic[N]):
         if self._unemitted:
             return None
         if self._is_resubscribed:
-            for request in self.recovery.requests(now):
+            for request in self.recovery.next_requests(now):
                 query = request.query
                 reqid = self.request(query.operation, query.body, now)
                 self.recovery.sent(reqid, request)

@@ -1,6 +1,6 @@
 """Wire format: decodes inbound frames and encodes commands (chapter 5).
 
-No other module knows the names of the fields in a frame.
+The names of a record's fields are in ``models``, those of a request in ``queries``.
 """
 
 from __future__ import annotations

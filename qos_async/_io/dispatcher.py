@@ -91,7 +91,7 @@ class Dispatcher:
         if now > self._next_check_at:
             self.check_suspend()
         if self._outages or self._dirty or self._echoes:
-            self._dispatch_unsettled(ticks, now)
+            self._dispatch_one_by_one(ticks, now)
             return
         kinds = {*map(type, ticks)}
         kind = kinds.pop()
@@ -158,7 +158,7 @@ class Dispatcher:
             batch, queue.batch = queue.batch, []
             queue.put(batch)
 
-    def _dispatch_unsettled(self, ticks: Sequence[AnyTick[Any]], now: int) -> None:
+    def _dispatch_one_by_one(self, ticks: Sequence[AnyTick[Any]], now: int) -> None:
         """Deliver ticks one by one while subscriptions or recoveries are in progress."""
         for tick in ticks:
             force_setattr(tick, "received_at", now)
@@ -171,7 +171,7 @@ class Dispatcher:
                 continue
             if unsettled:
                 self.send_ready.notify_all()
-                if self._gaps.take(tick, route):
+                if self._gaps.intercept(tick, route):
                     continue
             route.tail.append(tick)
             for queue in route.subscribers:
@@ -200,7 +200,7 @@ class Dispatcher:
             case KeyRejected(error):
                 raise error
             case _:
-                raise AssertionError(f"the receiver handles {event}")
+                raise AssertionError(f"{event} is not for the dispatcher")
 
     def _on_subscription_event(
         self, event: Confirmed | SubscriptionRejected | SubscriptionTimedOut

@@ -55,7 +55,7 @@ class GapDelivery:
             self._router.add(topic, queue)
 
     def remove_queue(self, queue: SubscriptionQueue, topics: Iterable[Topic]) -> None:
-        """Route topics to a queue no more; what recovery holds back is put before."""
+        """Route topics to a queue no more, after it was given what recovery holds back."""
         for topic in topics:
             if topic in self._recovery.cases and not queue.acks.ended:
                 self._release_held(queue, topic)
@@ -68,15 +68,15 @@ class GapDelivery:
         if self._router.of(topic).subscribers == (queue,):
             self._stats.released += result.received
         if topic in queue.gaps.interrupted:
-            self._emit_gap(result, (queue,))
+            self._put_gap_and_recovered(result, (queue,))
         self._put_held(result, (queue,))
         queue.gaps.skip_held.pop(topic, None)
 
     def enable_events(self, queue: SubscriptionQueue) -> None:
         """Queue a notice of each interruption from now on, and of those that last."""
-        if queue.wants_events:
+        if queue.gaps.wants_events:
             return
-        queue.wants_events = True
+        queue.gaps.wants_events = True
         interrupted = queue.gaps.interrupted
         for topic in in_order(queue.gaps.live & self._outages.open.keys()):
             # A queue that joined during recovery is live, though the others still wait.
@@ -96,7 +96,7 @@ class GapDelivery:
         """Queue notices that live topics are interrupted: the link is lost."""
         since = self._clock.from_loop_time(outage.since)
         for queue in self._router.subscribers():
-            if queue.wants_events:
+            if queue.gaps.wants_events:
                 for topic in in_order(queue.gaps.live & self._outages.open.keys()):
                     queue.interrupt(
                         Interrupted(topic=topic, since=since, reason=outage.reason)
@@ -125,8 +125,14 @@ class GapDelivery:
             else:
                 self.finish_recovery(recovery.close_case(topic))
 
-    def take(self, tick: AnyTick[Any], route: Route[SubscriptionQueue]) -> bool:
-        """Return whether a tick is held back by recovery, or was delivered already."""
+    def intercept(self, tick: AnyTick[Any], route: Route[SubscriptionQueue]) -> bool:
+        """Hold a tick back while its topic is in recovery, or drop an echo.
+
+        It may close the case, and so deliver the tick behind the gap.
+
+        Returns:
+            Whether the tick was dealt with; else the dispatcher delivers it.
+        """
         topic, recovery = tick.topic, self._recovery
         self._outages.note_early_tick(topic)
         self.on_live([topic], None)
@@ -143,11 +149,11 @@ class GapDelivery:
         return True
 
     def finish_recovery(self, result: RecoveryResult) -> None:
-        """Emit a gap, the recovered ticks, and the ticks held back since."""
+        """Emit a gap; deliver the recovered ticks, and the ticks held back since."""
         topic, route = result.topic, self._router.of(result.topic)
         self._outages.end(topic)
         self._stats.released += result.received
-        self._emit_gap(
+        self._put_gap_and_recovered(
             result, [q for q in route.subscribers if topic in q.gaps.interrupted]
         )
         trades, status = topic.channel is Channel.TRADE, result.status
@@ -161,7 +167,7 @@ class GapDelivery:
         for queue in route.subscribers:
             queue.gaps.skip_held.pop(topic, None)
 
-    def _emit_gap(
+    def _put_gap_and_recovered(
         self, result: RecoveryResult, queues: Sequence[SubscriptionQueue]
     ) -> None:
         gap = Gap(

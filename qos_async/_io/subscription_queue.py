@@ -185,16 +185,25 @@ class GapState:
         interrupted: Those of ``live`` whose gap has not been emitted yet.
         skip_held: By topic, the ids of ticks that recovery held back before the topic was
             added: they are not this subscription's.
+        wants_events: Whether notices of interruptions are read.
         gaps: Gaps emitted.
         recovered: Ticks that were fetched after an outage.
     """
 
-    __slots__ = ("gaps", "interrupted", "live", "recovered", "skip_held")
+    __slots__ = (
+        "gaps",
+        "interrupted",
+        "live",
+        "recovered",
+        "skip_held",
+        "wants_events",
+    )
 
     def __init__(self) -> None:
         self.live: set[Topic] = set()
         self.interrupted: set[Topic] = set()
         self.skip_held: dict[Topic, frozenset[int]] = {}
+        self.wants_events = False
         self.gaps = 0
         self.recovered = 0
 
@@ -224,7 +233,6 @@ class SubscriptionQueue:
         acks: What the server has decided on the topics.
         gaps: Which topics are live or interrupted.
         batch: Ticks of the current burst, until they are put.
-        wants_events: Whether notices of interruptions are read.
         needs_check: Whether a consumer must call ``wait`` before it takes a tick: there
             is a rejection to raise, or another task waits.
     """
@@ -243,7 +251,6 @@ class SubscriptionQueue:
         self.acks = AckTracker()
         self.gaps = GapState()
         self.batch: list[Any] = []
-        self.wants_events = False
         self.needs_check = False
         self._binding = binding
         self._clock = clock
@@ -278,7 +285,7 @@ class SubscriptionQueue:
         state, topic = self.gaps, notice.topic
         if topic in state.live and topic not in state.interrupted:
             state.interrupted.add(topic)
-            if self.wants_events:
+            if state.wants_events:
                 self.put_interrupted(notice)
 
     def put_interrupted(self, notice: Interrupted) -> None:

@@ -56,10 +56,10 @@ class _Ending(Struct, frozen=True):
 
 
 class LinkSupervisor(Generic[N]):
-    """Keeps one link open, with two tasks in the task group of ``run``.
+    """Keeps one link open, with two tasks.
 
-    One dials and receives. The other keeps the time and sends: no other task sends, and
-    no other notices deadlines.
+    The one that calls ``run`` dials and receives. The other, in its task group, keeps the
+    time and sends: no other task sends, and no other notices deadlines.
 
     Attributes:
         states: The state of the link.

@@ -29,12 +29,12 @@ def trades(*names: str) -> list[Topic]:
 
 
 def sent_requests(made: Recovery[Decimal], now: float) -> list[str]:
-    return [question.query.operation for question in made.requests(now)]
+    return [question.query.operation for question in made.next_requests(now)]
 
 
 def test_many_symbols_are_requested_in_as_few_frames_as_the_plan_allows():
     topics = [Topic("snapshot", f"US:A{number}") for number in range(25)]
-    questions = recovery(*topics).requests(110.0)
+    questions = recovery(*topics).next_requests(110.0)
     assert [len(question.topics) for question in questions] == [10, 10, 5]
     assert {topic for question in questions for topic in question.topics} == set(topics)
 
@@ -57,7 +57,7 @@ def test_each_channel_and_interval_is_one_request():
 def test_no_more_than_a_thousand_klines_are_requested():
     made = Recovery(Queries(Decimal, chunk=10))
     made.open_case(Topic("kline", "US:A", "1m"), Outage(0.0, "cut"), [], 10**6)
-    [question] = made.requests(10.0**6)
+    [question] = made.next_requests(10.0**6)
     assert question.query.body["kline_reqs"][0]["co"] == 1000
 
 
@@ -67,7 +67,7 @@ def test_topics_that_are_live_at_slightly_different_times_share_a_request():
         made.open_case(topic, OUTAGE, [], 110.0 + number / 100)
     found, now = [], made.next_request_at()
     while now < math.inf:
-        found += made.requests(now)
+        found += made.next_requests(now)
         now = made.next_request_at()
     assert [len(question.topics) for question in found] == [3]
 
@@ -82,8 +82,8 @@ def test_a_push_does_not_replace_the_time_of_the_ack():
 
 def test_five_seconds_after_all_topics_are_live_the_known_data_decides():
     made = recovery(*trades("A"))
-    made.requests(112.0)
-    made.requests(113.0)
+    made.next_requests(112.0)
+    made.next_requests(113.0)
     assert made.deadline == 117.0
     assert made.tick(116.9) == []
     [healing] = made.tick(117.0)
@@ -101,7 +101,7 @@ def test_topics_are_not_held_for_ever_if_others_cannot_be_restored():
 def test_a_lost_link_keeps_the_cases_and_nothing_is_due():
     [topic] = trades("A")
     made = recovery(topic)
-    made.requests(110.0)
+    made.next_requests(110.0)
     made.link_down()
     assert (made.deadline, made.next_request_at()) == (math.inf, math.inf)
     assert made.tick(10**6) == []
@@ -125,7 +125,7 @@ def test_a_new_link_restarts_the_timeout_and_another_suspicion_does_not():
 def test_removed_topics_leave_no_state():
     topics = trades("A", "B")
     made = recovery(*topics)
-    [question] = made.requests(120.0)
+    [question] = made.next_requests(120.0)
     made.sent(7, question)
     assert made.remove(topics[:1]) == []
     assert made.remove(topics[1:]) == [7]  # Its reply is no longer needed.
@@ -139,7 +139,7 @@ def test_removed_topics_leave_no_state():
 )
 def test_an_unreadable_reply_returns_none(data):
     made = recovery(*trades("A"))
-    [question] = made.requests(120.0)
+    [question] = made.next_requests(120.0)
     made.sent(7, question)
     [healing] = made.on_reply(7, data)
     assert (healing.status, healing.recovered) == ("unfilled", ())
@@ -147,7 +147,7 @@ def test_an_unreadable_reply_returns_none(data):
 
 def test_a_reply_settles_each_topic_on_its_own():
     made = recovery(*(Topic("snapshot", f"US:{name}") for name in "AB"))
-    [question] = made.requests(110.0)
+    [question] = made.next_requests(110.0)
     made.sent(7, question)
     healings = made.on_reply(7, json.dumps([{"c": "US:B", "ts": 5}]).encode())
     assert {h.topic.symbol: h.status for h in healings} == {
@@ -162,7 +162,7 @@ def test_a_recovered_trade_that_is_pushed_late_is_an_echo_once():
     tail = [trade_at(second) for second in range(1, 6)]
     made.open_case(topic, OUTAGE, tail, 110.0)
     made.acknowledged(topic, 8)
-    [question] = made.requests(120.0)
+    [question] = made.next_requests(120.0)
     made.sent(7, question)
     rows: list[Any] = [
         {"c": "US:A", "p": "1", "v": "1", "ts": second} for second in range(1, 10)

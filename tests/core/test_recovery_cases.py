@@ -96,7 +96,7 @@ def test_trades_of_an_earlier_link_that_the_reply_lacks_are_not_filled():
     case.live, case.acked_at = True, 12
     case.hold(trade_at(13))
     healing = (
-        case.on_reply([trade_at(second) for second in range(1, 14)]) or case.close()
+        case.on_reply([trade_at(second) for second in range(1, 14)]) or case.result()
     )
     assert trade_at(9, 77) in healing.recovered
     assert healing.status == "unverified"
@@ -114,7 +114,7 @@ def test_trades_of_an_earlier_link_keep_their_order_within_a_second(answered):
     # The reply may begin within that second.
     late = [trade_at(9, 2), *(trade_at(second) for second in range(10, 14))]
     case.on_reply(late if answered else None)
-    recovered = [tick for tick in case.close().recovered if tick.timestamp == 9]
+    recovered = [tick for tick in case.result().recovered if tick.timestamp == 9]
     assert [id(tick) for tick in recovered] == [id(tick) for tick in brought]
 
 
@@ -134,7 +134,7 @@ def test_trades_of_two_links_and_fetched_ones_between_are_in_order(begins, ends)
     case.on_reply([*tape[begins:ends], trade_at(13), trade_at(14)])
     case.hold(trade_at(13))
     recovered = [
-        int(tick.price) for tick in case.close().recovered if tick.timestamp == 9
+        int(tick.price) for tick in case.result().recovered if tick.timestamp == 9
     ]
     assert recovered == sorted(recovered)
     assert {3, 4, 8, 9} <= set(recovered)
@@ -148,7 +148,7 @@ def test_trades_of_an_earlier_link_precede_newer_fetched_ones():
     case.live, case.acked_at = True, 12
     case.hold(trade_at(13))
     case.on_reply([trade_at(10), trade_at(11), trade_at(13), trade_at(14)])
-    recovered = case.close().recovered
+    recovered = case.result().recovered
     assert [(tick.timestamp, tick.price) for tick in recovered][:2] == [
         (8, trade_at(8, 77).price),
         (10, trade_at(10).price),
@@ -221,7 +221,7 @@ def test_every_status_delivers_received_ticks_once(status):
         if status == "stash":
             case.restart()
             case.live = True
-        healing = case.on_reply(rows) or case.close()
+        healing = case.on_reply(rows) or case.result()
         recovered = [*healing.recovered, *healing.held]
         assert recovered.count(trade_at(9)) == 1
 
@@ -326,5 +326,5 @@ def test_a_reply_from_before_another_outage_is_discarded():
     case = opened(KLINE, bar(60), acked_at=130)
     bars_of(case, [bar(60), bar(120)])
     case.restart()
-    healing = case.close()
+    healing = case.result()
     assert (healing.status, healing.recovered) == ("unfilled", ())

@@ -129,7 +129,7 @@ def test_the_reach_of_recovery_is_that_of_the_code():
         (README, f"up to {KLINES_MAX} klines"),
         (
             README,
-            f"at most {recovery._DECIDE_AFTER:g} s after all subscriptions are restored",
+            f"at most {recovery._CLOSE_AFTER:g} s after all subscriptions are restored",
         ),
         (
             FAULTS,
@@ -141,7 +141,7 @@ def test_the_reach_of_recovery_is_that_of_the_code():
         (FAULTS, f"up to {KLINES_MAX}"),
         (
             FAULTS,
-            f"at most {recovery._DECIDE_AFTER:g} s after all subscriptions are restored",
+            f"at most {recovery._CLOSE_AFTER:g} s after all subscriptions are restored",
         ),
     ):
         assert sentence in prose(page)

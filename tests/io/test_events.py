@@ -443,7 +443,7 @@ async def test_a_second_consumer_of_events_is_refused_though_an_event_waits():
         for second in (trades.events(), trades.batches(events=True)):
             with pytest.raises(RuntimeError, match="one consumer at a time"):
                 await anext(second)
-        assert (await first).price == 1
+        assert isinstance(await first, Trade)
 
 
 @pytest.mark.parametrize("way", ["events", "batches"])
@@ -555,7 +555,7 @@ async def test_draining_does_not_wait_for_an_iterator_that_was_closed():
     async with opened(net) as client, client.watch_trades("US:AAPL") as trades:
         events = trades.events()
         net.peers[0].push(trade(1))
-        assert (await anext(events)).price == 1
+        assert isinstance(await anext(events), Trade)
         await events.aclose()
         before = asyncio.get_running_loop().time()
         assert await client.drain()

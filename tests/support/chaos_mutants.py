@@ -120,7 +120,7 @@ def _delivers_everything_fetched(merged: Any) -> Any:
 
 def _drops_held_ticks(hold: Any) -> Any:
     def broken(self: RecoveryCase[Any], tick: Any) -> Any:
-        return self.close()
+        return self.result()
 
     return broken
 

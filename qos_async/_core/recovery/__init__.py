@@ -1,17 +1,26 @@
 """Recovery: fetching what an outage missed.
 
-This package is used through ``Recovery`` alone. Its life of one topic::
+The stream uses ``Recovery``, and ``OutageTracker`` for topics that are not live. One topic::
 
-    link lost ─▶ OutageTracker.open ─▶ live again: open_case ─▶ ticks are held
-                                              │
-                      all topics resubscribed ▼
-                                          requests ─▶ on_reply ─▶ RecoveryResult
-                                              │                        ▲
-                                              └─ deadline: tick ───────┘
+    link lost, or topic suspect
+        │
+    OutageTracker.open ─▶ live again: open_case ─▶ hold: its ticks are held back
+                              │
+          all topics resubscribed: requests ─▶ on_reply ─▶ RecoveryResult
+                              │                                ▲
+                              ├─ hold: the tick proves it, or 10,000 are held
+                              ├─ tick: the deadline has passed ─┤
+                              └─ its last subscription leaves, or the stream ends
 
-A ``RecoveryResult`` says what is emitted, in this order: a gap, the recovered ticks, the
-held ticks. ``cases`` has what is known of one topic, ``trades`` the proof by which trades
-are merged, ``outages`` which topics were live.
+A ``RecoveryResult`` says what is emitted, in this order: a gap; the recovered ticks, among
+them those that an earlier link brought while the case was open; the held ticks. Should the
+link be lost again, the case waits for the next one, and the two outages become one gap.
+``cases`` has what is known of one topic, ``trades`` the proof by which trades are merged,
+``outages`` which topics were live.
+
+Words: a *case* is a topic in recovery. A *suspect* topic may have missed something although
+its link is open: an unreadable frame, a suspended machine. An *echo* is a push that repeats
+a trade recovered before. An *anchor* is a tick that both the pushes and the reply have.
 """
 
 from __future__ import annotations
@@ -39,14 +48,13 @@ from qos_async.topics import Topic
 
 __all__ = ["Outage", "OutageTracker", "Recovery", "RecoveryRequest", "RecoveryResult"]
 
-_DECIDE_AFTER = 5.0  # Seconds from when all topics are resubscribed.
-_DECIDE_WITHOUT_RESTORE = (
-    15.0  # Seconds from when a topic is live, should that never be.
-)
+_CLOSE_AFTER = 5.0  # Seconds from when all topics are resubscribed.
+# Seconds from when the topic is live, where others are not resubscribed by then.
+_CLOSE_AT_LATEST = 15.0
 _COALESCE_WITHIN = 1.0
 
-# The server's memory is shortest for trades: they are requested first.
-_ORDER = (Channel.TRADE, Channel.KLINE, Channel.SNAPSHOT, Channel.DEPTH)
+# The server's memory is shortest for trades: they are requested first. Others follow.
+_FIRST = (Channel.TRADE, Channel.KLINE)
 
 
 class RecoveryRequest(Struct, frozen=True):
@@ -57,16 +65,18 @@ class RecoveryRequest(Struct, frozen=True):
 
 
 class Recovery(Generic[N]):
-    """Fetches what topics missed, and holds their live ticks back until it is decided.
+    """Fetches what topics missed, and holds their live ticks back meanwhile.
 
     Nothing is requested before all topics are resubscribed; then one request for each
-    channel and interval. Five seconds after that, whatever is known decides.
+    channel and interval. A case is closed by its reply, by a tick that proves it, by the
+    10,000th held tick, or with what is known: five seconds after all topics are
+    resubscribed, 15 after its own is live, whichever is first, and up to one later.
 
     Args:
         queries: Makes the requests; None fetches nothing and holds nothing back.
 
     Attributes:
-        cases: The topics that are live again and not decided.
+        cases: The topics that were live again after an outage whose gap is not emitted.
         echoes: Recovered trades that may be pushed after all, by topic. The object never
             changes: the dispatcher tests it once a burst.
     """
@@ -118,8 +128,8 @@ class Recovery(Generic[N]):
             case.acked_at = second
 
     def hold(self, topic: Topic, tick: Any) -> RecoveryResult | None:
-        """Hold a live tick back; return the result if that tick decides the case."""
-        return self._close_if_decided(self.cases[topic].hold(tick))
+        """Hold a live tick back; return the result if that closes the case."""
+        return self._close_if_final(self.cases[topic].hold(tick))
 
     def held_ids(self, topic: Topic) -> frozenset[int]:
         """Return the ids of the ticks of a topic that are held back now."""
@@ -127,12 +137,12 @@ class Recovery(Generic[N]):
         return frozenset(map(id, (*case.held_earlier, *case.held)))
 
     def is_live(self, topic: Topic) -> bool:
-        """Whether the link of a case is up; after a loss it waits for the next one."""
+        """Whether a topic in recovery is live; else its case waits until it is."""
         return self.cases[topic].live
 
     def result_so_far(self, topic: Topic) -> RecoveryResult:
         """Return what is known of a case, which stays open."""
-        return self.cases[topic].close()
+        return self.cases[topic].result()
 
     def is_echo(self, topic: Topic, tick: Any) -> bool:
         """Whether a tick was delivered already, as a recovered trade."""
@@ -145,9 +155,9 @@ class Recovery(Generic[N]):
         return echoed
 
     def close_case(self, topic: Topic) -> RecoveryResult:
-        """Decide a case with what is known."""
-        result = self.cases[topic].close()
-        self._close_if_decided(result)
+        """Close a case with what is known."""
+        result = self.cases[topic].result()
+        self._close_if_final(result)
         return result
 
     def remove(self, topics: Iterable[Topic]) -> list[int]:
@@ -213,7 +223,7 @@ class Recovery(Generic[N]):
         groups = self._groups()
         return _ready_at(groups[0]) if groups else math.inf
 
-    def requests(self, now: float) -> list[RecoveryRequest]:
+    def next_requests(self, now: float) -> list[RecoveryRequest]:
         """Return what to request now, by channel, trades first.
 
         Called only while all topics are resubscribed: that starts the deadline.
@@ -238,30 +248,30 @@ class Recovery(Generic[N]):
         return reqid in self._sent
 
     def on_reply(self, reqid: int, data: bytes | None) -> list[RecoveryResult]:
-        """Record a reply, None if there was none; return what it decides."""
+        """Record a reply, None if there was none; return the results of closed cases."""
         request = self._sent.pop(reqid)
         rows = None if data is None else _read(request.query, data)
-        decided: list[RecoveryResult] = []
+        results: list[RecoveryResult] = []
         for topic in request.topics:
             if (case := self.cases.get(topic)) is not None:
                 found = None if rows is None else rows.get(topic.symbol)
-                result = self._close_if_decided(case.on_reply(found))
+                result = self._close_if_final(case.on_reply(found))
                 if result is not None:
-                    decided.append(result)
-        return decided
+                    results.append(result)
+        return results
 
     # Time
 
     def close_all(self) -> list[RecoveryResult]:
-        """Decide every case with what is known: no more will be received."""
-        results = [case.close() for case in self.cases.values()]
+        """Close every case with what is known: no more will be received."""
+        results = [case.result() for case in self.cases.values()]
         self.cases.clear()
         self.echoes.clear()
         return results
 
     @property
     def deadline(self) -> float:
-        """When what is known decides the next case."""
+        """When the next case is closed with what is known."""
         if not self.cases:
             return math.inf
         # The earlier a topic was restored, the earlier its deadline.
@@ -269,7 +279,7 @@ class Recovery(Generic[N]):
         return self._deadline(first)
 
     def tick(self, now: float) -> list[RecoveryResult]:
-        """Decide the cases whose deadline has passed."""
+        """Close the cases whose deadline has passed."""
         if self.deadline > now:
             return []
         late = [
@@ -279,7 +289,7 @@ class Recovery(Generic[N]):
 
     def _deadline(self, restored_at: float) -> float:
         requested_at = max(self._all_resubscribed_at, restored_at)
-        return min(requested_at + _DECIDE_AFTER, restored_at + _DECIDE_WITHOUT_RESTORE)
+        return min(requested_at + _CLOSE_AFTER, restored_at + _CLOSE_AT_LATEST)
 
     def _live(self) -> Iterable[RecoveryCase[Any]]:
         return (case for case in self.cases.values() if case.live)
@@ -290,7 +300,7 @@ class Recovery(Generic[N]):
         for case in self._live():
             if case.wants_request:
                 topic = case.topic
-                key = (_ORDER.index(topic.channel), topic.interval or 0)
+                key = (_order(topic.channel), topic.interval or 0)
                 groups.setdefault(key, []).append(case)
         return [groups[key] for key in sorted(groups)]
 
@@ -327,7 +337,7 @@ class Recovery(Generic[N]):
             case Channel.DEPTH:
                 return queries.depths
 
-    def _close_if_decided(self, result: RecoveryResult | None) -> RecoveryResult | None:
+    def _close_if_final(self, result: RecoveryResult | None) -> RecoveryResult | None:
         if result is not None:
             del self.cases[result.topic]
             if result.recovered and result.topic.channel is Channel.TRADE:
@@ -340,6 +350,11 @@ def _read(query: Query[dict[str, Any]], data: bytes) -> dict[str, Any] | None:
         return query.read(data)
     except DecodeError:
         return None  # Like no reply: the status of the gap says so.
+
+
+def _order(channel: Channel) -> int:
+    others = [other for other in Channel if other not in _FIRST]
+    return [*_FIRST, *others].index(channel)
 
 
 def _ready_at(cases: list[RecoveryCase[Any]]) -> float:

@@ -1,7 +1,7 @@
 """Recovery cases: how the missed ticks of one topic are recovered, by channel.
 
 A case is opened when a topic is live again after an outage. It holds the live ticks
-back, takes the reply to a recovery request, and settles: it returns what to deliver
+back, takes the reply to a recovery request, and is closed with a result: what to deliver
 after the gap, and how much is known about the gap. Trades are merged (``trades``),
 klines are compared bar by bar, of snapshots and depths only the newest counts.
 """
@@ -33,7 +33,7 @@ __all__ = [
 
 T = TypeVar("T", bound=Tick)
 
-_MAX_HELD = 10_000  # Held ticks of one topic, at which its case is settled early.
+_MAX_HELD = 10_000  # Held ticks of one topic, at which its case is closed early.
 # Shared by all cases without held ticks, which are most: it is replaced, never changed.
 _NOTHING: list[Any] = []
 _NOWHERE = -1
@@ -49,7 +49,7 @@ _LONGEST = {**_SECONDS, Interval.MONTH: 31 * 86_400, Interval.YEAR: 366 * 86_400
 
 
 class RecoveryResult(Struct, frozen=True):
-    """The result of a settled case.
+    """The result of a closed case.
 
     Attributes:
         topic: The topic.
@@ -57,7 +57,7 @@ class RecoveryResult(Struct, frozen=True):
         until: When the topic was live again, in the caller's time.
         status: The status of the gap, as in ``Gap.status``.
         recovered: Ticks to deliver after the gap: fetched ones, and those that were
-            held back on a link that was lost before the case was settled.
+            held back on a link that was lost before the case was closed.
         held: Held live ticks, to deliver after those.
     """
 
@@ -95,7 +95,7 @@ class RecoveryResult(Struct, frozen=True):
 
 
 class RecoveryCase(Generic[T]):
-    """One topic that is live again, while its gap is not settled.
+    """One topic that is live again after an outage, until its gap is emitted.
 
     Attributes:
         topic: The topic.
@@ -104,11 +104,11 @@ class RecoveryCase(Generic[T]):
         restored_at: When the topic was live again on this link, in the caller's time.
         live_at: When the topic became live for the last time.
         acked_at: The ``time`` of the acknowledgement, in epoch seconds, if it had one.
-        held: Live ticks since then, held back.
-        held_earlier: Ticks held back on an earlier link, lost before the case was
-            settled.
+        held: Live ticks since ``live_at``, held back.
+        held_earlier: Ticks held back before a further outage: on an earlier link, or
+            before the topic became suspect.
         wants_request: Whether a reply of the server could help now.
-        live: Whether its link is still open.
+        live: Whether it is live: its link is open, and it is not suspect.
         rows: The ticks in the server's reply; None before it.
     """
 
@@ -158,22 +158,22 @@ class RecoveryCase(Generic[T]):
         self._held_at_request = len(self.held)
 
     def hold(self, tick: T) -> RecoveryResult | None:
-        """Hold a live tick back; return the result if that settles the case."""
+        """Hold a live tick back; return the result if that is enough to close the case."""
         self.held = self.held or []
         self.held.append(tick)
         full = len(self.held) + len(self.held_earlier) >= _MAX_HELD
-        return self.close() if full else None
+        return self.result() if full else None
 
     def on_reply(self, rows: Any) -> RecoveryResult | None:
-        """Process the rows of a reply; return the result if that settles the case.
+        """Process the rows of a reply; return the result if that is enough to close the case.
 
         Args:
             rows: As in ``rows``; None if there was no reply, or none for this topic.
         """
         raise NotImplementedError
 
-    def close(self) -> RecoveryResult:
-        """Settle the case with the data at hand."""
+    def result(self) -> RecoveryResult:
+        """Return the result of the data at hand; the case stays as it is."""
         raise NotImplementedError
 
     def restart(self) -> None:
@@ -190,7 +190,9 @@ class RecoveryCase(Generic[T]):
         self._request_pending = False
         self._held_at_request = -1
 
-    def _result(self, status: GapStatus, recovered: Sequence[T] = ()) -> RecoveryResult:
+    def _make_result(
+        self, status: GapStatus, recovered: Sequence[T] = ()
+    ) -> RecoveryResult:
         return RecoveryResult(
             self.topic,
             self.outage,
@@ -235,16 +237,16 @@ class _Trades(RecoveryCase[Trade[Any]]):
         result = super().hold(tick)
         if result is not None or self.rows is None:
             return result
-        return self._close_if_final()
+        return self._result_if_final()
 
     def on_reply(self, rows: list[Trade[Any]] | None) -> RecoveryResult | None:
         self.wants_request = self._request_pending = False
         if rows is None:
-            return self.close()
+            return self.result()
         self.rows = rows
-        return self._close_if_final()
+        return self._result_if_final()
 
-    def _close_if_final(self) -> RecoveryResult | None:
+    def _result_if_final(self) -> RecoveryResult | None:
         # Request again only when the reply can differ: after a push that is newer than
         # the acknowledgement and than the last request, and not while one is pending.
         merged = self._merged()
@@ -257,7 +259,7 @@ class _Trades(RecoveryCase[Trade[Any]]):
             and not self._request_pending
         )
         self.wants_request = merged.waits_for == "reply" and useful
-        return None if merged.waiting else self.close()
+        return None if merged.waiting else self.result()
 
     def _merged(self) -> Any:
         return merge_trades(
@@ -268,13 +270,13 @@ class _Trades(RecoveryCase[Trade[Any]]):
             asked=TRADES_MAX,
         )
 
-    def close(self) -> RecoveryResult:
+    def result(self) -> RecoveryResult:
         merged = self._merged()
         both, confirmed = _merge_in_order(self.held_earlier, merged.recovered)
         # The tape must contain the trades that an earlier link pushed; if the server
         # does not list all of them, its list is not the whole tape.
         denied = merged.status == "filled" and not confirmed
-        return self._result("unverified" if denied else merged.status, both)
+        return self._make_result("unverified" if denied else merged.status, both)
 
 
 def _merge_in_order(
@@ -331,9 +333,9 @@ class _Klines(RecoveryCase[Kline[Any]]):
 
     def on_reply(self, rows: list[Kline[Any]] | None) -> RecoveryResult | None:
         self.rows = rows
-        return self.close()
+        return self.result()
 
-    def close(self) -> RecoveryResult:
+    def result(self) -> RecoveryResult:
         missed = self._missed()
         # The last state of an older bar may be pushed late. It is sorted in among the
         # recovered bars, so that bars are delivered in ascending order.
@@ -341,7 +343,7 @@ class _Klines(RecoveryCase[Kline[Any]]):
         early = [bar for bar in self.held if bar.timestamp <= newest]
         both = sorted([*early, *missed], key=lambda bar: bar.timestamp)
         held = [bar for bar in self.held if bar.timestamp > newest]
-        return replace(self._result(self._status(), both), held=tuple(held))
+        return replace(self._make_result(self._status(), both), held=tuple(held))
 
     def _missed(self) -> list[Kline[Any]]:
         """Return the newest state of each bar that no held push has, oldest first."""
@@ -405,23 +407,25 @@ class _Klines(RecoveryCase[Kline[Any]]):
 
 
 class _LatestOnly(RecoveryCase[Any]):
-    """Snapshots and depths: the newest tick holds the whole state."""
+    """Snapshots, depths, and any other channel: the newest tick holds the whole state."""
 
     __slots__ = ()
 
     def hold(self, tick: Any) -> RecoveryResult | None:
         super().hold(tick)
-        return self.close()
+        return self.result()
 
     def on_reply(self, rows: Any | None) -> RecoveryResult | None:
         if rows is None:
-            return self.close()
+            return self.result()
         if self.tail and rows.timestamp < self.tail[-1].timestamp:
-            return self._result("unverified")  # Older than the last delivered tick.
-        return self._result("filled", (rows,))
+            return self._make_result(
+                "unverified"
+            )  # Older than the last delivered tick.
+        return self._make_result("filled", (rows,))
 
-    def close(self) -> RecoveryResult:
-        return self._result(
+    def result(self) -> RecoveryResult:
+        return self._make_result(
             "filled" if self.held else "unfilled", self.held_earlier[-1:]
         )
 
