@@ -63,7 +63,7 @@ class GapDelivery:
 
     def _release_held(self, queue: SubscriptionQueue, topic: Topic) -> None:
         if not self._recovery.is_live(topic):
-            queue.interrupt(self._interrupted(topic))
+            self._interrupt(queue, topic)
         result = self._recovery.result_so_far(topic)
         if self._router.of(topic).subscribers == (queue,):
             self._stats.released += result.received
@@ -92,15 +92,20 @@ class GapDelivery:
         since = self._clock.from_loop_time(outage.since)
         return Interrupted(topic=topic, since=since, reason=outage.reason)
 
+    def _interrupt(self, queue: SubscriptionQueue, topic: Topic) -> None:
+        if queue.interrupt(topic):
+            queue.put_interrupted(self._interrupted(topic))
+
     def on_outage(self, outage: Outage) -> None:
         """Queue notices that live topics are interrupted: the link is lost."""
         since = self._clock.from_loop_time(outage.since)
         for queue in self._router.subscribers():
             if queue.gaps.wants_events:
                 for topic in in_order(queue.gaps.live & self._outages.open.keys()):
-                    queue.interrupt(
-                        Interrupted(topic=topic, since=since, reason=outage.reason)
-                    )
+                    if queue.interrupt(topic):
+                        queue.put_interrupted(
+                            Interrupted(topic=topic, since=since, reason=outage.reason)
+                        )
 
     def on_live(self, topics: Iterable[Topic], second: int | None) -> None:
         """Open the recovery of those of ``topics`` that had an outage: they are live.
@@ -119,7 +124,7 @@ class GapDelivery:
             route = self._router.of(topic)
             if recovery.open_case(topic, outage, route.tail, now):
                 for queue in route.subscribers:
-                    queue.interrupt(self._interrupted(topic))
+                    self._interrupt(queue, topic)
             if recovery.is_enabled:
                 recovery.acknowledged(topic, second)
             else:
@@ -214,6 +219,6 @@ class GapDelivery:
             if not self._recovery.is_live(topic):
                 # A queue that joined since has a share in the next gap.
                 for queue in self._router.of(topic).subscribers:
-                    queue.interrupt(self._interrupted(topic))
+                    self._interrupt(queue, topic)
         for result in self._recovery.close_all():
             self.finish_recovery(result)

@@ -280,13 +280,17 @@ class SubscriptionQueue:
         ):
             waiter.set_result(None)
 
-    def interrupt(self, notice: Interrupted) -> None:
-        """Record an outage of a topic: if it has been live, its gap will follow."""
-        state, topic = self.gaps, notice.topic
-        if topic in state.live and topic not in state.interrupted:
-            state.interrupted.add(topic)
-            if state.wants_events:
-                self.put_interrupted(notice)
+    def interrupt(self, topic: Topic) -> bool:
+        """Record an outage of a topic: if it has been live, its gap will follow.
+
+        Returns:
+            Whether a notice of it must be queued.
+        """
+        state = self.gaps
+        if topic not in state.live or topic in state.interrupted:
+            return False
+        state.interrupted.add(topic)
+        return state.wants_events
 
     def put_interrupted(self, notice: Interrupted) -> None:
         """Queue the notice of an interruption."""
