@@ -398,18 +398,15 @@ class SubscriptionQueue:
             await waiter
         finally:
             if self._waiter is waiter:
-                self._stop_waiting()
-
-    def _stop_waiting(self) -> None:
-        self._waiter = None
-        self._wanted = 1
-        self.needs_check = self.acks.has_unclaimed_rejection
+                self._waiter = None
+                self.needs_check = self.acks.has_unclaimed_rejection
 
     def stop_reading(self, *, waiting: bool) -> None:
         """Record that the consumer is gone, and end its wait if it waits."""
         if waiting:
             self.wake()
-            self._stop_waiting()
+            self._waiter = None
+            self.needs_check = self.acks.has_unclaimed_rejection
         self._consumer = None
         self._is_abandoned = True
 
