@@ -378,7 +378,8 @@ class SubscriptionQueue:
         if self.needs_check or self.acks.ended:
             if events:
                 self.acks.pop_rejection()  # It is one of the notices.
-            if events and self.buffer.has_event and not taken:
+            ready = self.buffer.has_event if events else bool(self.pending)
+            if ready and not taken and not self.acks.has_unclaimed_rejection:
                 self.needs_check = False
                 return
             self._raise_if_ended()

@@ -474,6 +474,24 @@ async def test_another_task_may_read_once_the_first_is_cancelled_or_closed(way):
         assert await third
 
 
+@pytest.mark.parametrize("way", ["plain", "batches"])
+@pytest.mark.parametrize("closed", [False, True])
+async def test_a_tick_that_waits_is_read_though_the_task_before_was_cancelled(
+    way, closed
+):
+    net = Network()
+    async with opened(net) as client, client.watch_trades("US:AAPL") as trades:
+        iterator: Any = trades if way == "plain" else trades.batches(max_wait=0.0)
+        first = asyncio.create_task(anext(iterator))
+        await asyncio.sleep(0)
+        first.cancel()
+        net.peers[0].push(trade(1))
+        if closed:
+            await trades.aclose()
+        async with asyncio.timeout(1):
+            assert await anext(iterator)
+
+
 # Rejections at the end
 
 
