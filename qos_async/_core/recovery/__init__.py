@@ -54,7 +54,12 @@ _CLOSE_AT_LATEST = 15.0
 _COALESCE_WITHIN = 1.0
 
 # The server's memory is shortest for trades: they are requested first. Others follow.
-_FIRST = (Channel.TRADE, Channel.KLINE)
+_ORDER = {
+    channel: place
+    for place, channel in enumerate(
+        dict.fromkeys((Channel.TRADE, Channel.KLINE, *Channel))
+    )
+}
 
 
 class RecoveryRequest(Struct, frozen=True):
@@ -300,7 +305,7 @@ class Recovery(Generic[N]):
         for case in self._live():
             if case.wants_request:
                 topic = case.topic
-                key = (_order(topic.channel), topic.interval or 0)
+                key = (_ORDER[topic.channel], topic.interval or 0)
                 groups.setdefault(key, []).append(case)
         return [groups[key] for key in sorted(groups)]
 
@@ -350,11 +355,6 @@ def _read(query: Query[dict[str, Any]], data: bytes) -> dict[str, Any] | None:
         return query.read(data)
     except DecodeError:
         return None  # Like no reply: the status of the gap says so.
-
-
-def _order(channel: Channel) -> int:
-    others = [other for other in Channel if other not in _FIRST]
-    return [*_FIRST, *others].index(channel)
 
 
 def _ready_at(cases: list[RecoveryCase[Any]]) -> float:
