@@ -150,6 +150,10 @@ class HttpClient:
                 self._in_flight.discard(scope)
         return outcome.unwrap()
 
+    def ready_in(self) -> float:
+        """Return the seconds until the quota has a slot; ``inf`` if all are in use."""
+        return self._limiter.ready_in()
+
     def close(self) -> None:
         """End all calls of ``fetch`` with ``ClosedError``, also those that wait."""
         self._closed = True
@@ -233,7 +237,7 @@ class RateLimiter:
     async def acquire(self) -> None:
         """Wait for a slot and acquire it."""
         async with self._lock:
-            while (wait := self._wait()) > 0:
+            while (wait := self.ready_in()) > 0:
                 self._released.clear()
                 try:
                     async with asyncio.timeout(None if math.isinf(wait) else wait):
@@ -250,7 +254,8 @@ class RateLimiter:
             self._quota.cancel()
         self._released.set()
 
-    def _wait(self) -> float:
+    def ready_in(self) -> float:
+        """Return the seconds until a slot is free; ``inf`` if all are in use."""
         now = _loop_time()
         return self._quota.ready_at(now) - now
 

@@ -72,6 +72,7 @@ class Stream(Generic[N]):
 
     Attributes:
         binding: Where the stream may be used.
+        limits: What the plan allows.
         collector: Returns the statistics.
     """
 
@@ -91,7 +92,7 @@ class Stream(Generic[N]):
         policy: Policy | None = None,
     ) -> None:
         self.binding = binding
-        self._limits = limits
+        self.limits = limits
         self._observer = observer
         self._policy = policy
         self._new_queue = partial(
@@ -287,7 +288,7 @@ class Stream(Generic[N]):
         self._supervisor.send_ready.notify_all()
 
     def _check_room(self, topics: Iterable[Topic]) -> None:
-        most, watched = self._limits.symbols, self._protocol.registry.symbols
+        most, watched = self.limits.symbols, self._protocol.registry.symbols
         added = {topic.symbol for topic in topics}.difference(watched)
         if len(watched) + len(added) > most:
             raise LimitError(

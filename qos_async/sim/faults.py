@@ -9,8 +9,8 @@ from typing import Any, Generic, TypeVar
 from msgspec import Struct
 
 from qos_async._deprecation import renamed, renamed_options
-from qos_async.sim.connection import ServerConnection, blast
-from qos_async.sim.requests import encode
+from qos_async._server.parsing import encode
+from qos_async.sim.connection import SimulatedConnection, blast
 from qos_async.symbols import split
 
 __all__ = [
@@ -170,7 +170,7 @@ class Faults:
             return "Key expired."
         return self.rejections.next_action(type)
 
-    def send_reply(self, link: ServerConnection, type: str, reply: bytes) -> None:
+    def send_reply(self, link: SimulatedConnection, type: str, reply: bytes) -> None:
         """Send a reply, unless it is to be dropped or delayed."""
         if self.drops.next_action(type):
             return
@@ -200,7 +200,7 @@ class FaultControls:
         self._faults = Faults()
 
     @property
-    def links(self) -> Sequence[ServerConnection]:
+    def links(self) -> Sequence[SimulatedConnection]:
         """The open websockets, oldest first."""
         raise NotImplementedError
 
@@ -370,5 +370,5 @@ class FaultControls:
     refuse_upgrades = renamed("refuse_upgrades", reject_upgrades)
     suffer = renamed("suffer", run_scheduled_fault)
 
-    def _select(self, link: int | None) -> list[ServerConnection]:
+    def _select(self, link: int | None) -> list[SimulatedConnection]:
         return [one for one in self.links if link is None or one.number == link]

@@ -3,36 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from aiohttp import web
 
-from qos_async.sim.faults import CannedResponse, Faults
-from qos_async.sim.log import ReceivedRequest, ServerLog
-from qos_async.sim.requests import (
+from qos_async._server.parsing import (
+    OPERATIONS,
     Rejection,
-    RequestHandler,
-    UsageMeter,
     as_row,
-    encode,
+    find_key,
+    json_response,
     parse_json,
 )
+from qos_async.sim.faults import CannedResponse, Faults
+from qos_async.sim.log import ReceivedRequest, ServerLog
+from qos_async.sim.requests import RequestHandler, UsageMeter
 from qos_async.sim.source import Row
 from qos_async.sim.variants import Variants
 
-__all__ = ["HttpHandler", "canned_response", "find_key", "json_response"]
+__all__ = ["HttpHandler", "canned_response"]
 
 _BY_MARKET = ("/market-calendar", "/product-list")
-_PATHS = (
-    "/instrument-info",
-    "/snapshot",
-    "/depth",
-    "/trade",
-    "/kline",
-    "/history",
-    *_BY_MARKET,
-)
+_PATHS = (*OPERATIONS, *_BY_MARKET)
 
 
 class HttpHandler:
@@ -124,24 +117,3 @@ def canned_response(request: web.Request, canned: CannedResponse) -> web.Respons
     return web.Response(
         status=canned.status or 503, body=canned.body, headers=canned.headers
     )
-
-
-def json_response(
-    content: Row, *, status: int = 200, headers: Mapping[str, str] | None = None
-) -> web.Response:
-    """Return a response with a JSON body."""
-    return web.Response(
-        status=status,
-        body=encode(content),
-        headers=headers,
-        content_type="application/json",
-    )
-
-
-def find_key(request: web.Request) -> tuple[str | None, str | None]:
-    """Return the key and where it was: ``"header"``, ``"url"`` or None."""
-    if "key" in request.headers:
-        return request.headers["key"], "header"
-    if "key" in request.query:
-        return request.query["key"], "url"
-    return None, None

@@ -1,4 +1,4 @@
-"""Requests: the plan's rates, strict parsing, and replies from the market data.
+"""Requests: the plan's rates, and replies from the market data.
 
 A request names its symbols in ``codes`` or ``kline_reqs``. What the real server is known
 to reject raises ``Rejection``; what a client should never send is a violation as well.
@@ -10,36 +10,20 @@ import math
 import random
 from collections import deque
 from collections.abc import Mapping
-from typing import Any, NamedTuple, TypeGuard, cast
+from typing import Any
 
-import msgspec
-
-from qos_async.config import KLINES_MAX, TRADES_MAX, Limits
-from qos_async.enums import Interval
+from qos_async._server.parsing import (
+    OPERATIONS,
+    KlineRequest,
+    Rejection,
+    RequestParser,
+)
+from qos_async.config import Limits
 from qos_async.sim.source import MarketData, Row
 from qos_async.sim.variants import Variants
-from qos_async.symbols import split
 
-__all__ = [
-    "Rejection",
-    "RequestHandler",
-    "UsageMeter",
-    "as_list",
-    "as_row",
-    "encode",
-    "parse_json",
-]
+__all__ = ["RequestHandler", "UsageMeter"]
 
-encode = msgspec.json.encode
-
-_OPERATIONS = {
-    "/instrument-info": "RI",
-    "/snapshot": "RS",
-    "/depth": "RD",
-    "/trade": "RT",
-    "/kline": "RK",
-    "/history": "RH",
-}
 _TOLERANCE = 0.001  # Seconds, for the resolution of clocks and timers.
 
 
@@ -69,42 +53,8 @@ class UsageMeter:
         return True
 
 
-def parse_json(raw: bytes) -> Any:
-    """Return decoded JSON, or the bytes unchanged if they cannot be decoded."""
-    try:
-        return msgspec.json.decode(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return raw
-
-
-def as_row(value: Any) -> Row | None:
-    """Return the value if it is a JSON object, else None."""
-    return cast("Row", value) if isinstance(value, dict) else None
-
-
-def as_list(value: Any) -> list[Any]:
-    """Return the value if it is a JSON array, else an empty list."""
-    return value if _is_list(value) else []
-
-
-def _is_list(value: Any) -> TypeGuard[list[Any]]:
-    return isinstance(value, list)
-
-
-class Rejection(Exception):  # noqa: N818
-    """A rejected command or request; the message becomes ``msg``."""
-
-
-class KlineRequest(NamedTuple):
-    """One item of ``kline_reqs``: klines of an interval, up to an end."""
-
-    interval: Interval
-    limit: int
-    end: float | None
-
-
 class RequestHandler:
-    """Parses requests and produces their replies.
+    """Produces the replies to requests.
 
     Args:
         data: The data to reply with.
@@ -113,6 +63,9 @@ class RequestHandler:
         seed: Seed of the order of rows in a reply.
         violations: Receives a message for each request that no client should send.
         rejected_symbols: The message for each symbol that is rejected, see ``Faults``.
+
+    Attributes:
+        parser: Parses the requests.
     """
 
     def __init__(
@@ -126,6 +79,7 @@ class RequestHandler:
         rejected_symbols: Mapping[str, str],
     ) -> None:
         self._violations = violations
+        self.parser = RequestParser(violations.append)
         self._data = data
         self._plan = plan
         self._variants = variants
@@ -140,11 +94,11 @@ class RequestHandler:
         Raises:
             Rejection: If the request is malformed or exceeds the plan.
         """
-        operation = _OPERATIONS.get(operation, operation)
+        operation = OPERATIONS.get(operation, operation)
         if operation in ("RK", "RH"):
             rows = self._kline_rows(operation, body, now)
         else:
-            count = self._count(body) if operation == "RT" else 0
+            count = self.parser.count(body) if operation == "RT" else 0
             rows = [
                 self._rows(operation, symbol, count, now)
                 for symbol in self.check_allowed(self.parse_symbols(body.get("codes")))
@@ -161,9 +115,7 @@ class RequestHandler:
         Raises:
             Rejection: If ``market`` is not a list of text.
         """
-        markets = [str(name) for name in as_list(body.get("market"))]
-        if not markets:
-            raise self._violation("Parameter error: market")
+        markets = self.parser.markets(body)
         if path == "/product-list":
             products = {name: self._data.products(name) for name in markets}
             return {name: rows for name, rows in products.items() if rows}
@@ -176,10 +128,7 @@ class RequestHandler:
             Rejection: For a malformed entry; for too many or unknown symbols, by
                 variant.
         """
-        found = self._split_codes(codes)
-        if len(found) != len(set(found)):
-            self._violations.append(f"a symbol twice in one command: {codes}")
-            found = list(dict.fromkeys(found))
+        found = self.parser.symbols(codes)
         return self._known(self.within_limit(found, len(found)))
 
     def within_limit(self, symbols: list[str], total: int) -> list[str]:
@@ -210,17 +159,6 @@ class RequestHandler:
                 f"{self._rejected_symbols[rejected[0]]}: {','.join(rejected)}"
             )
         return symbols
-
-    def parse_interval(self, value: Any) -> Interval:
-        """Return the interval of a ``kt``.
-
-        Raises:
-            Rejection: If it is not a number of section 2.1.
-        """
-        interval = Interval(value) if type(value) is int else Interval.UNKNOWN
-        if interval is Interval.UNKNOWN:
-            raise self._violation(f"Parameter error: kt {value!r}")
-        return interval
 
     def _known(self, symbols: list[str]) -> list[str]:
         """Return the symbols that exist.
@@ -253,72 +191,19 @@ class RequestHandler:
         return [{**row, "p": float(row["p"]), "v": _number(row["v"])} for row in rows]
 
     def _kline_rows(self, operation: str, body: Row, now: float) -> list[list[Row]]:
-        requests = [
-            (self._split_codes([one.get("c")]), self._kline_request(operation, one))
-            for one in self._kline_items(body.get("kline_reqs"))
-        ]
-        named = list(dict.fromkeys(one for symbols, _ in requests for one in symbols))
+        requests = self.parser.klines(operation, body)
+        named = list(dict.fromkeys(name for one in requests for name in one.symbols))
         allowed = self._known(self.within_limit(self.check_allowed(named), len(named)))
         return [
             [{"c": symbol, "k": klines}]
-            for symbols, request in requests
-            for symbol in symbols
+            for request in requests
+            for symbol in request.symbols
             if symbol in allowed and (klines := self._klines(symbol, request, now))
         ]
 
-    def _kline_items(self, value: Any) -> list[Row]:
-        rows = [as_row(one) for one in as_list(value)]
-        known = [row for row in rows if row is not None]
-        if not known or len(known) < len(rows):
-            raise self._violation("Parameter error: kline_reqs")
-        return known
-
     def _klines(self, symbol: str, request: KlineRequest, now: float) -> list[Row]:
-        return self._data.klines(
-            symbol, request.interval, request.limit, now, end=request.end
-        )
-
-    def _kline_request(self, operation: str, item: Row) -> KlineRequest:
-        count = item.get("co")
-        if type(count) is not int or not 1 <= count <= KLINES_MAX:
-            raise self._violation(
-                f"Parameter error: co {count!r} is not 1-{KLINES_MAX}"
-            )
-        if item.get("a", 0) not in (0, 1):
-            raise self._violation("Parameter error: a")
-        end = item.get("e") if operation == "RH" else None
-        if operation == "RH" and type(end) is not int:
-            raise self._violation(f"Parameter error: e {end!r}")
-        if self._variants.history_ignores_end:
-            end = None
-        return KlineRequest(self.parse_interval(item.get("kt")), count, end)
-
-    def _count(self, body: Row) -> int:
-        count = body.get("count", 1)
-        if type(count) is not int or not 1 <= count <= TRADES_MAX:
-            raise self._violation(
-                f"Parameter error: count {count!r} is not 1-{TRADES_MAX}"
-            )
-        return count
-
-    def _split_codes(self, codes: Any) -> list[str]:
-        entries = as_list(codes)
-        if not entries:
-            raise self._violation("Parameter error: codes")
-        try:
-            return [symbol for entry in entries for symbol in _split_entry(entry)]
-        except ValueError as exc:
-            raise self._violation(f"Parameter error: {exc}") from None
-
-    def _violation(self, message: str) -> Rejection:
-        self._violations.append(message)
-        return Rejection(message)
-
-
-def _split_entry(entry: Any) -> list[str]:
-    # One call for each code: split() drops duplicates, which are violations here.
-    market, _, codes = str(entry).partition(":")
-    return [split(f"{market}:{code}")[0] for code in codes.split(",")]
+        end = None if self._variants.history_ignores_end else request.end
+        return self._data.klines(symbol, request.interval, request.limit, now, end=end)
 
 
 def _number(text: str) -> float | int:

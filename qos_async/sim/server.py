@@ -11,7 +11,7 @@ from typing import Self
 from aiohttp import web
 
 from qos_async.config import Limits
-from qos_async.sim.connection import ServerConnection
+from qos_async.sim.connection import SimulatedConnection
 from qos_async.sim.faults import FaultControls, ScheduledFault, check_schedule
 from qos_async.sim.http import HttpHandler
 from qos_async.sim.log import ReceivedFrame, ReceivedRequest, ServerLog
@@ -134,7 +134,7 @@ class ProtocolServer(FaultControls):
         return f"ws://{self._netloc()}/ws"
 
     @property
-    def links(self) -> list[ServerConnection]:
+    def links(self) -> list[SimulatedConnection]:
         """The open websockets, oldest first."""
         return [link for link in self._websockets.links if link.open]
 

@@ -7,15 +7,13 @@ recording or another upstream can be served by the same code as the simulated ma
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any, Protocol, TypeAlias
+from typing import Protocol
 
+from qos_async._server.parsing import Row
 from qos_async.enums import Interval
 from qos_async.topics import WireTopic
 
 __all__ = ["MarketData", "PushSource", "Row", "WireTopic"]
-
-Row: TypeAlias = dict[str, Any]
-"""One JSON object, as on the wire."""
 
 
 class MarketData(Protocol):

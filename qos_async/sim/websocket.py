@@ -7,19 +7,20 @@ from collections.abc import Callable, Iterable
 
 from aiohttp import web
 
-from qos_async.config import Limits
-from qos_async.sim.connection import ServerConnection
-from qos_async.sim.faults import Faults
-from qos_async.sim.http import canned_response, find_key, json_response
-from qos_async.sim.log import ReceivedFrame, ReceivedRequest, ServerLog
-from qos_async.sim.requests import (
+from qos_async._server.parsing import (
     Rejection,
-    RequestHandler,
-    UsageMeter,
     as_row,
     encode,
+    find_key,
+    json_response,
     parse_json,
 )
+from qos_async.config import Limits
+from qos_async.sim.connection import SimulatedConnection
+from qos_async.sim.faults import Faults
+from qos_async.sim.http import canned_response
+from qos_async.sim.log import ReceivedFrame, ReceivedRequest, ServerLog
+from qos_async.sim.requests import RequestHandler, UsageMeter
 from qos_async.sim.source import PushSource, Row, WireTopic
 from qos_async.sim.variants import Variants
 
@@ -58,7 +59,7 @@ class WebSocketHandler:
         faults: Faults,
         now: Callable[[], float],
     ) -> None:
-        self.links: list[ServerConnection] = []
+        self.links: list[SimulatedConnection] = []
         self.meter = UsageMeter(plan)
         self._pushes = pushes
         self._requests = requests
@@ -68,7 +69,7 @@ class WebSocketHandler:
         self._faults = faults
         self._now = now
         self._subscriber_cache: (
-            dict[str, dict[WireTopic, list[ServerConnection]]] | None
+            dict[str, dict[WireTopic, list[SimulatedConnection]]] | None
         ) = None
 
     def push_pending(self) -> float:
@@ -79,12 +80,12 @@ class WebSocketHandler:
                 self._push(topic, row, subscribers[topic])
         return now
 
-    def on_disconnect(self, link: ServerConnection) -> None:
+    def on_disconnect(self, link: SimulatedConnection) -> None:
         """Remove a link that is closed."""
         self.links.remove(link)
         self._subscriber_cache = None
 
-    def on_frame(self, link: ServerConnection, raw: bytes, at: float) -> None:
+    def on_frame(self, link: SimulatedConnection, raw: bytes, at: float) -> None:
         """Process one frame that arrived ``at`` seconds of the loop's clock."""
         content = parse_json(raw)
         body = as_row(content)
@@ -122,7 +123,7 @@ class WebSocketHandler:
                     link.close_soon(1001, "no heartbeat")
 
     def _allows_early_frame(
-        self, link: ServerConnection, kind: str, body: Row, gap: float
+        self, link: SimulatedConnection, kind: str, body: Row, gap: float
     ) -> bool:
         """Return whether an early frame is to be processed; if not, reply or close."""
         self._log.violations.append(
@@ -142,7 +143,7 @@ class WebSocketHandler:
                 pass
         return False
 
-    def _check_reqid(self, link: ServerConnection, body: Row) -> None:
+    def _check_reqid(self, link: SimulatedConnection, body: Row) -> None:
         reqid = body.get("reqid")
         if type(reqid) is not int or reqid == 0:
             error = "no reqid" if reqid is None else f"reqid {reqid!r}"
@@ -154,7 +155,7 @@ class WebSocketHandler:
         self._log.violations.append(f"link {link.number}: {error} in {body}")
 
     def _handle(
-        self, link: ServerConnection, kind: str, body: Row, now: float
+        self, link: SimulatedConnection, kind: str, body: Row, now: float
     ) -> tuple[list[WireTopic], Row]:
         """Process a command or request; return the topics it added, and the reply."""
         echo = {"reqid": body["reqid"]} if "reqid" in body else {}
@@ -180,7 +181,7 @@ class WebSocketHandler:
         return reply
 
     def _change_subscription(
-        self, link: ServerConnection, kind: str, body: Row
+        self, link: SimulatedConnection, kind: str, body: Row
     ) -> list[WireTopic]:
         letter = kind[:1]
         if letter not in _CHANNELS or kind[1:] not in ("", "C"):
@@ -188,7 +189,7 @@ class WebSocketHandler:
             raise Rejection(f"Unknown type: {kind}")
         kt = None
         if letter == "K":
-            kt = int(self._requests.parse_interval(body.get("kt")))
+            kt = int(self._requests.parser.interval(body.get("kt")))
         symbols = self._requests.parse_symbols(body.get("codes"))
         topics = [WireTopic(letter, symbol, kt) for symbol in symbols]
         self._subscriber_cache = None
@@ -199,7 +200,7 @@ class WebSocketHandler:
         return self._add_topics(link, topics)
 
     def _add_topics(
-        self, link: ServerConnection, topics: list[WireTopic]
+        self, link: SimulatedConnection, topics: list[WireTopic]
     ) -> list[WireTopic]:
         self._requests.check_allowed([topic.symbol for topic in topics])
         repeated = [topic.symbol for topic in topics if topic in link.topics]
@@ -219,7 +220,7 @@ class WebSocketHandler:
 
     def _subscribers(
         self, now: float
-    ) -> dict[str, dict[WireTopic, list[ServerConnection]]]:
+    ) -> dict[str, dict[WireTopic, list[SimulatedConnection]]]:
         """Return the links of each topic, by symbol; computed after each change."""
         if self._subscriber_cache is None:
             self._subscriber_cache = {}
@@ -230,7 +231,9 @@ class WebSocketHandler:
             self._pushes.follow(self._subscriber_cache, now)
         return self._subscriber_cache
 
-    def _push(self, topic: WireTopic, row: Row, links: list[ServerConnection]) -> None:
+    def _push(
+        self, topic: WireTopic, row: Row, links: list[SimulatedConnection]
+    ) -> None:
         if topic.letter == "T":
             row = self._requests.with_number_type([row])[0]
         frame = encode({"tp": topic.letter, **row})
@@ -239,14 +242,14 @@ class WebSocketHandler:
             link.send(frame)
 
     def _push_current(
-        self, link: ServerConnection, topics: Iterable[WireTopic], now: float
+        self, link: SimulatedConnection, topics: Iterable[WireTopic], now: float
     ) -> None:
         for topic in topics:
             if topic.letter != "T":
                 for row in self._pushes.current(topic, now):
                     self._push(topic, row, [link])
 
-    def _reply(self, link: ServerConnection, kind: str, reply: Row) -> None:
+    def _reply(self, link: SimulatedConnection, kind: str, reply: Row) -> None:
         self._faults.send_reply(link, kind, encode(reply))
 
 
@@ -303,7 +306,7 @@ class Handshake:
     ) -> web.StreamResponse:
         self._opened += 1
         compress = self._variants.compression
-        link = ServerConnection(self._opened, request, compress=compress)
+        link = SimulatedConnection(self._opened, request, compress=compress)
         if key_error is not None:
             link.send(encode({"msg": key_error}))
             link.close_soon(1008)
@@ -316,7 +319,7 @@ class Handshake:
             self._handler.on_disconnect(link)
         return link.ws
 
-    def _on_frame(self, link: ServerConnection, raw: bytes) -> None:
+    def _on_frame(self, link: SimulatedConnection, raw: bytes) -> None:
         self._handler.on_frame(link, raw, asyncio.get_running_loop().time())
 
     def _make_room(self) -> bool:
@@ -334,5 +337,5 @@ class Handshake:
         return self._variants.second_connection != "refuse"
 
 
-def _ignore(link: ServerConnection, raw: bytes) -> None:
+def _ignore(link: SimulatedConnection, raw: bytes) -> None:
     """Discard the frames of a link whose key was rejected."""

@@ -8,7 +8,7 @@ import struct
 import aiohttp
 import pytest
 
-from qos_async.sim.connection import text_frame
+from qos_async._server.connection import text_frame
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from typing import Any
 
 from qos_async import Client, DropOldest, Latest, QosError, Strict, Topic
 from qos_async.sim import Simulator
-from qos_async.sim.connection import ServerConnection
+from qos_async.sim.connection import SimulatedConnection
 from qos_async.sim.faults import FaultRules, Faults
 from qos_async.testing.virtual import Connection, SimLoop
 from tests.support.invariants import KEY, InvariantChecker, RecordingConsumer
@@ -23,7 +23,7 @@ class _Faults(Faults):
         super().__init__()
         self.duplicates: FaultRules[bool] = FaultRules()
 
-    def send_reply(self, link: ServerConnection, type: str, reply: bytes) -> None:
+    def send_reply(self, link: SimulatedConnection, type: str, reply: bytes) -> None:
         super().send_reply(link, type, reply)
         if self.duplicates.next_action(type):
             super().send_reply(link, type, reply)

@@ -1,0 +1,117 @@
+"""Clients of a hub: their handshakes, their links, and the check of each request."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import random
+from collections.abc import Callable
+from typing import Any
+
+from aiohttp import web
+
+from qos_async._server.parsing import json_response
+from qos_async.hub.answers import Answers
+from qos_async.hub.commands import CommandHandler
+from qos_async.hub.guard import Guard
+from qos_async.hub.link import HUB_HEADER, HubLink
+from qos_async.hub.relay import Relay
+
+__all__ = ["Clients", "try_later"]
+
+_CLIENTS_MAX = 500
+_RESTART = 1012
+_SHUTDOWN_SPREAD = 1.0  # Seconds: so that clients do not all come back at once.
+
+
+class Clients:
+    """The links of a hub.
+
+    Args:
+        guard: Checks handshakes.
+        relay: Has the subscriptions.
+        answers: Answers requests.
+        unavailable: Returns a response if no client is accepted now.
+
+    Attributes:
+        links: The open links, oldest first.
+        refused: The number of requests and handshakes that were refused.
+    """
+
+    def __init__(
+        self,
+        guard: Guard,
+        relay: Relay,
+        answers: Answers,
+        *,
+        unavailable: Callable[[], web.Response | None],
+    ) -> None:
+        self.links: dict[HubLink, None] = {}
+        self.refused = 0
+        self._guard = guard
+        self._relay = relay
+        self._answers = answers
+        self._unavailable = unavailable
+        self._opened = 0
+
+    @web.middleware
+    async def check(self, request: web.Request, handler: Any) -> web.StreamResponse:
+        """Refuse what the guard refuses; mark the responses as those of a hub."""
+        refusal = self._guard.refusal(request)
+        if refusal is not None:
+            return self.refuse(403, refusal)
+        response: web.StreamResponse = await handler(request)
+        if not response.prepared:
+            response.headers[HUB_HEADER] = "1"
+        return response
+
+    def refuse(self, status: int, message: str) -> web.Response:
+        """Count a refusal, and return its response."""
+        self.refused += 1
+        return json_response({"msg": message}, status=status)
+
+    async def on_upgrade(self, request: web.Request) -> web.StreamResponse:
+        """Process one upgrade, and then the link until it is closed."""
+        client = self._guard.client(request)
+        if client is None:
+            return self.refuse(401, "Invalid key.")
+        now = asyncio.get_running_loop().time()
+        if len(self.links) >= _CLIENTS_MAX or not self._guard.allows_handshake(now):
+            self.refused += 1
+            return try_later(503, "Too many connections.", 1.0)
+        unavailable = self._unavailable()
+        if unavailable is not None:
+            return unavailable
+        owner, token = client
+        self._opened += 1
+        link = HubLink(self._opened, request, owner=owner)
+        handler = CommandHandler(link, token, self._relay, self._answers)
+        self.links[link] = None
+        self._relay.add(link)
+        try:
+            await link.run(handler.on_frame)
+        finally:
+            del self.links[link]
+            self._relay.remove(link)
+            await handler.aclose()
+        return link.ws
+
+    def end_all(self, reason: str) -> None:
+        """Close every link."""
+        for link in self.links:
+            link.end(_RESTART, reason)
+
+    async def dismiss(self) -> None:
+        """Close every link, each within a random second."""
+        await asyncio.gather(*map(self._dismiss, list(self.links)))
+
+    @staticmethod
+    async def _dismiss(link: HubLink) -> None:
+        await asyncio.sleep(random.random() * _SHUTDOWN_SPREAD)
+        link.end(_RESTART, "the hub is restarting")
+
+
+def try_later(status: int, message: str, seconds: float) -> web.Response:
+    """Return a response that asks to come back after some seconds."""
+    headers = {"Retry-After": str(math.ceil(seconds))}
+    return json_response({"msg": message}, status=status, headers=headers)

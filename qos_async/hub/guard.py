@@ -1,0 +1,102 @@
+"""Guard: which requests a hub serves at all.
+
+Any web page can open ``ws://localhost`` and post to it, and a name that it controls can
+resolve to 127.0.0.1. So a request with a foreign ``Origin`` or ``Host`` is refused, on
+loopback as well. Addresses other than loopback need tokens.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+from collections import deque
+from collections.abc import Collection
+from urllib.parse import urlsplit
+
+from aiohttp import web
+
+from qos_async._server.parsing import find_key
+from qos_async.hub.tokens import Token, TokenFile, Tokens
+
+__all__ = ["Guard", "is_loopback"]
+
+_log = logging.getLogger("qos_async.hub")
+
+_HANDSHAKES_MAX = 50  # In a second, from all clients together.
+
+
+class Guard:
+    """Checks requests, and finds the client that a token belongs to.
+
+    Args:
+        tokens: The tokens; None: any key is accepted.
+        hosts: Host names, besides addresses and ``localhost``, that clients may use.
+    """
+
+    def __init__(
+        self, tokens: Tokens | TokenFile | None, *, hosts: Collection[str] = ()
+    ) -> None:
+        self._tokens = tokens
+        self._hosts = {name.lower() for name in hosts}
+        self._handshakes: deque[float] = deque()
+
+    @property
+    def tokens(self) -> Tokens | None:
+        """The tokens in force; a file is read again where it has changed."""
+        if not isinstance(self._tokens, TokenFile):
+            return self._tokens
+        error = self._tokens.reload()
+        if error is not None:
+            _log.error("the tokens stay as they were: %s", error)
+        return self._tokens.tokens
+
+    def refusal(self, request: web.Request) -> str | None:
+        """Return why a request is refused before its key is looked at, or None."""
+        host = _host_name(request.headers.get("Host", ""))
+        if not (_is_address(host) or host == "localhost" or host in self._hosts):
+            return "Not served under this host name."
+        origin = request.headers.get("Origin")
+        if origin is not None:
+            # A page of this very host; a page of a file or a sandbox has "null".
+            place = urlsplit(origin)
+            if place.netloc.lower() != request.headers.get("Host", "").lower():
+                return "Not served to web pages."
+        return None
+
+    def client(self, request: web.Request) -> tuple[str, Token | None] | None:
+        """Return the name and the token of a request's client; None for a wrong token."""
+        tokens = self.tokens
+        if tokens is None:
+            return request.remote or "unknown", None
+        return tokens.find(find_key(request)[0])
+
+    def allows_handshake(self, now: float) -> bool:
+        """Count a handshake; return False if there are too many."""
+        while self._handshakes and self._handshakes[0] <= now - 1.0:
+            self._handshakes.popleft()
+        if len(self._handshakes) >= _HANDSHAKES_MAX:
+            return False
+        self._handshakes.append(now)
+        return True
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only programs of this machine reach an address."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _host_name(header: str) -> str:
+    return (urlsplit(f"//{header}").hostname or "").lower()
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True

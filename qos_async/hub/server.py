@@ -1,0 +1,291 @@
+"""Hub: the service's protocol for many clients, over the one link of a key."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Collection, Mapping
+from contextlib import suppress
+from ssl import SSLContext
+from types import TracebackType
+from typing import Any, Self
+
+from aiohttp import web
+
+from qos_async.client import Client
+from qos_async.errors import (
+    AuthenticationError,
+    ClosedError,
+    ConnectError,
+    LimitError,
+    QosError,
+)
+from qos_async.hub.answers import Answers
+from qos_async.hub.clients import Clients, try_later
+from qos_async.hub.guard import Guard, is_loopback
+from qos_async.hub.http import HubHttp, error_response
+from qos_async.hub.kept import KeptBars
+from qos_async.hub.link import HubLink
+from qos_async.hub.places import Places
+from qos_async.hub.relay import Relay
+from qos_async.hub.stats import HubStats
+from qos_async.hub.tokens import Token, TokenFile, Tokens
+from qos_async.hub.upstream import Upstream
+from qos_async.metrics import openmetrics
+
+__all__ = ["Hub"]
+
+_log = logging.getLogger("qos_async.hub")
+
+_BODY_MAX = 256 * 1024
+_LAG_INTERVAL = 0.25
+_LAG_COMPLAINT = 0.1
+
+
+class Hub:
+    """Serves the protocol of the service to many clients, over one ``Client``.
+
+    Use it as an async context manager. A plan allows one connection a key; the clients of
+    a hub share it: qos_async, the vendor's SDKs, or anything that speaks the protocol.
+
+    - The subscriptions of all clients are one set upstream. A topic lingers for 30 s
+      after its last client left it.
+    - Requests are answered from what is live, from finished klines that are kept, or by
+      the service: once for all that ask the same.
+    - A new client gets the state of its topics, and then each push.
+    - An outage upstream that was filled is not seen by clients. One that was not, or that
+      lasts over 5 s, ends the links of the clients that it concerns: they notice and
+      recover as they do from the service.
+    - A client that reads too slowly gets the newest state instead of every one, every
+      finished kline, and every trade; it is closed if it falls too far behind.
+
+    Args:
+        client: The client upstream, not entered elsewhere; it is closed with the hub. Its
+            numbers must be ``Decimal`` or ``str``: a ``float`` would lose digits.
+        host: The address to listen on. Others than loopback need ``tokens``, and ``ssl``
+            or ``allow_insecure``.
+        port: The port; 0 for a free one.
+        tokens: The clients' tokens: the path of a file (see ``qos_async.hub.tokens``), or
+            ``{name: Token(...)}``. None accepts any key.
+        ssl: For ``https`` and ``wss``.
+        allow_insecure: Serve addresses other than loopback without TLS.
+        hosts: Further host names that clients may use.
+        keep: A file for finished klines; None keeps them in memory.
+        linger: Seconds for which a topic stays subscribed without clients.
+
+    Raises:
+        ValueError: For options that cannot work.
+    """
+
+    def __init__(
+        self,
+        client: Client[Any],
+        *,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        tokens: str | os.PathLike[str] | Mapping[str, Token] | None = None,
+        ssl: SSLContext | None = None,
+        allow_insecure: bool = False,
+        hosts: Collection[str] = (),
+        keep: str | os.PathLike[str] | None = None,
+        linger: float = 30.0,
+    ) -> None:
+        _check_exposure(host, tokens, ssl, allow_insecure=allow_insecure)
+        self._upstream = Upstream(client)
+        self._address: tuple[str, int] = host, port
+        self._ssl = ssl
+        guard = Guard(_tokens(tokens), hosts=hosts)
+        reserved = guard.tokens.reserved if guard.tokens else None
+        places: Places[HubLink] = Places(
+            self._upstream.limits.symbols, linger=linger, reserved=reserved
+        )
+        self._relay = Relay(self._upstream, places)
+        self._kept = KeptBars(keep)
+        self._answers = Answers(self._upstream, self._relay.live, self._kept)
+        self._clients = Clients(
+            guard, self._relay, self._answers, unavailable=self._unavailable
+        )
+        self._http = HubHttp(
+            guard,
+            self._answers,
+            self._clients,
+            stats=lambda: self.stats,
+            upstream_metrics=lambda: openmetrics(client.stats),
+        )
+        self._loop_lag_max = 0.0
+        self._tasks: list[asyncio.Task[None]] = []
+        self._error: QosError | None = None
+        self._ended = asyncio.Event()
+
+    # Lifetime
+
+    async def __aenter__(self) -> Self:
+        """Connect upstream and listen.
+
+        Raises:
+            AuthenticationError: The key upstream is rejected.
+            OSError: The port is in use.
+        """
+        client = self._upstream.client
+        await client.__aenter__()
+        try:
+            with suppress(ConnectError):  # It dials on, in the background.
+                await client.connect()
+            await self._listen()
+        except BaseException:
+            await client.aclose()
+            raise
+        work = [self._run(), self._relay.keep_up(), self._measure_lag()]
+        self._tasks = [asyncio.create_task(one) for one in work]
+        self._tasks.append(asyncio.create_task(self._answers.questions.run()))
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close every link with 1012, each within a random second, then the client."""
+        self._error = self._error or ClosedError("the hub has stopped")
+        await self._clients.dismiss()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._runner.cleanup()
+        self._kept.close()
+        await self._upstream.client.aclose()
+
+    async def serve_forever(self) -> None:
+        """Wait until the link upstream has ended for good, and raise why.
+
+        Raises:
+            AuthenticationError: The key is rejected or has expired.
+            LimitError: Another program keeps taking the plan's only connection.
+        """
+        await self._ended.wait()
+        assert self._error is not None
+        raise self._error
+
+    @property
+    def http_url(self) -> str:
+        """``http://HOST:PORT/hub``, once entered."""
+        return f"http{'s' if self._ssl else ''}://{self._netloc()}/hub"
+
+    @property
+    def stream_url(self) -> str:
+        """``ws://HOST:PORT/hub/ws``, once entered."""
+        return f"ws{'s' if self._ssl else ''}://{self._netloc()}/hub/ws"
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether clients are accepted: the link upstream is open."""
+        return self._error is None and self._relay.is_ready
+
+    @property
+    def stats(self) -> HubStats:
+        """A snapshot of the counters."""
+        topics = self._relay.places.upstream
+        return HubStats(
+            ready=self.is_ready,
+            upstream=self._upstream.client.state.value,
+            symbols=len({topic.symbol for topic in topics}),
+            symbols_max=self._upstream.limits.symbols,
+            topics=len(topics),
+            interrupted=len(self._relay.interrupted),
+            ticks=self._relay.forwarded,
+            answered=dict(self._answers.counts),
+            requests=self._answers.questions.sent,
+            refused=self._clients.refused,
+            loop_lag_max=self._loop_lag_max,
+            clients=[link.stats for link in self._clients.links],
+        )
+
+    def _unavailable(self) -> web.Response | None:
+        """Return the response to handshakes while no client is accepted."""
+        if isinstance(self._error, (AuthenticationError, LimitError)):
+            return error_response(self._error)
+        if not self.is_ready:
+            return try_later(503, "The hub has no link to the service.", 1.0)
+        return None
+
+    def _netloc(self) -> str:
+        if not self._tasks:
+            raise RuntimeError("the hub has no address yet: enter it with async with")
+        host, port = self._address
+        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+    async def _listen(self) -> None:
+        app = web.Application(
+            client_max_size=_BODY_MAX, middlewares=[self._clients.check]
+        )
+        self._http.add_routes(app)
+        self._runner = web.AppRunner(
+            app, access_log=None, shutdown_timeout=0.1, handler_cancellation=True
+        )
+        await self._runner.setup()
+        try:
+            host, port = self._address
+            site = web.TCPSite(self._runner, host, port, ssl_context=self._ssl)
+            await site.start()
+        except BaseException:
+            await self._runner.cleanup()
+            raise
+        self._address = self._runner.addresses[0][:2]
+
+    async def _run(self) -> None:
+        try:
+            await self._relay.run()
+        except QosError as exc:
+            self._fail(exc)
+        except Exception as exc:  # noqa: BLE001 - every client must learn that it ended
+            _log.exception("this is a bug in qos_async; please report it")
+            self._fail(QosError(f"internal error: {exc!r}"))
+        else:
+            self._fail(ClosedError("the client of the hub was closed"))
+
+    def _fail(self, error: QosError) -> None:
+        if self._error is None:
+            self._error = error
+            self._answers.questions.fail(error)
+            self._clients.end_all(str(error))
+            self._ended.set()
+
+    async def _measure_lag(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            due = loop.time() + _LAG_INTERVAL
+            await asyncio.sleep(_LAG_INTERVAL)
+            lag = loop.time() - due
+            self._loop_lag_max = max(self._loop_lag_max, lag)
+            if lag > _LAG_COMPLAINT:
+                _log.warning("the event loop of the hub was held for %.2f s", lag)
+
+
+def _tokens(
+    tokens: str | os.PathLike[str] | Mapping[str, Token] | None,
+) -> Tokens | TokenFile | None:
+    if tokens is None:
+        return None
+    return Tokens(tokens) if isinstance(tokens, Mapping) else TokenFile(tokens)
+
+
+def _check_exposure(
+    host: str, tokens: object, ssl: SSLContext | None, *, allow_insecure: bool
+) -> None:
+    if is_loopback(host):
+        return
+    if tokens is None:
+        raise ValueError(
+            f"a hub on {host!r} can be reached from other machines: it needs tokens, "
+            "one for each client (or host='127.0.0.1')"
+        )
+    if ssl is None and not allow_insecure:
+        raise ValueError(
+            f"a hub on {host!r} would send tokens and quotes unencrypted: it needs "
+            "ssl=, or allow_insecure=True where the network itself is trusted"
+        )
