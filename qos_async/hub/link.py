@@ -24,6 +24,7 @@ _BUFFERED_MAX = 64 * 1024  # Bytes that wait in the socket; more wait here.
 _FRAME_MAX = 64 * 1024  # Bytes of a command.
 _HEARTBEAT = 20.0  # Seconds between pings: a client that vanished is found out.
 _TRY_AGAIN_LATER = 1013
+_CLOSE_TIMEOUT = 2.0
 _REASON_MAX = 123  # Bytes (RFC 6455, section 5.5).
 
 
@@ -134,5 +135,8 @@ class HubLink(ServerConnection):
             await asyncio.sleep(0)
 
     async def _end(self, code: int, reason: str) -> None:
-        await self._close(code, reason)
-        self.cut()  # A client that does not read does not get the close frame either.
+        # A client that does not read does not get the close frame either.
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_CLOSE_TIMEOUT):
+                await self._close(code, reason)
+        self.cut()

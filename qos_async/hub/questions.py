@@ -16,7 +16,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from qos_async._core.queries import Query
-from qos_async.errors import DecodeError, QosError
+from qos_async.errors import DecodeError, LimitError, QosError, RejectedError
 from qos_async.symbols import canonical, pack
 
 __all__ = ["Ask", "Questions", "Sender", "rows_by_symbol"]
@@ -134,13 +134,23 @@ class Questions:
             if not symbols:
                 self._ready.clear()
                 continue
-            self.sent += 1
-            try:
-                found = await self._sender.fetch(ask.query(symbols))
-            except QosError as exc:
+            await self._fetch(ask, symbols)
+
+    async def _fetch(self, ask: Ask, symbols: list[str]) -> None:
+        self.sent += 1
+        try:
+            found = await self._sender.fetch(ask.query(symbols))
+        except QosError as exc:
+            rejected = isinstance(exc, RejectedError) and not isinstance(exc, LimitError)
+            if not rejected or len(symbols) == 1:
                 self._settle(ask, symbols, exc)
-            else:
-                self._settle(ask, symbols, found)
+                return
+            # One of them, of perhaps another client, spoils the request for all.
+            middle = len(symbols) // 2
+            await self._fetch(ask, symbols[:middle])
+            await self._fetch(ask, symbols[middle:])
+        else:
+            self._settle(ask, symbols, found)
 
     def fail(self, error: QosError) -> None:
         """End every question, and every later one, with an error."""

@@ -1,0 +1,198 @@
+"""Clients of a hub that misbehave, or are slow; none harms another."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from qos_async.testing.virtual import simulate
+from tests.support.hub_rig import rigged
+from tests.support.tape_judge import check_trades
+
+SUBSCRIBE = {"codes": ["US:AAPL"], "reqid": 1}
+
+
+def test_a_slow_client_gets_the_newest_state_every_finished_bar_and_every_trade():
+    async def main() -> None:
+        async with rigged(rate=5.0, speed=20.0) as rig, rig.raw() as raw:
+            for kind in "STDK":
+                await raw.ask(type=kind, kt=1, **SUBSCRIBE)
+            raw.stop_reading()
+            began = rig.sim.now
+            await asyncio.sleep(18)  # Six minutes of the market.
+            [stats] = rig.hub.stats.clients
+            assert stats.backlog > 0
+            assert stats.conflated > 0
+            raw.transport.resume_reading()
+            ended = rig.sim.now
+            received = []
+            while not received or received[-1].get("ts", 0) < ended + 20:
+                received.append(await raw.receive())
+            own = [row for row in rig.sim.tape("US:AAPL") if began <= row["ts"] < ended]
+            trades = [
+                {"ts": m["ts"], "p": m["p"], "v": m["v"]}
+                for m in received
+                if m.get("tp") == "T" and began <= m["ts"] < ended
+            ]
+            assert trades == [
+                {"ts": row["ts"], "p": row["p"], "v": row["v"]} for row in own
+            ]
+            starts = {m["ts"] for m in received if m.get("tp") == "K"}
+            minutes = range(int(began // 60) * 60 + 60, int(ended // 60) * 60, 60)
+            assert starts >= set(minutes)
+
+    simulate(main)
+
+
+def test_a_client_that_never_reads_is_closed_and_delays_nobody():
+    async def main() -> None:
+        async with rigged(rate=20.0) as rig, rig.raw() as raw:
+            good = await rig.consumer("US:AAPL")
+            await raw.ask(type="T", **SUBSCRIBE)
+            raw.stop_reading()
+            await asyncio.sleep(60)
+            assert len(rig.hub.stats.clients) == 1
+            check_trades(good, rig.sim)
+            assert good.client.stats.links == 1
+            await good.stop()
+
+    simulate(main)
+
+
+def test_a_client_that_is_too_far_behind_is_closed_with_a_reason(monkeypatch):
+    monkeypatch.setattr("qos_async.hub.link._FRAMES_BEHIND_MAX", 100)
+
+    async def main() -> None:
+        async with rigged(rate=50.0, speed=20.0) as rig, rig.raw() as raw:
+            await raw.ask(type="T", **SUBSCRIBE)
+            raw.stop_reading()
+            await asyncio.sleep(15)
+            assert rig.hub.stats.clients == []
+
+    simulate(main)
+
+
+def test_a_client_that_vanishes_is_found_out_and_its_topics_go():
+    async def main() -> None:
+        async with rigged(hub={"linger": 0.0}) as rig:
+            async with rig.raw() as raw:
+                await raw.ask(type="D", **SUBSCRIBE)
+                link = asyncio.get_running_loop().net.connections[-1]  # type: ignore[attr-defined]
+                link.blackhole()
+                await asyncio.sleep(60)
+                assert rig.hub.stats.clients == []
+                assert rig.sim.subscribed == set()
+                link.restore()
+
+    simulate(main)
+
+
+def test_a_flood_of_commands_ends_the_link_of_the_one_that_sent_it():
+    async def main() -> None:
+        async with rigged() as rig, rig.raw() as raw:
+            good = await rig.consumer("US:AAPL")
+            for _ in range(500):
+                await raw.ws.send_json({"type": "H"})
+            code, reason = await raw.closing()
+            assert (code, reason) == (1008, "more than 100 commands in a second")
+            await asyncio.sleep(5)
+            check_trades(good, rig.sim)
+            await good.stop()
+
+    simulate(main)
+
+
+@pytest.mark.parametrize("garbage", ["", "{", "[]", "1", '"x"', "\x00", "{" * 9000])
+def test_garbage_is_answered_with_an_error_and_in_the_end_with_a_close(garbage):
+    async def main() -> None:
+        async with rigged() as rig, rig.raw() as raw:
+            await raw.ws.send_str(garbage)
+            assert "not an object" in (await raw.receive())["msg"]
+            assert (await raw.ask(type="H"))["msg"] == "OK"
+            for _ in range(20):
+                await raw.ws.send_str(garbage)
+            assert await raw.closing() == (1008, "frames that are no JSON objects")
+
+    simulate(main)
+
+
+@pytest.mark.parametrize(
+    ("frame", "message"),
+    [
+        ({"type": "X"}, "Unknown type: X"),
+        ({}, "Unknown type: "),
+        ({"type": "T"}, "Parameter error: codes"),
+        ({"type": "T", "codes": "US:AAPL"}, "Parameter error: codes"),
+        ({"type": "T", "codes": [None]}, "Parameter error: malformed symbol"),
+        ({"type": "K", "codes": ["US:AAPL"]}, "Parameter error: kt None"),
+        ({"type": "RT", "codes": ["US:AAPL"], "count": 51}, "Parameter error: count 51"),
+        ({"type": "RK", "kline_reqs": [1]}, "Parameter error: kline_reqs"),
+        ({"type": "RH", "kline_reqs": [{"c": "US:A", "kt": 1, "co": 1}]}, "Parameter err"),
+        ({"type": ["T"], "codes": {}}, "Unknown type: ['T']"),
+    ],
+)
+def test_a_malformed_command_is_rejected_with_the_reason(frame, message):
+    async def main() -> None:
+        async with rigged() as rig, rig.raw() as raw:
+            reply = await raw.ask(**frame, reqid=77)
+            assert reply["msg"].startswith(message)
+            assert reply["reqid"] == 77
+
+    simulate(main)
+
+
+def test_a_frame_that_is_too_large_ends_the_link():
+    async def main() -> None:
+        async with rigged() as rig, rig.raw() as raw:
+            await raw.ws.send_str("x" * 100_000)
+            code, _ = await raw.closing()
+            assert code == 1009
+
+    simulate(main)
+
+
+def test_a_storm_of_subscriptions_leaves_what_was_asked_for_last():
+    async def main() -> None:
+        async with rigged(hub={"linger": 0.0}) as rig, rig.raw() as raw:
+            for n in range(40):
+                kind = "T" if n % 2 == 0 else "TC"
+                await raw.ws.send_json({"type": kind, **SUBSCRIBE})
+            reply = await raw.ask(type="D", codes=["HK:700"], reqid=2)
+            assert reply["msg"] == "OK"
+            await asyncio.sleep(30)
+            assert rig.sim.subscribed == {("D", "HK:700", None)}
+            assert rig.sim.violations == []
+
+    simulate(main)
+
+
+def test_the_pushes_of_a_topic_end_with_its_unsubscription():
+    async def main() -> None:
+        async with rigged() as rig, rig.raw() as raw:
+            await raw.ask(type="T", **SUBSCRIBE)
+            assert (await raw.receive())["tp"] == "T"
+            assert (await raw.ask(type="TC", codes=["US:AAPL"], reqid=2))["msg"] == "OK"
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(20):
+                    await raw.receive()
+
+    simulate(main)
+
+
+def test_a_hundred_clients_have_every_trade():
+    async def main() -> None:
+        async with rigged() as rig:
+            consumers = []
+            for n in range(100):
+                consumers.append(await rig.consumer(("US:AAPL", "HK:700")[n % 2]))
+                await asyncio.sleep(0.05)
+            await asyncio.sleep(20)
+            for consumer in consumers:
+                assert len(consumer.events) > 20
+                check_trades(consumer, rig.sim)
+            await asyncio.gather(*(consumer.stop() for consumer in consumers))
+            assert rig.sim.connections == 1
+            assert rig.sim.violations == []
+
+    simulate(main)

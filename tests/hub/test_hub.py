@@ -1,0 +1,221 @@
+"""A hub between clients and the service; the simulator's tape is the judge."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from qos_async import Client, Interrupted, LinkState
+from qos_async.errors import (
+    AuthenticationError,
+    LimitError,
+    RejectedError,
+)
+from qos_async.hub import Hub
+from qos_async.sim import Simulator
+from qos_async.testing.virtual import simulate
+from tests.support.hub_rig import rigged
+from tests.support.tape_judge import check_trades
+
+
+def test_each_client_has_each_trade_of_its_symbols_once():
+    async def main() -> None:
+        async with rigged() as rig:
+            both = await rig.consumer("US:AAPL", "HK:700")
+            one = await rig.consumer("US:AAPL")
+            other = await rig.consumer("CF:BTCUSDT")
+            await asyncio.sleep(60)
+            for consumer in (both, one, other):
+                assert len(consumer.events) > 60
+                check_trades(consumer, rig.sim)
+                await consumer.stop()
+            assert rig.sim.connections == 1
+            assert rig.sim.violations == []
+
+    simulate(main)
+
+
+def test_an_outage_that_was_filled_is_not_seen_by_clients():
+    async def main() -> None:
+        async with rigged() as rig:
+            consumer = await rig.consumer("US:AAPL")
+            await asyncio.sleep(30)
+            rig.sim.cut()
+            await asyncio.sleep(30)
+            check_trades(consumer, rig.sim)
+            assert consumer.client.stats.links == 1
+            assert consumer.gaps() == []
+            assert rig.sim.violations == []
+            await consumer.stop()
+
+    simulate(main)
+
+
+def test_an_outage_that_was_not_filled_ends_the_links_that_it_concerns():
+    async def main() -> None:
+        async with rigged(rate=30.0) as rig:
+            consumer = await rig.consumer("US:AAPL")
+            quiet = Client("any", stream_url=rig.hub.stream_url)
+            await quiet.connect()
+            await asyncio.sleep(10)
+            await rig.sim.outage(3)
+            await asyncio.sleep(20)
+            [gap] = consumer.gaps()
+            assert gap.status != "filled"
+            assert "1012: US:AAPL: ticks may be missing since" in gap.reason
+            check_trades(consumer, rig.sim)
+            assert quiet.stats.links == 1
+            await quiet.aclose()
+            await consumer.stop()
+
+    simulate(main)
+
+
+def test_a_long_outage_is_passed_on_while_it_lasts():
+    async def main() -> None:
+        async with rigged() as rig:
+            consumer = await rig.consumer("US:AAPL")
+            await asyncio.sleep(10)
+            outage = asyncio.create_task(rig.sim.outage(30))
+            await asyncio.sleep(20)
+            assert any(isinstance(e, Interrupted) for e in consumer.events)
+            assert consumer.client.state is not LinkState.OPEN
+            assert not rig.hub.is_ready
+            await outage
+            await asyncio.sleep(30)
+            assert len(consumer.gaps()) == 1
+            check_trades(consumer, rig.sim)
+            assert rig.hub.is_ready
+            await consumer.stop()
+
+    simulate(main)
+
+
+def test_a_topic_lingers_upstream_after_its_last_client_left():
+    async def main() -> None:
+        async with rigged() as rig:
+            consumer = await rig.consumer("US:AAPL")
+            await consumer.stop()
+            await asyncio.sleep(25)
+            assert rig.sim.subscribed == {("T", "US:AAPL", None)}
+            await asyncio.sleep(10)
+            assert rig.sim.subscribed == set()
+            again = await rig.consumer("US:AAPL")
+            await asyncio.sleep(5)
+            check_trades(again, rig.sim)
+            await again.stop()
+            assert rig.sim.violations == []
+
+    simulate(main)
+
+
+def test_a_topic_of_two_clients_stays_when_one_of_them_leaves():
+    async def main() -> None:
+        async with rigged(hub={"linger": 0.0}) as rig:
+            one, two = await rig.consumer("US:AAPL"), await rig.consumer("US:AAPL")
+            await one.stop()
+            await asyncio.sleep(60)
+            assert rig.sim.subscribed == {("T", "US:AAPL", None)}
+            check_trades(two, rig.sim)
+            await two.stop()
+
+    simulate(main)
+
+
+def test_what_the_plan_does_not_allow_is_refused_with_the_names_of_the_holders():
+    async def main() -> None:
+        async with rigged(hub={"linger": 0.0}) as rig:
+            holder = await rig.consumer("US:AAPL,TSLA,MSFT,NVDA,AMZN,META,GOOGL,NFLX")
+            async with rig.client() as client:
+                with pytest.raises(LimitError, match=r"held by 10\.0\.0\.9: HK:5, HK:700"):
+                    async with client.watch_trades("HK:700,9988,5"):
+                        pass
+                await holder.stop()
+                await asyncio.sleep(2)
+                async with client.watch_trades("HK:700,9988,5") as sub:
+                    assert (await anext(aiter(sub))).symbol.startswith("HK:")
+            assert rig.sim.violations == []
+
+    simulate(main)
+
+
+def test_a_symbol_that_the_service_rejects_is_rejected_for_its_client_alone():
+    async def main() -> None:
+        async with rigged() as rig:
+            rig.sim.reject_symbols("US:TSLA", message="No permission")
+            good = await rig.consumer("US:AAPL")
+            async with rig.client() as client:
+                with pytest.raises(RejectedError, match="No permission"):
+                    async with client.watch_trades("US:TSLA"):
+                        pass
+            await asyncio.sleep(20)
+            check_trades(good, rig.sim)
+            assert rig.hub.stats.symbols == 1
+            await good.stop()
+
+    simulate(main)
+
+
+def test_a_new_client_gets_the_state_of_a_topic_at_once():
+    async def main() -> None:
+        async with rigged(speed=1.0) as rig, rig.client() as first, rig.client() as new:
+            async with first.watch_depth("US:AAPL") as books:
+                known = await anext(aiter(books))
+                rig.sim.mute(new_connections=False)  # No push from now on.
+                async with new.watch_depth("US:AAPL") as later:
+                    got = await anext(aiter(later))
+                assert (got.timestamp, got.bids) == (known.timestamp, known.bids)
+
+    simulate(main)
+
+
+def test_a_wrong_key_upstream_is_an_error_on_entering():
+    async def main() -> None:
+        async with Simulator() as sim:
+            client = Client("wrong-key-1", stream_url=sim.stream_url)
+            with pytest.raises(AuthenticationError):
+                async with Hub(client):
+                    pass
+
+    simulate(main)
+
+
+def test_a_key_that_expires_ends_the_hub_and_its_clients_learn_why():
+    async def main() -> None:
+        async with rigged() as rig:
+            consumer = await rig.consumer("US:AAPL")
+            rig.sim.expire_key()
+            rig.sim.cut()
+            with pytest.raises(AuthenticationError):
+                async with asyncio.timeout(300):
+                    await rig.hub.serve_forever()
+            with pytest.raises(AuthenticationError, match="rejected"):
+                async with asyncio.timeout(300):
+                    await consumer.reading
+            await consumer.stop()
+
+    simulate(main)
+
+
+def test_clients_of_a_hub_that_stops_are_closed_with_1012_and_come_back():
+    async def main() -> None:
+        async with Simulator(rate=2.0) as sim:
+            upstream = lambda: Client(  # noqa: E731
+                sim.key, http_url=sim.http_url, stream_url=sim.stream_url
+            )
+            async with Hub(upstream(), port=8765) as hub:
+                client = Client("any", http_url=hub.http_url, stream_url=hub.stream_url)
+                events = client.watch_trades("US:AAPL").events()
+                await anext(events)
+            while not client.stats.reconnects_by_reason:
+                await asyncio.sleep(0.1)
+            assert client.stats.reconnects_by_reason == {"close 1012": 1}
+            async with Hub(upstream(), port=8765):
+                async with asyncio.timeout(60):
+                    while client.state is not LinkState.OPEN:
+                        await anext(events)
+                await anext(events)
+            await client.aclose()
+
+    simulate(main)

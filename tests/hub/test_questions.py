@@ -1,0 +1,164 @@
+"""Questions upstream: merged, single flight, fair."""
+
+import asyncio
+
+import pytest
+from msgspec import Raw
+
+from qos_async.errors import DecodeError, RejectedError, TransportError
+from qos_async.hub.questions import Ask, Questions, rows_by_symbol
+
+SNAPSHOT, DEPTH = Ask("RS"), Ask("RD")
+
+
+class Service:
+    """Replies when it is let; records what it was sent."""
+
+    def __init__(self):
+        self.sent: list[tuple[str, tuple[str, ...]]] = []
+        self.may_reply = asyncio.Event()
+        self.errors: dict[str, Exception] = {}
+
+    async def fetch(self, query):
+        self.sent.append((query.operation, query.symbols))
+        await self.may_reply.wait()
+        for symbol in query.symbols:
+            if symbol in self.errors:
+                raise self.errors[symbol]
+        return {symbol: [Raw(symbol.encode())] for symbol in query.symbols}
+
+
+@pytest.fixture
+async def service():
+    return Service()
+
+
+@pytest.fixture
+async def questions(service):
+    found = Questions(service, chunk=3)
+    running = asyncio.create_task(found.run())
+    yield found
+    running.cancel()
+
+
+async def ask(questions, *requests):
+    """Ask in that order; return the tasks, once all of them wait."""
+    tasks = []
+    for client, about, symbols in requests:
+        tasks.append(asyncio.create_task(questions.rows(client, about, symbols)))
+        await asyncio.sleep(0)
+    for _ in range(5):
+        await asyncio.sleep(0)
+    return tasks
+
+
+async def test_what_two_clients_ask_for_is_asked_for_once(service, questions):
+    tasks = await ask(questions, ("a", SNAPSHOT, ["US:A"]), ("b", SNAPSHOT, ["US:A"]))
+    service.may_reply.set()
+    assert [await task for task in tasks] == [{"US:A": [Raw(b"US:A")]}] * 2
+    assert service.sent == [("RS", ("US:A",))]
+
+
+async def test_symbols_of_several_clients_share_a_request(service, questions):
+    first, *others = await ask(
+        questions,
+        ("a", DEPTH, ["US:X"]),
+        ("a", SNAPSHOT, ["US:A"]),
+        ("b", SNAPSHOT, ["US:B"]),
+    )
+    service.may_reply.set()
+    await asyncio.gather(first, *others)
+    assert service.sent == [("RD", ("US:X",)), ("RS", ("US:A", "US:B"))]
+
+
+async def test_a_client_that_asks_for_much_does_not_delay_one_that_asks_for_little(
+    service, questions
+):
+    tasks = await ask(
+        questions,
+        ("greedy", SNAPSHOT, [f"US:{n}" for n in range(12)]),
+        ("modest", DEPTH, ["US:A"]),
+    )
+    service.may_reply.set()
+    await asyncio.gather(*tasks)
+    operations = [operation for operation, _ in service.sent]
+    assert operations == ["RS", "RD", "RS", "RS", "RS"] or operations == [
+        "RS",
+        "RS",
+        "RD",
+        "RS",
+        "RS",
+    ]
+
+
+async def test_a_client_that_leaves_takes_no_answer_from_another(service, questions):
+    leaver, other = await ask(
+        questions, ("a", SNAPSHOT, ["US:A"]), ("b", SNAPSHOT, ["US:A"])
+    )
+    leaver.cancel()
+    service.may_reply.set()
+    assert await other == {"US:A": [Raw(b"US:A")]}
+
+
+async def test_a_rejected_symbol_does_not_spoil_those_it_was_merged_with(
+    service, questions
+):
+    service.errors["US:BAD"] = RejectedError("Unknown code", operation="RS")
+    _, good, bad = await ask(
+        questions,
+        ("x", DEPTH, ["US:X"]),
+        ("a", SNAPSHOT, ["US:A", "US:B"]),
+        ("b", SNAPSHOT, ["US:BAD"]),
+    )
+    service.may_reply.set()
+    assert set(await good) == {"US:A", "US:B"}
+    with pytest.raises(RejectedError, match="Unknown code"):
+        await bad
+
+
+async def test_an_error_of_the_network_ends_the_questions_of_that_request(
+    service, questions
+):
+    service.errors["US:A"] = TransportError("cut")
+    [first] = await ask(questions, ("a", SNAPSHOT, ["US:A"]))
+    service.may_reply.set()
+    with pytest.raises(TransportError, match="cut"):
+        await first
+    assert await questions.rows("a", SNAPSHOT, ["US:B"])
+
+
+async def test_once_the_link_has_ended_for_good_no_question_waits(service, questions):
+    [waiting] = await ask(questions, ("a", SNAPSHOT, ["US:A"]))
+    questions.fail(TransportError("over"))
+    with pytest.raises(TransportError, match="over"):
+        await waiting
+    with pytest.raises(TransportError, match="over"):
+        await questions.rows("a", SNAPSHOT, ["US:B"])
+
+
+async def test_how_many_requests_are_ahead_is_known(service, questions):
+    assert questions.ahead == 0
+    tasks = await ask(
+        questions,
+        ("a", SNAPSHOT, ["US:A"]),
+        ("a", SNAPSHOT, [f"US:{n}" for n in range(7)]),
+        ("b", DEPTH, ["US:A"]),
+    )
+    assert questions.ahead == 4  # Three of snapshots, one of books.
+    service.may_reply.set()
+    await asyncio.gather(*tasks)
+    assert questions.ahead == 0
+
+
+def test_rows_stay_as_they_were_received():
+    rows = rows_by_symbol(b'[{"c":"HK:00700","lp":"1.50","new":[1]},{"c":"US:A"}]')
+    assert {symbol: [bytes(row) for row in found] for symbol, found in rows.items()} == {
+        "HK:700": [b'{"c":"HK:00700","lp":"1.50","new":[1]}'],
+        "US:A": [b'{"c":"US:A"}'],
+    }
+    assert rows_by_symbol(b"null") == {}
+
+
+def test_rows_without_a_symbol_cannot_be_decoded():
+    with pytest.raises(DecodeError, match="cannot decode the rows"):
+        rows_by_symbol(b'[{"lp":"1"}]')
