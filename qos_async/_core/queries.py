@@ -98,12 +98,12 @@ class Queries(Generic[N]):
             chunk: The most symbols that one query may name.
         """
         self._chunk = chunk
-        self._numbers: Any = numbers
+        self.numbers: Any = numbers
 
         def rows(
             record: Any, shape: Callable[[Any], dict[str, T]]
         ) -> _Reader[dict[str, T]]:
-            return lambda data: shape(_rows(record, self._numbers)(data))
+            return lambda data: shape(_rows(record, self.numbers)(data))
 
         self._instruments: _Reader[dict[str, Instrument[N]]] = rows(
             Instrument, by_symbol
@@ -176,7 +176,7 @@ class Queries(Generic[N]):
             "",
             {"market": list(names)},
             (),
-            lambda data: days_by_market(names, _days(self._numbers)(data)),
+            lambda data: days_by_market(names, _days(self.numbers)(data)),
         )
 
     def products(self, markets: Iterable[str]) -> Query[dict[Market, list[Product]]]:
@@ -187,7 +187,7 @@ class Queries(Generic[N]):
             "",
             {"market": list(names)},
             (),
-            lambda data: products_by_market(names, _products(self._numbers)(data)),
+            lambda data: products_by_market(names, _products(self.numbers)(data)),
         )
 
     def _kline_queries(

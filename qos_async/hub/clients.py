@@ -16,11 +16,12 @@ from qos_async.hub.commands import CommandHandler
 from qos_async.hub.guard import Guard
 from qos_async.hub.link import HUB_HEADER, HubLink
 from qos_async.hub.relay import Relay
+from qos_async.hub.tokens import Token
 
 __all__ = ["Clients", "try_later"]
 
 _CLIENTS_MAX = 500
-_RESTART = 1012
+_POLICY, _RESTART = 1008, 1012
 _SHUTDOWN_SPREAD = 1.0  # Seconds: so that clients do not all come back at once.
 
 
@@ -34,7 +35,7 @@ class Clients:
         unavailable: Returns a response if no client is accepted now.
 
     Attributes:
-        links: The open links, oldest first.
+        links: The open links and their tokens, oldest first.
         refused: The number of requests and handshakes that were refused.
     """
 
@@ -46,7 +47,7 @@ class Clients:
         *,
         unavailable: Callable[[], web.Response | None],
     ) -> None:
-        self.links: dict[HubLink, None] = {}
+        self.links: dict[HubLink, Token | None] = {}
         self.refused = 0
         self._guard = guard
         self._relay = relay
@@ -86,7 +87,7 @@ class Clients:
         self._opened += 1
         link = HubLink(self._opened, request, owner=owner)
         handler = CommandHandler(link, token, self._relay, self._answers)
-        self.links[link] = None
+        self.links[link] = token
         self._relay.add(link)
         try:
             await link.run(handler.on_frame)
@@ -95,6 +96,15 @@ class Clients:
             self._relay.remove(link)
             await handler.aclose()
         return link.ws
+
+    def end_revoked(self) -> None:
+        """Close the links whose token is no longer in force."""
+        tokens = self._guard.tokens
+        if tokens is None:
+            return
+        for link, token in self.links.items():
+            if tokens.by_name.get(link.owner) != token:
+                link.end(_POLICY, "the token was revoked")
 
     def end_all(self, reason: str) -> None:
         """Close every link."""

@@ -93,6 +93,11 @@ class Hub:
     ) -> None:
         _check_exposure(host, tokens, ssl, allow_insecure=allow_insecure)
         self._upstream = Upstream(client)
+        if self._upstream.numbers is float:
+            raise ValueError(
+                "the client of a hub needs numbers=Decimal or str: a float would lose "
+                "digits of what is passed on"
+            )
         self._address: tuple[str, int] = host, port
         self._ssl = ssl
         guard = Guard(_tokens(tokens), hosts=hosts)
@@ -136,7 +141,7 @@ class Hub:
         except BaseException:
             await client.aclose()
             raise
-        work = [self._run(), self._relay.keep_up(), self._measure_lag()]
+        work = [self._run(), self._relay.keep_up(), self._watch()]
         self._tasks = [asyncio.create_task(one) for one in work]
         self._tasks.append(asyncio.create_task(self._answers.questions.run()))
         return self
@@ -255,12 +260,13 @@ class Hub:
             self._clients.end_all(str(error))
             self._ended.set()
 
-    async def _measure_lag(self) -> None:
+    async def _watch(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
             due = loop.time() + _LAG_INTERVAL
             await asyncio.sleep(_LAG_INTERVAL)
             lag = loop.time() - due
+            self._clients.end_revoked()
             self._loop_lag_max = max(self._loop_lag_max, lag)
             if lag > _LAG_COMPLAINT:
                 _log.warning("the event loop of the hub was held for %.2f s", lag)

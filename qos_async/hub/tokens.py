@@ -73,10 +73,12 @@ class Tokens:
         tokens: By name.
 
     Raises:
-        ValueError: If two clients have the same token.
+        ValueError: If there is none, or two clients have the same.
     """
 
     def __init__(self, tokens: Mapping[str, Token]) -> None:
+        if not tokens:
+            raise ValueError("it has no tokens: no client could connect")
         if len({one.token for one in tokens.values()}) < len(tokens):
             raise ValueError("two clients have the same token: each needs its own")
         self.by_name = dict(tokens)

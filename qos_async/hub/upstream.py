@@ -28,6 +28,7 @@ class Upstream:
     Attributes:
         client: As passed.
         limits: What the plan allows.
+        numbers: The type of prices and sizes.
     """
 
     def __init__(self, client: Client[Any]) -> None:
@@ -36,6 +37,7 @@ class Upstream:
         self._stream = client._stream  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
         self._http = client._http  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
         self.limits: Limits = self._stream.limits
+        self.numbers = client._queries.numbers  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
 
     @property
     def is_open(self) -> bool:

@@ -1,0 +1,215 @@
+"""Requests of clients: answered live, kept, or by the service."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from qos_async.testing.virtual import WALL, simulate
+from tests.support.hub_rig import Rig, rigged
+
+
+def asked(rig: Rig) -> list[str]:
+    """Return the one-off requests that the service received."""
+    over_http = [one.path for one in rig.sim.requests if one.path != "/ws"]
+    return [*over_http, *(f.type for f in rig.sim.frames if f.type[:1] == "R")]
+
+
+def test_a_snapshot_or_book_of_a_live_topic_costs_no_request():
+    async def main() -> None:
+        async with rigged() as rig, rig.client() as client:
+            async with client.watch_snapshots("US:AAPL") as quotes:
+                pushed = await anext(aiter(quotes))
+                rig.sim.mute(new_connections=False)
+                found = await client.fetch_snapshots("US:AAPL")
+            assert found["US:AAPL"].last_price == pushed.last_price
+            assert found["US:AAPL"].volume == pushed.volume
+            assert asked(rig) == []
+            assert rig.hub.stats.answered == {"live": 1}
+
+    simulate(main)
+
+
+def test_the_last_trades_of_a_live_topic_are_those_that_were_pushed():
+    async def main() -> None:
+        async with rigged(rate=5.0) as rig, rig.client() as client:
+            async with client.watch_trades("US:AAPL"):
+                await asyncio.sleep(15)
+                few = await client.fetch_trades("US:AAPL", count=20)
+                assert asked(rig) == []
+                tape = rig.sim.tape("US:AAPL")
+                last = [(t.timestamp, str(t.price)) for t in few["US:AAPL"]]
+                rows = [(row["ts"], row["p"]) for row in tape]
+                assert any(rows[n : n + 20] == last for n in range(len(rows) - 40, len(rows)))
+
+    simulate(main)
+
+
+def test_trades_that_are_not_all_known_are_asked_for():
+    async def main() -> None:
+        async with rigged(rate=1.0) as rig, rig.client() as client:
+            async with client.watch_trades("US:AAPL"):
+                await asyncio.sleep(5)
+                found = await client.fetch_trades("US:AAPL", count=50)
+                assert len(found["US:AAPL"]) == 50
+                assert asked(rig) == ["RT"]
+
+    simulate(main)
+
+
+def test_the_trades_before_a_hole_are_not_passed_off_as_the_last_ones():
+    async def main() -> None:
+        async with rigged(rate=30.0) as rig:
+            consumer = await rig.consumer("US:AAPL")
+            await asyncio.sleep(10)
+            await rig.sim.outage(3)
+            await asyncio.sleep(2)
+            async with rig.client() as client:
+                found = await client.fetch_trades("US:AAPL", count=50)
+            rows = [(row["ts"], row["p"]) for row in rig.sim.tape("US:AAPL")]
+            last = [(t.timestamp, str(t.price)) for t in found["US:AAPL"]]
+            assert any(rows[n : n + 50] == last for n in range(len(rows)))
+            await consumer.stop()
+
+    simulate(main)
+
+
+def test_during_an_outage_nothing_is_answered_from_before_it():
+    async def main() -> None:
+        async with rigged() as rig, rig.client() as client:
+            async with client.watch_depth("US:AAPL") as books:
+                await anext(aiter(books))
+                rig.sim.cut()
+                await asyncio.sleep(0.1)
+                await client.fetch_depth("US:AAPL")
+                assert asked(rig)[-1] in ("/depth", "RD")
+
+    simulate(main)
+
+
+def test_bars_that_are_over_are_asked_for_once():
+    async def main() -> None:
+        async with rigged() as rig, rig.client() as client:
+            options: dict[str, Any] = {"interval": "1m", "end": WALL - 3600, "count": 30}
+            first = await client.fetch_history("US:AAPL", **options)
+            again = await client.fetch_history("US:AAPL", **options)
+            part = await client.fetch_history("US:AAPL", **{**options, "count": 7})
+            assert len(asked(rig)) == 1
+            assert first == again
+            assert part["US:AAPL"] == first["US:AAPL"][-7:]
+            assert rig.hub.stats.answered["kept"] == 2
+
+    simulate(main)
+
+
+def test_adjusted_bars_are_never_kept():
+    async def main() -> None:
+        async with rigged() as rig, rig.client() as client:
+            for _ in range(2):
+                await client.fetch_history(
+                    "US:AAPL", interval="1d", end=WALL - 1e6, count=5, adjust=1
+                )
+            assert len(asked(rig)) == 2
+
+    simulate(main)
+
+
+def test_the_growing_bar_of_a_live_topic_costs_no_request():
+    async def main() -> None:
+        async with rigged() as rig, rig.client() as client:
+            async with client.watch_klines("CF:BTCUSDT", interval="1d") as bars:
+                pushed = await anext(aiter(bars))
+                rig.sim.mute(new_connections=False)
+                found = await client.fetch_klines("CF:BTCUSDT", interval="1d", count=1)
+            [bar] = found["CF:BTCUSDT"]
+            assert (bar.timestamp, bar.close) == (pushed.timestamp, pushed.close)
+            assert asked(rig) == []
+
+    simulate(main)
+
+
+def test_what_many_clients_ask_at_once_is_one_request():
+    async def main() -> None:
+        async with rigged() as rig:
+            results = await asyncio.gather(
+                *(rig.post("/snapshot", {"codes": ["US:AAPL"]}) for _ in range(20))
+            )
+            assert {status for status, _, _ in results} == {200}
+            assert len(asked(rig)) == 1
+
+    simulate(main)
+
+
+def test_calendars_and_products_are_asked_for_once():
+    async def main() -> None:
+        async with rigged() as rig, rig.client() as client:
+            for _ in range(3):
+                days = await client.fetch_calendar("US", "HK")
+                products = await client.fetch_products("US")
+            assert len(days["HK"]) > 3
+            assert len(products["US"]) == 3
+            assert len(asked(rig)) == 2
+
+    simulate(main)
+
+
+def test_a_client_is_told_to_wait_where_the_rate_of_the_plan_is_used_up():
+    async def main() -> None:
+        async with rigged() as rig:
+            symbols = [f"US:{a}{b}" for a in "ABCDEFGH" for b in "ABCDEFGHIJ"]
+            greedy = [
+                asyncio.create_task(rig.post("/depth", {"codes": [symbol]}))
+                for symbol in symbols
+            ]
+            await asyncio.sleep(0.5)
+            status, body, headers = await rig.post("/snapshot", {"codes": ["US:AAPL"]})
+            assert status == 429
+            assert "the hub is waiting for the plan's rate; try again in" in body["msg"]
+            assert 5 < int(headers["Retry-After"]) < 60
+            statuses = [status for status, _, _ in await asyncio.gather(*greedy)]
+            assert set(statuses) == {200, 429}
+            assert rig.sim.violations == []
+
+    simulate(main)
+
+
+def test_an_unknown_symbol_is_missing_as_it_is_at_the_service():
+    async def main() -> None:
+        async with rigged() as rig, rig.client() as client:
+            found = await client.fetch_snapshots("US:AAPL", "US:NOSUCH")
+            assert found.missing == ("US:NOSUCH",)
+
+    simulate(main)
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "message"),
+    [
+        ("/snapshot", [1], "Parameter error: not an object"),
+        ("/snapshot", {}, "Parameter error: codes"),
+        ("/trade", {"codes": ["US:A"], "count": 0}, "Parameter error: count 0"),
+        ("/kline", {"kline_reqs": []}, "Parameter error: kline_reqs"),
+        ("/market-calendar", {"market": []}, "Parameter error: market"),
+    ],
+)
+def test_a_malformed_request_is_refused_with_the_reason(path, body, message):
+    async def main() -> None:
+        async with rigged() as rig:
+            status, reply, _ = await rig.post(path, body)
+            assert status == 400
+            assert reply["msg"].startswith(message)
+            assert asked(rig) == []
+
+    simulate(main)
+
+
+def test_a_rejection_of_the_service_is_passed_on_in_its_words():
+    async def main() -> None:
+        async with rigged() as rig:
+            rig.sim.reject_symbols("US:TSLA", message="No permission")
+            status, reply, _ = await rig.post("/snapshot", {"codes": ["US:TSLA"]})
+            assert (status, reply["msg"]) == (400, "No permission: US:TSLA")
+
+    simulate(main)
