@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from qos_async.cli import demo, fetch, record, sim, stream
+from qos_async.cli import demo, fetch, hub, record, sim, stream
 from qos_async.cli.charts import command as chart
 from qos_async.cli.doctor import command as doctor
 from qos_async.cli.history import command as history
@@ -14,6 +14,7 @@ __all__ = ["COMMANDS"]
 COMMANDS: dict[str, Command] = {
     "demo": demo.COMMAND,
     "sim": sim.COMMAND,
+    "hub": hub.COMMAND,
     **fetch.COMMANDS,
     "history": history.COMMAND,
     "chart": chart.COMMAND,

@@ -17,7 +17,7 @@ if TYPE_CHECKING:  # Slow to import.
     from qos_async.recordings.replay_server import ReplayServer
     from qos_async.sim import Simulator
 
-__all__ = ["COMMAND", "PortError", "listening"]
+__all__ = ["COMMAND", "PortError", "listening", "port_error"]
 
 _POLL_INTERVAL = 0.2
 
@@ -39,14 +39,15 @@ async def listening(
         try:
             await stack.enter_async_context(server)
         except OSError as error:  # Of the server alone: not of printing, below.
-            raise PortError(_port_error(error, port)) from None
+            raise PortError(port_error(error, port)) from None
         print(f"export QOS_HTTP_URL={server.http_url}")
         print(f"export QOS_STREAM_URL={server.stream_url}")
         print(f"export QOS_API_KEY={server.key}", flush=True)
         yield
 
 
-def _port_error(error: OSError, port: int) -> str:
+def port_error(error: OSError, port: int) -> str:
+    """Return the message for a server that cannot listen on a port."""
     other = "choose another with --port, or let --port 0 find a free one"
     if error.errno == errno.EADDRINUSE:
         return f"port {port} is in use: {other}"

@@ -141,7 +141,9 @@ class Questions:
         try:
             found = await self._sender.fetch(ask.query(symbols))
         except QosError as exc:
-            rejected = isinstance(exc, RejectedError) and not isinstance(exc, LimitError)
+            rejected = isinstance(exc, RejectedError) and not isinstance(
+                exc, LimitError
+            )
             if not rejected or len(symbols) == 1:
                 self._settle(ask, symbols, exc)
                 return

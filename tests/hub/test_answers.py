@@ -42,7 +42,9 @@ def test_the_last_trades_of_a_live_topic_are_those_that_were_pushed():
                 tape = rig.sim.tape("US:AAPL")
                 last = [(t.timestamp, str(t.price)) for t in few["US:AAPL"]]
                 rows = [(row["ts"], row["p"]) for row in tape]
-                assert any(rows[n : n + 20] == last for n in range(len(rows) - 40, len(rows)))
+                assert any(
+                    rows[n : n + 20] == last for n in range(len(rows) - 40, len(rows))
+                )
 
     simulate(main)
 
@@ -92,7 +94,11 @@ def test_during_an_outage_nothing_is_answered_from_before_it():
 def test_bars_that_are_over_are_asked_for_once():
     async def main() -> None:
         async with rigged() as rig, rig.client() as client:
-            options: dict[str, Any] = {"interval": "1m", "end": WALL - 3600, "count": 30}
+            options: dict[str, Any] = {
+                "interval": "1m",
+                "end": WALL - 3600,
+                "count": 30,
+            }
             first = await client.fetch_history("US:AAPL", **options)
             again = await client.fetch_history("US:AAPL", **options)
             part = await client.fetch_history("US:AAPL", **{**options, "count": 7})

@@ -126,9 +126,15 @@ def test_garbage_is_answered_with_an_error_and_in_the_end_with_a_close(garbage):
         ({"type": "T", "codes": "US:AAPL"}, "Parameter error: codes"),
         ({"type": "T", "codes": [None]}, "Parameter error: malformed symbol"),
         ({"type": "K", "codes": ["US:AAPL"]}, "Parameter error: kt None"),
-        ({"type": "RT", "codes": ["US:AAPL"], "count": 51}, "Parameter error: count 51"),
+        (
+            {"type": "RT", "codes": ["US:AAPL"], "count": 51},
+            "Parameter error: count 51",
+        ),
         ({"type": "RK", "kline_reqs": [1]}, "Parameter error: kline_reqs"),
-        ({"type": "RH", "kline_reqs": [{"c": "US:A", "kt": 1, "co": 1}]}, "Parameter err"),
+        (
+            {"type": "RH", "kline_reqs": [{"c": "US:A", "kt": 1, "co": 1}]},
+            "Parameter err",
+        ),
         ({"type": ["T"], "codes": {}}, "Unknown type: ['T']"),
     ],
 )

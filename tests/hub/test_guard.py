@@ -18,7 +18,7 @@ TOKENS = {
     "bot": Token(token=BOT, markets=("US",), channels=("trade",)),
     "risk": Token(token=RISK, symbols=8),
 }
-FILE = f'''
+FILE = f"""
 [bot]
 token = "{BOT}"
 markets = ["US"]
@@ -26,7 +26,7 @@ markets = ["US"]
 [risk]
 token = "{RISK}"
 symbols = 8
-'''
+"""
 
 
 async def handshake(rig: Rig, **headers: str) -> int:
@@ -55,7 +55,9 @@ def test_a_web_page_is_refused_also_on_loopback(headers):
     async def main() -> None:
         async with rigged() as rig:
             assert await handshake(rig, **headers) == 403
-            assert (await rig.post("/snapshot", {"codes": ["US:AAPL"]}, **headers))[0] == 403
+            assert (await rig.post("/snapshot", {"codes": ["US:AAPL"]}, **headers))[
+                0
+            ] == 403
             assert rig.hub.stats.refused == 2
 
     simulate(main)
@@ -105,7 +107,10 @@ def test_with_tokens_a_wrong_key_is_refused(key):
 @pytest.mark.parametrize("path", ["/status", "/metrics"])
 def test_what_shows_clients_needs_a_token_too(path):
     async def main() -> None:
-        async with rigged(hub={"tokens": TOKENS}) as rig, aiohttp.ClientSession() as http:
+        async with (
+            rigged(hub={"tokens": TOKENS}) as rig,
+            aiohttp.ClientSession() as http,
+        ):
             url = rig.hub.http_url.removesuffix("/hub") + path
             async with http.get(url) as response:
                 assert response.status == 401
@@ -142,7 +147,9 @@ def test_reserved_places_are_kept_for_their_token():
                 assert refused["msg"] == (
                     "Exceeded the limit of 10 products (8 reserved for others)."
                 )
-                assert (await bot.ask(type="T", codes=names[:2], reqid=2))["msg"] == "OK"
+                assert (await bot.ask(type="T", codes=names[:2], reqid=2))[
+                    "msg"
+                ] == "OK"
                 rest = [f"CF:{n}USDT" for n in ("BTC", "ETH")]
                 assert (await risk.ask(type="T", codes=rest, reqid=1))["msg"] == "OK"
 

@@ -128,7 +128,9 @@ def test_what_the_plan_does_not_allow_is_refused_with_the_names_of_the_holders()
         async with rigged(hub={"linger": 0.0}) as rig:
             holder = await rig.consumer("US:AAPL,TSLA,MSFT,NVDA,AMZN,META,GOOGL,NFLX")
             async with rig.client() as client:
-                with pytest.raises(LimitError, match=r"held by 10\.0\.0\.9: HK:5, HK:700"):
+                with pytest.raises(
+                    LimitError, match=r"held by 10\.0\.0\.9: HK:5, HK:700"
+                ):
                     async with client.watch_trades("HK:700,9988,5"):
                         pass
                 await holder.stop()

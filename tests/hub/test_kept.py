@@ -98,5 +98,3 @@ def test_it_begins_anew_where_it_grew_too_large(kept, monkeypatch):
     kept.add("US:B", MIN_1, bars(10, 12), NOW)
     assert kept.find("US:A", MIN_1, 1, 60 * 20) is None
     assert kept.find("US:B", MIN_1, 1, 60 * 12) == bars(12, 12)
-
-

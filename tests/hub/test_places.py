@@ -31,7 +31,9 @@ class Histories(RuleBasedStateMachine):
 
     @initialize()
     def begin(self):
-        self.places: Places[str] = Places(PLACES, linger=LINGER, reserved={"a": RESERVED})
+        self.places: Places[str] = Places(
+            PLACES, linger=LINGER, reserved={"a": RESERVED}
+        )
         self.model: dict[str, set[Topic]] = {}
         self.left: dict[Topic, float] = {}
         self.now = 0.0
@@ -125,7 +127,9 @@ class Histories(RuleBasedStateMachine):
 
 
 TestHistories = Histories.TestCase
-TestHistories.settings = settings(max_examples=200, stateful_step_count=40, deadline=None)
+TestHistories.settings = settings(
+    max_examples=200, stateful_step_count=40, deadline=None
+)
 
 
 @pytest.fixture

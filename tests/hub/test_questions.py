@@ -152,7 +152,9 @@ async def test_how_many_requests_are_ahead_is_known(service, questions):
 
 def test_rows_stay_as_they_were_received():
     rows = rows_by_symbol(b'[{"c":"HK:00700","lp":"1.50","new":[1]},{"c":"US:A"}]')
-    assert {symbol: [bytes(row) for row in found] for symbol, found in rows.items()} == {
+    assert {
+        symbol: [bytes(row) for row in found] for symbol, found in rows.items()
+    } == {
         "HK:700": [b'{"c":"HK:00700","lp":"1.50","new":[1]}'],
         "US:A": [b'{"c":"US:A"}'],
     }

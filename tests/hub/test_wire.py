@@ -34,7 +34,12 @@ def test_a_recovered_tick_is_an_ordinary_push():
     force_setattr(tick, "recovered", True)
     force_setattr(tick, "received_at", 9)
     assert msgspec.json.decode(push_frame(tick)) == {
-        **{"tp": "T", "c": "US:A", "ts": 5, "p": "1", "v": "1", "d": 0}
+        "tp": "T",
+        "c": "US:A",
+        "ts": 5,
+        "p": "1",
+        "v": "1",
+        "d": 0,
     }
 
 
@@ -47,7 +52,9 @@ def test_the_row_of_a_push_is_the_push_without_its_kind():
     frame = push_frame(trade_at(5))
     row = msgspec.json.decode(row_of(frame))
     assert row == {
-        name: value for name, value in msgspec.json.decode(frame).items() if name != "tp"
+        name: value
+        for name, value in msgspec.json.decode(frame).items()
+        if name != "tp"
     }
 
 

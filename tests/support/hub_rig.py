@@ -105,5 +105,3 @@ async def rigged(
         )
         async with Hub(upstream, **(hub or {})) as served:
             yield Rig(sim, served)
-
-

@@ -70,8 +70,12 @@ def check_trades(consumer: Consumer, sim: Simulator, *, to_now: bool = True) -> 
                     may_skip = event.recovered
                 assert key == tape[place], f"{symbol}: {event}, not {tape[place]}"
                 place += 1
-        missing = [row for row in sim.tape(symbol)[place:] if row["ts"] < sim.now - _LATE]
-        assert not (to_now and missing) or may_skip, f"{symbol}: {len(missing)} trades never came"
+        missing = [
+            row for row in sim.tape(symbol)[place:] if row["ts"] < sim.now - _LATE
+        ]
+        assert not (to_now and missing) or may_skip, (
+            f"{symbol}: {len(missing)} trades never came"
+        )
 
 
 def _first_place(
@@ -83,8 +87,6 @@ def _first_place(
     if not until_gap:
         return len(tape)
     places = [
-        n
-        for n in range(len(tape))
-        if list(tape[n : n + len(until_gap)]) == until_gap
+        n for n in range(len(tape)) if list(tape[n : n + len(until_gap)]) == until_gap
     ] or [tape.index(until_gap[0])]
     return places[-1]

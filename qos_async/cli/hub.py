@@ -1,0 +1,289 @@
+"""``qos hub``: one key for every program on the machine."""
+
+from __future__ import annotations
+
+import sys
+from argparse import ArgumentParser
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from qos_async.cli import exits
+from qos_async.cli.options import (
+    Command,
+    CommandError,
+    Options,
+    UsageError,
+    add_connection,
+    port,
+    seconds,
+)
+from qos_async.cli.sim import PortError, port_error
+from qos_async.cli.tables import Cell, Table, TableColumn, is_terminal, render, show
+
+if TYPE_CHECKING:  # Slow to import.
+    import ssl
+    from collections.abc import Sequence
+
+    from rich.text import Text
+
+    from qos_async.hub import Hub, HubStats
+
+__all__ = ["COMMAND"]
+
+_PORT = 8765
+_INTERVAL = 1.0
+_TIMEOUT = 5.0
+
+
+def _add_arguments(parser: ArgumentParser) -> None:
+    parser.usage = "qos hub [status [URL]] [options]"
+    add = parser.add_argument
+    add("action", nargs="?", choices=("status",), help="show a hub that is running")
+    add("url", nargs="?", metavar="URL", help=f"of that hub (http://127.0.0.1:{_PORT})")
+    add("--host", default="127.0.0.1", help="the address to listen on (127.0.0.1)")
+    add("--port", type=port, default=_PORT, help=f"({_PORT}); 0 takes a free one")
+    add("--tokens", metavar="FILE", help="who may use it, and for what; see below")
+    add("--tls-cert", metavar="FILE", help="serve https and wss with this certificate")
+    add("--tls-key", metavar="FILE", help="its private key, if in a file of its own")
+    add("--allow-insecure", action="store_true", help="other addresses without TLS")
+    add("--name", action="append", default=[], metavar="HOST", help="its name in DNS")
+    add("--keep", metavar="FILE", help="where finished klines are kept (in memory)")
+    add("--linger", type=seconds, default=30.0, metavar="S", help="seconds (30)")
+    add("--json", action="store_true", help="with status: one JSON object")
+    add_connection(parser)
+
+
+def _run(options: Options) -> int:
+    from qos_async.cli.client import run_async
+
+    if options.action == "status":
+        return run_async(partial(_status, options))
+    if options.json:
+        raise UsageError("--json is an option of qos hub status")
+    code = run_async(partial(_serve, options))
+    # Stopping it is the regular end.
+    return exits.OK if code in (exits.INTERRUPTED, exits.TERMINATED) else code
+
+
+# Serve
+
+
+async def _serve(options: Options) -> None:
+    from qos_async.cli.client import make_client, open_settings
+
+    async with open_settings(options) as settings:
+        for warning in settings.warnings:
+            print(f"qos: warning: {warning}", file=sys.stderr)
+        hub = _hub(options, make_client(settings))
+        try:
+            await hub.__aenter__()
+        except OSError as error:
+            raise PortError(port_error(error, options.port)) from None
+        try:
+            key = "TOKEN" if options.tokens else "hub"
+            print(f"export QOS_HTTP_URL={hub.http_url}")
+            print(f"export QOS_STREAM_URL={hub.stream_url}")
+            print(f"export QOS_API_KEY={key}", flush=True)
+            await _show_until_it_ends(hub)
+        finally:
+            await hub.aclose()
+
+
+def _hub(options: Options, client: Any) -> Hub:
+    from qos_async.hub import Hub
+
+    try:
+        return Hub(
+            client,
+            host=options.host,
+            port=options.port,
+            tokens=options.tokens,
+            ssl=_ssl(options),
+            allow_insecure=options.allow_insecure,
+            hosts=options.name,
+            keep=options.keep,
+            linger=options.linger,
+        )
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+
+
+def _ssl(options: Options) -> ssl.SSLContext | None:
+    if options.tls_cert is None:
+        if options.tls_key is not None:
+            raise UsageError("--tls-key needs --tls-cert")
+        return None
+    import ssl
+
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    try:
+        context.load_cert_chain(options.tls_cert, options.tls_key)
+    except (OSError, ssl.SSLError) as error:
+        reason = error.strerror or str(error)
+        raise UsageError(f"cannot read {options.tls_cert}: {reason}") from None
+    return context
+
+
+async def _show_until_it_ends(hub: Hub) -> None:
+    import asyncio
+
+    serving = asyncio.create_task(hub.serve_forever())
+    showing = asyncio.create_task(_show(hub))
+    try:
+        await asyncio.wait((serving, showing), return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        serving.cancel()
+        showing.cancel()
+        await asyncio.gather(serving, showing, return_exceptions=True)
+    for task in (serving, showing):
+        if not task.cancelled():
+            await task
+
+
+async def _show(hub: Hub) -> None:
+    """Show the clients: as a table on a terminal, else a line for each change."""
+    import asyncio
+
+    if is_terminal():
+        try:
+            from rich.live import Live
+        except ImportError:
+            pass
+        else:
+            with Live(auto_refresh=False, transient=True) as live:
+                while True:
+                    live.update(_as_text(_tables(hub.stats)), refresh=True)
+                    await asyncio.sleep(_INTERVAL)
+    print("listening; Ctrl-C stops it", file=sys.stderr)
+    known = ""
+    while True:
+        stats = hub.stats
+        line = (
+            f"{len(stats.clients)} clients, {stats.symbols} of {stats.symbols_max} "
+            f"symbols, upstream {stats.upstream}"
+        )
+        if line != known:
+            print(line, file=sys.stderr)
+        known = line
+        await asyncio.sleep(_INTERVAL)
+
+
+# Status
+
+
+async def _status(options: Options) -> None:
+    import msgspec
+
+    from qos_async.hub import HubStats
+
+    raw = await _get_status(options)
+    if options.json:
+        print(raw.decode())
+        return
+    try:
+        stats = msgspec.json.decode(raw, type=HubStats)
+    except msgspec.MsgspecError:
+        raise CommandError(f"{_url(options)} is not a hub") from None
+    show(_tables(stats))
+
+
+async def _get_status(options: Options) -> bytes:
+    import aiohttp
+
+    headers = {"key": options.key} if options.key else {}
+    url = f"{_url(options)}/status"
+    timeout = aiohttp.ClientTimeout(total=_TIMEOUT)
+    try:
+        async with aiohttp.ClientSession(timeout=timeout) as session:
+            async with session.get(url, headers=headers) as response:
+                body = await response.read()
+                status = response.status
+    except (aiohttp.ClientError, TimeoutError, ValueError):
+        raise CommandError(
+            f"no hub answers at {_url(options)}: start one with qos hub"
+        ) from None
+    if status == 401:  # noqa: PLR2004 - HTTP
+        raise CommandError(f"{_url(options)} needs a token: add --key TOKEN")
+    return body
+
+
+def _url(options: Options) -> str:
+    url: str = options.url or f"http://127.0.0.1:{_PORT}"
+    return url.rstrip("/").removesuffix("/hub")
+
+
+def _tables(stats: HubStats) -> Sequence[Table]:
+    columns = [
+        TableColumn("client", left=True),
+        TableColumn("topics", 3),
+        TableColumn("sent", 2),
+        TableColumn("backlog"),
+        TableColumn("dropped"),
+        TableColumn("first topics", 1, left=True),
+    ]
+    rows = [
+        [
+            Cell(f"{client.number} {client.owner}"),
+            Cell(str(len(client.topics))),
+            Cell(f"{client.sent:,}"),
+            Cell(f"{client.backlog:,}", "yellow" if client.backlog else ""),
+            Cell(f"{client.conflated:,}", "yellow" if client.conflated else ""),
+            Cell(", ".join(client.topics[:3])),
+        ]
+        for client in stats.clients
+    ]
+    answered = ", ".join(f"{n:,} {name}" for name, n in sorted(stats.answered.items()))
+    title = (
+        f"{len(stats.clients)} clients, {stats.symbols} of {stats.symbols_max} symbols, "
+        f"{stats.topics} topics, {stats.ticks:,} ticks, upstream {stats.upstream}"
+    )
+    about = [
+        [Cell("answered"), Cell(answered or "-")],
+        [Cell("requests upstream"), Cell(f"{stats.requests:,}")],
+        [Cell("topics interrupted"), Cell(f"{stats.interrupted:,}")],
+        [Cell("refused"), Cell(f"{stats.refused:,}")],
+        [Cell("longest hold of its loop"), Cell(f"{stats.loop_lag_max * 1000:.0f} ms")],
+    ]
+    facts = [TableColumn("", left=True), TableColumn("", left=True)]
+    return [Table(title, columns, rows), Table("", facts, about)]
+
+
+def _as_text(tables: Sequence[Table]) -> Text:
+    import shutil
+
+    from rich.text import Text
+
+    width = shutil.get_terminal_size().columns
+    lines = [Text.assemble(*line) for table in tables for line in render(table, width)]
+    return Text("\n").join(lines)
+
+
+COMMAND = Command(
+    "share one key among all programs of a machine",
+    """\
+Holds the one connection of a key, and serves the protocol of the service to
+any number of programs in any language, on this machine. The lines on stdout
+set the environment of a client; a shell can evaluate them.
+
+examples:
+  qos hub
+  qos hub --sim
+  qos hub status
+  qos hub --host 0.0.0.0 --tokens tokens.toml --tls-cert hub.pem
+""",
+    """\
+A file of tokens has a table for each client:
+  [bot-1]
+  token = "at least 16 characters"
+  symbols = 4                   places of the plan that are reserved for it
+  markets = ["US", "HK"]        all by default
+  channels = ["trade"]          all by default
+
+Addresses other than loopback need tokens, and TLS or --allow-insecure. Clients
+that are closed with 1012 should reconnect: the hub restarts, or ticks of theirs
+are missing. /readyz and /metrics are served on the same port. Whether you may
+pass quotes on to others is a matter of your agreement with the service.
+""",
+    _add_arguments,
+    _run,
+)
