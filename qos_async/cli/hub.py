@@ -194,10 +194,11 @@ async def _get_status(options: Options) -> bytes:
     url = f"{_url(options)}/status"
     timeout = aiohttp.ClientTimeout(total=_TIMEOUT)
     try:
-        async with aiohttp.ClientSession(timeout=timeout) as session:
-            async with session.get(url, headers=headers) as response:
-                body = await response.read()
-                status = response.status
+        async with (
+            aiohttp.ClientSession(timeout=timeout) as session,
+            session.get(url, headers=headers) as response,
+        ):
+            body, status = await response.read(), response.status
     except (aiohttp.ClientError, TimeoutError, ValueError):
         raise CommandError(
             f"no hub answers at {_url(options)}: start one with qos hub"

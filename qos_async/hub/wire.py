@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
@@ -44,10 +44,7 @@ def slot_of(tick: AnyTick[Any]) -> Hashable | None:
 
 
 def _without_none(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {
-            name: _without_none(item)
-            for name, item in value.items()
-            if item is not None
-        }
-    return value
+    if not isinstance(value, dict):
+        return value
+    fields = cast("dict[str, Any]", value)
+    return {n: _without_none(item) for n, item in fields.items() if item is not None}

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from qos_async.enums import Adjustment, Market
 from qos_async.testing.virtual import WALL, simulate
 from tests.support.hub_rig import Rig, rigged
 
@@ -34,29 +35,35 @@ def test_a_snapshot_or_book_of_a_live_topic_costs_no_request():
 
 def test_the_last_trades_of_a_live_topic_are_those_that_were_pushed():
     async def main() -> None:
-        async with rigged(rate=5.0) as rig, rig.client() as client:
-            async with client.watch_trades("US:AAPL"):
-                await asyncio.sleep(15)
-                few = await client.fetch_trades("US:AAPL", count=20)
-                assert asked(rig) == []
-                tape = rig.sim.tape("US:AAPL")
-                last = [(t.timestamp, str(t.price)) for t in few["US:AAPL"]]
-                rows = [(row["ts"], row["p"]) for row in tape]
-                assert any(
-                    rows[n : n + 20] == last for n in range(len(rows) - 40, len(rows))
-                )
+        async with (
+            rigged(rate=5.0) as rig,
+            rig.client() as client,
+            client.watch_trades("US:AAPL"),
+        ):
+            await asyncio.sleep(15)
+            few = await client.fetch_trades("US:AAPL", count=20)
+            assert asked(rig) == []
+            tape = rig.sim.tape("US:AAPL")
+            last = [(t.timestamp, str(t.price)) for t in few["US:AAPL"]]
+            rows = [(row["ts"], row["p"]) for row in tape]
+            assert any(
+                rows[n : n + 20] == last for n in range(len(rows) - 40, len(rows))
+            )
 
     simulate(main)
 
 
 def test_trades_that_are_not_all_known_are_asked_for():
     async def main() -> None:
-        async with rigged(rate=1.0) as rig, rig.client() as client:
-            async with client.watch_trades("US:AAPL"):
-                await asyncio.sleep(5)
-                found = await client.fetch_trades("US:AAPL", count=50)
-                assert len(found["US:AAPL"]) == 50
-                assert asked(rig) == ["RT"]
+        async with (
+            rigged(rate=1.0) as rig,
+            rig.client() as client,
+            client.watch_trades("US:AAPL"),
+        ):
+            await asyncio.sleep(5)
+            found = await client.fetch_trades("US:AAPL", count=50)
+            assert len(found["US:AAPL"]) == 50
+            assert asked(rig) == ["RT"]
 
     simulate(main)
 
@@ -80,13 +87,16 @@ def test_the_trades_before_a_hole_are_not_passed_off_as_the_last_ones():
 
 def test_during_an_outage_nothing_is_answered_from_before_it():
     async def main() -> None:
-        async with rigged() as rig, rig.client() as client:
-            async with client.watch_depth("US:AAPL") as books:
-                await anext(aiter(books))
-                rig.sim.cut()
-                await asyncio.sleep(0.1)
-                await client.fetch_depth("US:AAPL")
-                assert asked(rig)[-1] in ("/depth", "RD")
+        async with (
+            rigged() as rig,
+            rig.client() as client,
+            client.watch_depth("US:AAPL") as books,
+        ):
+            await anext(aiter(books))
+            rig.sim.cut()
+            await asyncio.sleep(0.1)
+            await client.fetch_depth("US:AAPL")
+            assert asked(rig)[-1] in ("/depth", "RD")
 
     simulate(main)
 
@@ -115,7 +125,11 @@ def test_adjusted_bars_are_never_kept():
         async with rigged() as rig, rig.client() as client:
             for _ in range(2):
                 await client.fetch_history(
-                    "US:AAPL", interval="1d", end=WALL - 1e6, count=5, adjust=1
+                    "US:AAPL",
+                    interval="1d",
+                    end=WALL - 1e6,
+                    count=5,
+                    adjust=Adjustment.FORWARD,
                 )
             assert len(asked(rig)) == 2
 
@@ -154,8 +168,8 @@ def test_calendars_and_products_are_asked_for_once():
             for _ in range(3):
                 days = await client.fetch_calendar("US", "HK")
                 products = await client.fetch_products("US")
-            assert len(days["HK"]) > 3
-            assert len(products["US"]) == 3
+            assert len(days[Market.HK]) > 3
+            assert len(products[Market.US]) == 3
             assert len(asked(rig)) == 2
 
     simulate(main)

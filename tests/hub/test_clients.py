@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
 from qos_async.testing.virtual import simulate
 from tests.support.hub_rig import rigged
+from tests.support.sweep import running_loop
 from tests.support.tape_judge import check_trades
 
 SUBSCRIBE = {"codes": ["US:AAPL"], "reqid": 1}
@@ -26,7 +28,7 @@ def test_a_slow_client_gets_the_newest_state_every_finished_bar_and_every_trade(
             assert stats.conflated > 0
             raw.transport.resume_reading()
             ended = rig.sim.now
-            received = []
+            received: list[dict[str, Any]] = []
             while not received or received[-1].get("ts", 0) < ended + 20:
                 received.append(await raw.receive())
             own = [row for row in rig.sim.tape("US:AAPL") if began <= row["ts"] < ended]
@@ -75,15 +77,14 @@ def test_a_client_that_is_too_far_behind_is_closed_with_a_reason(monkeypatch):
 
 def test_a_client_that_vanishes_is_found_out_and_its_topics_go():
     async def main() -> None:
-        async with rigged(hub={"linger": 0.0}) as rig:
-            async with rig.raw() as raw:
-                await raw.ask(type="D", **SUBSCRIBE)
-                link = asyncio.get_running_loop().net.connections[-1]  # type: ignore[attr-defined]
-                link.blackhole()
-                await asyncio.sleep(60)
-                assert rig.hub.stats.clients == []
-                assert rig.sim.subscribed == set()
-                link.restore()
+        async with rigged(hub={"linger": 0.0}) as rig, rig.raw() as raw:
+            await raw.ask(type="D", **SUBSCRIBE)
+            link = running_loop().net.connections[-1]
+            link.blackhole()
+            await asyncio.sleep(60)
+            assert rig.hub.stats.clients == []
+            assert rig.sim.subscribed == set()
+            link.restore()
 
     simulate(main)
 

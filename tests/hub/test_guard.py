@@ -9,13 +9,14 @@ import aiohttp
 import pytest
 
 from qos_async import Client
+from qos_async.enums import Channel
 from qos_async.hub import Hub, Token
 from qos_async.testing.virtual import simulate
 from tests.support.hub_rig import Rig, rigged
 
 BOT, RISK = "bot-0123456789abcdef", "risk-0123456789abcdef"
 TOKENS = {
-    "bot": Token(token=BOT, markets=("US",), channels=("trade",)),
+    "bot": Token(token=BOT, markets=("US",), channels=(Channel.TRADE,)),
     "risk": Token(token=RISK, symbols=8),
 }
 FILE = f"""
@@ -85,10 +86,12 @@ def test_without_tokens_any_key_or_none_is_accepted():
     async def main() -> None:
         async with rigged() as rig:
             assert await handshake(rig, key="whatever") == 101
-            async with aiohttp.ClientSession() as session:
-                async with session.ws_connect(rig.hub.stream_url) as ws:
-                    await ws.send_json({"type": "H"})
-                    assert (await ws.receive_json())["msg"] == "OK"
+            async with (
+                aiohttp.ClientSession() as session,
+                session.ws_connect(rig.hub.stream_url) as ws,
+            ):
+                await ws.send_json({"type": "H"})
+                assert (await ws.receive_json())["msg"] == "OK"
 
     simulate(main)
 
@@ -140,18 +143,19 @@ def test_a_token_has_only_its_markets_and_channels():
 
 def test_reserved_places_are_kept_for_their_token():
     async def main() -> None:
-        async with rigged(hub={"tokens": TOKENS}) as rig:
-            async with rig.raw(key=BOT) as bot, rig.raw(key=RISK) as risk:
-                names = ["US:AAPL", "US:TSLA", "US:MSFT"]
-                refused = await bot.ask(type="T", codes=names, reqid=1)
-                assert refused["msg"] == (
-                    "Exceeded the limit of 10 products (8 reserved for others)."
-                )
-                assert (await bot.ask(type="T", codes=names[:2], reqid=2))[
-                    "msg"
-                ] == "OK"
-                rest = [f"CF:{n}USDT" for n in ("BTC", "ETH")]
-                assert (await risk.ask(type="T", codes=rest, reqid=1))["msg"] == "OK"
+        async with (
+            rigged(hub={"tokens": TOKENS}) as rig,
+            rig.raw(key=BOT) as bot,
+            rig.raw(key=RISK) as risk,
+        ):
+            names = ["US:AAPL", "US:TSLA", "US:MSFT"]
+            refused = await bot.ask(type="T", codes=names, reqid=1)
+            assert refused["msg"] == (
+                "Exceeded the limit of 10 products (8 reserved for others)."
+            )
+            assert (await bot.ask(type="T", codes=names[:2], reqid=2))["msg"] == "OK"
+            rest = [f"CF:{n}USDT" for n in ("BTC", "ETH")]
+            assert (await risk.ask(type="T", codes=rest, reqid=1))["msg"] == "OK"
 
     simulate(main)
 
@@ -211,7 +215,7 @@ def test_a_file_of_tokens_that_cannot_work_is_refused(tmp_path, content, message
 
 
 def test_a_missing_file_of_tokens_is_an_error(tmp_path):
-    with pytest.raises(ValueError, match="cannot read .*tokens.toml"):
+    with pytest.raises(ValueError, match=r"cannot read .*tokens\.toml"):
         Hub(Client("upstream-key-1"), tokens=tmp_path / "tokens.toml")
 
 

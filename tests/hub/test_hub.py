@@ -161,13 +161,17 @@ def test_a_symbol_that_the_service_rejects_is_rejected_for_its_client_alone():
 
 def test_a_new_client_gets_the_state_of_a_topic_at_once():
     async def main() -> None:
-        async with rigged(speed=1.0) as rig, rig.client() as first, rig.client() as new:
-            async with first.watch_depth("US:AAPL") as books:
-                known = await anext(aiter(books))
-                rig.sim.mute(new_connections=False)  # No push from now on.
-                async with new.watch_depth("US:AAPL") as later:
-                    got = await anext(aiter(later))
-                assert (got.timestamp, got.bids) == (known.timestamp, known.bids)
+        async with (
+            rigged() as rig,
+            rig.client() as first,
+            rig.client() as new,
+            first.watch_depth("US:AAPL") as books,
+        ):
+            known = await anext(aiter(books))
+            rig.sim.mute(new_connections=False)  # No push from now on.
+            async with new.watch_depth("US:AAPL") as later:
+                got = await anext(aiter(later))
+            assert (got.timestamp, got.bids) == (known.timestamp, known.bids)
 
     simulate(main)
 
@@ -194,7 +198,7 @@ def test_a_key_that_expires_ends_the_hub_and_its_clients_learn_why():
                     await rig.hub.serve_forever()
             with pytest.raises(AuthenticationError, match="rejected"):
                 async with asyncio.timeout(300):
-                    await consumer.reading
+                    await consumer.ended()
             await consumer.stop()
 
     simulate(main)
@@ -210,9 +214,8 @@ def test_clients_of_a_hub_that_stops_are_closed_with_1012_and_come_back():
                 client = Client("any", http_url=hub.http_url, stream_url=hub.stream_url)
                 events = client.watch_trades("US:AAPL").events()
                 await anext(events)
-            while not client.stats.reconnects_by_reason:
-                await asyncio.sleep(0.1)
-            assert client.stats.reconnects_by_reason == {"close 1012": 1}
+            await asyncio.sleep(3)
+            assert client.stats.reconnects_by_reason["close 1012"] == 1
             async with Hub(upstream(), port=8765):
                 async with asyncio.timeout(60):
                     while client.state is not LinkState.OPEN:

@@ -82,13 +82,8 @@ async def test_a_client_that_asks_for_much_does_not_delay_one_that_asks_for_litt
     service.may_reply.set()
     await asyncio.gather(*tasks)
     operations = [operation for operation, _ in service.sent]
-    assert operations == ["RS", "RD", "RS", "RS", "RS"] or operations == [
-        "RS",
-        "RS",
-        "RD",
-        "RS",
-        "RS",
-    ]
+    assert operations.index("RD") <= 2
+    assert operations.count("RS") == 4
 
 
 async def test_a_client_that_leaves_takes_no_answer_from_another(service, questions):

@@ -74,9 +74,11 @@ class Rig:
     @asynccontextmanager
     async def raw(self, key: str = "any", **headers: str) -> AsyncGenerator[RawClient]:
         """Open a websocket of another library."""
-        async with aiohttp.ClientSession(headers={"key": key, **headers}) as session:
-            async with session.ws_connect(self.hub.stream_url, autoclose=False) as ws:
-                yield RawClient(ws)
+        async with (
+            aiohttp.ClientSession(headers={"key": key, **headers}) as session,
+            session.ws_connect(self.hub.stream_url, autoclose=False) as ws,
+        ):
+            yield RawClient(ws)
 
     async def post(
         self, path: str, body: Any, key: str = "any", **headers: str

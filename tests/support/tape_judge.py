@@ -31,6 +31,11 @@ class Consumer:
         await self.subscription.ready()
         self.reading = asyncio.create_task(self._read())
 
+    async def ended(self) -> None:
+        """Wait until the iteration has ended, and raise its error."""
+        assert self.reading is not None
+        await self.reading
+
     async def stop(self) -> None:
         """Stop reading, and close the client."""
         if self.reading is not None:
