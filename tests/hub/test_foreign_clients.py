@@ -51,7 +51,7 @@ async def test_the_sdk_of_the_vendor_shares_a_key_with_a_client_of_ours():
         [snapshot] = await sdk.request_snapshot(["US:AAPL"])
         assert float(snapshot.lp) > 0
         sdk._running = False
-        tasks = [t for t in asyncio.all_tasks() if "qos_api" in repr(t.get_coro())]
+        tasks = [t for t in asyncio.all_tasks() if "qos_api" in repr(t)]
         await sdk.disconnect()
         for task in tasks:
             task.cancel()
