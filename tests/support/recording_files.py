@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from backports import zstd
-
-from qos_async.recordings.format import encode_event, encode_frames, encode_header
+from qos_async.recordings.format import (
+    encode_event,
+    encode_frames,
+    encode_header,
+    load_zstd,
+)
 from tests.support.memory_transport import trade
 
 __all__ = ["SECOND", "event", "frame", "recorded", "started", "trades", "write"]
@@ -44,8 +47,13 @@ def write(place, *texts, name="qos-1"):
     """Write a file with a compressed frame for each text."""
     Path(place).mkdir(exist_ok=True)
     file = Path(place) / f"{name}.jsonl.zst"
-    file.write_bytes(b"".join(zstd.compress(text) for text in texts))
+    file.write_bytes(b"".join(map(_compressed, texts)))
     return file
+
+
+def _compressed(text):
+    packer = load_zstd().ZstdCompressor()
+    return packer.compress(text, packer.FLUSH_FRAME)
 
 
 def _ns(at):

@@ -88,10 +88,26 @@ def test_a_run_without_its_fixtures_imports_only_the_plugin(tmp_path):
         "    ours = {name for name in sys.modules if name.startswith('qos_async.')}\n"
         "    assert ours <= {'qos_async._version', 'qos_async.testing',\n"
         "        'qos_async.testing.options', 'qos_async.testing.plugin'}\n"
-        "    assert not {'aiohttp', 'msgspec', 'asyncio'} & set(sys.modules)\n"
+        "    assert not {'aiohttp', 'msgspec'} & set(sys.modules)\n"
     )
     done = run(tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_plugin_does_not_import_asyncio():
+    # In a bare interpreter, because pytest itself may import asyncio during a run.
+    program = (
+        "import sys, qos_async.testing\n"
+        "assert not {'aiohttp', 'msgspec', 'asyncio'} & set(sys.modules)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_the_fixtures_are_listed_with_their_docstrings(tmp_path):
