@@ -18,6 +18,7 @@ from hypothesis.strategies import none
 
 from qos_async import Limits, Timing, testing
 from qos_async.testing.virtual import VirtualLoop
+from tests.support import optional_packages
 from tests.support.key_leak_plugin import KeyLeakDetector
 
 Loop = Callable[[], asyncio.AbstractEventLoop]
@@ -64,6 +65,7 @@ def pytest_configure(config: pytest.Config) -> None:
         testing
     ):  # As the entry point does once it is installed.
         config.pluginmanager.register(testing)
+    config.pluginmanager.register(optional_packages)
     patch = pytest.MonkeyPatch()
     config.add_cleanup(patch.undo)
     for name in _INHERITED:

@@ -6,14 +6,15 @@ import subprocess
 import sys
 from decimal import Decimal
 
-import pandas as pd
-import polars as pl
 import pytest
 
 from qos_async import RecordingError
 from qos_async.recordings import convert
 from tests.support.memory_transport import kline, snapshot, trade
 from tests.support.recording_files import frame, recorded, trades, write
+
+pd = pytest.importorskip("pandas")
+pl = pytest.importorskip("polars")
 
 DAY = 86_400
 
@@ -49,6 +50,7 @@ def test_each_library_reads_the_files_in_one_line(place, out):
         2.2,
     ]
     assert pd.read_parquet(f"{out}/channel=trade")["price"].tolist() == [1.1, 2.2]
+    pytest.importorskip("duckdb")
     # In a process of its own: at its end duckdb prints pages about its bindings.
     query = (
         f"select channel, count(*) from read_parquet('{out}/**/*.parquet', "
