@@ -292,7 +292,7 @@ def bars(
     overlaps it, extended by two seconds on both sides. ``Dropped`` has no time: it marks
     the bars of all symbols incomplete, from the trade before it to the next. So does a gap
     if timestamps and this machine's clock differ by more than five seconds, as with a
-    wrong clock or a fast replay. The first bar of a symbol is never complete: the trades
+    wrong clock or a fast simulator. The first bar of a symbol is never complete: the trades
     before its first are unknown.
 
     **Late trades.** A trade with a timestamp before the newest bar of its symbol is left
@@ -396,29 +396,29 @@ class BarIterator(Generic[N]):
         builder, close_after = self._builder, self._close_after
         if close_after is None:
             return builder.push(await anext(self._events))
-        event = await self._next_event(self._events, close_after)
+        due = builder.due_at
+        if due is None or getattr(self._events, "has_next", False):
+            event = await anext(self._events)
+        else:
+            event = await self._next_event_until(due + close_after, self._events)
         if event is None:
-            return builder.close(self._clock.time() - close_after)
+            return builder.close(max(self._clock.time() - close_after, due or 0.0))
         received_at = getattr(event, "received_at", 0)
         if not received_at:
             return builder.push(event)
         # So the bars do not depend on when this task got to run.
         return builder.close(received_at / 1e9 - close_after) + builder.push(event)
 
-    async def _next_event(
-        self, events: AsyncIterator[Any], close_after: float
+    async def _next_event_until(
+        self, time: float, events: AsyncIterator[Any]
     ) -> object | None:
-        """Return the next event; None if a bar is over before there is one."""
-        due = self._builder.due_at
-        if due is None or getattr(events, "has_next", False):
-            return await anext(events)
+        """Return the next event; None if there is none until then."""
         loop, clock = asyncio.get_running_loop(), self._clock
         scope = asyncio.timeout(None)
         try:
             async with scope:
                 timer = clock.call_later(
-                    max(due + close_after - clock.time(), 0),
-                    lambda: scope.reschedule(loop.time()),
+                    max(time - clock.time(), 0), lambda: scope.reschedule(loop.time())
                 )
                 try:
                     return await anext(events)

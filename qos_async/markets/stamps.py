@@ -45,16 +45,25 @@ class _Course:
         newest: The trade with the newest timestamp; None before the first.
         is_alone: Whether no trade near ``newest`` confirms it.
         offset: The largest offset; None without a time of receipt.
-        tolerance: By how much an offset may exceed that.
+        current_offset: The offset of the newest trade that had a time of receipt.
+        tolerance: By how much an offset may exceed ``offset``.
         held: A trade whose timestamp the next trade confirms, or not.
     """
 
-    __slots__ = ("held", "is_alone", "newest", "offset", "tolerance")
+    __slots__ = (
+        "current_offset",
+        "held",
+        "is_alone",
+        "newest",
+        "offset",
+        "tolerance",
+    )
 
     def __init__(self) -> None:
         self.newest: Trade[Any] | None = None
         self.is_alone = True
         self.offset: float | None = None
+        self.current_offset = 0.0
         self.tolerance = AGREEMENT
         self.held: Trade[Any] | None = None
 
@@ -84,6 +93,7 @@ class _Course:
         self.is_alone = second > self.last + _LATE
         if second >= self.last:
             self.newest = trade
+            self.current_offset = self.current_offset if offset is None else offset
 
     def agrees(self, held: Trade[Any], trade: Trade[Any]) -> bool:
         """Whether ``trade`` confirms the timestamp of ``held``."""
@@ -119,10 +129,13 @@ class StampFilter:
         self._courses: dict[str, _Course] = {}
 
     def offset(self, symbol: str) -> float:
-        """Return by how many seconds timestamps are ahead of receipt; 0 if they agree."""
+        """Return by how many seconds timestamps are ahead of receipt; 0 if they agree.
+
+        As of late: in a fast simulator it grows, and delayed data are always behind.
+        """
         course = self._courses.get(symbol)
-        offset = None if course is None else course.offset
-        return 0.0 if offset is None or abs(offset) <= AGREEMENT else offset
+        offset = 0.0 if course is None else course.current_offset
+        return offset if abs(offset) > AGREEMENT else 0.0
 
     def push(self, trade: Trade[Any]) -> Verdict:
         """Return what to do, now that this trade was received."""

@@ -146,10 +146,10 @@ class ReplayClock:
         first = min(self._timers, key=_timer_at).at
         if first <= self._next_at:
             loop = asyncio.get_running_loop()
-            self._wakeup = loop.call_at(self.due(first), self._wake)
+            self._wakeup = loop.call_at(self.due(first), self._wake, first)
 
-    def _wake(self) -> None:
-        self._call_until(self._time())
+    def _wake(self, at: int) -> None:
+        self._call_until(max(at, self._time()))  # They may differ by a rounding error.
         self._arm()
 
 
