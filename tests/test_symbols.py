@@ -120,6 +120,7 @@ STRANGE = {
 }
 
 
+@pytest.mark.fault("F10")
 @pytest.mark.parametrize(("entry", "why"), STRANGE.items())
 def test_a_character_that_is_in_no_symbol_is_named(entry: str, why: str):
     topic: Callable[[str], Topic] = partial(Topic, "trade")
@@ -132,6 +133,7 @@ def test_a_character_that_is_in_no_symbol_is_named(entry: str, why: str):
         assert text.isprintable()
 
 
+@pytest.mark.fault("F10")
 @pytest.mark.parametrize(
     "code",
     ["BRK.B", "BRK/A", "BF-B", "BTC_USDT", "^GSPC", "ES=F", "M&M", "A+", "A#", "BAC$L"],

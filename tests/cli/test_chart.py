@@ -62,6 +62,7 @@ def two_bars(first, last):
     return ChartModel(klines, "here")
 
 
+@pytest.mark.fault("F9")
 @pytest.mark.parametrize(("first", "last", "text", "rises"), UNUSUAL)
 def test_the_change_of_unusual_prices_is_right_in_sign_and_colour(
     first, last, text, rises
@@ -81,6 +82,7 @@ def test_the_change_of_unusual_prices_is_right_in_sign_and_colour(
     assert colour in title
 
 
+@pytest.mark.fault("F9")
 @pytest.mark.parametrize(("first", "last", "text", "rises"), UNUSUAL)
 def test_a_picture_has_the_same_change(first, last, text, rises, monkeypatch):
     drawn = []

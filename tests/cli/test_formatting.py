@@ -81,6 +81,7 @@ CHANGES = [
 ]
 
 
+@pytest.mark.fault("F9")
 @pytest.mark.parametrize(("value", "base", "text"), CHANGES)
 def test_a_change_is_relative_to_the_absolute_value_and_unknown_without_a_price(
     value, base, text
@@ -93,6 +94,7 @@ def test_a_change_is_unknown_without_both_prices():
     assert percent_change(Decimal(1), None) is None
 
 
+@pytest.mark.fault("F8")
 @pytest.mark.parametrize(("value", "base", "text"), CHANGES[:13])
 def test_a_line_of_a_stream_has_the_change(value, base, text):
     tick = Snapshot(

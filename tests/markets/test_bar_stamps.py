@@ -66,6 +66,7 @@ IMPOSSIBLE = [
 ]
 
 
+@pytest.mark.fault("F17")
 @pytest.mark.parametrize("wrong", IMPOSSIBLE)
 @pytest.mark.parametrize("make", [fetched, live])
 async def test_an_impossible_timestamp_before_all_others_makes_no_bar(wrong, make):
@@ -78,6 +79,7 @@ async def test_an_impossible_timestamp_before_all_others_makes_no_bar(wrong, mak
     assert found[-1] == 1
 
 
+@pytest.mark.fault("F17")
 @pytest.mark.parametrize("wrong", IMPOSSIBLE)
 @pytest.mark.parametrize("make", [fetched, live])
 async def test_an_impossible_timestamp_among_others_costs_its_trade_only(wrong, make):
@@ -101,6 +103,7 @@ async def test_trades_with_impossible_timestamps_only_make_no_bar():
 # One trade among others
 
 
+@pytest.mark.fault("F25")
 @pytest.mark.parametrize("place", [1, 2, 3, 4, 5, 8])
 @pytest.mark.parametrize("step", [301, HOUR, 5 * HOUR, 86_400, -32, -HOUR, -86_400])
 @pytest.mark.parametrize("make", [fetched, live])
@@ -124,6 +127,7 @@ async def test_one_wrong_timestamp_costs_at_most_its_trade(place, step, make):
     ]
 
 
+@pytest.mark.fault("F25")
 @pytest.mark.parametrize("ahead", [6, 61, 90, 299])
 async def test_a_live_trade_is_compared_with_its_time_of_receipt(ahead):
     stamps = minutes(4)
@@ -134,6 +138,7 @@ async def test_a_live_trade_is_compared_with_its_time_of_receipt(ahead):
     assert found[-1] == 1
 
 
+@pytest.mark.fault("F25")
 @pytest.mark.parametrize("ahead", [61, 90, 200, 299])
 async def test_a_fetched_trade_a_little_ahead_is_taken_back(ahead):
     stamps = [NOON + n * 5 for n in range(120)]
@@ -201,6 +206,7 @@ async def test_a_server_with_another_clock_has_bars_by_its_clock(wrong):
     assert found[-1] == 0
 
 
+@pytest.mark.fault("F25")
 async def test_the_clock_of_a_server_may_be_set_ahead_and_back():
     """All of a burst an hour ahead: it is the clock, and no trade is lost."""
     stamps = minutes(9)

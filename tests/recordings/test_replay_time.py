@@ -81,6 +81,7 @@ async def minutes(trades):
 # Bars
 
 
+@pytest.mark.fault("F2")
 @pytest.mark.parametrize("speed", SPEEDS)
 def test_close_after_waits_for_the_recorded_time(tmp_path, speed):
     tape(tmp_path, BITCOIN, NOON, [n + 0.1 for n in range(0, 70, 2)], end=300)
@@ -95,6 +96,7 @@ def test_a_bar_that_is_not_over_at_the_end_of_the_recording_is_not_final(
     assert replayed(tmp_path, speed, BITCOIN, minutes) == [(0, 1, True), (60, 2, False)]
 
 
+@pytest.mark.fault("F2")
 @pytest.mark.parametrize("speed", SPEEDS)
 def test_a_trade_after_its_bar_was_closed_yields_it_again_at_every_speed(
     tmp_path, speed
@@ -107,6 +109,7 @@ def test_a_trade_after_its_bar_was_closed_yields_it_again_at_every_speed(
     assert replayed(tmp_path, speed, BITCOIN, minutes) == expected
 
 
+@pytest.mark.fault("F2")
 @pytest.mark.parametrize("speed", [None, 50])
 def test_a_slow_reader_of_a_replay_gets_the_same_bars(tmp_path, speed):
     tape(tmp_path, BITCOIN, NOON, [n + 0.1 for n in range(0, 190, 2)], end=300)
@@ -139,6 +142,7 @@ def test_a_bar_is_closed_when_its_time_has_come_and_not_with_the_next_entry(
     assert 60 < simulate(main) < 64
 
 
+@pytest.mark.fault("F2")
 @pytest.mark.parametrize(("speed", "start"), [(50, None), (50, NOON), (1, NOON)])
 def test_close_after_in_a_market_of_another_speed_or_time_waits_for_its_time(
     speed, start
@@ -173,6 +177,7 @@ def quiet_tape(place, symbol, start):
     tape(place, symbol, start, [*range(1, 41), 131], end=140)
 
 
+@pytest.mark.fault("F3")
 @pytest.mark.parametrize("speed", SPEEDS)
 @pytest.mark.parametrize(("symbol", "start"), [(BITCOIN, NOON), (TENCENT, HONG_KONG)])
 def test_a_quiet_topic_is_stale_by_the_hours_and_seconds_of_the_recording(
@@ -187,6 +192,7 @@ def test_a_quiet_topic_is_stale_by_the_hours_and_seconds_of_the_recording(
     assert 0.5 < stale.usual < 2
 
 
+@pytest.mark.fault("F3")
 @pytest.mark.parametrize("speed", [None, 1.0, 50])
 @pytest.mark.parametrize(
     "start",
@@ -212,6 +218,7 @@ def test_a_recorded_holiday_is_not_suspicious(tmp_path, speed):
     assert replayed(tmp_path, speed, TENCENT, read) == []
 
 
+@pytest.mark.fault("F3")
 @pytest.mark.parametrize("speed", [None, 50])
 @pytest.mark.parametrize(
     ("opening", "count"),
@@ -231,6 +238,7 @@ def test_a_recording_of_new_york_has_the_hours_of_its_day(
     assert len(replayed(tmp_path, speed, "US:AAPL", silences)) == count
 
 
+@pytest.mark.fault("F3")
 def test_stale_follows_the_ticks_that_were_recorded_before_it(tmp_path):
     quiet_tape(tmp_path, BITCOIN, NOON)
 
