@@ -15,6 +15,7 @@ from qos_async._core.notices import Notice
 from qos_async._core.router import TopicActivity
 from qos_async.enums import Session
 from qos_async.markets.hours import Calendar, TradingHours
+from qos_async.markets.stamps import is_possible
 from qos_async.models import Tick
 from qos_async.topics import Topic
 
@@ -23,6 +24,7 @@ __all__ = ["Stale", "StaleAwareEvents", "StalenessDetector"]
 T = TypeVar("T", bound=Tick)
 
 _CHECK_INTERVAL = 5.0  # Seconds between two observations.
+_WRONG_CLOCK = 60.0
 _KNOWN = 10  # Ticks in such a session before there is anything usual about them.
 _LONGEST = 4.0
 _MEAN = 20.0
@@ -216,6 +218,8 @@ class StaleAwareEvents(Generic[T]):
     Args:
         events: The events to add to.
         activity: Returns how many ticks a topic had; None while it is not live.
+        clock_offset: Returns the server's clock minus that of ``events``, in seconds;
+            None if it is not known. A simulator may be in another year.
         calendar: Holidays and half days; None: every weekday is a trading day.
     """
 
@@ -224,10 +228,12 @@ class StaleAwareEvents(Generic[T]):
         events: SubscriptionEvents,
         *,
         activity: Callable[[Topic], TopicActivity | None],
+        clock_offset: Callable[[], float | None],
         calendar: Calendar | None,
     ) -> None:
         self._events = events
         self._activity = activity
+        self._clock_offset = clock_offset
         self._hours = TradingHours(calendar)
         self._detector = StalenessDetector(2 * _CHECK_INTERVAL)
         self._observed_at = 0.0
@@ -266,23 +272,21 @@ class StaleAwareEvents(Generic[T]):
     async def _next_while_observing(self, scope: asyncio.Timeout) -> T | Notice:
         """Return the next event; let the time of ``scope`` run out when one is stale."""
         loop, clock = asyncio.get_running_loop(), self._events.clock
-        timer: Timer | None = None
+        timers: list[Timer] = []
 
         def observe() -> None:
-            nonlocal timer
             self._observe()
             if self._reports:
                 scope.reschedule(loop.time())
             else:
-                timer = clock.call_later(_CHECK_INTERVAL, observe)
+                timers[:] = [clock.call_later(_CHECK_INTERVAL, observe)]
 
-        timer = clock.call_later(self._next_check_in(), observe)
+        timers[:] = [clock.call_later(self._next_check_in(), observe)]
         try:
             event: T | Notice = await anext(self._events)
             return event
         finally:
-            if timer is not None:
-                timer.cancel()
+            timers.pop().cancel()
 
     def _next_check_in(self) -> float:
         passed = self._events.clock.time() - self._observed_at
@@ -291,10 +295,13 @@ class StaleAwareEvents(Generic[T]):
 
     def _observe(self) -> None:
         now = self._observed_at = self._events.clock.time()
+        market_time = now + (self._clock_offset() or 0.0)
+        if abs(market_time - now) <= _WRONG_CLOCK or not is_possible(market_time):
+            market_time = now
         self._detector.retain(self._events.topics)
         for topic in sorted(self._events.topics):
             activity = self._activity(topic)
-            session = self._hours.kind_at(topic.symbol, int(now))
+            session = self._hours.kind_at(topic.symbol, int(market_time))
             ticks = None if activity is None else activity.ticks
             found = self._detector.observe(topic, ticks, session, now)
             if activity is not None and found is not None:

@@ -35,7 +35,7 @@ def inline(monkeypatch):
 def tape(place, symbol, start, seconds, *, stamps=None, end=600, beats=15):
     """Write a recording of trades at these seconds, with a heartbeat's reply now and then."""
     topics = [f"trade {symbol}"]
-    lines = [
+    lines: list[tuple[float, bytes]] = [
         (
             0,
             recording_format.encode_header(
