@@ -61,7 +61,7 @@ def percent_change(value: Decimal | None, base: Decimal | None) -> Decimal | Non
     """Return the change from ``base`` to ``value`` in percent; None if unknown.
 
     It is relative to the absolute value of ``base``: prices may be negative, and a rise
-    is positive nevertheless. A price of 0 is none: nothing was traded, as in a suspended
+    is positive nevertheless. A price of 0 has no meaning: nothing was traded, as in a suspended
     share. What would be shown as 0.00% is 0, so that its colour agrees with its text.
     """
     if not value or not base:

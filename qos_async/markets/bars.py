@@ -299,7 +299,7 @@ def bars(
     out, and marks nothing incomplete if it is at most 30 seconds late.
 
     **Wrong timestamps.** A trade whose timestamp cannot be right is left out, once in the
-    log of ``qos_async.bars`` for each symbol and counted in ``left_out``; the bars before
+    log for each symbol and counted in ``left_out``; the bars before
     and after it are incomplete. So is one before 1980 or after 2100, and one that
     disagrees by minutes (live: by seconds, with the time of receipt) with the trades
     before and after it: the next trade of the symbol decides. Two that disagree in the
@@ -412,7 +412,7 @@ class BarIterator(Generic[N]):
     async def _next_event_until(
         self, time: float, events: AsyncIterator[Any]
     ) -> object | None:
-        """Return the next event; None if there is none until then."""
+        """Return the next event; None if that time comes first."""
         loop, clock = asyncio.get_running_loop(), self._clock
         scope = asyncio.timeout(None)
         try:

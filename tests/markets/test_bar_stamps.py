@@ -245,7 +245,7 @@ async def test_trades_before_dropped_ticks_do_not_wait_for_the_next():
     ]
 
 
-# Told
+# The log
 
 
 async def test_what_is_left_out_is_logged_once_for_each_symbol(caplog):
