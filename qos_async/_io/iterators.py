@@ -14,6 +14,7 @@ from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from qos_async import frames
+from qos_async._clock import SourceClock
 from qos_async._core.notices import Notice
 from qos_async._io.subscription_queue import SubscriptionQueue
 from qos_async.frames.packages import Package, load
@@ -76,7 +77,12 @@ class Events(_QueueIterator, Generic[T]):
         event: T | Notice = buffer.take_event()
         return event
 
-    # For ``markets.staleness``
+    # For ``markets``
+
+    @property
+    def clock(self) -> SourceClock:
+        """The time at the source of the ticks."""
+        return self._queue.clock
 
     @property
     def topics(self) -> Collection[Topic]:

@@ -236,7 +236,8 @@ class Subscription(Generic[T]):
                 although its market is open: for over a minute (five outside of regular
                 hours), over 4 times its longest quiet time so far, and over 20 times its
                 mean interval. Nothing is done about it. Topics of markets whose hours
-                are not known (IX) are not judged.
+                are not known (IX) are not judged. In a replay all of this is by the
+                recorded time; live, hours are by the server's clock if it is known.
             calendar: Holidays and half days, from ``Client.fetch_calendar`` or
                 ``exchange_calendar``; without it, every weekday is a trading day.
 
@@ -251,6 +252,10 @@ class Subscription(Generic[T]):
         # Loads time zones, which few programs need.
         from qos_async.markets.staleness import StaleAwareEvents  # noqa: PLC0415
 
+        collector = self._stream.collector
         return StaleAwareEvents[T](
-            events, activity=self._stream.collector.activity, calendar=calendar
+            events,
+            activity=collector.activity,
+            clock_offset=collector.clock_offset,
+            calendar=calendar,
         )

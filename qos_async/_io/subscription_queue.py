@@ -231,6 +231,7 @@ class SubscriptionQueue:
         buffer: The ticks and notices that wait.
         pending: Empty while no tick waits; see ``Buffer.pending``.
         acks: What the server has decided on the topics.
+        clock: As passed.
         gaps: Which topics are live or interrupted.
         batch: Ticks of the current burst, until they are put.
         needs_check: Whether a consumer must call ``wait`` before it takes a tick: there
@@ -253,7 +254,7 @@ class SubscriptionQueue:
         self.batch: list[Any] = []
         self.needs_check = False
         self._binding = binding
-        self._clock = clock
+        self.clock = clock
         self._close = close
         self._finalizer = KlineFinalizer() if final else None
         self._consumer: ReferenceType[asyncio.Task[Any]] | None = None
@@ -473,5 +474,5 @@ class SubscriptionQueue:
             gaps=self.gaps.gaps,
             backlog=backlog,
             # The wall clock may be set back meanwhile.
-            lag=max((self._clock.now() - oldest) / 1e9, 0.0) if oldest else 0.0,
+            lag=max((self.clock.now() - oldest) / 1e9, 0.0) if oldest else 0.0,
         )

@@ -25,6 +25,7 @@ from msgspec import Raw, Struct
 
 from qos_async.enums import Channel
 from qos_async.errors import QosError
+from qos_async.symbols import canonical
 from qos_async.topics import Topic
 
 __all__ = [
@@ -182,7 +183,7 @@ def _entry(line: _Line) -> Entry:
     if line.base64 is not None:
         frame = base64.b64decode(line.base64, validate=True)
         return Entry(at=line.at, kind="frame", frame=frame)
-    topics = tuple(_topic(text) for text in line.topics)
+    topics = tuple(topic for text in line.topics for topic in _topics(text))
     if line.recording is not None:
         if line.recording != VERSION:
             raise ValueError(
@@ -208,9 +209,13 @@ def _entry(line: _Line) -> Entry:
     )
 
 
-def _topic(text: str) -> Topic:
+def _topics(text: str) -> tuple[Topic, ...]:
     channel, symbol, *interval = text.split(" ")
-    return Topic(channel, symbol, interval[0] if interval else None)
+    try:
+        canonical(symbol)
+    except ValueError:
+        return ()  # Earlier versions accepted symbols that no server pushes.
+    return (Topic(channel, symbol, interval[0] if interval else None),)
 
 
 MAGIC = b"\x28\xb5\x2f\xfd"

@@ -60,7 +60,7 @@ class Replay(Client[N]):
         self._loaded: Contents | None = None
         session = AiohttpSession(Secret(token_hex()))
         session.binding = self._binding = _ReplayBinding()
-        self._clock = ReplayClock()
+        self._clock = ReplayClock(speed)
         self._transport = ReplayTransport(speed=speed, clock=self._clock)
         stream = Stream(
             self._transport,

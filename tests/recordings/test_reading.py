@@ -33,6 +33,14 @@ def test_each_frame_is_read_as_it_was_received(tmp_path, raw):
     assert second.frame == b'{"other":1}'
 
 
+@pytest.mark.fault("F10")
+def test_a_recording_of_a_symbol_that_is_refused_today_is_read_without_it(tmp_path):
+    topics = ["trade US:AAPL\uff0cTSLA", "trade HK:700"]
+    file = write(tmp_path, started(topics=topics) + trades(1, 1))
+    assert kinds(file) == ["started", "frame"]
+    assert contents(file).topics == {Topic("trade", "HK:700")}
+
+
 def test_files_are_read_in_the_order_of_their_names(tmp_path):
     write(tmp_path, started(2, number=1, link=True), trades(2, 2), name="qos-2")
     write(tmp_path, started(), trades(1, 1), name="qos-1")

@@ -143,10 +143,13 @@ def _volume(graphs: Any, model: ChartModel) -> Any:
 
 
 def _title(model: ChartModel) -> str:
-    colour = _RISE if model.rises else _FALL
+    change = model.change
+    if model.rises is not None:
+        colour = _RISE if model.rises else _FALL
+        change = f'<span style="color:{colour}">{change}</span>'
     return (
         f"<b>{html.escape(model.title)}</b>   {model.last}   "
-        f'<span style="color:{colour}">{model.change}</span><br>'
+        f"{change}<br>"
         f'<span style="font-size:0.72em;opacity:0.7">{model.span}</span>'
     )
 

@@ -119,14 +119,17 @@ class ChartModel:
 
     @property
     def change(self) -> str:
-        """Percent from the first open to the newest price; empty if that is unknown."""
-        first, last = self.klines[0].open, self.klines[-1].close
-        return percent(percent_change(last, first)) if first else ""
+        """Percent from the first open to the newest price; a dash if that is unknown."""
+        return percent(self._change)
 
     @property
-    def rises(self) -> bool:
-        """Whether the newest price is at or above the first open."""
-        return self.klines[-1].close >= self.klines[0].open
+    def rises(self) -> bool | None:
+        """Whether ``change`` is a rise; None if it is neither a rise nor a fall."""
+        return self._change > 0 if self._change else None
+
+    @property
+    def _change(self) -> Decimal | None:
+        return percent_change(self.klines[-1].close, self.klines[0].open)
 
     @property
     def credit(self) -> str:

@@ -125,7 +125,7 @@ def _time_axis(prices: Any, volume: Any, model: ChartModel) -> None:
 
 
 def _texts(figure: Any, model: ChartModel, look: dict[str, str]) -> None:
-    colour = look["rise" if model.rises else "fall"]
+    colour = look[{True: "rise", False: "fall", None: "soft"}[model.rises]]
     title = figure.text(
         0.03, 0.935, model.title, fontsize=18, fontweight="bold", color=look["text"]
     )

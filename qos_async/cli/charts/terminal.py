@@ -23,6 +23,7 @@ _STYLES = {
     "tag_up": "bold black on green",
     "tag_down": "bold black on red",
 }
+_CHANGE_STYLES = {True: "green", False: "red", None: ""}
 _AXIS = 12
 """Columns of the price axis, where the prices are not known yet."""
 _CANDLE_WIDTHS = (4, 3, 2)
@@ -74,7 +75,7 @@ def _head(model: ChartModel) -> Text:
     return Text.assemble(
         (f" {model.title}", "bold"),
         (f"  {model.last}", "bold"),
-        (f"  {model.change}", "green" if model.rises else "red"),
+        (f"  {model.change}", _CHANGE_STYLES[model.rises]),
     )
 
 
