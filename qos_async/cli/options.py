@@ -7,7 +7,6 @@ slow is imported here.
 from __future__ import annotations
 
 import math
-import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any, NamedTuple
 
 from qos_async import symbols
 from qos_async.cli import exits
+from qos_async.cli.streams import print_message
 from qos_async.cli.times import TimeSpec
 from qos_async.enums import Channel, Interval
 
@@ -60,7 +60,7 @@ class CommandError(Exception):
 
     def report(self) -> int:
         """Print the message on stderr, and return the exit code."""
-        print(f"qos: {self}", file=sys.stderr)
+        print_message(f"qos: {self}")
         return self.exit_code
 
 

@@ -250,7 +250,7 @@ def test_a_closed_pipe_is_no_failure(live, qos, monkeypatch):
             raise BrokenPipeError
 
     program = sys.modules["qos_async.cli.main"]  # Behind the function of its name.
-    monkeypatch.setattr(program, "_discard_output", lambda: None)
+    monkeypatch.setattr(program, "discard_output", lambda stream: None)
     monkeypatch.setattr(sys, "stdout", Gone())
     ran = qos("chart", "CF:BTCUSDT")
     assert (ran.code, ran.err) == (0, "")

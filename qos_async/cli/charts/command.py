@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import importlib.util
 import shutil
-import sys
 from argparse import ArgumentParser
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,6 +23,7 @@ from qos_async.cli.options import (
     output_file,
     symbol,
 )
+from qos_async.cli.streams import print_message
 from qos_async.enums import Interval
 
 if TYPE_CHECKING:  # Slow to import.
@@ -173,7 +173,7 @@ def _write(model: ChartModel, path: Path, options: Options) -> None:
             from qos_async.cli.charts import png
 
             png.draw(model, file, theme=options.theme)
-    print(f"{path}: {model.title}, {model.span}", file=sys.stderr)
+    print_message(f"{path}: {model.title}, {model.span}")
 
 
 COMMAND = Command(

@@ -126,13 +126,22 @@ def _time_axis(prices: Any, volume: Any, model: ChartModel) -> None:
 
 def _texts(figure: Any, model: ChartModel, look: dict[str, str]) -> None:
     colour = look["rise" if model.rises else "fall"]
+    # With ``parse_math``, a dollar sign would begin a formula.
     title = figure.text(
-        0.03, 0.935, model.title, fontsize=18, fontweight="bold", color=look["text"]
+        0.03,
+        0.935,
+        model.title,
+        fontsize=18,
+        fontweight="bold",
+        color=look["text"],
+        parse_math=False,
     )
     last = _after(figure, title, model.last, fontsize=18, color=look["text"])
     _after(figure, last, model.change, fontsize=14, color=colour)
     figure.text(0.03, 0.89, model.span, fontsize=10.5, color=look["soft"])
-    figure.text(0.03, 0.028, model.credit, fontsize=9, color=look["soft"])
+    figure.text(
+        0.03, 0.028, model.credit, fontsize=9, color=look["soft"], parse_math=False
+    )
 
 
 def _after(figure: Any, left: Any, text: str, **style: Any) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from argparse import ArgumentParser
 from functools import partial
@@ -21,6 +20,7 @@ from qos_async.cli.options import (
     symbol,
     time_spec,
 )
+from qos_async.cli.streams import print_message
 from qos_async.cli.times import iso
 from qos_async.symbols import market_of
 
@@ -125,8 +125,7 @@ def _finish(options: Options, part: PartialDownload) -> int:
         raise OutputError(
             f"cannot write {output}: {error}: try --numbers text"
         ) from None
-    for line in summarize(part, output, all_holes=options.all_holes):
-        print(line, file=sys.stderr)
+    print_message(*summarize(part, output, all_holes=options.all_holes))
     part.remove()
     return exits.FAILED if part.ended == IGNORED else exits.OK
 
@@ -182,7 +181,7 @@ def _check(options: Options) -> None:
 
 
 def _print(message: str, code: int = exits.OK) -> int:
-    print(f"qos: {message}", file=sys.stderr)
+    print_message(f"qos: {message}")
     return code
 
 

@@ -20,6 +20,7 @@ from qos_async.cli.options import (
     add_connection,
     add_interval,
 )
+from qos_async.cli.streams import print_message
 from qos_async.enums import Interval
 from qos_async.symbols import split
 
@@ -54,7 +55,7 @@ def _run(options: Options) -> int:
 
     problem = missing_terminal() or missing_textual()
     if problem:
-        print(f"qos watch: {problem}", file=sys.stderr)
+        print_message(f"qos watch: {problem}")
         return exits.USAGE
 
     async def play() -> int:
