@@ -31,6 +31,7 @@ __all__ = [
     "make_client",
     "open_client",
     "open_settings",
+    "report_error",
     "run_async",
 ]
 
@@ -148,7 +149,7 @@ def run_async(main: Callable[[], Coroutine[Any, Any, int | None]]) -> int:
     except asyncio.CancelledError:
         return exits.TERMINATED
     except Exception as error:  # noqa: BLE001 - reported, or raised again
-        return _report(error)
+        return report_error(error)
 
 
 def first_error(error: BaseException) -> BaseException:
@@ -180,7 +181,7 @@ def _cancel(running: list[asyncio.Task[Any]]) -> None:
         task.get_loop().call_soon_threadsafe(task.cancel)
 
 
-def _report(error: BaseException) -> int:
+def report_error(error: BaseException) -> int:
     """Print an expected error as a sentence and return its exit code; raise others."""
     error = first_error(error)
     if isinstance(error, CommandError):

@@ -14,6 +14,7 @@ import qos_async as qos
 from qos_async.cli import exits
 from qos_async.cli.options import (
     Command,
+    CommandError,
     Options,
     UsageError,
     add_connection,
@@ -67,7 +68,7 @@ def _run_record(options: Options) -> int:
         code = exits.OK
     if options.to == "parquet" and started:
         out = Path(options.output, "parquet")
-        converted = run_async(partial(_convert_all, started[0].paths, out, float))
+        converted = _convert_all(started[0].paths, out, float)
         code = code or converted
     return code
 
@@ -167,23 +168,26 @@ def _run_convert(options: Options) -> int:
     """Convert, and print a summary."""
     from decimal import Decimal
 
-    from qos_async.cli.client import run_async
-
     numbers = {"float": float, "decimal": Decimal, "text": str}[options.numbers]
     paths, out = [Path(options.path)], Path(options.output)
-    return run_async(partial(_convert_all, paths, out, numbers))
+    return _convert_all(paths, out, numbers)
 
 
-async def _convert_all(paths: Sequence[Path], out: Path, numbers: Any) -> None:
-    from qos_async.recordings import RecordingError, convert
+def _convert_all(paths: Sequence[Path], out: Path, numbers: Any) -> int:
+    """Convert without an event loop, which would keep signals waiting."""
+    from qos_async.cli.client import report_error
+    from qos_async.recordings import convert
 
     for path in paths:
         try:
             _report_converted(convert(path, out, numbers=numbers), out)
+        except qos.QosError as error:
+            return report_error(error)
         except ModuleNotFoundError as error:
             raise UsageError(str(error)) from None
         except ValueError as error:
-            raise RecordingError(f"{error}: try --numbers text") from None
+            raise CommandError(f"{error}: try --numbers text") from None
+    return exits.OK
 
 
 def _report_converted(converted: Converted, out: Path) -> None:

@@ -12,6 +12,7 @@ import time
 
 import pytest
 
+from qos_async import recordings
 from qos_async.cli import main
 from qos_async.cli.client import run_async
 from qos_async.cli.commands import COMMANDS
@@ -95,6 +96,20 @@ def test_a_command_that_waits_for_nothing_ends_with_143(number, monkeypatch, cap
     assert signal.getsignal(number) is signal.SIG_DFL
 
 
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)]
+)
+def test_a_conversion_ends_at_once(number, code, tmp_path, monkeypatch):
+    """Although it waits for nothing."""
+
+    def convert(*words, **options):
+        signal.raise_signal(number)
+        raise AssertionError
+
+    monkeypatch.setattr(recordings, "convert", convert)
+    assert main(["convert", str(tmp_path), "-o", str(tmp_path / "out")]) == code
+
+
 @pytest.mark.parametrize("number", SIGNALS)
 def test_a_second_signal_does_not_disturb_the_end_of_a_run(number):
     closed = []
@@ -123,6 +138,7 @@ def test_an_ignored_signal_stays_ignored():
         text=True,
         env=environment(),
     )
+    assert process.stdout is not None
     process.stdout.readline()
     process.send_signal(signal.SIGHUP)
     ran = finish(process)
