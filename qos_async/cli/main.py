@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Sequence
@@ -45,6 +46,7 @@ exit codes:
   130  stopped with Ctrl-C before the end (143: with SIGTERM or SIGHUP); sim and
        stream run until they are stopped, so for them that is 0
 """
+_TIMES = ("--from", "--to")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -110,11 +112,23 @@ def parse(argv: Sequence[str] | None = None) -> Options:
             allow_abbrev=False,
         )
         command.add_arguments(subparser)
-    options = parser.parse_args(argv, Options())
+    typed = sys.argv[1:] if argv is None else argv
+    options = parser.parse_args(_with_spans(typed), Options())
     if not options.command:
         parser.print_help(sys.stderr)
         raise SystemExit(exits.USAGE)
     return options
+
+
+def _with_spans(argv: Sequence[str]) -> list[str]:
+    """Join ``--from -7d`` to ``--from=-7d``: argparse takes ``-7d`` for an option."""
+    words: list[str] = []
+    for word in argv:
+        if words and words[-1] in _TIMES and re.match(r"-\d", word):
+            words[-1] += f"={word}"
+        else:
+            words.append(word)
+    return words
 
 
 def _run(argv: Sequence[str] | None) -> int:

@@ -225,6 +225,14 @@ def test_usage_and_output_errors_are_messages(words, code, says, live, qos):
     assert says in ran.err
 
 
+@pytest.mark.parametrize(
+    ("name", "start"), [("A.HTML", b"<!DO"), ("a.Png", b"\x89PNG")]
+)
+def test_the_suffix_may_be_written_in_capitals(name, start, live, qos, tmp_path):
+    assert qos("chart", "CF:BTCUSDT", "--cdn", "-o", tmp_path / name).code == 0
+    assert (tmp_path / name).read_bytes().startswith(start)
+
+
 def test_an_unknown_symbol_is_reported(live, qos):
     ran = qos("chart", "CF:NOPE")
     assert (ran.code, ran.out) == (1, "")

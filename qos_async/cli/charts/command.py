@@ -20,6 +20,7 @@ from qos_async.cli.options import (
     add_connection,
     add_interval,
     bounded_int,
+    file_format,
     output_file,
     symbol,
 )
@@ -80,7 +81,7 @@ def _run(options: Options) -> int:
 
     path = options.output
     try:
-        _check_package(path.suffix if path else "")
+        _check_package(file_format(path) if path else "")
         if path:
             check_place(path, force=True)
         return _fetch_and_draw(options, server_label(options))
@@ -164,7 +165,7 @@ def _write(model: ChartModel, path: Path, options: Options) -> None:
     from qos_async.cli.files import whole_file
 
     with whole_file(path) as file:
-        if path.suffix == ".html":
+        if file_format(path) == ".html":
             from qos_async.cli.charts import html
 
             text = html.page(model, theme=options.theme, cdn=options.cdn)

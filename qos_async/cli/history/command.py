@@ -16,12 +16,13 @@ from qos_async.cli.options import (
     UsageError,
     add_connection,
     add_interval,
+    file_format,
     output_file,
     symbol,
     time_spec,
 )
 from qos_async.cli.streams import print_message
-from qos_async.cli.times import iso
+from qos_async.cli.times import TIMES, iso
 from qos_async.symbols import market_of
 
 if TYPE_CHECKING:  # Slow to import.
@@ -173,9 +174,9 @@ def _check(options: Options) -> None:
 
     output = options.output
     check_place(output, force=options.force)
-    if options.numbers and output.suffix != ".parquet":
+    if options.numbers and file_format(output) != ".parquet":
         raise UsageError(
-            f"--numbers is about Parquet: in {output.suffix} they are exact, as sent"
+            f"--numbers is about Parquet: in {file_format(output)} they are exact, as sent"
         )
     check(output)
 
@@ -201,11 +202,8 @@ examples:
   qos history US:AAPL --interval 1d --from 2015-01-01 --adjust -o aapl.csv
   qos history --sim CF:ETHUSDT --interval 1m --from 2d -o eth.jsonl
 """,
-    """\
-times: a day (2025-01-31) in the market's own time zone (New York for US, Hong
-Kong for HK, Shanghai for SH and SZ, UTC for all others); it starts at midnight,
-and --to includes the whole of it. Or a time with a zone (2025-01-31T09:30Z,
-2025-01-31T17:30+08:00). Or a span back from now (90m, 12h, 2d, 4w).
+    f"""\
+{TIMES}
 
 CSV and JSON Lines hold numbers as sent, exact, under the names of qos klines
 --csv and --json. Parquet needs pyarrow: pip install 'qos-async[arrow]'

@@ -14,6 +14,7 @@ import msgspec
 from qos_async import Kline, __version__
 from qos_async.cli.files import OutputError, whole_file
 from qos_async.cli.history.partial import Request
+from qos_async.cli.options import file_format
 from qos_async.cli.serialize import csv_lines, fields, header, json_line
 from qos_async.cli.times import iso
 
@@ -36,7 +37,7 @@ def check(output: Path) -> None:
     Raises:
         OutputError: The message says what to install.
     """
-    if output.suffix == ".parquet":
+    if file_format(output) == ".parquet":
         try:
             _schema(None)
         except ModuleNotFoundError as error:
@@ -62,17 +63,17 @@ def write(
         ValueError: If a number does not fit.
     """
     with whole_file(output) as file:
-        if output.suffix == ".parquet":
+        if file_format(output) == ".parquet":
             _write_parquet(file, pages, request, numbers)
             return
         names = header(Kline)
-        if output.suffix == ".csv":
+        if file_format(output) == ".csv":
             file.write(f"{','.join(names)}\n".encode())
         for page in pages:
             rows = map(fields, page)
             text = (
                 csv_lines(names, rows)
-                if output.suffix == ".csv"
+                if file_format(output) == ".csv"
                 else "".join(map(json_line, rows))
             )
             file.write(text.encode())
