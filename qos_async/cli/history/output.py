@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Iterable, Iterator
 from decimal import Decimal
 from itertools import chain, islice
@@ -85,11 +84,13 @@ def _write_parquet(
     request: Request,
     numbers: str | None,
 ) -> None:
+    from pyarrow import parquet
+
     from qos_async.frames import to_arrow
 
-    parquet: Any = importlib.import_module("pyarrow.parquet")  # An extra, untyped.
     schema = _schema(numbers).with_metadata(_metadata(request))
-    with parquet.ParquetWriter(file, schema, compression="zstd") as writer:
+    writer: Any = parquet.ParquetWriter(file, schema, compression="zstd")
+    with writer:
         for bars in _row_groups(pages):
             table = to_arrow(bars, numbers=_NUMBERS[numbers]).drop_columns(_LIVE)
             writer.write_table(table.replace_schema_metadata(schema.metadata))

@@ -9,7 +9,6 @@ import os
 import sys
 import time
 from argparse import ArgumentParser
-from importlib import import_module
 from typing import TYPE_CHECKING
 
 from qos_async.cli import exits
@@ -88,7 +87,7 @@ def missing_terminal() -> str:
 def missing_textual() -> str:
     """Return how to install textual; empty if it is installed."""
     try:
-        import_module("textual")
+        import textual  # noqa: F401 # pyright: ignore[reportUnusedImport] - a check
     except ImportError:
         return "textual is not installed: pip install 'qos-async[cli]'"
     return ""
