@@ -29,6 +29,7 @@ from qos_async import (
     Trade,
     TradingDay,
 )
+from qos_async._printable import printable
 from qos_async.cli.charts import html, png
 from qos_async.cli.charts.model import ChartModel
 from qos_async.cli.charts.terminal import print_chart
@@ -38,6 +39,7 @@ from qos_async.cli.options import CommandError
 from qos_async.cli.serialize import csv_lines, fields, header, json_line, table_rows
 from qos_async.cli.streams import print_message
 from qos_async.cli.tables import instruments, products, render
+from qos_async.cli.watch.model import EventLog
 from qos_async.cli.watch.text import justify, pad_or_cut, plain_text
 from tests.support.cli_process import Ran
 from tests.support.full_records import FULL
@@ -192,6 +194,13 @@ def test_lines_of_the_screen_are_printable():
         assert "[bold]A\\x1b" in plain_text(drawn)
     exact = plain_text(pad_or_cut([("\x1b\x1b", "")], 5))
     assert exact == "\\x1b\\"
+
+
+def test_events_of_the_screen_are_printable():
+    log = EventLog()
+    log.add(NASTY, 0.0)
+    assert log.newest == f"00:00:00 {printable(NASTY)}"
+    assert is_safe(log.newest)
 
 
 def chart() -> ChartModel:
