@@ -8,6 +8,7 @@ from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Sequence
 from typing import NoReturn
 
+from qos_async._printable import printable
 from qos_async._version import __version__
 from qos_async.cli import exits
 from qos_async.cli.options import CommandError, Options
@@ -91,7 +92,7 @@ def parse(argv: Sequence[str] | None = None) -> Options:
     """
     from qos_async.cli.commands import COMMANDS
 
-    parser = ArgumentParser(
+    parser = _Parser(
         "qos",
         description=_ABOUT,
         epilog=_NOTE,
@@ -118,6 +119,13 @@ def parse(argv: Sequence[str] | None = None) -> Options:
         parser.print_help(sys.stderr)
         raise SystemExit(exits.USAGE)
     return options
+
+
+class _Parser(ArgumentParser):
+    """Parses the command line; a message may quote what a script has passed on."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(printable(message))
 
 
 def _with_spans(argv: Sequence[str]) -> list[str]:

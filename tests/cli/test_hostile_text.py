@@ -125,6 +125,14 @@ def test_no_command_prints_what_a_terminal_would_obey(
         )
 
 
+def test_a_usage_error_is_printable(qos: Callable[..., Ran]):
+    """Names of ``qos products`` may become arguments of another command."""
+    for words in (["--no" + NASTY], ["--symbols-limit", NASTY], [NASTY]):
+        ran = qos("snapshot", "US:AAPL", *words)
+        assert ran.code == 2
+        assert is_safe(ran.err)
+
+
 @pytest.mark.parametrize("kind", FULL)
 def test_rows_for_programs_hold_the_whole_text(kind: type[Any]):
     """JSON is the same data; a cell of CSV is one line in which the text is legible."""
