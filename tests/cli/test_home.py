@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -108,15 +109,16 @@ def test_no_command_needs_a_home(tmp_path):
 
 
 @is_root
-def test_a_file_that_may_not_be_read_is_left_out_with_a_warning(tmp_path):
+def test_a_file_that_may_not_be_read_is_left_out_with_a_warning():
     """As after ``sudo -u other``, which keeps ``HOME``."""
-    for folder in [tmp_path, *tmp_path.parents[:3]]:
-        folder.chmod(0o755)
-    path = tmp_path / ".config" / "qos-async" / "config.toml"
-    path.parent.mkdir(parents=True)
-    path.write_text('key = "k"\n')
-    path.chmod(0o600)
-    done = run("snapshot", "US:AAPL", home=tmp_path)
+    with tempfile.TemporaryDirectory() as place:  # pytest closes its own to others.
+        home = Path(place)
+        path = home / ".config" / "qos-async" / "config.toml"
+        path.parent.mkdir(parents=True)
+        path.write_text('key = "k"\n')
+        home.chmod(0o755)
+        path.chmod(0o600)
+        done = run("snapshot", "US:AAPL", home=home)
     assert done.returncode == 3
     first, second = done.stderr.splitlines()
     assert (
