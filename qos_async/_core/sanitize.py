@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 
+from qos_async import _printable
 from qos_async.errors import AuthenticationError, LimitError, QosError, RejectedError
 
 __all__ = ["error_from_message", "excerpt", "printable"]
@@ -48,11 +49,9 @@ def printable(data: bytes | str, length: int = _LENGTH) -> str:
     Text that was cut ends with ``…``. An escape counts with each of its characters.
     """
     text = data.decode("utf-8", "backslashreplace") if isinstance(data, bytes) else data
-    shown = "".join(
-        char if char.isprintable() else char.encode("unicode_escape").decode()
-        for char in text[:length]
+    return _printable.printable(text[:length])[:length] + (
+        "…" if len(text) > length else ""
     )
-    return shown[:length] + ("…" if len(text) > length else "")
 
 
 def excerpt(data: bytes, redact: Callable[[str], str]) -> str:

@@ -21,6 +21,7 @@ from qos_async.cli.options import (
     market,
     symbol_list,
 )
+from qos_async.cli.streams import print_message
 from qos_async.enums import Adjustment, Interval
 
 if TYPE_CHECKING:  # Slow to import.
@@ -163,8 +164,6 @@ def _extra_args(options: Options) -> dict[str, Any]:
 def _write(options: Options, record: type[Record], found: Mapping[str, Any]) -> None:
     from qos_async.cli.serialize import csv_lines, fields, header, json_line, table_rows
 
-    if sys.stdout is None:  # As under pythonw.
-        return
     sys.stdout.reconfigure(encoding="utf-8")  # type: ignore[union-attr] # a TextIOWrapper
     names = [*(["market"] if options.markets else []), *header(record)]
     if options.csv:
@@ -185,10 +184,9 @@ def _exit_code(options: Options, found: Mapping[str, Any]) -> int:
     requested = [one for group in options.symbols for one in group] or options.markets
     missing = [name for name in dict.fromkeys(requested) if name not in found]
     if missing:
-        print(
+        print_message(
             f"qos: nothing about {', '.join(missing)}: the server does not know "
-            f"{'it' if len(missing) == 1 else 'them'}, or has no data",
-            file=sys.stderr,
+            f"{'it' if len(missing) == 1 else 'them'}, or has no data"
         )
     return exits.OK if found else exits.FAILED
 

@@ -18,6 +18,7 @@ from qos_async import (
     StateChange,
     Trade,
 )
+from qos_async._printable import printable
 from qos_async.models import AnyTick
 
 __all__ = [
@@ -87,7 +88,7 @@ def tick_line(tick: AnyTick) -> str:
     received = iso_time(datetime.fromtimestamp(tick.received_at / _NANO, UTC))
     values = _FORMATTERS[type(tick)](tick)
     mark = "  (recovered)" if tick.recovered else ""
-    return f"{received} {tick.channel:<8} {tick.symbol:<12} {values}{mark}"
+    return printable(f"{received} {tick.channel:<8} {tick.symbol:<12} {values}{mark}")
 
 
 def gaps_line(gaps: list[Gap]) -> str:

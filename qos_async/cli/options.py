@@ -7,7 +7,6 @@ slow is imported here.
 from __future__ import annotations
 
 import math
-import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any, NamedTuple
 
 from qos_async import symbols
 from qos_async.cli import exits
+from qos_async.cli.streams import print_message
 from qos_async.cli.times import TimeSpec
 from qos_async.enums import Channel, Interval
 
@@ -32,6 +32,7 @@ __all__ = [
     "add_seconds",
     "add_topics",
     "bounded_int",
+    "file_format",
     "interval",
     "market",
     "output_file",
@@ -60,7 +61,7 @@ class CommandError(Exception):
 
     def report(self) -> int:
         """Print the message on stderr, and return the exit code."""
-        print(f"qos: {self}", file=sys.stderr)
+        print_message(f"qos: {self}")
         return self.exit_code
 
 
@@ -277,7 +278,7 @@ def interval(text: str) -> Interval:
 
 
 def time_spec(text: str) -> TimeSpec:
-    """Parse a day, a time with a zone, or a span back from now."""
+    """Parse a day, a point in time, or a span back from now."""
     try:
         return TimeSpec.parse(text)
     except ValueError as error:
@@ -304,11 +305,16 @@ def output_file(*suffixes: str) -> Callable[[str], Path]:
 
     def parse(text: str) -> Path:
         path = Path(text)
-        if path.suffix not in suffixes:
+        if file_format(path) not in suffixes:
             raise ArgumentTypeError(f"{text!r} should end in {allowed}")
         return path
 
     return parse
+
+
+def file_format(path: Path) -> str:
+    """Return the suffix that names the format, in small letters: ``B.CSV`` is CSV."""
+    return path.suffix.lower()
 
 
 def _channel(text: str) -> Channel:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import sys
 from argparse import ArgumentParser
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from qos_async.cli import exits
 from qos_async.cli.options import Command, Options, add_market, port
+from qos_async.cli.streams import print_message
 
 if TYPE_CHECKING:  # Slow to import.
     from qos_async.recordings.replay_server import ReplayServer
@@ -63,16 +63,16 @@ def _add_arguments(parser: ArgumentParser) -> None:
 
 
 def _run(options: Options) -> int:
-    """Serve until Ctrl-C or SIGTERM, which is the regular end."""
+    """Serve until Ctrl-C, SIGTERM or SIGHUP, which is the regular end."""
     from qos_async.cli.client import run_async
     from qos_async.sim import Simulator
 
     sim = Simulator(port=options.port, seed=options.seed, speed=options.speed)
     run_async(partial(_serve, sim, options.port))
-    print(
-        f"\n{len(sim.frames)} frames and {len(sim.requests)} requests received, "
+    print_message(
+        "",
+        f"{len(sim.frames)} frames and {len(sim.requests)} requests received, "
         f"{len(sim.violations)} violations of the protocol",
-        file=sys.stderr,
     )
     return exits.OK
 
@@ -81,12 +81,12 @@ async def _serve(sim: Simulator, port: int) -> None:
     import asyncio
 
     async with listening(sim, port):
-        print("listening; Ctrl-C stops it", file=sys.stderr)
+        print_message("listening; Ctrl-C stops it")
         reported = 0
         while True:
             await asyncio.sleep(_POLL_INTERVAL)
             for violation in sim.violations[reported:]:
-                print(f"violation: {violation}", file=sys.stderr)
+                print_message(f"violation: {violation}")
             reported = len(sim.violations)
 
 

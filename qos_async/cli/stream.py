@@ -240,8 +240,8 @@ examples:
 What may be missing is reported on stderr, in order: lost links, gaps, and ticks
 that were dropped because the reader of the output was too slow. A summary comes
 at the end. A lost link is dialled again without limit; only the first one must
-open at once. Ctrl-C (or SIGTERM) is the regular end, so the exit code is 0;
-with --seconds it is 130 (143), because the time was not over.
+open at once. Ctrl-C (or SIGTERM, or SIGHUP) is the regular end, so the exit
+code is 0; with --seconds it is 130 (143), because the time was not over.
 """,
     _add_arguments,
     _run,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from datetime import UTC, date, datetime
 from typing import Any, cast
 
@@ -196,15 +195,15 @@ def _exchange_market(market: str) -> str:
 def _exchange_days(
     market: str, start: date | None, end: date | None
 ) -> list[TradingDay]:
-    # Lazy import: untyped, and loads pandas (100 MB).
+    # Lazy import: loads pandas (100 MB).
     try:
-        package: Any = importlib.import_module("exchange_calendars")
+        import exchange_calendars  # noqa: PLC0415
     except ModuleNotFoundError as exc:
         raise ModuleNotFoundError(
             f"exchange_calendar() needs {exc.name}: pip install 'qos-async[calendars]'",
             name=exc.name,
         ) from exc
-    exchange: Any = package.get_calendar(_EXCHANGES[market])
+    exchange: Any = exchange_calendars.get_calendar(_EXCHANGES[market])
     first: date = exchange.first_session.date()
     last: date = exchange.last_session.date()
     start, end = start or first, end or last

@@ -16,9 +16,9 @@ line has the time ``at`` in nanoseconds since the epoch, and one of these:
 from __future__ import annotations
 
 import base64
+import sys
 from collections.abc import Callable, Sequence
-from importlib import import_module
-from typing import Any, Literal, Protocol, TypeAlias, get_args
+from typing import Any, Literal, Protocol, TypeAlias, cast, get_args
 
 import msgspec
 from msgspec import Raw, Struct
@@ -221,8 +221,6 @@ def _topics(text: str) -> tuple[Topic, ...]:
 MAGIC = b"\x28\xb5\x2f\xfd"
 """The first bytes of each compressed frame."""
 
-_MODULES = ("compression.zstd", "backports.zstd")
-
 
 class MissingZstdError(QosError, ModuleNotFoundError):
     """No zstandard library is installed, with which recordings are compressed."""
@@ -242,13 +240,14 @@ def load_zstd() -> Zstd:
     Raises:
         MissingZstdError: If neither is there; the message has the command to install it.
     """
-    for name in _MODULES:
-        try:
-            found: Any = import_module(name)
-        except ModuleNotFoundError:
-            continue
-        return found  # type: ignore[no-any-return]
-    raise MissingZstdError(
-        "recordings are compressed with zstandard, which comes with Python 3.14 and "
-        "is a package before that: pip install 'qos-async[record]'"
-    )
+    try:
+        if sys.version_info >= (3, 14):
+            import compression.zstd as zstd  # noqa: PLC0415, PLR0402 - it may be missing
+        else:
+            import backports.zstd as zstd  # noqa: PLC0415, PLR0402 - an extra
+    except ModuleNotFoundError as exc:
+        raise MissingZstdError(
+            "recordings are compressed with zstandard, which comes with Python 3.14 and "
+            "is a package before that: pip install 'qos-async[record]'"
+        ) from exc
+    return cast("Zstd", zstd)

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
 from decimal import Decimal
-from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -167,12 +166,13 @@ class _PartitionFile:
     """A Parquet file that gets its name when it is complete."""
 
     def __init__(self, path: Path, schema: Any) -> None:
-        parquet: Any = import_module("pyarrow.parquet")
+        from pyarrow import parquet  # noqa: PLC0415 - an extra
+
         self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
         self._unfinished = path.with_suffix(".unfinished")
         try:
-            self._writer = parquet.ParquetWriter(
+            self._writer: Any = parquet.ParquetWriter(
                 self._unfinished, schema, compression="zstd"
             )
         except BaseException:

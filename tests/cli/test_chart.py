@@ -272,6 +272,14 @@ def test_usage_and_output_errors_are_messages(words, code, says, live, qos):
     assert says in ran.err
 
 
+@pytest.mark.parametrize(
+    ("name", "start"), [("A.HTML", b"<!DO"), ("a.Png", b"\x89PNG")]
+)
+def test_the_suffix_may_be_written_in_capitals(name, start, live, qos, tmp_path):
+    assert qos("chart", "CF:BTCUSDT", "--cdn", "-o", tmp_path / name).code == 0
+    assert (tmp_path / name).read_bytes().startswith(start)
+
+
 def test_an_unknown_symbol_is_reported(live, qos):
     ran = qos("chart", "CF:NOPE")
     assert (ran.code, ran.out) == (1, "")
@@ -297,7 +305,7 @@ def test_a_closed_pipe_is_no_failure(live, qos, monkeypatch):
             raise BrokenPipeError
 
     program = sys.modules["qos_async.cli.main"]  # Behind the function of its name.
-    monkeypatch.setattr(program, "_discard_output", lambda: None)
+    monkeypatch.setattr(program, "discard_output", lambda stream: None)
     monkeypatch.setattr(sys, "stdout", Gone())
     ran = qos("chart", "CF:BTCUSDT")
     assert (ran.code, ran.err) == (0, "")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import importlib
 import json
 from string import Template
 from typing import Any
@@ -77,8 +76,9 @@ def page(model: ChartModel, *, theme: str, cdn: bool) -> str:
 
 
 def _figure(model: ChartModel, theme: str) -> Any:
-    # Typed as Any: plotly makes its classes at run time.
-    graphs: Any = importlib.import_module("plotly.graph_objects")
+    from plotly import graph_objects
+
+    graphs: Any = graph_objects  # Its classes are made at run time.
     figure = graphs.Figure([_candles(graphs, model), _volume(graphs, model)])
     ticks = model.ticks(_TICKS)
     labels = [model.label(kline) for kline in model.klines]

@@ -8,6 +8,7 @@ from decimal import Decimal
 from typing import Any, NamedTuple
 
 from qos_async import Interval, Kline
+from qos_async._printable import printable
 from qos_async.cli.formatting import percent, percent_change, plural
 from qos_async.cli.times import local_time
 from qos_async.periods import market_zone
@@ -97,7 +98,7 @@ class ChartModel:
     @property
     def title(self) -> str:
         """Symbol and interval."""
-        return f"{self.symbol}  {self.interval.short}"
+        return printable(f"{self.symbol}  {self.interval.short}")
 
     @property
     def span(self) -> str:
@@ -134,7 +135,7 @@ class ChartModel:
     @property
     def credit(self) -> str:
         """The server and this program, for the foot of the chart."""
-        return f"{self.source} · qos-async"
+        return printable(f"{self.source} · qos-async")
 
     def newest(self, count: int) -> ChartModel:
         """Return a model of the newest ``count`` bars only."""

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from rich.console import Console
 from rich.text import Text
 
+from qos_async._printable import printable
 from qos_async.cli.charts.model import ChartModel
 from qos_async.cli.watch.chart import draw_klines
 
@@ -59,7 +60,7 @@ def print_chart(model: ChartModel, console: Console | None = None) -> None:
                 shown.klines, shown.price, width, height, candle_width=candle_width
             ),
         ),
-        Text(f" {shown.span} · {shown.source}", "bright_black"),
+        Text(f" {shown.span} · {printable(shown.source)}", "bright_black"),
     ]
     for line in lines:
         console.print(line, overflow="crop", no_wrap=True, crop=True)

@@ -9,8 +9,10 @@ from collections.abc import Callable
 from typing import Any, Self
 
 from qos_async import Limits
+from qos_async._printable import printable
 from qos_async.cli.formatting import plural
 from qos_async.cli.history.partial import PartialDownload
+from qos_async.cli.streams import print_message
 
 __all__ = [
     "BarProgress",
@@ -113,7 +115,7 @@ class Progress:
             self._print(f"{reached}, {self._eta.share:.0%}{about}")
 
     def _print(self, text: str) -> None:
-        print(f"qos: {text}", file=sys.stderr, flush=True)
+        print_message(f"qos: {text}")
 
 
 class BarProgress(Progress):
@@ -128,7 +130,7 @@ class BarProgress(Progress):
         console = Console(stderr=True) if console is None else console
         count = "reached" if console.width >= _WIDE else "bars"
         self._bar = RichProgress(
-            TextColumn("{task.description}", style="bold"),
+            TextColumn("{task.description}", style="bold", markup=False),
             BarColumn(bar_width=None, complete_style="cyan", finished_style="cyan"),
             TextColumn("{task.percentage:>3.0f} %"),
             TextColumn(f"{{task.fields[{count}]}}"),
@@ -159,7 +161,8 @@ class BarProgress(Progress):
         )
 
     def _print(self, text: str) -> None:
-        self._bar.console.print(f"qos: {text}", style="yellow", markup=False)
+        text = printable(f"qos: {text}")
+        self._bar.console.print(text, style="yellow", markup=False, highlight=False)
 
 
 def make_progress(part: PartialDownload, limits: Limits) -> Progress:
