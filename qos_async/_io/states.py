@@ -11,6 +11,7 @@ from weakref import WeakSet
 from msgspec import Struct
 
 from qos_async._core.link import Link, LinkEvent
+from qos_async._core.sanitize import is_about_pace
 from qos_async._io.loop_binding import LoopBinding
 from qos_async._io.notifier import Notifier
 from qos_async.enums import LinkState
@@ -94,12 +95,18 @@ class LinkStates:
         return watcher
 
     async def wait_open(self) -> StateChange | None:
-        """Wait until the link is open; return the change that ended the attempt, if any."""
+        """Wait until the link is open; return the change that ended the attempt, if any.
+
+        A link that was closed for the pace does not count: the next one follows soon.
+        """
         changes = self.watch()
         try:
             while self.state is not LinkState.OPEN:
                 change = await anext(changes)
-                if change.state in (LinkState.BACKOFF, LinkState.CLOSED):
+                lost = change.state is LinkState.BACKOFF
+                if lost and is_about_pace(change.reason):
+                    continue
+                if lost or change.state is LinkState.CLOSED:
                     return change
         finally:
             await changes.aclose()
