@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import inspect
+import os
 import signal
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping
 from typing import Any
@@ -71,8 +72,23 @@ def pytest_collection_modifyitems(
 
 def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> Loops:
     if item.get_closest_marker("virtual_time"):
-        return {"virtual": VirtualLoop}
-    return {"real": asyncio.new_event_loop}
+        return {"virtual": _eager(VirtualLoop)}
+    return {"real": _eager(asyncio.new_event_loop)}
+
+
+def _eager(
+    factory: Callable[[], asyncio.AbstractEventLoop],
+) -> Callable[[], asyncio.AbstractEventLoop]:
+    """Make the loops start tasks eagerly (Python 3.12), with ``QOS_TEST_EAGER=1``."""
+    if os.environ.get("QOS_TEST_EAGER") != "1":
+        return factory
+
+    def make() -> asyncio.AbstractEventLoop:
+        loop = factory()
+        loop.set_task_factory(getattr(asyncio, "eager_task_factory"))  # noqa: B009 - not in 3.11
+        return loop
+
+    return make
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

@@ -94,12 +94,14 @@ class LinkStates:
         self._watchers.add(watcher)
         return watcher
 
-    async def wait_open(self) -> StateChange | None:
+    async def wait_open(self, changes: StateChanges) -> StateChange | None:
         """Wait until the link is open; return the change that ended the attempt, if any.
 
         A link that was closed for the pace does not count: the next one follows soon.
+
+        Args:
+            changes: The changes since before the attempt; it is closed.
         """
-        changes = self.watch()
         try:
             while self.state is not LinkState.OPEN:
                 change = await anext(changes)

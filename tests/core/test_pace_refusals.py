@@ -58,7 +58,7 @@ class Server:
                 verdict = self.verdicts.pop(0) if self.verdicts else "OK"
                 reply = ack(frame, data=[]) if verdict == "OK" else ...
                 reply = rejection(frame, verdict) if reply is ... else reply
-                event = self.protocol.receive(reply, self.now)
+                event: Any = self.protocol.receive(reply, self.now)
                 self.events += [] if event is None else [event]
         self.now = until
         events, self.events = self.events, []

@@ -91,7 +91,7 @@ async def test_a_server_that_refuses_everything_for_the_pace_is_a_limit_error(
 
 
 @pytest.mark.virtual_time
-async def test_what_the_plan_does_not_allow_is_told_at_once():
+async def test_what_the_plan_does_not_allow_is_raised_at_once():
     net, kinds = refusing(1e9, "Too many symbols: the limit is 10.")
     async with opened(net, limits=Limits()) as client:
         with pytest.raises(LimitError, match=r"limit is 10\.$"):
@@ -178,9 +178,8 @@ async def test_connecting_waits_through_a_close_for_the_pace():
 
 
 async def first_trade(sim: Simulator) -> Trade[Any]:
-    addresses = {"http_url": sim.http_url, "stream_url": sim.stream_url}
     async with (
-        Client(KEY, **addresses) as client,
+        Client(KEY, http_url=sim.http_url, stream_url=sim.stream_url) as client,
         client.watch_trades("US:AAPL") as trades,
     ):
         await client.fetch_snapshots("US:AAPL", via="stream")
@@ -192,7 +191,7 @@ async def test_a_program_that_runs_twice_in_a_row_starts_cleanly(too_fast, caplo
     caplog.set_level(logging.WARNING, "qos_async.stream")
     variants = Variants(too_fast=too_fast)
     async with Simulator(key=KEY, rate=50.0, variants=variants) as sim:
-        # Each in a loop of its own, as two processes: neither knows of the other.
+        # Each in a loop of its own, as two processes: they share no state.
         for _ in range(2):
             found = await asyncio.to_thread(asyncio.run, first_trade(sim))
             assert isinstance(found, Trade)
