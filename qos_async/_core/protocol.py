@@ -139,8 +139,9 @@ class StreamProtocol(Generic[N]):
 
     def flush_confirmed(self) -> list[Confirmed]:
         """Return the rest of a split acknowledgement, before the link is gone."""
-        rest, self._unemitted = self._unemitted, deque()
-        return list(rest)
+        rest = list(self._unemitted)
+        self._unemitted.clear()
+        return rest
 
     def suspended(self, seconds: float) -> None:
         """Record that the machine was suspended: the loop's clock stood still."""
@@ -213,17 +214,16 @@ class StreamProtocol(Generic[N]):
         sent = self.scheduler.match_reply(reply, now)
         self.stats.unmatched += sent is None
         postponed = sent is not None and self.scheduler.postpone(sent, reply, now)
-        refusals = self.scheduler.refusals if sent else 0
-        text = _message(self._redact(reply.msg), refusals)
+        text = _message(self._redact(reply.msg), self.scheduler.refusals if sent else 0)
         error = None if reply.ok else _error_from(text, sent)
         if isinstance(error, AuthenticationError):
             return KeyRejected(error)
         self.is_verified = self.is_verified or sent is not None
         if sent is None or sent.reqid is None or postponed:
-            quiet = error is None or (postponed and refusals == 1)
+            quiet = error is None or (postponed and self.scheduler.refusals == 1)
             return None if quiet else ServerError(str(error))
         if sent.change is None:
-            return self._on_request_reply(sent.reqid, reply, error)
+            return self._on_request_reply(sent.request, reply, error)
         if error is None:
             return self._on_ack(sent.change, reply, now)
         return self._on_rejection(sent.change, text)

@@ -51,6 +51,7 @@ class PendingCommand(Struct, frozen=True):
         reqid: Its ``reqid``; None for heartbeats, which have none (section 5.1).
         change: The change that it subscribes or unsubscribes, if any.
         symbols: The symbols that it names.
+        request: The id of the one-off request that it sends; else 0.
     """
 
     type: str
@@ -58,6 +59,7 @@ class PendingCommand(Struct, frozen=True):
     reqid: int | None = None
     change: Change | None = None
     symbols: tuple[str, ...] = ()
+    request: int = 0
 
     def matches(self, reply: Reply) -> bool:
         """Return whether ``reply`` is the reply to this frame.
@@ -78,11 +80,11 @@ class QueuedRequest(Struct, frozen=True):
     """A one-off request that is queued or sent, and whose caller awaits the reply.
 
     Attributes:
-        reqid: Its ``reqid``.
+        reqid: Its id, and the ``reqid`` of its first frame.
         operation: Its ``type``, such as ``"RS"``.
         frame: The encoded frame.
         since: When it was queued or, once it was sent, when it was sent.
-        symbols: The symbols that it names.
+        body: Its parameters.
         waited: Seconds from being queued to being sent; 0 until then.
         refusals: How often the server refused it for the pace.
     """
@@ -91,7 +93,7 @@ class QueuedRequest(Struct, frozen=True):
     operation: str
     frame: bytes
     since: float
-    symbols: tuple[str, ...] = ()
+    body: dict[str, Any]
     waited: float = 0.0
     refusals: int = 0
 
@@ -128,8 +130,7 @@ class RequestQueue:
     ) -> None:
         """Queue a request."""
         frame = request_frame(operation, body, reqid=reqid)
-        symbols = symbols_in(body)
-        self._unsent[reqid] = QueuedRequest(reqid, operation, frame, now, symbols)
+        self._unsent[reqid] = QueuedRequest(reqid, operation, frame, now, body)
 
     def next(self, now: float) -> QueuedRequest | None:
         """Return the oldest queued request, which now counts as sent at ``now``."""
@@ -262,8 +263,10 @@ class CommandScheduler:
         self._track_waiting(now)
         if self._pending is not None or not self._pacer.is_free(now):
             return None
-        if now >= live.heartbeat_at or self._heartbeat_again:
+        if self._heartbeat_again:
             self._heartbeat_again = False
+            live.heartbeat_at = -math.inf
+        if now >= live.heartbeat_at:
             live.heartbeat_sent(now)
             return self._mark_sent(
                 HEARTBEAT, PendingCommand("H", now + self._timeout), now
@@ -305,8 +308,8 @@ class CommandScheduler:
             else:
                 self._change_refusals = 0
             return postponed
-        if sent.reqid is not None:
-            return self.requests.postpone(sent.reqid, now)
+        if sent.request:
+            return self.requests.postpone(sent.request, now)
         self._heartbeat_again = self._pacer.refusals < MAX_REFUSALS
         return self._heartbeat_again
 
@@ -356,13 +359,20 @@ class CommandScheduler:
         self._prefer_request = False
         # It may have been queued before the link opened: that is no wait for the pace.
         self.stats.waits.add(min(request.waited, now - self._link_up_at))
+        frame, reqid, body = request.frame, request.reqid, request.body
+        if (
+            request.refusals
+        ):  # The refused frame may have counted, and so its ``reqid``.
+            reqid = self.new_reqid()
+            frame = request_frame(request.operation, body, reqid=reqid)
         sent = PendingCommand(
             request.operation,
             now + self._timeout,
-            request.reqid,
-            symbols=request.symbols,
+            reqid,
+            symbols=symbols_in(body),
+            request=request.reqid,
         )
-        return self._mark_sent(request.frame, sent, now)
+        return self._mark_sent(frame, sent, now)
 
     def _next_change(self, now: float) -> bytes | None:
         change = self._registry.next_change()

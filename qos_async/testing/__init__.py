@@ -44,7 +44,6 @@ it imports the simulator only when a fixture is requested.
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from qos_async.testing.plugin import (
@@ -85,5 +84,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     # Not in __dir__: pytest inspects everything there, which would import it.
     if name in __all__:
-        return getattr(import_module("qos_async.testing.virtual"), name)
+        from qos_async._lazy import import_attribute  # noqa: PLC0415 - only when needed
+
+        return import_attribute("qos_async.testing.virtual", name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -156,7 +156,7 @@ def test_an_unsubscription_is_sent_again_until_it_is_taken():
     assert protocol.registry.held == frozenset()
 
 
-def test_a_request_is_sent_again_with_its_id_before_others():
+def test_a_request_is_sent_again_with_another_reqid_before_others():
     protocol = new_protocol()
     first = protocol.request("RS", BODY, 0.0)
     second = protocol.request("RD", BODY, 0.0)
@@ -165,7 +165,8 @@ def test_a_request_is_sent_again_with_its_id_before_others():
     replied = [event.reqid for event in events if isinstance(event, Replied)]
     assert replied == [first, second]
     assert server.kinds == ["RS", "RS", "RS", "RD"]
-    assert {decoded(f)["reqid"] for _, f in server.sent} == {first, second}
+    reqids = [decoded(frame)["reqid"] for _, frame in server.sent]
+    assert len(set(reqids)) == 4
 
 
 def test_a_refused_request_whose_caller_has_left_is_not_sent_again():
@@ -286,8 +287,9 @@ def test_a_refused_link_counts_as_verified_and_sends_on_the_next_one_too():
     protocol.link_up(0.3)
     assert protocol.poll(1.0) is None
     frame = protocol.poll(1.2)
-    assert decoded(frame)["reqid"] == reqid
-    assert isinstance(protocol.receive(ack(frame, data=[]), 1.3), Replied)
+    replied = protocol.receive(ack(frame, data=[]), 1.3)
+    assert isinstance(replied, Replied)
+    assert replied.reqid == reqid
 
 
 def test_a_faulty_key_is_final_whatever_else_the_text_has():

@@ -104,7 +104,8 @@ class OutageTracker:
         if not change.add or not live or (len(change.topics) > 1 and not whole):
             return False
         self._rejections.update(live)
-        return max(self._rejections[topic] for topic in live) < _MAX_REJECTIONS
+        topic = max(live, key=self._rejections.__getitem__)
+        return self._rejections[topic] < _MAX_REJECTIONS
 
     def end(self, topic: Topic) -> Outage | None:
         """Close and return the outage of a topic; None if it has none."""
