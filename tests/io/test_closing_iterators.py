@@ -18,7 +18,7 @@ from tests.support.memory_transport import Network, opened, trade
 pytestmark = pytest.mark.fault("F18")
 
 Make = Callable[[Client, Subscription[Any]], Any]
-HISTORY = {"interval": "1d", "start": 0}
+HISTORY: dict[str, Any] = {"interval": "1d", "start": 0}
 
 ITERATORS: dict[str, Make] = {
     "subscription": lambda client, trades: trades,
