@@ -11,7 +11,6 @@ from weakref import WeakSet
 from msgspec import Struct
 
 from qos_async._core.link import Link, LinkEvent
-from qos_async._core.sanitize import is_about_pace
 from qos_async._io.loop_binding import LoopBinding
 from qos_async._io.notifier import Notifier
 from qos_async.enums import LinkState
@@ -45,11 +44,13 @@ class LinkStates:
     Attributes:
         changed_at: When the last transition was, in epoch seconds.
         reason: The last reason that is not empty.
+        lost_for_pace: Whether the server closed the last link for the pace.
     """
 
     def __init__(self) -> None:
         self.changed_at = time.time()
         self.reason = ""
+        self.lost_for_pace = False
         self._link = Link()
         # Weak: an iterator without other references must not collect changes for ever.
         self._watchers: WeakSet[StateChanges] = WeakSet()
@@ -106,7 +107,7 @@ class LinkStates:
             while self.state is not LinkState.OPEN:
                 change = await anext(changes)
                 lost = change.state is LinkState.BACKOFF
-                if lost and is_about_pace(change.reason):
+                if lost and self.lost_for_pace:
                     continue
                 if lost or change.state is LinkState.CLOSED:
                     return change

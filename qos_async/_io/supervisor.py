@@ -139,6 +139,7 @@ class LinkSupervisor(Generic[N]):
             if isinstance(ending.error, DialError):
                 wait = max(wait, ending.error.retry_after)
             self._protocol.stats.reconnects[ending.label] += 1
+            self.states.lost_for_pace = about_pace
             self.states.transition(
                 LinkEvent.LOST,
                 str(ending.error),
