@@ -59,6 +59,8 @@ async def test_a_websocket_beside_another_connection_says_what_to_do(limits):
             await one.connect()
         sim.cut()
         await held.receive()
+        await held.close()
+        await asyncio.sleep(0.1)
 
 
 async def test_a_session_with_room_works():
