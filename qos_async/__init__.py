@@ -8,7 +8,6 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING, Any
 
 from qos_async._version import __version__
@@ -188,7 +187,9 @@ def __getattr__(name: str) -> Any:
     module = _MODULES.get(name)
     if module is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = globals()[name] = getattr(importlib.import_module(module), name)
+    from qos_async._lazy import import_attribute  # noqa: PLC0415 - for the same reason
+
+    value = globals()[name] = import_attribute(module, name)
     return value
 
 

@@ -28,6 +28,7 @@ from yarl import URL
 from qos_async._core.queries import Queries
 from qos_async._core.recovery import Recovery
 from qos_async._core.stats import Counters
+from qos_async._event_loop import running_loop
 from qos_async._io.aiohttp_session import AiohttpSession, check_proxy, check_url
 from qos_async._io.aiohttp_transport import AiohttpTransport
 from qos_async._io.http import Fetcher, HttpClient
@@ -224,6 +225,7 @@ class Client(Fetching[N], Watching[N]):
     # Lifetime
 
     async def __aenter__(self) -> Self:
+        running_loop()  # Raises here already what every later call would raise.
         if self.state is LinkState.CLOSED:
             raise ClosedError("a client cannot be opened again: make a new one")
         return self
@@ -260,7 +262,7 @@ class Client(Fetching[N], Watching[N]):
         binding = self._session.binding
         if binding.is_forked:
             return
-        if not binding.is_loop_closed:
+        if binding.is_bound and not binding.is_loop_closed:
             binding.check()
         self._http.close()
         async with contextlib.AsyncExitStack() as last:

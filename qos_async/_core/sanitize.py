@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from qos_async import _printable
 from qos_async.errors import AuthenticationError, LimitError, QosError, RejectedError
 
-__all__ = ["error_from_message", "excerpt", "printable"]
+__all__ = ["error_from_message", "excerpt", "is_about_pace", "means_later", "printable"]
 
 _LENGTH = 200
 _EXCERPT_INPUT = 16_384
@@ -39,6 +39,38 @@ _ABOUT_THE_KEY = re.compile(
 _ABOUT_THE_PLAN = re.compile(
     r"limit|quota|exceed|too (?:many|fast|frequent|often)|frequen|rate\b|maximum|throttl"
     r"|频|超过|超出|上限|限制",
+    re.IGNORECASE,
+)
+# Of those, the ones about the pace: the same frame is accepted a moment later. Rules of
+# a number of symbols or connections are not meant, nor a quota of a day. The Chinese
+# words are: frequent, frequency (over, limited); too fast, too many requests, (wait for)
+# some seconds, every second or minute, interval too short; day, month.
+_ABOUT_THE_PACE = re.compile(
+    r"too\W+(?:fast|frequent|often|quick|rapid|soon)|frequently|slow(?:ing)?\W+down"
+    r"|(?:request|access|call|send|message|command|operation|limit|exceed|high)\w*"
+    r"(?:\W+\w+){0,2}\W+frequenc|frequenc\w+\W+(?:\w+\W+)?(?:limit|exceed|control|high)"
+    r"|\brate\b(?:\W+\w+)?\W+(?:limit|exceed)|\brate[-_ ]?limit|(?:exceed|limit|over)\w*"
+    r"(?:\W+\w+){0,2}\W+rate\b|throttl|flood|cool(?:ing)?[- ]?down|\bqps\b"
+    r"|too many (?:requests|messages|frames|commands|calls|operations)"
+    r"|(?:per|a|each|every|one|\d)\W*(?:ms|millisecond|s|sec|second|minute|min)s?\b"
+    r"(?=.*\b(?:between|apart|interval|limit|exceed|wait|least|most|again|retry|later)\b)"
+    r"|(?:again|retry|wait|apart)\b(?:\W+\w+){0,3}?\W+(?:\d\S*|one|a|few|some)\W*"
+    r"(?:ms|millisecond|s|sec|second|minute|moment|while)s?\b"
+    r"|(?:request|command|frame|message)\w*\W+interval|interval\W+(?:is\W+)?too\W+short"
+    r"|频[繁次]|频率.{0,4}[过超太限高]|[超过限].{0,6}频率|[过太]快|限[流速]|流控"
+    r"|(?:请求|操作|访问|调用|发送)(?:次数|数量|数)?.{0,2}(?:[过太]多|超限|超出|超过)"
+    r"|每秒|每分钟|秒.{0,6}(?:后|再|间隔)|间隔.{0,8}秒|间隔.{0,2}[过太]?短",
+    re.IGNORECASE,
+)
+# A server that is only busy. The Chinese words are: later, busy.
+_LATER = re.compile(
+    r"(?:try|retry|send|request|come|back)\W+(?:\w+\W+){0,2}?(?:again|later)"
+    r"|again later|\bbusy\b|overload|temporar\w+\W+unavailable|稍[后候後]|繁忙|忙碌",
+    re.IGNORECASE,
+)
+_LONG_PERIOD = re.compile(
+    r"\b(?:daily|today|tomorrow|month\w*|(?:per|a|each|every)\W+day)\b"
+    r"|今[日天]|明[日天]|当[日天]|每[日天月]|本月",
     re.IGNORECASE,
 )
 
@@ -91,8 +123,28 @@ def error_from_message(
             f"the server rejected the API key: {message} "
             "(see QOS_API_KEY, or the key argument of Client)"
         )
-    kind = LimitError if _ABOUT_THE_PLAN.search(message) else RejectedError
+    about_limits = _ABOUT_THE_PLAN.search(message) or is_about_pace(message)
+    kind = LimitError if about_limits else RejectedError
     return kind(message, operation=operation, symbols=symbols)
+
+
+def is_about_pace(message: str) -> bool:
+    """Whether the server's text says that something was sent too soon after another."""
+    return bool(_ABOUT_THE_PACE.search(message)) and not _LONG_PERIOD.search(message)
+
+
+def means_later(message: str, requested: Iterable[str] = ()) -> bool:
+    """Whether the server's text says that the same frame may be accepted a moment later.
+
+    Args:
+        message: The text.
+        requested: The symbols of the request, which are ignored in the text.
+    """
+    text = _without(printable(message), requested)
+    if _ABOUT_THE_KEY.search(text) or _LONG_PERIOD.search(text):
+        return False
+    busy = _LATER.search(text) and not _ABOUT_THE_PLAN.search(text)
+    return bool(busy) or is_about_pace(text)
 
 
 def _without(text: str, symbols: Iterable[str]) -> str:

@@ -19,7 +19,12 @@ from yarl import URL
 from qos_async._core.queries import Query
 from qos_async._core.rate_limits import Quota
 from qos_async._core.stats import HttpCounters
-from qos_async._io.aiohttp_session import AiohttpSession, on_connection
+from qos_async._io.aiohttp_session import (
+    AiohttpSession,
+    NoFreeConnectionError,
+    on_connection,
+    waiting_for_connection,
+)
 from qos_async._io.http_errors import (
     NOT_SENT,
     HttpResponse,
@@ -191,13 +196,18 @@ class HttpClient:
             connected = lambda: deadline.reschedule(  # noqa: E731
                 loop.time() + timing.request_timeout
             )
-            with on_connection(connected):
-                async with session.post(
-                    url, data=body, headers=headers, **self._options
-                ) as response:
-                    reply = await _receive(response)
-                    self._counters.bytes_received += len(reply.body or b"")
-                    return reply
+            with on_connection(connected), waiting_for_connection() as waiting:
+                try:
+                    async with session.post(
+                        url, data=body, headers=headers, **self._options
+                    ) as response:
+                        reply = await _receive(response)
+                        self._counters.bytes_received += len(reply.body or b"")
+                        return reply
+                except aiohttp.ConnectionTimeoutError:
+                    if not waiting:
+                        raise
+            raise NoFreeConnectionError  # Outside, so that it has no context.
 
     def _request_target(self, path: str) -> tuple[URL, dict[str, str]]:
         url = self._url.joinpath(path.lstrip("/")).with_query(self._url.query)

@@ -16,6 +16,7 @@ from yarl import URL
 
 from qos_async._core.queries import Query
 from qos_async._core.sanitize import error_from_message, excerpt, printable
+from qos_async._io.aiohttp_session import NO_FREE_CONNECTION, NoFreeConnectionError
 from qos_async._io.retry import Outcome
 from qos_async._io.secret import Secret
 from qos_async.config import Timing
@@ -231,7 +232,10 @@ def _connect_error(
             transient = exc.status >= _SERVER_ERROR
             return f"is behind a proxy that answered HTTP {exc.status}", transient
         case aiohttp.ConnectionTimeoutError():
-            return f"did not connect within {timing.connect_timeout:g} s", True
+            text = f"did not connect within {timing.connect_timeout:g} s"
+            if isinstance(exc, NoFreeConnectionError):
+                text += f", {NO_FREE_CONNECTION}"
+            return text, True
         case aiohttp.ClientConnectorError():
             return f"cannot be reached: {detail}", True
         case aiohttp.ClientResponseError() | aiohttp.InvalidURL():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from copy import copy
 from typing import Any, TypeVar
 
@@ -12,7 +12,6 @@ from msgspec import Raw
 from qos_async._core.protocol import StreamProtocol
 from qos_async._core.queries import Query
 from qos_async._core.sanitize import excerpt
-from qos_async._io.notifier import Notifier
 from qos_async.errors import DecodeError
 
 __all__ = ["PendingReplies"]
@@ -30,17 +29,19 @@ class PendingReplies:
         self._redact = redact
         self._futures: dict[int, asyncio.Future[Raw]] = {}
 
-    async def request(self, query: Query[T], send_ready: Notifier) -> T:
-        """Queue a request and return its result; the protocol ends every request.
+    def request(self, query: Query[T]) -> Awaitable[T]:
+        """Queue a request now; return its result to be awaited.
 
-        Args:
-            query: The request.
-            send_ready: Notified when it is queued.
+        The protocol ends every request.
         """
         loop = asyncio.get_running_loop()
         reqid = self._protocol.request(query.operation, query.body, loop.time())
         future = self._futures[reqid] = loop.create_future()
-        send_ready.notify_all()
+        return self._result(query, reqid, future)
+
+    async def _result(
+        self, query: Query[T], reqid: int, future: asyncio.Future[Raw]
+    ) -> T:
         try:
             data = bytes(await future)
         finally:

@@ -142,9 +142,12 @@ class Stream(Generic[N]):
             ConnectError: The attempt failed; others follow in the background.
         """
         self._check_usable()
-        self._start()
-        self._supervisor.dial_now.notify_all()
-        failed = await self.states.wait_open()
+        changes = self.states.watch()  # Before anything starts: see ``_start``.
+        if self._task is None:
+            self._start()
+        else:
+            self._supervisor.dial_now.notify_all()
+        failed = await self.states.wait_open(changes)
         if failed is not None and failed.state is LinkState.BACKOFF:
             raise ConnectError(failed.reason)
         if failed is not None:
@@ -201,6 +204,8 @@ class Stream(Generic[N]):
         return self._task.get_loop().time()
 
     def _start(self) -> None:
+        # To be called last: where the loop starts tasks eagerly, the dial may have
+        # failed, and the stream may have ended, by the time that this returns.
         if self._task is None:
             loop = asyncio.get_running_loop()
             self._task = loop.create_task(self._run(), name="qos_async.stream")
@@ -240,8 +245,10 @@ class Stream(Generic[N]):
             DecodeError: The reply cannot be read.
         """
         self._check_usable()
+        reply = self._pending.request(query)
         self._start()
-        return await self._pending.request(query, self._supervisor.send_ready)
+        self._supervisor.send_ready.notify_all()
+        return await reply
 
     # Subscriptions
 
@@ -264,10 +271,10 @@ class Stream(Generic[N]):
         """
         self._check_usable()
         self._check_room(topics)
-        self._start()
         queue = self._new_queue(self._policy or policy, final=final)
         self._queues[queue] = None
         self._add(queue, topics)
+        self._start()
         return queue
 
     def add_topics(self, queue: SubscriptionQueue, topics: tuple[Topic, ...]) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 from msgspec import Struct
 
+from qos_async._event_loop import running_loop
 from qos_async._validation import check_number, check_whole
 from qos_async.recordings.files import RecordingError, make_directory
 from qos_async.recordings.format import FORMAT_WORDS, Event, load_zstd
@@ -148,6 +149,7 @@ class Recorder:
         Raises:
             RecordingError: If the recording has stopped.
         """
+        running_loop()
         if self._writer.is_alive():
             await asyncio.to_thread(self._writer.flush)
         if self.error is not None:
@@ -159,6 +161,7 @@ class Recorder:
         It may be called again. It gives up after ten seconds if the disk does not
         respond.
         """
+        running_loop()
         await asyncio.to_thread(self.close)
 
     def close(self) -> None:

@@ -13,6 +13,7 @@ from typing import Any, Self, TypeVar, overload
 from qos_async._core.buffers import DropOldest
 from qos_async._core.queries import Queries, Query
 from qos_async._core.stats import Counters
+from qos_async._event_loop import running_loop
 from qos_async._io.aiohttp_session import AiohttpSession
 from qos_async._io.loop_binding import LoopBinding
 from qos_async._io.secret import Secret
@@ -78,6 +79,7 @@ class Replay(Client[N]):
         self._build(session, _ReplayFetcher(stream), stream, queries)
 
     async def __aenter__(self) -> Self:
+        running_loop()
         if self._loaded is None:
             self._loaded = await asyncio.to_thread(contents, self._path)
             for fault in self._loaded.faults:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from typing import Self
 
 from qos_async._core.wire import LETTERS
+from qos_async._event_loop import running_loop
 from qos_async._validation import check_number
 from qos_async.config import Limits
 from qos_async.enums import Interval
@@ -76,6 +77,7 @@ class ReplayServer(ProtocolServer):
             MissingZstdError: If no zstandard library is installed.
             OSError: If the port is in use.
         """
+        running_loop()
         self.contents: Contents = await asyncio.to_thread(contents, self._path)
         self._played_at = self.contents.begins_at
         await super().__aenter__()

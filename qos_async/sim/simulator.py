@@ -9,6 +9,7 @@ from functools import partial
 from typing import Self
 
 from qos_async._deprecation import renamed_options
+from qos_async._event_loop import running_loop
 from qos_async._validation import check_number
 from qos_async.config import Limits
 from qos_async.sim.faults import ScheduledFault
@@ -92,7 +93,7 @@ class Simulator(ProtocolServer):
         self._speed, self._start = speed, start
 
     async def __aenter__(self) -> Self:
-        self._entered_at = asyncio.get_running_loop().time()
+        self._entered_at = running_loop().time()
         if self._start is None:
             self._start = time.time()
         self.market = self._make_market(self._start)

@@ -84,7 +84,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     # Not in __dir__: pytest inspects everything there, which would import it.
     if name in __all__:
-        from qos_async.testing import virtual  # noqa: PLC0415 - see the module's docstring
+        from qos_async._lazy import import_attribute  # noqa: PLC0415 - only when needed
 
-        return getattr(virtual, name)
+        return import_attribute("qos_async.testing.virtual", name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -8,7 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qos_async._core.sanitize import error_from_message, excerpt, printable
+from qos_async._core.sanitize import (
+    error_from_message,
+    excerpt,
+    is_about_pace,
+    means_later,
+    printable,
+)
 from qos_async.errors import AuthenticationError, LimitError, RejectedError
 
 
@@ -92,6 +98,103 @@ def test_text_about_the_plan_is_a_limit_error(words: str):
     error = error_from_message(words, operation="T", symbols=("US:A",))
     assert type(error) is LimitError
     assert (error.message, error.operation, error.symbols) == (words, "T", ("US:A",))
+
+
+@pytest.mark.fault("F1")
+@pytest.mark.parametrize(
+    "words",
+    [
+        "Request too frequent: at least 1 second between two.",
+        "request too frequently",
+        "too fast",
+        "Too many requests",
+        "rate limit exceeded",
+        "rate limit",
+        "Rate-limited",
+        "Request rate exceeded",
+        "slow down",
+        "throttled",
+        "Frequency limit exceeded",
+        "Request frequency exceeds the limit",
+        "at most 1 request per second: limit exceeded",
+        "command sent too soon",
+        "QPS limit",
+        "minimum interval is 1 second between requests",
+        "wait 1 second",
+        "retry after 3 seconds",
+        "try again in 2s",
+        "请求过于频繁",
+        "操作太频繁,请稍后再试",
+        "请求频率过高",
+        "频率超限",
+        "超过请求频率限制",
+        "请求过快",
+        "请求过多",
+        "请求次数超过限制",
+        "每条请求最少间隔1秒",
+        "请求间隔太短",
+        "请1秒后再试",
+        "您已被限流",
+    ],
+)
+def test_text_about_the_pace_means_later_and_is_a_limit_error(words: str):
+    assert is_about_pace(words)
+    assert means_later(words)
+    assert type(error_from_message(words)) is LimitError
+
+
+@pytest.mark.fault("F1")
+@pytest.mark.parametrize(
+    "words",
+    [
+        "try again later",
+        "please retry later",
+        "server busy",
+        "Service is temporarily unavailable, please try again",
+        "请稍后再试",
+        "请稍候重试",
+        "系统繁忙",
+    ],
+)
+def test_text_of_a_busy_server_means_later(words: str):
+    assert means_later(words)
+    assert not is_about_pace(words)
+
+
+@pytest.mark.fault("F1")
+@pytest.mark.parametrize(
+    "words",
+    [
+        "too many codes",
+        "too many symbols",
+        "Too many connections.",
+        "超过上限",
+        "exceeds the maximum",
+        "quota used up",
+        "daily quota exceeded, try again tomorrow",
+        "too many requests today",
+        "the plan allows 10 products",
+        "订阅产品个数超过限制",
+        "连接数超过上限",
+        "超过套餐限制,请稍后再试",
+        "今日请求次数超过限制",
+        "每日请求频率超限",
+        "no such code",
+        "param error",
+        "Already subscribed: US:A",
+        "internal error",
+        "interval not supported",
+        "K线间隔错误",
+        "不支持的周期",
+        "1 minute klines are not supported",
+        "count must be at most 1000",
+        "Key expired, please try again later",
+        "no such code: US:BUSY",
+        "OK",
+    ],
+)
+def test_other_text_does_not_mean_later(words: str):
+    assert not means_later(words, ("US:BUSY",))
 
 
 @pytest.mark.parametrize(
