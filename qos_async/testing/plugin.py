@@ -212,8 +212,8 @@ def _fixture_on_test_loop(
 def _loop_scope(request: pytest.FixtureRequest) -> str:
     """Return the scope of the loop that pytest-asyncio runs the test in."""
     mark = request.node.get_closest_marker("asyncio")
-    options = {} if mark is None else mark.kwargs
-    scope = options.get("loop_scope") or options.get("scope")
+    options: Mapping[str, Any] = {} if mark is None else mark.kwargs
+    scope: Any = options.get("loop_scope") or options.get("scope")
     try:
         default = request.config.getini("asyncio_default_test_loop_scope")
     except (ValueError, KeyError):  # Older versions have no such option.
