@@ -123,14 +123,25 @@ def _blocks() -> Blocks:
 
 
 def _walks(rng: Random) -> list[tuple[float, ...]]:
-    steps = [rng.gauss(0.0, 1.0) for _ in range(_WALKS * _BLOCK)]
-    scale = math.sqrt(len(steps) / sum(step * step for step in steps))
+    """Return walks whose minutes, and whose ends, have exactly the variance they should."""
+    bridges = [_bridge(rng) for _ in range(_WALKS)]
+    total = sum(step * step for steps in bridges for step in steps)
+    scale = math.sqrt(_WALKS * (_BLOCK - 1) / total)
+    ends = [rng.gauss(0.0, 1.0) for _ in range(_WALKS)]
+    reach = math.sqrt(_WALKS * _BLOCK / sum(end * end for end in ends))
     return [
-        tuple(
-            accumulate((step * scale for step in steps[at : at + _BLOCK]), initial=0.0)
+        tuple(accumulate((step * scale + drift for step in steps), initial=0.0))
+        for steps, drift in zip(
+            bridges, (end * reach / _BLOCK for end in ends), strict=True
         )
-        for at in range(0, len(steps), _BLOCK)
     ]
+
+
+def _bridge(rng: Random) -> list[float]:
+    """Return steps that end where they began."""
+    steps = [rng.gauss(0.0, 1.0) for _ in range(_BLOCK)]
+    mean = sum(steps) / _BLOCK
+    return [step - mean for step in steps]
 
 
 def _reach(first: float, last: float, rng: Random) -> tuple[float, float]:
@@ -242,6 +253,8 @@ class PriceHistory:
         # Of each: its open, negative so that they ascend, and the minutes after its close.
         self._opens: list[int] = []
         self._minutes_after: list[int] = [0]
+        # Each pushed snapshot has the previous close.
+        self.price_before = lru_cache(maxsize=64)(self._price_before)
 
     def klines(
         self, interval: Interval, before: int, oldest: int
@@ -278,7 +291,7 @@ class PriceHistory:
                 break
         return kline
 
-    def price_before(self, second: int) -> int:
+    def _price_before(self, second: int) -> int:
         """Return the last price before a time, in increments."""
         for _, path in self._paths_before(second):
             level = path.level_at(_minutes_before(path.spans, second))

@@ -126,7 +126,7 @@ class SimulatedMarket:
         price = tape.instrument.price_increment.format
         row: Row = {"c": symbol, "lp": price(bar.close)}
         if market != "CF":
-            row["yp"] = price(tape.price_before(start))
+            row["yp"] = price(tape.price_before(start, Interval.DAY))
         row |= {"o": price(bar.open), "h": price(bar.high), "l": price(bar.low)}
         row |= {"ts": tape.last.timestamp, **_amounts(tape.instrument, bar)}
         row["s"] = int(TradingStatus.TRADING)
@@ -311,7 +311,7 @@ def _kline_between(tape: Tape, start: int, end: int) -> IntegerKline:
     before = tape.price_history.kline_between(start, min(end, tape.begins_at))
     if before is not None:
         parts.insert(0, before)
-    opened = parts[0].open if parts else tape.price_before(start)
+    opened = parts[0].open if parts else tape.price_before(start, Interval.MIN_1)
     total = IntegerKline(opened, opened, opened, opened)
     for part in parts:
         total.merge(part)

@@ -182,13 +182,12 @@ class Tape:
         before = min(bar_end(last, interval, market), first)
         return self.price_history.klines(interval, before, self._oldest_bars)
 
-    def price_before(self, second: int) -> int:
-        """Return the last price before a time, in increments."""
-        if second > self.begins_at:
-            for start, kline in reversed(self._minutes.klines.items()):
-                if start < second:
-                    return kline.close
-        return self.price_history.price_before(second)
+    def price_before(self, start: int, interval: Interval) -> int:
+        """Return the last price before a kline that starts then, in increments."""
+        for earlier, kline in reversed(self.series(interval).klines.items()):
+            if earlier < start:
+                return kline.close
+        return self.price_history.price_before(start)
 
     def _kline_before(self, start: int) -> IntegerKline | None:
         if start >= self.begins_at:
