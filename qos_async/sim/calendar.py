@@ -97,7 +97,7 @@ def live_spans(market: str, start: float) -> Iterator[TimeSpan]:
 
 
 def session_at(now: float, *, every_day: bool) -> Session:
-    """Return the session of the US (section 3); UNKNOWN where there is none.
+    """Return the session of the US (section 3); UNKNOWN outside of sessions.
 
     With ``every_day`` weekends and holidays are like other days.
     """

@@ -332,11 +332,12 @@ class PriceHistory:
     def _extend(self) -> bool:
         """Add the day before the oldest one; return False in 1970."""
         market, spans = self._instrument.market, tuple[TimeSpan, ...]()
+        day = self._next_date
         while not spans:
-            day = self._next_date
+            day, self._next_date = self._next_date, self._next_date - _DAY
             if day.year < _FIRST_YEAR:
+                self._next_date = day
                 return False
-            self._next_date -= _DAY
             spans = tuple(
                 (opens, min(closes, self._joins_at))
                 for opens, closes in trading_spans(market, day)

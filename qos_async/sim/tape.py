@@ -136,7 +136,6 @@ class Tape:
         opens, self._closes_at = next(self._spans)
         self._next_at = max(opens, begins_at)
         self._level = self._waited = 0.0
-        self._volatility = instrument.volatility / math.sqrt(_MINUTE)  # In a second.
         self._reversion = reversion(instrument) / _MINUTE
         self._series: dict[Interval, KlineSeries] = {}
         self._minutes = self.series(Interval.MIN_1)
@@ -210,7 +209,7 @@ class Tape:
 
     def _move(self, side: Side) -> float:
         """Return the new level: it rises with a buyer, and by the time that passed."""
-        step = self._volatility * math.sqrt(self._waited)
+        step = self.instrument.volatility * math.sqrt(self._waited / _MINUTE)
         step = step if side is Side.BUY else -step
         self._level += step - self._level * self._reversion * self._waited
         return self._level

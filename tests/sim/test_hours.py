@@ -8,6 +8,7 @@ from decimal import Decimal
 from itertools import pairwise
 from random import Random
 from statistics import fmean
+from typing import Any
 
 import pytest
 
@@ -18,6 +19,8 @@ from qos_async.periods import bar_start, market_zone
 from qos_async.sim import SimulatedMarket, Simulator
 from qos_async.sim.instruments import INSTRUMENTS
 from qos_async.symbols import market_of
+
+pytestmark = pytest.mark.fault("F35")
 
 SYMBOLS = [
     "US:AAPL",
@@ -81,7 +84,7 @@ def total(rows):
 
 
 def grouped(rows, interval, market):
-    groups = {}
+    groups: dict[int, list[Any]] = {}
     for row in rows:
         groups.setdefault(bar_start(row["ts"], interval, market), []).append(row)
     return groups
@@ -187,7 +190,8 @@ def test_pages_backwards_are_the_list_that_they_were_cut_from(symbol, interval):
     start = STARTS["a Friday afternoon"]
     market = SimulatedMarket(5, start, oldest_bars=1500)
     whole = market.klines(symbol, interval, 8000, start + 60)
-    paged, end = [], None
+    paged: list[Any] = []
+    end = None
     while page := market.klines(symbol, interval, 700, start + 60, end=end):
         paged[:0], end = page, page[0]["ts"] - 1
     assert paged == whole
