@@ -35,6 +35,7 @@ __all__ = [
     "file_format",
     "interval",
     "market",
+    "market_hours",
     "output_file",
     "port",
     "seconds",
@@ -51,6 +52,7 @@ TRADES_MAX = 50
 KLINES_MAX = 1000
 _SPEED_MAX = 100.0
 _PORT_MAX = 65535
+_MARKET_HOURS = ("always", "real")
 _INTERVALS = "1m 5m 15m 30m 1h 2h 4h 1d 1w 1M 1y"
 
 
@@ -231,6 +233,16 @@ def seed(text: str) -> int:
             "generates another market"
         )
     return value
+
+
+def market_hours(text: str) -> str:
+    """Parse when a simulated market trades."""
+    if text not in _MARKET_HOURS:
+        raise ArgumentTypeError(
+            f"{text!r} is not one of always and real: --hours real closes each market "
+            "outside of its hours"
+        )
+    return text
 
 
 def port(text: str) -> int:

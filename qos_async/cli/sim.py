@@ -10,7 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from qos_async.cli import exits
-from qos_async.cli.options import Command, Options, add_market, port
+from qos_async.cli.options import Command, Options, add_market, market_hours, port
 from qos_async.cli.streams import print_message
 
 if TYPE_CHECKING:  # Slow to import.
@@ -60,6 +60,13 @@ def _add_arguments(parser: ArgumentParser) -> None:
         "--port", type=port, default=0, help="0, the default, takes a free one"
     )
     add_market(parser)
+    parser.add_argument(
+        "--hours",
+        type=market_hours,
+        default="always",
+        metavar="H",
+        help="always: markets trade at any time, the default; real: in their hours only",
+    )
 
 
 def _run(options: Options) -> int:
@@ -67,7 +74,12 @@ def _run(options: Options) -> int:
     from qos_async.cli.client import run_async
     from qos_async.sim import Simulator
 
-    sim = Simulator(port=options.port, seed=options.seed, speed=options.speed)
+    sim = Simulator(
+        port=options.port,
+        seed=options.seed,
+        speed=options.speed,
+        market_hours=options.hours,
+    )
     run_async(partial(_serve, sim, options.port))
     print_message(
         "",
@@ -100,6 +112,7 @@ The lines on stdout set the environment of a client; a shell can evaluate them.
 examples:
   qos sim
   qos sim --port 8765 --speed 10
+  qos sim --hours real
 """,
     "",
     _add_arguments,

@@ -22,8 +22,8 @@ is closest to the test wins:
     @pytest.mark.qos(seed=7, rate=50, plan=Limits(symbols=3), numbers=float)
 
 Those of ``Simulator`` are ``seed``, ``speed``, ``plan``, ``faults``, ``variants``,
-``start``, ``history``, ``rate``, ``push_interval``, ``heartbeat_limit``, ``open_universe`` and
-``oldest_bars``. Those of ``Client`` are ``numbers``, ``key_in``, ``limits`` (the plan's
+``start``, ``history``, ``rate``, ``push_interval``, ``heartbeat_limit``, ``open_universe``,
+``oldest_bars`` and ``market_hours``. Those of ``Client`` are ``numbers``, ``key_in``, ``limits`` (the plan's
 by default), ``timing``, ``recover``, ``recorder`` and ``transport``. By default the plan
 allows a command at any time and 10,000 requests, and the client reconnects within half
 a second, so that tests are fast.

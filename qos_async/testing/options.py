@@ -22,6 +22,7 @@ SIMULATOR = (
     "heartbeat_limit",
     "open_universe",
     "oldest_bars",
+    "market_hours",
 )
 CLIENT = (
     "numbers",
