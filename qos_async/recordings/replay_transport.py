@@ -106,7 +106,7 @@ class ReplayTransport:
         while not isinstance(self._next, LinkOpened):
             self.advance()
         if self._started is not None and self._speed is not None:
-            await asyncio.sleep(max(self._due(self._next.at) - _loop_time(), 0.0))
+            await asyncio.sleep(max(self._due(self._next.elapsed) - _loop_time(), 0.0))
         self._clock.set(self._next.at, keep=True)
         self.advance()
         return ReplaySocket(self)
@@ -168,13 +168,13 @@ class ReplayTransport:
         if self._started is None:
             if not self.stream.collector.has_subscriptions:
                 return -1.0
-            self._started = _loop_time(), self.peek().at
-        return max(self._due(self.peek().at) - _loop_time(), 0.0)
+            self._started = _loop_time(), self.peek().elapsed
+        return max(self._due(self.peek().elapsed) - _loop_time(), 0.0)
 
-    def _due(self, at: int) -> float:
+    def _due(self, elapsed: int) -> float:
         assert self._speed, "without a speed nothing is due"
-        moment, started_at = self._started or (_loop_time(), at)
-        return moment + (at - started_at) / 1e9 / self._speed
+        moment, began = self._started or (_loop_time(), elapsed)
+        return moment + (elapsed - began) / 1e9 / self._speed
 
     def has(self, topic: WireTopic) -> bool:
         """Whether it was recorded."""
