@@ -239,7 +239,7 @@ async def _serve(server: ReplayServer) -> None:
     names = ", ".join(sorted(map(str, found.topics)))
     _print(f"{seconds:.0f} s of {names}; starts at the first subscription")
     await server.ended.wait()
-    await server.close(reason="the recording has ended")
+    await server.close_ended()
     _print(f"the recording has ended; {sum(server.pushed.values())} pushes were sent")
 
 

@@ -39,6 +39,7 @@ class ReplayClock:
     def __init__(self) -> None:
         self._moments = [0.0]
         self._times = [0]
+        self._keeps_last = True
 
     def start(self, begins_at: int) -> None:
         """Set the time at which the recording begins."""
@@ -56,13 +57,15 @@ class ReplayClock:
     def set(self, time: int, *, keep: bool = False) -> None:
         """Set the recorded time.
 
-        With ``keep``, ``from_loop_time`` still knows the time before: a ``Gap`` needs it.
+        With ``keep``, ``from_loop_time`` goes on to return it, and the time before it: a
+        ``Gap`` needs them.
         """
-        if keep or len(self._times) == 1:
-            self._moments.append(_loop_time())
-            self._times.append(time)
-        else:
-            self._moments[-1], self._times[-1] = _loop_time(), time
+        if not (keep or self._keeps_last):
+            self._moments.pop()
+            self._times.pop()
+        self._moments.append(_loop_time())
+        self._times.append(time)
+        self._keeps_last = keep
 
 
 class ReplayTransport:
@@ -107,6 +110,7 @@ class ReplayTransport:
             self.advance()
         if self._started is not None and self._speed is not None:
             await asyncio.sleep(max(self._due(self._next.elapsed) - _loop_time(), 0.0))
+        await _next_moment()
         self._clock.set(self._next.at, keep=True)
         self.advance()
         return ReplaySocket(self)
@@ -139,12 +143,13 @@ class ReplayTransport:
         self.advance()
         return [frame for frame in event.frames if self._is_wanted(frame, wanted)]
 
-    def lost_error(self, event: LinkLost) -> LinkClosed:
+    async def lost_error(self, event: LinkLost) -> LinkClosed:
         """Return the error of a lost link, and set the clock.
 
         Raises:
             EndOfStream: If the recording ends with it.
         """
+        await _next_moment()
         self._clock.set(event.at, keep=True)
         self.advance()
         self.peek()  # If nothing follows, it is the end and not an outage.
@@ -203,7 +208,7 @@ class ReplaySocket:
         while not self._replies:
             wait = self._transport.seconds_to_next()
             if wait == 0.0:
-                if frames := self._next_frames():
+                if frames := await self._next_frames():
                     return frames
                 await asyncio.sleep(0)
                 continue
@@ -213,10 +218,10 @@ class ReplaySocket:
         self._replies.clear()
         return replies
 
-    def _next_frames(self) -> list[bytes]:
+    async def _next_frames(self) -> list[bytes]:
         event = self._transport.peek()
         if isinstance(event, LinkLost):
-            raise self._transport.lost_error(event)
+            raise await self._transport.lost_error(event)
         if isinstance(event, LinkOpened):
             self._transport.advance()
             return []
@@ -277,6 +282,16 @@ def _kline_rows(values: LastValues, request: Row) -> list[Row]:
 def _wire_topic(topic: Topic) -> WireTopic:
     kt = None if topic.interval is None else int(topic.interval)
     return WireTopic(LETTERS[topic.channel], topic.symbol, kt)
+
+
+async def _next_moment() -> None:
+    """Wait until the loop's clock has moved, for 16 ms where it is coarse.
+
+    What came before and what comes now must differ in ``ReplayClock.from_loop_time``.
+    """
+    before = _loop_time()
+    while _loop_time() <= before:  # noqa: ASYNC110 - a clock, so no event to wait for
+        await asyncio.sleep(1e-6)
 
 
 def _loop_time() -> float:
