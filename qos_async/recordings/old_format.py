@@ -10,7 +10,7 @@ from qos_async.recordings.format import MAGIC, Zstd
 
 __all__ = ["read_old_texts"]
 
-_CHUNK = 1 << 16
+_CHUNK = 1 << 14  # It may be decompressed to a thousand times as much.
 
 
 def read_old_texts(file: IO[bytes], library: Zstd) -> Iterator[bytes | Damage]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, NoReturn
@@ -36,7 +36,7 @@ from qos_async.recordings.old_format import read_old_texts
 from qos_async.recordings.replay_timeline import push_header
 from qos_async.topics import Topic, WireTopic
 
-__all__ = ["Contents", "contents", "read"]
+__all__ = ["Contents", "contents", "read", "read_files"]
 
 _HEAD_ROOM = 128
 _CHANNELS = {letter: channel for channel, letter in LETTERS.items()}
@@ -66,17 +66,24 @@ def read(path: str | os.PathLike[str]) -> Iterator[Entry]:
         ...     if entry.kind == "lost":
         ...         print(entry.at, entry.reason)
     """
-    for entry in _read_files(path):
+    library, files = load_zstd(), files_in(path)
+    for entry in read_files(files, library, alone=len(files) == 1):
         if entry.kind != "unknown":
             yield entry
 
 
-def _read_files(
-    path: str | os.PathLike[str], *, frames: bool = True
+def read_files(
+    files: Sequence[Path], library: Zstd, *, alone: bool, frames: bool = True
 ) -> Iterator[Entry]:
-    """Read all files; without ``frames``, only the last of each run of frames."""
-    library = load_zstd()
-    files, clock = files_in(path), _SteadyClock()
+    """Read the entries of files, also ``"unknown"`` ones.
+
+    Args:
+        files: The files, in order.
+        library: Decompresses them.
+        alone: Whether there are no others, so that one that is not a recording raises.
+        frames: False for only the last of each run of frames.
+    """
+    clock = _SteadyClock()
     for file in files:
         try:
             for entry in _read_file(file, library, frames=frames):
@@ -85,7 +92,7 @@ def _read_files(
         except NewerFormatError:
             raise
         except RecordingError as exc:
-            if len(files) == 1:
+            if alone:
                 raise
             damage = _damage_entry(clock.at, file, str(exc))
             clock.set_elapsed(damage)
@@ -231,7 +238,8 @@ def contents(path: str | os.PathLike[str]) -> Contents:
     faults: list[str] = []
     begins_at = ends_at = elapsed = unknown = 0
     runs = _Runs()
-    for entry in _read_files(path, frames=False):
+    library, files = load_zstd(), files_in(path)
+    for entry in read_files(files, library, alone=len(files) == 1, frames=False):
         if entry.kind == "damaged":
             faults.append(entry.reason)
             continue

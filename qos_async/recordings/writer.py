@@ -8,7 +8,7 @@ import os
 import secrets
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
@@ -27,6 +27,7 @@ __all__ = ["FrameBatch", "RecordedEvent", "Writer"]
 _log = logging.getLogger("qos_async.recorder")
 
 _CHUNK_SIZE = 64 * 1024
+_BLOCK_SIZE = 256 * 1024
 _SECOND = 1_000_000_000
 _MICROSECOND = 1000
 _NO_FILE = -1
@@ -213,7 +214,8 @@ class Writer:
 
     def _write_chunk(self) -> None:
         if self._chunk:
-            self._files.write(self._redact(bytes(self._chunk)))
+            for text in _pieces(self._redact(bytes(self._chunk))):
+                self._files.write(text)
             self.frames += self._chunk_frames
             self._chunk.clear()
             self._chunk_frames = 0
@@ -239,6 +241,15 @@ class Writer:
         elif isinstance(item, FrameBatch):
             self.taken += item.size
             self.lost += len(item.frames)
+
+
+def _pieces(text: bytes) -> Iterator[bytes]:
+    """Split lines into blocks: a reader has a whole block in memory."""
+    start = 0
+    while start < len(text):
+        end = text.find(b"\n", min(start + _BLOCK_SIZE, len(text) - 1)) + 1
+        yield text[start:end]
+        start = end
 
 
 class _RotatingFile:
