@@ -30,7 +30,7 @@ __all__ = ["Converted", "convert"]
 
 # Bytes of frames that are held at most. As objects they take up to ten times as much;
 # a book of 20 levels a side has twenty times the bytes of a trade.
-_MAX_PENDING = 3_000_000
+_MAX_PENDING = 400_000
 _UNFINISHED = ".unfinished"
 _DAY = 86_400 * 1_000_000_000
 

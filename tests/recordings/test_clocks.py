@@ -33,7 +33,8 @@ def day(step):
     at = 100 + step
     outage = event(80, "lost", reason="cable") + event(at, "opened", up=100)
     more = frame(at + 1, _trade(2, 101), up=101), frame(at + 30, _trade(3, 130), up=130)
-    return recorded(frame(75, _trade(1, 75)), outage, *more, end=at + 31, up=131)
+    before = [frame(second, _trade(1, second)) for second in (30, 60, 75)]
+    return recorded(*before, outage, *more, end=at + 31, up=131)
 
 
 def _trade(price, ts):
@@ -72,7 +73,7 @@ async def test_a_bar_over_the_gap_is_incomplete_wherever_the_clock_is_set(
     async with replay(tmp_path, None) as client, client.watch_trades(AAPL) as sub:
         found = [bar async for bar in bars(sub, "1m")]
     assert [bar.complete for bar in found] == [False] * len(found)
-    assert len(found) == 2
+    assert len(found) == 3
 
 
 async def test_two_recorders_between_which_the_clock_was_set_back_are_read_in_order(
