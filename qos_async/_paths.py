@@ -31,11 +31,12 @@ def user_path(name: str, value: object) -> Path:
         raise ValueError(
             f"{name} has a NUL character, which no path can have: {text!r}"
         )
-    try:
-        return Path(text).expanduser()
-    except RuntimeError:
+    # ``Path.expanduser`` would take ``./~`` for the home directory.
+    expanded = os.path.expanduser(text)  # noqa: PTH111 - see above
+    if text.startswith("~") and expanded == text:
         head = Path(text).parts[0]
         raise ValueError(
             f"{name} {text!r} begins with {head}, which is no known home directory: give "
             f"the whole path, or ./{head} for a directory of that name"
-        ) from None
+        )
+    return Path(expanded)

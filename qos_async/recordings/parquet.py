@@ -30,7 +30,7 @@ __all__ = ["Converted", "convert"]
 
 # Bytes of frames that are held at most. As objects they take up to ten times as much;
 # a book of 20 levels a side has twenty times the bytes of a trade.
-_MAX_PENDING = 400_000
+_MAX_PENDING = 250_000
 _UNFINISHED = ".unfinished"
 _DAY = 86_400 * 1_000_000_000
 
@@ -65,8 +65,8 @@ def convert(
     channel and each day, UTC, on which ticks were received; in it a file for each file of
     the recording. Columns are those of ``qos_async.frames``. A second conversion replaces
     the files of the first; more files of a recording can be added later. A file gets its
-    name and place when it is complete: until then it is in ``OUT/.unfinished``, which
-    readers of datasets skip, and which the next conversion empties.
+    name and place when it is complete: until then it is in the directory
+    ``.OUT.unfinished`` beside ``OUT``, which the next conversion empties.
 
     Args:
         path: A recording's directory, or one of its files.
@@ -123,9 +123,13 @@ def _workplace(out: Path) -> Generator[Path]:
     Raises:
         RecordingError: If another conversion has it.
     """
-    place = out / _UNFINISHED
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        raise RecordingError(f"{out} is a file: expected a directory") from None
+    place = _beside(out)
     while True:
-        place.mkdir(parents=True, exist_ok=True)
+        place.mkdir(exist_ok=True)
         try:
             lock = Lock(place)
         except LockedError:
@@ -144,6 +148,19 @@ def _workplace(out: Path) -> Generator[Path]:
         with suppress(OSError):
             place.rmdir()
         lock.release()
+
+
+def _beside(out: Path) -> Path:
+    """Return a place for a directory on the disk of ``out``: beside it, if that can be.
+
+    Within it, polars refuses to read the whole of ``out`` while it exists.
+    """
+    whole = out.resolve()
+    parent = whole.parent
+    same_disk = parent.stat().st_dev == whole.stat().st_dev
+    if parent != whole and same_disk and os.access(parent, os.W_OK | os.X_OK):
+        return parent / f".{whole.name}{_UNFINISHED}"
+    return whole / _UNFINISHED
 
 
 class _Key(NamedTuple):

@@ -9,6 +9,7 @@ from typing import Self
 
 from qos_async._core.wire import LETTERS
 from qos_async._io.transport import RECORDING_ENDED
+from qos_async._paths import user_path
 from qos_async._validation import check_number
 from qos_async.config import Limits
 from qos_async.enums import Interval
@@ -49,7 +50,7 @@ class ReplayServer(ProtocolServer):
         key: The API key to accept.
 
     Raises:
-        ValueError: For a speed that is not above 0.
+        ValueError: For a speed that is not above 0, or a path that cannot be one.
     """
 
     def __init__(
@@ -65,7 +66,7 @@ class ReplayServer(ProtocolServer):
         super().__init__(plan=plan, host=host, port=port, key=key)
         check_number("speed", speed, above_zero=True)
         self.ended = asyncio.Event()
-        self._path, self._playback_speed = path, speed
+        self._path, self._playback_speed = user_path("path", path), speed
         self._played_at = 0
         self._last_values = LastValues()
 

@@ -21,6 +21,7 @@ from qos_async.recordings.replay_timeline import (
     LastValues,
     LinkLost,
     LinkOpened,
+    PushHeader,
     Row,
     TimelineEvent,
     push_header,
@@ -30,6 +31,7 @@ from qos_async.topics import Topic, WireTopic
 __all__ = ["ReplayClock", "ReplayTransport", "reply_rows"]
 
 _PAUSES = (0.0, 0.0, 0.0, 0.001, 0.002, 0.005, 0.01)
+_MOMENTS = 100_000
 _CHANNELS = frozenset(LETTERS.values())
 
 
@@ -39,33 +41,33 @@ class ReplayClock:
     def __init__(self) -> None:
         self._moments = [0.0]
         self._times = [0]
-        self._keeps_last = True
+        self._begins_at = 0
 
     def start(self, begins_at: int) -> None:
         """Set the time at which the recording begins."""
         self._times = [begins_at]
+        self._begins_at = begins_at
 
     def now(self) -> int:
         """Return the recorded time, in ns since the epoch."""
         return self._times[-1]
 
     def from_loop_time(self, moment: float) -> datetime:
-        """Return the recorded time at a time of the event loop."""
-        place = max(bisect_right(self._moments, moment) - 1, 0)
-        return datetime.fromtimestamp(self._times[place] / 1e9, UTC)
+        """Return the recorded time at a time of the event loop.
 
-    def set(self, time: int, *, keep: bool = False) -> None:
-        """Set the recorded time.
-
-        With ``keep``, ``from_loop_time`` goes on to return it, and the time before it: a
-        ``Gap`` needs them.
+        What is so long ago that it was discarded is at the beginning of the recording.
         """
-        if not (keep or self._keeps_last):
-            self._moments.pop()
-            self._times.pop()
+        place = bisect_right(self._moments, moment) - 1
+        time = self._times[place] if place >= 0 else self._begins_at
+        return datetime.fromtimestamp(time / 1e9, UTC)
+
+    def set(self, time: int) -> None:
+        """Set the recorded time; ``from_loop_time`` knows the ones before."""
+        if len(self._times) >= _MOMENTS:
+            del self._moments[: _MOMENTS // 2]
+            del self._times[: _MOMENTS // 2]
         self._moments.append(_loop_time())
         self._times.append(time)
-        self._keeps_last = keep
 
 
 class ReplayTransport:
@@ -93,6 +95,7 @@ class ReplayTransport:
         self._speed = speed
         self._clock = clock
         self._started: tuple[float, int] | None = None
+        self._was_unreadable = False
 
     def load(self, events: Iterator[TimelineEvent], topics: Iterable[Topic]) -> None:
         """Set the events to play and their topics; all other topics are rejected."""
@@ -111,7 +114,7 @@ class ReplayTransport:
         if self._started is not None and self._speed is not None:
             await asyncio.sleep(max(self._due(self._next.elapsed) - _loop_time(), 0.0))
         await _next_moment()
-        self._clock.set(self._next.at, keep=True)
+        self._clock.set(self._next.at)
         self.advance()
         return ReplaySocket(self)
 
@@ -135,13 +138,22 @@ class ReplayTransport:
         assert self._events is not None, "there was an event"
         self._next = next(self._events, None)
 
-    def take(self, wanted: set[WireTopic]) -> list[bytes]:
+    async def take(self, wanted: set[WireTopic]) -> list[bytes]:
         """Return the frames of the next event for these topics, and set the clock."""
         event = self.peek()
         assert isinstance(event, FramesReceived), "the caller has peeked"
+        headers = list(map(push_header, event.frames))
+        unreadable = None in headers
+        if unreadable or self._was_unreadable:
+            await _next_moment()  # A gap begins with an unreadable frame.
+        self._was_unreadable = unreadable
         self._clock.set(event.at)
         self.advance()
-        return [frame for frame in event.frames if self._is_wanted(frame, wanted)]
+        return [
+            frame
+            for frame, header in zip(event.frames, headers, strict=True)
+            if self._is_wanted(frame, header, wanted)
+        ]
 
     async def lost_error(self, event: LinkLost) -> LinkClosed:
         """Return the error of a lost link, and set the clock.
@@ -150,13 +162,14 @@ class ReplayTransport:
             EndOfStream: If the recording ends with it.
         """
         await _next_moment()
-        self._clock.set(event.at, keep=True)
+        self._clock.set(event.at)
         self.advance()
         self.peek()  # If nothing follows, it is the end and not an outage.
         return LinkClosed(event.reason)
 
-    def _is_wanted(self, frame: bytes, wanted: set[WireTopic]) -> bool:
-        header = push_header(frame)
+    def _is_wanted(
+        self, frame: bytes, header: PushHeader | None, wanted: set[WireTopic]
+    ) -> bool:
         if header is None:
             return True  # Unreadable: the client received it, too, and counted it.
         if header.tp not in _CHANNELS:
@@ -225,7 +238,7 @@ class ReplaySocket:
         if isinstance(event, LinkOpened):
             self._transport.advance()
             return []
-        return self._transport.take(self._subscribed)
+        return await self._transport.take(self._subscribed)
 
     async def send(self, frame: bytes) -> None:
         body: Row = msgspec.json.decode(frame)
