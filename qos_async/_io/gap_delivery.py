@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from msgspec.structs import force_setattr
@@ -100,12 +100,12 @@ class GapDelivery:
     def _span(self, outage: Outage, until: float) -> tuple[datetime, datetime]:
         """Return the beginning of an outage and a time after it, by the wall clock.
 
-        If the clock was set in between, the two cover the outage by the clock before and
-        by the one after: either may have been wrong.
+        Both are by the clock as it was at the beginning, when the ticks before were
+        stamped, even if it was set since: so the length is the real one.
         """
         since, end = map(self._clock.from_loop_time, (outage.since, until))
         began = self._began.get(outage.since, since)
-        return min(since, began), max(end, began + (end - since))
+        return began, began + max(end - since, timedelta())
 
     def _interrupt(self, queue: SubscriptionQueue, topic: Topic) -> None:
         if queue.interrupt(topic):

@@ -6,7 +6,7 @@ so that a file is also one that the ``zstd`` program decompresses. A file is:
 - a head of 56 bytes: magic ``0x184D2A50``, 48, ``qosrecrd``, the format, the run of the
   recorder, the number of the file, the lines and bytes that were written so far, and a
   CRC-32 of all that. It is written again after each block: so a file that was cut, even
-  between two blocks, is told from one whose recorder was killed;
+  between two blocks, differs from one whose recorder was killed;
 - blocks: a header of 40 bytes (magic ``0x184D2A51``, 32, ``qosb``, the owner, the number
   of the first line, the lines, the size and CRC-32 of the body, and a CRC-32 of the
   header) and a body: one zstandard frame, with a checksum, of whole lines.

@@ -46,8 +46,8 @@ def read(path: str | os.PathLike[str]) -> Iterator[Entry]:
     """Read the entries of a recording, in order.
 
     A damaged part is left out: an entry ``"damaged"`` has its place, and how much is
-    lost; what follows is read. Of files that do not begin as a recording, in a directory
-    with others, the same is told. Entries of kinds that this version does not know are
+    lost; what follows is read. The same entry stands for a file that is not a recording,
+    in a directory with others. Entries of kinds that this version does not know are
     skipped; ``contents`` counts them.
 
     Args:

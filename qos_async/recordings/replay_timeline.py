@@ -97,9 +97,8 @@ class _Moment(NamedTuple):
     elapsed: int
 
     def after(self, other: _Moment) -> _Moment:
-        """Return this, not before another by any clock: the wall clock may be set."""
-        passed = self.elapsed - other.elapsed
-        return _Moment(max(self.at, other.at + passed), self.elapsed)
+        """Return this, as far from another as it was: the wall clock may be set."""
+        return _Moment(other.at + self.elapsed - other.elapsed, self.elapsed)
 
 
 class _LinkTracker:

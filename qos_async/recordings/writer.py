@@ -12,9 +12,16 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
-from qos_async.recordings.blocks import FileId, compressor, encode_block, encode_head
+from qos_async.recordings.blocks import (
+    FileId,
+    Head,
+    compressor,
+    encode_block,
+    encode_head,
+)
 from qos_async.recordings.files import RecordingError, create_file, newest_time
 from qos_async.recordings.format import (
+    VERSION,
     Event,
     Zstd,
     encode_event,
@@ -277,11 +284,11 @@ class _RotatingFile:
         self._rotate_ns = None if rotate is None else max(int(rotate * _SECOND), 1)
         self._max_bytes = max_bytes
         self._locked = locked
-        self._run = secrets.token_bytes(8)
+        self._head = Head(VERSION, FileId(secrets.token_bytes(8), _NO_FILE), 0, 0)
         self._link = False
         self._topics: set[str] = set()
         self._file = _NO_FILE
-        self._lines = self._size = self._until = self._latest = 0
+        self._until = self._latest = 0
 
     @property
     def is_open(self) -> bool:
@@ -293,7 +300,9 @@ class _RotatingFile:
         if not self.is_open:
             return False
         late = self._rotate_ns is not None and at >= self._until
-        return late or (self._max_bytes is not None and self._size >= self._max_bytes)
+        return late or (
+            self._max_bytes is not None and self._head.size >= self._max_bytes
+        )
 
     def open_next(self, item: Item) -> bytes:
         """Open a new file for an item; return its first line.
@@ -307,12 +316,13 @@ class _RotatingFile:
         path, self._file = create_file(self.directory, self._latest)
         if self._rotate_ns is not None:
             self._until = (item.at // self._rotate_ns + 1) * self._rotate_ns
-        number, self._lines, self._size = len(self.paths), 0, 0
+        file = FileId(self._head.file.run, len(self.paths))
+        self._head = Head(VERSION, file, lines=0, size=0)
         self.paths.append(path)
         return encode_header(
             item.at,
-            self._run.hex(),
-            number,
+            file.run.hex(),
+            file.number,
             up=item.up,
             link=self._link,
             topics=sorted(self._topics),
@@ -340,9 +350,9 @@ class _RotatingFile:
         Raises:
             OSError: If it could not be written as a whole; the file is cut back then.
         """
-        file = FileId(self._run, len(self.paths) - 1)
-        packed = encode_block(file, self._lines, text, self._packer)
-        if not self._size:
+        file, lines, size = self._head.file, self._head.lines, self._head.size
+        packed = encode_block(file, lines, text, self._packer)
+        if not size:
             packed = encode_head(file) + packed
         done, rest = 0, memoryview(packed)
         try:
@@ -350,12 +360,12 @@ class _RotatingFile:
                 done += os.write(self._file, rest[done:])
         except OSError:
             with contextlib.suppress(OSError):
-                os.ftruncate(self._file, self._size)
+                os.ftruncate(self._file, size)
             raise
-        self._size += done
-        self._lines += text.count(b"\n")
+        lines, size = lines + text.count(b"\n"), size + done
+        self._head = Head(VERSION, file, lines, size)
         self.bytes_written += done
-        self._update_head(encode_head(file, lines=self._lines, size=self._size))
+        self._update_head(encode_head(file, lines=lines, size=size))
 
     def _update_head(self, head: bytes) -> None:
         # It follows the block: a process that is killed in between leaves one more block

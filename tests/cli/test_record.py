@@ -108,6 +108,7 @@ def test_convert_reports_entries_of_a_newer_version(tmp_path, capsys):
     assert "skipped 1 entry that a newer qos-async wrote" in capsys.readouterr().err
 
 
+@pytest.mark.fault("F20")
 @pytest.mark.parametrize(
     ("path", "words"),
     [
@@ -142,6 +143,7 @@ def test_a_tilde_is_the_home_directory(tmp_path, monkeypatch, capsys):
     assert list(tmp_path.glob("out/channel=trade/*/*.parquet"))
 
 
+@pytest.mark.fault("F34")
 def test_a_stream_of_a_replay_ends_with_it_and_without_an_outage(tmp_path, monkeypatch):
     write(tmp_path, recorded(trades(1, 1), trades(2, 2), end=3))
     process = start("replay", str(tmp_path), "--speed", "100")

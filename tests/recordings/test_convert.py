@@ -8,11 +8,12 @@ import signal
 import subprocess
 import sys
 from decimal import Decimal
+from importlib import import_module
+from typing import Any
 
 import pandas as pd
 import polars as pl
 import pytest
-from pyarrow import dataset
 
 from qos_async import RecordingError
 from qos_async.recordings import convert, parquet
@@ -20,6 +21,7 @@ from tests.support.memory_transport import kline, snapshot, trade
 from tests.support.recording_files import frame, recorded, trades, write
 
 DAY = 86_400
+dataset: Any = import_module("pyarrow.dataset")
 
 
 @pytest.fixture
@@ -186,6 +188,7 @@ def rows(out):
     }
 
 
+@pytest.mark.fault("F6")
 def test_a_killed_conversion_leaves_nothing_that_a_reader_finds(place, out):
     convert(place, out)
     write(place, recorded(trades(1, 3), topics=["trade US:AAPL"]), name="qos-0")
@@ -199,6 +202,7 @@ def test_a_killed_conversion_leaves_nothing_that_a_reader_finds(place, out):
     assert list(out.parent.glob(".*")) == []
 
 
+@pytest.mark.fault("F6", "F29")
 def test_the_output_can_be_read_during_a_conversion_and_no_other_writes_to_it(
     place, out
 ):
@@ -216,6 +220,7 @@ def test_the_output_can_be_read_during_a_conversion_and_no_other_writes_to_it(
     assert convert(place, out).rows["trade"] == 2
 
 
+@pytest.mark.fault("F31")
 @pytest.mark.parametrize("numbers", [float, Decimal])
 def test_what_is_held_in_memory_is_bounded_by_bytes(
     tmp_path, out, monkeypatch, numbers

@@ -56,6 +56,7 @@ def check(place, original):
     return kept
 
 
+@pytest.mark.fault("F5")
 def test_a_flipped_bit_at_any_byte_is_reported_and_what_follows_is_read(
     tmp_path, whole
 ):
@@ -78,6 +79,7 @@ def test_a_flipped_bit_at_any_byte_is_reported_and_what_follows_is_read(
         assert len(original) - len(kept) == [0, 3, 2, 2, 2, 1][after]
 
 
+@pytest.mark.fault("F5")
 def test_bits_flipped_at_random_in_a_long_recording_are_reported(tmp_path):
     texts = [started() + event(0, "opened") + event(0, "subscribed", topics=[TOPIC])]
     texts += [trades(at, *range(at, at + 20)) for at in range(1, 40)]
@@ -93,6 +95,7 @@ def test_bits_flipped_at_random_in_a_long_recording_are_reported(tmp_path):
         assert len(kept) >= len(original) - 9 * 20
 
 
+@pytest.mark.fault("F5")
 def test_a_file_that_is_cut_anywhere_is_reported(tmp_path, whole):
     original = entries(write_bytes(tmp_path, whole))
     for size in range(1, len(whole)):
@@ -126,6 +129,7 @@ def _foreign(head, one, two, *rest):
     return [head, one, blocks(*block_texts(), number=1)[2], *rest]
 
 
+@pytest.mark.fault("F5")
 @pytest.mark.parametrize(
     ("change", "missing"),
     [(_swapped, 2), (_repeated, 0), (_deleted, 2), (_last_deleted, 1), (_foreign, 2)],
@@ -149,6 +153,7 @@ def test_a_block_that_is_being_written_is_no_damage(tmp_path, whole):
     assert [e.kind for e in read(write_bytes(tmp_path, whole + more))][-1] == "frame"
 
 
+@pytest.mark.fault("F5")
 async def test_damage_is_a_gap_of_a_replay_and_what_follows_is_played(tmp_path, whole):
     parts = blocks(*block_texts())
     damaged = bytearray(parts[3])
@@ -193,6 +198,7 @@ def test_an_unknown_kind_of_entry_is_skipped_and_counted(tmp_path):
     assert convert(file, tmp_path / "out").unknown == 2
 
 
+@pytest.mark.fault("F5")
 def test_a_newer_format_raises_and_names_it(tmp_path, whole, monkeypatch):
     monkeypatch.setattr("qos_async.recordings.blocks.VERSION", 3)
     write(tmp_path, started())

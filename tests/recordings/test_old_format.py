@@ -10,6 +10,8 @@ from __future__ import annotations
 from decimal import Decimal
 from pathlib import Path
 
+import pytest
+
 from qos_async import Gap, Topic, replay
 from qos_async.recordings import Recorder, contents, convert, read
 from tests.support.memory_transport import gaps_and_ticks
@@ -19,6 +21,7 @@ AAPL = Topic("trade", "US:AAPL")
 PRICES = ["1.10", "1.20", "1.30", "1.40", "1.50", "1.60", "2.10", "2.20"]
 
 
+@pytest.mark.fault("F5")
 def test_it_is_read():
     found = contents(OLD)
     assert found.topics == {AAPL, Topic("kline", "CF:BTCUSDT", "1m")}

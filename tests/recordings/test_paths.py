@@ -34,6 +34,7 @@ CALLS = {
 KINDS = {"str": str, "bytes": os.fsencode, "path": Path}
 
 
+@pytest.mark.fault("F20")
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
 @pytest.mark.parametrize(
     ("path", "words"),
@@ -51,6 +52,7 @@ def test_a_path_that_cannot_be_one_raises(call, path, words):
         call(path)
 
 
+@pytest.mark.fault("F20")
 @pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
 def test_a_tilde_is_the_home_directory(home, kind):
     assert contents(kind("~/in")).topics

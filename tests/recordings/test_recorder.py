@@ -318,6 +318,7 @@ def test_a_key_that_is_a_word_of_the_file_format_is_rejected(place, key):
         Client(key, recorder=Recorder(place))
 
 
+@pytest.mark.fault("F29")
 def test_a_second_recorder_in_a_directory_is_refused_at_once(place):
     first = Recorder(place)
     with pytest.raises(
@@ -329,6 +330,7 @@ def test_a_second_recorder_in_a_directory_is_refused_at_once(place):
     Recorder(place).close()
 
 
+@pytest.mark.fault("F29")
 def test_a_recorder_of_another_process_is_refused_until_that_has_ended(place):
     code = f"""
 import sys
@@ -343,6 +345,7 @@ sys.stdin.read()
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
     ) as other:
+        assert other.stdout is not None
         other.stdout.readline()
         with pytest.raises(RecordingError, match="another recorder writes to"):
             Recorder(place)

@@ -367,6 +367,7 @@ class CoarseLoop(asyncio.SelectorEventLoop):
         return super().time() // self.step * self.step
 
 
+@pytest.mark.fault("F36")
 @pytest.mark.parametrize("step", [0.001, 0.0156])
 def test_gaps_have_the_recorded_times_on_a_coarse_clock(tmp_path, step):
     def outage(at):

@@ -77,9 +77,12 @@ def write(place, *texts, name="qos-1"):
 
 def write_old(place, *texts, name="qos-1"):
     """Write a file of format 1, with a compressed frame for each text."""
-    texts = [text.replace(b'"recording":2', b'"recording":1') for text in texts]
-    texts = [re.sub(rb',"up":-?\d+', b"", text) for text in texts]
-    return write_bytes(place, b"".join(map(load_zstd().compress, texts)), name=name)
+    packer, old = compressor(load_zstd(), 3), []
+    for text in texts:
+        line = text.replace(b'"recording":2', b'"recording":1')
+        line = re.sub(rb',"up":-?\d+', b"", line)
+        old.append(packer.compress(line, packer.FLUSH_FRAME))
+    return write_bytes(place, b"".join(old), name=name)
 
 
 def write_bytes(place, raw, *, name="qos-1"):
