@@ -29,8 +29,10 @@ from qos_async._io.http_errors import UNTRUSTED, map_exception, redirect_message
 from qos_async._io.retry import retry_after
 from qos_async._io.secret import Secret
 from qos_async._io.transport import (
+    RECORDING_ENDED,
     DialError,
     DisconnectReason,
+    EndOfStream,
     LinkClosed,
     Socket,
     status_label,
@@ -273,11 +275,13 @@ class _AiohttpSocket:
             return (message.data,)
         raise self._ended(message)
 
-    def _ended(self, message: Any) -> LinkClosed:
+    def _ended(self, message: Any) -> LinkClosed | EndOfStream:
         if message.type is aiohttp.WSMsgType.CLOSE:
             # aiohttp reports a close frame without a code as code 0.
             code = message.data or _NO_STATUS
             reason = printable(self._secret.redact(message.extra or ""))
+            if code == RECORDING_ENDED:
+                return EndOfStream(reason)
             detail = f": {reason}" if reason else ""
             return LinkClosed(
                 f"the server closed the link with {code}{detail}", code=code

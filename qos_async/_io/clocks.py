@@ -9,7 +9,7 @@ from typing import Protocol
 
 from qos_async._clock import MachineClock, SourceClock
 
-__all__ = ["SYSTEM_CLOCK", "SuspendDetector", "WallClock"]
+__all__ = ["SYSTEM_CLOCK", "SuspendDetector", "WallClock", "steady_ns"]
 
 
 class WallClock(SourceClock, Protocol):
@@ -35,6 +35,15 @@ class _SystemClock(MachineClock):
 
 SYSTEM_CLOCK: WallClock = _SystemClock()
 """The clock of this machine."""
+
+
+def steady_ns() -> int:
+    """Return nanoseconds by a clock that is never set, and that runs during a suspend."""
+    if hasattr(time, "CLOCK_BOOTTIME"):
+        return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+    if hasattr(time, "CLOCK_MONOTONIC"):  # On macOS ``time.monotonic`` is another.
+        return time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+    return time.monotonic_ns()
 
 
 class SuspendDetector:

@@ -212,21 +212,22 @@ class Stream(Generic[N]):
 
     async def _run(self) -> None:
         error: BaseException | None = None
+        ended = ""
         try:
             await self._supervisor.run()
         except QosError as exc:
             error = exc
-        except EndOfStream:
-            pass
+        except EndOfStream as exc:
+            ended = str(exc)
         except Exception as exc:  # noqa: BLE001 - everything that waits must end
             _log.exception("this is a bug in qos_async; please report it")
             error = QosError(f"internal error: {exc!r}")
         finally:
-            self._finish(error)
+            self._finish(error, ended)
 
-    def _finish(self, error: BaseException | None) -> None:
+    def _finish(self, error: BaseException | None, ended: str = "") -> None:
         self._error = self._error or error
-        reason = "closed by the user" if error is None else str(error)
+        reason = (ended or "closed by the user") if error is None else str(error)
         self.states.transition(LinkEvent.STOP, reason, failed=error is not None)
         self._gaps.finish()
         for queue in self._queues:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from qos_async import symbols
+from qos_async._paths import user_path
 from qos_async.cli import exits
 from qos_async.cli.streams import print_message
 from qos_async.cli.times import TimeSpec
@@ -311,12 +312,20 @@ def bounded_int(maximum: int) -> Callable[[str], int]:
     return parse
 
 
+def any_path(text: str) -> Path:
+    """Parse a path; shells leave the ``~`` of ``--output=~/x`` to the program."""
+    try:
+        return user_path("the path", text)
+    except ValueError as error:
+        raise ArgumentTypeError(str(error)) from None
+
+
 def output_file(*suffixes: str) -> Callable[[str], Path]:
     """Return a type for files to write that end in one of ``suffixes``."""
     allowed = f"{', '.join(suffixes[:-1])} or {suffixes[-1]}"
 
     def parse(text: str) -> Path:
-        path = Path(text)
+        path = any_path(text)
         if file_format(path) not in suffixes:
             raise ArgumentTypeError(f"{text!r} should end in {allowed}")
         return path

@@ -143,11 +143,12 @@ async def _stream(options: Options) -> None:
         stats.on_state(qos.StateChange(client.state), started_at)
         try:
             async with asyncio.timeout(options.seconds), asyncio.TaskGroup() as tasks:
-                tasks.create_task(stdout.run())
+                writing = tasks.create_task(stdout.run())
                 tasks.create_task(_follow(states, stats, report))
                 write = await _writer(options, topics, stdout)
-                tasks.create_task(_read(ticks, write, stdout, stats, report))
                 tasks.create_task(await_acks(ticks, report.on_message))
+                await _read(ticks, write, stdout, stats, report)
+                writing.cancel()  # A replay has ended.
         except TimeoutError:
             pass
         finally:

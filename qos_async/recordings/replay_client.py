@@ -18,6 +18,7 @@ from qos_async._io.aiohttp_session import AiohttpSession
 from qos_async._io.loop_binding import LoopBinding
 from qos_async._io.secret import Secret
 from qos_async._io.stream import Stream
+from qos_async._paths import user_path
 from qos_async._validation import check_number
 from qos_async.client import Client
 from qos_async.config import Limits, Timing
@@ -25,8 +26,9 @@ from qos_async.enums import LinkState
 from qos_async.errors import RequestError
 from qos_async.models import N
 from qos_async.recordings.reading import Contents, contents, read
+from qos_async.recordings.replay_clock import ReplayClock
 from qos_async.recordings.replay_timeline import timeline
-from qos_async.recordings.replay_transport import ReplayClock, ReplayTransport
+from qos_async.recordings.replay_transport import ReplayTransport
 from qos_async.stats import Stats
 from qos_async.topics import Topic
 
@@ -57,7 +59,7 @@ class Replay(Client[N]):
     def __init__(
         self, path: str | os.PathLike[str], speed: float | None, numbers: type[N]
     ) -> None:
-        self._path = path
+        self._path = user_path("path", path)
         self._loaded: Contents | None = None
         session = AiohttpSession(Secret(token_hex()))
         session.binding = self._binding = _ReplayBinding()
@@ -84,13 +86,18 @@ class Replay(Client[N]):
             self._loaded = await asyncio.to_thread(contents, self._path)
             for fault in self._loaded.faults:
                 _log.warning("the recording is damaged: %s", fault)
+            if self._loaded.unknown:
+                _log.warning(
+                    "skipped %d entries of the recording that a newer qos-async wrote",
+                    self._loaded.unknown,
+                )
             self._clock.start(self._loaded.begins_at)
             self._transport.load(timeline(read(self._path)), self._loaded.topics)
             self._binding.is_entered = True
         return await super().__aenter__()
 
     def __repr__(self) -> str:
-        return f"<Replay of {os.fspath(self._path)!r}>"
+        return f"<Replay of {str(self._path)!r}>"
 
     @property
     def topics(self) -> tuple[Topic, ...]:
@@ -187,7 +194,7 @@ def replay(
     Use it in place of the ``Client``: it has the same methods.
 
     Args:
-        path: A recording's directory, or one of its files.
+        path: A recording's directory, or one of its files; ``~`` is the home directory.
         speed: Recorded seconds in a second: 10 is ten times as fast. None is as fast as
             the consumers read: the replay waits for the slowest, and no tick is dropped,
             whatever the buffer; so each subscription must be read, or closed.
@@ -195,7 +202,8 @@ def replay(
             ``str``.
 
     Raises:
-        ValueError: For a speed that is not above 0, or an unknown type of numbers.
+        ValueError: For a speed that is not above 0, an unknown type of numbers, or a path
+            that cannot be one.
         RecordingError: On entering, if there is no recording, or it is empty.
         MissingZstdError: On entering, if no zstandard library is installed.
 
