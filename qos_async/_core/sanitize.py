@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 
 from qos_async.errors import AuthenticationError, LimitError, QosError, RejectedError
 
-__all__ = ["error_from_message", "excerpt", "printable"]
+__all__ = ["error_from_message", "excerpt", "is_about_pace", "means_later", "printable"]
 
 _LENGTH = 200
 _EXCERPT_INPUT = 16_384
@@ -38,6 +38,17 @@ _ABOUT_THE_KEY = re.compile(
 _ABOUT_THE_PLAN = re.compile(
     r"limit|quota|exceed|too (?:many|fast|frequent|often)|frequen|rate\b|maximum|throttl"
     r"|频|超过|超出|上限|限制",
+    re.IGNORECASE,
+)
+
+_ABOUT_THE_PACE = re.compile(
+    r"too\W+(?:fast|frequent|often)|frequently|too many requests|slow(?:ing)? down|throttl"
+    r"|\brate[-_ ]?limit|频[繁率次]",
+    re.IGNORECASE,
+)
+_LATER = re.compile(
+    r"(?:try|retry)\W+(?:again|later)|\bbusy\b|overload|temporar\w+\W+unavailable"
+    r"|稍[后候後]|繁忙|忙碌",
     re.IGNORECASE,
 )
 
@@ -94,6 +105,22 @@ def error_from_message(
         )
     kind = LimitError if _ABOUT_THE_PLAN.search(message) else RejectedError
     return kind(message, operation=operation, symbols=symbols)
+
+
+def is_about_pace(message: str) -> bool:
+    """Whether the server's text says that something was sent too soon after another."""
+    return bool(_ABOUT_THE_PACE.search(message))
+
+
+def means_later(message: str, requested: Iterable[str] = ()) -> bool:
+    """Whether the server's text says that the same request may be accepted later.
+
+    Args:
+        message: The text.
+        requested: The symbols of the request, which are ignored in the text.
+    """
+    text = _without(message, requested)
+    return is_about_pace(text) or bool(_LATER.search(text))
 
 
 def _without(text: str, symbols: Iterable[str]) -> str:

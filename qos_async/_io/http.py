@@ -8,6 +8,7 @@ import math
 import random
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from ssl import SSLContext
 from typing import Any, Literal, Protocol, Self, TypeVar
 
@@ -26,7 +27,13 @@ from qos_async._io.http_errors import (
     classify_response,
     map_exception,
 )
-from qos_async._io.retry import Outcome, retry_after, retrying
+from qos_async._io.retry import (
+    Outcome,
+    Patience,
+    http_date,
+    retry_after,
+    retrying,
+)
 from qos_async._io.secret import Secret
 from qos_async.config import Limits, Timing
 from qos_async.errors import ClosedError
@@ -39,6 +46,7 @@ BODY_MAX = 16 * 1024 * 1024
 """The largest response in bytes, decompressed; ten times the largest known."""
 
 _CHUNK = 65_536  # Bytes read at once.
+_LONG_WAIT = 10.0  # Seconds that a user notices.
 
 _log = logging.getLogger("qos_async.http")
 
@@ -46,8 +54,12 @@ _log = logging.getLogger("qos_async.http")
 class Fetcher(Protocol):
     """Sends queries: over HTTP, or to what stands for it, such as a recording."""
 
-    async def fetch(self, query: Query[T]) -> T:
+    async def fetch(self, query: Query[T], *, patience: Patience | None = None) -> T:
         """Send a query and return its result.
+
+        Args:
+            query: The query.
+            patience: How to wait where the query is one of a long job.
 
         Raises:
             QosError: If it fails.
@@ -112,13 +124,22 @@ class HttpClient:
         }
         self._in_flight: set[anyio.CancelScope] = set()
         self._closed = False
-        self._retrying = retrying(timing, on_retry=self._on_retry, rng=rng, sleep=sleep)
+        self._retrying = partial(
+            retrying, timing, period=limits.http_period, rng=rng, sleep=sleep
+        )
 
-    async def fetch(self, query: Query[T]) -> T:
+    async def fetch(self, query: Query[T], *, patience: Patience | None = None) -> T:
         """Send a query and return its result; retry while the failure may be transient.
 
-        Waits as long as the rate limit and the server's ``Retry-After`` require; use
-        ``asyncio.timeout`` around it to wait less.
+        Waits as long as the rate limit requires. Without ``patience`` there are at most
+        ``ATTEMPTS`` attempts, and the waits between them are bounded: by the plan's
+        ``http_period`` after a refusal for the pace, by 300 s where the server sends a
+        ``Retry-After``, else by ``backoff_max``. Use ``asyncio.timeout`` around it to
+        wait less.
+
+        Args:
+            query: The query.
+            patience: How to wait where the query is one of a long job.
 
         Raises:
             AuthenticationError: The key was rejected; this is not retried.
@@ -134,9 +155,11 @@ class HttpClient:
         if self._closed:
             raise ClosedError("the client is closed")
         self._session.session()  # Raises its errors now instead of after the wait.
-        # A copy: tenacity keeps the state of a call in the object, so that concurrent
+        # A new one: tenacity keeps the state of a call in the object, so that concurrent
         # calls would share their attempts.
-        retry = self._retrying.copy()
+        retry = self._retrying(
+            on_retry=partial(self._on_retry, patience), patience=patience
+        )
         outcome: Outcome[T] = Outcome(error=ClosedError("the client was closed"))
         with anyio.CancelScope() as scope:
             self._in_flight.add(scope)
@@ -148,6 +171,8 @@ class HttpClient:
                 raise cancelled.with_traceback(None)  # noqa: B904
             finally:
                 self._in_flight.discard(scope)
+        if patience is not None and outcome.error is None:
+            patience.succeeded()
         return outcome.unwrap()
 
     def close(self) -> None:
@@ -206,9 +231,15 @@ class HttpClient:
             return url.update_query(key=self._secret.read()), headers
         return url, {**headers, "key": self._secret.read()}
 
-    def _on_retry(self, outcome: Outcome[Any], wait: float) -> None:
+    def _on_retry(
+        self, patience: Patience | None, outcome: Outcome[Any], wait: float
+    ) -> None:
         self._counters.retries += 1
-        _log.info("%s; retrying in %.1f s", outcome.error, wait)
+        level = logging.INFO if wait < _LONG_WAIT else logging.WARNING
+        _log.log(level, "%s; retrying in %.1f s", outcome.error, wait)
+        if patience is not None and patience.on_wait is not None:
+            assert outcome.error is not None, "a success is not retried"
+            patience.on_wait(outcome.error, wait)
 
 
 class RateLimiter:
@@ -282,7 +313,9 @@ def _loop_time() -> float:
 
 
 async def _receive(response: aiohttp.ClientResponse) -> HttpResponse:
-    wait = retry_after(response.headers.get("Retry-After"), time.time())
+    # A date is one of the server's clock, which may differ from that of this machine.
+    now = http_date(response.headers.get("Date")) or time.time()
+    wait = retry_after(response.headers.get("Retry-After"), now)
     body = bytearray()
     # In chunks, as a small compressed body may decompress to a huge one.
     async for chunk in response.content.iter_chunked(_CHUNK):

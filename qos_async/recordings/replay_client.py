@@ -15,6 +15,7 @@ from qos_async._core.queries import Queries, Query
 from qos_async._core.stats import Counters
 from qos_async._io.aiohttp_session import AiohttpSession
 from qos_async._io.loop_binding import LoopBinding
+from qos_async._io.retry import Patience
 from qos_async._io.secret import Secret
 from qos_async._io.stream import Stream
 from qos_async._validation import check_number
@@ -153,7 +154,7 @@ class _ReplayFetcher:
     def __init__(self, stream: Stream[Any]) -> None:
         self._stream = stream
 
-    async def fetch(self, query: Query[T]) -> T:
+    async def fetch(self, query: Query[T], *, patience: Patience | None = None) -> T:
         if not query.operation:
             raise RequestError(f"{query.path} is not available in a recording")
         return await self._stream.fetch(query)

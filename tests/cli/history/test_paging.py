@@ -85,29 +85,17 @@ async def test_a_server_that_ignores_the_end_is_recognised(path):
     assert (part.ended, progress.notes) == (IGNORED, [])
 
 
-@pytest.mark.virtual_time
-async def test_an_outage_after_the_first_page_is_waited_out(path):
-    """Each reason is reported once per page."""
-    errors = [TransportError("gone"), TransportError("gone"), LimitError("too fast")]
-    part, progress, _ = await paged(path, bars(90), *errors, bars(80))
-    assert part.count == 2
-    assert progress.notes == [
-        f"{why}; waiting to retry" for why in ("gone", "too fast")
-    ]
-
-
-@pytest.mark.virtual_time
-async def test_a_long_outage_raises(path):
-    errors = [TransportError("gone")] * 14
-    with pytest.raises(TransportError, match="gone"):
-        await paged(path, bars(90), *errors, bars(80))
-    with PartialDownload(path, REQUEST) as part:
-        assert part.count == 1, "earlier pages are kept"
+async def test_a_wait_is_reported_with_its_reason(path):
+    _, progress, client = await paged(path, bars(90))
+    client.asked["on_wait"](LimitError("too fast", operation="/history"), 60.0)
+    assert progress.notes == ["/history: too fast; asking again in 1 min"]
 
 
 @pytest.mark.parametrize(
     "steps", [[TransportError("x")], [bars(9), RejectedError("x")]]
 )
-async def test_an_error_that_waiting_cannot_fix_raises_at_once(steps, path):
+async def test_an_error_of_the_client_ends_the_download(steps, path):
     with pytest.raises(type(steps[-1])):
         await paged(path, *steps, bars(8))
+    with PartialDownload(path, REQUEST) as part:
+        assert part.count == len(steps) - 1, "earlier pages are kept"
