@@ -24,8 +24,7 @@ from qos_async._io.aiohttp_session import (
 )
 from qos_async._io.frame_splitter import FrameBatchMessage, SyncHandoff, install
 from qos_async._io.http_errors import UNTRUSTED, map_exception, redirect_message
-from qos_async._io.retry import retry_after
-from qos_async._io.retry import Retry
+from qos_async._io.retry import Retry, retry_after
 from qos_async._io.secret import Secret
 from qos_async._io.transport import (
     DialError,

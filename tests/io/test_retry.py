@@ -221,7 +221,7 @@ async def test_concurrent_calls_do_not_share_their_attempts(server):
 @pytest.mark.fault("F33")
 async def test_the_back_off_stays_bounded_however_often_a_long_job_waits():
     waits, patience = Waits(), Patience()
-    outcomes = iter([Outcome(retry=Retry.BUSY)] * 1100 + [Outcome(value=7)])
+    outcomes: Any = iter([Outcome(retry=Retry.BUSY)] * 1100 + [Outcome(value=7)])
     retry = retrying(
         Timing(),
         period=60.0,
