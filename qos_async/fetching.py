@@ -15,6 +15,7 @@ from qos_async._io.http import Fetcher
 from qos_async._io.retry import OnWait, Patience
 from qos_async._io.stream import Stream
 from qos_async.enums import Adjustment, Interval, Market
+from qos_async.errors import QosError
 from qos_async.models import (
     Depth,
     Instrument,
@@ -41,12 +42,14 @@ class Fetching(Generic[N]):
 
     Symbols are ``"US:AAPL"``, ``"US:AAPL,TSLA"`` or iterables of such. More symbols
     than the plan allows in one request are sent in several requests, one after another,
-    and the results are merged. Each of these methods raises:
+    and the results are merged. If one of the requests fails, the error has the results of
+    those before it as ``partial``. A field that cannot be read is None, and a record that
+    lacks a required one is left out; both are logged. Each of these methods raises:
 
     - ``ValueError`` before any I/O, for an argument that the service does not accept;
     - ``AuthenticationError`` if the key is rejected;
     - ``RejectedError`` if the server rejects the request, ``LimitError`` if it does so
-      because of the plan;
+      because of the plan; ``symbols`` are those that the server names;
     - ``RequestTimeoutError`` or another ``TransportError`` if the network fails: over
       HTTP after four attempts, over the stream at once;
     - ``DecodeError`` for a response that cannot be decoded;
@@ -193,6 +196,20 @@ class Fetching(Generic[N]):
         if via not in ("http", "stream"):
             raise ValueError(f'via must be "http" or "stream", not {via!r}')
         fetch = self._http.fetch if via == "http" else self._stream.fetch
-        result = merge(queries, [await fetch(query) for query in queries])
-        result.kind = kind
-        return result
+        replies: list[dict[str, T]] = []
+        for query in queries:
+            try:
+                reply = await fetch(query)
+            except QosError as error:
+                error.partial = _result(queries[: len(replies)], replies, kind)
+                raise
+            replies.append(reply)
+        return _result(queries, replies, kind)
+
+
+def _result(
+    queries: list[Query[dict[str, T]]], replies: list[dict[str, T]], kind: type[Struct]
+) -> Result[T]:
+    result = merge(queries, replies)
+    result.kind = kind
+    return result

@@ -11,10 +11,11 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
 from functools import cache
 from typing import Any, Generic, TypeAlias, TypeVar
 
-from qos_async._core.decoding import RecordDecoder, finite_type
+from qos_async._core.decoding import RecordDecoder
 from qos_async._core.responses import (
     KlineGroup,
     by_symbol,
@@ -23,6 +24,7 @@ from qos_async._core.responses import (
     products_by_market,
     trades_by_symbol,
 )
+from qos_async._core.rows import GroupsDecoder, RowsDecoder, Unread
 from qos_async._validation import check_whole, is_number
 from qos_async.config import KLINES_MAX, TRADES_MAX
 from qos_async.enums import Adjustment, Interval, Market
@@ -45,7 +47,7 @@ __all__ = ["Queries", "Query", "epoch", "merge"]
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
-_Reader: TypeAlias = Callable[[bytes], T]
+_Reader: TypeAlias = Callable[[bytes, list[Unread]], T]
 
 # Rows in one response, chosen so that the largest stays below the 16 MiB of
 # ``MAX_FRAME``.
@@ -64,7 +66,8 @@ class Query(Generic[T_co]):
             that only HTTP has.
         body: The body, without ``type`` and ``reqid``.
         symbols: The symbols in the order requested; empty if the query names markets.
-        reader: Decodes the ``data`` part of the response.
+        reader: Decodes the ``data`` part of the response; appends to the list what
+            cannot be read.
     """
 
     path: str
@@ -73,13 +76,18 @@ class Query(Generic[T_co]):
     symbols: tuple[str, ...]
     reader: _Reader[T_co]
 
-    def read(self, data: bytes) -> T_co:
+    def read(self, data: bytes, unread: list[Unread] | None = None) -> T_co:
         """Return the value of a response's ``data``; no bytes count as ``null``.
 
+        Args:
+            data: JSON.
+            unread: Receives the fields and rows that cannot be read. Such a field is
+                left out, or its row, if the record cannot do without it.
+
         Raises:
-            DecodeError: If it cannot be decoded.
+            DecodeError: If it cannot be decoded, and no part of it.
         """
-        return self.reader(data or b"null")
+        return self.reader(data or b"null", [] if unread is None else unread)
 
 
 class Queries(Generic[N]):
@@ -103,7 +111,9 @@ class Queries(Generic[N]):
         def rows(
             record: Any, shape: Callable[[Any], dict[str, T]]
         ) -> _Reader[dict[str, T]]:
-            return lambda data: shape(_rows(record, self._numbers)(data))
+            return lambda data, unread: shape(
+                _rows(record, self._numbers).decode(data, unread)
+            )
 
         self._instruments: _Reader[dict[str, Instrument[N]]] = rows(
             Instrument, by_symbol
@@ -176,7 +186,7 @@ class Queries(Generic[N]):
             "",
             {"market": list(names)},
             (),
-            lambda data: days_by_market(names, _days(self._numbers)(data)),
+            lambda data, unread: days_by_market(names, _days().decode(data), unread),
         )
 
     def products(self, markets: Iterable[str]) -> Query[dict[Market, list[Product]]]:
@@ -187,7 +197,9 @@ class Queries(Generic[N]):
             "",
             {"market": list(names)},
             (),
-            lambda data: products_by_market(names, _products(self._numbers)(data)),
+            lambda data, unread: products_by_market(
+                names, _products().decode(data, unread)
+            ),
         )
 
     def _kline_queries(
@@ -260,24 +272,18 @@ def _code_queries(
 
 # Cached by type, not by client: msgspec builds a decoder once a process.
 @cache
-def _rows(record: Any, numbers: Any) -> _Reader[Any]:
-    number: Any = finite_type(numbers)
-    return _reader(list[record[number]] | None, numbers)
+def _rows(record: Any, numbers: Any) -> RowsDecoder[Any]:
+    return RowsDecoder(record, numbers)
 
 
 @cache
-def _days(numbers: Any) -> _Reader[Any]:
-    return _reader(dict[str, list[str] | None] | None, numbers)
+def _days() -> RecordDecoder[dict[str, Any] | None]:
+    return RecordDecoder(dict[str, Any] | None, Decimal)
 
 
 @cache
-def _products(numbers: Any) -> _Reader[Any]:
-    return _reader(dict[str, list[Product] | None] | None, numbers)
-
-
-def _reader(type: Any, numbers: Any) -> _Reader[Any]:
-    decoder: RecordDecoder[Any] = RecordDecoder(type, numbers)
-    return decoder.decode
+def _products() -> GroupsDecoder[Product]:
+    return GroupsDecoder(Product)
 
 
 def _kline_options(

@@ -35,6 +35,7 @@ from qos_async._io.retry import (
     retrying,
 )
 from qos_async._io.secret import Secret
+from qos_async._io.unread import UnreadLog
 from qos_async.config import Limits, Timing
 from qos_async.errors import ClosedError
 
@@ -122,6 +123,7 @@ class HttpClient:
                 total=None, connect=timing.connect_timeout
             ),
         }
+        self._unread = UnreadLog(_log, secret.redact)
         self._in_flight: set[anyio.CancelScope] = set()
         self._closed = False
         self._retrying = partial(
@@ -171,6 +173,7 @@ class HttpClient:
                 raise cancelled.with_traceback(None)  # noqa: B904
             finally:
                 self._in_flight.discard(scope)
+        self._unread.warn(query.path, outcome.unread)
         if patience is not None and outcome.error is None:
             patience.succeeded()
         return outcome.unwrap()

@@ -15,6 +15,7 @@ from msgspec import Raw, Struct
 from yarl import URL
 
 from qos_async._core.queries import Query
+from qos_async._core.rows import Unread
 from qos_async._core.sanitize import (
     error_from_message,
     excerpt,
@@ -182,8 +183,10 @@ def _parse_envelope(body: bytes) -> _Envelope | None:
 
 
 def _decode_data(query: Query[T], data: bytes, secret: Secret) -> Outcome[T]:
+    unread: list[Unread] = []
     try:
-        return Outcome(value=query.read(data))
+        value = query.read(data, unread)
+        return Outcome(value=value, unread=tuple(unread))
     except DecodeError as exc:
         reason = str(exc)
     shown = f": {excerpt(data, secret.redact)}" if "(" in reason else ""
@@ -203,19 +206,16 @@ def _is_temporary(status: int) -> bool:
 
 def _rejection(query: Query[Any], status: int, text: str | None) -> QosError:
     path = query.path
-    # Of several symbols, the response does not name the rejected one.
-    symbols = query.symbols if len(query.symbols) == 1 else ()
     if text is None:
+        symbols = query.symbols if len(query.symbols) == 1 else ()
         return _error_from_status(path, status, symbols)
-    error = error_from_message(
-        text, operation=path, symbols=symbols, requested=query.symbols
-    )
-    if type(error) is not RejectedError:
+    error = error_from_message(text, operation=path, requested=query.symbols)
+    if not isinstance(error, RejectedError) or isinstance(error, LimitError):
         return error
     if status in _KEY_REJECTED:
         return AuthenticationError(_key_error(path, status, error.message))
     if status == _TOO_FAST:
-        return LimitError(error.message, operation=path, symbols=symbols)
+        return LimitError(error.message, operation=path, symbols=error.symbols)
     return error
 
 

@@ -14,6 +14,7 @@ from typing import Any, Generic, TypeAlias, TypeVar, cast
 
 import tenacity
 
+from qos_async._core.rows import Unread
 from qos_async.config import Timing
 from qos_async.errors import QosError
 
@@ -71,12 +72,14 @@ class Outcome(Generic[T]):
         error: The error to raise, if any.
         retry: Whether a retry may succeed.
         retry_after: Seconds that the server asked to wait, if it did.
+        unread: What cannot be read in the response.
     """
 
     value: T | None = None
     error: QosError | None = None
     retry: Retry = Retry.NEVER
     retry_after: float | None = None
+    unread: tuple[Unread, ...] = ()
 
     def unwrap(self) -> T:
         """Return the value, or raise the error."""
@@ -191,7 +194,7 @@ def retry_after(header: str | None, now: float) -> float | None:
 
 
 def http_date(header: str | None) -> float | None:
-    """Return an HTTP date in epoch seconds; None if there is none, or it is malformed."""
+    """Return an HTTP date in epoch seconds; None if it is missing or malformed."""
     try:
         date = email.utils.parsedate_to_datetime(header or "")
         # The zone "-0000" means UTC, but is parsed to a naive datetime.
