@@ -35,6 +35,7 @@ from qos_async._io.secret import Secret
 from qos_async._io.states import StateChanges
 from qos_async._io.stream import Stream
 from qos_async._io.transport import FrameObserver
+from qos_async._validation import as_number
 from qos_async.config import HTTP_URL, STREAM_URL, Limits, Timing
 from qos_async.enums import LinkState
 from qos_async.errors import ClosedError
@@ -285,6 +286,8 @@ class Client(Fetching[N], Watching[N]):
         Raises:
             RuntimeError: In another event loop or process than that of the first use.
         """
+        seconds = as_number(timeout)
+        timeout = timeout if seconds is None else seconds
         self._session.binding.check()
         try:
             await self._stream.stop()

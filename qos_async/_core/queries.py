@@ -25,7 +25,7 @@ from qos_async._core.responses import (
     trades_by_symbol,
 )
 from qos_async._core.rows import GroupsDecoder, RowsDecoder, Unread
-from qos_async._validation import check_whole, is_number
+from qos_async._validation import as_number, as_whole, check_whole
 from qos_async.config import KLINES_MAX, TRADES_MAX
 from qos_async.enums import Adjustment, Interval, Market
 from qos_async.models import (
@@ -146,7 +146,8 @@ class Queries(Generic[N]):
         self, symbols: Iterable[str], *, count: int = 1
     ) -> list[Query[dict[str, list[Trade[N]]]]]:
         """Return queries for the last 1 to 50 trades, oldest first (4.5, 5.7)."""
-        more = {"count": _count(count, TRADES_MAX)}
+        count = check_whole("count", count, most=TRADES_MAX)
+        more = {"count": count}
         parts = self._parts(symbols, _ROWS // count)
         return _code_queries(parts, "/trade", "RT", more, self._trades)
 
@@ -239,22 +240,30 @@ def epoch(value: datetime | float) -> int:
         ValueError: For a datetime without a time zone, for milliseconds, or for
             anything that is not a time.
     """
-    if isinstance(value, datetime):
+    if isinstance(value, datetime) and value == value:  # noqa: PLR0124 - unlike pandas.NaT
         if value.utcoffset() is None:
             raise ValueError(
                 f"{value!r} has no time zone: use datetime.now(UTC), or give it one "
                 "with .replace(tzinfo=ZoneInfo(...)) or .astimezone()"
             )
         return math.floor(value.timestamp())
-    if not is_number(value) or not math.isfinite(value):
+    seconds = as_number(value)
+    if seconds is None:
         raise ValueError(
             f"{value!r} is not a time: expected an aware datetime or epoch seconds"
+            f"{_remedy(value)}"
         )
-    if abs(value) >= FAR_FUTURE:
+    if abs(seconds) >= FAR_FUTURE:
         raise ValueError(
             f"{value!r} is too far from now: expected epoch seconds, not milliseconds"
         )
-    return math.floor(value)
+    return math.floor(seconds)
+
+
+def _remedy(value: object) -> str:
+    if type(value).__name__ != "datetime64":
+        return ""
+    return "; it has no time zone: give it one with pandas.Timestamp(value, tz=...)"
 
 
 def _code_queries(
@@ -290,20 +299,16 @@ def _kline_options(
     interval: Interval | str | int, count: int, adjust: Adjustment | int
 ) -> dict[str, int]:
     return {
-        "co": _count(count, KLINES_MAX),
+        "co": check_whole("count", count, most=KLINES_MAX),
         "a": _adjustment(adjust),
         "kt": int(Interval.parse(interval)),
     }
 
 
-def _count(count: int, most: int) -> int:
-    check_whole("count", count, most=most)
-    return count
-
-
 def _adjustment(adjust: object) -> int:
-    if isinstance(adjust, int) and not isinstance(adjust, bool) and adjust in (0, 1):
-        return int(adjust)
+    number = as_whole(adjust)
+    if number in (0, 1):
+        return number
     raise ValueError(
         f"unknown adjustment {adjust!r}: expected Adjustment.NONE or Adjustment.FORWARD"
     )

@@ -203,7 +203,7 @@ def replay(
         ...     async for trade in client.watch_trades("CF:BTCUSDT"):
         ...         print(trade.received_at, trade.price)
     """
-    check_number("speed", speed, above_zero=True, optional=True)
+    speed = check_number("speed", speed, above_zero=True, optional=True)
     if numbers not in (Decimal, float, str):
         raise ValueError(f"numbers must be one of Decimal, float, str, not {numbers!r}")
     return Replay(path, speed, numbers)

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Self
 
 from qos_async._deprecation import renamed_options
-from qos_async._validation import check_number
+from qos_async._validation import check_number, check_whole
 from qos_async.config import Limits
 from qos_async.sim.faults import ScheduledFault
 from qos_async.sim.market import MarketPushSource, SimulatedMarket
@@ -69,25 +69,28 @@ class Simulator(ProtocolServer):
         open_universe: bool = False,
         oldest_bars: int = 3000,
     ) -> None:
+        check = check_number
+        speed, history = check("speed", speed), check("history", history)
+        rate = check("rate", rate, above_zero=True, optional=True)
+        start = check("start", start, optional=True)
         super().__init__(
             plan=plan,
             faults=faults,
             variants=variants,
             host=host,
-            port=port,
+            port=check_whole("port", port, least=0),
             key=key,
             seed=seed,
-            push_interval=push_interval,
-            heartbeat_limit=heartbeat_limit,
+            push_interval=check("push_interval", push_interval, above_zero=True),
+            heartbeat_limit=check("heartbeat_limit", heartbeat_limit, above_zero=True),
         )
-        _check(speed=speed, history=history, rate=rate)
         self._make_market = partial(
             SimulatedMarket,
             seed,
             history=history,
             rate=rate,
             open_universe=open_universe,
-            oldest_bars=oldest_bars,
+            oldest_bars=check_whole("oldest_bars", oldest_bars, least=0),
         )
         self._speed, self._start = speed, start
 
@@ -114,9 +117,3 @@ class Simulator(ProtocolServer):
 
     def _sources(self) -> tuple[MarketData, PushSource]:
         return self.market, MarketPushSource(self.market)
-
-
-def _check(*, speed: object, history: object, rate: object | None) -> None:
-    check_number("speed", speed)
-    check_number("history", history)
-    check_number("rate", rate, above_zero=True, optional=True)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, TypeGuard
+from typing import Any, NamedTuple
 
 import pytest
+
+from qos_async._validation import as_number, as_whole
 
 __all__ = ["MarkOptions", "parse_mark"]
 
@@ -118,19 +120,17 @@ def _suggestion(name: str) -> str:
 
 
 def _is_duration(value: object) -> bool:
-    return _is_number(value) and value > 0
+    number = as_number(value)
+    return number is not None and number > 0
 
 
-def _is_number(value: object) -> TypeGuard[float]:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-def _is_whole(value: object) -> TypeGuard[int]:
-    return isinstance(value, int) and not isinstance(value, bool)
+def _is_whole(value: object) -> bool:
+    return as_whole(value) is not None
 
 
 def _is_timestamp(value: object) -> bool:
-    return value is None or (_is_number(value) and 0 <= value < _FAR)
+    number = as_number(value)
+    return value is None or (number is not None and 0 <= number < _FAR)
 
 
 def _are_variants(value: object) -> bool:
@@ -157,7 +157,7 @@ _TYPES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "heartbeat_limit": _SECONDS,
     "open_universe": (lambda value: isinstance(value, bool), "True or False"),
     "oldest_bars": (
-        lambda value: _is_whole(value) and value >= 0,
+        lambda value: (as_whole(value) or 0) >= 0 and _is_whole(value),
         "a whole number from 0",
     ),
 }
