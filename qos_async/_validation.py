@@ -88,7 +88,8 @@ def check_number(
     if value is None and optional:
         return None
     number = as_number(value)
-    if number is not None and number > most:
+    size = as_whole(value) if number is None else number
+    if size is not None and most < size:
         raise ValueError(f"{name} must be at most {most:.0f} seconds, not {value!r}")
     if number is None or number < 0 or (above_zero and number == 0):
         kind = f"a number of {unit}" if unit else "a number"

@@ -32,6 +32,7 @@ from qos_async._io.aiohttp_session import AiohttpSession, check_proxy, check_url
 from qos_async._io.aiohttp_transport import AiohttpTransport
 from qos_async._io.http import Fetcher, HttpClient
 from qos_async._io.secret import Secret
+from qos_async._io.shared_quota import SharedQuota
 from qos_async._io.states import StateChanges
 from qos_async._io.stream import Stream
 from qos_async._io.transport import FrameObserver
@@ -66,6 +67,7 @@ class ClientOptions(TypedDict, total=False):
     allow_insecure: bool
     recover: bool
     recorder: FrameObserver | None
+    quota: SharedQuota | None
 
 
 class _Shared(TypedDict):
@@ -105,6 +107,8 @@ class Client(Fetching[N], Watching[N]):
             and holds nothing back.
         recorder: A ``qos_async.Recorder``, which writes down what comes over the
             websocket. It is for this client alone, which closes it.
+        quota: A ``qos_async.SharedQuota``, by which several processes share the HTTP
+            requests that the plan allows; else each client counts its own.
 
     Raises:
         AuthenticationError: There is no key; the message says how to set it.
@@ -144,6 +148,7 @@ class Client(Fetching[N], Watching[N]):
         allow_insecure: bool = False,
         recover: bool = True,
         recorder: FrameObserver | None = None,
+        quota: SharedQuota | None = None,
     ) -> None:
         limits, timing = _limits_and_timing(limits, timing)
         _choice("numbers", numbers, (Decimal, float, str))
@@ -151,6 +156,8 @@ class Client(Fetching[N], Watching[N]):
         _check_connection_options(ssl, session, proxy)
         _instance("allow_insecure", allow_insecure, bool)
         _instance("recover", recover, bool)
+        if quota is not None:
+            _instance("quota", quota, SharedQuota)
         counters = Counters()
         secret = _secret(key)
         own = AiohttpSession(secret, borrowed=session)
@@ -162,6 +169,7 @@ class Client(Fetching[N], Watching[N]):
             url=url("http_url", http_url, HTTP_URL, ("https", "http")),
             limits=limits,
             counters=counters.http,
+            quota=quota,
             **shared,
         )
         transport = AiohttpTransport(

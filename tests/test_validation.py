@@ -27,6 +27,7 @@ class Index:
 
 WHOLE = [6, np.int64(6), np.uint8(6), np.array(6), Index()]
 NUMBERS = [*WHOLE, 6.0, np.float64(6), np.float32(6), Decimal(6), Fraction(6)]
+COUNT: Any = np.int64(6)
 NO_NUMBERS = [
     *[True, np.True_, None, "6", b"6", [6], 6j, object()],
     *[math.inf, math.nan, np.float64("nan"), Decimal("NaN"), Decimal("sNaN"), 10**400],
@@ -74,10 +75,10 @@ async def test_any_kind_of_number_is_taken_by_every_option(value: Any, tmp_path)
     assert type(limits.http_period) in (int, float)
     async with Client("key") as client:
         trades = client.watch_trades("US:AAPL")
-        trades.batches(max_items=np.int64(6), max_wait=value)
+        trades.batches(max_items=COUNT, max_wait=value)
         bars(trades, "1m", close_after=value)
         await client.drain(value)
-    Recorder(tmp_path, rotate=value, max_bytes=value, flush=value, level=np.int64(3))
+    Recorder(tmp_path, rotate=value, max_bytes=value, flush=value, level=COUNT)
     replay(tmp_path, value)
     ReplayServer(tmp_path, speed=value)
     options: dict[str, Any] = {"speed": value, "rate": value, "history": value}

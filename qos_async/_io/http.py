@@ -35,6 +35,7 @@ from qos_async._io.retry import (
     retrying,
 )
 from qos_async._io.secret import Secret
+from qos_async._io.shared_quota import QuotaShare, SharedQuota
 from qos_async._io.unread import UnreadLog
 from qos_async.config import Limits, Timing
 from qos_async.errors import ClosedError
@@ -87,6 +88,7 @@ class HttpClient:
         key_in: Literal["header", "url"] = "header",
         ssl: SSLContext | aiohttp.Fingerprint | bool = True,
         proxy: str | None = None,
+        quota: SharedQuota | None = None,
         rng: Callable[[], float] = random.random,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
@@ -103,6 +105,7 @@ class HttpClient:
             key_in: Whether the key is sent in a header or in the URL.
             ssl: As in aiohttp.
             proxy: As in aiohttp.
+            quota: Has the requests of other processes with the same key.
             rng: Returns a random number from 0 to 1, for the back-off.
             sleep: Waits between attempts.
         """
@@ -112,7 +115,15 @@ class HttpClient:
         self._key_in = key_in
         self._timing = timing
         self._counters = counters
-        self._limiter = RateLimiter(limits)
+        share = None
+        if quota is not None:
+            share = quota.share(
+                secret.read,
+                requests=limits.http_requests,
+                period=limits.http_period,
+                longest=timing.connect_timeout + timing.request_timeout,
+            )
+        self._limiter = RateLimiter(limits, share)
         self._options: dict[str, Any] = {
             "ssl": ssl,
             "proxy": proxy,
@@ -253,7 +264,8 @@ class RateLimiter:
     cancelled counts as sent.
     """
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, share: QuotaShare | None = None) -> None:
+        self._share = share
         self._quota = Quota(requests=limits.http_requests, period=limits.http_period)
         # Fair: it wakes its waiters in the order they arrived. Its holder waits for a
         # slot.
@@ -264,8 +276,8 @@ class RateLimiter:
         """Return a permit for one request, to be entered with ``async with``."""
         return Permit(self)
 
-    async def acquire(self) -> None:
-        """Wait for a slot and acquire it."""
+    async def acquire(self) -> str | None:
+        """Wait for a slot and acquire it; return the name of a shared slot."""
         async with self._lock:
             while (wait := self._wait()) > 0:
                 self._released.clear()
@@ -275,14 +287,23 @@ class RateLimiter:
                 except TimeoutError:
                     pass  # A slot's period is over; the loop checks the quota again.
             self._quota.acquire(_loop_time())
+            if self._share is None:
+                return None
+            try:
+                return await self._share.acquire()
+            except BaseException:
+                self._quota.cancel()
+                raise
 
-    def release(self, *, sent: bool) -> None:
+    async def release(self, shared: str | None, *, sent: bool) -> None:
         """Release a slot: at once, or a period from now if the request was sent."""
         if sent:
             self._quota.release_after_period(_loop_time())
         else:
             self._quota.cancel()
         self._released.set()
+        if self._share is not None and shared is not None:
+            await self._share.release(shared, sent=sent)
 
     def _wait(self) -> float:
         now = _loop_time()
@@ -297,18 +318,19 @@ class Permit:
             certainly has not: the slot is then free at once.
     """
 
-    __slots__ = ("_limiter", "sent")
+    __slots__ = ("_limiter", "_shared", "sent")
 
     def __init__(self, limiter: RateLimiter) -> None:
         self._limiter = limiter
+        self._shared: str | None = None
         self.sent = True
 
     async def __aenter__(self) -> Self:
-        await self._limiter.acquire()
+        self._shared = await self._limiter.acquire()
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        self._limiter.release(sent=self.sent)
+        await self._limiter.release(self._shared, sent=self.sent)
 
 
 def _loop_time() -> float:

@@ -27,6 +27,7 @@ __all__ = [
     "read_file",
     "resolve",
     "server_label",
+    "state_path",
 ]
 
 _VARIABLES = {
@@ -76,6 +77,7 @@ class Settings(Struct, frozen=True, kw_only=True):
         key_in: ``"header"`` or ``"url"``.
         proxy: None for none.
         limits: The plan.
+        quota_folder: Where commands share the HTTP quota; None if they do not.
         origins: Where each of these that is set came from, for people: ``"--key"``,
             ``"QOS_API_KEY"`` or the file's name.
         warnings: Sentences about unsafe settings.
@@ -87,6 +89,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     key_in: str | None = None
     proxy: str | None = None
     limits: Limits = Limits()
+    quota_folder: Path | None = None
     origins: dict[str, str] = {}
     warnings: tuple[str, ...] = ()
 
@@ -112,6 +115,17 @@ def config_path() -> Path:
     return path if new else fallback
 
 
+def state_path() -> Path | None:
+    """Return the folder where the platform keeps state; None if there is none."""
+    try:
+        from platformdirs import user_state_path
+
+        path = user_state_path("qos-async", appauthor=False)
+    except (ImportError, RuntimeError, OSError):  # No extra ``cli``, or no home.
+        return None
+    return path if path.is_absolute() else None
+
+
 def resolve(
     options: Options,
     environment: Mapping[str, str] = os.environ,
@@ -134,6 +148,7 @@ def resolve(
         settings,
         **{name: value for name, (value, _) in overrides.items()},
         limits=_with_limits(settings.limits, options),
+        quota_folder=None if options.no_shared_quota else state_path(),
         origins={
             **settings.origins,
             **{name: origin for name, (_, origin) in overrides.items()},
