@@ -153,11 +153,9 @@ class Client(Fetching[N], Watching[N]):
         limits, timing = _limits_and_timing(limits, timing)
         _choice("numbers", numbers, (Decimal, float, str))
         _choice("key_in", key_in, ("header", "url"))
-        _check_connection_options(ssl, session, proxy)
+        _check_connection_options(ssl, session, proxy, quota)
         _instance("allow_insecure", allow_insecure, bool)
         _instance("recover", recover, bool)
-        if quota is not None:
-            _instance("quota", quota, SharedQuota)
         counters = Counters()
         secret = _secret(key)
         own = AiohttpSession(secret, borrowed=session)
@@ -376,10 +374,14 @@ def _limits_and_timing(
     return limits, timing
 
 
-def _check_connection_options(ssl: object, session: object, proxy: object) -> None:
+def _check_connection_options(
+    ssl: object, session: object, proxy: object, quota: object
+) -> None:
     _check_ssl(ssl)
     _check_session(session)
     _check_proxy(proxy)
+    if quota is not None:
+        _instance("quota", quota, SharedQuota)
 
 
 def _check_ssl(ssl: object) -> None:

@@ -116,7 +116,7 @@ def config_path() -> Path:
 
 
 def state_path() -> Path | None:
-    """Return the folder where the platform keeps state; None if there is none."""
+    """Return the folder where the platform keeps state; None without one."""
     try:
         from platformdirs import user_state_path
 

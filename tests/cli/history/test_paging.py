@@ -5,14 +5,19 @@ from __future__ import annotations
 from typing import Any, cast
 
 import pytest
+from msgspec.structs import replace
 
 from qos_async import (
+    AuthenticationError,
+    Client,
     LimitError,
+    Limits,
     RejectedError,
     TransportError,
 )
 from qos_async.cli.history.paging import IGNORED, OLDEST, START, page_back
 from qos_async.cli.history.partial import PartialDownload
+from qos_async.sim import Simulator
 from tests.support.history_pages import (
     MINUTE,
     REQUEST,
@@ -99,3 +104,39 @@ async def test_an_error_of_the_client_ends_the_download(steps, path):
         await paged(path, *steps, bars(8))
     with PartialDownload(path, REQUEST) as part:
         assert part.count == len(steps) - 1, "earlier pages are kept"
+
+
+@pytest.mark.fault("F33")
+async def test_a_download_waits_out_refusals_for_the_pace_and_says_so(tmp_path):
+    limits = Limits(http_requests=1000, http_period=1.0)
+    async with Simulator(plan=limits) as sim:
+        sim.fail_http(429, 6, body=b"", paths="/history")
+        now = int(sim.now)
+        request = replace(REQUEST, start=now - 90_000, end=now)
+        async with Client(
+            sim.key, http_url=sim.http_url, limits=limits, numbers=str
+        ) as client:
+            with PartialDownload(tmp_path / "b.csv.part", request) as part:
+                progress = Recorded()
+                await page_back(client, part, progress)
+                assert part.ended == START
+    assert progress.notes == ["/history CF:BTCUSDT: HTTP 429; asking again in 1 s"]
+
+
+@pytest.mark.fault("F33")
+@pytest.mark.parametrize("kind", [AuthenticationError, RejectedError])
+async def test_a_refusal_for_good_ends_a_download(kind, tmp_path):
+    limits = Limits(http_requests=1000, http_period=1.0)
+    async with Simulator(plan=limits) as sim:
+        if kind is AuthenticationError:
+            sim.expire_key()
+        else:
+            sim.reject_symbols("CF:BTCUSDT")
+        request = replace(REQUEST, start=int(sim.now) - 90_000, end=int(sim.now))
+        async with Client(
+            sim.key, http_url=sim.http_url, limits=limits, numbers=str
+        ) as client:
+            with PartialDownload(tmp_path / "b.csv.part", request) as part:
+                with pytest.raises(kind):
+                    await page_back(client, part, Recorded())
+    assert len(sim.requests) == 1
