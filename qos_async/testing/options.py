@@ -7,8 +7,6 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from qos_async._validation import as_number, as_whole
-
 __all__ = ["MarkOptions", "parse_mark"]
 
 SIMULATOR = (
@@ -32,6 +30,7 @@ CLIENT = (
     "timing",
     "recover",
     "recorder",
+    "quota",
 )
 TIME = ("virtual", "horizon")
 RESERVED = {
@@ -119,17 +118,29 @@ def _suggestion(name: str) -> str:
     return f": did you mean {close[0]}?" if close else f"; it takes {', '.join(known)}"
 
 
+def _number(value: object) -> float | None:
+    from qos_async._validation import as_number  # noqa: PLC0415 - see _suggestion
+
+    return as_number(value)
+
+
+def _whole(value: object) -> int | None:
+    from qos_async._validation import as_whole  # noqa: PLC0415 - see _suggestion
+
+    return as_whole(value)
+
+
 def _is_duration(value: object) -> bool:
-    number = as_number(value)
+    number = _number(value)
     return number is not None and number > 0
 
 
 def _is_whole(value: object) -> bool:
-    return as_whole(value) is not None
+    return _whole(value) is not None
 
 
 def _is_timestamp(value: object) -> bool:
-    number = as_number(value)
+    number = _number(value)
     return value is None or (number is not None and 0 <= number < _FAR)
 
 
@@ -157,7 +168,7 @@ _TYPES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "heartbeat_limit": _SECONDS,
     "open_universe": (lambda value: isinstance(value, bool), "True or False"),
     "oldest_bars": (
-        lambda value: (as_whole(value) or 0) >= 0 and _is_whole(value),
+        lambda value: (_whole(value) or 0) >= 0 and _is_whole(value),
         "a whole number from 0",
     ),
 }
