@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from qos_async._core.notices import Dropped, Gap, GapStatus, Interrupted, Rejected
     from qos_async._io.history import HistoryPages
     from qos_async._io.iterators import Batches
+    from qos_async._io.shared_quota import SharedQuota
     from qos_async._io.states import StateChange
     from qos_async._io.subscription import Subscription
     from qos_async.client import Client
@@ -101,6 +102,7 @@ __all__ = [
     "Result",
     "Session",
     "SessionQuote",
+    "SharedQuota",
     "Side",
     "Snapshot",
     "Stale",
@@ -133,6 +135,7 @@ _LAZY = {
     "qos_async.topics": ["Topic"],
     "qos_async._io.iterators": ["Batches"],
     "qos_async._io.history": ["HistoryPages"],
+    "qos_async._io.shared_quota": ["SharedQuota"],
     "qos_async._io.states": ["StateChange"],
     "qos_async._io.subscription": ["Subscription"],
     "qos_async.client": ["Client"],

@@ -15,6 +15,7 @@ from itertools import islice
 from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
 from msgspec import Struct
+from msgspec.structs import force_setattr
 
 from qos_async._core.notices import Dropped, Gap, Interrupted, Notice, Rejected
 from qos_async._validation import check_whole
@@ -106,7 +107,7 @@ class DropOldest(Struct, frozen=True):
     size: int = _DEFAULT_SIZE
 
     def __post_init__(self) -> None:
-        check_whole("a buffer's size", self.size)
+        force_setattr(self, "size", check_whole("a buffer's size", self.size))
 
     def open(self) -> Buffer[Any]:
         """Return an empty buffer."""
@@ -123,7 +124,7 @@ class Strict(Struct, frozen=True):
     size: int = _DEFAULT_SIZE
 
     def __post_init__(self) -> None:
-        check_whole("a buffer's size", self.size)
+        force_setattr(self, "size", check_whole("a buffer's size", self.size))
 
     def open(self) -> Buffer[Any]:
         """Return an empty buffer."""

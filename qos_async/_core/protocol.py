@@ -29,6 +29,7 @@ from qos_async._core.events import (
 from qos_async._core.keepalive import GracefulDeadline, Liveness
 from qos_async._core.recovery import Outage, OutageTracker, Recovery
 from qos_async._core.registry import Change, Registry
+from qos_async._core.rows import Unread
 from qos_async._core.sanitize import error_from_message, excerpt, printable
 from qos_async._core.scheduler import CommandScheduler, PendingCommand, QueuedRequest
 from qos_async._core.stats import Counters
@@ -139,8 +140,7 @@ class StreamProtocol(Generic[N]):
 
     def flush_confirmed(self) -> list[Confirmed]:
         """Return the rest of a split acknowledgement, before the link is gone."""
-        rest = list(self._unemitted)
-        self._unemitted.clear()
+        rest, self._unemitted = list(self._unemitted), deque()
         return rest
 
     def suspended(self, seconds: float) -> None:
@@ -257,8 +257,9 @@ class StreamProtocol(Generic[N]):
             return None  # Its caller has given up.
         if self.recovery.owns(reqid):
             data = bytes(reply.data) if reply.ok else None
-            results = self.recovery.on_reply(reqid, data)
-            return Recovered(tuple(results)) if results else None
+            unread: list[Unread] = []
+            results = tuple(self.recovery.on_reply(reqid, data, unread))
+            return Recovered(results, tuple(unread)) if results or unread else None
         return Replied(reqid, reply.data) if error is None else Failed(reqid, error)
 
     # Time

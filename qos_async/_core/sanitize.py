@@ -6,11 +6,13 @@ codes.
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Callable, Iterable
 
 from qos_async import _printable
 from qos_async.errors import AuthenticationError, LimitError, QosError, RejectedError
+from qos_async.symbols import split
 
 __all__ = ["error_from_message", "excerpt", "is_about_pace", "means_later", "printable"]
 
@@ -74,6 +76,9 @@ _LONG_PERIOD = re.compile(
     re.IGNORECASE,
 )
 
+_SYMBOLS = re.compile(r"\b[A-Z]{2}:[\w.,-]+", re.ASCII)
+_WORDS = re.compile(r"[\w.-]*\w", re.ASCII)
+
 
 def printable(data: bytes | str, length: int = _LENGTH) -> str:
     """Return the first ``length`` characters, with unprintable ones escaped.
@@ -109,7 +114,8 @@ def error_from_message(
     Args:
         message: The text, already redacted.
         operation: The operation that was rejected, such as ``"RS"`` or ``"/snapshot"``.
-        symbols: The symbols that were rejected, where that is known.
+        symbols: The symbols that were rejected, where that is known; else those of
+            the request that the text names.
         requested: All symbols of the request: they are ignored when the text is
             searched for "key", as a symbol may be called KEY.
 
@@ -117,12 +123,14 @@ def error_from_message(
         ``AuthenticationError`` if the text is about the API key, ``LimitError`` if it
         is about the plan's limits, else ``RejectedError``.
     """
+    requested = tuple(requested)
     message = printable(message) or "rejected without a reason"
     if _ABOUT_THE_KEY.search(_without(message, (*requested, *symbols))):
         return AuthenticationError(
             f"the server rejected the API key: {message} "
             "(see QOS_API_KEY, or the key argument of Client)"
         )
+    symbols = symbols or _named(message, tuple(requested))
     about_limits = _ABOUT_THE_PLAN.search(message) or is_about_pace(message)
     kind = LimitError if about_limits else RejectedError
     return kind(message, operation=operation, symbols=symbols)
@@ -145,6 +153,28 @@ def means_later(message: str, requested: Iterable[str] = ()) -> bool:
         return False
     busy = _LATER.search(text) and not _ABOUT_THE_PLAN.search(text)
     return bool(busy) or is_about_pace(text)
+
+
+def _named(text: str, requested: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the requested symbols that a text names; the only one in any case.
+
+    A text with ``US:AAPL,TSLA`` or ``HK:00700`` names symbols for certain. Without any of
+    that kind, words such as ``AAPL`` do, unless they are numbers.
+    """
+    if len(requested) == 1:
+        return requested
+    written: set[str] = set()
+    for match in _SYMBOLS.finditer(text):
+        with contextlib.suppress(ValueError):
+            written.update(split(match[0].rstrip(".,")))
+    found = tuple(symbol for symbol in requested if symbol in written)
+    words = set(_WORDS.findall(text))
+    codes = {symbol: symbol.partition(":")[2] for symbol in requested}
+    return found or tuple(
+        symbol
+        for symbol, code in codes.items()
+        if code in words and len(code) > 1 and not code.isdigit()
+    )
 
 
 def _without(text: str, symbols: Iterable[str]) -> str:

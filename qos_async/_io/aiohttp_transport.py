@@ -26,7 +26,7 @@ from qos_async._io.aiohttp_session import (
 )
 from qos_async._io.frame_splitter import FrameBatchMessage, SyncHandoff, install
 from qos_async._io.http_errors import UNTRUSTED, map_exception, redirect_message
-from qos_async._io.retry import retry_after
+from qos_async._io.retry import Retry, retry_after
 from qos_async._io.secret import Secret
 from qos_async._io.transport import (
     RECORDING_ENDED,
@@ -170,7 +170,7 @@ class AiohttpTransport:
         )
         return DialError(
             str(outcome.error),
-            is_permanent=not outcome.transient,
+            is_permanent=outcome.retry is Retry.NEVER,
             untrusted=isinstance(exc, UNTRUSTED),
         )
 

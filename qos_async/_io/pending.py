@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from copy import copy
 from typing import Any, TypeVar
@@ -11,22 +12,31 @@ from msgspec import Raw
 
 from qos_async._core.protocol import StreamProtocol
 from qos_async._core.queries import Query
+from qos_async._core.rows import Unread
 from qos_async._core.sanitize import excerpt
+from qos_async._io.unread import UnreadLog
 from qos_async.errors import DecodeError
 
 __all__ = ["PendingReplies"]
 
 T = TypeVar("T")
 
+_log = logging.getLogger("qos_async.stream")
+
 
 class PendingReplies:
-    """One future for each request that a task waits for."""
+    """One future for each request that a task waits for.
+
+    Attributes:
+        unread: Logs what cannot be read in a reply.
+    """
 
     def __init__(
         self, protocol: StreamProtocol[Any], redact: Callable[[str], str]
     ) -> None:
         self._protocol = protocol
         self._redact = redact
+        self.unread = UnreadLog(_log, redact)
         self._futures: dict[int, asyncio.Future[Raw]] = {}
 
     def request(self, query: Query[T]) -> Awaitable[T]:
@@ -65,9 +75,13 @@ class PendingReplies:
             self.resolve(reqid, error)
 
     def _read(self, query: Query[T], data: bytes) -> T:
+        unread: list[Unread] = []
         try:
-            return query.read(data)
+            value = query.read(data, unread)
         except DecodeError as exc:
             reason = self._redact(str(exc))
+        else:
+            self.unread.warn(query.operation, unread)
+            return value
         shown = excerpt(data, self._redact)
         raise DecodeError(f"{query.operation}: {reason}: {shown}")

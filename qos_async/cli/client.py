@@ -14,7 +14,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from qos_async import AuthenticationError, Client, ConnectError, LimitError, QosError
+from qos_async import (
+    AuthenticationError,
+    Client,
+    ConnectError,
+    LimitError,
+    QosError,
+    SharedQuota,
+)
 from qos_async.cli import exits
 from qos_async.cli.options import CommandError, Options, UsageError
 from qos_async.cli.settings import (
@@ -120,10 +127,19 @@ def make_client(settings: Settings, **client_options: Any) -> Client[Any]:
         "proxy": settings.proxy,
         "limits": settings.limits,
     }
+    if settings.quota_folder is not None:
+        defaults["quota"] = SharedQuota(settings.quota_folder, on_wait=_report_wait)
     try:
         return Client(settings.key, **{**defaults, **client_options})
     except ValueError as error:
         raise UsageError(str(error)) from None
+
+
+def _report_wait(seconds: float) -> None:
+    print_message(
+        f"qos: waiting {seconds:.0f} s for the quota: other commands have used up the HTTP "
+        "requests of this key"
+    )
 
 
 def run_async(main: Callable[[], Coroutine[Any, Any, int | None]]) -> int:

@@ -89,6 +89,7 @@ class Options(Namespace):
     proxy: str | None = None
     symbols_limit: int | None = None
     requests_limit: int | None = None
+    no_shared_quota: bool = False
     seed: Any = None
     speed: Any = None
     """``add_connection`` has None for the default, other commands the default."""
@@ -137,6 +138,11 @@ def add_connection(parser: ArgumentParser) -> None:
         type=bounded_int(1_000_000),
         metavar="N",
         help="HTTP requests a minute that your plan allows (10)",
+    )
+    add(
+        "--no-shared-quota",
+        action="store_true",
+        help="do not count the HTTP requests of other commands with this key",
     )
 
 

@@ -28,6 +28,7 @@ __all__ = [
     "read_file",
     "resolve",
     "server_label",
+    "state_path",
 ]
 
 _VARIABLES = {
@@ -77,6 +78,7 @@ class Settings(Struct, frozen=True, kw_only=True):
         key_in: ``"header"`` or ``"url"``.
         proxy: None for none.
         limits: The plan.
+        quota_folder: Where commands share the HTTP quota; None if they do not.
         origins: Where each of these that is set came from, for people: ``"--key"``,
             ``"QOS_API_KEY"`` or the file's name.
         warnings: Sentences about unsafe settings.
@@ -88,6 +90,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     key_in: str | None = None
     proxy: str | None = None
     limits: Limits = Limits()
+    quota_folder: Path | None = None
     origins: dict[str, str] = {}
     warnings: tuple[str, ...] = ()
 
@@ -133,6 +136,17 @@ def _path_in_home() -> Path | None:
     return path if path.is_absolute() else None
 
 
+def state_path() -> Path | None:
+    """Return the folder where the platform keeps state; None without one."""
+    try:
+        from platformdirs import user_state_path
+
+        path = user_state_path("qos-async", appauthor=False)
+    except (ImportError, RuntimeError, OSError):  # No extra ``cli``, or no home.
+        return None
+    return path if path.is_absolute() else None
+
+
 def resolve(
     options: Options,
     environment: Mapping[str, str] = os.environ,
@@ -157,6 +171,7 @@ def resolve(
         settings,
         **{name: value for name, (value, _) in overrides.items()},
         limits=_with_limits(settings.limits, options),
+        quota_folder=None if options.no_shared_quota else state_path(),
         origins={
             **settings.origins,
             **{name: origin for name, (_, origin) in overrides.items()},

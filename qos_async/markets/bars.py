@@ -325,7 +325,9 @@ def bars(
             that is not a calendar.
         ModuleNotFoundError: From the iterator, as for ``sessions``.
     """
-    check_number("close_after", close_after, unit="seconds", optional=True)
+    close_after = check_number(
+        "close_after", close_after, unit="seconds", optional=True
+    )
     events: Any = getattr(trades, "events", None)
     if close_after is not None and events is None:
         raise ValueError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import os
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -101,10 +102,12 @@ class Recorder:
         level: int = 3,
         on_error: Callable[[RecordingError], object] | None = None,
     ) -> None:
-        check_number("rotate", rotate, above_zero=True, most=_MAX_ROTATE, optional=True)
-        check_number("max_bytes", max_bytes, above_zero=True, optional=True)
-        check_number("flush", flush, above_zero=True, most=_MAX_FLUSH)
-        check_whole("level", level, most=19)  # The levels of zstandard.
+        rotate = check_number(
+            "rotate", rotate, above_zero=True, most=_MAX_ROTATE, optional=True
+        )
+        size = check_number("max_bytes", max_bytes, above_zero=True, optional=True)
+        flush = check_number("flush", flush, above_zero=True, most=_MAX_FLUSH)
+        level = check_whole("level", level, most=19)  # The levels of zstandard.
         self.directory = user_path("directory", directory)
         library = load_zstd()
         make_directory(self.directory)
@@ -120,7 +123,7 @@ class Recorder:
             self.directory,
             library,
             rotate=rotate,
-            max_bytes=max_bytes,
+            max_bytes=None if size is None else math.ceil(size),
             flush=float(flush),
             level=level,
             locked=self._lock.is_held,

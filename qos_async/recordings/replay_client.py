@@ -16,6 +16,7 @@ from qos_async._core.stats import Counters
 from qos_async._event_loop import running_loop
 from qos_async._io.aiohttp_session import AiohttpSession
 from qos_async._io.loop_binding import LoopBinding
+from qos_async._io.retry import Patience
 from qos_async._io.secret import Secret
 from qos_async._io.stream import Stream
 from qos_async._paths import user_path
@@ -162,7 +163,7 @@ class _ReplayFetcher:
     def __init__(self, stream: Stream[Any]) -> None:
         self._stream = stream
 
-    async def fetch(self, query: Query[T]) -> T:
+    async def fetch(self, query: Query[T], *, patience: Patience | None = None) -> T:
         if not query.operation:
             raise RequestError(f"{query.path} is not available in a recording")
         return await self._stream.fetch(query)
@@ -212,7 +213,7 @@ def replay(
         ...     async for trade in client.watch_trades("CF:BTCUSDT"):
         ...         print(trade.received_at, trade.price)
     """
-    check_number("speed", speed, above_zero=True, optional=True)
+    speed = check_number("speed", speed, above_zero=True, optional=True)
     if numbers not in (Decimal, float, str):
         raise ValueError(f"numbers must be one of Decimal, float, str, not {numbers!r}")
     return Replay(path, speed, numbers)

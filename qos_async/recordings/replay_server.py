@@ -65,7 +65,7 @@ class ReplayServer(ProtocolServer):
         key: str = "replay-0123456789abcdef",
     ) -> None:
         super().__init__(plan=plan, host=host, port=port, key=key)
-        check_number("speed", speed, above_zero=True)
+        speed = check_number("speed", speed, above_zero=True)
         self.ended = asyncio.Event()
         self._path, self._playback_speed = user_path("path", path), speed
         self._played_at = 0

@@ -10,7 +10,7 @@ from typing import Self, get_args
 
 from qos_async._deprecation import renamed_options
 from qos_async._event_loop import running_loop
-from qos_async._validation import check_number
+from qos_async._validation import check_number, check_whole
 from qos_async.config import Limits
 from qos_async.sim.faults import ScheduledFault
 from qos_async.sim.market import (
@@ -82,25 +82,29 @@ class Simulator(ProtocolServer):
         oldest_bars: int = 3000,
         market_hours: MarketHoursOption = "always",
     ) -> None:
+        check = check_number
+        speed, history = check("speed", speed), check("history", history)
+        rate = check("rate", rate, above_zero=True, optional=True)
+        start = check("start", start, optional=True)
         super().__init__(
             plan=plan,
             faults=faults,
             variants=variants,
             host=host,
-            port=port,
+            port=check_whole("port", port, least=0),
             key=key,
             seed=seed,
-            push_interval=push_interval,
-            heartbeat_limit=heartbeat_limit,
+            push_interval=check("push_interval", push_interval, above_zero=True),
+            heartbeat_limit=check("heartbeat_limit", heartbeat_limit, above_zero=True),
         )
-        _check(speed=speed, history=history, rate=rate, market_hours=market_hours)
+        _check_hours(market_hours)
         self._make_market = partial(
             SimulatedMarket,
             seed,
             history=history,
             rate=rate,
             open_universe=open_universe,
-            oldest_bars=oldest_bars,
+            oldest_bars=check_whole("oldest_bars", oldest_bars, least=0),
             market_hours=market_hours,
         )
         self._speed, self._start = speed, start
@@ -130,12 +134,7 @@ class Simulator(ProtocolServer):
         return self.market, MarketPushSource(self.market)
 
 
-def _check(
-    *, speed: object, history: object, rate: object | None, market_hours: object
-) -> None:
-    check_number("speed", speed)
-    check_number("history", history)
-    check_number("rate", rate, above_zero=True, optional=True)
+def _check_hours(market_hours: object) -> None:
     if market_hours not in get_args(MarketHoursOption):
         raise ValueError(
             f'market_hours must be "always" or "real", not {market_hours!r}'

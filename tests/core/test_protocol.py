@@ -618,7 +618,7 @@ def test_a_rejected_request_fails_with_the_text_of_the_server(
     assert isinstance(event, Failed)
     assert event.reqid == reqid
     assert type(event.error) is kind
-    assert str(event.error) == f"RS: {msg}"
+    assert str(event.error) == f"RS US:A: {msg}"
 
 
 @pytest.mark.fault("P3", "P4", "I5")

@@ -208,3 +208,31 @@ def test_other_text_is_a_rejected_error(words: str):
 @pytest.mark.parametrize("words", ["", "\x00"])
 def test_a_rejection_always_has_a_message(words: str):
     assert str(error_from_message(words)).strip()
+
+
+@pytest.mark.fault("F23")
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("No permission: US:TSLA", ("US:TSLA",)),
+        ("No permission: US:TSLA,AAPL.", ("US:AAPL", "US:TSLA")),
+        ("no permission for HK:00700", ("HK:700",)),
+        ("unknown code TSLA", ("US:TSLA",)),
+        ("unknown code BRK.B!", ("US:BRK.B",)),
+        ("code 700 is unknown", ()),
+        ("US:MSFT is unknown", ()),
+        ("a code is unknown, A5", ()),
+        ("codes error", ()),
+    ],
+)
+def test_the_symbols_that_a_text_names_are_those_of_the_error(text, named):
+    requested = ("US:AAPL", "US:TSLA", "US:A", "US:BRK.B", "HK:700")
+    error = error_from_message(text, requested=requested)
+    assert isinstance(error, RejectedError)
+    assert error.symbols == named
+
+
+def test_the_only_symbol_of_a_request_is_the_rejected_one():
+    error = error_from_message("codes error", requested=["US:AAPL"])
+    assert isinstance(error, RejectedError)
+    assert error.symbols == ("US:AAPL",)

@@ -145,7 +145,7 @@ def test_request_frames_equal_the_documents_samples(operation: str):
     (path,) = SAMPLES.glob(f"ws-{operation}-*.request.json")
     expected = json.loads(path.read_text())
     body = {k: v for k, v in expected.items() if k not in {"type", "reqid"}}
-    query: Query[Any] = Query("/", operation, body, (), lambda data: data)
+    query: Query[Any] = Query("/", operation, body, (), lambda data, unread: data)
     frame = request_frame(query.operation, query.body, reqid=expected["reqid"])
     assert json.loads(frame) == expected
 

@@ -44,7 +44,7 @@ async def subscribed() -> Any:
     net = Network()
     async with opened(net) as client, client.watch_trades("US:AAPL") as trades:
 
-        async def wait(query: Any) -> Any:
+        async def wait(*args: Any, **options: Any) -> Any:
             await asyncio.Event().wait()
 
         client._http.fetch = wait  # type: ignore[method-assign]

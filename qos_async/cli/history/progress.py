@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import time
@@ -24,6 +25,8 @@ __all__ = [
 
 _LINE_INTERVAL = 10.0
 """Seconds between two lines."""
+_WAIT_INTERVAL = 60.0
+"""Seconds of waiting for one reason between two lines."""
 _WIDE = 100
 """Width of a terminal from which on the bar has room for how far back it reaches."""
 _MINUTE, _HOUR = 60, 3600
@@ -77,14 +80,14 @@ class EtaEstimator:
 
 
 class Progress:
-    """Prints a line every ten seconds, and each reason for a delay once per page."""
+    """Prints a line every ten seconds, and one for each minute of waiting."""
 
     def __init__(
         self, eta: EtaEstimator, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._eta, self._clock = eta, clock
         self._printed_at = clock()
-        self._reason = ""
+        self._reason, self._waited = "", 0.0
 
     def __enter__(self) -> Self:
         return self
@@ -94,17 +97,23 @@ class Progress:
 
     def page(self) -> None:
         """Report a page."""
-        self._reason = ""
+        self._reason, self._waited = "", 0.0
         now = self._clock()
         self._eta.page(now)
         self._show(now)
 
-    def note(self, text: str) -> None:
-        """Report why there is no progress."""
-        reason = text.partition(";")[0]
+    def waiting(self, reason: str, seconds: float) -> None:
+        """Report why there is no progress, and for how long.
+
+        A wait of less than a second is not worth a line, nor are further short ones for
+        the same reason.
+        """
         if reason != self._reason:
-            self._reason = reason
-            self._print(text)
+            self._reason, self._waited = reason, math.inf
+        if seconds >= 1 and self._waited >= _WAIT_INTERVAL:
+            self._waited = 0.0
+            self._print(f"{reason}; asking again in {format_duration(seconds)}")
+        self._waited += seconds
 
     def _show(self, now: float) -> None:
         if now - self._printed_at >= _LINE_INTERVAL:
