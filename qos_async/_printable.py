@@ -10,8 +10,8 @@ __all__ = ["printable", "printable_json"]
 
 # Unicode categories: control characters (C0, DEL and C1, with NEL), format characters
 # (bidi controls, zero-width characters, the byte order mark, tags), lone surrogates,
-# and the separators of lines and paragraphs.
-_OBEYED = {"Cc", "Cf", "Cs", "Zl", "Zp"}
+# private and unassigned characters, and the separators of lines and paragraphs.
+_OBEYED = {"Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp"}
 
 
 def printable(text: str) -> str:

@@ -189,6 +189,8 @@ class GapDelivery:
         self._put_held(result, route.subscribers)
         for queue in route.subscribers:
             queue.gaps.skip_held.pop(topic, None)
+        if not self._outages.open:
+            self._began.clear()
 
     def _put_gap_and_recovered(
         self, result: RecoveryResult, queues: Sequence[SubscriptionQueue]

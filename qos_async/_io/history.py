@@ -13,6 +13,7 @@ import anyio
 
 from qos_async import frames
 from qos_async._core.queries import Queries, Query, epoch
+from qos_async._event_loop import running_loop
 from qos_async.config import KLINES_MAX
 from qos_async.enums import Adjustment, Interval
 from qos_async.frames.packages import Package, load
@@ -162,6 +163,7 @@ class HistoryPages(Generic[N]):
 
     async def _ask(self) -> Bars[N] | None:
         """Return the response to the next query; None if closed meanwhile."""
+        running_loop()  # Its error names what to do; that of anyio does not.
         with anyio.CancelScope() as step:
             self._steps.add(step)
             try:

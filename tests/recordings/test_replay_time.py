@@ -46,16 +46,19 @@ def tape(place, symbol, start, seconds, *, stamps=None, end=600, beats=15):
     stamp = stamps or (lambda second: int(start + second))
     for number, second in enumerate(seconds):
         body = json.dumps(trade(number, symbol, ts=stamp(second))).encode()
-        lines.append(
-            (second, recording_format.encode_frames(_ns(start, second), [body], bytes))
-        )
+        lines.append((second, _frames(start, second, body)))
     for second in range(beats, end, beats):
         beat = b'{"type":"H","msg":"OK"}'
-        line = recording_format.encode_frames(_ns(start, second + 0.5), [beat], bytes)
-        lines.append((second + 0.5, line))
-    lines.append((end, recording_format.encode_event(_ns(start, end), "closed")))
+        lines.append((second + 0.5, _frames(start, second + 0.5, beat)))
+    closed = recording_format.encode_event(_ns(start, end), "closed", up=_ns(0, end))
+    lines.append((end, closed))
     lines.sort(key=lambda line: line[0])
     write(place, b"".join(line for _, line in lines))
+
+
+def _frames(start, second, body):
+    at, up = _ns(start, second), _ns(0, second)
+    return recording_format.encode_frames(at, [body], bytes, up=up)
 
 
 def _ns(start, second):
