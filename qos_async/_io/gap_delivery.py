@@ -114,7 +114,8 @@ class GapDelivery:
     def on_outage(self, outage: Outage) -> None:
         """Queue notices that live topics are interrupted: the link is lost."""
         since = self._clock.from_loop_time(outage.since)
-        self._began.setdefault(outage.since, since)
+        if self._outages.open:
+            self._began.setdefault(outage.since, since)
         if len(self._began) > _MAX_OUTAGES:
             del self._began[next(iter(self._began))]
         for queue in self._router.subscribers():
@@ -189,7 +190,11 @@ class GapDelivery:
         self._put_held(result, route.subscribers)
         for queue in route.subscribers:
             queue.gaps.skip_held.pop(topic, None)
-        if not self._outages.open:
+        self.forget_ended_outages()
+
+    def forget_ended_outages(self) -> None:
+        """Forget when outages began of which no topic has its gap still to come."""
+        if self._began and not self._outages.open:
             self._began.clear()
 
     def _put_gap_and_recovered(

@@ -318,6 +318,7 @@ class Stream(Generic[N]):
         if self._observer is not None:
             self._observer.unsubscribed(unwanted)
         self._protocol.remove(unwanted)
+        self._gaps.forget_ended_outages()
         self._supervisor.send_ready.notify_all()
 
     def enable_events(self, queue: SubscriptionQueue) -> None:

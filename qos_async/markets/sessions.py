@@ -6,7 +6,7 @@ from datetime import UTC, date, datetime
 from typing import Any, cast
 
 from qos_async._core.queries import epoch
-from qos_async._validation import as_whole
+from qos_async._validation import as_number, as_whole
 from qos_async.enums import Market
 from qos_async.markets.hours import (
     HOURS,
@@ -126,9 +126,10 @@ def _span_at(
 ) -> SessionSpan | None:
     whole = not isinstance(cast("object", symbol), str) or ":" in symbol
     market = _known_market(market_of(canonical(symbol)) if whole else symbol)
-    second = as_whole(time)
-    if second is None:
-        second = epoch(time)
+    number = as_whole(time)
+    if number is not None and as_number(number) is None:
+        raise ValueError(_too_far(time))  # Larger than any float.
+    second = epoch(time)
     if not _FIRST.timestamp() <= second < _LAST.timestamp():
         raise ValueError(_too_far(time))
     return TradingHours(calendar).session_at(market, second)

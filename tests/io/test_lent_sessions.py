@@ -74,7 +74,10 @@ async def test_a_session_with_room_works():
 
 
 async def test_a_server_that_does_not_answer_is_no_fault_of_the_session():
-    server = await asyncio.start_server(lambda reader, writer: None, "127.0.0.1", 0)
+    opened: list[asyncio.StreamWriter] = []
+    server = await asyncio.start_server(
+        lambda _, writer: opened.append(writer), "127.0.0.1", 0
+    )
     port = server.sockets[0].getsockname()[1]
     async with lent(limit=1) as session:
         url = f"ws://127.0.0.1:{port}/ws"
@@ -84,3 +87,6 @@ async def test_a_server_that_does_not_answer_is_no_fault_of_the_session():
             with pytest.raises(ConnectError, match=r"did not connect within 0\.3 s$"):
                 await one.connect()
     server.close()
+    for writer in opened:
+        writer.close()
+        await writer.wait_closed()
