@@ -178,7 +178,7 @@ def test_the_fixtures_work_in_a_loop_of_any_scope(tmp_path, loops, mark, options
 @pytest.mark.fault("F15")
 def test_the_fixtures_work_with_a_backend_of_anyio_for_a_whole_module(tmp_path):
     (tmp_path / "test_user.py").write_text(
-        # anyio keeps a loop only for fixtures of a wider scope: there are none.
+        # anyio keeps a loop for fixtures of a wider scope only; these have none.
         SCOPES.format(mark="@pytest.mark.anyio", loops=2, extra=BACKEND)
     )
     done = run(tmp_path, "-p", "anyio")
