@@ -16,7 +16,7 @@ from decimal import Decimal
 from pathlib import Path
 
 import msgspec
-import pyarrow.parquet as pq  # type: ignore[import-untyped]
+import pyarrow.parquet as pq
 
 from qos_async import Client, ClosedError, Dropped, Gap, Trade
 from qos_async.frames import to_arrow

@@ -8,7 +8,6 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING, Any
 
 from qos_async._version import __version__
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
     from qos_async._core.notices import Dropped, Gap, GapStatus, Interrupted, Rejected
     from qos_async._io.history import HistoryPages
     from qos_async._io.iterators import Batches
+    from qos_async._io.shared_quota import SharedQuota
     from qos_async._io.states import StateChange
     from qos_async._io.subscription import Subscription
     from qos_async.client import Client
@@ -102,6 +102,7 @@ __all__ = [
     "Result",
     "Session",
     "SessionQuote",
+    "SharedQuota",
     "Side",
     "Snapshot",
     "Stale",
@@ -134,6 +135,7 @@ _LAZY = {
     "qos_async.topics": ["Topic"],
     "qos_async._io.iterators": ["Batches"],
     "qos_async._io.history": ["HistoryPages"],
+    "qos_async._io.shared_quota": ["SharedQuota"],
     "qos_async._io.states": ["StateChange"],
     "qos_async._io.subscription": ["Subscription"],
     "qos_async.client": ["Client"],
@@ -188,7 +190,9 @@ def __getattr__(name: str) -> Any:
     module = _MODULES.get(name)
     if module is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = globals()[name] = getattr(importlib.import_module(module), name)
+    from qos_async._lazy import import_attribute  # noqa: PLC0415 - for the same reason
+
+    value = globals()[name] = import_attribute(module, name)
     return value
 
 

@@ -28,13 +28,16 @@ from yarl import URL
 from qos_async._core.queries import Queries
 from qos_async._core.recovery import Recovery
 from qos_async._core.stats import Counters
+from qos_async._event_loop import running_loop
 from qos_async._io.aiohttp_session import AiohttpSession, check_proxy, check_url
 from qos_async._io.aiohttp_transport import AiohttpTransport
 from qos_async._io.http import Fetcher, HttpClient
 from qos_async._io.secret import Secret
+from qos_async._io.shared_quota import SharedQuota
 from qos_async._io.states import StateChanges
 from qos_async._io.stream import Stream
 from qos_async._io.transport import FrameObserver
+from qos_async._validation import as_number
 from qos_async.config import HTTP_URL, STREAM_URL, Limits, Timing
 from qos_async.enums import LinkState
 from qos_async.errors import ClosedError
@@ -65,6 +68,7 @@ class ClientOptions(TypedDict, total=False):
     allow_insecure: bool
     recover: bool
     recorder: FrameObserver | None
+    quota: SharedQuota | None
 
 
 class _Shared(TypedDict):
@@ -104,6 +108,8 @@ class Client(Fetching[N], Watching[N]):
             and holds nothing back.
         recorder: A ``qos_async.Recorder``, which writes down what comes over the
             websocket. It is for this client alone, which closes it.
+        quota: A ``qos_async.SharedQuota``, by which several processes share the HTTP
+            requests that the plan allows; else each client counts its own.
 
     Raises:
         AuthenticationError: There is no key; the message says how to set it.
@@ -143,11 +149,12 @@ class Client(Fetching[N], Watching[N]):
         allow_insecure: bool = False,
         recover: bool = True,
         recorder: FrameObserver | None = None,
+        quota: SharedQuota | None = None,
     ) -> None:
         limits, timing = _limits_and_timing(limits, timing)
         _choice("numbers", numbers, (Decimal, float, str))
         _choice("key_in", key_in, ("header", "url"))
-        _check_connection_options(ssl, session, proxy)
+        _check_connection_options(ssl, session, proxy, quota)
         _instance("allow_insecure", allow_insecure, bool)
         _instance("recover", recover, bool)
         counters = Counters()
@@ -161,6 +168,7 @@ class Client(Fetching[N], Watching[N]):
             url=url("http_url", http_url, HTTP_URL, ("https", "http")),
             limits=limits,
             counters=counters.http,
+            quota=quota,
             **shared,
         )
         transport = AiohttpTransport(
@@ -224,6 +232,7 @@ class Client(Fetching[N], Watching[N]):
     # Lifetime
 
     async def __aenter__(self) -> Self:
+        running_loop()  # Raises here already what every later call would raise.
         if self.state is LinkState.CLOSED:
             raise ClosedError("a client cannot be opened again: make a new one")
         return self
@@ -260,7 +269,7 @@ class Client(Fetching[N], Watching[N]):
         binding = self._session.binding
         if binding.is_forked:
             return
-        if not binding.is_loop_closed:
+        if binding.is_bound and not binding.is_loop_closed:
             binding.check()
         self._http.close()
         async with contextlib.AsyncExitStack() as last:
@@ -285,6 +294,8 @@ class Client(Fetching[N], Watching[N]):
         Raises:
             RuntimeError: In another event loop or process than that of the first use.
         """
+        seconds = as_number(timeout)
+        timeout = timeout if seconds is None else seconds
         self._session.binding.check()
         try:
             await self._stream.stop()
@@ -365,10 +376,14 @@ def _limits_and_timing(
     return limits, timing
 
 
-def _check_connection_options(ssl: object, session: object, proxy: object) -> None:
+def _check_connection_options(
+    ssl: object, session: object, proxy: object, quota: object
+) -> None:
     _check_ssl(ssl)
     _check_session(session)
     _check_proxy(proxy)
+    if quota is not None:
+        _instance("quota", quota, SharedQuota)
 
 
 def _check_ssl(ssl: object) -> None:

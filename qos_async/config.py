@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from msgspec import Struct
+from msgspec.structs import force_setattr
 
 from qos_async._validation import check_number, check_whole
 
@@ -39,9 +40,10 @@ class Limits(Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         for name in ("symbols", "connections", "http_requests"):
-            check_whole(name, getattr(self, name))
+            force_setattr(self, name, check_whole(name, getattr(self, name)))
         for name in ("command_interval", "http_period"):
-            check_number(name, getattr(self, name), unit="seconds")
+            seconds = check_number(name, getattr(self, name), unit="seconds")
+            force_setattr(self, name, seconds)
 
 
 class Timing(Struct, frozen=True, kw_only=True):
@@ -74,8 +76,10 @@ class Timing(Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         for name in self.__struct_fields__:
             may_be_zero = name in ("backoff_max", "stable_after")
-            value = getattr(self, name)
-            check_number(name, value, above_zero=not may_be_zero, unit="seconds")
+            seconds = check_number(
+                name, getattr(self, name), above_zero=not may_be_zero, unit="seconds"
+            )
+            force_setattr(self, name, seconds)
         if self.silence <= self.heartbeat:
             raise ValueError(
                 f"silence ({self.silence:g} s) must be longer than heartbeat "

@@ -5,6 +5,8 @@ Text of the server in messages is escaped and truncated, and the API key redacte
 
 from __future__ import annotations
 
+from typing import Any
+
 __all__ = [
     "AuthenticationError",
     "ClosedError",
@@ -21,7 +23,15 @@ __all__ = [
 
 
 class QosError(Exception):
-    """Base class of every error raised by qos_async."""
+    """Base class of every error raised by qos_async.
+
+    Attributes:
+        partial: Raised by a ``fetch_*`` method for symbols: the ``Result`` of the
+            requests that succeeded before the one that failed; empty if that was the
+            first. Its ``missing`` is about those requests only. Else None.
+    """
+
+    partial: Any = None
 
 
 class TransportError(QosError):
@@ -47,7 +57,8 @@ class RejectedError(RequestError):
         message: The message of the server.
         operation: The operation: an HTTP path such as ``/snapshot``, or a websocket
             command such as ``T`` (document, chapters 4 and 5).
-        symbols: The rejected symbols, in canonical form; may be empty.
+        symbols: The rejected symbols, in canonical form: those that the message names,
+            or the only one of the request; else empty.
     """
 
     def __init__(
@@ -64,8 +75,7 @@ class RejectedError(RequestError):
         return f"{head}: {self.message}" if head else self.message
 
     def __reduce__(self) -> tuple[object, ...]:
-        state = {"operation": self.operation, "symbols": self.symbols}
-        return (type(self), (self.message,), state)
+        return (type(self), (self.message,), dict(self.__dict__))
 
 
 class LimitError(RejectedError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from datetime import datetime
+from functools import partial
 from typing import Generic, Literal, TypeAlias, TypeVar
 
 from msgspec import Struct
@@ -11,8 +12,10 @@ from msgspec import Struct
 from qos_async._core.queries import Queries, Query, merge
 from qos_async._io.history import HistoryPages
 from qos_async._io.http import Fetcher
+from qos_async._io.retry import OnWait, Patience
 from qos_async._io.stream import Stream
 from qos_async.enums import Adjustment, Interval, Market
+from qos_async.errors import QosError
 from qos_async.models import (
     Depth,
     Instrument,
@@ -39,17 +42,27 @@ class Fetching(Generic[N]):
 
     Symbols are ``"US:AAPL"``, ``"US:AAPL,TSLA"`` or iterables of such. More symbols
     than the plan allows in one request are sent in several requests, one after another,
-    and the results are merged. Each of these methods raises:
+    and the results are merged. If one of the requests fails, the error has the results of
+    those before it as ``partial``. A field that cannot be read is None, and a record that
+    lacks a required one is left out; both are logged. Each of these methods raises:
 
     - ``ValueError`` before any I/O, for an argument that the service does not accept;
     - ``AuthenticationError`` if the key is rejected;
     - ``RejectedError`` if the server rejects the request, ``LimitError`` if it does so
-      because of the plan;
+      because of the plan; ``symbols`` are those that the server names;
     - ``RequestTimeoutError`` or another ``TransportError`` if the network fails: over
-      HTTP after several attempts, over the stream at once;
+      HTTP after four attempts, over the stream at once;
     - ``DecodeError`` for a response that cannot be decoded;
     - ``ClosedError`` after the client was closed;
     - ``RuntimeError`` in another event loop than that of the client's first use.
+
+    Over HTTP, a request is sent up to four times where the same request may succeed
+    later: after a failure of the network, HTTP 408, 425, 429 or 5xx, a text such as "too
+    frequent", or a response that cannot be read. Before each further attempt it waits:
+    ``limits.http_period`` after a refusal for the pace, as long as the server asks with
+    ``Retry-After`` (300 s at most), else up to a few seconds. So a request that is
+    refused for the pace to the end takes three periods. Waiting less takes an
+    ``asyncio.timeout`` around the call.
     """
 
     _queries: Queries[N]
@@ -137,6 +150,7 @@ class Fetching(Generic[N]):
         start: datetime | float,
         end: datetime | float | None = None,
         adjust: Adjustment = Adjustment.NONE,
+        on_wait: OnWait | None = None,
     ) -> HistoryPages[N]:
         """Return an iterator back through klines, over HTTP, 1000 a page.
 
@@ -147,9 +161,16 @@ class Fetching(Generic[N]):
         The server was seen to ignore the end of a request. Then only its newest page is
         available, at most 1000 klines: the iteration ends after it, although older klines
         may exist, ``end_ignored`` is true, and a warning is logged to ``qos_async.http``.
+
+        It waits for as long as it takes: while the server replies that a request may
+        succeed later (HTTP 408, 425, 429, 5xx, or a text such as "too frequent") and, once
+        there was a page, while the network fails. Any other error ends it, such as an
+        ``AuthenticationError`` or a ``RejectedError``. ``on_wait`` is called with the
+        error and the number of seconds before each such wait, which is also logged to
+        ``qos_async.http``.
         """
         return HistoryPages(
-            self._http.fetch,
+            partial(self._http.fetch, patience=Patience(on_wait)),
             self._queries,
             symbol,
             interval=interval,
@@ -175,6 +196,20 @@ class Fetching(Generic[N]):
         if via not in ("http", "stream"):
             raise ValueError(f'via must be "http" or "stream", not {via!r}')
         fetch = self._http.fetch if via == "http" else self._stream.fetch
-        result = merge(queries, [await fetch(query) for query in queries])
-        result.kind = kind
-        return result
+        replies: list[dict[str, T]] = []
+        for query in queries:
+            try:
+                reply = await fetch(query)
+            except QosError as error:
+                error.partial = _result(queries[: len(replies)], replies, kind)
+                raise
+            replies.append(reply)
+        return _result(queries, replies, kind)
+
+
+def _result(
+    queries: list[Query[dict[str, T]]], replies: list[dict[str, T]], kind: type[Struct]
+) -> Result[T]:
+    result = merge(queries, replies)
+    result.kind = kind
+    return result

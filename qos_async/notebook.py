@@ -10,6 +10,7 @@ from typing import Any, cast
 
 from msgspec import Struct
 
+from qos_async._printable import printable
 from qos_async.enums import word
 
 __all__ = ["record_table", "records_table"]
@@ -43,7 +44,7 @@ def records_table(records: Sequence[Struct], caption: str) -> str:
         lines.insert(half, _line(["⋮"] * len(shown)))
     heads = "".join(f"<th>{_clean(name)}</th>" for name in shown)
     return (
-        f"<table><caption>{escape(caption)}</caption>"
+        f"<table><caption>{escape(printable(caption))}</caption>"
         f"<thead><tr>{heads}</tr></thead><tbody>{''.join(lines)}</tbody></table>"
     )
 
@@ -90,4 +91,5 @@ def _time(at: int, unit: int) -> str:
 
 
 def _clean(text: str) -> str:
+    text = printable(text)
     return escape(text if len(text) <= _WIDTH else f"{text[: _WIDTH - 1]}…")

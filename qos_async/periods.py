@@ -13,7 +13,14 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from qos_async.enums import Interval
 
-__all__ = ["FAR_FUTURE", "bar_end", "bar_start", "market_zone"]
+__all__ = [
+    "FAR_FUTURE",
+    "bar_end",
+    "bar_start",
+    "first_day",
+    "market_zone",
+    "next_first_day",
+]
 
 _ZONES = {
     "US": ("America/New_York", -5),
@@ -45,7 +52,7 @@ def bar_start(timestamp: int, interval: Interval, market: str) -> int:
     zone = market_zone(market)
     day = datetime.fromtimestamp(timestamp, zone).date()
     if interval >= Interval.DAY:
-        return _midnight(_first_day(day, interval), zone)
+        return _midnight(first_day(day, interval), zone)
     length = interval * _MINUTE
     midnight = _midnight(day, zone)
     return midnight + (timestamp - midnight) // length * length
@@ -56,11 +63,12 @@ def bar_end(start: int, interval: Interval, market: str) -> int:
     if interval < Interval.DAY:
         return start + interval * _MINUTE
     zone = market_zone(market)
-    day = _first_day(datetime.fromtimestamp(start, zone).date(), interval)
-    return _midnight(_next_first_day(day, interval), zone)
+    day = first_day(datetime.fromtimestamp(start, zone).date(), interval)
+    return _midnight(next_first_day(day, interval), zone)
 
 
-def _first_day(day: date, interval: Interval) -> date:
+def first_day(day: date, interval: Interval) -> date:
+    """Return the first day of the bar of a day or longer that contains ``day``."""
     match interval:
         case Interval.WEEK:
             return day - timedelta(days=day.weekday())
@@ -72,7 +80,8 @@ def _first_day(day: date, interval: Interval) -> date:
             return day
 
 
-def _next_first_day(day: date, interval: Interval) -> date:
+def next_first_day(day: date, interval: Interval) -> date:
+    """Return the first day of the bar after the one that begins with ``day``."""
     match interval:
         case Interval.WEEK:
             return day + timedelta(days=7)

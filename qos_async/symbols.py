@@ -1,12 +1,14 @@
 """Symbols: ``MARKET:CODE``, and the lists of them that the wire takes.
 
 The canonical form has its market in capitals and, in Hong Kong, no leading
-zeros: the server replies ``HK:700`` to a request for ``HK:00700``.
+zeros: the server replies ``HK:700`` to a request for ``HK:00700``. A code has ASCII
+letters, digits and the marks ``. _ - / ^ = & + # $ ! @``.
 """
 
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterable
 from typing import cast
 
@@ -19,6 +21,13 @@ Symbols = str | Iterable[str]
 # resubscribes 10,000 of them is built in a quarter of the time.
 _is_plain = re.compile(r"(?!HK:0)[A-Z]+:[A-Za-z0-9._-]+").fullmatch
 _is_plain_code = re.compile(r"[A-Za-z0-9._-]+").fullmatch
+
+# The vendor's document has letters and digits only. Other services write share classes,
+# indices, futures and currency pairs with these marks (BRK.B, BRK/A, ^GSPC, ES=F, M&M,
+# BHP+, NG1!). What separates symbols elsewhere is in none, and nothing beyond ASCII: a
+# server may acknowledge a name that does not exist, and never push it.
+_MARKS = "._-/^=&+#$!@"
+_is_code = re.compile(rf"[A-Za-z0-9{re.escape(_MARKS)}]+").fullmatch
 
 
 def canonical(symbol: str) -> str:
@@ -81,9 +90,12 @@ def _parse(entry: object) -> tuple[str, list[str]]:
         raise _malformed(entry, "expected text")
     market, colon, rest = entry.strip().partition(":")
     if not colon:
-        raise _malformed(entry, "the market is missing")
+        strange = next((char for char in entry if not char.isascii()), "")
+        raise _malformed(entry, _unknown(strange) or "the market is missing")
     if not (market.isascii() and market.isalpha()):
-        raise _malformed(entry, "a market is written in letters, such as US or HK")
+        strange = next((char for char in market if not char.isascii()), "")
+        why = _unknown(strange) or "a market is written in letters, such as US or HK"
+        raise _malformed(entry, why)
     market = market.upper()
     return market, [_code(market, code.strip(), entry) for code in rest.split(",")]
 
@@ -95,13 +107,22 @@ def _code(market: str, code: str, entry: str) -> str:
         raise _malformed(entry, "a code is empty")
     if ":" in code:
         raise _malformed(entry, "one entry holds one market; give each market its own")
-    if not code.isprintable() or any(
-        char.isspace() or char in "\"'\\" for char in code
-    ):
-        raise _malformed(entry, "a code has no spaces, quotes or control characters")
-    if market == "HK" and code.isascii() and code.isdigit():
+    if not _is_code(code):
+        raise _malformed(entry, _unknown(next(c for c in code if not _is_code(c))))
+    if market == "HK" and code.isdigit():
         return code.lstrip("0") or "0"
     return code
+
+
+def _unknown(char: str) -> str:
+    """Return why a character is in no symbol, with its name; empty without one."""
+    if not char:
+        return ""
+    name = unicodedata.name(char, "a control character")
+    return (
+        f"{char!a} ({name}) is in no symbol; a code has ASCII letters, digits and "
+        f'{_MARKS}, no spaces, quotes or control characters; write "," between codes'
+    )
 
 
 def _malformed(entry: object, why: str) -> ValueError:

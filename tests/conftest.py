@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import gc
 import inspect
+import math
 import signal
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping
+from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 import pytest
@@ -15,9 +18,12 @@ from hypothesis.strategies import none
 
 from qos_async import Limits, Timing, testing
 from qos_async.testing.virtual import VirtualLoop
+from tests.support import optional_packages
 from tests.support.key_leak_plugin import KeyLeakDetector
 
-Loops = Mapping[str, Callable[[], asyncio.AbstractEventLoop]]
+Loop = Callable[[], asyncio.AbstractEventLoop]
+
+_EAGER: Any = getattr(asyncio, "eager_task_factory", None)  # From Python 3.12 on.
 
 _key_leaks = KeyLeakDetector()
 
@@ -28,22 +34,42 @@ settings.register_profile(
 )
 settings.load_profile("suite")
 
+# Children start without: it would add warnings and checks to what they print.
+_INHERITED = ("PYTHONWARNINGS", "PYTHONDEVMODE", "PYTHONASYNCIODEBUG")
+
 # Background processes of a shell ignore SIGINT, which some tests send.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--loop",
+        choices=["asyncio", "eager", "uvloop"],
+        default="asyncio",
+        help="event loop of the tests; eager: asyncio's with eager tasks",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "soak: takes minutes; run with -m soak, and never without"
     )
+    kind = config.getoption("loop")
+    if (kind == "uvloop" and not find_spec("uvloop")) or (
+        kind == "eager" and not _EAGER
+    ):
+        raise pytest.UsageError(f"--loop={kind}: this Python does not have it")
     config.option.log_level = config.option.log_level or "DEBUG"
     if not config.pluginmanager.is_registered(
         testing
     ):  # As the entry point does once it is installed.
         config.pluginmanager.register(testing)
+    config.pluginmanager.register(optional_packages)
     patch = pytest.MonkeyPatch()
     config.add_cleanup(patch.undo)
+    for name in _INHERITED:
+        patch.delenv(name, raising=False)
     _key_leaks.install(patch)
     config.addinivalue_line(
         "markers", "virtual_time: runs on a loop with a virtual clock"
@@ -69,10 +95,40 @@ def pytest_collection_modifyitems(
     items[:] = [item for item in items if item not in long]
 
 
-def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> Loops:
+def pytest_asyncio_loop_factories(
+    config: pytest.Config, item: pytest.Item
+) -> Mapping[str, Loop]:
+    kind = config.getoption("loop")
     if item.get_closest_marker("virtual_time"):
-        return {"virtual": VirtualLoop}
-    return {"real": asyncio.new_event_loop}
+        return {"virtual": _eager(VirtualLoop) if kind == "eager" else VirtualLoop}
+    return {"real": _patient(_real_loop(kind))}
+
+
+def _real_loop(kind: str) -> Loop:
+    if kind == "uvloop":
+        loop: Loop = import_module("uvloop").new_event_loop
+        return loop
+    return _eager(asyncio.new_event_loop) if kind == "eager" else asyncio.new_event_loop
+
+
+def _eager(make: Loop) -> Loop:
+    def made() -> asyncio.AbstractEventLoop:
+        loop = make()
+        loop.set_task_factory(_EAGER)
+        return loop
+
+    return made
+
+
+def _patient(make: Loop) -> Loop:
+    """Return a factory of loops that do not complain of a slow machine."""
+
+    def made() -> asyncio.AbstractEventLoop:
+        loop = make()
+        loop.slow_callback_duration = math.inf
+        return loop
+
+    return made
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

@@ -146,8 +146,8 @@ MUTANTS = [
     Mutant(
         "a topic whose removal was rejected is assumed to be held",
         "registry",
-        "            self._held -= change.topics\n            self._unknown",
-        "            self._unknown",
+        "            self._held -= change.topics\n            self._unknown -= change.topics\n            self._forget",
+        "            self._unknown -= change.topics\n            self._forget",
         (REJECTS_UNHELD,),
     ),
     Mutant(
@@ -310,8 +310,8 @@ MUTANTS = [
     Mutant(
         "the rest of a split ack is lost with the link",
         "protocol",
-        "rest = list(self._unemitted)",
-        "rest = []",
+        "rest, self._unemitted = list(self._unemitted), deque()",
+        "rest, self._unemitted = [], deque()",
         (
             "tests.core.test_protocol::test_the_rest_of_a_split_ack_is_emitted_before_the_link_is_lost",
         ),

@@ -121,6 +121,17 @@ def test_text_of_the_server_is_escaped():
         assert "&lt;script&gt;alert(&quot;1&quot;)" in text
 
 
+def test_control_characters_are_shown_and_not_obeyed():
+    """A bidi control would turn the text around it, tags beside it included."""
+    name = "A\x00\x1b[31m\u202eB\u2066\x85"
+    for text in (
+        shown(Instrument(symbol="US:A", name_en=name)),
+        shown(Result(("US:A", f"US:{name}"), {"US:A": BARE[Instrument]})),
+    ):
+        assert text.isprintable()
+        assert r"A\x00\x1b[31m\u202eB\u2066\x85" in text
+
+
 def test_tables_are_short_for_any_amount_of_records():
     names = [f"US:{n}" for n in range(10_000)]
     long = Instrument(symbol="US:A", name_en="x" * 10**6)

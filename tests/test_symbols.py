@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qos_async import symbols
+from qos_async import Topic, symbols
 from qos_async.symbols import canonical, market_of, pack, split
 
 markets = st.sampled_from(["US", "HK", "SH", "SZ", "CF", "FX"])
@@ -51,7 +53,7 @@ MALFORMED: list[tuple[Any, str]] = [
     ("", "the market is missing"),
     (":AAPL", "a market is written in letters"),
     ("U5:AAPL", "a market is written in letters"),
-    ("ÜS:AAPL", "a market is written in letters"),
+    ("ÜS:AAPL", "LATIN CAPITAL LETTER U WITH DIAERESIS"),
     ("US:", "a code is empty"),
     ("US: ", "a code is empty"),
     ("US:AAPL,", "a code is empty"),
@@ -71,6 +73,79 @@ MALFORMED: list[tuple[Any, str]] = [
     (None, "expected text"),
     (["US:AAPL"], "expected text"),
 ]
+
+
+# Separators and letters of other keyboards, and what pages and spreadsheets leave behind.
+STRANGE = {
+    "US:AAPL\uff0cTSLA": "'\\uff0c' (FULLWIDTH COMMA)",
+    "US:AAPL\u3001TSLA": "'\\u3001' (IDEOGRAPHIC COMMA)",
+    "US:AAPL\u060cTSLA": "ARABIC COMMA",
+    "US:AAPL\ufe50TSLA": "SMALL COMMA",
+    "US:AAPL;TSLA": "';' (SEMICOLON)",
+    "US:AAPL\uff1bTSLA": "FULLWIDTH SEMICOLON",
+    "US:AAPL|TSLA": "VERTICAL LINE",
+    "US:AAPL\u00b7TSLA": "MIDDLE DOT",
+    "US\uff1aAAPL": "'\\uff1a' (FULLWIDTH COLON)",
+    "US\ufe55AAPL": "SMALL COLON",
+    "\uff35\uff33:AAPL": "FULLWIDTH LATIN CAPITAL LETTER U",
+    "US:\uff21APL": "FULLWIDTH LATIN CAPITAL LETTER A",
+    "HK:\uff10\uff10\uff17\uff10\uff10": "FULLWIDTH DIGIT ZERO",
+    "HK:\u0660\u0667": "ARABIC-INDIC DIGIT ZERO",
+    "US:\u0410APL": "CYRILLIC CAPITAL LETTER A",
+    "\u0405H:600519": "CYRILLIC CAPITAL LETTER DZE",
+    "US:\u82f9\u679c": "CJK UNIFIED IDEOGRAPH",
+    "US:BRK\uff0eB": "FULLWIDTH FULL STOP",
+    "US:BRK\u2013B": "EN DASH",
+    "US:AAPL TSLA": "' ' (SPACE)",
+    "US:AAPL\u00a0TSLA": "'\\xa0' (NO-BREAK SPACE)",
+    "US:AAPL\u3000TSLA": "IDEOGRAPHIC SPACE",
+    "US:AA\u200bPL": "ZERO WIDTH SPACE",
+    "US:AAPL\u200d": "ZERO WIDTH JOINER",
+    "US:AAPL\u2060": "WORD JOINER",
+    "\ufeffUS:AAPL": "ZERO WIDTH NO-BREAK SPACE",
+    "US:AAPL\ufeff": "ZERO WIDTH NO-BREAK SPACE",
+    "US:\u202eLPAA": "RIGHT-TO-LEFT OVERRIDE",
+    "US:AAPL\u200e": "LEFT-TO-RIGHT MARK",
+    "US:AA\u00adPL": "SOFT HYPHEN",
+    "US:AAPL\n\nTSLA": "'\\n' (a control character)",
+    "US:AA\x7f": "a control character",
+    "US:AA\x85PL": "a control character",
+    "US:\u201cAAPL\u201d": "LEFT DOUBLE QUOTATION MARK",
+    "US:`A`": "GRAVE ACCENT",
+    "US:[A]": "LEFT SQUARE BRACKET",
+    "US:A*": "ASTERISK",
+    "US:A?": "QUESTION MARK",
+    "US:<A>": "LESS-THAN SIGN",
+    "US:A%20": "PERCENT SIGN",
+}
+
+
+@pytest.mark.fault("F10")
+@pytest.mark.parametrize(("entry", "why"), STRANGE.items())
+def test_a_character_that_is_in_no_symbol_is_named(entry: str, why: str):
+    topic: Callable[[str], Topic] = partial(Topic, "trade")
+    for read in (canonical, split, topic):
+        with pytest.raises(ValueError, match="malformed symbol") as caught:
+            read(entry)
+        text = str(caught.value)
+        assert why in text
+        assert "is in no symbol" in text
+        assert text.isprintable()
+
+
+@pytest.mark.fault("F10")
+@pytest.mark.parametrize(
+    "code",
+    ["BRK.B", "BRK/A", "BF-B", "BTC_USDT", "^GSPC", "ES=F", "M&M", "A+", "A#", "BAC$L"],
+)
+def test_marks_of_share_classes_indices_and_futures_are_part_of_a_code(code: str):
+    assert canonical(f"ZZ:{code}") == f"ZZ:{code}"
+
+
+@pytest.mark.parametrize("space", [" ", "\t", "\r\n", "\u3000", "\xa0"])
+def test_spaces_around_an_entry_and_its_codes_are_left_out(space: str):
+    entry = f"{space}us:AAPL{space},{space}TSLA{space}"
+    assert split(entry) == ("US:AAPL", "US:TSLA")
 
 
 @pytest.mark.parametrize(("entry", "why"), MALFORMED)

@@ -15,6 +15,7 @@ from itertools import islice
 from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
 from msgspec import Struct
+from msgspec.structs import force_setattr
 
 from qos_async._core.notices import Dropped, Gap, Interrupted, Notice, Rejected
 from qos_async._validation import check_whole
@@ -106,7 +107,7 @@ class DropOldest(Struct, frozen=True):
     size: int = _DEFAULT_SIZE
 
     def __post_init__(self) -> None:
-        check_whole("a buffer's size", self.size)
+        force_setattr(self, "size", check_whole("a buffer's size", self.size))
 
     def open(self) -> Buffer[Any]:
         """Return an empty buffer."""
@@ -123,7 +124,7 @@ class Strict(Struct, frozen=True):
     size: int = _DEFAULT_SIZE
 
     def __post_init__(self) -> None:
-        check_whole("a buffer's size", self.size)
+        force_setattr(self, "size", check_whole("a buffer's size", self.size))
 
     def open(self) -> Buffer[Any]:
         """Return an empty buffer."""
@@ -369,25 +370,46 @@ class KlineFinalizer:
     def __init__(self) -> None:
         self.skipped = 0
         self._open: dict[tuple[str, int], Kline[Any]] = {}
+        # Klines that begin in the future, unlike the one before: the next decides.
+        self._doubtful: dict[tuple[str, int], Kline[Any]] = {}
 
     def discard(self, symbol: str, interval: int) -> None:
         """Discard an open kline: its end was missed, so it is never returned."""
         self._open.pop((symbol, interval), None)
+        self._doubtful.pop((symbol, interval), None)
 
     def push(self, updates: Sequence[Kline[Any]]) -> list[Kline[Any]]:
         """Add updates; return the klines that they finish.
 
         A kline is finished when one that starts later arrives: the server's newest
-        kline is unfinished, and only that one.
+        kline is unfinished, and only that one. One that begins in the future by the time
+        of receipt finishes nothing unless the next does, too: then a clock is wrong.
         """
         finished: list[Kline[Any]] = []
         for update in updates:
             key = (update.symbol, update.interval)
             newest = self._open.get(key)
+            if self._doubtful and key in self._doubtful:
+                doubtful = self._doubtful.pop(key)
+                if newest is not None and update.timestamp >= doubtful.timestamp:
+                    finished.append(newest)
+                    newest = self._open[key] = doubtful
             if newest is None or newest.timestamp == update.timestamp:
                 self._open[key] = update
             elif update.timestamp > newest.timestamp:
+                if _is_in_future(update) and not _is_in_future(newest):
+                    self._doubtful[key] = update
+                    continue
                 finished.append(newest)
                 self._open[key] = update
         self.skipped += len(updates) - len(finished)
         return finished
+
+
+def _is_in_future(kline: Kline[Any]) -> bool:
+    """Whether it begins over a minute after it was received."""
+    received_at = kline.received_at
+    return bool(received_at) and kline.timestamp > received_at / 1e9 + _FUTURE
+
+
+_FUTURE = 60

@@ -24,11 +24,19 @@ from msgspec.structs import astuple
 from qos_async.errors import DecodeError
 from qos_async.models import Trade
 
-__all__ = ["RecordDecoder", "finite_type"]
+__all__ = [
+    "UNREADABLE",
+    "RecordDecoder",
+    "finite_type",
+    "is_finite",
+    "normalize",
+    "parse_plain",
+]
 
 T = TypeVar("T")
 
-_UNREADABLE = (msgspec.MsgspecError, RecursionError, ValueError, OverflowError)
+UNREADABLE = (msgspec.MsgspecError, RecursionError, ValueError, OverflowError)
+"""What msgspec raises for data that it cannot decode or convert."""
 
 # Floats are decoded as text: a price sent as a JSON number keeps all its digits.
 _plain: msgspec.json.Decoder[Any] = msgspec.json.Decoder(float_hook=str)
@@ -79,14 +87,14 @@ class RecordDecoder(Generic[T]):
         """
         try:
             return self.decode_strict(data)
-        except _UNREADABLE:
+        except UNREADABLE:
             pass  # If the tolerant attempt fails too, its reason is the clearer one.
         try:
-            normalized = _normalize(_plain.decode(data), as_text=self._as_text)
+            normalized = normalize(_plain.decode(data), as_text=self._as_text)
             value: T = msgspec.convert(normalized, self._type, strict=False)
-            if self._check and not _is_finite(value):
+            if self._check and not is_finite(value):
                 raise msgspec.ValidationError(_NOT_FINITE)
-        except _UNREADABLE as exc:
+        except UNREADABLE as exc:
             reason = str(exc)
         else:
             return value
@@ -112,7 +120,7 @@ def _checked(decode: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
             size = value.size
             if value.price.is_finite() and (size is None or size.is_finite()):
                 return value
-        elif not _may_be_nonfinite(data) or _is_finite(value):
+        elif not _may_be_nonfinite(data) or is_finite(value):
             return value
         raise msgspec.ValidationError(_NOT_FINITE)
 
@@ -131,25 +139,40 @@ def _may_be_nonfinite(data: bytes) -> bool:
     return b"nan" in text or b"inf" in text
 
 
-def _is_finite(value: object) -> bool:
+def is_finite(value: object) -> bool:
+    """Whether no ``Decimal`` in a decoded value is infinite or NaN."""
     match value:
         case Decimal():
             return value.is_finite()
         case Struct():
-            return all(map(_is_finite, astuple(value)))
+            return all(map(is_finite, astuple(value)))
         case list() | tuple():
-            return all(map(_is_finite, cast("list[object]", value)))
+            return all(map(is_finite, cast("list[object]", value)))
         case _:
             return True
 
 
-def _normalize(value: Any, *, as_text: bool) -> Any:
+def parse_plain(data: bytes) -> Any:
+    """Return the plain JSON that ``data`` encodes, with floats as text; else None."""
+    try:
+        return _plain.decode(data)
+    except UNREADABLE:
+        return None
+
+
+def normalize(value: Any, *, as_text: bool) -> Any:
+    """Return plain JSON without what the server's output is known to vary in.
+
+    Args:
+        value: From ``parse_plain``.
+        as_text: Whether numbers are to be text.
+    """
     if isinstance(value, dict):
         fields = cast("dict[str, Any]", value)
         normalized = {
             name: _enum_code(item)
             if name in _CODES
-            else _normalize(item, as_text=as_text)
+            else normalize(item, as_text=as_text)
             for name, item in fields.items()
         }
         # Empty text is sent for a missing number and means the same as null.
@@ -157,7 +180,7 @@ def _normalize(value: Any, *, as_text: bool) -> Any:
             name: item for name, item in normalized.items() if item not in (None, "")
         }
     if isinstance(value, list):
-        return [_normalize(item, as_text=as_text) for item in cast("Any", value)]
+        return [normalize(item, as_text=as_text) for item in cast("Any", value)]
     if as_text and type(value) is int:
         return str(value)
     return value

@@ -7,6 +7,7 @@ from typing import TypeAlias
 from msgspec import Raw, Struct
 
 from qos_async._core.recovery import Outage, RecoveryResult
+from qos_async._core.rows import Unread
 from qos_async.errors import QosError
 from qos_async.models import AnyTick, N
 from qos_async.topics import Topic
@@ -99,9 +100,10 @@ class KeyRejected(Struct, frozen=True):
 
 
 class Recovered(Struct, frozen=True):
-    """The recovery of topics has ended."""
+    """The recovery of topics has ended; ``unread`` is what its reply had of no use."""
 
     results: tuple[RecoveryResult, ...]
+    unread: tuple[Unread, ...] = ()
 
 
 class Unreadable(Struct, frozen=True):

@@ -116,27 +116,35 @@ class PolicyViolationGuard:
     """Detects consecutive links that the server closed with 1008, policy violation.
 
     The code means that this client broke a rule. The third such close in a row, without
-    a link that was stable in between, ends the client with an error.
+    a link that was stable in between, ends the client with an error. Of closes for the
+    pace, whatever their code, it is the sixth: they pass by waiting.
     """
 
-    __slots__ = ("_streak", "_timing")
+    __slots__ = ("_about_pace", "_streak", "_timing")
 
     MAX_IN_A_ROW = 3
+    MAX_FOR_PACE = 6
 
     def __init__(self, timing: Timing) -> None:
         self._timing = timing
         self._streak = 0
+        self._about_pace = False
 
-    def link_ended(self, uptime: float, close_code: int | None) -> bool:
+    def link_ended(
+        self, uptime: float, close_code: int | None, *, about_pace: bool = False
+    ) -> bool:
         """Record how a link ended, as ``Contention.link_ended`` does.
 
         Returns:
             Whether to give up.
         """
-        if uptime >= self._timing.stable_after:
+        if uptime >= self._timing.stable_after or about_pace is not self._about_pace:
             self._streak = 0
-        self._streak = self._streak + 1 if close_code == _POLICY else 0
-        return self._streak >= self.MAX_IN_A_ROW
+        self._about_pace = about_pace
+        violation = about_pace or close_code == _POLICY
+        self._streak = self._streak + 1 if violation else 0
+        most = self.MAX_FOR_PACE if about_pace else self.MAX_IN_A_ROW
+        return self._streak >= most
 
 
 class Contention:

@@ -29,8 +29,9 @@ from qos_async._core.events import (
 from qos_async._core.keepalive import GracefulDeadline, Liveness
 from qos_async._core.recovery import Outage, OutageTracker, Recovery
 from qos_async._core.registry import Change, Registry
+from qos_async._core.rows import Unread
 from qos_async._core.sanitize import error_from_message, excerpt, printable
-from qos_async._core.scheduler import CommandScheduler, PendingCommand
+from qos_async._core.scheduler import CommandScheduler, PendingCommand, QueuedRequest
 from qos_async._core.stats import Counters
 from qos_async._core.wire import FrameDecoder, Reply, Unknown, topics_possibly_in
 from qos_async.config import Limits, Timing
@@ -135,16 +136,11 @@ class StreamProtocol(Generic[N]):
         self._liveness = None
         self.scheduler.link_down(now)
         self.registry.link_down()
-        lost = f"the link was lost before the reply ({reason})"
-        for request in self.scheduler.requests.take_sent():
-            error = TransportError(f"{request.operation}: {lost}")
-            events.append(Failed(request.reqid, error))
-        return events
+        return events + _failed(self.scheduler.requests.take_sent(), reason)
 
     def flush_confirmed(self) -> list[Confirmed]:
         """Return the rest of a split acknowledgement, before the link is gone."""
-        rest = list(self._unemitted)
-        self._unemitted.clear()
+        rest, self._unemitted = list(self._unemitted), deque()
         return rest
 
     def suspended(self, seconds: float) -> None:
@@ -217,23 +213,25 @@ class StreamProtocol(Generic[N]):
         self.stats.answers += 1
         sent = self.scheduler.match_reply(reply, now)
         self.stats.unmatched += sent is None
-        error = None if reply.ok else _error_from(self._redact(reply.msg), sent)
+        postponed = sent is not None and self.scheduler.postpone(sent, reply, now)
+        text = _message(self._redact(reply.msg), self.scheduler.refusals if sent else 0)
+        error = None if reply.ok else _error_from(text, sent)
         if isinstance(error, AuthenticationError):
             return KeyRejected(error)
         self.is_verified = self.is_verified or sent is not None
-        if sent is None or sent.reqid is None:  # A late reply, or a heartbeat's.
-            return None if error is None else ServerError(str(error))
+        if sent is None or sent.reqid is None or postponed:
+            quiet = error is None or (postponed and self.scheduler.refusals == 1)
+            return None if quiet else ServerError(str(error))
         if sent.change is None:
-            return self._on_request_reply(sent.reqid, reply, error)
-        if reply.ok:
+            return self._on_request_reply(sent.request, reply, error)
+        if error is None:
             return self._on_ack(sent.change, reply, now)
-        return self._on_rejection(sent.change, reply)
+        return self._on_rejection(sent.change, text)
 
     def _on_ack(self, change: Change, reply: Reply, now: float) -> Outcome | None:
         self.registry.confirm(change)
         if not change.add:
-            outage = Outage(now, "subscribed again")
-            self.outages.removed_while_wanted(change, outage)
+            self.outages.removed_while_wanted(change, Outage(now, "subscribed again"))
             return None
         self.outages.confirmed(change.topics)
         first, *rest = split_confirmed(Confirmed(change.topics, reply.time))
@@ -242,14 +240,15 @@ class StreamProtocol(Generic[N]):
         self._unemitted += (first, *rest)
         return None
 
-    def _on_rejection(self, change: Change, reply: Reply) -> Outcome | None:
-        if self.outages.should_retry_rejection(change):
+    def _on_rejection(self, change: Change, text: str) -> Outcome | None:
+        about_pace = self.scheduler.refusals > 0  # So not about one of the topics.
+        if self.outages.should_retry_rejection(change, whole=about_pace):
             self.registry.expire(change)
             return None
-        if not self.registry.reject(change):
+        if not (self.registry.give_up if about_pace else self.registry.reject)(change):
             return None
         self.remove(change.topics)
-        return SubscriptionRejected(change.topics, printable(self._redact(reply.msg)))
+        return SubscriptionRejected(change.topics, text)
 
     def _on_request_reply(
         self, reqid: int, reply: Reply, error: QosError | None
@@ -258,8 +257,9 @@ class StreamProtocol(Generic[N]):
             return None  # Its caller has given up.
         if self.recovery.owns(reqid):
             data = bytes(reply.data) if reply.ok else None
-            results = self.recovery.on_reply(reqid, data)
-            return Recovered(tuple(results)) if results else None
+            unread: list[Unread] = []
+            results = tuple(self.recovery.on_reply(reqid, data, unread))
+            return Recovered(results, tuple(unread)) if results or unread else None
         return Replied(reqid, reply.data) if error is None else Failed(reqid, error)
 
     # Time
@@ -347,6 +347,23 @@ class StreamProtocol(Generic[N]):
         """
         if self._liveness is not None and self.scheduler.is_idle:
             self._liveness.heartbeat_at = -math.inf
+
+
+def _failed(sent: Iterable[QueuedRequest], reason: str) -> list[Failed]:
+    lost = f"the link was lost before the reply ({reason})"
+    return [
+        Failed(request.reqid, TransportError(f"{request.operation}: {lost}"))
+        for request in sent
+    ]
+
+
+def _message(text: str, refusals: int) -> str:
+    if not refusals:
+        return printable(text)
+    return (
+        f"{printable(text, 90)} ({refusals} times in a row: another program may use this "
+        "key, or Limits.command_interval is shorter than the plan's)"
+    )
 
 
 def _error_from(message: str, sent: PendingCommand | None) -> QosError:

@@ -11,10 +11,11 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
 from functools import cache
 from typing import Any, Generic, TypeAlias, TypeVar
 
-from qos_async._core.decoding import RecordDecoder, finite_type
+from qos_async._core.decoding import RecordDecoder
 from qos_async._core.responses import (
     KlineGroup,
     by_symbol,
@@ -23,7 +24,8 @@ from qos_async._core.responses import (
     products_by_market,
     trades_by_symbol,
 )
-from qos_async._validation import check_whole, is_number
+from qos_async._core.rows import GroupsDecoder, RowsDecoder, Unread
+from qos_async._validation import as_number, as_whole, check_whole
 from qos_async.config import KLINES_MAX, TRADES_MAX
 from qos_async.enums import Adjustment, Interval, Market
 from qos_async.models import (
@@ -45,7 +47,7 @@ __all__ = ["Queries", "Query", "epoch", "merge"]
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
-_Reader: TypeAlias = Callable[[bytes], T]
+_Reader: TypeAlias = Callable[[bytes, list[Unread]], T]
 
 # Rows in one response, chosen so that the largest stays below the 16 MiB of
 # ``MAX_FRAME``.
@@ -64,7 +66,8 @@ class Query(Generic[T_co]):
             that only HTTP has.
         body: The body, without ``type`` and ``reqid``.
         symbols: The symbols in the order requested; empty if the query names markets.
-        reader: Decodes the ``data`` part of the response.
+        reader: Decodes the ``data`` part of the response; appends to the list what
+            cannot be read.
     """
 
     path: str
@@ -73,13 +76,18 @@ class Query(Generic[T_co]):
     symbols: tuple[str, ...]
     reader: _Reader[T_co]
 
-    def read(self, data: bytes) -> T_co:
+    def read(self, data: bytes, unread: list[Unread] | None = None) -> T_co:
         """Return the value of a response's ``data``; no bytes count as ``null``.
 
+        Args:
+            data: JSON.
+            unread: Receives the fields and rows that cannot be read. Such a field is
+                left out, or its row, if the record cannot do without it.
+
         Raises:
-            DecodeError: If it cannot be decoded.
+            DecodeError: If it cannot be decoded, and no part of it.
         """
-        return self.reader(data or b"null")
+        return self.reader(data or b"null", [] if unread is None else unread)
 
 
 class Queries(Generic[N]):
@@ -103,7 +111,9 @@ class Queries(Generic[N]):
         def rows(
             record: Any, shape: Callable[[Any], dict[str, T]]
         ) -> _Reader[dict[str, T]]:
-            return lambda data: shape(_rows(record, self.numbers)(data))
+            return lambda data, unread: shape(
+                _rows(record, self.numbers).decode(data, unread)
+            )
 
         self._instruments: _Reader[dict[str, Instrument[N]]] = rows(
             Instrument, by_symbol
@@ -136,7 +146,8 @@ class Queries(Generic[N]):
         self, symbols: Iterable[str], *, count: int = 1
     ) -> list[Query[dict[str, list[Trade[N]]]]]:
         """Return queries for the last 1 to 50 trades, oldest first (4.5, 5.7)."""
-        more = {"count": _count(count, TRADES_MAX)}
+        count = check_whole("count", count, most=TRADES_MAX)
+        more = {"count": count}
         parts = self._parts(symbols, _ROWS // count)
         return _code_queries(parts, "/trade", "RT", more, self._trades)
 
@@ -176,7 +187,7 @@ class Queries(Generic[N]):
             "",
             {"market": list(names)},
             (),
-            lambda data: days_by_market(names, _days(self.numbers)(data)),
+            lambda data, unread: days_by_market(names, _days().decode(data), unread),
         )
 
     def products(self, markets: Iterable[str]) -> Query[dict[Market, list[Product]]]:
@@ -187,7 +198,9 @@ class Queries(Generic[N]):
             "",
             {"market": list(names)},
             (),
-            lambda data: products_by_market(names, _products(self.numbers)(data)),
+            lambda data, unread: products_by_market(
+                names, _products().decode(data, unread)
+            ),
         )
 
     def _kline_queries(
@@ -227,22 +240,30 @@ def epoch(value: datetime | float) -> int:
         ValueError: For a datetime without a time zone, for milliseconds, or for
             anything that is not a time.
     """
-    if isinstance(value, datetime):
+    if isinstance(value, datetime) and value == value:  # noqa: PLR0124 - unlike pandas.NaT
         if value.utcoffset() is None:
             raise ValueError(
                 f"{value!r} has no time zone: use datetime.now(UTC), or give it one "
                 "with .replace(tzinfo=ZoneInfo(...)) or .astimezone()"
             )
         return math.floor(value.timestamp())
-    if not is_number(value) or not math.isfinite(value):
+    seconds = as_number(value)
+    if seconds is None:
         raise ValueError(
             f"{value!r} is not a time: expected an aware datetime or epoch seconds"
+            f"{_remedy(value)}"
         )
-    if abs(value) >= FAR_FUTURE:
+    if abs(seconds) >= FAR_FUTURE:
         raise ValueError(
             f"{value!r} is too far from now: expected epoch seconds, not milliseconds"
         )
-    return math.floor(value)
+    return math.floor(seconds)
+
+
+def _remedy(value: object) -> str:
+    if type(value).__name__ != "datetime64":
+        return ""
+    return "; it has no time zone: give it one with pandas.Timestamp(value, tz=...)"
 
 
 def _code_queries(
@@ -260,44 +281,34 @@ def _code_queries(
 
 # Cached by type, not by client: msgspec builds a decoder once a process.
 @cache
-def _rows(record: Any, numbers: Any) -> _Reader[Any]:
-    number: Any = finite_type(numbers)
-    return _reader(list[record[number]] | None, numbers)
+def _rows(record: Any, numbers: Any) -> RowsDecoder[Any]:
+    return RowsDecoder(record, numbers)
 
 
 @cache
-def _days(numbers: Any) -> _Reader[Any]:
-    return _reader(dict[str, list[str] | None] | None, numbers)
+def _days() -> RecordDecoder[dict[str, Any] | None]:
+    return RecordDecoder(dict[str, Any] | None, Decimal)
 
 
 @cache
-def _products(numbers: Any) -> _Reader[Any]:
-    return _reader(dict[str, list[Product] | None] | None, numbers)
-
-
-def _reader(type: Any, numbers: Any) -> _Reader[Any]:
-    decoder: RecordDecoder[Any] = RecordDecoder(type, numbers)
-    return decoder.decode
+def _products() -> GroupsDecoder[Product]:
+    return GroupsDecoder(Product)
 
 
 def _kline_options(
     interval: Interval | str | int, count: int, adjust: Adjustment | int
 ) -> dict[str, int]:
     return {
-        "co": _count(count, KLINES_MAX),
+        "co": check_whole("count", count, most=KLINES_MAX),
         "a": _adjustment(adjust),
         "kt": int(Interval.parse(interval)),
     }
 
 
-def _count(count: int, most: int) -> int:
-    check_whole("count", count, most=most)
-    return count
-
-
 def _adjustment(adjust: object) -> int:
-    if isinstance(adjust, int) and not isinstance(adjust, bool) and adjust in (0, 1):
-        return int(adjust)
+    number = as_whole(adjust)
+    if number in (0, 1):
+        return number
     raise ValueError(
         f"unknown adjustment {adjust!r}: expected Adjustment.NONE or Adjustment.FORWARD"
     )

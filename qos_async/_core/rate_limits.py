@@ -14,6 +14,8 @@ from collections import deque
 
 __all__ = ["Pacer", "Quota"]
 
+_LAST_STEP = 6
+
 
 class Pacer:
     """Keeps frames at least ``interval`` apart on arrival (section 5.0.2).
@@ -33,8 +35,14 @@ class Pacer:
 
     The pacer outlives links, as the limit does.
 
+    Another process, or an earlier one, may have sent a frame with the same key just
+    before: then the server refuses ours. After ``refused`` the next frame waits
+    ``interval``, and longer by half a second or half of ``interval`` each time that it
+    is refused again, up to six times.
+
     Attributes:
         free_at: When the next frame may be sent.
+        refusals: How many frames in a row the server refused for the pace.
 
     Args:
         interval: Seconds between two frames.
@@ -42,7 +50,14 @@ class Pacer:
             frame.
     """
 
-    __slots__ = ("_expired", "_interval", "_reply_pending", "_reply_timeout", "free_at")
+    __slots__ = (
+        "_expired",
+        "_interval",
+        "_reply_pending",
+        "_reply_timeout",
+        "free_at",
+        "refusals",
+    )
 
     def __init__(self, interval: float, reply_timeout: float) -> None:
         self._interval = interval
@@ -50,6 +65,7 @@ class Pacer:
         self._reply_pending = False
         self._expired = 0
         self.free_at = 0.0
+        self.refusals = 0
 
     def is_free(self, now: float) -> bool:
         """Return whether a frame may be sent at ``now``."""
@@ -65,6 +81,16 @@ class Pacer:
         if self._reply_pending:
             self._reply_pending = False
             self.free_at = now + self._interval
+
+    def refused(self, now: float) -> None:
+        """Record that the reply received at ``now`` refused the frame for the pace."""
+        step = max(self._interval, 1.0) / 2.0
+        self.free_at = now + self._interval + step * min(self.refusals, _LAST_STEP)
+        self.refusals += 1
+
+    def accepted(self) -> None:
+        """Record that the newest reply was none that is about the pace."""
+        self.refusals = 0
 
     def expired(self) -> None:
         """Record that the reply to the newest frame timed out."""

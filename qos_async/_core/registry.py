@@ -94,6 +94,7 @@ class Registry:
         # stands alone; all others are then subscribed. ``_differences`` leaves the
         # halves out, or the next change would join them into the same batch again.
         self._split_batches: deque[Change] = deque()
+        self._half_in_flight = False
 
     @property
     def settled(self) -> bool:
@@ -149,6 +150,7 @@ class Registry:
         """
         if self._in_flight is not None:
             return None
+        self._half_in_flight = False
         for add, topics in self._differences().items():
             if topics:
                 return Change(add, _same_frame(topics))
@@ -156,6 +158,7 @@ class Registry:
             # Topics of a half may have been unsubscribed meanwhile: they are left out.
             half = self._split_batches.popleft()
             if rest := self._ready(half.topics, add=half.add):
+                self._half_in_flight = True
                 return Change(half.add, frozenset(rest))
         return None
 
@@ -201,6 +204,37 @@ class Registry:
                 self._split_batches.appendleft(Change(change.add, frozenset(half)))
         self._mark_all(change)
         return final and change.add
+
+    def give_up(self, change: Change) -> bool:
+        """Record that the server refused the change for good, whatever its topics are.
+
+        Topics to add are no longer wanted: those that the server may hold all the same
+        are removed. A removal counts as done, or it would delay additions for ever.
+
+        Returns:
+            Whether topics are no longer wanted, as ``reject`` does.
+        """
+        self._clear_in_flight(change)
+        self._forget_doubts(change)
+        if change.add:
+            for topic in change.topics:
+                self._discard_wanted(topic)
+        else:
+            self._held -= change.topics
+            self._unknown -= change.topics
+        self._mark_all(change)
+        return change.add
+
+    def postpone(self, change: Change) -> None:
+        """Record that the server did not look at the change: it was sent too soon.
+
+        So nothing new is known of its topics. What is wanted by then is sent later; the
+        half of a rejected batch stays on its own.
+        """
+        self._clear_in_flight(change)
+        if self._half_in_flight:
+            self._split_batches.appendleft(change)
+        self._mark_all(change)
 
     def ack_timed_out(self, change: Change) -> None:
         """Record that the reply timed out: an addition may be held already."""

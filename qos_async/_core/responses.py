@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import date
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar, cast
 
 from msgspec import Struct
 from msgspec.structs import force_setattr
 
+from qos_async._core.rows import Unread
 from qos_async.enums import Market
 from qos_async.errors import DecodeError
 from qos_async.models import Kline, N, Product, Tick, Trade, TradingDay
@@ -22,6 +23,7 @@ from qos_async.symbols import canonical
 __all__ = [
     "KlineGroup",
     "by_symbol",
+    "canonical_or_same",
     "days_by_market",
     "klines_by_symbol",
     "products_by_market",
@@ -61,7 +63,7 @@ def trades_by_symbol(rows: Iterable[Trade[N]] | None) -> dict[str, list[Trade[N]
     names: dict[str, str] = {}
     for row in rows or ():
         sent = row.symbol
-        symbol = names[sent] = names.get(sent) or _canonical(sent)
+        symbol = names[sent] = names.get(sent) or canonical_or_same(sent)
         _set_symbol(row, symbol)
         found.setdefault(symbol, []).append(row)
     _sort_oldest_first(found.values())
@@ -75,7 +77,7 @@ def klines_by_symbol(
     found: dict[str, list[Kline[N]]] = {}
     for group in groups or ():
         if group.bars:
-            symbol = _canonical(group.symbol)
+            symbol = canonical_or_same(group.symbol)
             for bar in group.bars:
                 _set_symbol(bar, symbol)
             found[symbol] = group.bars
@@ -84,21 +86,32 @@ def klines_by_symbol(
 
 
 def days_by_market(
-    markets: Iterable[Market], response: dict[str, list[str] | None] | None
+    markets: Iterable[Market],
+    response: dict[str, Any] | None,
+    unread: list[Unread] | None = None,
 ) -> dict[Market, list[TradingDay]]:
     """Return the trading days from ``{"HK": ["20250606,F", "20250703,H"]}``.
 
-    ``F`` is a whole day, ``H`` a half day. Markets that are left out stay left out.
+    ``F`` is a whole day, ``H`` a half day. Markets that are left out stay left out, and
+    so does one with a day that cannot be read: without that day, its list would say that
+    it is a holiday.
+
+    Args:
+        markets: Those of the request.
+        response: The days by market.
+        unread: Receives the days that cannot be read.
 
     Raises:
-        DecodeError: For a day that does not begin with a date.
+        DecodeError: If no market can be read.
     """
+    unread = [] if unread is None else unread
     days = {name.upper(): days for name, days in (response or {}).items()}
-    return {
-        market: [_day(text) for text in days[market] or ()]
-        for market in markets
-        if market in days
-    }
+    requested = [market for market in markets if market in days]
+    found = {market: _days(days[market], market, unread) for market in requested}
+    readable = {market: dates for market, dates in found.items() if dates is not None}
+    if found and not readable:
+        raise DecodeError("cannot decode a trading day (it does not begin with a date)")
+    return readable
 
 
 def products_by_market(
@@ -135,7 +148,7 @@ def _timestamp(row: Tick) -> int:
 
 
 def _canonicalize(row: _Record) -> str:
-    symbol = _canonical(row.symbol)
+    symbol = canonical_or_same(row.symbol)
     _set_symbol(row, symbol)
     return symbol
 
@@ -152,19 +165,30 @@ def _set_symbol(row: _Record, symbol: str) -> None:
         force_setattr(row, "recovered", False)
 
 
-def _canonical(sent: str) -> str:
+def canonical_or_same(sent: str) -> str:
+    """Return a symbol of the server in canonical form; an unknown notation as it is."""
     try:
         return canonical(sent)
     except ValueError:
-        return sent  # An unknown notation is kept as it is: the row is still usable.
+        return sent  # The row is still usable.
 
 
-def _day(text: str) -> TradingDay:
+def _days(days: Any, market: str, unread: list[Unread]) -> list[TradingDay] | None:
+    found: list[TradingDay] = []
+    listed: list[Any] = cast("Any", days) if isinstance(days, list) else [days]
+    for text in listed if days else ():
+        day = _day(text) if isinstance(text, str) else None
+        if day is None:
+            unread.append(Unread(market, "", text, lost=True))
+            return None
+        found.append(day)
+    return found
+
+
+def _day(text: str) -> TradingDay | None:
     written, _, kind = text.partition(",")
     try:
         day = date.fromisoformat(written.strip())
     except ValueError:
-        day = None
-    if day is None:
-        raise DecodeError("cannot decode a trading day (it does not begin with a date)")
+        return None
     return TradingDay(date=day, half_day=kind.strip() == "H")

@@ -17,6 +17,7 @@ from msgspec.structs import replace
 from qos_async._core.keepalive import ConversationStats, Liveness
 from qos_async._core.rate_limits import Pacer
 from qos_async._core.registry import Change, Registry
+from qos_async._core.sanitize import means_later
 from qos_async._core.wire import (
     HEARTBEAT,
     LETTERS,
@@ -29,7 +30,16 @@ from qos_async._core.wire import (
 from qos_async.config import Limits, Timing
 from qos_async.topics import Topic
 
-__all__ = ["CommandScheduler", "PendingCommand", "QueuedRequest", "RequestQueue"]
+__all__ = [
+    "MAX_REFUSALS",
+    "CommandScheduler",
+    "PendingCommand",
+    "QueuedRequest",
+    "RequestQueue",
+]
+
+MAX_REFUSALS = 6
+"""How often one command may be refused for the pace: the last refusal is an error."""
 
 
 class PendingCommand(Struct, frozen=True):
@@ -41,6 +51,7 @@ class PendingCommand(Struct, frozen=True):
         reqid: Its ``reqid``; None for heartbeats, which have none (section 5.1).
         change: The change that it subscribes or unsubscribes, if any.
         symbols: The symbols that it names.
+        request: The id of the one-off request that it sends; else 0.
     """
 
     type: str
@@ -48,6 +59,7 @@ class PendingCommand(Struct, frozen=True):
     reqid: int | None = None
     change: Change | None = None
     symbols: tuple[str, ...] = ()
+    request: int = 0
 
     def matches(self, reply: Reply) -> bool:
         """Return whether ``reply`` is the reply to this frame.
@@ -68,20 +80,22 @@ class QueuedRequest(Struct, frozen=True):
     """A one-off request that is queued or sent, and whose caller awaits the reply.
 
     Attributes:
-        reqid: Its ``reqid``.
+        reqid: Its id, and the ``reqid`` of its first frame.
         operation: Its ``type``, such as ``"RS"``.
         frame: The encoded frame.
         since: When it was queued or, once it was sent, when it was sent.
-        symbols: The symbols that it names.
+        body: Its parameters.
         waited: Seconds from being queued to being sent; 0 until then.
+        refusals: How often the server refused it for the pace.
     """
 
     reqid: int
     operation: str
     frame: bytes
     since: float
-    symbols: tuple[str, ...] = ()
+    body: dict[str, Any]
     waited: float = 0.0
+    refusals: int = 0
 
 
 class RequestQueue:
@@ -116,8 +130,7 @@ class RequestQueue:
     ) -> None:
         """Queue a request."""
         frame = request_frame(operation, body, reqid=reqid)
-        symbols = symbols_in(body)
-        self._unsent[reqid] = QueuedRequest(reqid, operation, frame, now, symbols)
+        self._unsent[reqid] = QueuedRequest(reqid, operation, frame, now, body)
 
     def next(self, now: float) -> QueuedRequest | None:
         """Return the oldest queued request, which now counts as sent at ``now``."""
@@ -139,6 +152,20 @@ class RequestQueue:
     def remove(self, reqid: int) -> QueuedRequest | None:
         """Remove and return a request; None if its caller has already left."""
         return self._unsent.pop(reqid, None) or self._sent.pop(reqid, None)
+
+    def postpone(self, reqid: int, now: float) -> bool:
+        """Queue a sent request once more, before all others: it was sent too soon.
+
+        Returns:
+            Whether that was done; not if its caller has left, or at its last refusal.
+        """
+        sent = self._sent.get(reqid)
+        if sent is None or sent.refusals + 1 >= MAX_REFUSALS:
+            return False
+        del self._sent[reqid]
+        again = replace(sent, since=now, refusals=sent.refusals + 1)
+        self._unsent = {reqid: again, **self._unsent}
+        return True
 
     def take_expired(self, now: float) -> list[QueuedRequest]:
         """Remove and return the requests that have timed out."""
@@ -183,6 +210,8 @@ class CommandScheduler:
         self._reqids = itertools.count(1)
         self._pending: PendingCommand | None = None
         self._prefer_request = False
+        self._change_refusals = 0
+        self._heartbeat_again = False
         self.stats = ConversationStats()
         # When each topic became dirty on this link: from then on, only the pace and the
         # other commands delayed it. For the statistics.
@@ -202,6 +231,11 @@ class CommandScheduler:
         return self.requests.has_work or self._registry.has_work
 
     @property
+    def refusals(self) -> int:
+        """How many replies in a row, up to the newest, were about the pace."""
+        return self._pacer.refusals
+
+    @property
     def is_idle(self) -> bool:
         """Whether there is nothing to send and no reply is awaited."""
         return self._pending is None and not self.has_work
@@ -217,7 +251,8 @@ class CommandScheduler:
         """Return when :meth:`poll` will next return a frame."""
         if self._pending is not None:
             return math.inf  # Not before its reply is received or times out.
-        due = -math.inf if self.has_work else live.heartbeat_at
+        at_once = self.has_work or self._heartbeat_again
+        due = -math.inf if at_once else live.heartbeat_at
         return max(due, self._pacer.free_at)
 
     def poll(self, live: Liveness, now: float) -> bytes | None:
@@ -228,6 +263,9 @@ class CommandScheduler:
         self._track_waiting(now)
         if self._pending is not None or not self._pacer.is_free(now):
             return None
+        if self._heartbeat_again:
+            self._heartbeat_again = False
+            live.heartbeat_at = -math.inf
         if now >= live.heartbeat_at:
             live.heartbeat_sent(now)
             return self._mark_sent(
@@ -250,6 +288,31 @@ class CommandScheduler:
         self.requests.unblock(self._pacer.free_at)
         return sent
 
+    def postpone(self, sent: PendingCommand, reply: Reply, now: float) -> bool:
+        """Return whether ``reply`` refused ``sent`` for the pace, and it is sent again.
+
+        Then the reply is neither an answer nor a rejection. After ``MAX_REFUSALS`` in a
+        row it is one.
+        """
+        if reply.ok or not means_later(reply.msg, sent.symbols):
+            self._pacer.accepted()
+            if sent.change is not None:
+                self._change_refusals = 0
+            return False
+        self._pacer.refused(now)
+        self.requests.unblock(self._pacer.free_at)
+        if sent.change is not None:
+            self._change_refusals += 1
+            if postponed := self._change_refusals < MAX_REFUSALS:
+                self._registry.postpone(sent.change)
+            else:
+                self._change_refusals = 0
+            return postponed
+        if sent.request:
+            return self.requests.postpone(sent.request, now)
+        self._heartbeat_again = self._pacer.refusals < MAX_REFUSALS
+        return self._heartbeat_again
+
     def expire_pending(self, now: float) -> PendingCommand | None:
         """Return the command whose reply has timed out, and stop waiting for it."""
         sent = self._pending
@@ -265,6 +328,8 @@ class CommandScheduler:
     def link_down(self, now: float) -> None:
         """Record that the link is gone: no reply can be received any more."""
         self._pending = None
+        self._change_refusals = 0
+        self._heartbeat_again = False
         self._pacer.link_down(now)
         self.requests.unblock(self._pacer.free_at)
         self._waiting.clear()
@@ -294,13 +359,20 @@ class CommandScheduler:
         self._prefer_request = False
         # It may have been queued before the link opened: that is no wait for the pace.
         self.stats.waits.add(min(request.waited, now - self._link_up_at))
+        frame, reqid, body = request.frame, request.reqid, request.body
+        if (
+            request.refusals
+        ):  # The refused frame may have counted, and so its ``reqid``.
+            reqid = self.new_reqid()
+            frame = request_frame(request.operation, body, reqid=reqid)
         sent = PendingCommand(
             request.operation,
             now + self._timeout,
-            request.reqid,
-            symbols=request.symbols,
+            reqid,
+            symbols=symbols_in(body),
+            request=request.reqid,
         )
-        return self._mark_sent(request.frame, sent, now)
+        return self._mark_sent(frame, sent, now)
 
     def _next_change(self, now: float) -> bytes | None:
         change = self._registry.next_change()

@@ -23,13 +23,23 @@ from qos_async._io.secret import Secret
 from qos_async.errors import ClosedError
 
 __all__ = [
+    "NO_FREE_CONNECTION",
     "AiohttpSession",
+    "NoFreeConnectionError",
     "RedirectRefusedError",
     "check_proxy",
     "check_url",
     "on_connection",
     "on_response",
+    "waiting_for_connection",
 ]
+
+NO_FREE_CONNECTION = (
+    "because the aiohttp session has no free connection: the websocket holds one for as "
+    "long as it is open, so pass a session whose connector allows more, such as "
+    "aiohttp.TCPConnector(limit=10), with limit_per_host 0 or at least 2; or pass none"
+)
+"""Why a connection was not opened in time, and what to do."""
 
 _SECURE = frozenset({"https", "wss"})
 
@@ -43,11 +53,17 @@ _connection_listener: ContextVar[list[Callable[[], None]] | None] = ContextVar(
 _response_listener: ContextVar[Callable[[aiohttp.ClientResponse], None] | None] = (
     ContextVar("qos_async_answered", default=None)
 )
+# A list as well: it has an item while the request of the task waits for its connection.
+_queued: ContextVar[list[object] | None] = ContextVar("qos_async_queued", default=None)
 
 # Sessions that a forked child discards. They must not be closed there: parent and child
 # share the epoll instance, so closing unregisters the parent's sockets. Kept in a list,
 # as aiohttp's connector closes its sockets when it is garbage-collected.
 _forked_sessions: list[aiohttp.ClientSession] = []
+
+
+class NoFreeConnectionError(aiohttp.ConnectionTimeoutError):
+    """All connections that the session allows were in use for too long."""
 
 
 class RedirectRefusedError(Exception):
@@ -163,6 +179,8 @@ class AiohttpSession:
         guard.on_request_redirect.append(self._refuse)
         guard.on_connection_create_end.append(_notify_connection)
         guard.on_connection_reuseconn.append(_notify_connection)
+        guard.on_connection_queued_start.append(_note_queued)
+        guard.on_connection_queued_end.append(_note_dequeued)
         guard.on_request_end.append(_notify_response)
         guard.freeze()  # aiohttp only freezes the traces that a session is built with.
         return guard
@@ -192,6 +210,20 @@ def on_connection(call: Callable[[], None]) -> Generator[None]:
     finally:
         calls.clear()
         _connection_listener.reset(token)
+
+
+@contextmanager
+def waiting_for_connection() -> Generator[list[object]]:
+    """Yield a list that is not empty while a request of this task waits in a queue.
+
+    That is for one of the connections that the session allows, inside the block.
+    """
+    waiting: list[object] = []
+    token = _queued.set(waiting)
+    try:
+        yield waiting
+    finally:
+        _queued.reset(token)
 
 
 @contextmanager
@@ -275,6 +307,22 @@ async def _notify_connection(
 ) -> None:
     for call in _connection_listener.get() or ():
         call()
+
+
+async def _note_queued(
+    session: aiohttp.ClientSession, context: object, params: object
+) -> None:
+    waiting = _queued.get()
+    if waiting is not None:
+        waiting.append(params)
+
+
+async def _note_dequeued(
+    session: aiohttp.ClientSession, context: object, params: object
+) -> None:
+    waiting = _queued.get()
+    if waiting is not None:
+        waiting.clear()
 
 
 async def _notify_response(

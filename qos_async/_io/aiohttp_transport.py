@@ -18,17 +18,21 @@ from yarl import URL
 
 from qos_async._core.sanitize import printable
 from qos_async._io.aiohttp_session import (
+    NO_FREE_CONNECTION,
     AiohttpSession,
     RedirectRefusedError,
     on_response,
+    waiting_for_connection,
 )
 from qos_async._io.frame_splitter import FrameBatchMessage, SyncHandoff, install
 from qos_async._io.http_errors import UNTRUSTED, map_exception, redirect_message
-from qos_async._io.retry import retry_after
+from qos_async._io.retry import Retry, retry_after
 from qos_async._io.secret import Secret
 from qos_async._io.transport import (
+    RECORDING_ENDED,
     DialError,
     DisconnectReason,
+    EndOfStream,
     LinkClosed,
     Socket,
     status_label,
@@ -129,10 +133,14 @@ class AiohttpTransport:
             install(getattr(response.connection, "protocol", None), handoff)
 
         await pace.wait()
+        waiting: list[object] = []
         try:
-            with anyio.fail_after(self._timing.connect_timeout):
-                with on_response(install_fast_path):
-                    ws = await _connect(session, url, headers, self._options)
+            with (
+                anyio.fail_after(self._timing.connect_timeout),
+                waiting_for_connection() as waiting,
+                on_response(install_fast_path),
+            ):
+                ws = await _connect(session, url, headers, self._options)
             return _AiohttpSocket(ws, handoff, self._timing, self._secret, pace)
         except RedirectRefusedError as exc:
             return self._redirect_error(str(exc))
@@ -143,10 +151,9 @@ class AiohttpTransport:
             return self._handshake_error(exc)
         except TimeoutError:
             seconds = self._timing.connect_timeout
-            return DialError(
-                f"{self._url.origin()} did not connect within {seconds:g} s",
-                label=DisconnectReason.TIMEOUT,
-            )
+            text = f"{self._url.origin()} did not connect within {seconds:g} s"
+            text += f", {NO_FREE_CONNECTION}" if waiting else ""
+            return DialError(text, label=DisconnectReason.TIMEOUT)
         except Exception as exc:  # noqa: BLE001 - unusual hosts make yarl raise others
             return self._network_error(exc)
 
@@ -163,7 +170,7 @@ class AiohttpTransport:
         )
         return DialError(
             str(outcome.error),
-            is_permanent=not outcome.transient,
+            is_permanent=outcome.retry is Retry.NEVER,
             untrusted=isinstance(exc, UNTRUSTED),
         )
 
@@ -268,11 +275,13 @@ class _AiohttpSocket:
             return (message.data,)
         raise self._ended(message)
 
-    def _ended(self, message: Any) -> LinkClosed:
+    def _ended(self, message: Any) -> LinkClosed | EndOfStream:
         if message.type is aiohttp.WSMsgType.CLOSE:
             # aiohttp reports a close frame without a code as code 0.
             code = message.data or _NO_STATUS
             reason = printable(self._secret.redact(message.extra or ""))
+            if code == RECORDING_ENDED:
+                return EndOfStream(reason)
             detail = f": {reason}" if reason else ""
             return LinkClosed(
                 f"the server closed the link with {code}{detail}", code=code

@@ -7,14 +7,16 @@ import time
 from datetime import UTC, datetime
 from typing import Protocol
 
-__all__ = ["SYSTEM_CLOCK", "SuspendDetector", "WallClock"]
+from qos_async._clock import MachineClock, SourceClock
+
+__all__ = ["SYSTEM_CLOCK", "SuspendDetector", "WallClock", "steady_ns"]
 
 
-class WallClock(Protocol):
+class WallClock(SourceClock, Protocol):
     """A wall clock; a replay's runs at another speed than the event loop's clock."""
 
     def now(self) -> int:
-        """Return the time, in nanoseconds since the epoch."""
+        """Return the time for stamps of ticks, in nanoseconds since the epoch."""
         ...
 
     def from_loop_time(self, loop_time: float, /) -> datetime:
@@ -22,7 +24,7 @@ class WallClock(Protocol):
         ...
 
 
-class _SystemClock:
+class _SystemClock(MachineClock):
     def now(self) -> int:
         return time.time_ns()
 
@@ -33,6 +35,15 @@ class _SystemClock:
 
 SYSTEM_CLOCK: WallClock = _SystemClock()
 """The clock of this machine."""
+
+
+def steady_ns() -> int:
+    """Return nanoseconds by a clock that is never set, and that runs during a suspend."""
+    if hasattr(time, "CLOCK_BOOTTIME"):
+        return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+    if hasattr(time, "CLOCK_MONOTONIC"):  # On macOS ``time.monotonic`` is another.
+        return time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+    return time.monotonic_ns()
 
 
 class SuspendDetector:

@@ -194,7 +194,8 @@ class Dispatcher:
                 self._gaps.on_outage(outage)
             case Resumed(topics):
                 self._gaps.on_live(in_order(topics), None)
-            case Recovered(results):
+            case Recovered(results, unread):
+                self._pending.unread.warn("recovery", unread)
                 for result in results:
                     self._gaps.finish_recovery(result)
             case KeyRejected(error):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
 from typing import Any
 
 from msgspec.structs import force_setattr
@@ -19,6 +20,8 @@ from qos_async.models import AnyTick
 from qos_async.topics import Topic, in_order
 
 __all__ = ["GapDelivery"]
+
+_MAX_OUTAGES = 16  # With beginnings that differ, at one time.
 
 
 class GapDelivery:
@@ -44,6 +47,8 @@ class GapDelivery:
         self._stats = protocol.stats.recovery
         self._outages = protocol.outages
         self._recovery = protocol.recovery
+        # The beginning of outages, in the caller's time, as their notices had it.
+        self._began: dict[float, datetime] = {}
 
     # Topics of queues
 
@@ -92,6 +97,16 @@ class GapDelivery:
         since = self._clock.from_loop_time(outage.since)
         return Interrupted(topic=topic, since=since, reason=outage.reason)
 
+    def _span(self, outage: Outage, until: float) -> tuple[datetime, datetime]:
+        """Return the beginning of an outage and a time after it, by the wall clock.
+
+        Both are by the clock as it was at the beginning, when the ticks before were
+        stamped, even if it was set since: so the length is the real one.
+        """
+        since, end = map(self._clock.from_loop_time, (outage.since, until))
+        began = self._began.get(outage.since, since)
+        return began, began + max(end - since, timedelta())
+
     def _interrupt(self, queue: SubscriptionQueue, topic: Topic) -> None:
         if queue.interrupt(topic):
             queue.put_interrupted(self._interrupted(topic))
@@ -99,6 +114,10 @@ class GapDelivery:
     def on_outage(self, outage: Outage) -> None:
         """Queue notices that live topics are interrupted: the link is lost."""
         since = self._clock.from_loop_time(outage.since)
+        if self._outages.open:
+            self._began.setdefault(outage.since, since)
+        if len(self._began) > _MAX_OUTAGES:
+            del self._began[next(iter(self._began))]
         for queue in self._router.subscribers():
             if queue.gaps.wants_events:
                 for topic in in_order(queue.gaps.live & self._outages.open.keys()):
@@ -171,14 +190,21 @@ class GapDelivery:
         self._put_held(result, route.subscribers)
         for queue in route.subscribers:
             queue.gaps.skip_held.pop(topic, None)
+        self.forget_ended_outages()
+
+    def forget_ended_outages(self) -> None:
+        """Forget when outages began of which no topic has its gap still to come."""
+        if self._began and not self._outages.open:
+            self._began.clear()
 
     def _put_gap_and_recovered(
         self, result: RecoveryResult, queues: Sequence[SubscriptionQueue]
     ) -> None:
+        since, until = self._span(result.outage, result.until)
         gap = Gap(
             topic=result.topic,
-            since=self._clock.from_loop_time(result.outage.since),
-            until=self._clock.from_loop_time(result.until),
+            since=since,
+            until=until,
             reason=result.outage.reason,
             status=result.status,
             recovered=result.recovered_count,

@@ -9,8 +9,11 @@ from collections.abc import Awaitable, Callable
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeAlias
 
+import anyio
+
 from qos_async import frames
 from qos_async._core.queries import Queries, Query, epoch
+from qos_async._event_loop import running_loop
 from qos_async.config import KLINES_MAX
 from qos_async.enums import Adjustment, Interval
 from qos_async.frames.packages import Package, load
@@ -90,6 +93,7 @@ class HistoryPages(Generic[N]):
         self._next_end = epoch(clock()) if end is None else epoch(end)
         self._oldest = math.inf
         self._done = False
+        self._steps: set[anyio.CancelScope] = set()
         self._collected: list[list[Kline[N]]] = []
         if self._start > self._next_end:
             raise ValueError(f"start {start!r} is after end {end or 'now'!r}")
@@ -100,15 +104,19 @@ class HistoryPages(Generic[N]):
 
     async def __anext__(self) -> list[Kline[N]]:
         while not self._done:
-            result = await self._fetch(self._next_query())
+            result = await self._ask()
+            if result is None:
+                break
             page = self._accept_page(result.get(self._symbol, []))
             if page:
                 return page
         raise StopAsyncIteration
 
     async def aclose(self) -> None:
-        """End the iteration."""
+        """End the iteration; a task that waits in it gets its end, too."""
         self._done = True
+        for step in self._steps:
+            step.cancel()
 
     async def __aenter__(self) -> Self:
         return self
@@ -152,6 +160,18 @@ class HistoryPages(Generic[N]):
         return [bar for page in reversed(self._collected) for bar in page]
 
     # Paging
+
+    async def _ask(self) -> Bars[N] | None:
+        """Return the response to the next query; None if closed meanwhile."""
+        running_loop()  # Its error names what to do; that of anyio does not.
+        with anyio.CancelScope() as step:
+            self._steps.add(step)
+            try:
+                result = await self._fetch(self._next_query())
+            finally:
+                self._steps.discard(step)
+            return None if self._done else result
+        return None
 
     def _next_query(self) -> Query[Bars[N]]:
         [query] = self._queries.history(

@@ -8,6 +8,7 @@ import math
 import random
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from ssl import SSLContext
 from typing import Any, Literal, Protocol, Self, TypeVar
 
@@ -19,15 +20,28 @@ from yarl import URL
 from qos_async._core.queries import Query
 from qos_async._core.rate_limits import Quota
 from qos_async._core.stats import HttpCounters
-from qos_async._io.aiohttp_session import AiohttpSession, on_connection
+from qos_async._io.aiohttp_session import (
+    AiohttpSession,
+    NoFreeConnectionError,
+    on_connection,
+    waiting_for_connection,
+)
 from qos_async._io.http_errors import (
     NOT_SENT,
     HttpResponse,
     classify_response,
     map_exception,
 )
-from qos_async._io.retry import Outcome, retry_after, retrying
+from qos_async._io.retry import (
+    Outcome,
+    Patience,
+    http_date,
+    retry_after,
+    retrying,
+)
 from qos_async._io.secret import Secret
+from qos_async._io.shared_quota import QuotaShare, SharedQuota
+from qos_async._io.unread import UnreadLog
 from qos_async.config import Limits, Timing
 from qos_async.errors import ClosedError
 
@@ -39,6 +53,7 @@ BODY_MAX = 16 * 1024 * 1024
 """The largest response in bytes, decompressed; ten times the largest known."""
 
 _CHUNK = 65_536  # Bytes read at once.
+_LONG_WAIT = 10.0  # Seconds that a user notices.
 
 _log = logging.getLogger("qos_async.http")
 
@@ -46,8 +61,12 @@ _log = logging.getLogger("qos_async.http")
 class Fetcher(Protocol):
     """Sends queries: over HTTP, or to what stands for it, such as a recording."""
 
-    async def fetch(self, query: Query[T]) -> T:
+    async def fetch(self, query: Query[T], *, patience: Patience | None = None) -> T:
         """Send a query and return its result.
+
+        Args:
+            query: The query.
+            patience: How to wait where the query is one of a long job.
 
         Raises:
             QosError: If it fails.
@@ -74,6 +93,7 @@ class HttpClient:
         key_in: Literal["header", "url"] = "header",
         ssl: SSLContext | aiohttp.Fingerprint | bool = True,
         proxy: str | None = None,
+        quota: SharedQuota | None = None,
         rng: Callable[[], float] = random.random,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
@@ -90,6 +110,7 @@ class HttpClient:
             key_in: Whether the key is sent in a header or in the URL.
             ssl: As in aiohttp.
             proxy: As in aiohttp.
+            quota: Has the requests of other processes with the same key.
             rng: Returns a random number from 0 to 1, for the back-off.
             sleep: Waits between attempts.
         """
@@ -99,7 +120,15 @@ class HttpClient:
         self._key_in = key_in
         self._timing = timing
         self._counters = counters
-        self._limiter = RateLimiter(limits)
+        share = None
+        if quota is not None:
+            share = quota.share(
+                secret.read,
+                requests=limits.http_requests,
+                period=limits.http_period,
+                longest=timing.connect_timeout + timing.request_timeout,
+            )
+        self._limiter = RateLimiter(limits, share)
         self._options: dict[str, Any] = {
             "ssl": ssl,
             "proxy": proxy,
@@ -110,15 +139,25 @@ class HttpClient:
                 total=None, connect=timing.connect_timeout
             ),
         }
+        self._unread = UnreadLog(_log, secret.redact)
         self._in_flight: set[anyio.CancelScope] = set()
         self._closed = False
-        self._retrying = retrying(timing, on_retry=self._on_retry, rng=rng, sleep=sleep)
+        self._retrying = partial(
+            retrying, timing, period=limits.http_period, rng=rng, sleep=sleep
+        )
 
-    async def fetch(self, query: Query[T]) -> T:
+    async def fetch(self, query: Query[T], *, patience: Patience | None = None) -> T:
         """Send a query and return its result; retry while the failure may be transient.
 
-        Waits as long as the rate limit and the server's ``Retry-After`` require; use
-        ``asyncio.timeout`` around it to wait less.
+        Waits as long as the rate limit requires. Without ``patience`` there are at most
+        ``ATTEMPTS`` attempts, and the waits between them are bounded: by the plan's
+        ``http_period`` after a refusal for the pace, by 300 s where the server sends a
+        ``Retry-After``, else by ``backoff_max``. Use ``asyncio.timeout`` around it to
+        wait less.
+
+        Args:
+            query: The query.
+            patience: How to wait where the query is one of a long job.
 
         Raises:
             AuthenticationError: The key was rejected; this is not retried.
@@ -134,9 +173,11 @@ class HttpClient:
         if self._closed:
             raise ClosedError("the client is closed")
         self._session.session()  # Raises its errors now instead of after the wait.
-        # A copy: tenacity keeps the state of a call in the object, so that concurrent
+        # A new one: tenacity keeps the state of a call in the object, so that concurrent
         # calls would share their attempts.
-        retry = self._retrying.copy()
+        retry = self._retrying(
+            on_retry=partial(self._on_retry, patience), patience=patience
+        )
         outcome: Outcome[T] = Outcome(error=ClosedError("the client was closed"))
         with anyio.CancelScope() as scope:
             self._in_flight.add(scope)
@@ -148,6 +189,9 @@ class HttpClient:
                 raise cancelled.with_traceback(None)  # noqa: B904
             finally:
                 self._in_flight.discard(scope)
+        self._unread.warn(query.path, outcome.unread)
+        if patience is not None and outcome.error is None:
+            patience.succeeded()
         return outcome.unwrap()
 
     def ready_in(self) -> float:
@@ -195,13 +239,18 @@ class HttpClient:
             connected = lambda: deadline.reschedule(  # noqa: E731
                 loop.time() + timing.request_timeout
             )
-            with on_connection(connected):
-                async with session.post(
-                    url, data=body, headers=headers, **self._options
-                ) as response:
-                    reply = await _receive(response)
-                    self._counters.bytes_received += len(reply.body or b"")
-                    return reply
+            with on_connection(connected), waiting_for_connection() as waiting:
+                try:
+                    async with session.post(
+                        url, data=body, headers=headers, **self._options
+                    ) as response:
+                        reply = await _receive(response)
+                        self._counters.bytes_received += len(reply.body or b"")
+                        return reply
+                except aiohttp.ConnectionTimeoutError:
+                    if not waiting:
+                        raise
+            raise NoFreeConnectionError  # Outside, so that it has no context.
 
     def _request_target(self, path: str) -> tuple[URL, dict[str, str]]:
         url = self._url.joinpath(path.lstrip("/")).with_query(self._url.query)
@@ -210,9 +259,15 @@ class HttpClient:
             return url.update_query(key=self._secret.read()), headers
         return url, {**headers, "key": self._secret.read()}
 
-    def _on_retry(self, outcome: Outcome[Any], wait: float) -> None:
+    def _on_retry(
+        self, patience: Patience | None, outcome: Outcome[Any], wait: float
+    ) -> None:
         self._counters.retries += 1
-        _log.info("%s; retrying in %.1f s", outcome.error, wait)
+        level = logging.INFO if wait < _LONG_WAIT else logging.WARNING
+        _log.log(level, "%s; retrying in %.1f s", outcome.error, wait)
+        if patience is not None and patience.on_wait is not None:
+            assert outcome.error is not None, "a success is not retried"
+            patience.on_wait(outcome.error, wait)
 
 
 class RateLimiter:
@@ -223,7 +278,8 @@ class RateLimiter:
     cancelled counts as sent.
     """
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, share: QuotaShare | None = None) -> None:
+        self._share = share
         self._quota = Quota(requests=limits.http_requests, period=limits.http_period)
         # Fair: it wakes its waiters in the order they arrived. Its holder waits for a
         # slot.
@@ -234,8 +290,8 @@ class RateLimiter:
         """Return a permit for one request, to be entered with ``async with``."""
         return Permit(self)
 
-    async def acquire(self) -> None:
-        """Wait for a slot and acquire it."""
+    async def acquire(self) -> str | None:
+        """Wait for a slot and acquire it; return the name of a shared slot."""
         async with self._lock:
             while (wait := self.ready_in()) > 0:
                 self._released.clear()
@@ -245,14 +301,23 @@ class RateLimiter:
                 except TimeoutError:
                     pass  # A slot's period is over; the loop checks the quota again.
             self._quota.acquire(_loop_time())
+            if self._share is None:
+                return None
+            try:
+                return await self._share.acquire()
+            except BaseException:
+                self._quota.cancel()
+                raise
 
-    def release(self, *, sent: bool) -> None:
+    async def release(self, shared: str | None, *, sent: bool) -> None:
         """Release a slot: at once, or a period from now if the request was sent."""
         if sent:
             self._quota.release_after_period(_loop_time())
         else:
             self._quota.cancel()
         self._released.set()
+        if self._share is not None and shared is not None:
+            await self._share.release(shared, sent=sent)
 
     def ready_in(self) -> float:
         """Return the seconds until a slot is free; ``inf`` if all are in use."""
@@ -268,18 +333,19 @@ class Permit:
             certainly has not: the slot is then free at once.
     """
 
-    __slots__ = ("_limiter", "sent")
+    __slots__ = ("_limiter", "_shared", "sent")
 
     def __init__(self, limiter: RateLimiter) -> None:
         self._limiter = limiter
+        self._shared: str | None = None
         self.sent = True
 
     async def __aenter__(self) -> Self:
-        await self._limiter.acquire()
+        self._shared = await self._limiter.acquire()
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        self._limiter.release(sent=self.sent)
+        await self._limiter.release(self._shared, sent=self.sent)
 
 
 def _loop_time() -> float:
@@ -287,7 +353,9 @@ def _loop_time() -> float:
 
 
 async def _receive(response: aiohttp.ClientResponse) -> HttpResponse:
-    wait = retry_after(response.headers.get("Retry-After"), time.time())
+    # A date is one of the server's clock, which may differ from that of this machine.
+    now = http_date(response.headers.get("Date")) or time.time()
+    wait = retry_after(response.headers.get("Retry-After"), now)
     body = bytearray()
     # In chunks, as a small compressed body may decompress to a huge one.
     async for chunk in response.content.iter_chunked(_CHUNK):

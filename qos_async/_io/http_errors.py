@@ -15,8 +15,16 @@ from msgspec import Raw, Struct
 from yarl import URL
 
 from qos_async._core.queries import Query
-from qos_async._core.sanitize import error_from_message, excerpt, printable
-from qos_async._io.retry import Outcome
+from qos_async._core.rows import Unread
+from qos_async._core.sanitize import (
+    error_from_message,
+    excerpt,
+    is_about_pace,
+    means_later,
+    printable,
+)
+from qos_async._io.aiohttp_session import NO_FREE_CONNECTION, NoFreeConnectionError
+from qos_async._io.retry import Outcome, Retry
 from qos_async._io.secret import Secret
 from qos_async.config import Timing
 from qos_async.errors import (
@@ -71,6 +79,8 @@ _BAD_REQUEST = 400
 _KEY_REJECTED = (401, 403)
 _TOO_FAST = 429
 _SERVER_ERROR = 500
+# Request timeout, as of a load balancer; too early (RFC 8470).
+_TEMPORARY = (408, 425, _TOO_FAST)
 
 
 class HttpResponse(Struct, frozen=True):
@@ -96,7 +106,9 @@ def classify_response(
     2. The service sends JSON with a ``msg``, possibly with any status; a gateway in
        front of it sends HTML with a status. So a ``msg`` other than "OK" is the error
        text (section 4.0), and only without one does the status decide.
-    3. Status 429 and those from 500 on are transient, unless the text is about the key.
+    3. A response that should have a ``msg`` and has none was cut, or is of a gateway.
+    4. Some statuses, and texts such as "too frequent", mean that the same request may
+       succeed later, unless the text is about the key.
     """
     status = reply.status
     if _REDIRECT <= status < _BAD_REQUEST:
@@ -107,17 +119,16 @@ def classify_response(
     envelope = _parse_envelope(reply.body)
     if status < _REDIRECT:
         if envelope is None:
-            return Outcome(error=_unreadable_response(query.path, reply.body, secret))
+            error = _unreadable_response(query.path, reply.body, secret)
+            return Outcome(error=error, retry=Retry.GARBLED)
         if envelope.msg == "OK":
             return _decode_data(query, bytes(envelope.data), secret)
     text = secret.redact(envelope.msg) if envelope and envelope.msg != "OK" else None
-    error = _rejection(query, status, text)
-    temporary = status == _TOO_FAST or status >= _SERVER_ERROR
-    return Outcome(
-        error=error,
-        transient=temporary and not isinstance(error, AuthenticationError),
-        retry_after=reply.retry_after,
-    )
+    rejection = _rejection(query, status, text)
+    retry = Retry.NEVER
+    if not isinstance(rejection, AuthenticationError):
+        retry = _retry(query, status, text or "")
+    return Outcome(error=rejection, retry=retry, retry_after=reply.retry_after)
 
 
 def map_exception(
@@ -137,15 +148,16 @@ def map_exception(
     unreached = _connect_error(exc, detail, timing)
     if unreached is not None:
         text, transient = unreached
-        return Outcome(error=ConnectError(f"{where} {text}"), transient=transient)
+        retry = Retry.NETWORK if transient else Retry.NEVER
+        return Outcome(error=ConnectError(f"{where} {text}"), retry=retry)
     if isinstance(exc, TimeoutError):
         text = f"{path}: no response within {timing.request_timeout:g} s"
-        return Outcome(error=RequestTimeoutError(text), transient=True)
+        return Outcome(error=RequestTimeoutError(text), retry=Retry.NETWORK)
     if not isinstance(exc, (aiohttp.ClientError, OSError)):
         text = f"{where} cannot be sent a request: {detail}"
         return Outcome(error=ConnectError(text))
     text = f"{path}: the connection broke: {detail}"
-    return Outcome(error=TransportError(text), transient=True)
+    return Outcome(error=TransportError(text), retry=Retry.NETWORK)
 
 
 def redirect_message(path: str, status: str, option: str) -> str:
@@ -172,36 +184,46 @@ def _parse_envelope(body: bytes) -> _Envelope | None:
 
 
 def _decode_data(query: Query[T], data: bytes, secret: Secret) -> Outcome[T]:
+    unread: list[Unread] = []
     try:
-        return Outcome(value=query.read(data))
+        value = query.read(data, unread)
+        return Outcome(value=value, unread=tuple(unread))
     except DecodeError as exc:
         reason = str(exc)
     shown = f": {excerpt(data, secret.redact)}" if "(" in reason else ""
     return Outcome(error=DecodeError(f"{query.path}: {secret.redact(reason)}{shown}"))
 
 
+def _retry(query: Query[Any], status: int, text: str) -> Retry:
+    if status == _TOO_FAST or is_about_pace(text):
+        return Retry.PACE
+    later = _is_temporary(status) or means_later(text, query.symbols)
+    return Retry.BUSY if later else Retry.NEVER
+
+
+def _is_temporary(status: int) -> bool:
+    return status in _TEMPORARY or status >= _SERVER_ERROR
+
+
 def _rejection(query: Query[Any], status: int, text: str | None) -> QosError:
     path = query.path
-    # Of several symbols, the response does not name the rejected one.
-    symbols = query.symbols if len(query.symbols) == 1 else ()
     if text is None:
+        symbols = query.symbols if len(query.symbols) == 1 else ()
         return _error_from_status(path, status, symbols)
-    error = error_from_message(
-        text, operation=path, symbols=symbols, requested=query.symbols
-    )
-    if type(error) is not RejectedError:
+    error = error_from_message(text, operation=path, requested=query.symbols)
+    if not isinstance(error, RejectedError) or isinstance(error, LimitError):
         return error
     if status in _KEY_REJECTED:
         return AuthenticationError(_key_error(path, status, error.message))
     if status == _TOO_FAST:
-        return LimitError(error.message, operation=path, symbols=symbols)
+        return LimitError(error.message, operation=path, symbols=error.symbols)
     return error
 
 
 def _error_from_status(path: str, status: int, symbols: tuple[str, ...]) -> QosError:
     if status in _KEY_REJECTED:
         return AuthenticationError(_key_error(path, status, "no reason given"))
-    if status >= _SERVER_ERROR:
+    if status != _TOO_FAST and _is_temporary(status):
         return TransportError(f"{path}: HTTP {status}")
     kind = LimitError if status == _TOO_FAST else RejectedError
     return kind(f"HTTP {status}", operation=path, symbols=symbols)
@@ -228,10 +250,13 @@ def _connect_error(
         case aiohttp.ClientSSLError() | aiohttp.ServerFingerprintMismatch():
             return _tls_error(exc, detail)
         case aiohttp.ClientHttpProxyError():
-            transient = exc.status >= _SERVER_ERROR
-            return f"is behind a proxy that answered HTTP {exc.status}", transient
+            text = f"is behind a proxy that answered HTTP {exc.status}"
+            return text, _is_temporary(exc.status)
         case aiohttp.ConnectionTimeoutError():
-            return f"did not connect within {timing.connect_timeout:g} s", True
+            text = f"did not connect within {timing.connect_timeout:g} s"
+            if isinstance(exc, NoFreeConnectionError):
+                text += f", {NO_FREE_CONNECTION}"
+            return text, True
         case aiohttp.ClientConnectorError():
             return f"cannot be reached: {detail}", True
         case aiohttp.ClientResponseError() | aiohttp.InvalidURL():

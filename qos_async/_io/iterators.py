@@ -14,7 +14,9 @@ from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from qos_async import frames
+from qos_async._clock import SourceClock
 from qos_async._core.notices import Notice
+from qos_async._event_loop import running_loop
 from qos_async._io.subscription_queue import SubscriptionQueue
 from qos_async.frames.packages import Package, load
 from qos_async.models import Tick
@@ -76,7 +78,12 @@ class Events(_QueueIterator, Generic[T]):
         event: T | Notice = buffer.take_event()
         return event
 
-    # For ``markets.staleness``
+    # For ``markets``
+
+    @property
+    def clock(self) -> SourceClock:
+        """The time at the source of the ticks."""
+        return self._queue.clock
 
     @property
     def topics(self) -> Collection[Topic]:
@@ -124,7 +131,7 @@ class Batches(_QueueIterator, Generic[I]):
         self._empty_at = -math.inf
 
     async def __anext__(self) -> list[I]:
-        queue, clock = self._queue, asyncio.get_running_loop().time
+        queue, clock = self._queue, running_loop().time
         buffer, most = queue.buffer, self._max_items
         while self._is_empty() or queue.needs_check or self._subscription is None:
             await self._wait()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 
+from qos_async._event_loop import running_loop
+
 __all__ = ["LoopBinding"]
 
 
@@ -43,27 +45,21 @@ class LoopBinding:
             RuntimeError: As ``check``, or if no event loop is running.
         """
         if self.loop is None:
-            self.loop, self._process = asyncio.get_running_loop(), os.getpid()
+            self.loop, self._process = running_loop(), os.getpid()
         self.check()
 
     def check(self) -> None:
-        """Check that the running event loop is the bound one, if there is one.
+        """Check that the running event loop is the bound one, or that none is bound.
 
         Raises:
-            RuntimeError: In another process or event loop.
+            RuntimeError: In another process or event loop, or without a running one.
         """
-        try:
-            if self.loop is None or self.loop is asyncio.get_running_loop():
-                # A forked child has no running loop, or another one.
-                return
-        except RuntimeError:
-            pass
         if self.is_forked:
             raise RuntimeError(
                 "this client belongs to the process that was forked: its connections "
                 "cannot be shared, so make a new Client in the child"
             )
-        asyncio.get_running_loop()  # Without a running loop, its own error is clearer.
-        raise RuntimeError(
-            "this client belongs to another event loop: make a new Client in this one"
-        )
+        if running_loop() is not self.loop and self.loop is not None:
+            raise RuntimeError(
+                "this client belongs to another event loop: make a new Client in this one"
+            )

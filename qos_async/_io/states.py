@@ -44,11 +44,13 @@ class LinkStates:
     Attributes:
         changed_at: When the last transition was, in epoch seconds.
         reason: The last reason that is not empty.
+        lost_for_pace: Whether the server closed the last link for the pace.
     """
 
     def __init__(self) -> None:
         self.changed_at = time.time()
         self.reason = ""
+        self.lost_for_pace = False
         self._link = Link()
         # Weak: an iterator without other references must not collect changes for ever.
         self._watchers: WeakSet[StateChanges] = WeakSet()
@@ -93,13 +95,21 @@ class LinkStates:
         self._watchers.add(watcher)
         return watcher
 
-    async def wait_open(self) -> StateChange | None:
-        """Wait until the link is open; return the change that ended the attempt, if any."""
-        changes = self.watch()
+    async def wait_open(self, changes: StateChanges) -> StateChange | None:
+        """Wait until the link is open; return the change that ended the attempt, if any.
+
+        A link that was closed for the pace does not count: the next one follows soon.
+
+        Args:
+            changes: The changes since before the attempt; it is closed.
+        """
         try:
             while self.state is not LinkState.OPEN:
                 change = await anext(changes)
-                if change.state in (LinkState.BACKOFF, LinkState.CLOSED):
+                lost = change.state is LinkState.BACKOFF
+                if lost and self.lost_for_pace:
+                    continue
+                if lost or change.state is LinkState.CLOSED:
                     return change
         finally:
             await changes.aclose()

@@ -125,6 +125,10 @@ class StatsCollector:
         """Whether the server holds anything."""
         return bool(self._protocol.registry.held)
 
+    def clock_offset(self) -> float | None:
+        """Return the server's clock minus this machine's, in seconds; None if unknown."""
+        return self._clock_offset()[0]
+
     def _clock_offset(self) -> tuple[float, float] | tuple[None, None]:
         estimate = self._protocol.scheduler.stats.clock.offset
         if estimate is None:

@@ -143,9 +143,12 @@ class Stream(Generic[N]):
             ConnectError: The attempt failed; others follow in the background.
         """
         self._check_usable()
-        self._start()
-        self._supervisor.dial_now.notify_all()
-        failed = await self.states.wait_open()
+        changes = self.states.watch()  # Before anything starts: see ``_start``.
+        if self._task is None:
+            self._start()
+        else:
+            self._supervisor.dial_now.notify_all()
+        failed = await self.states.wait_open(changes)
         if failed is not None and failed.state is LinkState.BACKOFF:
             raise ConnectError(failed.reason)
         if failed is not None:
@@ -202,27 +205,30 @@ class Stream(Generic[N]):
         return self._task.get_loop().time()
 
     def _start(self) -> None:
+        # To be called last: where the loop starts tasks eagerly, the dial may have
+        # failed, and the stream may have ended, by the time that this returns.
         if self._task is None:
             loop = asyncio.get_running_loop()
             self._task = loop.create_task(self._run(), name="qos_async.stream")
 
     async def _run(self) -> None:
         error: BaseException | None = None
+        ended = ""
         try:
             await self._supervisor.run()
         except QosError as exc:
             error = exc
-        except EndOfStream:
-            pass
+        except EndOfStream as exc:
+            ended = str(exc)
         except Exception as exc:  # noqa: BLE001 - everything that waits must end
             _log.exception("this is a bug in qos_async; please report it")
             error = QosError(f"internal error: {exc!r}")
         finally:
-            self._finish(error)
+            self._finish(error, ended)
 
-    def _finish(self, error: BaseException | None) -> None:
+    def _finish(self, error: BaseException | None, ended: str = "") -> None:
         self._error = self._error or error
-        reason = "closed by the user" if error is None else str(error)
+        reason = (ended or "closed by the user") if error is None else str(error)
         self.states.transition(LinkEvent.STOP, reason, failed=error is not None)
         self._gaps.finish()
         for queue in self._queues:
@@ -241,8 +247,10 @@ class Stream(Generic[N]):
             DecodeError: The reply cannot be read.
         """
         self._check_usable()
+        reply = self._pending.request(query)
         self._start()
-        return await self._pending.request(query, self._supervisor.send_ready)
+        self._supervisor.send_ready.notify_all()
+        return await reply
 
     # Subscriptions
 
@@ -265,10 +273,10 @@ class Stream(Generic[N]):
         """
         self._check_usable()
         self._check_room(topics)
-        self._start()
         queue = self._new_queue(self._policy or policy, final=final)
         self._queues[queue] = None
         self._add(queue, topics)
+        self._start()
         return queue
 
     def add_topics(self, queue: SubscriptionQueue, topics: tuple[Topic, ...]) -> None:
@@ -311,6 +319,7 @@ class Stream(Generic[N]):
         if self._observer is not None:
             self._observer.unsubscribed(unwanted)
         self._protocol.remove(unwanted)
+        self._gaps.forget_ended_outages()
         self._supervisor.send_ready.notify_all()
 
     def enable_events(self, queue: SubscriptionQueue) -> None:

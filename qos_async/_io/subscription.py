@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import weakref
 from collections.abc import Callable
 from types import TracebackType
@@ -20,6 +21,7 @@ from qos_async._core.notices import Dropped, Gap, Interrupted, Rejected
 from qos_async._io.iterators import Batches, Events
 from qos_async._io.stream import Stream
 from qos_async._io.subscription_queue import SubscriptionQueue
+from qos_async._validation import check_number, check_whole
 from qos_async.models import Tick
 from qos_async.stats import SubscriptionStats
 from qos_async.topics import Topic
@@ -195,12 +197,12 @@ class Subscription(Generic[T]):
                 ``Dropped`` in place, as in ``events()``.
 
         Raises:
-            ValueError: If ``max_items`` is under 1 or ``max_wait`` is negative.
+            ValueError: If ``max_items`` is no whole number from 1, or ``max_wait`` no
+                number of seconds from 0.
         """
-        if max_items < 1:
-            raise ValueError(f"max_items must be at least 1, not {max_items!r}")
-        if not max_wait >= 0:
-            raise ValueError(f"max_wait must be 0 seconds or more, not {max_wait!r}")
+        max_items = check_whole("max_items", max_items)
+        if max_wait != math.inf:
+            max_wait = check_number("max_wait", max_wait, unit="seconds")
         if events:
             self._stream.enable_events(self._queue)
         return Batches[Any](
@@ -236,7 +238,8 @@ class Subscription(Generic[T]):
                 although its market is open: for over a minute (five outside of regular
                 hours), over 4 times its longest quiet time so far, and over 20 times its
                 mean interval. Nothing is done about it. Topics of markets whose hours
-                are not known (IX) are not judged.
+                are not known (IX) are not judged. In a replay all of this is by the
+                recorded time; live, hours are by the server's clock if it is known.
             calendar: Holidays and half days, from ``Client.fetch_calendar`` or
                 ``exchange_calendar``; without it, every weekday is a trading day.
 
@@ -251,6 +254,10 @@ class Subscription(Generic[T]):
         # Loads time zones, which few programs need.
         from qos_async.markets.staleness import StaleAwareEvents  # noqa: PLC0415
 
+        collector = self._stream.collector
         return StaleAwareEvents[T](
-            events, activity=self._stream.collector.activity, calendar=calendar
+            events,
+            activity=collector.activity,
+            clock_offset=collector.clock_offset,
+            calendar=calendar,
         )

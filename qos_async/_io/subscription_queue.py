@@ -12,6 +12,7 @@ from qos_async._core.buffers import Buffer, KlineFinalizer, Policy
 from qos_async._core.notices import Gap, Interrupted, Rejected
 from qos_async._core.sanitize import error_from_message
 from qos_async._core.wire import LETTERS
+from qos_async._event_loop import running_loop
 from qos_async._io.clocks import WallClock
 from qos_async._io.loop_binding import LoopBinding
 from qos_async._io.notifier import Notifier
@@ -231,6 +232,7 @@ class SubscriptionQueue:
         buffer: The ticks and notices that wait.
         pending: Empty while no tick waits; see ``Buffer.pending``.
         acks: What the server has decided on the topics.
+        clock: As passed.
         gaps: Which topics are live or interrupted.
         batch: Ticks of the current burst, until they are put.
         needs_check: Whether a consumer must call ``wait`` before it takes a tick: there
@@ -253,7 +255,7 @@ class SubscriptionQueue:
         self.batch: list[Any] = []
         self.needs_check = False
         self._binding = binding
-        self._clock = clock
+        self.clock = clock
         self._close = close
         self._finalizer = KlineFinalizer() if final else None
         self._consumer: ReferenceType[asyncio.Task[Any]] | None = None
@@ -383,7 +385,10 @@ class SubscriptionQueue:
                 self.needs_check = False
                 return
             self._raise_if_ended()
-        loop = asyncio.get_running_loop()
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            loop = running_loop()  # Raises a better one.
         if loop is not self._binding.loop:
             self._binding.check()
         if taken:
@@ -431,7 +436,11 @@ class SubscriptionQueue:
     def begin_reading(self) -> None:
         """Record that the running task is the consumer."""
         self._is_abandoned = False
-        task = asyncio.current_task()
+        try:
+            task = asyncio.current_task()
+        except RuntimeError:
+            running_loop()  # Raises a better one.
+            raise
         self._consumer = None if task is None else ref(task)
 
     def is_read_by(self, task: asyncio.Task[Any] | None) -> bool:
@@ -473,5 +482,5 @@ class SubscriptionQueue:
             gaps=self.gaps.gaps,
             backlog=backlog,
             # The wall clock may be set back meanwhile.
-            lag=max((self._clock.now() - oldest) / 1e9, 0.0) if oldest else 0.0,
+            lag=max((self.clock.now() - oldest) / 1e9, 0.0) if oldest else 0.0,
         )

@@ -14,7 +14,7 @@ from msgspec import Struct
 from qos_async._core.events import LinkTimedOut
 from qos_async._core.link import Backoff, Contention, LinkEvent, PolicyViolationGuard
 from qos_async._core.protocol import StreamProtocol
-from qos_async._core.sanitize import error_from_message
+from qos_async._core.sanitize import error_from_message, is_about_pace
 from qos_async._io.dispatcher import Dispatcher
 from qos_async._io.notifier import Notifier
 from qos_async._io.receiver import Receiver
@@ -47,6 +47,11 @@ class _Ending(Struct, frozen=True):
     error: TransportError
     uptime: float = 0.0
     close_code: int | None = None
+
+    @property
+    def is_about_pace(self) -> bool:
+        """Whether the server closed it as something was sent too soon."""
+        return self.close_code is not None and is_about_pace(str(self.error))
 
     @property
     def label(self) -> str:
@@ -115,20 +120,26 @@ class LinkSupervisor(Generic[N]):
         policy = PolicyViolationGuard(self._timing)
         while True:
             ending = await self._run_one()
-            if policy.link_ended(ending.uptime, ending.close_code):
+            about_pace, uptime = ending.is_about_pace, ending.uptime
+            if policy.link_ended(uptime, ending.close_code, about_pace=about_pace):
                 raise _policy_error(str(ending.error))
+            # A close for the pace is not about another client, and passes soon.
+            code = None if about_pace else ending.close_code
             only_one = self._limits.connections == 1
-            if contention.link_ended(ending.uptime, ending.close_code) and only_one:
+            if contention.link_ended(uptime, code) and only_one:
                 raise LimitError(
                     f"the server closes each new link soon ({ending.error}): another "
                     "client seems to use this plan's only connection; stop that one, "
                     "or use another key"
                 )
-            least, most = backoff.next_wait(ending.uptime, ending.close_code)
+            least, most = backoff.next_wait(uptime, code)
             wait = least + self._rng() * (most - least)
+            if about_pace:
+                wait = max(wait, self._limits.command_interval)
             if isinstance(ending.error, DialError):
                 wait = max(wait, ending.error.retry_after)
             self._protocol.stats.reconnects[ending.label] += 1
+            self.states.lost_for_pace = about_pace
             self.states.transition(
                 LinkEvent.LOST,
                 str(ending.error),

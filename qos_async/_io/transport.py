@@ -11,6 +11,7 @@ from qos_async.errors import ConnectError, TransportError
 from qos_async.topics import Topic
 
 __all__ = [
+    "RECORDING_ENDED",
     "DialError",
     "DisconnectReason",
     "EndOfStream",
@@ -188,6 +189,10 @@ class LinkClosed(TransportError):  # noqa: N818 - an event, not always an error
         super().__init__(message)
         self.code = code
         self.label = close_label(code) if label is None else label
+
+
+RECORDING_ENDED = 4390
+"""The close code of a replay server at the end of its recording: no link can follow."""
 
 
 class EndOfStream(Exception):  # noqa: N818 - an event, not an error

@@ -11,6 +11,6 @@ import (asyncio, msgspec, the client) is imported in their functions.
 
 from __future__ import annotations
 
-from qos_async.cli.main import main
+from qos_async.cli.main import main, program
 
-__all__ = ["main"]
+__all__ = ["main", "program"]

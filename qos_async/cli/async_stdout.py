@@ -37,8 +37,7 @@ class AsyncStdout:
         self._wake = asyncio.Event()
         self._written = asyncio.Event()
         self._descriptor = _descriptor()
-        if sys.stdout is not None:
-            sys.stdout.flush()
+        sys.stdout.flush()
 
     async def write(self, lines: str) -> None:
         """Queue lines, each with its end; waits while too many are pending."""
@@ -107,7 +106,7 @@ class AsyncStdout:
 
 def _descriptor() -> int | None:
     """Return the file descriptor; None where stdout has none, and on Windows."""
-    if sys.stdout is None or os.name != "posix":
+    if os.name != "posix":
         return None
     try:
         return sys.stdout.fileno()

@@ -9,13 +9,19 @@ import asyncio
 import contextlib
 import logging
 import os
-import signal
-import sys
 from collections.abc import AsyncGenerator, Callable, Coroutine
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from qos_async import AuthenticationError, Client, ConnectError, LimitError, QosError
+from qos_async import (
+    AuthenticationError,
+    Client,
+    ConnectError,
+    LimitError,
+    QosError,
+    SharedQuota,
+)
 from qos_async.cli import exits
 from qos_async.cli.options import CommandError, Options, UsageError
 from qos_async.cli.settings import (
@@ -24,13 +30,15 @@ from qos_async.cli.settings import (
     origin_only,
     resolve,
 )
+from qos_async.cli.signals import on_termination, terminate
+from qos_async.cli.streams import print_message
 
 __all__ = [
-    "end_on_sigterm",
     "first_error",
     "make_client",
     "open_client",
     "open_settings",
+    "report_error",
     "run_async",
 ]
 
@@ -55,7 +63,7 @@ async def open_client(
     """
     async with open_settings(options) as settings:
         for warning in settings.warnings:
-            print(f"qos: warning: {warning}", file=sys.stderr)
+            print_message(f"qos: warning: {warning}")
         try:
             async with make_client(settings, **client_options) as client:
                 yield client
@@ -107,9 +115,10 @@ def make_client(settings: Settings, **client_options: Any) -> Client[Any]:
         AuthenticationError: If there is no key.
     """
     if not settings.key:
+        path = config_path()
+        or_file = f', or add the line key = "..." to {path}' if path else ""
         raise AuthenticationError(
-            'there is no API key: set QOS_API_KEY, or add the line key = "..." to '
-            f"{config_path()}; --sim needs none"
+            f"there is no API key: set QOS_API_KEY{or_file}; --sim needs none"
         )
     defaults: dict[str, Any] = {
         "http_url": settings.http_url,
@@ -118,17 +127,26 @@ def make_client(settings: Settings, **client_options: Any) -> Client[Any]:
         "proxy": settings.proxy,
         "limits": settings.limits,
     }
+    if settings.quota_folder is not None:
+        defaults["quota"] = SharedQuota(settings.quota_folder, on_wait=_report_wait)
     try:
         return Client(settings.key, **{**defaults, **client_options})
     except ValueError as error:
         raise UsageError(str(error)) from None
 
 
+def _report_wait(seconds: float) -> None:
+    print_message(
+        f"qos: waiting {seconds:.0f} s for the quota: other commands have used up the HTTP "
+        "requests of this key"
+    )
+
+
 def run_async(main: Callable[[], Coroutine[Any, Any, int | None]]) -> int:
     """Run a coroutine function and return its exit code; None counts as 0.
 
-    Expected errors are printed on stderr. Ctrl-C cancels the run and gives 130, SIGTERM
-    143.
+    Expected errors are printed on stderr. Ctrl-C cancels the run and gives 130; SIGTERM,
+    and SIGHUP or on Windows SIGBREAK, give 143.
 
     Raises:
         OSError: ``qos_async.cli.main`` reports it; a broken pipe is not a failure.
@@ -138,26 +156,16 @@ def run_async(main: Callable[[], Coroutine[Any, Any, int | None]]) -> int:
     logger = logging.getLogger("qos_async")
     if not logger.handlers:
         logger.addHandler(logging.NullHandler())
+    running: list[asyncio.Task[Any]] = []
     try:
-        return asyncio.run(_run(main)) or exits.OK
+        with on_termination(partial(_cancel, running)):
+            return asyncio.run(_run(main, running)) or exits.OK
     except KeyboardInterrupt:
         return exits.INTERRUPTED
     except asyncio.CancelledError:
         return exits.TERMINATED
     except Exception as error:  # noqa: BLE001 - reported, or raised again
-        return _report(error)
-
-
-def end_on_sigterm() -> None:
-    """Make SIGTERM cancel the current task, as ``asyncio.run`` does for Ctrl-C.
-
-    ``asyncio.run`` then raises ``CancelledError``, for Ctrl-C ``KeyboardInterrupt``.
-    """
-    task = asyncio.current_task()
-    assert task is not None
-    # Not available on Windows, nor in threads other than the main one.
-    with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+        return report_error(error)
 
 
 def first_error(error: BaseException) -> BaseException:
@@ -167,12 +175,29 @@ def first_error(error: BaseException) -> BaseException:
     return error
 
 
-async def _run(main: Callable[[], Coroutine[Any, Any, int | None]]) -> int | None:
-    end_on_sigterm()
+async def _run(
+    main: Callable[[], Coroutine[Any, Any, int | None]],
+    running: list[asyncio.Task[Any]],
+) -> int | None:
+    task = asyncio.current_task()
+    assert task is not None
+    running.append(task)
     return await main()
 
 
-def _report(error: BaseException) -> int:
+def _cancel(running: list[asyncio.Task[Any]]) -> None:
+    """Cancel the run, as ``asyncio.run`` does for Ctrl-C; called by a signal handler.
+
+    ``asyncio.run`` then raises ``CancelledError``, for Ctrl-C ``KeyboardInterrupt``.
+    """
+    if not running:
+        terminate()
+    [task] = running
+    if not task.done():
+        task.get_loop().call_soon_threadsafe(task.cancel)
+
+
+def report_error(error: BaseException) -> int:
     """Print an expected error as a sentence and return its exit code; raise others."""
     error = first_error(error)
     if isinstance(error, CommandError):
@@ -180,7 +205,7 @@ def _report(error: BaseException) -> int:
     if not isinstance(error, QosError):
         raise error
     notes = getattr(error, "__notes__", ())
-    print(f"qos: {'; '.join([str(error), *notes])}", file=sys.stderr)
+    print_message(f"qos: {'; '.join([str(error), *notes])}")
     is_key_refused = isinstance(error, AuthenticationError)
     return exits.KEY_REFUSED if is_key_refused else exits.FAILED
 

@@ -5,13 +5,13 @@ Slow imports are inside functions: ``qos --help`` imports this module.
 
 from __future__ import annotations
 
-import sys
 import time
 from argparse import ArgumentParser
 from typing import TYPE_CHECKING
 
 from qos_async.cli import exits
 from qos_async.cli.options import Command, Options, add_market, seconds
+from qos_async.cli.streams import print_message
 from qos_async.cli.watch.command import missing_terminal, missing_textual
 
 if TYPE_CHECKING:  # Slow to import.
@@ -65,7 +65,7 @@ def _choose_view(options: Options, scenario: Scenario, stats: RunStats) -> View:
         return PlainView(stats)
     problem = missing_textual()
     if problem:
-        print(f"qos: no screen, because {problem}", file=sys.stderr)
+        print_message(f"qos: no screen, because {problem}")
         return PlainView(stats)
     return ScreenView(scenario, stats)
 

@@ -22,6 +22,7 @@ from qos_async import (
     Subscription,
     Tick,
 )
+from qos_async._printable import printable
 from qos_async.cli.formatting import gaps_line, iso_time, move_line, tick_line
 from qos_async.cli.run_stats import RunStats, summary_rows
 from qos_async.cli.scenario import SYMBOLS, Scenario
@@ -100,8 +101,7 @@ class PlainView:
 
     def refresh(self) -> None:
         """Flush, so that the reader of a pipe is up to date."""
-        if sys.stdout is not None:
-            sys.stdout.flush()
+        sys.stdout.flush()
 
     def summarize(self, elapsed: float) -> None:
         """Write the summary."""
@@ -115,7 +115,7 @@ class PlainView:
             self._write("gap", gaps_line(gaps))
 
     def _write(self, kind: str, text: str) -> None:
-        print(f"{iso_time()} {kind:<8} {text}")
+        print(printable(f"{iso_time()} {kind:<8} {text}"))
 
 
 class ScreenView:
@@ -174,7 +174,7 @@ class ScreenView:
 
 def _print_summary(stats: RunStats, elapsed: float) -> None:
     for label, text in summary_rows(stats, elapsed):
-        print(f"{label:<10} {text}")
+        print(printable(f"{label:<10} {text}"))
 
 
 # The run

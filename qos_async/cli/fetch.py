@@ -21,6 +21,7 @@ from qos_async.cli.options import (
     market,
     symbol_list,
 )
+from qos_async.cli.streams import print_message
 from qos_async.enums import Adjustment, Interval
 
 if TYPE_CHECKING:  # Slow to import.
@@ -31,7 +32,8 @@ __all__ = ["COMMANDS"]
 
 _NOTE = """\
 What the server does not return is listed on stderr. The exit code is 0 if
-anything was returned, else 1. With --json and --csv, numbers are exact as sent,
+anything was returned, else 1. If a request fails, what came before it is
+printed, the error is on stderr, and the exit code is not 0. With --json and --csv, numbers are exact as sent,
 and times ISO 8601.
 """
 
@@ -130,18 +132,34 @@ async def _fetch(options: Options, request: _Request) -> int:
     from decimal import Decimal
 
     from qos_async.cli.client import open_client
-    from qos_async.cli.tables import show
+    from qos_async.errors import QosError
 
     exact = options.json or options.csv  # As text, numbers stay as they were sent.
     async with open_client(options, numbers=str if exact else Decimal) as client:
         names = options.symbols or options.markets
-        response = await request.fetch(client, *names, **_extra_args(options))
+        try:
+            response = await request.fetch(client, *names, **_extra_args(options))
+        except QosError as error:
+            if error.partial:
+                _print(options, request, error.partial)
+            raise
+    return _exit_code(options, _print(options, request, response))
+
+
+def _print(
+    options: Options, request: _Request, response: Mapping[Any, Any]
+) -> dict[str, Any]:
+    """Print what was fetched on stdout, and return what there is."""
+    from qos_async.cli.tables import show
+
     found = {str(name): value for name, value in response.items() if value != []}
-    if exact:
+    if options.json or options.csv:
         _write(options, request.record, found)
     elif found:
         show(request.tables(found))
-    return _exit_code(options, found)
+    if sys.stdout is not None:
+        sys.stdout.flush()  # Before an error that follows on stderr.
+    return found
 
 
 def _extra_args(options: Options) -> dict[str, Any]:
@@ -163,8 +181,6 @@ def _extra_args(options: Options) -> dict[str, Any]:
 def _write(options: Options, record: type[Record], found: Mapping[str, Any]) -> None:
     from qos_async.cli.serialize import csv_lines, fields, header, json_line, table_rows
 
-    if sys.stdout is None:  # As under pythonw.
-        return
     sys.stdout.reconfigure(encoding="utf-8")  # type: ignore[union-attr] # a TextIOWrapper
     names = [*(["market"] if options.markets else []), *header(record)]
     if options.csv:
@@ -185,10 +201,9 @@ def _exit_code(options: Options, found: Mapping[str, Any]) -> int:
     requested = [one for group in options.symbols for one in group] or options.markets
     missing = [name for name in dict.fromkeys(requested) if name not in found]
     if missing:
-        print(
+        print_message(
             f"qos: nothing about {', '.join(missing)}: the server does not know "
-            f"{'it' if len(missing) == 1 else 'them'}, or has no data",
-            file=sys.stderr,
+            f"{'it' if len(missing) == 1 else 'them'}, or has no data"
         )
     return exits.OK if found else exits.FAILED
 

@@ -42,7 +42,8 @@ def whole_file(output: Path) -> Generator[IO[bytes]]:
     Raises:
         OutputError: If it cannot be written; an existing file stays as it was.
     """
-    draft = output.with_name(f"{output.name}.tmp")
+    # Readers of a directory of Parquet files skip names that begin with a dot.
+    draft = output.with_name(f".{output.name}.tmp")
     try:
         with draft.open("wb") as file:
             yield file

@@ -18,6 +18,7 @@ from qos_async import (
     StateChange,
     Trade,
 )
+from qos_async._printable import printable
 from qos_async.models import AnyTick
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
 ]
 
 _NANO = 1_000_000_000
+_LEAST_CHANGE = Decimal("0.005")
 
 
 def iso_time(time: datetime | None = None) -> str:
@@ -57,13 +59,28 @@ def or_dash(value: object) -> str:
 
 
 def percent_change(value: Decimal | None, base: Decimal | None) -> Decimal | None:
-    """Return the change from ``base`` to ``value`` in percent; None if unknown."""
-    return 100 * (value - base) / base if value is not None and base else None
+    """Return the change from ``base`` to ``value`` in percent; None if unknown.
+
+    It is relative to the absolute value of ``base``: prices may be negative, and a rise
+    is positive nevertheless. A price of 0 has no meaning: nothing was traded, as in a suspended
+    share. What would be shown as 0.00% is 0, so that its colour agrees with its text.
+    """
+    if not value or not base:
+        return None
+    try:
+        change = 100 * (value - base) / abs(base)
+        if not change.is_finite():
+            return None
+        return change if abs(change) > _LEAST_CHANGE else Decimal(0)
+    except ArithmeticError:  # NaN, or numbers that are too far apart.
+        return None
 
 
 def percent(value: Decimal | None) -> str:
-    """Format a change, with its sign."""
-    return "-" if value is None else f"{value:+z.2f}%"
+    """Format a change from ``percent_change``, with its sign; an unknown one is a dash."""
+    if value is None:
+        return "-"
+    return f"{value:+.2f}%" if value else "0.00%"
 
 
 def tick_line(tick: AnyTick) -> str:
@@ -71,7 +88,7 @@ def tick_line(tick: AnyTick) -> str:
     received = iso_time(datetime.fromtimestamp(tick.received_at / _NANO, UTC))
     values = _FORMATTERS[type(tick)](tick)
     mark = "  (recovered)" if tick.recovered else ""
-    return f"{received} {tick.channel:<8} {tick.symbol:<12} {values}{mark}"
+    return printable(f"{received} {tick.channel:<8} {tick.symbol:<12} {values}{mark}")
 
 
 def gaps_line(gaps: list[Gap]) -> str:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-import os
+import re
 import sys
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Sequence
+from typing import NoReturn
 
+from qos_async._printable import printable
 from qos_async._version import __version__
 from qos_async.cli import exits
 from qos_async.cli.options import CommandError, Options
+from qos_async.cli.signals import Terminated, ignore_signals, on_termination, terminate
+from qos_async.cli.streams import discard_output, print_message, standard_streams
 
-__all__ = ["main", "parse"]
+__all__ = ["main", "parse", "program"]
 
 _ABOUT = """\
 QOS market data (qos.hk) in the terminal.
@@ -40,9 +44,10 @@ exit codes:
   1    failure; the reason is on stderr
   2    wrong arguments or configuration
   3    the key is missing, refused or expired
-  130  stopped with Ctrl-C before the end (143: with SIGTERM); sim and stream run
-       until they are stopped, so for them that is 0
+  130  stopped with Ctrl-C before the end (143: with SIGTERM or SIGHUP); sim and
+       stream run until they are stopped, so for them that is 0
 """
+_TIMES = ("--from", "--to")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -51,23 +56,32 @@ def main(argv: Sequence[str] | None = None) -> int:
     Args:
         argv: The arguments after the program's name; those of this process by default.
     """
-    try:
-        code = _run(argv)
-        if sys.stdout is not None:  # None under pythonw, or after ``>&-``.
+    with standard_streams(), on_termination(terminate):
+        try:
+            code = _run(argv)
             sys.stdout.flush()
-    except BrokenPipeError:
-        # The reader, such as ``head``, closed the pipe: not a failure.
-        _discard_output()
-        return exits.OK
-    except KeyboardInterrupt:
-        return exits.INTERRUPTED
-    except CommandError as error:
-        return error.report()
-    except OSError as error:
-        print(f"qos: {error.strerror or error}", file=sys.stderr)
-        _discard_output()
-        return exits.FAILED
-    return code
+        except BrokenPipeError:
+            # The reader, such as ``head``, closed the pipe: not a failure.
+            discard_output(sys.stdout)
+            return exits.OK
+        except KeyboardInterrupt:
+            return exits.INTERRUPTED
+        except Terminated:
+            return exits.TERMINATED
+        except CommandError as error:
+            return error.report()
+        except OSError as error:
+            print_message(f"qos: {error.strerror or error}")
+            discard_output(sys.stdout)
+            return exits.FAILED
+        return code
+
+
+def program() -> NoReturn:
+    """Run ``qos`` as a program: exit with the code of ``main``."""
+    code = main()
+    ignore_signals()  # The run is over, and its exit code shall not change.
+    sys.exit(code)
 
 
 def parse(argv: Sequence[str] | None = None) -> Options:
@@ -78,7 +92,7 @@ def parse(argv: Sequence[str] | None = None) -> Options:
     """
     from qos_async.cli.commands import COMMANDS
 
-    parser = ArgumentParser(
+    parser = _Parser(
         "qos",
         description=_ABOUT,
         epilog=_NOTE,
@@ -99,11 +113,30 @@ def parse(argv: Sequence[str] | None = None) -> Options:
             allow_abbrev=False,
         )
         command.add_arguments(subparser)
-    options = parser.parse_args(argv, Options())
+    typed = sys.argv[1:] if argv is None else argv
+    options = parser.parse_args(_with_spans(typed), Options())
     if not options.command:
         parser.print_help(sys.stderr)
         raise SystemExit(exits.USAGE)
     return options
+
+
+class _Parser(ArgumentParser):
+    """Parses the command line; a message may quote what a script has passed on."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(printable(message))
+
+
+def _with_spans(argv: Sequence[str]) -> list[str]:
+    """Join ``--from -7d`` to ``--from=-7d``: argparse takes ``-7d`` for an option."""
+    words: list[str] = []
+    for word in argv:
+        if words and words[-1] in _TIMES and re.match(r"-\d", word):
+            words[-1] += f"={word}"
+        else:
+            words.append(word)
+    return words
 
 
 def _run(argv: Sequence[str] | None) -> int:
@@ -115,12 +148,3 @@ def _run(argv: Sequence[str] | None) -> int:
     except SystemExit as end:  # How argparse ends after --help and usage errors.
         return end.code if isinstance(end.code, int) else exits.USAGE
     return COMMANDS[options.command].run(options)
-
-
-def _discard_output() -> None:
-    """Send buffered output to the null device: Python would report it at exit."""
-    null = os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(null, sys.stdout.fileno())
-    finally:
-        os.close(null)

@@ -7,14 +7,15 @@ slow is imported here.
 from __future__ import annotations
 
 import math
-import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from qos_async import symbols
+from qos_async._paths import user_path
 from qos_async.cli import exits
+from qos_async.cli.streams import print_message
 from qos_async.cli.times import TimeSpec
 from qos_async.enums import Channel, Interval
 
@@ -32,8 +33,10 @@ __all__ = [
     "add_seconds",
     "add_topics",
     "bounded_int",
+    "file_format",
     "interval",
     "market",
+    "market_hours",
     "output_file",
     "port",
     "seconds",
@@ -50,6 +53,7 @@ TRADES_MAX = 50
 KLINES_MAX = 1000
 _SPEED_MAX = 100.0
 _PORT_MAX = 65535
+_MARKET_HOURS = ("always", "real")
 _INTERVALS = "1m 5m 15m 30m 1h 2h 4h 1d 1w 1M 1y"
 
 
@@ -60,7 +64,7 @@ class CommandError(Exception):
 
     def report(self) -> int:
         """Print the message on stderr, and return the exit code."""
-        print(f"qos: {self}", file=sys.stderr)
+        print_message(f"qos: {self}")
         return self.exit_code
 
 
@@ -85,6 +89,7 @@ class Options(Namespace):
     proxy: str | None = None
     symbols_limit: int | None = None
     requests_limit: int | None = None
+    no_shared_quota: bool = False
     seed: Any = None
     speed: Any = None
     """``add_connection`` has None for the default, other commands the default."""
@@ -133,6 +138,11 @@ def add_connection(parser: ArgumentParser) -> None:
         type=bounded_int(1_000_000),
         metavar="N",
         help="HTTP requests a minute that your plan allows (10)",
+    )
+    add(
+        "--no-shared-quota",
+        action="store_true",
+        help="do not count the HTTP requests of other commands with this key",
     )
 
 
@@ -232,6 +242,16 @@ def seed(text: str) -> int:
     return value
 
 
+def market_hours(text: str) -> str:
+    """Parse when a simulated market trades."""
+    if text not in _MARKET_HOURS:
+        raise ArgumentTypeError(
+            f"{text!r} is not one of always and real: --hours real closes each market "
+            "outside of its hours"
+        )
+    return text
+
+
 def port(text: str) -> int:
     """Parse a port to listen on."""
     value = _integer(text)
@@ -277,7 +297,7 @@ def interval(text: str) -> Interval:
 
 
 def time_spec(text: str) -> TimeSpec:
-    """Parse a day, a time with a zone, or a span back from now."""
+    """Parse a day, a point in time, or a span back from now."""
     try:
         return TimeSpec.parse(text)
     except ValueError as error:
@@ -298,17 +318,30 @@ def bounded_int(maximum: int) -> Callable[[str], int]:
     return parse
 
 
+def any_path(text: str) -> Path:
+    """Parse a path; shells leave the ``~`` of ``--output=~/x`` to the program."""
+    try:
+        return user_path("the path", text)
+    except ValueError as error:
+        raise ArgumentTypeError(str(error)) from None
+
+
 def output_file(*suffixes: str) -> Callable[[str], Path]:
     """Return a type for files to write that end in one of ``suffixes``."""
     allowed = f"{', '.join(suffixes[:-1])} or {suffixes[-1]}"
 
     def parse(text: str) -> Path:
-        path = Path(text)
-        if path.suffix not in suffixes:
+        path = any_path(text)
+        if file_format(path) not in suffixes:
             raise ArgumentTypeError(f"{text!r} should end in {allowed}")
         return path
 
     return parse
+
+
+def file_format(path: Path) -> str:
+    """Return the suffix that names the format, in small letters: ``B.CSV`` is CSV."""
+    return path.suffix.lower()
 
 
 def _channel(text: str) -> Channel:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 from argparse import ArgumentParser
 from collections.abc import Sequence
 from contextlib import aclosing
@@ -15,16 +14,19 @@ import qos_async as qos
 from qos_async.cli import exits
 from qos_async.cli.options import (
     Command,
+    CommandError,
     Options,
     UsageError,
     add_connection,
     add_seconds,
     add_topics,
+    any_path,
     port,
     speed,
 )
 from qos_async.cli.sim import PortError, listening
 from qos_async.cli.stream import CLOSE_TIMEOUT, await_acks, events, topics_of
+from qos_async.cli.streams import print_message
 
 if TYPE_CHECKING:  # Slow to import.
     from qos_async.recordings import Converted, Recorder
@@ -42,7 +44,13 @@ def _add_record_arguments(parser: ArgumentParser) -> None:
     parser.usage = "qos record [CHANNEL ...] SYMBOL [SYMBOL ...] -o DIR [options]"
     add = parser.add_argument
     add_topics(parser)
-    add("-o", "--output", required=True, metavar="DIR", help="where to")
+    add(
+        *("-o", "--output"),
+        type=any_path,
+        required=True,
+        metavar="DIR",
+        help="where to",
+    )
     add(
         "--to",
         choices=("jsonl", "parquet"),
@@ -66,8 +74,8 @@ def _run_record(options: Options) -> int:
     if stopped and options.seconds is None:
         code = exits.OK
     if options.to == "parquet" and started:
-        out = Path(options.output, "parquet")
-        converted = run_async(partial(_convert_all, started[0].paths, out, float))
+        out = options.output / "parquet"
+        converted = _convert_all(started[0].paths, out, float)
         code = code or converted
     return code
 
@@ -96,7 +104,7 @@ async def _record(options: Options, started: list[Recorder]) -> None:
                 await await_acks(ticks, _print_timed)
                 subscribed |= {topic.symbol for topic in ticks.topics}
                 taken = _plural(len(ticks.topics), "topic")
-                _print(f"{taken} to {options.output}; Ctrl-C ends it")
+                print_message(f"{taken} to {options.output}; Ctrl-C ends it")
                 await asyncio.wait(
                     (reading, failing),
                     timeout=options.seconds,
@@ -133,7 +141,7 @@ def _timing() -> qos.Timing:
 def _report_recorded(recorder: Recorder) -> None:
     stats = recorder.stats
     lost = f"; {stats.dropped} were not recorded" if stats.dropped else ""
-    _print(
+    print_message(
         f"{stats.frames} frames in {stats.bytes_written / _MEGABYTE:.2f} MB, "
         f"{_plural(stats.files, 'file')}{lost}"
     )
@@ -153,8 +161,14 @@ def _check_parquet() -> None:
 
 def _add_convert_arguments(parser: ArgumentParser) -> None:
     add = parser.add_argument
-    add("path", metavar="DIR", help="a recording, or one of its files")
-    add("-o", "--output", required=True, metavar="OUT", help="where to")
+    add("path", type=any_path, metavar="DIR", help="a recording, or one of its files")
+    add(
+        *("-o", "--output"),
+        type=any_path,
+        required=True,
+        metavar="OUT",
+        help="where to",
+    )
     add(
         "--numbers",
         choices=("float", "decimal", "text"),
@@ -167,32 +181,37 @@ def _run_convert(options: Options) -> int:
     """Convert, and print a summary."""
     from decimal import Decimal
 
-    from qos_async.cli.client import run_async
-
     numbers = {"float": float, "decimal": Decimal, "text": str}[options.numbers]
-    paths, out = [Path(options.path)], Path(options.output)
-    return run_async(partial(_convert_all, paths, out, numbers))
+    return _convert_all([options.path], options.output, numbers)
 
 
-async def _convert_all(paths: Sequence[Path], out: Path, numbers: Any) -> None:
-    from qos_async.recordings import RecordingError, convert
+def _convert_all(paths: Sequence[Path], out: Path, numbers: Any) -> int:
+    """Convert without an event loop, which would keep signals waiting."""
+    from qos_async.cli.client import report_error
+    from qos_async.recordings import convert
 
     for path in paths:
         try:
             _report_converted(convert(path, out, numbers=numbers), out)
+        except qos.QosError as error:
+            return report_error(error)
         except ModuleNotFoundError as error:
             raise UsageError(str(error)) from None
         except ValueError as error:
-            raise RecordingError(f"{error}: try --numbers text") from None
+            raise CommandError(f"{error}: try --numbers text") from None
+    return exits.OK
 
 
 def _report_converted(converted: Converted, out: Path) -> None:
     for fault in converted.faults:
-        _print(f"damaged, and read up to there: {fault}")
+        print_message(f"damaged: {fault}")
+    _report_unknown(converted.unknown)
     if converted.unreadable:
-        _print(f"skipped {_plural(converted.unreadable, 'unreadable frame')}")
+        print_message(f"skipped {_plural(converted.unreadable, 'unreadable frame')}")
     rows = ", ".join(f"{count} {channel}" for channel, count in converted.rows.items())
-    _print(f"{rows or 'no'} rows, {_plural(len(converted.files), 'file')}, in {out}")
+    print_message(
+        f"{rows or 'no'} rows, {_plural(len(converted.files), 'file')}, in {out}"
+    )
 
 
 # Replay
@@ -200,7 +219,7 @@ def _report_converted(converted: Converted, out: Path) -> None:
 
 def _add_replay_arguments(parser: ArgumentParser) -> None:
     add = parser.add_argument
-    add("path", metavar="DIR", help="a recording, or one of its files")
+    add("path", type=any_path, metavar="DIR", help="a recording, or one of its files")
     add(
         "--speed",
         type=partial(speed, maximum=math.inf),
@@ -234,13 +253,25 @@ async def _replay(options: Options) -> None:
 async def _serve(server: ReplayServer) -> None:
     found = server.contents
     for fault in found.faults:
-        _print(f"damaged, and played up to there: {fault}")
+        print_message(f"damaged: {fault}")
+    _report_unknown(found.unknown)
     seconds = (found.ends_at - found.begins_at) / 1e9
     names = ", ".join(sorted(map(str, found.topics)))
-    _print(f"{seconds:.0f} s of {names}; starts at the first subscription")
+    print_message(f"{seconds:.0f} s of {names}; starts at the first subscription")
     await server.ended.wait()
-    await server.close(reason="the recording has ended")
-    _print(f"the recording has ended; {sum(server.pushed.values())} pushes were sent")
+    await server.close_ended()
+    print_message(
+        f"the recording has ended; {sum(server.pushed.values())} pushes were sent"
+    )
+
+
+def _report_unknown(count: int) -> None:
+    if count:
+        entries = "entry" if count == 1 else "entries"
+        print_message(
+            f"skipped {count} {entries} that a newer qos-async wrote: to have them, pip "
+            "install --upgrade qos-async"
+        )
 
 
 def _plural(count: int, noun: str) -> str:
@@ -252,11 +283,7 @@ def _plural(count: int, noun: str) -> str:
 def _print_timed(text: str) -> None:
     from qos_async.cli.formatting import iso_time
 
-    _print(f"{iso_time()} {text}")
-
-
-def _print(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    print_message(f"{iso_time()} {text}")
 
 
 RECORD = Command(
@@ -274,11 +301,12 @@ examples:
     """\
 Files are JSON lines, compressed with zstandard; a new one is started each hour.
 They are flushed every second, so Ctrl-C, or even a crash, loses next to
-nothing. Existing files are left alone. With --to parquet there is also a
+nothing. Existing files are left alone; one recorder writes to a directory, and
+a second one is refused. With --to parquet there is also a
 directory parquet in DIR at the end. Play them with qos replay; see also qos
-convert. A full disk ends the recording with exit code 1. Ctrl-C (or SIGTERM) is
-the regular end, so the exit code is 0; with --seconds it is 130 (143), because
-the time was not over.
+convert. A full disk ends the recording with exit code 1. Ctrl-C (or SIGTERM, or
+SIGHUP) is the regular end, so the exit code is 0; with --seconds it is 130
+(143), because the time was not over.
 """,
     _add_record_arguments,
     _run_record,
@@ -299,8 +327,10 @@ examples:
     """\
 Pushes are sent as they were received, byte for byte. Requests for snapshots,
 depth, trades and klines are answered from what was pushed until then. Where the
-link was lost, the server cuts its links, and waits up to ten seconds for a
-client to reconnect. In Python, without a server: qos_async.replay.
+link was lost or the file is damaged, the server cuts its links, and waits up to
+ten seconds for a client to reconnect. At the end it closes them with code 4390,
+at which clients of this package end, too. In Python, without a server:
+qos_async.replay.
 """,
     _add_replay_arguments,
     _run_replay,
@@ -318,9 +348,9 @@ examples:
   python -c "import polars; print(polars.read_parquet('parquet/channel=trade/**/*.parquet'))"
 """,
     """\
-Running it again replaces its output. Files are renamed into place when they are
-complete, so Ctrl-C leaves none half written. Damaged parts of a recording, as a
-crash leaves them, are reported and skipped.
+Running it again replaces its output. Files are moved into place when they are
+complete, so nothing half written is ever in OUT: until then they are beside it,
+in .OUT.unfinished. Damaged parts of a recording are reported and skipped.
 """,
     _add_convert_arguments,
     _run_convert,

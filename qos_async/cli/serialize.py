@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import msgspec
 
 from qos_async import Depth, SessionQuote, Tick
+from qos_async._printable import printable, printable_json
 from qos_async.cli.times import iso
 from qos_async.models import Record
 
@@ -18,12 +20,15 @@ __all__ = ["csv_lines", "fields", "header", "json_line", "table_rows"]
 _SESSIONS = ("pre_market", "post_market", "overnight")
 _LEVEL = ("side", "level", "price", "size")
 _LIVE = ("received_at", "recovered")
+# What a spreadsheet evaluates when it opens a file; full-width characters, too.
+_FORMULA = re.compile(r"[=+\-@\uff1d\uff0b\uff0d\uff20].")
+_NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?\Z", re.ASCII)
 _encode = msgspec.json.Encoder().encode
 
 
 def json_line(row: Mapping[str, Any]) -> str:
-    """Serialize an object as a line of JSON."""
-    return f"{_encode(row).decode()}\n"
+    """Serialize an object as a line of JSON; what a terminal would obey is escaped."""
+    return f"{printable_json(_encode(row).decode())}\n"
 
 
 def fields(record: Record, *, live: bool = False) -> dict[str, Any]:
@@ -81,7 +86,11 @@ def table_rows(record: Record, *, live: bool = False) -> Iterator[dict[str, Any]
 
 
 def csv_lines(names: Iterable[str], rows: Iterable[Mapping[str, Any]]) -> str:
-    """Serialize rows as CSV, without a header; missing values are empty."""
+    """Serialize rows as CSV, without a header; missing values are empty.
+
+    In text, what a terminal would obey is escaped, and what a spreadsheet would evaluate
+    begins with an apostrophe.
+    """
     out = io.StringIO()
     names = list(names)
     writer = csv.writer(out, lineterminator="\n")
@@ -91,4 +100,7 @@ def csv_lines(names: Iterable[str], rows: Iterable[Mapping[str, Any]]) -> str:
 
 
 def _cell(value: object) -> object:
+    if isinstance(value, str):
+        text = printable(value)
+        return f"'{text}" if _FORMULA.match(text) and not _NUMBER.match(text) else text
     return str(value).lower() if isinstance(value, bool) else value

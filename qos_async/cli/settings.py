@@ -23,10 +23,12 @@ __all__ = [
     "Settings",
     "SettingsError",
     "config_path",
+    "is_file_at",
     "origin_only",
     "read_file",
     "resolve",
     "server_label",
+    "state_path",
 ]
 
 _VARIABLES = {
@@ -76,6 +78,7 @@ class Settings(Struct, frozen=True, kw_only=True):
         key_in: ``"header"`` or ``"url"``.
         proxy: None for none.
         limits: The plan.
+        quota_folder: Where commands share the HTTP quota; None if they do not.
         origins: Where each of these that is set came from, for people: ``"--key"``,
             ``"QOS_API_KEY"`` or the file's name.
         warnings: Sentences about unsafe settings.
@@ -87,6 +90,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     key_in: str | None = None
     proxy: str | None = None
     limits: Limits = Limits()
+    quota_folder: Path | None = None
     origins: dict[str, str] = {}
     warnings: tuple[str, ...] = ()
 
@@ -94,22 +98,53 @@ class Settings(Struct, frozen=True, kw_only=True):
         return "<Settings key=***>"
 
 
-def config_path() -> Path:
+def config_path() -> Path | None:
     """Return the path of the file: where the platform keeps configuration.
 
-    Elsewhere than on Linux it was in ``~/.config``, too, and is still read there.
+    Elsewhere than on Linux it was in ``~/.config``, too, and is still read there. None
+    if the user has no home directory.
     """
-    xdg = Path(os.environ.get("XDG_CONFIG_HOME", ""))
-    # The XDG specification says to ignore relative paths.
-    folder = xdg if xdg.is_absolute() else Path.home() / ".config"
-    fallback = folder / "qos-async" / "config.toml"
+    fallback = _path_in_home()
     try:
         from platformdirs import user_config_path
-    except ImportError:  # Comes with the extra ``cli``.
+
+        path = user_config_path("qos-async", appauthor=False) / "config.toml"
+    except (ImportError, RuntimeError):  # Comes with the extra ``cli``; no home.
         return fallback
-    path = user_config_path("qos-async", appauthor=False) / "config.toml"
-    new = path.is_absolute() and (path.exists() or not fallback.exists())
-    return path if new else fallback
+    if not path.is_absolute():  # Older versions leave a ``~`` in it.
+        return fallback
+    if fallback is None or is_file_at(path) or not is_file_at(fallback):
+        return path
+    return fallback
+
+
+def is_file_at(path: Path) -> bool:
+    """Return whether there is something; False where that cannot be seen."""
+    return os.path.exists(path)  # noqa: PTH110 - Path.exists raises without permission
+
+
+def _path_in_home() -> Path | None:
+    xdg = Path(os.environ.get("XDG_CONFIG_HOME", ""))
+    # The XDG specification says to ignore relative paths.
+    if xdg.is_absolute():
+        return xdg / "qos-async" / "config.toml"
+    try:
+        home = Path.home()
+    except RuntimeError:  # HOME is not set, and the user id has no account.
+        return None
+    path = home / ".config" / "qos-async" / "config.toml"
+    return path if path.is_absolute() else None
+
+
+def state_path() -> Path | None:
+    """Return the folder where the platform keeps state; None without one."""
+    try:
+        from platformdirs import user_state_path
+
+        path = user_state_path("qos-async", appauthor=False)
+    except (ImportError, RuntimeError, OSError):  # No extra ``cli``, or no home.
+        return None
+    return path if path.is_absolute() else None
 
 
 def resolve(
@@ -123,17 +158,20 @@ def resolve(
     Args:
         options: Parsed with ``add_connection``.
         environment: Of the process.
-        path: The file; ``config_path()`` by default. It need not exist.
+        path: The file; ``config_path()`` by default. It need not exist. One that this
+            user may not read is left out, with a warning if it is known to exist.
 
     Raises:
         SettingsError: If the file cannot be read, or is invalid.
     """
-    settings = read_file(config_path() if path is None else path)
+    path = config_path() if path is None else path
+    settings = Settings() if path is None else read_file(path)
     overrides = _overrides(options, environment)
     return replace(
         settings,
         **{name: value for name, (value, _) in overrides.items()},
         limits=_with_limits(settings.limits, options),
+        quota_folder=None if options.no_shared_quota else state_path(),
         origins={
             **settings.origins,
             **{name: origin for name, (_, origin) in overrides.items()},
@@ -149,10 +187,13 @@ def read_file(path: Path) -> Settings:
         SettingsError: As for ``resolve``.
     """
     try:
-        entries = tomllib.loads(path.read_text("utf-8"))
+        entries = tomllib.loads(_decoded(path.read_bytes()))
         file = msgspec.convert(entries, _ConfigFile)
     except (FileNotFoundError, NotADirectoryError):
         return Settings()
+    except PermissionError as error:
+        ignored = f"cannot read {path}: {error.strerror}: it is left out"
+        return Settings(warnings=(ignored,) if is_file_at(path) else ())
     except UnicodeDecodeError:
         raise SettingsError(f"{path} is not UTF-8 text: save it as such") from None
     except OSError as error:
@@ -171,6 +212,17 @@ def read_file(path: Path) -> Settings:
         origins={name: str(path) for name in entries},
         warnings=_world_readable(path) if file.key else (),
     )
+
+
+def _decoded(content: bytes) -> str:
+    """Return the text, without the byte order mark that editors of Windows add.
+
+    Raises:
+        UnicodeDecodeError: If it is not UTF-8. UTF-16 without a mark has null characters.
+    """
+    if b"\0" in content:
+        raise UnicodeDecodeError("utf-8", content, 0, 1, "null character")
+    return content.decode("utf-8-sig")
 
 
 def origin_only(url: str) -> str:
@@ -216,9 +268,9 @@ def _overrides(
 ) -> dict[str, tuple[str, str]]:
     """Return what is set outside of the file, and where."""
     variables = {
-        name: (environment[variable], variable)
+        name: (value, variable)
         for name, variable in _VARIABLES.items()
-        if environment.get(variable)
+        if (value := environment.get(variable, "").strip())  # Files end in a line feed.
     }
     typed = {
         name: (value, f"--{name.replace('_', '-')}")
@@ -239,11 +291,12 @@ def _with_limits(limits: Limits, options: Options) -> Limits:
 def _warnings(options: Options) -> tuple[str, ...]:
     if options.key is None:
         return ()
+    path = config_path()
     warning = (
         "--key shows the API key to all users of this machine who run ps, and your shell "
-        f"stores it: set QOS_API_KEY, or put the key into {config_path()}"
+        "stores it: set QOS_API_KEY"
     )
-    return (warning,)
+    return (f"{warning}, or put the key into {path}" if path else warning,)
 
 
 def _world_readable(path: Path) -> tuple[str, ...]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import sys
 from argparse import ArgumentParser
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -11,7 +10,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from qos_async.cli import exits
-from qos_async.cli.options import Command, Options, add_market, port
+from qos_async.cli.options import Command, Options, add_market, market_hours, port
+from qos_async.cli.streams import print_message
 
 if TYPE_CHECKING:  # Slow to import.
     from qos_async.recordings.replay_server import ReplayServer
@@ -61,19 +61,31 @@ def _add_arguments(parser: ArgumentParser) -> None:
         "--port", type=port, default=0, help="0, the default, takes a free one"
     )
     add_market(parser)
+    parser.add_argument(
+        "--hours",
+        type=market_hours,
+        default="always",
+        metavar="H",
+        help="always: markets trade at any time, the default; real: in their hours only",
+    )
 
 
 def _run(options: Options) -> int:
-    """Serve until Ctrl-C or SIGTERM, which is the regular end."""
+    """Serve until Ctrl-C, SIGTERM or SIGHUP, which is the regular end."""
     from qos_async.cli.client import run_async
     from qos_async.sim import Simulator
 
-    sim = Simulator(port=options.port, seed=options.seed, speed=options.speed)
+    sim = Simulator(
+        port=options.port,
+        seed=options.seed,
+        speed=options.speed,
+        market_hours=options.hours,
+    )
     run_async(partial(_serve, sim, options.port))
-    print(
-        f"\n{len(sim.frames)} frames and {len(sim.requests)} requests received, "
+    print_message(
+        "",
+        f"{len(sim.frames)} frames and {len(sim.requests)} requests received, "
         f"{len(sim.violations)} violations of the protocol",
-        file=sys.stderr,
     )
     return exits.OK
 
@@ -82,12 +94,12 @@ async def _serve(sim: Simulator, port: int) -> None:
     import asyncio
 
     async with listening(sim, port):
-        print("listening; Ctrl-C stops it", file=sys.stderr)
+        print_message("listening; Ctrl-C stops it")
         reported = 0
         while True:
             await asyncio.sleep(_POLL_INTERVAL)
             for violation in sim.violations[reported:]:
-                print(f"violation: {violation}", file=sys.stderr)
+                print_message(f"violation: {violation}")
             reported = len(sim.violations)
 
 
@@ -101,6 +113,7 @@ The lines on stdout set the environment of a client; a shell can evaluate them.
 examples:
   qos sim
   qos sim --port 8765 --speed 10
+  qos sim --hours real
 """,
     "",
     _add_arguments,

@@ -12,6 +12,7 @@ from qos_async import Gap, StateChange
 from qos_async.cli.formatting import gaps_line, iso_time, move_line
 from qos_async.cli.run_stats import RunStats
 from qos_async.cli.serialize import json_line
+from qos_async.cli.streams import print_message
 from qos_async.models import AnyTick
 
 __all__ = ["JsonView", "StderrReport"]
@@ -74,7 +75,7 @@ class StderrReport:
             self._line(f"no ticks of {', '.join(silent)}")
 
     def _line(self, text: str) -> None:
-        print(f"{iso_time()} {text}", file=sys.stderr, flush=True)
+        print_message(f"{iso_time()} {text}")
 
 
 class JsonView:
@@ -114,8 +115,7 @@ class JsonView:
 
     def refresh(self) -> None:
         """Flush stdout."""
-        if sys.stdout is not None:
-            sys.stdout.flush()
+        sys.stdout.flush()
 
     def summarize(self, elapsed: float) -> None:
         """Write the summary."""

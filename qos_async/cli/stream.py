@@ -143,11 +143,12 @@ async def _stream(options: Options) -> None:
         stats.on_state(qos.StateChange(client.state), started_at)
         try:
             async with asyncio.timeout(options.seconds), asyncio.TaskGroup() as tasks:
-                tasks.create_task(stdout.run())
+                writing = tasks.create_task(stdout.run())
                 tasks.create_task(_follow(states, stats, report))
                 write = await _writer(options, topics, stdout)
-                tasks.create_task(_read(ticks, write, stdout, stats, report))
                 tasks.create_task(await_acks(ticks, report.on_message))
+                await _read(ticks, write, stdout, stats, report)
+                writing.cancel()  # A replay has ended.
         except TimeoutError:
             pass
         finally:
@@ -240,8 +241,8 @@ examples:
 What may be missing is reported on stderr, in order: lost links, gaps, and ticks
 that were dropped because the reader of the output was too slow. A summary comes
 at the end. A lost link is dialled again without limit; only the first one must
-open at once. Ctrl-C (or SIGTERM) is the regular end, so the exit code is 0;
-with --seconds it is 130 (143), because the time was not over.
+open at once. Ctrl-C (or SIGTERM, or SIGHUP) is the regular end, so the exit
+code is 0; with --seconds it is 130 (143), because the time was not over.
 """,
     _add_arguments,
     _run,

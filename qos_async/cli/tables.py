@@ -27,6 +27,7 @@ from qos_async import (
     TradingDay,
     TradingStatus,
 )
+from qos_async._printable import printable
 from qos_async.cli.formatting import percent, percent_change
 from qos_async.periods import market_zone
 from qos_async.symbols import market_of
@@ -81,8 +82,6 @@ class Table(NamedTuple):
 
 def show(tables: Iterable[Table]) -> None:
     """Print tables on stdout, separated by empty lines."""
-    if sys.stdout is None:  # As under pythonw.
-        return
     sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     terminal = is_terminal()
     width = shutil.get_terminal_size().columns if terminal else None
@@ -97,7 +96,7 @@ def show(tables: Iterable[Table]) -> None:
 def is_terminal() -> bool:
     """Return whether stdout is a terminal that can do more than print lines."""
     dumb = os.environ.get("TERM") in ("dumb", "unknown")
-    return sys.stdout is not None and sys.stdout.isatty() and not dumb
+    return sys.stdout.isatty() and not dumb
 
 
 def render(table: Table, width: int | None = None) -> Iterator[list[Cell]]:
@@ -108,6 +107,7 @@ def render(table: Table, width: int | None = None) -> Iterator[list[Cell]]:
         width: Of the terminal, in characters: columns are dropped to fit. None drops
             none.
     """
+    table = _printable(table)
     if table.title:
         yield [Cell(table.title, "bold")]
     header = [Cell(column.title, "bold") for column in table.columns]
@@ -124,6 +124,14 @@ def render(table: Table, width: int | None = None) -> Iterator[list[Cell]]:
             line += [Cell(_GAP)] if line else []
             line.append(Cell(text, cell.style))
         yield line
+
+
+def _printable(table: Table) -> Table:
+    """Return the table without characters that would move the cursor."""
+    rows = [
+        [cell._replace(text=printable(cell.text)) for cell in row] for row in table.rows
+    ]
+    return table._replace(title=printable(table.title), rows=rows)
 
 
 def _plain(line: Sequence[Cell]) -> None:

@@ -30,8 +30,9 @@ sessions of a snapshot become columns such as ``pre_market_last_price``.
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING, Any
+
+from qos_async._lazy import import_attribute
 
 if TYPE_CHECKING:
     from qos_async.frames.arrow import schema, to_arrow
@@ -55,8 +56,7 @@ def __getattr__(name: str) -> Any:
     # Lazy, as qos_async itself: every client can make frames, and few do.
     if name not in _LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module = importlib.import_module(f"{__name__}.{_LAZY[name]}")
-    value = globals()[name] = getattr(module, name)
+    value = globals()[name] = import_attribute(f"{__name__}.{_LAZY[name]}", name)
     return value
 
 

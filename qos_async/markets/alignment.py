@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from datetime import date, datetime, time, timedelta
+
 from msgspec import Struct
 
 from qos_async.enums import Interval, Session
 from qos_async.markets.hours import HOURS, SessionSpan, TradingHours
-from qos_async.periods import bar_end, bar_start
+from qos_async.periods import bar_end, bar_start, first_day, next_first_day
 
 __all__ = ["BarAligner", "BarSpan"]
+
+_DAY = timedelta(days=1)
 
 
 class BarSpan(Struct, frozen=True):
@@ -49,6 +53,8 @@ class BarAligner:
         near = self._hours.sessions_near(market, second)
         span = next((one for one in near if one.first <= second < one.until), None)
         if self._interval >= Interval.DAY:
+            if HOURS[market].trades_over_midnight:
+                return self._over_midnight(market, span, near, second)
             return _daily(plain, span, near, second)
         if span is None:
             return _outside_sessions(plain, near, second)
@@ -62,6 +68,34 @@ class BarAligner:
         first = span.first if start == span.start else start
         until = span.until if end == span.end else end
         return BarSpan(start, end, first, until, span.session.kind)
+
+    def _over_midnight(
+        self,
+        market: str,
+        span: SessionSpan | None,
+        near: tuple[SessionSpan, ...],
+        second: int,
+    ) -> BarSpan:
+        """Return a bar of a day or longer where the day is the session of its date."""
+        zone = HOURS[market].zone(market)
+        day = datetime.fromtimestamp(second, zone).date()
+        midnights = (datetime.combine(one, time(), zone) for one in (day, day + _DAY))
+        start, end = (int(one.timestamp()) for one in midnights)
+        closed = _outside_sessions(BarSpan(start, end, start, end), near, second)
+        if span is None and self._interval is Interval.DAY:
+            return closed
+        whole = self._sessions_of(market, day if span is None else span.session.date)
+        if not whole:
+            return closed
+        part = closed if span is None else span
+        return BarSpan(whole[0].start, whole[-1].end, part.first, part.until)
+
+    def _sessions_of(self, market: str, day: date) -> list[SessionSpan]:
+        """Return the sessions of the week, month or year of a day."""
+        first = first_day(day, self._interval)
+        count = (next_first_day(first, self._interval) - first).days
+        days = (first + number * _DAY for number in range(count))
+        return [one for day in days for one in self._hours.sessions_on(market, day)]
 
 
 def _outside_sessions(

@@ -3,164 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-import time
+import logging
 from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Iterable
-from datetime import UTC, datetime
-from decimal import Decimal
 from typing import Any, Generic, Protocol, Self, cast
 
-from msgspec import Struct
-
+from qos_async._clock import MachineClock, SourceClock
 from qos_async._core.notices import Dropped, Gap, Notice
 from qos_async._validation import check_number
-from qos_async.enums import Channel, Interval, Session
+from qos_async.enums import Channel, Interval
 from qos_async.markets.alignment import BarAligner, BarSpan
+from qos_async.markets.bar import Bar, OpenBar
 from qos_async.markets.hours import Calendar, TradingHours
 from qos_async.markets.staleness import Stale
+from qos_async.markets.stamps import AGREEMENT, StampFilter, Verdict, is_possible
 from qos_async.models import AnyTick, N, Trade
 from qos_async.symbols import market_of
 
 __all__ = ["Bar", "BarBuilder", "BarIterator", "bars"]
 
-_LOTS = {"SH": 100, "SZ": 100}
 # Seconds added on both sides of a gap: timestamps are whole seconds, and clocks differ.
 _SLACK = 2.0
-# The most seconds between a timestamp and the receipt, if the clocks agree.
-_AGREEMENT = 5.0
 
-
-class Bar(Struct, Generic[N], frozen=True, kw_only=True, gc=False):
-    """One kline, built from trades.
-
-    Attributes:
-        symbol: Canonical, such as ``"US:AAPL"``.
-        interval: Its nominal length.
-        timestamp: The start, in epoch seconds.
-        end_timestamp: The end, in epoch seconds (exclusive); not after its session.
-        open: The first price.
-        high: The highest price.
-        low: The lowest price.
-        close: The last price.
-        volume: The sum of the sizes, in the units of ``Trade.size``; None if no trade
-            had one.
-        turnover: The sum of price times size, in the trading currency (lots of 100 in SH
-            and SZ are multiplied out); None like ``volume``.
-        count: The number of trades.
-        session: The part of the trading day; None for a day or longer, and in a closed
-            market.
-        final: Whether it is over.
-        complete: Whether no trade of it was missed, as far as is known.
-    """
-
-    symbol: str
-    interval: Interval
-    timestamp: int
-    end_timestamp: int
-    open: N
-    high: N
-    low: N
-    close: N
-    volume: N | None = None
-    turnover: N | None = None
-    count: int = 0
-    session: Session | None = None
-    final: bool = False
-    complete: bool = False
-
-    @property
-    def time(self) -> datetime:
-        """The start, as an aware UTC datetime."""
-        return datetime.fromtimestamp(self.timestamp, UTC)
-
-    @property
-    def end(self) -> datetime:
-        """The end (exclusive), as an aware UTC datetime."""
-        return datetime.fromtimestamp(self.end_timestamp, UTC)
-
-    @property
-    def vwap(self) -> N | None:
-        """The average price, weighted by size; None if no trade had a size."""
-        if self.volume is None or self.turnover is None:
-            return None
-        volume = _to_number(self.volume) * _LOTS.get(market_of(self.symbol), 1)
-        return _like(self.open, _to_number(self.turnover) / volume) if volume else None
-
-
-class _OpenBar:
-    """A bar that is still growing.
-
-    Attributes:
-        span: Its times.
-        complete: Whether no trade of it was missed so far.
-        emitted: Whether it was emitted as final, and had no trade since.
-        superseded: Whether a trade of a later bar has ended it.
-    """
-
-    __slots__ = (
-        "close",
-        "complete",
-        "count",
-        "emitted",
-        "high",
-        "low",
-        "open",
-        "span",
-        "superseded",
-        "turnover",
-        "volume",
-    )
-
-    def __init__(self, trade: Trade[Any], span: BarSpan, *, complete: bool) -> None:
-        self.span = span
-        self.complete = complete
-        self.emitted = self.superseded = False
-        self.open = self.high = self.low = self.close = trade.price
-        self.volume: Any = None
-        self.turnover: Any = None
-        self.count = 0
-
-    def add(self, trade: Trade[Any]) -> None:
-        """Add a trade."""
-        price: Any = trade.price
-        number = _to_number(price)
-        if number > _to_number(self.high):
-            self.high = price
-        if number < _to_number(self.low):
-            self.low = price
-        self.close = price
-        self.count += 1
-        self.emitted = False
-        if trade.size is not None:
-            size = _to_number(trade.size)
-            money = number * size * _LOTS.get(market_of(trade.symbol), 1)
-            self.volume = size if self.volume is None else self.volume + size
-            self.turnover = money if self.turnover is None else self.turnover + money
-
-    def mark_incomplete(self) -> None:
-        """Mark it incomplete; if it was emitted as complete, it will be emitted again."""
-        if self.complete and not self.superseded:
-            self.complete = self.emitted = False
-
-    def bar(self, symbol: str, interval: Interval, *, final: bool) -> Bar[Any]:
-        """Return its present state."""
-        span = self.span
-        return Bar(
-            symbol=symbol,
-            interval=interval,
-            timestamp=span.start,
-            end_timestamp=span.end,
-            open=self.open,
-            high=self.high,
-            low=self.low,
-            close=self.close,
-            volume=_like(self.open, self.volume),
-            turnover=_like(self.open, self.turnover),
-            count=self.count,
-            session=span.session,
-            final=final,
-            complete=self.complete,
-        )
+_MACHINE_CLOCK = MachineClock()
+_log = logging.getLogger("qos_async.bars")
 
 
 class BarBuilder(Generic[N]):
@@ -172,10 +38,18 @@ class BarBuilder(Generic[N]):
         self._interval = interval
         self._aligner = aligner
         self._growing = growing
-        self._newest: dict[str, _OpenBar] = {}
+        self._stamps = StampFilter()
+        self._newest: dict[str, OpenBar] = {}
+        self._before: dict[str, OpenBar] = {}
         self._gaps: dict[str, list[tuple[float, float]]] = {}
         self._incomplete: set[str] = set()
         self._clocks_agree = False
+        self._left_out: dict[str, int] = {}
+
+    @property
+    def left_out(self) -> int:
+        """The trades left out because their timestamps cannot be right."""
+        return sum(self._left_out.values())
 
     def push(self, event: object) -> list[Bar[N]]:
         """Add an event; return the bars that it ends, and the growing one if wanted.
@@ -189,47 +63,117 @@ class BarBuilder(Generic[N]):
                 "not batches()"
             )
         if isinstance(event, Trade):
-            return self._add(cast("Trade[N]", event))
+            trade = cast("Trade[N]", event)
+            return self._apply(trade.symbol, self._stamps.push(trade))
+        emitted: list[Bar[N]] = []
         if isinstance(event, Gap):
+            emitted = self._release(event.topic.symbol)
             self._on_gap(event)
         elif isinstance(event, Dropped):
+            emitted = self._release()
             for symbol in self._newest:
                 self._mark_incomplete(symbol)
-        return []
+        return emitted
 
     def close(self, second: float) -> list[Bar[N]]:
-        """Return the bars that ended by ``second`` and were not emitted yet."""
+        """Return the bars that ended by ``second`` and were not emitted yet.
+
+        Args:
+            second: By the clock of the source, in epoch seconds. Where timestamps differ
+                from that by more than five seconds, the difference is added.
+        """
         over = [
             symbol
             for symbol, newest in self._newest.items()
-            if not newest.emitted and self._due(newest) <= second
+            if not newest.emitted and self._due(symbol, newest) <= second
         ]
         return [self._emit(symbol) for symbol in over]
 
     @property
     def due_at(self) -> float | None:
-        """The end of the next bar, in epoch seconds; None if no bar is growing."""
-        newest = self._newest.values()
-        return min((self._due(one) for one in newest if not one.emitted), default=None)
+        """The end of the next bar, as for ``close``; None if no bar is growing."""
+        newest = self._newest.items()
+        dues = (self._due(symbol, one) for symbol, one in newest if not one.emitted)
+        return min(dues, default=None)
 
     def flush(self) -> list[Bar[N]]:
-        """Return the growing bars as they are, once."""
+        """Return the bars that are over, and the growing ones as they are, once."""
+        over = self._release()
         left = [
             (symbol, one) for symbol, one in self._newest.items() if not one.emitted
         ]
         for _, newest in left:
             newest.emitted = True
         if self._growing:
-            return []
-        return [one.bar(symbol, self._interval, final=False) for symbol, one in left]
+            return over
+        growing = [one.bar(symbol, self._interval, final=False) for symbol, one in left]
+        return over + growing
 
-    def _due(self, newest: _OpenBar) -> float:
-        return max(newest.span.until, newest.span.end)
+    def _due(self, symbol: str, newest: OpenBar) -> float:
+        end = max(newest.span.until, newest.span.end)
+        return end - self._stamps.offset(symbol)
+
+    # Timestamps that cannot be right
+
+    def _release(self, symbol: str | None = None) -> list[Bar[N]]:
+        """Decide on trades that wait for the next of their symbol."""
+        emitted: list[Bar[N]] = []
+        for verdict in self._stamps.release(symbol):
+            (trade,) = verdict.use + verdict.lost
+            emitted += self._apply(trade.symbol, verdict)
+        return emitted
+
+    def _apply(self, symbol: str, verdict: Verdict) -> list[Bar[N]]:
+        emitted: list[Bar[N]] = []
+        for trade in verdict.lost:
+            newest, second = self._newest.get(symbol), trade.timestamp
+            if newest is not None and is_possible(second) and newest.has(second):
+                emitted += self._add(trade)  # It is of this bar in any case.
+            else:
+                self._leave_out(trade)
+        if verdict.wrong is not None:
+            emitted += self._rewind(verdict.wrong, verdict.use[0].timestamp)
+        for trade in verdict.use:
+            emitted += self._add(trade)
+        return emitted
+
+    def _rewind(self, wrong: Trade[N], second: float) -> list[Bar[N]]:
+        """Undo the bar of a trade whose timestamp was wrong, to go on at ``second``."""
+        symbol, emitted = wrong.symbol, list[Bar[N]]()
+        newest, before = self._newest[symbol], self._before.pop(symbol, None)
+        if newest.has(second):
+            return []
+        del self._newest[symbol]
+        if before is not None and before.has(second):
+            self._newest[symbol] = before
+            before.superseded = False
+        if newest.count == 1:
+            self._leave_out(wrong)
+        elif not newest.emitted:
+            newest.complete = False
+            emitted.append(newest.bar(symbol, self._interval, final=True))
+            self._mark_incomplete(symbol)
+        return emitted
+
+    def _leave_out(self, trade: Trade[N]) -> None:
+        symbol = trade.symbol
+        if symbol not in self._left_out:
+            _log.warning(
+                "%s: a trade with the timestamp %r is left out of its bars: it disagrees "
+                "with the trades around it, whose bars are incomplete; further ones are "
+                "counted only (see left_out)",
+                symbol,
+                trade.timestamp,
+            )
+        self._left_out[symbol] = self._left_out.get(symbol, 0) + 1
+        self._mark_incomplete(symbol)
+
+    # Trades
 
     def _add(self, trade: Trade[N]) -> list[Bar[N]]:
         symbol, second = trade.symbol, trade.timestamp
         newest, emitted = self._newest.get(symbol), list[Bar[N]]()
-        if newest is None or not newest.span.first <= second < newest.span.until:
+        if newest is None or not newest.has(second):
             span = self._aligner.span_for(market_of(symbol), second)
             if newest is not None:
                 if span.start < newest.span.start:
@@ -247,9 +191,7 @@ class BarBuilder(Generic[N]):
             emitted.append(newest.bar(symbol, self._interval, final=False))
         return emitted
 
-    def _open(
-        self, trade: Trade[N], span: BarSpan, newest: _OpenBar | None
-    ) -> _OpenBar:
+    def _open(self, trade: Trade[N], span: BarSpan, newest: OpenBar | None) -> OpenBar:
         """Start a bar, or continue the newest in another session of its day."""
         if newest is not None and newest.span.start == span.start:
             newest.span = span
@@ -259,7 +201,9 @@ class BarBuilder(Generic[N]):
         if gaps:
             self._gaps[symbol] = gaps
         whole = newest is not None and not _overlaps(span, gaps)
-        self._newest[symbol] = _OpenBar(trade, span, complete=whole)
+        if newest is not None:
+            self._before[symbol] = newest
+        self._newest[symbol] = OpenBar(trade, span, complete=whole)
         return self._newest[symbol]
 
     def _emit(self, symbol: str) -> Bar[N]:
@@ -287,14 +231,14 @@ class BarBuilder(Generic[N]):
         if symbol in self._newest:
             self._newest[symbol].mark_incomplete()
 
-    def _check_trade(self, trade: Trade[N], newest: _OpenBar) -> None:
+    def _check_trade(self, trade: Trade[N], newest: OpenBar) -> None:
         if trade.symbol in self._incomplete:
             newest.mark_incomplete()
             if not trade.recovered:
                 self._incomplete.discard(trade.symbol)
         if trade.received_at:
             lag = trade.received_at / 1e9 - trade.timestamp
-            self._clocks_agree = abs(lag) <= _AGREEMENT
+            self._clocks_agree = abs(lag) <= AGREEMENT
 
 
 def _overlaps(span: BarSpan, gaps: Iterable[tuple[float, float]]) -> bool:
@@ -302,18 +246,6 @@ def _overlaps(span: BarSpan, gaps: Iterable[tuple[float, float]]) -> bool:
         since < max(span.end, span.until) and until > min(span.start, span.first)
         for since, until in gaps
     )
-
-
-def _to_number(value: Any) -> Any:
-    """Return the number of a string."""
-    return Decimal(value) if isinstance(value, str) else value
-
-
-def _like(example: Any, number: Any) -> Any:
-    """Return a number in the type of the stream, of which ``example`` is one."""
-    if isinstance(example, str) and number is not None:
-        return f"{number:f}"  # str(Decimal("0.00000001")) would be 1E-8.
-    return number
 
 
 class TradeSource(Protocol[N]):
@@ -346,22 +278,33 @@ def bars(
     closed market, or where the hours are unknown (IX), bars are aligned to local midnight.
     A day or longer: at local midnight of the market, as the service's klines do. In the
     US these have regular hours only, the second 16:00:00 of the closing auction included.
-    A time without a trade has no bar.
+    FX and CM trade over midnight: their day is the session of that date, from 17:00 (CM:
+    18:00) to 17:00 in New York, and a week ends on Friday at 17:00. A time without a
+    trade has no bar.
 
     **When a bar is over.** With the first trade of its symbol that has a later timestamp. The
-    last bar of a quiet symbol waits for that; with ``close_after``, for the clock. When
-    the stream ends, growing bars are yielded as they are, with ``final=False``.
+    last bar of a quiet symbol waits for that; with ``close_after``, for the clock: this
+    machine's, or in a replay the recorded time. When the stream ends, growing bars are
+    yielded as they are, with ``final=False``.
 
     **Outages.** Recovered trades follow their ``Gap`` and count like any other. A gap with
     the status ``"filled"`` has no effect. Any other marks each bar incomplete that
     overlaps it, extended by two seconds on both sides. ``Dropped`` has no time: it marks
     the bars of all symbols incomplete, from the trade before it to the next. So does a gap
     if timestamps and this machine's clock differ by more than five seconds, as with a
-    wrong clock or a fast replay. The first bar of a symbol is never complete: the trades
+    wrong clock or a fast simulator. The first bar of a symbol is never complete: the trades
     before its first are unknown.
 
     **Late trades.** A trade with a timestamp before the newest bar of its symbol is left
-    out, and marks nothing incomplete.
+    out, and marks nothing incomplete if it is at most 30 seconds late.
+
+    **Wrong timestamps.** A trade whose timestamp cannot be right is left out, once in the
+    log for each symbol and counted in ``left_out``; the bars before
+    and after it are incomplete. So is one before 1980 or after 2100, and one that
+    disagrees by minutes (live: by seconds, with the time of receipt) with the trades
+    before and after it: the next trade of the symbol decides. Two that disagree in the
+    same way are right: a clock was set. A bar that such a trade ended too early is
+    yielded a second time.
 
     Args:
         trades: A subscription (its gaps are taken into account), or any async iterable of
@@ -370,10 +313,11 @@ def bars(
         interval: Such as ``"1m"`` or ``Interval.MIN_1``.
         calendar: Holidays and half days, as for ``sessions``.
         growing: Also yield the growing bar after each trade, with ``final=False``.
-        close_after: Seconds after its end by this machine's clock at which a bar is over
-            even without a later trade; None waits for the trade. If trades of that bar
-            are recovered after an outage, it is yielded a second time, with them. For
-            subscriptions only.
+        close_after: Seconds after its end at which a bar is over even without a later
+            trade; None waits for the trade. Where timestamps differ from the clock by
+            more than five seconds, as in delayed data or a fast simulator, that is taken
+            into account. If trades of that bar are recovered after an outage, it is
+            yielded a second time, with them. For subscriptions only.
 
     Raises:
         ValueError: For an unknown interval, a negative ``close_after``, or one without a
@@ -381,7 +325,9 @@ def bars(
             that is not a calendar.
         ModuleNotFoundError: From the iterator, as for ``sessions``.
     """
-    check_number("close_after", close_after, unit="seconds", optional=True)
+    close_after = check_number(
+        "close_after", close_after, unit="seconds", optional=True
+    )
     events: Any = getattr(trades, "events", None)
     if close_after is not None and events is None:
         raise ValueError(
@@ -419,6 +365,11 @@ class BarIterator(Generic[N]):
         self._events = aiter(self._source)
         return self
 
+    @property
+    def left_out(self) -> int:
+        """The trades left out so far because their timestamps cannot be right."""
+        return self._builder.left_out
+
     async def aclose(self) -> None:
         """End this iterator, and the events that it reads; the subscription stays."""
         self._closed = True
@@ -436,7 +387,7 @@ class BarIterator(Generic[N]):
                 ready.extend(await self._next_bars())
             except StopAsyncIteration:
                 if not self._closed:
-                    ready.extend(self._builder.flush())
+                    ready.extend(self._last_bars())
                 if not ready:
                     raise
         return ready.popleft()
@@ -445,15 +396,48 @@ class BarIterator(Generic[N]):
         if self._events is None:
             self._events = aiter(self._source)
         builder, close_after = self._builder, self._close_after
-        if close_after is None or (due := builder.due_at) is None:
+        if close_after is None:
             return builder.push(await anext(self._events))
-        # With a timeout of 0, a trade that is buffered already is still received first.
-        scope = asyncio.timeout(max(due + close_after - time.time(), 0))
+        due = builder.due_at
+        if due is None or getattr(self._events, "has_next", False):
+            event = await anext(self._events)
+        else:
+            event = await self._next_event_until(due + close_after, self._events)
+        if event is None:
+            return builder.close(max(self._clock.time() - close_after, due or 0.0))
+        received_at = getattr(event, "received_at", 0)
+        if not received_at:
+            return builder.push(event)
+        # So the bars do not depend on when this task got to run.
+        return builder.close(received_at / 1e9 - close_after) + builder.push(event)
+
+    async def _next_event_until(
+        self, time: float, events: AsyncIterator[Any]
+    ) -> object | None:
+        """Return the next event; None if that time comes first."""
+        loop, clock = asyncio.get_running_loop(), self._clock
+        scope = asyncio.timeout(None)
         try:
             async with scope:
-                event = await anext(self._events)
+                timer = clock.call_later(
+                    max(time - clock.time(), 0), lambda: scope.reschedule(loop.time())
+                )
+                try:
+                    return await anext(events)
+                finally:
+                    timer.cancel()
         except TimeoutError:
             if not scope.expired():
                 raise
-            return builder.close(time.time() - close_after)
-        return builder.push(event)
+            return None
+
+    def _last_bars(self) -> list[Bar[N]]:
+        over: list[Bar[N]] = []
+        if self._close_after is not None:
+            over = self._builder.close(self._clock.time() - self._close_after)
+        return over + self._builder.flush()
+
+    @property
+    def _clock(self) -> SourceClock:
+        found: SourceClock | None = getattr(self._events, "clock", None)
+        return _MACHINE_CLOCK if found is None else found

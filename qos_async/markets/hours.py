@@ -79,6 +79,12 @@ class MarketHours(Struct, frozen=True):
     daily: bool = False
     zone_name: str | None = None
 
+    @property
+    def trades_over_midnight(self) -> bool:
+        """Whether its regular session, and so its day, starts on the day before."""
+        first = self.full_day[0]
+        return first.starts_day_before and first.kind is Session.REGULAR
+
     def zone(self, market: str) -> tzinfo:
         """Return the time zone.
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
 from datetime import UTC, date, datetime
 from typing import Any, cast
 
 from qos_async._core.queries import epoch
+from qos_async._validation import as_number, as_whole
 from qos_async.enums import Market
 from qos_async.markets.hours import (
     HOURS,
@@ -126,11 +126,11 @@ def _span_at(
 ) -> SessionSpan | None:
     whole = not isinstance(cast("object", symbol), str) or ":" in symbol
     market = _known_market(market_of(canonical(symbol)) if whole else symbol)
-    try:
-        second = epoch(time)
-    except OverflowError:  # Larger than any float.
-        second = None
-    if second is None or not _FIRST.timestamp() <= second < _LAST.timestamp():
+    number = as_whole(time)
+    if number is not None and as_number(number) is None:
+        raise ValueError(_too_far(time))  # Larger than any float.
+    second = epoch(time)
+    if not _FIRST.timestamp() <= second < _LAST.timestamp():
         raise ValueError(_too_far(time))
     return TradingHours(calendar).session_at(market, second)
 
@@ -196,15 +196,15 @@ def _exchange_market(market: str) -> str:
 def _exchange_days(
     market: str, start: date | None, end: date | None
 ) -> list[TradingDay]:
-    # Lazy import: untyped, and loads pandas (100 MB).
+    # Lazy import: loads pandas (100 MB).
     try:
-        package: Any = importlib.import_module("exchange_calendars")
+        import exchange_calendars  # noqa: PLC0415
     except ModuleNotFoundError as exc:
         raise ModuleNotFoundError(
             f"exchange_calendar() needs {exc.name}: pip install 'qos-async[calendars]'",
             name=exc.name,
         ) from exc
-    exchange: Any = package.get_calendar(_EXCHANGES[market])
+    exchange: Any = exchange_calendars.get_calendar(_EXCHANGES[market])
     first: date = exchange.first_session.date()
     last: date = exchange.last_session.date()
     start, end = start or first, end or last

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
-import time
 from collections import deque
 from collections.abc import Callable, Collection
 from datetime import UTC, datetime
@@ -12,10 +10,12 @@ from typing import Any, Generic, Protocol, Self, TypeVar
 
 from msgspec import Struct
 
+from qos_async._clock import SourceClock, Timer
 from qos_async._core.notices import Notice
 from qos_async._core.router import TopicActivity
 from qos_async.enums import Session
 from qos_async.markets.hours import Calendar, TradingHours
+from qos_async.markets.stamps import is_possible
 from qos_async.models import Tick
 from qos_async.topics import Topic
 
@@ -24,6 +24,7 @@ __all__ = ["Stale", "StaleAwareEvents", "StalenessDetector"]
 T = TypeVar("T", bound=Tick)
 
 _CHECK_INTERVAL = 5.0  # Seconds between two observations.
+_WRONG_CLOCK = 60.0
 _KNOWN = 10  # Ticks in such a session before there is anything usual about them.
 _LONGEST = 4.0
 _MEAN = 20.0
@@ -128,14 +129,15 @@ class StalenessDetector:
             topic: Which.
             ticks: How many there were so far; None while it is not live.
             trading_session: The session that its market is in; None while that is closed.
-            now: Seconds, by any clock that does not jump.
+            now: Seconds; where the clock was set, the time since then does not count.
 
         Returns:
             For how long it was quiet, and what is usual; None unless a ``Stale`` is due.
         """
         pulse = self._states.setdefault(topic, _TopicState())
         known = trading_session is not None and trading_session is pulse.trading_session
-        passed = min(now - pulse.observed_at, self._step) if known else 0.0
+        since = now - pulse.observed_at
+        passed = min(max(since, 0.0), self._step) if known else 0.0
         pulse.observed_at = now
         if ticks is None or trading_session is None:
             pulse.trading_session = None
@@ -174,6 +176,11 @@ class SubscriptionEvents(Protocol):
     """The events of a subscription, as far as this module needs them: it is below them."""
 
     @property
+    def clock(self) -> SourceClock:
+        """The time at the source of the ticks."""
+        ...
+
+    @property
     def topics(self) -> Collection[Topic]:
         """What is subscribed."""
         ...
@@ -205,11 +212,14 @@ class SubscriptionEvents(Protocol):
 class StaleAwareEvents(Generic[T]):
     """Ticks and notices in order, and ``Stale`` behind all that was received before it.
 
-    It reads counters that are kept anyway, every five seconds while it is iterated.
+    It reads counters that are kept anyway, every five seconds of the source's time while
+    it is iterated.
 
     Args:
         events: The events to add to.
         activity: Returns how many ticks a topic had; None while it is not live.
+        clock_offset: Returns the server's clock minus that of ``events``, in seconds;
+            None if it is not known. A simulator may be in another year.
         calendar: Holidays and half days; None: every weekday is a trading day.
     """
 
@@ -218,13 +228,16 @@ class StaleAwareEvents(Generic[T]):
         events: SubscriptionEvents,
         *,
         activity: Callable[[Topic], TopicActivity | None],
+        clock_offset: Callable[[], float | None],
         calendar: Calendar | None,
     ) -> None:
         self._events = events
         self._activity = activity
+        self._clock_offset = clock_offset
         self._hours = TradingHours(calendar)
         self._detector = StalenessDetector(2 * _CHECK_INTERVAL)
-        self._next_check_at = 0.0
+        self._observed_at = 0.0
+        self._closed = False
         # With the count of ticks that were received before it.
         self._reports: deque[tuple[int, Stale]] = deque()
 
@@ -233,43 +246,67 @@ class StaleAwareEvents(Generic[T]):
         return self
 
     async def __anext__(self) -> T | Notice | Stale:
-        events, loop = self._events, asyncio.get_running_loop()
-        while True:
-            if loop.time() >= self._next_check_at:
-                self._observe(loop.time())
+        events = self._events
+        while not self._closed:
+            if self._next_check_in() <= 0:
+                self._observe()
             if self._reports and events.consumed >= self._reports[0][0]:
                 return self._reports.popleft()[1]
             if events.has_next:
                 event: T | Notice = await anext(events)
                 return event
-            timeout = asyncio.timeout_at(self._next_check_at)
+            scope = asyncio.timeout(None)
             try:
-                async with timeout:
-                    event = await anext(events)
+                async with scope:
+                    return await self._next_while_observing(scope)
             except TimeoutError:
-                if not timeout.expired():
+                if not scope.expired():
                     raise
-            else:
-                return event
+        raise StopAsyncIteration
 
     async def aclose(self) -> None:
         """End this iterator; the subscription and what it has queued stay."""
-        self._reports.clear()
-        self._next_check_at = math.inf
+        self._closed = True
         await self._events.aclose()
 
-    def _observe(self, now: float) -> None:
-        wall = time.time()
-        self._next_check_at = now + _CHECK_INTERVAL
+    async def _next_while_observing(self, scope: asyncio.Timeout) -> T | Notice:
+        """Return the next event; let the time of ``scope`` run out when one is stale."""
+        loop, clock = asyncio.get_running_loop(), self._events.clock
+        timers: list[Timer] = []
+
+        def observe() -> None:
+            self._observe()
+            if self._reports:
+                scope.reschedule(loop.time())
+            else:
+                timers[:] = [clock.call_later(_CHECK_INTERVAL, observe)]
+
+        timers[:] = [clock.call_later(self._next_check_in(), observe)]
+        try:
+            event: T | Notice = await anext(self._events)
+            return event
+        finally:
+            timers.pop().cancel()
+
+    def _next_check_in(self) -> float:
+        passed = self._events.clock.time() - self._observed_at
+        # Under 0 if the clock was set back.
+        return _CHECK_INTERVAL - passed if passed >= 0 else 0.0
+
+    def _observe(self) -> None:
+        now = self._observed_at = self._events.clock.time()
+        market_time = now + (self._clock_offset() or 0.0)
+        if abs(market_time - now) <= _WRONG_CLOCK or not is_possible(market_time):
+            market_time = now
         self._detector.retain(self._events.topics)
         for topic in sorted(self._events.topics):
             activity = self._activity(topic)
-            session = self._hours.kind_at(topic.symbol, int(wall))
+            session = self._hours.kind_at(topic.symbol, int(market_time))
             ticks = None if activity is None else activity.ticks
             found = self._detector.observe(topic, ticks, session, now)
             if activity is not None and found is not None:
                 quiet, usual = found
-                last = activity.received_at / 1e9 or wall - quiet
+                last = activity.received_at / 1e9 or now - quiet
                 since = datetime.fromtimestamp(last, UTC)
                 stale = Stale(topic=topic, since=since, quiet=quiet, usual=usual)
                 self._reports.append((self._events.received, stale))

@@ -7,12 +7,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
+from qos_async._lazy import import_attribute
 from qos_async.recordings.files import RecordingError
 from qos_async.recordings.format import Entry, MissingZstdError
 from qos_async.recordings.parquet import Converted, convert
 from qos_async.recordings.reading import Contents, contents, read
 from qos_async.recordings.recorder import Recorder, RecorderStats
-from qos_async.recordings.replay_client import Replay, replay
+
+if TYPE_CHECKING:  # It imports aiohttp, 20 MB that a conversion does not need.
+    from qos_async.recordings.replay_client import Replay, replay
 
 __all__ = [
     "Contents",
@@ -28,3 +33,11 @@ __all__ = [
     "read",
     "replay",
 ]
+
+_REPLAY = ("Replay", "replay")
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _REPLAY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return import_attribute("qos_async.recordings.replay_client", name)

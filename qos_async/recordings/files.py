@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from qos_async._paths import user_path
 from qos_async.errors import QosError
 
-__all__ = ["SUFFIX", "RecordingError", "create_file", "files_in", "make_directory"]
+__all__ = [
+    "SUFFIX",
+    "RecordingError",
+    "create_file",
+    "files_in",
+    "make_directory",
+    "newest_time",
+]
 
 SUFFIX = ".jsonl.zst"
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _TRIES = 1000
+_NAME = f"qos-%Y%m%dT%H%M%S.%fZ{SUFFIX}"
 
 
 class RecordingError(QosError):
@@ -53,7 +63,7 @@ def create_file(directory: Path, at: int) -> tuple[Path, int]:
     Raises:
         OSError: If it cannot be created.
     """
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
     flags |= getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
     for later in range(_TRIES):
         path = directory / _name(at // 1000 + later)
@@ -62,6 +72,19 @@ def create_file(directory: Path, at: int) -> tuple[Path, int]:
         except FileExistsError:
             continue
     raise FileExistsError(f"{directory} has a file for each of the next {_TRIES} µs")
+
+
+def newest_time(directory: Path) -> int:
+    """Return the time, in ns, in the last name of a directory's files; 0 without any.
+
+    The names of a new recorder's files begin after it, wherever its clock stands.
+    """
+    names = sorted(one.name for one in directory.glob(f"qos-*Z{SUFFIX}"))
+    for name in reversed(names):
+        with suppress(ValueError):
+            started = datetime.strptime(name, _NAME).replace(tzinfo=UTC)
+            return (started - _EPOCH) // timedelta(microseconds=1) * 1000
+    return 0
 
 
 def _name(microsecond: int) -> str:
@@ -73,19 +96,25 @@ def files_in(path: str | os.PathLike[str]) -> list[Path]:
     """Return the files of a recording, oldest first.
 
     Args:
-        path: One file, or a directory of them.
+        path: One file, or a directory of them; ``~`` is the home directory.
 
     Raises:
-        RecordingError: If there is no recording.
+        RecordingError: If there is no recording, or the directory cannot be read.
+        ValueError: For a path that cannot be one.
     """
-    place = Path(path)
-    if place.is_file():
-        return [place]
-    if not place.is_dir():
-        raise RecordingError(
-            f"{place} does not exist: expected a recording's directory or file"
-        )
-    found = sorted(one for one in place.glob(f"*{SUFFIX}") if one.is_file())
+    place = user_path("path", path)
+    try:
+        if place.is_file():
+            return [place]
+        if not place.is_dir():
+            raise RecordingError(
+                f"{place} does not exist: expected a recording's directory or file"
+            )
+        # Unlike ``glob``, ``iterdir`` raises where the directory may not be read.
+        names = (one for one in place.iterdir() if one.name.endswith(SUFFIX))
+        found = sorted(one for one in names if one.is_file())
+    except OSError as exc:
+        raise RecordingError(f"cannot read {place}: {exc.strerror}") from exc
     if not found:
         raise RecordingError(f"{place} has no recordings: no file is named *{SUFFIX}")
     return found

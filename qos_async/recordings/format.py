@@ -1,57 +1,74 @@
-"""File format of recordings: encoding and decoding of lines, and zstandard.
+"""Lines of recordings: encoding and decoding, and the zstandard library.
 
-A recording is JSON lines, compressed: whole zstandard frames, one after another. Each
-line has the time ``at`` in nanoseconds since the epoch, and one of these:
+A recording is JSON lines in files with checksums: see ``blocks``. Each line has the time
+``at`` in nanoseconds since the epoch, by the wall clock, which may be set back; the time
+``up`` in nanoseconds since the recorder was made, by a clock that never goes back; and
+one of these:
 
-- ``{"recording":1,"at":…,"run":"…","file":0,"link":false,"topics":[…]}`` begins each
-  file: the run of the recorder, the number of the file, the state of the link and the
-  topics that are subscribed;
-- ``{"at":…,"frame":{…}}``: an inbound frame, exactly as received;
-- ``{"at":…,"base64":"…"}``: a frame that is not JSON, or has a line feed;
-- ``{"at":…,"event":"opened"}``, and ``lost`` with a ``reason``, ``subscribed`` and
-  ``unsubscribed`` with ``topics``, ``dropped`` with a ``count`` of frames that were
+- ``{"recording":2,"at":…,"up":…,"run":"…","file":0,"link":false,"topics":[…]}`` begins
+  each file: the run of the recorder, the number of the file, the state of the link and
+  the topics that are subscribed; ``locked`` if no other recorder had the directory;
+- ``{"at":…,"up":…,"frame":{…}}``: an inbound frame, exactly as received;
+- ``{"at":…,"up":…,"base64":"…"}``: a frame that is not JSON, or has a line feed;
+- ``{"at":…,"up":…,"event":"opened"}``, and ``lost`` with a ``reason``, ``subscribed``
+  and ``unsubscribed`` with ``topics``, ``dropped`` with a ``count`` of frames that were
   not written because the disk was too slow, ``closed`` at the end of the recording.
+
+A new kind of entry is an ``event`` of another name, with other fields: readers skip and
+count the events that they do not know. Format 1 had no ``up`` and no checksums: its files
+are zstandard frames of such lines, one after another, and are still read.
 """
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Sequence
-from importlib import import_module
-from typing import Any, Literal, Protocol, TypeAlias, get_args
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Literal, Protocol, TypeAlias, cast, get_args
 
 import msgspec
 from msgspec import Raw, Struct
 
 from qos_async.enums import Channel
 from qos_async.errors import QosError
+from qos_async.recordings.files import RecordingError
+from qos_async.symbols import canonical
 from qos_async.topics import Topic
 
 __all__ = [
     "FORMAT_WORDS",
     "MAGIC",
+    "NO_UP",
     "VERSION",
     "Entry",
     "Event",
     "Kind",
     "MissingZstdError",
+    "NewerFormatError",
     "Zstd",
+    "check_version",
     "decode_line",
     "encode_event",
     "encode_frames",
     "encode_header",
+    "is_frame_line",
     "load_zstd",
 ]
 
-VERSION = 1
+VERSION = 2
 
 Event: TypeAlias = Literal[
     "opened", "lost", "subscribed", "unsubscribed", "dropped", "closed"
 ]
-Kind: TypeAlias = Literal["started", "frame", "damaged"] | Event
+Kind: TypeAlias = Literal["started", "frame", "damaged", "unknown"] | Event
+
+_EVENTS: dict[str, Event] = {name: name for name in get_args(Event)}
 
 _FRAME = b',"frame":'
 _AT = b'{"at":'
+_UP = b',"up":'
+NO_UP = -1
+"""The time ``up`` of a line of format 1, which has none."""
 
 _encoder = msgspec.json.Encoder()
 
@@ -60,21 +77,25 @@ class Entry(Struct, frozen=True, kw_only=True):
     """An entry of a recording: a frame or an event.
 
     Attributes:
-        at: The time, in nanoseconds since the epoch by the recorder's clock.
+        at: The time, in nanoseconds since the epoch by the recorder's wall clock: it goes
+            back where that clock was set back.
+        elapsed: Nanoseconds since the first entry; never less than of the entry before.
         kind: ``"frame"``, an event of the link (``"opened"``, ``"lost"``,
             ``"subscribed"``, ``"unsubscribed"``), ``"dropped"``, ``"closed"``, or
-            of a file: ``"started"``, and ``"damaged"`` where it is unreadable from here.
+            of a file: ``"started"``, and ``"damaged"`` where a part of it is unreadable.
         frame: The inbound frame, exactly as received; an API key in it is redacted.
-        reason: Why the link was lost, or the file is unreadable.
+        reason: Why the link was lost; the place that is unreadable, and what is lost.
         topics: The topics subscribed or unsubscribed; of ``"started"``, all that are.
         count: The number of dropped frames.
         link: Of ``"started"``: whether the link was open.
         run: Of ``"started"``: an id of the recorder.
         number: Of ``"started"``: the number of this file among the recorder's, from 0.
+        locked: Of ``"started"``: whether no other recorder could write there.
     """
 
     at: int
     kind: Kind
+    elapsed: int = NO_UP
     frame: bytes = b""
     reason: str = ""
     topics: tuple[Topic, ...] = ()
@@ -82,11 +103,13 @@ class Entry(Struct, frozen=True, kw_only=True):
     link: bool = False
     run: str = ""
     number: int = 0
+    locked: bool = False
 
 
 class _Line(Struct):
     at: int
-    event: Event | None = None
+    up: int = NO_UP
+    event: str | None = None
     base64: str | None = None
     reason: str = ""
     topics: tuple[str, ...] = ()
@@ -95,6 +118,7 @@ class _Line(Struct):
     run: str = ""
     file: int = 0
     link: bool = False
+    locked: bool = False
 
 
 FORMAT_WORDS = " ".join(
@@ -110,21 +134,32 @@ FORMAT_WORDS = " ".join(
 )
 """All words of the format: an API key that is part of it cannot be redacted."""
 
+# The bytes within which ``"frame"`` stands: the times before it have at most 20 digits.
+_LONGEST = len(_AT) + 20 + len(_UP) + 20 + len(_FRAME)
+
 _line_decoder = msgspec.json.Decoder(_Line)
 _any_json = msgspec.json.Decoder(Raw)
 
 
 def encode_header(
-    at: int, run: str, number: int, *, link: bool, topics: Sequence[str]
+    at: int,
+    run: str,
+    number: int,
+    *,
+    link: bool,
+    topics: Sequence[str],
+    up: int = 0,
+    locked: bool = False,
 ) -> bytes:
     """Return the first line of a file."""
-    first = {"recording": VERSION, "at": at, "run": run, "file": number}
-    return _encoder.encode({**first, "link": link, "topics": topics}) + b"\n"
+    first = {"recording": VERSION, "at": at, "up": up, "run": run, "file": number}
+    state = {"link": link, "topics": topics, "locked": locked}
+    return _encoder.encode({**first, **state}) + b"\n"
 
 
-def encode_event(at: int, kind: Event, **more: Any) -> bytes:
+def encode_event(at: int, kind: Event, *, up: int = 0, **more: Any) -> bytes:
     """Return the line of an event."""
-    return _encoder.encode({"at": at, "event": kind, **more}) + b"\n"
+    return _encoder.encode({"at": at, "up": up, "event": kind, **more}) + b"\n"
 
 
 def encode_frames(
@@ -132,6 +167,7 @@ def encode_frames(
     frames: Sequence[bytes],
     redact: Callable[[bytes], bytes],
     *,
+    up: int = 0,
     plain: bool = False,
 ) -> bytes:
     """Return the lines of frames that were received together.
@@ -139,9 +175,9 @@ def encode_frames(
     JSON on one line is written as it is, everything else in base64 after ``redact``.
     With ``plain`` all frames are known to be JSON, and are not checked.
     """
-    before = b'{"at":%d,"frame":' % at
+    before = b'{"at":%d,"up":%d,"frame":' % (at, up)
     if b"\n" in b"".join(frames) or not (plain or _are_json(frames)):
-        return b"".join([_encode_frame(at, frame, redact) for frame in frames])
+        return b"".join([_encode_frame(before, at, up, one, redact) for one in frames])
     return before + (b"}\n" + before).join(frames) + b"}\n"
 
 
@@ -155,11 +191,18 @@ def _are_json(frames: Sequence[bytes]) -> bool:
     return True
 
 
-def _encode_frame(at: int, frame: bytes, redact: Callable[[bytes], bytes]) -> bytes:
+def _encode_frame(
+    before: bytes, at: int, up: int, frame: bytes, redact: Callable[[bytes], bytes]
+) -> bytes:
     if b"\n" not in frame and _are_json((frame,)):
-        return b'{"at":%d,"frame":%b}\n' % (at, frame)
+        return before + frame + b"}\n"
     text = base64.b64encode(redact(frame)).decode()
-    return _encoder.encode({"at": at, "base64": text}) + b"\n"
+    return _encoder.encode({"at": at, "up": up, "base64": text}) + b"\n"
+
+
+def is_frame_line(line: bytes) -> bool:
+    """Return whether a line has a frame, as JSON; faster than decoding it."""
+    return line.startswith(_AT) and _FRAME in line[:_LONGEST]
 
 
 def decode_line(line: bytes) -> Entry:
@@ -167,11 +210,14 @@ def decode_line(line: bytes) -> Entry:
 
     Raises:
         ValueError: If it is not a line of a recording.
+        NewerFormatError: If it is the first line of a newer format.
     """
     if line.startswith(_AT) and line.endswith(b"}"):
-        moment, found, rest = line[len(_AT) :].partition(_FRAME)
-        if found and moment.isdigit():
-            return Entry(at=int(moment), kind="frame", frame=rest[:-1])
+        times, found, rest = line[len(_AT) :].partition(_FRAME)
+        at, has_up, up = times.partition(_UP)
+        if found and at.isdigit() and (up.isdigit() or not has_up):
+            elapsed = int(up) if up else NO_UP
+            return Entry(at=int(at), elapsed=elapsed, kind="frame", frame=rest[:-1])
     try:
         return _entry(_line_decoder.decode(line))
     except (msgspec.MsgspecError, RecursionError) as exc:
@@ -179,44 +225,68 @@ def decode_line(line: bytes) -> Entry:
 
 
 def _entry(line: _Line) -> Entry:
-    if line.base64 is not None:
-        frame = base64.b64decode(line.base64, validate=True)
-        return Entry(at=line.at, kind="frame", frame=frame)
-    topics = tuple(_topic(text) for text in line.topics)
     if line.recording is not None:
-        if line.recording != VERSION:
-            raise ValueError(
-                f"the recording has format {line.recording}, written by a newer qos-async: "
-                "pip install --upgrade qos-async"
-            )
+        check_version(line.recording)
         return Entry(
             at=line.at,
+            elapsed=line.up,
             kind="started",
-            topics=topics,
+            topics=_topics(line.topics),
             link=line.link,
             run=line.run,
             number=line.file,
+            locked=line.locked,
         )
+    if line.base64 is not None:
+        frame = base64.b64decode(line.base64, validate=True)
+        return Entry(at=line.at, elapsed=line.up, kind="frame", frame=frame)
     if line.event is None:
         raise ValueError("not a line of a recording: neither a frame nor an event")
+    if line.event not in _EVENTS:
+        return Entry(at=line.at, elapsed=line.up, kind="unknown")
     return Entry(
         at=line.at,
-        kind=line.event,
+        elapsed=line.up,
+        kind=_EVENTS[line.event],
         reason=line.reason,
-        topics=topics,
+        topics=_topics(line.topics),
         count=line.count,
     )
 
 
-def _topic(text: str) -> Topic:
+def check_version(version: int) -> None:
+    """Check that a format can be read.
+
+    Raises:
+        NewerFormatError: If it is newer.
+    """
+    if version > VERSION:
+        raise NewerFormatError(
+            f"the recording has format {version}, written by a newer qos-async, and this "
+            f"one reads formats up to {VERSION}: pip install --upgrade qos-async"
+        )
+
+
+def _topics(texts: Iterable[str]) -> tuple[Topic, ...]:
+    """Return topics; without symbols that earlier versions took, and no server pushes."""
+    return tuple(topic for text in texts if (topic := _topic(text)) is not None)
+
+
+def _topic(text: str) -> Topic | None:
     channel, symbol, *interval = text.split(" ")
+    try:
+        canonical(symbol)
+    except ValueError:
+        return None
     return Topic(channel, symbol, interval[0] if interval else None)
 
 
 MAGIC = b"\x28\xb5\x2f\xfd"
 """The first bytes of each compressed frame."""
 
-_MODULES = ("compression.zstd", "backports.zstd")
+
+class NewerFormatError(RecordingError):
+    """A recording is of a newer format."""
 
 
 class MissingZstdError(QosError, ModuleNotFoundError):
@@ -229,6 +299,7 @@ class Zstd(Protocol):
     ZstdError: type[Exception]
     ZstdCompressor: Any
     ZstdDecompressor: Any
+    CompressionParameter: Any
 
 
 def load_zstd() -> Zstd:
@@ -237,13 +308,14 @@ def load_zstd() -> Zstd:
     Raises:
         MissingZstdError: If neither is there; the message has the command to install it.
     """
-    for name in _MODULES:
-        try:
-            found: Any = import_module(name)
-        except ModuleNotFoundError:
-            continue
-        return found  # type: ignore[no-any-return]
-    raise MissingZstdError(
-        "recordings are compressed with zstandard, which comes with Python 3.14 and "
-        "is a package before that: pip install 'qos-async[record]'"
-    )
+    try:
+        if sys.version_info >= (3, 14):
+            import compression.zstd as zstd  # noqa: PLC0415, PLR0402 - it may be missing
+        else:
+            import backports.zstd as zstd  # noqa: PLC0415, PLR0402 - an extra
+    except ModuleNotFoundError as exc:
+        raise MissingZstdError(
+            "recordings are compressed with zstandard, which comes with Python 3.14 and "
+            "is a package before that: pip install 'qos-async[record]'"
+        ) from exc
+    return cast("Zstd", zstd)

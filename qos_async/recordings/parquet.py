@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import ExitStack, suppress
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from decimal import Decimal
-from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -18,14 +17,20 @@ from msgspec.structs import force_setattr
 
 from qos_async import frames
 from qos_async._core.wire import FrameDecoder
+from qos_async._locks import Lock, LockedError
+from qos_async._paths import user_path
 from qos_async.errors import DecodeError
 from qos_async.models import CHANNELS
 from qos_async.recordings.files import SUFFIX, RecordingError, files_in
-from qos_async.recordings.reading import contents, read
+from qos_async.recordings.format import Entry, load_zstd
+from qos_async.recordings.reading import contents, read_files
 
 __all__ = ["Converted", "convert"]
 
-_ROWS = 50_000
+# Bytes of frames that are held at most. As objects they take up to ten times as much;
+# a book of 20 levels a side has twenty times the bytes of a trade.
+_MAX_PENDING = 250_000
+_UNFINISHED = ".unfinished"
 _DAY = 86_400 * 1_000_000_000
 
 
@@ -36,13 +41,15 @@ class Converted(Struct, frozen=True, kw_only=True):
         rows: The number of rows by channel: snapshot, trade, depth, kline.
         files: The Parquet files.
         unreadable: The number of frames that could not be read.
-        faults: A message for each damaged file of the recording.
+        faults: A message for each damaged part of the recording.
+        unknown: The number of entries of kinds that this version does not know.
     """
 
     rows: dict[str, int]
     files: tuple[Path, ...]
     unreadable: int
     faults: tuple[str, ...]
+    unknown: int = 0
 
 
 def convert(
@@ -57,19 +64,22 @@ def convert(
     channel and each day, UTC, on which ticks were received; in it a file for each file of
     the recording. Columns are those of ``qos_async.frames``. A second conversion replaces
     the files of the first; more files of a recording can be added later. A file gets its
-    name when it is complete.
+    name and place when it is complete: until then it is in the directory
+    ``.OUT.unfinished`` beside ``OUT``, which the next conversion empties.
 
     Args:
         path: A recording's directory, or one of its files.
-        out: The output directory; created if missing.
+        out: The output directory; created if missing. ``~`` is the home directory.
         numbers: The type of prices, sizes and volumes: ``float``; ``Decimal`` for
             decimal128(38, 18), in which no digit is lost; or ``str``.
 
     Raises:
-        RecordingError: If there is no recording, it is empty, or ``out`` is not writable.
+        RecordingError: If there is no recording, it is empty, ``out`` is not writable, or
+            another conversion writes to it.
         ModuleNotFoundError: Without pyarrow or a zstandard library; the message has the
             command to install it.
-        ValueError: For an unknown type of numbers, or a number that does not fit.
+        ValueError: For an unknown type of numbers, a number that does not fit, or a path
+            that cannot be one.
 
     Example:
         >>> convert("recordings", "parquet").rows
@@ -80,24 +90,76 @@ def convert(
     """
     if numbers not in (float, Decimal, str):
         raise ValueError(f"numbers must be one of float, Decimal, str, not {numbers!r}")
-    faults = contents(path).faults
+    place = user_path("out", out)
+    found = contents(path)
     rows: Counter[str] = Counter()
     written: list[Path] = []
     unreadable = 0
     try:
-        for file in files_in(path):
-            with _Partitions(Path(out), file, numbers) as partitions:
-                unreadable += partitions.fill()
-            rows += partitions.rows
-            written += partitions.files
+        with _workplace(place) as unfinished:
+            library, files = load_zstd(), files_in(path)
+            for file in files:
+                entries = read_files([file], library, alone=len(files) == 1)
+                with _Partitions(place, unfinished, file.name, numbers) as partitions:
+                    unreadable += partitions.fill(entries)
+                rows += partitions.rows
+                written += partitions.files
     except OSError as exc:
-        raise RecordingError(f"cannot write to {out}: {exc.strerror or exc}") from exc
+        raise RecordingError(f"cannot write to {place}: {exc.strerror or exc}") from exc
     return Converted(
         rows={str(channel): count for channel, count in rows.items()},
         files=tuple(written),
         unreadable=unreadable,
-        faults=faults,
+        faults=found.faults,
+        unknown=found.unknown,
     )
+
+
+@contextmanager
+def _workplace(out: Path) -> Generator[Path]:
+    """Return an empty directory for files that are not complete, of this call alone.
+
+    Raises:
+        RecordingError: If another conversion has it.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        raise RecordingError(f"{out} is a file: expected a directory") from None
+    place = _beside(out)
+    while True:
+        place.mkdir(exist_ok=True)
+        try:
+            lock = Lock(place)
+        except LockedError:
+            raise RecordingError(
+                f"another conversion writes to {out}: wait for it, or use another "
+                "directory"
+            ) from None
+        if place.exists():  # Else that of a conversion that has just ended was locked.
+            break
+        lock.release()
+    try:
+        for leftover in place.glob("*.part"):
+            leftover.unlink()
+        yield place
+    finally:
+        with suppress(OSError):
+            place.rmdir()
+        lock.release()
+
+
+def _beside(out: Path) -> Path:
+    """Return a place for a directory on the disk of ``out``: beside it, if that can be.
+
+    Within it, polars refuses to read the whole of ``out`` while it exists.
+    """
+    whole = out.resolve()
+    parent = whole.parent
+    same_disk = parent.stat().st_dev == whole.stat().st_dev
+    if parent != whole and same_disk and os.access(parent, os.W_OK | os.X_OK):
+        return parent / f".{whole.name}{_UNFINISHED}"
+    return whole / _UNFINISHED
 
 
 class _Key(NamedTuple):
@@ -115,11 +177,13 @@ class _Partitions:
         files: The complete files.
     """
 
-    def __init__(self, out: Path, source: Path, numbers: Any) -> None:
+    def __init__(self, out: Path, unfinished: Path, source: str, numbers: Any) -> None:
         self.rows: Counter[str] = Counter()
         self.files: list[Path] = []
-        self._out, self._source, self._numbers = out, source, numbers
+        self._out, self._unfinished = out, unfinished
+        self._name, self._numbers = source.removesuffix(SUFFIX), numbers
         self._pending: dict[_Key, list[Any]] = {}
+        self._pending_bytes: Counter[_Key] = Counter()
         self._files_by_key: dict[_Key, _PartitionFile] = {}
 
     def __enter__(self) -> Self:
@@ -131,50 +195,54 @@ class _Partitions:
                 closing.callback(table.close, whole=kind is None)
         self.files += [table.path for table in self._files_by_key.values()]
 
-    def fill(self) -> int:
-        """Write all ticks; return the number of unreadable frames."""
-        unreadable = 0
-        for tick in _ticks(self._source, self._numbers):
+    def fill(self, entries: Iterable[Entry]) -> int:
+        """Write the ticks of a file; return the number of unreadable frames."""
+        unreadable = held = 0
+        for tick, size in _ticks(entries, self._numbers):
             if tick is None:
                 unreadable += 1
                 continue
             key = _Key(type(tick), tick.received_at // _DAY)
-            rows = self._pending.setdefault(key, [])
-            rows.append(tick)
-            if len(rows) >= _ROWS:
-                self._write(key)
+            self._pending.setdefault(key, []).append(tick)
+            self._pending_bytes[key] += size
+            held += size
+            if held > _MAX_PENDING:
+                [(largest, most)] = self._pending_bytes.most_common(1)
+                self._write(largest)
+                held -= most
         for key in list(self._pending):
             self._write(key)
         return unreadable
 
     def _write(self, key: _Key) -> None:
         rows = self._pending.pop(key)
+        del self._pending_bytes[key]
         table = self._files_by_key.get(key)
         if table is None:
-            path = self._path(key)
             schema = frames.schema(key.kind, numbers=self._numbers)
-            table = self._files_by_key[key] = _PartitionFile(path, schema)
+            table = self._files_by_key[key] = self._create(key, schema)
         table.write(frames.to_arrow(rows, numbers=self._numbers, kind=key.kind))
         self.rows[CHANNELS[key.kind]] += len(rows)
 
-    def _path(self, key: _Key) -> Path:
+    def _create(self, key: _Key, schema: Any) -> _PartitionFile:
+        channel = CHANNELS[key.kind]
         date = datetime.fromtimestamp(key.day * 86_400, UTC).date()
-        folder = self._out / f"channel={CHANNELS[key.kind]}" / f"date={date}"
-        return folder / f"{self._source.name.removesuffix(SUFFIX)}.parquet"
+        folder = self._out / f"channel={channel}" / f"date={date}"
+        draft = self._unfinished / f"{channel}-{date}-{self._name}.part"
+        return _PartitionFile(folder / f"{self._name}.parquet", draft, schema)
 
 
 class _PartitionFile:
     """A Parquet file that gets its name when it is complete."""
 
-    def __init__(self, path: Path, schema: Any) -> None:
-        parquet: Any = import_module("pyarrow.parquet")
+    def __init__(self, path: Path, draft: Path, schema: Any) -> None:
+        from pyarrow import parquet  # noqa: PLC0415 - an extra
+
         self.path = path
+        self._draft = draft
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._unfinished = path.with_suffix(".unfinished")
         try:
-            self._writer = parquet.ParquetWriter(
-                self._unfinished, schema, compression="zstd"
-            )
+            self._writer: Any = parquet.ParquetWriter(draft, schema, compression="zstd")
         except BaseException:
             self._remove()
             raise
@@ -188,7 +256,9 @@ class _PartitionFile:
         try:
             self._writer.close()
             if whole:
-                self._unfinished.replace(self.path)
+                with self._draft.open("rb") as file:
+                    os.fsync(file.fileno())
+                self._draft.replace(self.path)
         except OSError:
             if whole:  # Otherwise a more specific error is being raised.
                 raise
@@ -196,8 +266,10 @@ class _PartitionFile:
             self._remove()
 
     def _remove(self) -> None:
-        with suppress(OSError):
-            self._unfinished.unlink(missing_ok=True)
+        # The second is where earlier versions left what a killed conversion had begun.
+        for leftover in (self._draft, self.path.with_suffix(".unfinished")):
+            with suppress(OSError):
+                leftover.unlink(missing_ok=True)
 
 
 def _read(reader: FrameDecoder[Any], frame: bytes) -> Any:
@@ -207,18 +279,19 @@ def _read(reader: FrameDecoder[Any], frame: bytes) -> Any:
         return reader.read(frame)
 
 
-def _ticks(file: Path, numbers: type[Any]) -> Iterator[Any]:
-    """Yield the tick of each push; None for an unreadable frame."""
+def _ticks(entries: Iterable[Entry], numbers: type[Any]) -> Iterator[tuple[Any, int]]:
+    """Yield the tick of each push, None if unreadable, and the size of the frame."""
     reader: FrameDecoder[Any] = FrameDecoder(numbers)
-    for entry in read(file):
+    for entry in entries:
         if entry.kind != "frame":
             continue
+        size = len(entry.frame)
         try:
             tick = _read(reader, entry.frame)
         except DecodeError:
-            yield None
+            yield None, size
             continue
         if type(tick) in CHANNELS:
             force_setattr(tick, "received_at", entry.at)
             force_setattr(tick, "recovered", False)
-            yield tick
+            yield tick, size

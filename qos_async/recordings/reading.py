@@ -3,29 +3,52 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import IO, NoReturn
 
 from msgspec import Struct
+from msgspec.structs import force_setattr
 
+from qos_async._core.wire import LETTERS
+from qos_async.enums import Interval
+from qos_async.recordings.blocks import (
+    HEAD_MAGIC,
+    Damage,
+    damaged_head,
+    decode_head,
+    read_blocks,
+)
 from qos_async.recordings.files import RecordingError, files_in
-from qos_async.recordings.format import MAGIC, Entry, Zstd, decode_line, load_zstd
-from qos_async.topics import Topic
+from qos_async.recordings.format import (
+    MAGIC,
+    NO_UP,
+    Entry,
+    NewerFormatError,
+    Zstd,
+    check_version,
+    decode_line,
+    is_frame_line,
+    load_zstd,
+)
+from qos_async.recordings.old_format import read_old_texts
+from qos_async.recordings.replay_timeline import push_header
+from qos_async.topics import Topic, WireTopic
 
-__all__ = ["Contents", "contents", "read"]
+__all__ = ["Contents", "contents", "read", "read_files"]
 
-_CHUNK = 1 << 16
-_FRAME = b',"frame":'
-# Where it stands in a line: behind {"at": and the 19 digits that nanoseconds have
-# until the year 2286.
-_FRAME_AT = slice(25, 25 + len(_FRAME))
+_HEAD_ROOM = 128
+_CHANNELS = {letter: channel for channel, letter in LETTERS.items()}
 
 
 def read(path: str | os.PathLike[str]) -> Iterator[Entry]:
     """Read the entries of a recording, in order.
 
-    The rest of a damaged file, such as a crash leaves, is skipped: an entry
-    ``"damaged"`` has the place and the reason.
+    A damaged part is left out: an entry ``"damaged"`` has its place, and how much is
+    lost; what follows is read. The same entry stands for a file that is not a recording,
+    in a directory with others. Entries of kinds that this version does not know are
+    skipped; ``contents`` counts them.
 
     Args:
         path: A recording's directory, or one of its files.
@@ -34,7 +57,8 @@ def read(path: str | os.PathLike[str]) -> Iterator[Entry]:
         Frames and events; see ``Entry``.
 
     Raises:
-        RecordingError: If there is no recording, or a file is not a recording.
+        RecordingError: If there is no recording, a file cannot be read, or is of a newer
+            format.
         MissingZstdError: If no zstandard library is installed.
 
     Example:
@@ -42,102 +66,163 @@ def read(path: str | os.PathLike[str]) -> Iterator[Entry]:
         ...     if entry.kind == "lost":
         ...         print(entry.at, entry.reason)
     """
-    library = load_zstd()
-    for file in files_in(path):
-        yield from _read_file(file, library)
+    library, files = load_zstd(), files_in(path)
+    for entry in read_files(files, library, alone=len(files) == 1):
+        if entry.kind != "unknown":
+            yield entry
+
+
+def read_files(
+    files: Sequence[Path], library: Zstd, *, alone: bool, frames: bool = True
+) -> Iterator[Entry]:
+    """Read the entries of files, also ``"unknown"`` ones.
+
+    Args:
+        files: The files, in order.
+        library: Decompresses them.
+        alone: Whether there are no others, so that one that is not a recording raises.
+        frames: False for only the last of each run of frames.
+    """
+    clock = _SteadyClock()
+    for file in files:
+        try:
+            for entry in _read_file(file, library, frames=frames):
+                clock.set_elapsed(entry)
+                yield entry
+        except NewerFormatError:
+            raise
+        except RecordingError as exc:
+            if alone:
+                raise
+            damage = _damage_entry(clock.at, file, str(exc))
+            clock.set_elapsed(damage)
+            yield damage
+
+
+class _SteadyClock:
+    """Sets ``Entry.elapsed``, over files and recorders: it never goes back.
+
+    Attributes:
+        at: The time of the last entry.
+    """
+
+    def __init__(self) -> None:
+        self.at = 0
+        self._elapsed = 0
+        self._up = NO_UP
+        self._run = ""
+
+    def set_elapsed(self, entry: Entry) -> None:
+        """Set it to nanoseconds since the first entry."""
+        if entry.kind == "started" and entry.run != self._run:
+            self._run, self._up = entry.run, NO_UP
+        if entry.kind != "damaged":
+            up, at = entry.elapsed, entry.at
+            known = NO_UP not in (up, self._up)
+            step = up - self._up if known else at - (self.at or at)
+            self._elapsed += max(step, 0)
+            self._up, self.at = up, at
+        force_setattr(entry, "elapsed", self._elapsed)
 
 
 def _read_file(file: Path, library: Zstd, *, frames: bool = True) -> Iterator[Entry]:
     """Read one file; without ``frames``, only the last of each run of frames."""
-    reader = _LineReader(file, library)
-    at, skipped = 0, b""
-    for line in reader:
-        if not frames and at and line[_FRAME_AT] == _FRAME:
+    at, skipped, intact = 0, b"", True
+    for line in _lines(file, library):
+        if isinstance(line, Damage):
+            found, intact = _damage_entry(at, file, line.reason), False
+        elif not frames and at and is_frame_line(line):
             skipped = line
             continue
-        try:
-            entry = decode_line(line)
-        except ValueError as exc:
-            if not at:
-                raise RecordingError(f"{file} is not a recording: {exc}") from None
-            reader.error = str(exc)
-            break
-        if not at and entry.kind != "started":
-            raise RecordingError(
-                f"{file} is not a recording: it does not start with a header"
-            )
-        at, skipped = entry.at, b""
-        yield entry
+        else:
+            found = _entry(line, file, at, intact=intact)
+        if skipped:
+            yield decode_line(skipped)
+        at, skipped = found.at, b""
+        yield found
     if skipped:
         yield decode_line(skipped)
-    if reader.error:
-        yield _damage_entry(at, file, reader.error)
+
+
+def _entry(line: bytes, file: Path, at: int, *, intact: bool) -> Entry:
+    """Return the entry of a line; ``at`` is 0 for the first of a file."""
+    try:
+        entry = decode_line(line)
+    except NewerFormatError:
+        raise
+    except ValueError as exc:
+        if not at and intact:
+            raise RecordingError(f"{file} is not a recording: {exc}") from None
+        return _damage_entry(at, file, f"an entry is left out: {exc}")
+    if not at and intact and entry.kind != "started":
+        raise RecordingError(
+            f"{file} is not a recording: it does not start with a header"
+        )
+    return entry
 
 
 def _damage_entry(at: int, file: Path, why: str) -> Entry:
     return Entry(at=at, kind="damaged", reason=f"{file.name}: {why}")
 
 
-class _LineReader:
-    """Reads the complete lines of one file.
+def _lines(file: Path, library: Zstd) -> Iterator[bytes | Damage]:
+    """Yield the complete lines of a file, and ``Damage`` where something is lost."""
+    rest = b""
+    try:
+        with file.open("rb") as opened:
+            for text in _texts(file, opened, library):
+                if isinstance(text, Damage):
+                    rest = b""
+                    yield text
+                    continue
+                *whole, rest = (rest + text).split(b"\n")
+                yield from whole
+    except OSError as exc:
+        raise RecordingError(f"cannot read {file}: {exc.strerror}") from exc
+    if rest:
+        yield Damage("ends in the middle of a line")
 
-    Attributes:
-        error: After the last line: why the file is unreadable from there, or empty.
-    """
 
-    def __init__(self, file: Path, library: Zstd) -> None:
-        self.error = ""
-        self._file = file
-        self._library = library
+def _texts(file: Path, opened: IO[bytes], library: Zstd) -> Iterator[bytes | Damage]:
+    raw = opened.read(_HEAD_ROOM)
+    if (head := decode_head(raw)) is not None:
+        check_version(head.version)
+    elif MAGIC.startswith(raw[: len(MAGIC)]):
+        yield from read_old_texts(opened, library)
+        return
+    elif damaged_head(opened):
+        yield Damage("its first bytes, the head, are damaged")
+    else:
+        _raise_foreign(file, raw)
+    yield from read_blocks(opened, head, library)
 
-    def __iter__(self) -> Iterator[bytes]:
-        rest = b""
-        for text in self._texts():
-            *whole, rest = (rest + text).split(b"\n")
-            yield from whole
-        if rest and not self.error:
-            self.error = "ends in the middle of a line"
 
-    def _texts(self) -> Iterator[bytes]:
-        """Decompress one zstandard frame after another, as far as each is intact."""
-        frame, inside = self._library.ZstdDecompressor(), False
-        with self._file.open("rb") as file:
-            self._check(file.read(len(MAGIC)))
-            file.seek(0)
-            while data := file.read(_CHUNK):
-                while data:
-                    try:
-                        yield frame.decompress(data)
-                    except self._library.ZstdError as exc:
-                        self.error = f"damaged before byte {file.tell()} ({exc})"
-                        return
-                    data, inside = frame.unused_data, not frame.eof
-                    if frame.eof:
-                        frame = self._library.ZstdDecompressor()
-            if inside or not file.tell():
-                self.error = f"ends in the middle, at byte {file.tell()}"
-
-    def _check(self, head: bytes) -> None:
-        if not MAGIC.startswith(head):
-            raise RecordingError(
-                f"{self._file} is not a recording: it is not compressed with zstandard"
-            )
+def _raise_foreign(file: Path, raw: bytes) -> NoReturn:
+    if HEAD_MAGIC.startswith(raw[: len(HEAD_MAGIC)]):
+        raise RecordingError(f"{file} is damaged: nothing in it can be read")
+    raise RecordingError(
+        f"{file} is not a recording: it is not compressed with zstandard"
+    )
 
 
 class Contents(Struct, frozen=True, kw_only=True):
     """Summary of a recording.
 
     Attributes:
-        topics: All topics that were ever subscribed.
+        topics: All topics that were ever subscribed; of a damaged recording also those of
+            its frames.
         begins_at: The start, in nanoseconds since the epoch.
-        ends_at: The end, in the same unit.
-        faults: A message for each damaged file.
+        ends_at: The end, in the same unit; not before the start, wherever the clock was
+            set.
+        faults: A message for each damaged part, with its file and place.
+        unknown: The number of entries of kinds that this version does not know.
     """
 
     topics: frozenset[Topic]
     begins_at: int
     ends_at: int
     faults: tuple[str, ...]
+    unknown: int = 0
 
 
 def contents(path: str | os.PathLike[str]) -> Contents:
@@ -147,37 +232,73 @@ def contents(path: str | os.PathLike[str]) -> Contents:
         RecordingError: If there is no recording, it is empty, or several recorders wrote it at
             the same time.
         MissingZstdError: If no zstandard library is installed.
+        ValueError: For a path that cannot be one.
     """
-    library = load_zstd()
     topics: set[Topic] = set()
     faults: list[str] = []
-    spans: list[tuple[str, int, int]] = []
-    for file in files_in(path):
-        run, first, last = "", 0, 0
-        for entry in _read_file(file, library, frames=False):
-            if entry.kind == "damaged":
-                faults.append(entry.reason)
-            topics.update(entry.topics)
-            run, first, last = run or entry.run, first or entry.at, entry.at or last
-        if first:
-            _check_order(file, spans, (run, first, last))
-            spans.append((run, first, last))
-    if not spans:
-        raise RecordingError(f"{path} is empty: nothing was recorded in it")
+    begins_at = ends_at = elapsed = unknown = 0
+    runs = _Runs()
+    library, files = load_zstd(), files_in(path)
+    for entry in read_files(files, library, alone=len(files) == 1, frames=False):
+        if entry.kind == "damaged":
+            faults.append(entry.reason)
+            continue
+        runs.add(entry)
+        unknown += entry.kind == "unknown"
+        topics.update(entry.topics)
+        begins_at = begins_at or entry.at
+        ends_at, elapsed = max(ends_at, entry.at), entry.elapsed
+    if not begins_at:
+        faulty = f": {faults[0]}" if faults else ""
+        raise RecordingError(f"{path} is empty: nothing was recorded in it{faulty}")
     return Contents(
-        topics=frozenset(topics),
-        begins_at=spans[0][1],
-        ends_at=max(last for _, _, last in spans),
+        topics=frozenset(topics | _pushed_topics(path) if faults else topics),
+        begins_at=begins_at,
+        ends_at=max(ends_at, begins_at + elapsed),
         faults=tuple(faults),
+        unknown=unknown,
     )
 
 
-def _check_order(
-    file: Path, earlier: list[tuple[str, int, int]], span: tuple[str, int, int]
-) -> None:
-    run, first, _ = span
-    if any(run != other and first < last for other, _, last in earlier):
-        raise RecordingError(
-            f"{file.parent} has two recordings of the same time ({file.name} is of "
-            "another recorder than the file before it): put each into its own directory"
-        )
+class _Runs:
+    """Checks that no two recorders wrote at the same time."""
+
+    def __init__(self) -> None:
+        self._run = ""
+        self._last: dict[str, int] = {}
+        self._locked: set[str] = set()
+
+    def add(self, entry: Entry) -> None:
+        """Add an entry.
+
+        Raises:
+            RecordingError: If it is of a time for which there is another recording. A
+                recorder with a lock was alone: the clock was set back between the two.
+        """
+        if entry.kind == "started":
+            self._run = entry.run
+            if entry.locked:
+                self._locked.add(entry.run)
+            for other, last in self._last.items():
+                alone = {other, entry.run} <= self._locked
+                if other != entry.run and entry.at < last and not alone:
+                    raise RecordingError(
+                        "the directory has two recordings of the same time: put each "
+                        "into its own directory"
+                    )
+        self._last[self._run] = max(self._last.get(self._run, 0), entry.at)
+
+
+def _pushed_topics(path: str | os.PathLike[str]) -> set[Topic]:
+    """Return the topics of all frames: their subscriptions may be what is damaged."""
+    pushed: set[WireTopic] = set()
+    for entry in read(path):
+        header = push_header(entry.frame) if entry.kind == "frame" else None
+        if header is not None and header.tp in _CHANNELS:
+            pushed.add(header.topic)
+    topics: set[Topic] = set()
+    for letter, symbol, kt in pushed:
+        with suppress(ValueError):
+            interval = None if kt is None else Interval(kt)
+            topics.add(Topic(_CHANNELS[letter], symbol, interval))
+    return topics

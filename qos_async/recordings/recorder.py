@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import os
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -12,6 +13,10 @@ from typing import Any
 
 from msgspec import Struct
 
+from qos_async._event_loop import running_loop
+from qos_async._io import clocks
+from qos_async._locks import Lock, LockedError
+from qos_async._paths import user_path
 from qos_async._validation import check_number, check_whole
 from qos_async.recordings.files import RecordingError, make_directory
 from qos_async.recordings.format import FORMAT_WORDS, Event, load_zstd
@@ -65,7 +70,8 @@ class Recorder:
     Leaving the client flushes, syncs and closes the recording.
 
     Args:
-        directory: The directory of the files; created with mode 0700 if missing.
+        directory: The directory of the files; created with mode 0700 if missing. ``~``
+            is the home directory.
         rotate: Seconds after which a new file is started, at whole multiples since the
             epoch: 3600 is every full hour, UTC. None: never.
         max_bytes: Compressed bytes after which a new file is started; None: no limit.
@@ -75,9 +81,10 @@ class Recorder:
         on_error: Called with the error, in the event loop, if the recording stops.
 
     Raises:
-        RecordingError: If the directory cannot be written to.
+        RecordingError: If the directory cannot be written to, or another recorder writes
+            to it, in this process or another.
         MissingZstdError: If no zstandard library is installed.
-        ValueError: For a number out of range.
+        ValueError: For a number out of range, or a path that cannot be one.
 
     Example:
         >>> async with Client(recorder=Recorder("recordings")) as client:
@@ -95,25 +102,31 @@ class Recorder:
         level: int = 3,
         on_error: Callable[[RecordingError], object] | None = None,
     ) -> None:
-        check_number("rotate", rotate, above_zero=True, most=_MAX_ROTATE, optional=True)
-        check_number("max_bytes", max_bytes, above_zero=True, optional=True)
-        check_number("flush", flush, above_zero=True, most=_MAX_FLUSH)
-        check_whole("level", level, most=19)  # The levels of zstandard.
-        self.directory = Path(directory)
+        rotate = check_number(
+            "rotate", rotate, above_zero=True, most=_MAX_ROTATE, optional=True
+        )
+        size = check_number("max_bytes", max_bytes, above_zero=True, optional=True)
+        flush = check_number("flush", flush, above_zero=True, most=_MAX_FLUSH)
+        level = check_whole("level", level, most=19)  # The levels of zstandard.
+        self.directory = user_path("directory", directory)
         library = load_zstd()
         make_directory(self.directory)
+        self._lock = _lock(self.directory)
         self._on_error = on_error
         self._loop: asyncio.AbstractEventLoop | None = None
         self._attached = self._closed = False
         self._put = self._woken_at = 0
-        self._dropped = self._unreported = self._unreported_since = 0
+        self._began = clocks.steady_ns()
+        self._dropped = self._unreported = 0
+        self._unreported_since = (0, 0)
         self._writer = Writer(
             self.directory,
             library,
             rotate=rotate,
-            max_bytes=max_bytes,
+            max_bytes=None if size is None else math.ceil(size),
             flush=float(flush),
             level=level,
+            locked=self._lock.is_held,
             on_error=self._on_writer_error,
         )
 
@@ -148,6 +161,7 @@ class Recorder:
         Raises:
             RecordingError: If the recording has stopped.
         """
+        running_loop()
         if self._writer.is_alive():
             await asyncio.to_thread(self._writer.flush)
         if self.error is not None:
@@ -159,6 +173,7 @@ class Recorder:
         It may be called again. It gives up after ten seconds if the disk does not
         respond.
         """
+        running_loop()
         await asyncio.to_thread(self.close)
 
     def close(self) -> None:
@@ -169,6 +184,7 @@ class Recorder:
                 self._record_drops()
                 self._event("closed")
         self._writer.close(_CLOSE_TIMEOUT)
+        self._lock.release()
 
     # The FrameObserver of the stream: nothing below here waits.
 
@@ -223,7 +239,7 @@ class Recorder:
             return
         if self._unreported:
             self._record_drops()
-        self._writer.put(FrameBatch(time.time_ns(), frames, size, plain))
+        self._writer.put(FrameBatch(*self._now(), frames, size, plain))
         self._put += size
         if self._put - self._woken_at > _WAKE_THRESHOLD:
             self._woken_at = self._put
@@ -231,22 +247,39 @@ class Recorder:
 
     def _drop(self, count: int) -> None:
         self._dropped += count
-        self._unreported_since = self._unreported_since or time.time_ns()
+        if not self._unreported:
+            self._unreported_since = self._now()
         self._unreported += count
 
     def _record_drops(self) -> None:
         if self._unreported:
-            self._event("dropped", at=self._unreported_since, count=self._unreported)
-            self._unreported = self._unreported_since = 0
+            count, self._unreported = self._unreported, 0
+            self._writer.put(
+                RecordedEvent(*self._unreported_since, "dropped", {"count": count})
+            )
 
-    def _event(self, kind: Event, *, at: int = 0, **more: Any) -> None:
-        self._writer.put(RecordedEvent(at or time.time_ns(), kind, more))
+    def _event(self, kind: Event, **more: Any) -> None:
+        self._writer.put(RecordedEvent(*self._now(), kind, more))
+
+    def _now(self) -> tuple[int, int]:
+        """Return the wall clock, and nanoseconds by one that does not go back."""
+        return time.time_ns(), clocks.steady_ns() - self._began
 
     def _on_writer_error(self, error: RecordingError) -> None:
         # Called in the writer's thread, once.
         if self._on_error is not None and self._loop is not None:
             with contextlib.suppress(RuntimeError):  # The loop is closed.
                 self._loop.call_soon_threadsafe(self._on_error, error)
+
+
+def _lock(directory: Path) -> Lock:
+    try:
+        return Lock(directory)
+    except LockedError:
+        raise RecordingError(
+            f"another recorder writes to {directory}: stop it, or use a directory of "
+            "its own for each recorder"
+        ) from None
 
 
 def _names(topics: Iterable[Topic]) -> list[str]:

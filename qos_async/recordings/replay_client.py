@@ -13,10 +13,13 @@ from typing import Any, Self, TypeVar, overload
 from qos_async._core.buffers import DropOldest
 from qos_async._core.queries import Queries, Query
 from qos_async._core.stats import Counters
+from qos_async._event_loop import running_loop
 from qos_async._io.aiohttp_session import AiohttpSession
 from qos_async._io.loop_binding import LoopBinding
+from qos_async._io.retry import Patience
 from qos_async._io.secret import Secret
 from qos_async._io.stream import Stream
+from qos_async._paths import user_path
 from qos_async._validation import check_number
 from qos_async.client import Client
 from qos_async.config import Limits, Timing
@@ -24,8 +27,9 @@ from qos_async.enums import LinkState
 from qos_async.errors import RequestError
 from qos_async.models import N
 from qos_async.recordings.reading import Contents, contents, read
+from qos_async.recordings.replay_clock import ReplayClock
 from qos_async.recordings.replay_timeline import timeline
-from qos_async.recordings.replay_transport import ReplayClock, ReplayTransport
+from qos_async.recordings.replay_transport import ReplayTransport
 from qos_async.stats import Stats
 from qos_async.topics import Topic
 
@@ -56,11 +60,11 @@ class Replay(Client[N]):
     def __init__(
         self, path: str | os.PathLike[str], speed: float | None, numbers: type[N]
     ) -> None:
-        self._path = path
+        self._path = user_path("path", path)
         self._loaded: Contents | None = None
         session = AiohttpSession(Secret(token_hex()))
         session.binding = self._binding = _ReplayBinding()
-        self._clock = ReplayClock()
+        self._clock = ReplayClock(speed)
         self._transport = ReplayTransport(speed=speed, clock=self._clock)
         stream = Stream(
             self._transport,
@@ -78,17 +82,23 @@ class Replay(Client[N]):
         self._build(session, _ReplayFetcher(stream), stream, queries)
 
     async def __aenter__(self) -> Self:
+        running_loop()
         if self._loaded is None:
             self._loaded = await asyncio.to_thread(contents, self._path)
             for fault in self._loaded.faults:
                 _log.warning("the recording is damaged: %s", fault)
+            if self._loaded.unknown:
+                _log.warning(
+                    "skipped %d entries of the recording that a newer qos-async wrote",
+                    self._loaded.unknown,
+                )
             self._clock.start(self._loaded.begins_at)
             self._transport.load(timeline(read(self._path)), self._loaded.topics)
             self._binding.is_entered = True
         return await super().__aenter__()
 
     def __repr__(self) -> str:
-        return f"<Replay of {os.fspath(self._path)!r}>"
+        return f"<Replay of {str(self._path)!r}>"
 
     @property
     def topics(self) -> tuple[Topic, ...]:
@@ -153,7 +163,7 @@ class _ReplayFetcher:
     def __init__(self, stream: Stream[Any]) -> None:
         self._stream = stream
 
-    async def fetch(self, query: Query[T]) -> T:
+    async def fetch(self, query: Query[T], *, patience: Patience | None = None) -> T:
         if not query.operation:
             raise RequestError(f"{query.path} is not available in a recording")
         return await self._stream.fetch(query)
@@ -185,7 +195,7 @@ def replay(
     Use it in place of the ``Client``: it has the same methods.
 
     Args:
-        path: A recording's directory, or one of its files.
+        path: A recording's directory, or one of its files; ``~`` is the home directory.
         speed: Recorded seconds in a second: 10 is ten times as fast. None is as fast as
             the consumers read: the replay waits for the slowest, and no tick is dropped,
             whatever the buffer; so each subscription must be read, or closed.
@@ -193,7 +203,8 @@ def replay(
             ``str``.
 
     Raises:
-        ValueError: For a speed that is not above 0, or an unknown type of numbers.
+        ValueError: For a speed that is not above 0, an unknown type of numbers, or a path
+            that cannot be one.
         RecordingError: On entering, if there is no recording, or it is empty.
         MissingZstdError: On entering, if no zstandard library is installed.
 
@@ -202,7 +213,7 @@ def replay(
         ...     async for trade in client.watch_trades("CF:BTCUSDT"):
         ...         print(trade.received_at, trade.price)
     """
-    check_number("speed", speed, above_zero=True, optional=True)
+    speed = check_number("speed", speed, above_zero=True, optional=True)
     if numbers not in (Decimal, float, str):
         raise ValueError(f"numbers must be one of Decimal, float, str, not {numbers!r}")
     return Replay(path, speed, numbers)

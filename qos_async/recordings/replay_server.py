@@ -8,6 +8,9 @@ from collections.abc import Iterable, Iterator
 from typing import Self
 
 from qos_async._core.wire import LETTERS
+from qos_async._event_loop import running_loop
+from qos_async._io.transport import RECORDING_ENDED
+from qos_async._paths import user_path
 from qos_async._validation import check_number
 from qos_async.config import Limits
 from qos_async.enums import Interval
@@ -37,7 +40,7 @@ class ReplayServer(ProtocolServer):
     It starts to play with the first subscription. Pushes are sent byte for byte as they
     were recorded, requests answered with the values pushed so far. Where the recorded
     link was lost, the server drops its connections and waits up to ten seconds for a new
-    subscription.
+    subscription. At the end it does neither: ``close_ended`` ends the links.
 
     Args:
         path: A recording's directory, or one of its files.
@@ -48,7 +51,7 @@ class ReplayServer(ProtocolServer):
         key: The API key to accept.
 
     Raises:
-        ValueError: For a speed that is not above 0.
+        ValueError: For a speed that is not above 0, or a path that cannot be one.
     """
 
     def __init__(
@@ -62,9 +65,9 @@ class ReplayServer(ProtocolServer):
         key: str = "replay-0123456789abcdef",
     ) -> None:
         super().__init__(plan=plan, host=host, port=port, key=key)
-        check_number("speed", speed, above_zero=True)
+        speed = check_number("speed", speed, above_zero=True)
         self.ended = asyncio.Event()
-        self._path, self._playback_speed = path, speed
+        self._path, self._playback_speed = user_path("path", path), speed
         self._played_at = 0
         self._last_values = LastValues()
 
@@ -76,6 +79,7 @@ class ReplayServer(ProtocolServer):
             MissingZstdError: If no zstandard library is installed.
             OSError: If the port is in use.
         """
+        running_loop()
         self.contents: Contents = await asyncio.to_thread(contents, self._path)
         self._played_at = self.contents.begins_at
         await super().__aenter__()
@@ -91,20 +95,29 @@ class ReplayServer(ProtocolServer):
         symbols = {topic.symbol for topic in self.contents.topics}
         return _RecordedMarket(self._last_values, frozenset(symbols)), _NoPushes()
 
+    async def close_ended(self) -> None:
+        """Close all links, as ended for good: qos_async does not dial again."""
+        await self.close(RECORDING_ENDED, "the recording has ended")
+
     async def _play(self) -> None:
         await self._await_subscription()
         loop = asyncio.get_running_loop()
-        started, start = loop.time(), self.contents.begins_at
-        for event in timeline(read(self._path)):
-            due = started + (event.at - start) / 1e9 / self._playback_speed
+        started, start = loop.time(), 0
+        events = timeline(read(self._path))
+        event = next(events, None)
+        while event is not None:
+            due = started + (event.elapsed - start) / 1e9 / self._playback_speed
             await asyncio.sleep(max(due - loop.time(), 0.0))
             self._played_at = max(event.at, self._played_at)
-            if isinstance(event, LinkLost):
+            following = next(events, None)
+            # A loss with which the recording ends is its end, and not an outage.
+            if isinstance(event, LinkLost) and following is not None:
                 self.cut()
                 await asyncio.sleep(0)
                 await self._await_reconnect()
-                started, start = loop.time(), event.at
+                started, start = loop.time(), event.elapsed
             await self._push(event)
+            event = following
         self.ended.set()
 
     async def _await_subscription(self) -> None:

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from itertools import islice
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import msgspec
 from msgspec import Raw, Struct
@@ -34,22 +34,31 @@ _SILENCE = 35_000_000_000
 
 
 class LinkOpened(Struct, frozen=True):
-    """A link was opened."""
+    """A link was opened.
+
+    Attributes:
+        at: The time, in ns since the epoch; not before that of the loss before it, even
+            if the clock was set back.
+        elapsed: Nanoseconds since the recording began; never less than of the event before.
+    """
 
     at: int
+    elapsed: int
 
 
 class FramesReceived(Struct, frozen=True):
-    """Frames were received together."""
+    """Frames were received together; the times are as of ``LinkOpened``."""
 
     at: int
+    elapsed: int
     frames: list[bytes]
 
 
 class LinkLost(Struct, frozen=True):
-    """The link was lost, or frames of it were."""
+    """The link was lost, or frames of it were; the times are as of ``LinkOpened``."""
 
     at: int
+    elapsed: int
     reason: str
 
 
@@ -64,20 +73,32 @@ def timeline(entries: Iterable[Entry]) -> Iterator[TimelineEvent]:
     receive a ``Gap``.
     """
     links = _LinkTracker()
-    at, together = 0, list[bytes]()
+    first: Entry | None = None
+    together = list[bytes]()
     for entry in entries:
-        if together and (entry.kind != "frame" or entry.at != at):
-            yield FramesReceived(at, together)
-            together = []
+        if first is not None and (entry.kind != "frame" or entry.at != first.at):
+            yield FramesReceived(first.at, first.elapsed, together)
+            first = None
         if entry.kind != "frame":
             yield from links.on_entry(entry)
             continue
-        if entry.at != at:
-            yield from links.on_frames(entry.at)
-        at = entry.at
+        if first is None:
+            yield from links.on_frames(entry)
+            first, together = entry, []
         together.append(entry.frame)
-    if together:
-        yield FramesReceived(at, together)
+    if first is not None:
+        yield FramesReceived(first.at, first.elapsed, together)
+
+
+class _Moment(NamedTuple):
+    """The times of an entry."""
+
+    at: int
+    elapsed: int
+
+    def after(self, other: _Moment) -> _Moment:
+        """Return this, as far from another as it was: the wall clock may be set."""
+        return _Moment(other.at + self.elapsed - other.elapsed, self.elapsed)
 
 
 class _LinkTracker:
@@ -85,60 +106,72 @@ class _LinkTracker:
 
     def __init__(self) -> None:
         self._is_open = False
-        self._last_frame_at = 0
+        self._last_frame = _Moment(0, 0)
+        self._lost: _Moment | None = None
         self._run = ""
         self._number = -1
 
-    def on_frames(self, at: int) -> Iterator[TimelineEvent]:
-        """Return the events that frames at this time imply."""
+    def on_frames(self, entry: Entry) -> Iterator[TimelineEvent]:
+        """Return the events that the first of frames received together implies."""
+        moment = _Moment(entry.at, entry.elapsed)
+        silence = moment.elapsed - self._last_frame.elapsed
         if not self._is_open:
-            yield self._open(at)
-        elif at - self._last_frame_at > _SILENCE:
-            silence = (at - self._last_frame_at) / 1e9
-            yield from self._gap(at, f"nothing was recorded for {silence:.0f} s")
-        self._last_frame_at = at
+            yield self._open(moment)
+        elif silence > _SILENCE:
+            why = f"nothing was recorded for {silence / 1e9:.0f} s"
+            yield from self._gap(moment, why)
+        self._last_frame = moment
 
     def on_entry(self, entry: Entry) -> Iterator[TimelineEvent]:
         """Return the events that any other entry implies."""
+        moment = _Moment(entry.at, entry.elapsed)
         match entry.kind:
             case "started":
-                yield from self._on_started(entry)
+                yield from self._on_started(entry, moment)
             case "opened":
                 yield from self._lose("the link was lost")
-                yield self._open(entry.at)
+                yield self._open(moment)
             case "lost":
-                yield from self._lose(entry.reason, entry.at)
+                yield from self._lose(entry.reason, moment)
             case "closed":
-                yield from self._lose("the recording was closed", entry.at)
+                yield from self._lose("the recording was closed", moment)
             case "dropped":
                 why = f"{entry.count} frames were not recorded: the disk was too slow"
-                yield from self._gap(entry.at, why)
+                yield from self._gap(moment, why)
             case "damaged":
                 yield from self._lose(f"the recording is damaged: {entry.reason}")
             case _:
                 pass
 
-    def _on_started(self, entry: Entry) -> Iterator[TimelineEvent]:
+    def _on_started(self, entry: Entry, moment: _Moment) -> Iterator[TimelineEvent]:
         follows = (self._run, self._number + 1) == (entry.run, entry.number)
         self._run, self._number = entry.run, entry.number
         if not follows:
             yield from self._lose("the recording was interrupted")
         if entry.link and not self._is_open:
-            yield self._open(entry.at)
+            yield self._open(moment)
 
-    def _open(self, at: int) -> LinkOpened:
-        self._is_open, self._last_frame_at = True, at
-        return LinkOpened(at)
+    def _open(self, moment: _Moment) -> LinkOpened:
+        if self._lost is not None:
+            opened = LinkOpened(*moment.after(self._lost))
+        else:
+            opened = LinkOpened(*moment)
+        self._is_open, self._last_frame = True, moment
+        return opened
 
-    def _lose(self, reason: str, at: int = 0) -> Iterator[TimelineEvent]:
+    def _lose(
+        self, reason: str, moment: _Moment | None = None
+    ) -> Iterator[TimelineEvent]:
         if self._is_open:
             self._is_open = False
-            yield LinkLost(max(at, self._last_frame_at), reason)
+            last = self._last_frame
+            self._lost = last if moment is None else moment.after(last)
+            yield LinkLost(*self._lost, reason)
 
-    def _gap(self, at: int, reason: str) -> Iterator[TimelineEvent]:
+    def _gap(self, moment: _Moment, reason: str) -> Iterator[TimelineEvent]:
         if self._is_open:
-            yield LinkLost(self._last_frame_at, reason)
-            yield LinkOpened(at)
+            yield from self._lose(reason)
+            yield self._open(moment)
 
 
 Row: TypeAlias = dict[str, Any]

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 import anyio
@@ -16,53 +14,23 @@ from qos_async._core.wire import LETTERS, symbols_in
 from qos_async._io.notifier import Notifier
 from qos_async._io.stream import Stream
 from qos_async._io.transport import EndOfStream, LinkClosed
+from qos_async.recordings.replay_clock import ReplayClock, loop_time
 from qos_async.recordings.replay_timeline import (
     FramesReceived,
     LastValues,
     LinkLost,
     LinkOpened,
+    PushHeader,
     Row,
     TimelineEvent,
     push_header,
 )
 from qos_async.topics import Topic, WireTopic
 
-__all__ = ["ReplayClock", "ReplayTransport", "reply_rows"]
+__all__ = ["ReplayTransport", "reply_rows"]
 
 _PAUSES = (0.0, 0.0, 0.0, 0.001, 0.002, 0.005, 0.01)
 _CHANNELS = frozenset(LETTERS.values())
-
-
-class ReplayClock:
-    """The wall clock of a replay: the time of the event played last."""
-
-    def __init__(self) -> None:
-        self._moments = [0.0]
-        self._times = [0]
-
-    def start(self, begins_at: int) -> None:
-        """Set the time at which the recording begins."""
-        self._times = [begins_at]
-
-    def now(self) -> int:
-        """Return the recorded time, in ns since the epoch."""
-        return self._times[-1]
-
-    def from_loop_time(self, moment: float) -> datetime:
-        """Return the recorded time at a time of the event loop."""
-        place = max(bisect_right(self._moments, moment) - 1, 0)
-        return datetime.fromtimestamp(self._times[place] / 1e9, UTC)
-
-    def set(self, time: int, *, keep: bool = False) -> None:
-        """Set the recorded time.
-
-        With ``keep``, ``from_loop_time`` still knows the time before: a ``Gap`` needs it.
-        """
-        if keep or len(self._times) == 1:
-            self._moments.append(_loop_time())
-            self._times.append(time)
-        else:
-            self._moments[-1], self._times[-1] = _loop_time(), time
 
 
 class ReplayTransport:
@@ -89,12 +57,12 @@ class ReplayTransport:
         self._known: set[WireTopic] = set()
         self._speed = speed
         self._clock = clock
-        self._started: tuple[float, int] | None = None
+        self._was_unreadable = False
 
     def load(self, events: Iterator[TimelineEvent], topics: Iterable[Topic]) -> None:
         """Set the events to play and their topics; all other topics are rejected."""
         self._events = events
-        self._next = next(events, None)
+        self._take_next()
         self._known = {_wire_topic(topic) for topic in topics}
 
     async def dial(self) -> ReplaySocket:
@@ -105,9 +73,11 @@ class ReplayTransport:
         """
         while not isinstance(self._next, LinkOpened):
             self.advance()
-        if self._started is not None and self._speed is not None:
-            await asyncio.sleep(max(self._due(self._next.at) - _loop_time(), 0.0))
-        self._clock.set(self._next.at, keep=True)
+        if self._clock.has_started and self._speed is not None:
+            due = self._clock.due(self._next.elapsed)
+            await asyncio.sleep(max(due - loop_time(), 0.0))
+        await _next_moment()
+        self._clock.set(self._next.at, self._next.elapsed)
         self.advance()
         return ReplaySocket(self)
 
@@ -128,30 +98,46 @@ class ReplayTransport:
             EndOfStream: After the last one.
         """
         self.peek()
-        assert self._events is not None, "there was an event"
-        self._next = next(self._events, None)
+        self._take_next()
 
-    def take(self, wanted: set[WireTopic]) -> list[bytes]:
+    def _take_next(self) -> None:
+        assert self._events is not None, "it was loaded"
+        self._next = next(self._events, None)
+        if self._next is not None:
+            self._clock.expect(self._next.elapsed)
+
+    async def take(self, wanted: set[WireTopic]) -> list[bytes]:
         """Return the frames of the next event for these topics, and set the clock."""
         event = self.peek()
         assert isinstance(event, FramesReceived), "the caller has peeked"
-        self._clock.set(event.at)
+        headers = list(map(push_header, event.frames))
+        unreadable = None in headers
+        if unreadable or self._was_unreadable:
+            await _next_moment()  # A gap begins with an unreadable frame.
+        self._was_unreadable = unreadable
+        self._clock.set(event.at, event.elapsed)
         self.advance()
-        return [frame for frame in event.frames if self._is_wanted(frame, wanted)]
+        return [
+            frame
+            for frame, header in zip(event.frames, headers, strict=True)
+            if self._is_wanted(frame, header, wanted)
+        ]
 
-    def lost_error(self, event: LinkLost) -> LinkClosed:
+    async def lost_error(self, event: LinkLost) -> LinkClosed:
         """Return the error of a lost link, and set the clock.
 
         Raises:
             EndOfStream: If the recording ends with it.
         """
-        self._clock.set(event.at, keep=True)
+        await _next_moment()
+        self._clock.set(event.at, event.elapsed)
         self.advance()
         self.peek()  # If nothing follows, it is the end and not an outage.
         return LinkClosed(event.reason)
 
-    def _is_wanted(self, frame: bytes, wanted: set[WireTopic]) -> bool:
-        header = push_header(frame)
+    def _is_wanted(
+        self, frame: bytes, header: PushHeader | None, wanted: set[WireTopic]
+    ) -> bool:
         if header is None:
             return True  # Unreadable: the client received it, too, and counted it.
         if header.tp not in _CHANNELS:
@@ -165,16 +151,11 @@ class ReplayTransport:
             return 0.0 if self.stream.collector.is_starved else -1.0
         if not self.stream.collector.is_settled:
             return -1.0
-        if self._started is None:
+        if not self._clock.has_started:
             if not self.stream.collector.has_subscriptions:
                 return -1.0
-            self._started = _loop_time(), self.peek().at
-        return max(self._due(self.peek().at) - _loop_time(), 0.0)
-
-    def _due(self, at: int) -> float:
-        assert self._speed, "without a speed nothing is due"
-        moment, started_at = self._started or (_loop_time(), at)
-        return moment + (at - started_at) / 1e9 / self._speed
+            self._clock.play(self.peek().elapsed)
+        return max(self._clock.due(self.peek().elapsed) - loop_time(), 0.0)
 
     def has(self, topic: WireTopic) -> bool:
         """Whether it was recorded."""
@@ -203,7 +184,7 @@ class ReplaySocket:
         while not self._replies:
             wait = self._transport.seconds_to_next()
             if wait == 0.0:
-                if frames := self._next_frames():
+                if frames := await self._next_frames():
                     return frames
                 await asyncio.sleep(0)
                 continue
@@ -213,14 +194,14 @@ class ReplaySocket:
         self._replies.clear()
         return replies
 
-    def _next_frames(self) -> list[bytes]:
+    async def _next_frames(self) -> list[bytes]:
         event = self._transport.peek()
         if isinstance(event, LinkLost):
-            raise self._transport.lost_error(event)
+            raise await self._transport.lost_error(event)
         if isinstance(event, LinkOpened):
             self._transport.advance()
             return []
-        return self._transport.take(self._subscribed)
+        return await self._transport.take(self._subscribed)
 
     async def send(self, frame: bytes) -> None:
         body: Row = msgspec.json.decode(frame)
@@ -279,5 +260,11 @@ def _wire_topic(topic: Topic) -> WireTopic:
     return WireTopic(LETTERS[topic.channel], topic.symbol, kt)
 
 
-def _loop_time() -> float:
-    return asyncio.get_running_loop().time()
+async def _next_moment() -> None:
+    """Wait until the loop's clock has moved, for 16 ms where it is coarse.
+
+    What came before and what comes now must differ in ``ReplayClock.from_loop_time``.
+    """
+    before = loop_time()
+    while loop_time() <= before:  # noqa: ASYNC110 - a clock, so no event to wait for
+        await asyncio.sleep(1e-6)

@@ -8,12 +8,20 @@ import os
 import secrets
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
-from qos_async.recordings.files import RecordingError, create_file
+from qos_async.recordings.blocks import (
+    FileId,
+    Head,
+    compressor,
+    encode_block,
+    encode_head,
+)
+from qos_async.recordings.files import RecordingError, create_file, newest_time
 from qos_async.recordings.format import (
+    VERSION,
     Event,
     Zstd,
     encode_event,
@@ -26,24 +34,27 @@ __all__ = ["FrameBatch", "RecordedEvent", "Writer"]
 _log = logging.getLogger("qos_async.recorder")
 
 _CHUNK_SIZE = 64 * 1024
+_BLOCK_SIZE = 256 * 1024
 _SECOND = 1_000_000_000
 _MICROSECOND = 1000
 _NO_FILE = -1
 
 
 class FrameBatch(NamedTuple):
-    """Frames received together: time, size in bytes, and whether all are JSON."""
+    """Frames received together: times, size in bytes, and whether all are JSON."""
 
     at: int
+    up: int
     frames: Sequence[bytes]
     size: int
     plain: bool
 
 
 class RecordedEvent(NamedTuple):
-    """An event and the other fields of its line."""
+    """An event, its times, and the other fields of its line."""
 
     at: int
+    up: int
     kind: Event
     fields: dict[str, Any]
 
@@ -74,6 +85,7 @@ class Writer:
         max_bytes: int | None,
         flush: float,
         level: int,
+        locked: bool,
         on_error: Callable[[RecordingError], object],
     ) -> None:
         self.redact: Callable[[str], str] = str
@@ -82,7 +94,11 @@ class Writer:
         self._flush = flush
         self._on_error = on_error
         self._files = _RotatingFile(
-            directory, library, rotate=rotate, max_bytes=max_bytes, level=level
+            directory,
+            compressor(library, level),
+            rotate=rotate,
+            max_bytes=max_bytes,
+            locked=locked,
         )
         self._items: deque[Item | threading.Event] = deque()
         self._wake = threading.Event()
@@ -186,15 +202,17 @@ class Writer:
         if self._files.should_rotate(item.at):
             self._write_chunk()
             self._files.close()
-        return b"" if self._files.is_open else self._files.open_next(item.at)
+        return b"" if self._files.is_open else self._files.open_next(item)
 
     def _text(self, item: Item) -> bytes:
         if isinstance(item, RecordedEvent):
             self._files.track_state(item)
-            return encode_event(item.at, item.kind, **item.fields)
+            return encode_event(item.at, item.kind, up=item.up, **item.fields)
         self.taken += item.size
         self._chunk_frames += len(item.frames)
-        return encode_frames(item.at, item.frames, self._redact, plain=item.plain)
+        return encode_frames(
+            item.at, item.frames, self._redact, up=item.up, plain=item.plain
+        )
 
     def _redact(self, frame: bytes) -> bytes:
         text = frame.decode("utf-8", "surrogateescape")
@@ -203,7 +221,8 @@ class Writer:
 
     def _write_chunk(self) -> None:
         if self._chunk:
-            self._files.write(self._redact(bytes(self._chunk)))
+            for text in _pieces(self._redact(bytes(self._chunk))):
+                self._files.write(text)
             self.frames += self._chunk_frames
             self._chunk.clear()
             self._chunk_frames = 0
@@ -231,6 +250,15 @@ class Writer:
             self.lost += len(item.frames)
 
 
+def _pieces(text: bytes) -> Iterator[bytes]:
+    """Split lines into blocks: a reader has a whole block in memory."""
+    start = 0
+    while start < len(text):
+        end = text.find(b"\n", min(start + _BLOCK_SIZE, len(text) - 1)) + 1
+        yield text[start:end]
+        start = end
+
+
 class _RotatingFile:
     """The file being written, and the files before it.
 
@@ -242,24 +270,25 @@ class _RotatingFile:
     def __init__(
         self,
         directory: Path,
-        library: Zstd,
+        packer: Any,
         *,
         rotate: float | None,
         max_bytes: int | None,
-        level: int,
+        locked: bool,
     ) -> None:
         self.directory = directory
         self.bytes_written = 0
         self.paths: list[Path] = []
         # Shared by all chunks: creating one takes as long as compressing 64 kB.
-        self._compressor = library.ZstdCompressor(level)
+        self._packer = packer
         self._rotate_ns = None if rotate is None else max(int(rotate * _SECOND), 1)
         self._max_bytes = max_bytes
-        self._run = secrets.token_hex(8)
+        self._locked = locked
+        self._head = Head(VERSION, FileId(secrets.token_bytes(8), _NO_FILE), 0, 0)
         self._link = False
         self._topics: set[str] = set()
         self._file = _NO_FILE
-        self._size = self._until = self._latest = 0
+        self._until = self._latest = 0
 
     @property
     def is_open(self) -> bool:
@@ -271,23 +300,34 @@ class _RotatingFile:
         if not self.is_open:
             return False
         late = self._rotate_ns is not None and at >= self._until
-        return late or (self._max_bytes is not None and self._size >= self._max_bytes)
+        return late or (
+            self._max_bytes is not None and self._head.size >= self._max_bytes
+        )
 
-    def open_next(self, at: int) -> bytes:
-        """Open a new file; return its first line.
+    def open_next(self, item: Item) -> bytes:
+        """Open a new file for an item; return its first line.
 
         Raises:
             OSError: If it cannot be created.
         """
         # Names must sort in the order of the files, also if the clock was set back.
-        self._latest = max(at, self._latest + _MICROSECOND)
+        self._latest = self._latest or newest_time(self.directory)
+        self._latest = max(item.at, self._latest + _MICROSECOND)
         path, self._file = create_file(self.directory, self._latest)
         if self._rotate_ns is not None:
-            self._until = (at // self._rotate_ns + 1) * self._rotate_ns
-        number, self._size = len(self.paths), 0
+            self._until = (item.at // self._rotate_ns + 1) * self._rotate_ns
+        file = FileId(self._head.file.run, len(self.paths))
+        self._head = Head(VERSION, file, lines=0, size=0)
         self.paths.append(path)
-        topics = sorted(self._topics)
-        return encode_header(at, self._run, number, link=self._link, topics=topics)
+        return encode_header(
+            item.at,
+            file.run.hex(),
+            file.number,
+            up=item.up,
+            link=self._link,
+            topics=sorted(self._topics),
+            locked=self._locked,
+        )
 
     def track_state(self, what: RecordedEvent) -> None:
         """Keep the state of the link, for the first line of the next file."""
@@ -305,23 +345,34 @@ class _RotatingFile:
                 pass
 
     def write(self, text: bytes) -> None:
-        """Write one compressed frame.
+        """Write one block.
 
         Raises:
             OSError: If it could not be written as a whole; the file is cut back then.
         """
-        compressor = self._compressor
-        packed = memoryview(compressor.compress(text, compressor.FLUSH_FRAME))
-        done = 0
+        file, lines, size = self._head.file, self._head.lines, self._head.size
+        packed = encode_block(file, lines, text, self._packer)
+        if not size:
+            packed = encode_head(file) + packed
+        done, rest = 0, memoryview(packed)
         try:
             while done < len(packed):
-                done += os.write(self._file, packed[done:])
+                done += os.write(self._file, rest[done:])
         except OSError:
             with contextlib.suppress(OSError):
-                os.ftruncate(self._file, self._size)
+                os.ftruncate(self._file, size)
             raise
-        self._size += done
+        lines, size = lines + text.count(b"\n"), size + done
+        self._head = Head(VERSION, file, lines, size)
         self.bytes_written += done
+        self._update_head(encode_head(file, lines=lines, size=size))
+
+    def _update_head(self, head: bytes) -> None:
+        # It follows the block: a process that is killed in between leaves one more block
+        # than the head has counted, and never one less.
+        os.lseek(self._file, 0, os.SEEK_SET)
+        os.write(self._file, head)
+        os.lseek(self._file, 0, os.SEEK_END)
 
     def close(self) -> None:
         """Sync and close the file."""

@@ -2,36 +2,38 @@
 
 Nothing here reads a clock. Every view takes ``now`` in epoch seconds, and all views
 of one ``now`` agree: klines and the snapshot add up from the trades, and the book
-is around the last trade's price. The market never closes, whatever its trading hours.
+is around the last trade's price. Before its start it trades in the hours of ``calendar``
+only. From then on it never closes, or it keeps these hours, by ``market_hours``.
+
+A kline of a day has all of its minutes. So in the US it includes the pre-market and the
+post-market, which the service's leaves out (recorded).
 """
 
 from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Iterator
-from datetime import UTC, date, datetime, timedelta
 from itertools import islice
+from typing import Literal, TypeAlias
 
 import msgspec
 
 from qos_async.enums import Interval, Session, TradingStatus
-from qos_async.markets.hours import HOURS
-from qos_async.periods import bar_start, market_zone
+from qos_async.periods import bar_start
+from qos_async.sim.calendar import open_days, session_at, session_span
+from qos_async.sim.history import IntegerKline
 from qos_async.sim.instruments import (
     INSTRUMENTS,
     SimulatedInstrument,
     make_instrument,
 )
 from qos_async.sim.source import Row, WireTopic
-from qos_async.sim.tape import IntegerKline, Tape, TapeTrade
+from qos_async.sim.tape import Tape, TapeTrade, trades_begin_at
 from qos_async.symbols import market_of
 
 __all__ = [
     "MarketPushSource",
     "SimulatedMarket",
-    "open_days",
-    "session_at",
-    "session_span",
 ]
 
 _MINUTE = 60
@@ -42,12 +44,9 @@ _SESSION_QUOTES = {
     "aq": Session.POST_MARKET,
     "nq": Session.OVERNIGHT,
 }
-_HOURS = {one.kind: (one.opens, one.closes) for one in HOURS["US"].full_day}
-_ALWAYS_OPEN = ("CF",)
-_CALENDAR_DAYS = 92
-_HALF_DAYS = {"HK": ((12, 24), (12, 31)), "US": ((7, 3), (12, 24))}
-_HOLIDAYS = ((1, 1), (12, 25))
 _ORDER = "TSDK"  # Trades are pushed first.
+
+MarketHoursOption: TypeAlias = Literal["always", "real"]
 
 
 class SimulatedMarket:
@@ -56,11 +55,14 @@ class SimulatedMarket:
     Args:
         seed: The same seed and ``start`` make the same market, to the byte.
         start: The first time, in epoch seconds, at which data may be requested.
-        history: Seconds of trades before that.
+        history: Seconds of trades before that, in the hours of the market.
         rate: Trades a second of every symbol; None for a rate by instrument.
         open_universe: Whether unlisted symbols are made up instead of unknown.
-        oldest_bars: Klines of each interval before the first trade; none is older
-            than 1970.
+        oldest_bars: The least number of klines of each interval before the first trade;
+            none is older than 1970.
+        market_hours: ``"always"``: from ``start`` on it trades at any time, and has klines
+            of that time although its calendar says that it is closed; ``"real"``: only
+            in the hours of its calendar.
     """
 
     def __init__(
@@ -72,9 +74,13 @@ class SimulatedMarket:
         rate: float | None = None,
         open_universe: bool = False,
         oldest_bars: int = 3000,
+        market_hours: MarketHoursOption = "always",
     ) -> None:
         self._seed = seed
-        self._begins_at = int(start - history) // _MINUTE * _MINUTE
+        self._start = start
+        self._real_hours = market_hours == "real"
+        # A market that is closed at the start has a last price, too.
+        self._history = max(history, _MINUTE) if self._real_hours else history
         self._rate = rate
         self._open_universe = open_universe
         self._oldest_bars = oldest_bars
@@ -120,12 +126,12 @@ class SimulatedMarket:
         price = tape.instrument.price_increment.format
         row: Row = {"c": symbol, "lp": price(bar.close)}
         if market != "CF":
-            row["yp"] = price(self._close_before(tape, start))
+            row["yp"] = price(tape.price_before(start, Interval.DAY))
         row |= {"o": price(bar.open), "h": price(bar.high), "l": price(bar.low)}
         row |= {"ts": tape.last.timestamp, **_amounts(tape.instrument, bar)}
         row["s"] = int(TradingStatus.TRADING)
         if market == "US":
-            row["tt"] = int(session_at(now))
+            row["tt"] = int(session_at(now, every_day=not self._real_hours))
         if market == "US" and session_quotes:
             row |= {
                 name: _session_quote(tape, part, now)
@@ -216,22 +222,21 @@ class SimulatedMarket:
         instrument = self._require(symbol)
         if self._rate is not None:
             instrument = msgspec.structs.replace(instrument, rate=self._rate)
-        return Tape(instrument, self._seed, self._begins_at, self._oldest_bars)
+        begins_at = trades_begin_at(instrument.market, self._start, self._history)
+        return Tape(
+            instrument,
+            self._seed,
+            begins_at,
+            self._start,
+            self._oldest_bars,
+            real_hours=self._real_hours,
+        )
 
     def _require(self, symbol: str) -> SimulatedInstrument:
         instrument = self.instrument(symbol)
         if instrument is None:
             raise KeyError(symbol)
         return instrument
-
-    def _close_before(self, tape: Tape, start: int) -> int:
-        bars: Iterable[tuple[int, IntegerKline]] = reversed(
-            tape.series(Interval.DAY).klines.items()
-        )
-        for earlier, bar in bars:
-            if earlier < start:
-                return bar.close
-        return tape.price_history.price_at(start)
 
 
 def _amounts(instrument: SimulatedInstrument, bar: IntegerKline) -> Row:
@@ -303,9 +308,10 @@ def _kline_between(tape: Tape, start: int, end: int) -> IntegerKline:
     minutes = tape.series(Interval.MIN_1).klines
     traded_from = max(start, tape.begins_at)
     parts = [minutes[at] for at in range(traded_from, end, _MINUTE) if at in minutes]
-    if start < traded_from:
-        parts.insert(0, tape.price_history.kline(start, min(end, tape.begins_at)))
-    opened = parts[0].open if parts else tape.price_history.price_at(start)
+    before = tape.price_history.kline_between(start, min(end, tape.begins_at))
+    if before is not None:
+        parts.insert(0, before)
+    opened = parts[0].open if parts else tape.price_before(start, Interval.MIN_1)
     total = IntegerKline(opened, opened, opened, opened)
     for part in parts:
         total.merge(part)
@@ -372,49 +378,3 @@ class MarketPushSource:
                 last = self._market.tape(symbol, now).last.timestamp
                 begin = last if since is None else int(since)
                 return self._market.klines_since(symbol, Interval(topic.kt or 0), begin)
-
-
-def session_at(now: float) -> Session:
-    """Return the session of the US trading day (section 3); UNKNOWN just before 4:00."""
-    clock = datetime.fromtimestamp(now, market_zone("US")).time()
-    for session, (opens, closes) in _HOURS.items():
-        if opens < closes and opens <= clock < closes:
-            return session
-        if opens > closes and (clock >= opens or clock < closes):
-            return session
-    return Session.UNKNOWN
-
-
-def session_span(session: Session, now: float) -> tuple[int, int]:
-    """Return start and end of the latest such session that began by ``now``."""
-    zone = market_zone("US")
-    opens, closes = _HOURS[session]
-    day = datetime.fromtimestamp(now, zone).date()
-    start = datetime.combine(day, opens, zone)
-    if start.timestamp() > now:
-        day -= timedelta(days=1)
-        start = datetime.combine(day, opens, zone)
-    ends_on = day + timedelta(days=1) if closes < opens else day
-    end = datetime.combine(ends_on, closes, zone)
-    return int(start.timestamp()), int(end.timestamp())
-
-
-def open_days(market: str, now: float) -> list[str]:
-    """Return three months of trading days as ``"20250703,H"``; F is a full day."""
-    today = datetime.fromtimestamp(now, UTC).date()
-    days = (today + timedelta(days=n) for n in range(_CALENDAR_DAYS))
-    return [
-        f"{day:%Y%m%d},{'H' if _is_half(market, day) else 'F'}"
-        for day in days
-        if _is_open(market, day)
-    ]
-
-
-def _is_half(market: str, day: date) -> bool:
-    return (day.month, day.day) in _HALF_DAYS.get(market, ())
-
-
-def _is_open(market: str, day: date) -> bool:
-    if market in _ALWAYS_OPEN:
-        return True
-    return day.isoweekday() <= 5 and (day.month, day.day) not in _HOLIDAYS  # noqa: PLR2004

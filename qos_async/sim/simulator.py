@@ -6,13 +6,18 @@ import asyncio
 import time
 from collections.abc import Iterable
 from functools import partial
-from typing import Self
+from typing import Self, get_args
 
 from qos_async._deprecation import renamed_options
-from qos_async._validation import check_number
+from qos_async._event_loop import running_loop
+from qos_async._validation import check_number, check_whole
 from qos_async.config import Limits
 from qos_async.sim.faults import ScheduledFault
-from qos_async.sim.market import MarketPushSource, SimulatedMarket
+from qos_async.sim.market import (
+    MarketHoursOption,
+    MarketPushSource,
+    SimulatedMarket,
+)
 from qos_async.sim.server import ProtocolServer
 from qos_async.sim.source import MarketData, PushSource, Row
 from qos_async.sim.variants import Variants
@@ -36,13 +41,20 @@ class Simulator(ProtocolServer):
         port: 0 chooses a free one.
         key: The key to accept.
         start: The market's time on entering, in epoch seconds; None: the wall clock's.
-        history: Market seconds of trades before that.
+        history: Market seconds of trades before that, in the hours of each market.
         rate: Trades of each symbol in a market second; None: 1 to 3, by symbol.
         push_interval: Real seconds between two rounds of pushes; what would be pushed
             several times in a round (a snapshot, a book, a kline) is pushed once.
         heartbeat_limit: Real seconds that a link may be without ``H``.
         open_universe: Whether unlisted symbols exist, with generated data.
-        oldest_bars: Klines of each interval before the trades; none before 1970.
+        oldest_bars: The least number of klines of each interval before the trades; none
+            is from before 1970.
+        market_hours: ``"always"``: from the start on each market trades at any time, so
+            that there is something to see, and has klines of that time although the
+            calendar says that it is closed. ``"real"``: a market trades in its hours
+            only, Hong Kong not at lunch, the US from 4:00 to 20:00. Before the start
+            it is so in either case: no kline is from a weekend, a holiday (25 December
+            and 1 January here) or the afternoon of a half day.
 
     Raises:
         ValueError: For an option of a wrong type or out of range; the message names
@@ -68,31 +80,37 @@ class Simulator(ProtocolServer):
         heartbeat_limit: float = 30.0,
         open_universe: bool = False,
         oldest_bars: int = 3000,
+        market_hours: MarketHoursOption = "always",
     ) -> None:
+        check = check_number
+        speed, history = check("speed", speed), check("history", history)
+        rate = check("rate", rate, above_zero=True, optional=True)
+        start = check("start", start, optional=True)
         super().__init__(
             plan=plan,
             faults=faults,
             variants=variants,
             host=host,
-            port=port,
+            port=check_whole("port", port, least=0),
             key=key,
             seed=seed,
-            push_interval=push_interval,
-            heartbeat_limit=heartbeat_limit,
+            push_interval=check("push_interval", push_interval, above_zero=True),
+            heartbeat_limit=check("heartbeat_limit", heartbeat_limit, above_zero=True),
         )
-        _check(speed=speed, history=history, rate=rate)
+        _check_hours(market_hours)
         self._make_market = partial(
             SimulatedMarket,
             seed,
             history=history,
             rate=rate,
             open_universe=open_universe,
-            oldest_bars=oldest_bars,
+            oldest_bars=check_whole("oldest_bars", oldest_bars, least=0),
+            market_hours=market_hours,
         )
         self._speed, self._start = speed, start
 
     async def __aenter__(self) -> Self:
-        self._entered_at = asyncio.get_running_loop().time()
+        self._entered_at = running_loop().time()
         if self._start is None:
             self._start = time.time()
         self.market = self._make_market(self._start)
@@ -116,7 +134,8 @@ class Simulator(ProtocolServer):
         return self.market, MarketPushSource(self.market)
 
 
-def _check(*, speed: object, history: object, rate: object | None) -> None:
-    check_number("speed", speed)
-    check_number("history", history)
-    check_number("rate", rate, above_zero=True, optional=True)
+def _check_hours(market_hours: object) -> None:
+    if market_hours not in get_args(MarketHoursOption):
+        raise ValueError(
+            f'market_hours must be "always" or "real", not {market_hours!r}'
+        )

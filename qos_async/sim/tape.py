@@ -1,129 +1,30 @@
 """Tape: the simulated trades of one symbol, a seeded random walk, and their klines.
 
-``PriceHistory`` is the price before the first trade as a fixed function of time. So a
-kline of that time is the same at every request, klines of all intervals meet at their
-edges, and the last of them meets the first trade.
+The walk goes on where ``PriceHistory`` ends, with the same volatility, whatever the rate
+of trades and the price increment. Before the start there are trades in sessions only.
 """
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections import deque
 from collections.abc import Callable, Iterator
-from functools import lru_cache
+from datetime import timedelta
 from itertools import islice
 from random import Random
 from typing import NamedTuple
 
-from msgspec import Struct
-
 from qos_async.enums import Interval, Side
 from qos_async.periods import bar_end, bar_start
+from qos_async.sim.calendar import live_spans, local_date, trading_spans
+from qos_async.sim.history import IntegerKline, PriceHistory, price_of, reversion
 from qos_async.sim.instruments import SimulatedInstrument
 
-__all__ = [
-    "IntegerKline",
-    "KlineSeries",
-    "PriceHistory",
-    "Tape",
-    "TapeTrade",
-    "nominal_seconds",
-]
+__all__ = ["KlineSeries", "Tape", "TapeTrade", "trades_begin_at"]
 
+_MINUTE = 60
 _TRADES_KEPT = 100_000
-_MAX_WALK = 0.25  # Of the first price: how far a walk may go from it.
 _SIDES = (Side.BUY, Side.SELL)
-_OCTAVES = 13  # 60 s * 4 ** 13 is over a hundred years.
-_MAX_SWING = 0.2  # Keeps prices plausible over years.
-_NOMINAL_DAYS = {
-    Interval.DAY: 1.0,
-    Interval.WEEK: 7.0,
-    Interval.MONTH: 30.4,
-    Interval.YEAR: 365.25,
-}
-
-
-class IntegerKline(Struct):
-    """A kline in integers: prices and volume in the instrument's increments."""
-
-    open: int
-    high: int
-    low: int
-    close: int
-    volume: int = 0
-    turnover: int = 0
-
-    def merge(self, other: IntegerKline) -> None:
-        """Add the trades of a later kline of the same period."""
-        self.high = max(self.high, other.high)
-        self.low = min(self.low, other.low)
-        self.close = other.close
-        self.volume += other.volume
-        self.turnover += other.turnover
-
-
-class PriceHistory:
-    """The price before ``joins_at``, where it meets the instrument's first price."""
-
-    def __init__(
-        self, instrument: SimulatedInstrument, seed: int, joins_at: int
-    ) -> None:
-        self._instrument = instrument
-        self._salt = f"{seed}:{instrument.symbol}"
-        self._level = self._fractal_noise(joins_at)
-        # The end of one kline is the start of the next, so half of the calls are hits.
-        self.price_at = lru_cache(maxsize=64)(self._price_at)
-
-    def _price_at(self, at: int) -> int:
-        """Return the price at a time in epoch seconds, in increments; never below 1."""
-        swing = math.exp(self._fractal_noise(at) - self._level)
-        return max(1, round(self._instrument.price * swing))
-
-    def kline(self, start: int, end: int) -> IntegerKline:
-        """Return the kline from ``start`` to ``end``."""
-        first, last = self.price_at(start), self.price_at(end)
-        seconds = end - start
-        up, down, busy = _three_randoms(self._salt, start, end)
-        reach = first * min(
-            _MAX_SWING, self._instrument.volatility * math.sqrt(seconds / 60)
-        )
-        volume = self._volume(seconds * (0.5 + busy))
-        middle = (first + last) // 2
-        return IntegerKline(
-            first,
-            max(first, last) + round(reach * up),
-            max(1, min(first, last) - round(reach * down)),
-            last,
-            volume,
-            self._instrument.turnover(middle, volume),
-        )
-
-    def _volume(self, seconds: float) -> int:
-        return round(self._instrument.rate * self._instrument.size * seconds)
-
-    def _fractal_noise(self, at: int) -> float:
-        """Return a sum of noises, each four times longer and twice as high as the last."""
-        height, period, total = self._instrument.volatility, 60, 0.0
-        for octave in range(_OCTAVES):
-            index, rest = divmod(at, period)
-            left = _noise(self._salt, octave, index)
-            right = _noise(self._salt, octave, index + 1)
-            total += height * (left + (right - left) * rest / period)
-            height, period = min(height * 2, _MAX_SWING), period * 4
-        return total
-
-
-@lru_cache(maxsize=1 << 16)
-def _noise(salt: str, octave: int, index: int) -> float:
-    digest = hashlib.blake2b(f"{salt}:{octave}:{index}".encode(), digest_size=4)
-    return int.from_bytes(digest.digest(), "big") / 0x7FFF_FFFF - 1.0
-
-
-def _three_randoms(salt: str, start: int, end: int) -> list[float]:
-    """Return three random numbers for one kline, each from 0 to 1."""
-    digest = hashlib.blake2b(f"{salt}:{start}-{end}".encode(), digest_size=6).digest()
-    return [int.from_bytes(digest[n : n + 2], "big") / 0xFFFF for n in (0, 2, 4)]
 
 
 class KlineSeries:
@@ -168,13 +69,6 @@ class KlineSeries:
         )
 
 
-def nominal_seconds(interval: Interval) -> float:
-    """Return the length of a kline in seconds, on average."""
-    if interval < Interval.DAY:
-        return interval * 60.0
-    return _NOMINAL_DAYS[interval] * 86_400
-
-
 class TapeTrade(NamedTuple):
     """One trade; price and size are in the instrument's increments."""
 
@@ -184,11 +78,36 @@ class TapeTrade(NamedTuple):
     side: Side
 
 
+def trades_begin_at(market: str, start: float, history: float) -> int:
+    """Return the whole minute from which there are ``history`` seconds until ``start``.
+
+    Only seconds in which the market trades count.
+    """
+    if not history:
+        return int(start) // _MINUTE * _MINUTE
+    day, left = local_date(market, start), history
+    while True:
+        for opens, closes in reversed(trading_spans(market, day)):
+            seconds = min(closes, start) - opens
+            if seconds >= left:
+                return int(opens + seconds - left) // _MINUTE * _MINUTE
+            left -= max(seconds, 0)
+        day -= timedelta(days=1)
+
+
 class Tape:
     """Every trade since ``begins_at``, and the klines they add up to.
 
-    The trades depend only on the seed, the symbol and ``begins_at``, never on when or
+    The trades depend only on the seed, the symbol and the times below, never on when or
     how often they are read. The last 100,000 are kept, and all klines.
+
+    Args:
+        instrument: What is traded.
+        seed: Of its trades.
+        begins_at: The time of the first trade; a whole minute.
+        start: From then on it trades at any time, before that in sessions only.
+        oldest_bars: Klines of each interval before ``begins_at``.
+        real_hours: Whether it trades in sessions only after ``start``, too.
 
     Attributes:
         count: The number of trades so far, kept or not.
@@ -199,7 +118,10 @@ class Tape:
         instrument: SimulatedInstrument,
         seed: int,
         begins_at: int,
+        start: float,
         oldest_bars: int,
+        *,
+        real_hours: bool,
     ) -> None:
         self.instrument = instrument
         self.begins_at = begins_at
@@ -208,15 +130,21 @@ class Tape:
         self.trades: deque[TapeTrade] = deque(maxlen=_TRADES_KEPT)
         self._oldest_bars = oldest_bars
         self._random = Random(f"{seed}:{instrument.symbol}")
-        self._next_at = begins_at + self._random.random()
+        self._spans = _open_spans(
+            instrument.market, begins_at, math.inf if real_hours else start
+        )
+        opens, self._closes_at = next(self._spans)
+        self._next_at = max(opens, begins_at)
+        self._level = self._waited = 0.0
+        self._reversion = reversion(instrument) / _MINUTE
         self._series: dict[Interval, KlineSeries] = {}
         self._minutes = self.series(Interval.MIN_1)
-        self._append(instrument.price)  # There always is a last price.
+        self._append()  # There always is a last price.
 
     def advance(self, now: float) -> None:
         """Generate the trades until ``now``, in epoch seconds."""
         while self._next_at <= now:
-            self._append(self._next_price())
+            self._append()
 
     def trades_after(self, count: int) -> list[TapeTrade]:
         """Return the kept trades after the first ``count``, oldest first."""
@@ -249,37 +177,58 @@ class Tape:
         """
         market = self.instrument.market
         first = next(iter(self.series(interval).klines))
-        oldest = self.begins_at - self._oldest_bars * nominal_seconds(interval)
-        start = bar_start(min(end, first - 1), interval, market)
-        following = bar_end(start, interval, market)
-        while start >= max(oldest, 0):
-            yield start, self.price_history.kline(start, following)
-            following, start = start, bar_start(start - 1, interval, market)
+        last = bar_start(min(end, first - 1), interval, market)
+        before = min(bar_end(last, interval, market), first)
+        return self.price_history.klines(interval, before, self._oldest_bars)
+
+    def price_before(self, start: int, interval: Interval) -> int:
+        """Return the last price before a kline that starts then, in increments."""
+        for earlier, kline in reversed(self.series(interval).klines.items()):
+            if earlier < start:
+                return kline.close
+        return self.price_history.price_before(start)
 
     def _kline_before(self, start: int) -> IntegerKline | None:
         if start >= self.begins_at:
             return None
-        return self.price_history.kline(start, self.begins_at)
+        return self.price_history.kline_between(start, self.begins_at)
 
-    def _next_price(self) -> int:
-        first, last = self.instrument.price, self.last.price
-        step = max(1, round(last * self.instrument.volatility / 8))
-        if step == 1 and self._random.random() < 0.6:  # noqa: PLR2004
-            return last  # With a coarse increment most trades repeat the price.
-        moved = last + self._random.randint(-step, step)
-        return min(
-            max(moved, round(first * (1 - _MAX_WALK)), 1),
-            round(first * (1 + _MAX_WALK)),
-        )
-
-    def _append(self, price: int) -> None:
+    def _append(self) -> None:
         rng, instrument = self._random, self.instrument
         size = 1 + int(rng.expovariate(1 / instrument.size))
-        trade = TapeTrade(int(self._next_at), price, size, rng.choice(_SIDES))
-        self._next_at += rng.expovariate(instrument.rate)
+        side = rng.choice(_SIDES)
+        price = price_of(instrument, self._move(side))
+        trade = TapeTrade(int(self._next_at), price, size, side)
+        self._wait(rng.expovariate(instrument.rate))
         self.trades.append(trade)
         self.count += 1
         turnover = instrument.turnover(price, size)
         part = IntegerKline(price, price, price, price, size, turnover)
         for series in self._series.values():
             series.add(trade.timestamp, part)
+
+    def _move(self, side: Side) -> float:
+        """Return the new level: it rises with a buyer, and by the time that passed."""
+        step = self.instrument.volatility * math.sqrt(self._waited / _MINUTE)
+        step = step if side is Side.BUY else -step
+        self._level += step - self._level * self._reversion * self._waited
+        return self._level
+
+    def _wait(self, seconds: float) -> None:
+        """Go to the next trade, after so many seconds in which the market is open."""
+        self._waited = seconds
+        self._next_at += seconds
+        while self._next_at >= self._closes_at:
+            opens, self._closes_at = next(self._spans)
+            self._next_at = max(self._next_at, opens)
+
+
+def _open_spans(
+    market: str, begins_at: int, always_from: float
+) -> Iterator[tuple[float, float]]:
+    """Yield when it trades: in sessions, and after a time without end."""
+    for opens, closes in live_spans(market, begins_at):
+        if opens >= always_from:
+            break
+        yield opens, min(closes, always_from)
+    yield always_from, math.inf

@@ -22,8 +22,8 @@ is closest to the test wins:
     @pytest.mark.qos(seed=7, rate=50, plan=Limits(symbols=3), numbers=float)
 
 Those of ``Simulator`` are ``seed``, ``speed``, ``plan``, ``faults``, ``variants``,
-``start``, ``history``, ``rate``, ``push_interval``, ``heartbeat_limit``, ``open_universe`` and
-``oldest_bars``. Those of ``Client`` are ``numbers``, ``key_in``, ``limits`` (the plan's
+``start``, ``history``, ``rate``, ``push_interval``, ``heartbeat_limit``, ``open_universe``,
+``oldest_bars`` and ``market_hours``. Those of ``Client`` are ``numbers``, ``key_in``, ``limits`` (the plan's
 by default), ``timing``, ``recover``, ``recorder`` and ``transport``. By default the plan
 allows a command at any time and 10,000 requests, and the client reconnects within half
 a second, so that tests are fast.
@@ -44,7 +44,6 @@ it imports the simulator only when a fixture is requested.
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from qos_async.testing.plugin import (
@@ -85,5 +84,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     # Not in __dir__: pytest inspects everything there, which would import it.
     if name in __all__:
-        return getattr(import_module("qos_async.testing.virtual"), name)
+        from qos_async._lazy import import_attribute  # noqa: PLC0415 - only when needed
+
+        return import_attribute("qos_async.testing.virtual", name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

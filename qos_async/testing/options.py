@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, TypeGuard
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -22,6 +22,7 @@ SIMULATOR = (
     "heartbeat_limit",
     "open_universe",
     "oldest_bars",
+    "market_hours",
 )
 CLIENT = (
     "numbers",
@@ -30,6 +31,7 @@ CLIENT = (
     "timing",
     "recover",
     "recorder",
+    "quota",
 )
 TIME = ("virtual", "horizon")
 RESERVED = {
@@ -117,20 +119,30 @@ def _suggestion(name: str) -> str:
     return f": did you mean {close[0]}?" if close else f"; it takes {', '.join(known)}"
 
 
+def _number(value: object) -> float | None:
+    from qos_async._validation import as_number  # noqa: PLC0415 - see _suggestion
+
+    return as_number(value)
+
+
+def _whole(value: object) -> int | None:
+    from qos_async._validation import as_whole  # noqa: PLC0415 - see _suggestion
+
+    return as_whole(value)
+
+
 def _is_duration(value: object) -> bool:
-    return _is_number(value) and value > 0
+    number = _number(value)
+    return number is not None and number > 0
 
 
-def _is_number(value: object) -> TypeGuard[float]:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-def _is_whole(value: object) -> TypeGuard[int]:
-    return isinstance(value, int) and not isinstance(value, bool)
+def _is_whole(value: object) -> bool:
+    return _whole(value) is not None
 
 
 def _is_timestamp(value: object) -> bool:
-    return value is None or (_is_number(value) and 0 <= value < _FAR)
+    number = _number(value)
+    return value is None or (number is not None and 0 <= number < _FAR)
 
 
 def _are_variants(value: object) -> bool:
@@ -157,7 +169,7 @@ _TYPES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "heartbeat_limit": _SECONDS,
     "open_universe": (lambda value: isinstance(value, bool), "True or False"),
     "oldest_bars": (
-        lambda value: _is_whole(value) and value >= 0,
+        lambda value: (_whole(value) or 0) >= 0 and _is_whole(value),
         "a whole number from 0",
     ),
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping
 from contextlib import nullcontext
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar, get_args
 
 import pytest
 
@@ -29,6 +29,8 @@ __all__ = [
 T = TypeVar("T")
 
 _PYTEST_ASYNCIO = ("asyncio", "pytest_asyncio.plugin")  # Installed; by -p.
+_LoopScope: TypeAlias = Literal["function", "class", "module", "package", "session"]
+_LOOP_SCOPES: tuple[_LoopScope, ...] = get_args(_LoopScope)
 _FIXTURES, _LOOPS = "qos_async.testing.fixtures", "qos_async.testing.loops"
 _LOOP_HOOK = "pytest_asyncio_loop_factories"
 _MARK = (
@@ -55,11 +57,12 @@ def pytest_configure(config: pytest.Config) -> None:
         if _has_pytest_asyncio(config):
             import pytest_asyncio  # noqa: PLC0415 - only imported where it is loaded already
 
-            name = _marked(function)
-            fixture = pytest_asyncio.fixture(
-                _wrapped(function), name=name, loop_scope="function"
-            )
-            setattr(plugin, name, fixture)
+            for scope in _LOOP_SCOPES:
+                name = _marked(function, scope)
+                fixture = pytest_asyncio.fixture(
+                    _wrapped(function), name=name, loop_scope=scope
+                )
+                setattr(plugin, name, fixture)
     config.pluginmanager.register(plugin, plugin.__name__)
 
 
@@ -201,7 +204,21 @@ def _fixture_on_test_loop(
     """Return a fixture that was set up on the test's loop: each plugin has its own."""
     anyio = "anyio_backend" in request.fixturenames
     marked = _has_pytest_asyncio(request.config) and not anyio
-    return request.getfixturevalue(_marked(function) if marked else _plain(function))
+    return request.getfixturevalue(
+        _marked(function, _loop_scope(request)) if marked else _plain(function)
+    )
+
+
+def _loop_scope(request: pytest.FixtureRequest) -> str:
+    """Return the scope of the loop that pytest-asyncio runs the test in."""
+    mark = request.node.get_closest_marker("asyncio")
+    options: Mapping[str, Any] = {} if mark is None else mark.kwargs
+    scope: Any = options.get("loop_scope") or options.get("scope")
+    try:
+        default = request.config.getini("asyncio_default_test_loop_scope")
+    except (ValueError, KeyError):  # Older versions have no such option.
+        default = None
+    return str(scope or default or "function")
 
 
 def _has_pytest_asyncio(config: pytest.Config) -> bool:
@@ -212,8 +229,8 @@ def _plain(function: FixtureFunction) -> str:
     return f"_qos{function.__name__}_plain"
 
 
-def _marked(function: FixtureFunction) -> str:
-    return f"_qos{function.__name__}_asyncio"
+def _marked(function: FixtureFunction, loop_scope: str) -> str:
+    return f"_qos{function.__name__}_asyncio_{loop_scope}"
 
 
 def _wrapped(function: FixtureFunction) -> FixtureFunction:

@@ -84,6 +84,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("QOS_API_KEY", "QOS_HTTP_URL", "QOS_STREAM_URL", "QOS_PROXY"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     path = tmp_path / "qos-async" / "config.toml"
     path.parent.mkdir()
     path.write_text(CONFIG)

@@ -14,8 +14,10 @@ import pytest
 from rich.console import Console
 
 from qos_async import Interval, Kline
-from qos_async.cli.charts.model import ChartModel
+from qos_async.cli.charts import html, png
+from qos_async.cli.charts.model import THEMES, ChartModel
 from qos_async.cli.charts.terminal import bars_that_fit, print_chart
+from tests.support.factories import flat_kline
 
 CORNER = datetime(2025, 1, 30, 16, tzinfo=UTC)
 
@@ -45,6 +47,51 @@ def printed(model, width, height=24, **options):
 
 
 # Words
+
+UNUSUAL = [
+    ("-18", "-19.5", "-8.33%", False),
+    ("-37.63", "10.01", "+126.60%", True),
+    ("100000", "100000.5", "0.00%", None),
+    ("11.2", "0", "-", None),
+    ("0", "11.2", "-", None),
+]
+
+
+def two_bars(first, last):
+    klines = [flat_kline(n, Decimal(price)) for n, price in enumerate((first, last))]
+    return ChartModel(klines, "here")
+
+
+@pytest.mark.fault("F9")
+@pytest.mark.parametrize(("first", "last", "text", "rises"), UNUSUAL)
+def test_the_change_of_unusual_prices_is_right_in_sign_and_colour(
+    first, last, text, rises
+):
+    shown = two_bars(first, last)
+    assert (shown.change, shown.rises) == (text, rises)
+    code = {True: "\x1b[32m", False: "\x1b[31m", None: ""}[rises]
+    head = printed(shown, 80, force_terminal=True, color_system="standard")[0]
+    assert f"{code}  {text}" in head
+    colour = {True: "#26a69a", False: "#ef5350", None: ""}[rises]
+    page = html.page(shown, theme="light", cdn=True)
+    start = page.index('"title":{"text":') + len('"title":{"text":')
+    title, _ = json.JSONDecoder().raw_decode(page[start:])
+    assert text in title
+    colour = {True: "#26a69a", False: "#ef5350", None: ""}[rises]
+    assert ("color:" in title) == bool(colour)
+    assert colour in title
+
+
+@pytest.mark.fault("F9")
+@pytest.mark.parametrize(("first", "last", "text", "rises"), UNUSUAL)
+def test_a_picture_has_the_same_change(first, last, text, rises, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(
+        png, "_after", lambda *words, **style: drawn.append((words[2], style["color"]))
+    )
+    png.draw(two_bars(first, last), io.BytesIO(), theme="light")
+    colour = {True: "rise", False: "fall", None: "soft"}[rises]
+    assert drawn[1] == (text, THEMES["light"][colour])
 
 
 def test_the_texts_have_symbol_prices_range_and_source():
@@ -225,6 +272,14 @@ def test_usage_and_output_errors_are_messages(words, code, says, live, qos):
     assert says in ran.err
 
 
+@pytest.mark.parametrize(
+    ("name", "start"), [("A.HTML", b"<!DO"), ("a.Png", b"\x89PNG")]
+)
+def test_the_suffix_may_be_written_in_capitals(name, start, live, qos, tmp_path):
+    assert qos("chart", "CF:BTCUSDT", "--cdn", "-o", tmp_path / name).code == 0
+    assert (tmp_path / name).read_bytes().startswith(start)
+
+
 def test_an_unknown_symbol_is_reported(live, qos):
     ran = qos("chart", "CF:NOPE")
     assert (ran.code, ran.out) == (1, "")
@@ -250,7 +305,7 @@ def test_a_closed_pipe_is_no_failure(live, qos, monkeypatch):
             raise BrokenPipeError
 
     program = sys.modules["qos_async.cli.main"]  # Behind the function of its name.
-    monkeypatch.setattr(program, "_discard_output", lambda: None)
+    monkeypatch.setattr(program, "discard_output", lambda stream: None)
     monkeypatch.setattr(sys, "stdout", Gone())
     ran = qos("chart", "CF:BTCUSDT")
     assert (ran.code, ran.err) == (0, "")

@@ -132,7 +132,7 @@ def test_a_closed_pipe_is_a_success_and_a_full_disk_a_failure(
     error, code, says, monkeypatch, capfd
 ):
     program = sys.modules["qos_async.cli.main"]  # Behind the function of its name.
-    monkeypatch.setattr(program, "_discard_output", lambda: None)
+    monkeypatch.setattr(program, "discard_output", lambda stream: None)
     replace_run(monkeypatch, lambda options: ending(error))
     assert main(["snapshot", "US:AAPL"]) == code
     assert capfd.readouterr().err == says

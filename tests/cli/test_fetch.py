@@ -186,17 +186,18 @@ def test_a_rejected_request_is_one_line_on_stderr(live, qos):
 
 
 @pytest.mark.parametrize(
-    ("words", "says"),
+    ("words", "count", "says"),
     [
         (
             "Too many requests.",
+            4,
             "; wait a minute; if your plan allows more HTTP requests a minute, add --requests-limit N",
         ),
-        ("Too many symbols.", "; if your plan allows more, add --symbols-limit N"),
+        ("Too many symbols.", 1, "; if your plan allows more, add --symbols-limit N"),
     ],
 )
-def test_a_limit_error_names_the_option_for_it(words, says, live, qos):
-    live.sim.reject(words, "/snapshot")
+def test_a_limit_error_names_the_option_for_it(words, count, says, live, qos):
+    live.sim.reject(words, "/snapshot", count=count)
     ran = qos("snapshot", "US:AAPL")
     assert ran.code == 1
     assert ran.err.startswith(f"qos: /snapshot US:AAPL: {words}{says}")
@@ -282,3 +283,18 @@ def test_a_process_without_stdout_succeeds(live, monkeypatch):
     monkeypatch.setattr("sys.stdout", None)
     assert main(["snapshot", "US:AAPL"]) == 0
     assert main(["snapshot", "US:AAPL", "--json"]) == 0
+
+
+@pytest.mark.fault("F23")
+@pytest.mark.parametrize("shape", [[], ["--json"], ["--csv"]], ids=str)
+def test_what_came_before_an_error_is_printed(shape, live, qos, rejected_symbol):
+    words = ["snapshot", "CF:BTCUSDT", rejected_symbol, "--symbols-limit", "1"]
+    ran = qos(*words, *shape)
+    assert ran.code == 1
+    assert "CF:BTCUSDT" in ran.out
+    assert ran.err == "qos: /snapshot US:TSLA: No permission: US:TSLA\n"
+
+
+def test_an_error_without_anything_before_it_prints_nothing(live, qos, rejected_symbol):
+    ran = qos("snapshot", rejected_symbol, "--csv")
+    assert (ran.code, ran.out) == (1, "")

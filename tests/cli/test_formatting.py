@@ -5,12 +5,15 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from decimal import Decimal
 
+import pytest
+
 from qos_async import (
     Depth,
     Interval,
     Kline,
     PriceLevel,
     Side,
+    Snapshot,
     Topic,
     Trade,
 )
@@ -35,9 +38,7 @@ NOON = datetime(2025, 7, 3, 12, tzinfo=UTC)
 
 def test_numbers_ticks_and_gaps_as_text():
     """Signs, missing numbers and plurals."""
-    assert percent(Decimal("-0.001")) == "+0.00%"
     assert percent(None) == "-"
-    assert percent_change(Decimal(1), Decimal(0)) is None
     assert tick_line(DEPTH).endswith("211.05 x 3  /  -")
     assert "1m 00:00" in tick_line(KLINE)
     assert gaps_line([gap(TOPIC, NOON, seconds=1), gap(TOPIC, NOON, seconds=2)]) == (
@@ -50,3 +51,56 @@ def test_records_have_the_long_names_and_words_for_enums():
     assert TRADE.to_dict()["side"] == "buy"
     assert KLINE.to_dict()["interval"] == "1m"
     assert DEPTH.to_dict()["bids"] == [{"price": Decimal("211.05"), "size": 3}]
+
+
+CHANGES = [
+    ("11", "10", "+10.00%"),
+    ("9", "10", "-10.00%"),
+    # Prices may be negative, as those of oil in April 2020: a rise is no fall.
+    ("10.01", "-37.63", "+126.60%"),
+    ("-19.5", "-18", "-8.33%"),
+    ("-18", "-19.5", "+7.69%"),
+    ("-1", "2", "-150.00%"),
+    # Nothing was traded.
+    ("0", "11.2", "-"),
+    ("0.000", "-1", "-"),
+    ("11.2", "0", "-"),
+    # What is shown as zero has no sign.
+    ("10", "10", "0.00%"),
+    ("100000.5", "100000", "0.00%"),
+    ("99999.5", "100000", "0.00%"),
+    ("100006", "100000", "+0.01%"),
+    ("99994", "100000", "-0.01%"),
+    # No server sends these, but no output may end with an error because of them.
+    ("NaN", "1", "-"),
+    ("sNaN", "1", "-"),
+    ("1", "NaN", "-"),
+    ("Infinity", "1", "-"),
+    ("1", "Infinity", "-"),
+    ("1E+999999", "1E-999999", "-"),
+]
+
+
+@pytest.mark.fault("F9")
+@pytest.mark.parametrize(("value", "base", "text"), CHANGES)
+def test_a_change_is_relative_to_the_absolute_value_and_unknown_without_a_price(
+    value, base, text
+):
+    assert percent(percent_change(Decimal(value), Decimal(base))) == text
+
+
+def test_a_change_is_unknown_without_both_prices():
+    assert percent_change(None, Decimal(1)) is None
+    assert percent_change(Decimal(1), None) is None
+
+
+@pytest.mark.fault("F8")
+@pytest.mark.parametrize(("value", "base", "text"), CHANGES[:13])
+def test_a_line_of_a_stream_has_the_change(value, base, text):
+    tick = Snapshot(
+        symbol="HK:1",
+        last_price=Decimal(value),
+        prev_close=Decimal(base),
+        received_at=1,
+    )
+    assert tick_line(tick).split("high")[0].split()[-1] == text

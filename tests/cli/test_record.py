@@ -99,7 +99,62 @@ def test_without_pyarrow_parquet_fails_before_recording(tmp_path, capsys, monkey
 def test_convert_reports_damage(tmp_path, capsys):
     write(tmp_path / "r", recorded(trades(1, 1)) + b'{"at')
     assert main(["convert", str(tmp_path / "r"), "-o", str(tmp_path / "out")]) == 0
-    assert "damaged, and read up to there: qos-1" in capsys.readouterr().err
+    assert "damaged: qos-1.jsonl.zst: ends in the middle" in capsys.readouterr().err
+
+
+def test_convert_reports_entries_of_a_newer_version(tmp_path, capsys):
+    write(tmp_path / "r", recorded(event(1, "recovered")))
+    assert main(["convert", str(tmp_path / "r"), "-o", str(tmp_path / "out")]) == 0
+    assert "skipped 1 entry that a newer qos-async wrote" in capsys.readouterr().err
+
+
+@pytest.mark.fault("F20")
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        ("", "the path is empty"),
+        (
+            "~nobody-of-this-name/x",
+            "begins with ~nobody-of-this-name, which is no known",
+        ),
+        ("a\0b", "has a NUL character"),
+    ],
+)
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("replay", None),
+        ("convert", None, "-o", "out"),
+        ("convert", "in", "-o", None),
+        ("record", "--sim", "CF:BTCUSDT", "-o", None),
+        ("history", "--sim", "CF:BTCUSDT", "--from", "1d", "-o", None),
+    ],
+)
+def test_a_path_that_cannot_be_one_is_a_usage_error(command, path, words, capsys):
+    assert main([path if word is None else word for word in command]) == 2
+    assert words in capsys.readouterr().err
+
+
+def test_a_tilde_is_the_home_directory(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    write(tmp_path / "r", recorded(trades(1, 1)))
+    assert main(["convert", "~/r", "--output=~/out"]) == 0
+    assert list(tmp_path.glob("out/channel=trade/*/*.parquet"))
+
+
+@pytest.mark.fault("F34")
+def test_a_stream_of_a_replay_ends_with_it_and_without_an_outage(tmp_path, monkeypatch):
+    write(tmp_path, recorded(trades(1, 1), trades(2, 2), end=3))
+    process = start("replay", str(tmp_path), "--speed", "100")
+    lines = [process.stdout.readline().strip() for _ in range(3)]
+    more = dict(line.removeprefix("export ").split("=", 1) for line in lines)
+    reader = start("stream", "US:AAPL", **more)
+    ran, served = finish(reader), finish(process)
+    assert (ran.code, served.code) == (0, 0)
+    assert "outages: none; gaps: none" in ran.err
+    assert len(ran.out.splitlines()) == 2
+    assert "link closed: the recording has ended" in ran.err
 
 
 async def test_replay_serves_a_recording_until_its_end(tmp_path):

@@ -101,7 +101,7 @@ def test_a_missing_file_is_not_an_error(tmp_path):
 
 def test_the_file_is_at_the_path_of_the_xdg_specification(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
-    assert config_path().parents[1] == tmp_path
+    assert config_path() == tmp_path / "qos-async" / "config.toml"
     for invalid in (None, "", "relative"):
         if invalid is None:
             monkeypatch.delenv("XDG_CONFIG_HOME")
@@ -166,6 +166,39 @@ def test_an_invalid_file_raises_with_the_entry_and_what_is_allowed(path, content
         read_file(path)
     assert says in str(caught.value)
     assert str(path) in str(caught.value)
+
+
+@pytest.mark.fault("F13")
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"], ids=["plain", "marked"])
+def test_a_file_of_any_editor_is_read(path, mark, end):
+    """Windows adds a byte order mark, and ends lines with two characters."""
+    path.write_bytes(mark + FULL.replace("\n", end).encode())
+    settings = read_file(path)
+    assert settings.key == "key-of-the-file"
+    assert settings.limits == Limits(symbols=50, http_requests=60)
+    path.write_bytes(mark)
+    assert read_file(path).key is None
+
+
+@pytest.mark.fault("F13")
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+def test_a_file_in_another_encoding_raises_a_sentence(path, encoding):
+    path.write_bytes(FULL.encode(encoding))
+    with pytest.raises(SettingsError, match=r"is not UTF-8 text: save it as such"):
+        read_file(path)
+    path.write_bytes('proxy = "http://é:1"'.encode("latin-1"))
+    with pytest.raises(SettingsError, match=r"is not UTF-8 text: save it as such"):
+        read_file(path)
+
+
+def test_white_space_around_a_variable_is_not_part_of_it(path):
+    """A key that was read from a file ends with a line feed."""
+    settings = resolve(
+        options(), {"QOS_API_KEY": "key\r\n", "QOS_PROXY": " "}, path=path
+    )
+    assert settings.key == "key"
+    assert settings.origins["proxy"] == str(path)
 
 
 def test_an_unreadable_file_raises(path, tmp_path):

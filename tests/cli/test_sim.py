@@ -50,3 +50,16 @@ def test_a_port_in_use_is_reported():
     )
     process.send_signal(signal.SIGTERM)
     assert finish(process).code == 0
+
+
+def test_real_hours_are_an_option():
+    process = start("sim", "--hours", "real")
+    assert process.stdout.readline().startswith("export QOS_HTTP_URL=")
+    process.send_signal(signal.SIGTERM)
+    assert finish(process).code == 0
+
+
+def test_other_hours_are_rejected_with_both_that_exist():
+    ran = run("sim", "--hours", "closed")
+    assert ran.code == 2
+    assert "--hours: 'closed' is not one of always and real" in ran.err

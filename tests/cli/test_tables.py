@@ -113,6 +113,28 @@ def test_a_change_has_a_colour():
     assert [style(last) for last in (1, 2, 3)] == ["red", "", "green"]
 
 
+@pytest.mark.fault("F8")
+@pytest.mark.parametrize(
+    ("last", "base", "text", "style"),
+    [
+        ("0", "11.2", "-", "dim"),
+        ("10.01", "-37.63", "+126.60%", "green"),
+        ("-19.5", "-18", "-8.33%", "red"),
+        ("100000.5", "100000", "0.00%", ""),
+    ],
+)
+def test_a_change_of_unusual_prices_is_right_in_sign_and_colour(
+    last, base, text, style
+):
+    last, base = Decimal(last), Decimal(base)
+    one = Snapshot(symbol="A:B", last_price=last, prev_close=base)
+    [table] = tables.snapshots({"A:B": one})
+    assert table.rows[0][2] == Cell(text, style)
+    bars = [flat_kline(0, base), flat_kline(1, last)]
+    [table] = tables.klines({"A:B": bars})
+    assert table.rows[1][5] == Cell(text, style)
+
+
 def test_a_suspended_symbol_is_marked():
     stopped = Snapshot(symbol="HK:700", status=TradingStatus.SUSPENDED)
     [row] = cells(tables.snapshots({"HK:700": stopped}))
@@ -156,7 +178,7 @@ def test_the_change_of_a_kline_is_relative_to_the_one_before():
         flat_kline(midnight + 86400, Decimal("2.5"), "HK:700", Interval.DAY),
     ]
     assert cells(tables.klines({"HK:700": bars})) == [
-        ["2025-07-03", "2.0", "2.0", "2.0", "2.0", "+0.00%", "-"],
+        ["2025-07-03", "2.0", "2.0", "2.0", "2.0", "0.00%", "-"],
         ["2025-07-04", "2.5", "2.5", "2.5", "2.5", "+25.00%", "-"],
     ]
     [minute] = cells(tables.klines({"": [flat_kline(midnight, Decimal(2), "HK:700")]}))

@@ -28,7 +28,19 @@ NOW = 1_750_000_000.5
         ("2025-01-31 09:30Z", "US", at(2025, 1, 31, 9, 30), at(2025, 1, 31, 9, 30)),
         ("90m", "US", 1_749_994_600, 1_749_994_600),
         ("2d", "US", 1_749_827_200, 1_749_827_200),
+        ("-2d", "US", 1_749_827_200, 1_749_827_200),
+        ("now", "US", 1_750_000_000, 1_750_000_000),
         ("1969-12-31T23:59:59.5Z", "US", -1, -1),
+        ("20250131", "CF", at(2025, 1, 31), at(2025, 2, 1)),
+        ("2025-W05", "CF", at(2025, 1, 27), at(2025, 2, 3)),
+        ("2025-W05-5", "CF", at(2025, 1, 31), at(2025, 2, 1)),
+        ("2025-01", "HK", at(2024, 12, 31, 16), at(2025, 1, 31, 16)),
+        ("2024-12", "CF", at(2024, 12, 1), at(2025, 1, 1)),
+        ("2024", "CF", at(2024, 1, 1), at(2025, 1, 1)),
+        # It is 2025-06-15 in all markets, but 11:06 in New York and 23:06 in Hong Kong.
+        ("today", "US", at(2025, 6, 15, 4), at(2025, 6, 16, 4)),
+        ("Today", "HK", at(2025, 6, 14, 16), at(2025, 6, 15, 16)),
+        ("yesterday", "HK", at(2025, 6, 13, 16), at(2025, 6, 14, 16)),
     ],
 )
 def test_a_day_is_in_the_zone_of_the_market(text, market, start, end):
@@ -37,14 +49,51 @@ def test_a_day_is_in_the_zone_of_the_market(text, market, start, end):
     assert (spec.start(zone, NOW), spec.end(zone, NOW)) == (start, end)
 
 
+@pytest.mark.fault("F32")
+@pytest.mark.parametrize(
+    ("text", "market", "moment"),
+    [
+        ("2026-11-26T09:30", "US", at(2026, 11, 26, 14, 30)),
+        ("2026-11-26 09:30", "US", at(2026, 11, 26, 14, 30)),
+        ("2026-07-01T09:30:00", "US", at(2026, 7, 1, 13, 30)),
+        ("2026-11-26T09:30", "HK", at(2026, 11, 26, 1, 30)),
+        ("2026-11-26T09:30", "SH", at(2026, 11, 26, 1, 30)),
+        ("2026-11-26T09:30", "CF", at(2026, 11, 26, 9, 30)),
+        ("2026-11-26t09:30z", "US", at(2026, 11, 26, 9, 30)),
+        ("20261126T0930", "US", at(2026, 11, 26, 14, 30)),
+        (" 2026-11-26T09:30Z\r\n", "US", at(2026, 11, 26, 9, 30)),
+        ("1767225600", "US", 1_767_225_600),
+        ("1767225600.75", "US", 1_767_225_600),
+        ("1767225600123", "US", 1_767_225_600),
+        ("1767225600123456", "US", 1_767_225_600),
+        ("1767225600123456789", "US", 1_767_225_600),
+        ("946684800", "US", 946_684_800),
+        ("946684800000", "US", 946_684_800),
+        ("@0", "US", 0),
+        ("@-1.5", "US", -2),
+        ("@1767225600", "US", 1_767_225_600),
+    ],
+)
+def test_a_point_in_time_is_taken_in_any_usual_form(text, market, moment):
+    """Without a zone, it is in that of the market, as days are."""
+    spec, zone = TimeSpec.parse(text), market_zone(market)
+    assert (spec.start(zone, NOW), spec.end(zone, NOW)) == (moment, moment)
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("yesterday", "try a day such as 2025-01-31"),
+        ("last week", "try a day such as 2025-01-31 or yesterday"),
+        ("17672256001234", "a Unix time such as 1767225600"),
+        ("12345", "a Unix time such as 1767225600"),
+        ("2025-13", "try a day such as"),
+        ("2025-W60", "try a day such as"),
+        ("09:30", "a time such as 2025-01-31T09:30"),
+        ("2025-01-31T25:00", "a time such as 2025-01-31T09:30"),
+        ("\u0661\u0662d", "units m h d w"),
         ("2025-02-30", "try a day such as"),
         ("2d3h", "units m h d w"),
         ("99999999999999w", "units m h d w"),
-        ("2025-01-31T09:30", "write 2025-01-31T09:30Z for UTC"),
         ("", "is not a time"),
     ],
 )
@@ -53,7 +102,9 @@ def test_an_invalid_time_raises_with_an_example(text, says):
         TimeSpec.parse(text)
 
 
-@pytest.mark.parametrize("text", ["9999-12-31", "0001-01-01", "9999999d"])
+@pytest.mark.parametrize(
+    "text", ["9999-12-31", "9999", "9999-12", "0001-01-01", "9999999d"]
+)
 def test_a_time_out_of_range_raises(text):
     spec = TimeSpec.parse(text)
     for resolve in (spec.start, spec.end):

@@ -133,7 +133,7 @@ async def test_without_a_reply_live_ticks_are_delivered(start, dial):
     sim = await start(rate=5.0, plan=FAST)
     async with dial(sim) as client, client.watch_trades(BTC) as sub:
         await asyncio.sleep(0.5)
-        sim.reject("Rate limit.", "RT")
+        sim.reject("No permission.", "RT")
         sim.cut()
         await until_gaps(sim, sub, 1)
         await asyncio.sleep(0.5)

@@ -375,3 +375,34 @@ def test_events_can_be_taken_by_the_list(policy: Policy):
     buffer.put_notice(gap(A, 9))
     assert buffer.take_events(9) == [tick(2, "US:2"), gap(A, 9)]
     assert not buffer.has_event
+
+
+def bars_received(*pairs: tuple[int, int]) -> list[Any]:
+    """Return klines by their start and their time of receipt."""
+    start = 1_741_953_600
+    return [
+        flat_kline(start + second, received_at=(start + received) * 10**9)
+        for second, received in pairs
+    ]
+
+
+@pytest.mark.fault("F25")
+def test_a_kline_that_begins_in_the_future_finishes_nothing():
+    updates = bars_received((0, 1), (3600, 2), (0, 50), (60, 61), (120, 121))
+    finalizer = KlineFinalizer()
+    assert finalizer.push(updates) == [updates[2], updates[3]]
+    assert finalizer.skipped == 3
+
+
+def test_klines_of_a_clock_that_was_set_are_finished():
+    updates = bars_received((0, 1), (3600, 61), (3600, 62), (3660, 121), (3720, 181))
+    finalizer = KlineFinalizer()
+    assert finalizer.push(updates) == [updates[0], updates[2], updates[3]]
+
+
+def test_a_discarded_kline_is_not_finished_by_one_in_the_future():
+    updates = bars_received((0, 1), (3600, 2), (3600, 3), (3660, 4))
+    finalizer = KlineFinalizer()
+    assert finalizer.push(updates[:2]) == []
+    finalizer.discard(updates[0].symbol, updates[0].interval)
+    assert finalizer.push(updates[2:]) == [updates[2]]

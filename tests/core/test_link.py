@@ -156,6 +156,22 @@ def test_a_stable_link_or_another_ending_resets_the_policy_violations(other):
     assert not any(reproofs((1.0, 1008), (1.0, 1008), other, (1.0, 1008)))
 
 
+@pytest.mark.fault("F1")
+def test_of_closes_for_the_pace_the_sixth_in_a_row_gives_up():
+    guard = PolicyViolationGuard(Timing())
+    ended = [guard.link_ended(1.0, 4029, about_pace=True) for _ in range(6)]
+    assert ended == [False] * 5 + [True]
+
+
+@pytest.mark.fault("F1")
+def test_closes_for_the_pace_and_other_violations_are_counted_apart():
+    guard = PolicyViolationGuard(Timing())
+    for _ in range(10):
+        assert not guard.link_ended(1.0, 1008, about_pace=True)
+        assert not guard.link_ended(1.0, 1008)
+        assert not guard.link_ended(1.0, 1008)
+
+
 def ends(*rows: tuple[float, int | None]) -> list[bool]:
     contention = Contention()
     return [contention.link_ended(lived, code) for lived, code in rows]

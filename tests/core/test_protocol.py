@@ -473,9 +473,9 @@ def test_an_error_without_a_command_is_emitted():
 def test_a_rejected_heartbeat_counts_as_a_reply():
     protocol = new_protocol()
     frame = protocol.poll(15.0)
-    event = protocol.receive(rejection(frame, "busy"), 15.5)
+    event = protocol.receive(rejection(frame, "no"), 15.5)
     assert isinstance(event, ServerError)
-    assert event.message == "H: busy"
+    assert event.message == "H: no"
     assert protocol.stats.unmatched == 0
     protocol.registry.want([A])
     assert protocol.poll(16.5)
@@ -618,7 +618,7 @@ def test_a_rejected_request_fails_with_the_text_of_the_server(
     assert isinstance(event, Failed)
     assert event.reqid == reqid
     assert type(event.error) is kind
-    assert str(event.error) == f"RS: {msg}"
+    assert str(event.error) == f"RS US:A: {msg}"
 
 
 @pytest.mark.fault("P3", "P4", "I5")

@@ -41,6 +41,32 @@ def test_a_second_reply_changes_nothing():
     assert pacer.free_at == 1.5
 
 
+@pytest.mark.fault("F1")
+@pytest.mark.parametrize(
+    ("interval", "waits"),
+    [
+        (0.0, [0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.0]),
+        (1.0, [1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 4.0]),
+        (4.0, [4.0, 6.0, 8.0, 10.0, 12.0, 14.0, 16.0, 16.0]),
+    ],
+)
+def test_each_refusal_for_the_pace_makes_the_next_wait_a_little_longer(interval, waits):
+    pacer, now = Pacer(interval, 8.0), 100.0
+    for wait in waits:
+        pacer.sent(now)
+        pacer.replied(now + 0.25)
+        pacer.refused(now + 0.25)
+        assert pacer.free_at == now + 0.25 + wait
+        now = pacer.free_at
+    pacer.sent(now)
+    pacer.replied(now)
+    pacer.accepted()
+    assert pacer.free_at == now + interval
+    pacer.sent(pacer.free_at)
+    pacer.refused(now + 9.0)
+    assert pacer.free_at == now + 9.0 + interval
+
+
 def test_a_reply_to_nothing_delays_nothing():
     # Otherwise unsolicited replies could block the client for ever.
     pacer = Pacer(1.0, 8.0)

@@ -11,6 +11,7 @@ import pytest
 
 from qos_async._core.queries import Queries
 from qos_async._core.recovery import Outage, Recovery
+from qos_async._core.rows import Unread
 from qos_async.topics import Topic
 from tests.support.factories import trade_at
 
@@ -173,3 +174,38 @@ def test_a_recovered_trade_that_is_pushed_late_is_an_echo_once():
     assert not made.is_echo(topic, trade_at(8))
     assert not made.is_echo(topic, trade_at(14))
     assert made.echoes == {}
+
+
+@pytest.mark.fault("F22")
+def test_a_symbol_with_an_unreadable_row_counts_as_not_in_the_reply():
+    """Its other rows are not all that was missed."""
+    first, second = trades("A", "B")
+    made = recovery(first, second)
+    [request] = made.next_requests(120.0)
+    made.sent(1, request)
+    good = {"p": "1", "v": "1", "ts": 105}
+    rows: list[dict[str, Any]] = [
+        {"c": "US:A", **good},
+        {"c": "US:A", **good, "p": "-"},
+        {"c": "US:B", **good},
+    ]
+    unread: list[Unread] = []
+    results = made.on_reply(1, json.dumps(rows).encode(), unread)
+    assert {one.topic: (one.status, len(one.recovered)) for one in results} == {
+        first: ("unfilled", 0),
+        second: ("unverified", 0),
+    }
+    assert [(one.name, one.field) for one in unread] == [("US:A", "p")]
+
+
+@pytest.mark.fault("F22")
+def test_a_row_without_a_symbol_makes_the_whole_reply_count_as_none():
+    topics = trades("A", "B")
+    made = recovery(*topics)
+    [request] = made.next_requests(120.0)
+    made.sent(1, request)
+    rows = [{"c": "US:A", "p": "1", "ts": 105}, {"p": "1", "ts": 105}]
+    results = made.on_reply(1, json.dumps(rows).encode())
+    assert {one.topic: one.status for one in results} == dict.fromkeys(
+        topics, "unfilled"
+    )

@@ -62,6 +62,7 @@ class World:
         new._in_flight = old._in_flight
         new.dirty = dict(old.dirty)
         new._split_batches = deque(old._split_batches)
+        new._half_in_flight = old._half_in_flight
         copy.server, copy.in_flight, copy.late = self.server, self.in_flight, self.late
         copy.outcome = self.outcome
         return copy
@@ -78,6 +79,7 @@ class World:
             flight and (flight.add, flight.topics),
             tuple(r.dirty),
             tuple(r._split_batches),
+            r._half_in_flight,
             self.server,
             self.in_flight is not None,
             tuple((c.add, c.topics) for c in self.late),
@@ -143,6 +145,11 @@ class World:
                 new.in_flight = None
                 new.outcome = new.serve(self.in_flight, half=half)
                 yield f"server reads (half: {half})", new
+        if self.in_flight is not None:
+            new = self.copy()
+            change, new.in_flight = self.in_flight, None
+            new.registry.postpone(change)
+            yield "server refuses it for the pace", new
 
     def _client_steps(self) -> Iterator[tuple[str, World]]:
         if self.outcome is not None:

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import unicodedata
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qos_async._core.sanitize import error_from_message, excerpt, printable
+from qos_async._core.sanitize import (
+    error_from_message,
+    excerpt,
+    is_about_pace,
+    means_later,
+    printable,
+)
 from qos_async.errors import AuthenticationError, LimitError, RejectedError
 
 
@@ -14,7 +22,7 @@ from qos_async.errors import AuthenticationError, LimitError, RejectedError
     ("sent", "shown"),
     [
         ("plain", "plain"),
-        ("涨停", "涨停"),
+        ("涨停\u3000板", "涨停\u3000板"),
         ("a\nb\x1b[0m", "a\\nb\\x1b[0m"),
         (b"\xff\x00", "\\xff\\x00"),
         ("\ud800", "\\ud800"),
@@ -33,7 +41,8 @@ def test_long_text_is_cut_and_ends_with_an_ellipsis():
 @given(st.one_of(st.text(), st.binary()), st.integers(1, 50))
 def test_any_text_becomes_printable_and_short(text: str | bytes, length: int):
     shown = printable(text, length)
-    assert shown.isprintable()
+    obeyed = {"Cc", "Cf", "Cs", "Zl", "Zp"}
+    assert not any(unicodedata.category(char) in obeyed for char in shown)
     assert len(shown) <= length + 1
 
 
@@ -91,6 +100,103 @@ def test_text_about_the_plan_is_a_limit_error(words: str):
     assert (error.message, error.operation, error.symbols) == (words, "T", ("US:A",))
 
 
+@pytest.mark.fault("F1")
+@pytest.mark.parametrize(
+    "words",
+    [
+        "Request too frequent: at least 1 second between two.",
+        "request too frequently",
+        "too fast",
+        "Too many requests",
+        "rate limit exceeded",
+        "rate limit",
+        "Rate-limited",
+        "Request rate exceeded",
+        "slow down",
+        "throttled",
+        "Frequency limit exceeded",
+        "Request frequency exceeds the limit",
+        "at most 1 request per second: limit exceeded",
+        "command sent too soon",
+        "QPS limit",
+        "minimum interval is 1 second between requests",
+        "wait 1 second",
+        "retry after 3 seconds",
+        "try again in 2s",
+        "请求过于频繁",
+        "操作太频繁,请稍后再试",
+        "请求频率过高",
+        "频率超限",
+        "超过请求频率限制",
+        "请求过快",
+        "请求过多",
+        "请求次数超过限制",
+        "每条请求最少间隔1秒",
+        "请求间隔太短",
+        "请1秒后再试",
+        "您已被限流",
+    ],
+)
+def test_text_about_the_pace_means_later_and_is_a_limit_error(words: str):
+    assert is_about_pace(words)
+    assert means_later(words)
+    assert type(error_from_message(words)) is LimitError
+
+
+@pytest.mark.fault("F1")
+@pytest.mark.parametrize(
+    "words",
+    [
+        "try again later",
+        "please retry later",
+        "server busy",
+        "Service is temporarily unavailable, please try again",
+        "请稍后再试",
+        "请稍候重试",
+        "系统繁忙",
+    ],
+)
+def test_text_of_a_busy_server_means_later(words: str):
+    assert means_later(words)
+    assert not is_about_pace(words)
+
+
+@pytest.mark.fault("F1")
+@pytest.mark.parametrize(
+    "words",
+    [
+        "too many codes",
+        "too many symbols",
+        "Too many connections.",
+        "超过上限",
+        "exceeds the maximum",
+        "quota used up",
+        "daily quota exceeded, try again tomorrow",
+        "too many requests today",
+        "the plan allows 10 products",
+        "订阅产品个数超过限制",
+        "连接数超过上限",
+        "超过套餐限制,请稍后再试",
+        "今日请求次数超过限制",
+        "每日请求频率超限",
+        "no such code",
+        "param error",
+        "Already subscribed: US:A",
+        "internal error",
+        "interval not supported",
+        "K线间隔错误",
+        "不支持的周期",
+        "1 minute klines are not supported",
+        "count must be at most 1000",
+        "Key expired, please try again later",
+        "no such code: US:BUSY",
+        "OK",
+    ],
+)
+def test_other_text_does_not_mean_later(words: str):
+    assert not means_later(words, ("US:BUSY",))
+
+
 @pytest.mark.parametrize(
     "words",
     ["no such code", "param error", "monkey", "turkey invalidated", "internal error"],
@@ -102,3 +208,31 @@ def test_other_text_is_a_rejected_error(words: str):
 @pytest.mark.parametrize("words", ["", "\x00"])
 def test_a_rejection_always_has_a_message(words: str):
     assert str(error_from_message(words)).strip()
+
+
+@pytest.mark.fault("F23")
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("No permission: US:TSLA", ("US:TSLA",)),
+        ("No permission: US:TSLA,AAPL.", ("US:AAPL", "US:TSLA")),
+        ("no permission for HK:00700", ("HK:700",)),
+        ("unknown code TSLA", ("US:TSLA",)),
+        ("unknown code BRK.B!", ("US:BRK.B",)),
+        ("code 700 is unknown", ()),
+        ("US:MSFT is unknown", ()),
+        ("a code is unknown, A5", ()),
+        ("codes error", ()),
+    ],
+)
+def test_the_symbols_that_a_text_names_are_those_of_the_error(text, named):
+    requested = ("US:AAPL", "US:TSLA", "US:A", "US:BRK.B", "HK:700")
+    error = error_from_message(text, requested=requested)
+    assert isinstance(error, RejectedError)
+    assert error.symbols == named
+
+
+def test_the_only_symbol_of_a_request_is_the_rejected_one():
+    error = error_from_message("codes error", requested=["US:AAPL"])
+    assert isinstance(error, RejectedError)
+    assert error.symbols == ("US:AAPL",)

@@ -10,6 +10,7 @@ from collections.abc import AsyncGenerator, MutableMapping
 from contextlib import asynccontextmanager
 from decimal import Decimal
 from importlib import import_module
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -42,9 +43,8 @@ async def test_the_moving_averages_start_with_history_and_start_over_after_a_gap
     assert lines.count("a gap: the averages start over") == 1
     actions = [line.split()[1] for line in lines if " at " in line]
     assert len(actions) > 5
-    assert actions == ["buy", "sell"] * (len(actions) // 2) + ["buy"] * (
-        len(actions) % 2
-    )
+    # The trades of the start may have bought already.
+    assert all({*pair} == {"buy", "sell"} for pair in pairwise(actions))
     side = "long" if actions[-1] == "buy" else "flat"
     assert lines[-1].startswith(f"{side}, profit so far ")
 

@@ -14,6 +14,7 @@ from tests.support.markdown import ROOT
 
 WORKFLOWS = sorted((ROOT / ".github/workflows").glob("*.yml"))
 CI = (ROOT / ".github/workflows/ci.yml").read_text("utf-8")
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 RELEASE = (ROOT / ".github/workflows/release.yml").read_text("utf-8")
 
 
@@ -39,11 +40,50 @@ def test_only_the_publishing_job_has_an_identity_token():
     assert "run:" not in publish
 
 
-def test_every_python_of_the_classifiers_is_tested():
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-    declared = re.findall(r"Python :: (3\.\d+)", "\n".join(project["classifiers"]))
-    assert declared
-    assert set(declared) <= set(re.findall(r'"(3\.\d+)"', CI))
+def job(name):
+    """Return the text of a job of the workflow for changes."""
+    found = re.search(rf"^  {name}:\n((?:    .*\n|\n|  #.*\n)*)", CI, re.MULTILINE)
+    assert found is not None
+    return found[1]
+
+
+def test_the_matrix_has_the_pythons_of_the_classifiers():
+    declared = re.findall(r"Python :: (3\.\d+)", "\n".join(PROJECT["classifiers"]))
+    [listed] = re.findall(r"^        python: \[(.+)\]", job("tests"), re.MULTILINE)
+    assert declared == re.findall(r'"(.+?)"', listed)
+    assert PROJECT["requires-python"] == f">={declared[0]}"
+    for single in re.findall(r'python(?:-version)?: "(.+)"', job("tests")):
+        assert single in declared
+
+
+def test_only_pythons_without_all_wheels_may_fail():
+    assert CI.count("continue-on-error") == 1
+    assert "continue-on-error: true" in job("early")
+    declared = re.findall(r"Python :: (3\.\d+)", "\n".join(PROJECT["classifiers"]))
+    [listed] = re.findall(r"python: \[(.+)\]", job("early"))
+    early = re.findall(r'"(.+?)"', listed)
+    assert early
+    assert all(one.endswith(("-dev", "t")) for one in early)
+    assert not set(early) & set(declared)
+
+
+def test_the_tests_run_on_each_event_loop_that_they_have_an_option_for():
+    conftest = (ROOT / "tests/conftest.py").read_text("utf-8")
+    [choices] = re.findall(r"choices=\[(.+)\]", conftest)
+    [listed] = re.findall(r"loop: \[(.+)\]", job("loops"))
+    assert re.findall(r'"(\w+)"', choices) == ["asyncio", *listed.split(", ")]
+    assert "pytest --loop=${{ matrix.loop }}" in job("loops")
+
+
+def test_windows_has_a_python_with_a_coarse_clock():
+    systems = re.findall(r'os: (\w+)-latest\n +python: "(.+)"', job("tests"))
+    assert ("windows", "3.12") in systems
+
+
+def test_the_stacks_of_a_test_that_hangs_are_shown_before_it_fails():
+    options = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]
+    options = options["pytest"]
+    assert 0 < float(options["faulthandler_timeout"]) < float(options["timeout"])
 
 
 @pytest.mark.parametrize(

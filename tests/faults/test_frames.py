@@ -17,7 +17,10 @@ _START, _MORE, _END, _PING = b"\x01\x00", b"\x00\x00", b"\x80\x02{}", b"\x89\x00
     "flood", [_MORE * 500_000, _PING * 80_000], ids=["fragments", "pings"]
 )
 async def test_a_flood_of_empty_frames_ends_and_lets_other_tasks_run(flood: bytes):
+    started = asyncio.Event()
+
     async def talk(ws: web.WebSocketResponse) -> None:
+        await started.wait()
         ws._req.transport.write(_START + flood + _END)  # type: ignore[union-attr]
         await linger(ws)
 
@@ -32,6 +35,7 @@ async def test_a_flood_of_empty_frames_ends_and_lets_other_tasks_run(flood: byte
     async with talking(talk) as transport:
         socket = await transport.dial()
         worker = asyncio.create_task(work())
+        started.set()
         async with asyncio.timeout(20):
             assert list(await socket.receive()) == [b"{}"]
         worker.cancel()

@@ -160,6 +160,7 @@ def test_the_leak_check_finds_the_key_of_the_tests_and_nothing_else():
 
 @pytest.mark.fault("U19")
 @pytest.mark.virtual_time
+@pytest.mark.filterwarnings("ignore:Pickle, copy:DeprecationWarning")  # Of itertools.
 async def test_pickles_of_a_client_and_its_results_do_not_have_the_key():
     async with opened(Network()) as client:
         trades = client.watch_trades("US:AAPL")

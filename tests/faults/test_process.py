@@ -144,7 +144,8 @@ async def main():
 try:
     asyncio.run(main())
 except KeyboardInterrupt:
-    print("interrupted", client.state, gc.collect() and len(asyncio.tasks._all_tasks))
+    gc.collect()
+    print("interrupted", client.state)
 """
 
 
@@ -156,7 +157,7 @@ def test_a_program_that_is_interrupted_closes_its_client(sim):
     process.send_signal(signal.SIGINT)
     began = time.monotonic()
     lines, complaints = outcome(process)
-    assert lines[0].startswith("interrupted closed")
+    assert lines == ["interrupted closed"]
     assert complaints == ""
     assert time.monotonic() - began < 10
 

@@ -153,12 +153,12 @@ class Ancient(threading.Thread):
 
     def __init__(self, certificate: trustme.LeafCert) -> None:
         super().__init__()
-        self._context = serving_as(certificate)
+        self._tls = serving_as(certificate)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)
-            self._context.minimum_version = ssl.TLSVersion.TLSv1
-            self._context.maximum_version = ssl.TLSVersion.TLSv1_1
-        self._context.set_ciphers("ALL:@SECLEVEL=0")
+            self._tls.minimum_version = ssl.TLSVersion.TLSv1
+            self._tls.maximum_version = ssl.TLSVersion.TLSv1_1
+        self._tls.set_ciphers("ALL:@SECLEVEL=0")
         self._listener = create_server((HOST, 0))
         self._listener.settimeout(5.0)
         self.port: int = self._listener.getsockname()[1]
@@ -169,7 +169,7 @@ class Ancient(threading.Thread):
                 with (
                     suppress(OSError),
                     self._listener.accept()[0] as peer,
-                    self._context.wrap_socket(peer, server_side=True) as wrapped,
+                    self._tls.wrap_socket(peer, server_side=True) as wrapped,
                 ):
                     wrapped.recv(1)
 

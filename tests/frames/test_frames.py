@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import datetime as dt
-import importlib
 from decimal import Decimal
 from typing import Any
 
-import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -18,7 +16,8 @@ from qos_async.frames import columns, schema, to_arrow, to_pandas, to_polars
 from qos_async.markets import Bar
 from tests.support.full_records import AT, BARE, FULL, KINDS, RECEIVED_AT, TIME, D
 
-pa: Any = importlib.import_module("pyarrow")  # It has no types.
+pa: Any = pytest.importorskip("pyarrow")
+pl: Any = pytest.importorskip("polars")
 
 NUMBERS: list[Any] = [float, Decimal, str]
 SHAPES = [*((kind, False) for kind in KINDS), (Depth, True), (Bar, False)]

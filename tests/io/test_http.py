@@ -23,7 +23,7 @@ import pytest
 from aiohttp import web
 
 from qos_async._core.queries import Queries, merge
-from qos_async._io.retry import ATTEMPTS
+from qos_async._io.retry import ATTEMPTS, Patience
 from qos_async.config import Limits, Timing
 from qos_async.errors import (
     AuthenticationError,
@@ -161,7 +161,7 @@ async def failed_fetch(
 REFUSALS = {
     "a refusal": (rejecting("codes error"), RejectedError, "codes error"),
     "an expired key": (rejecting("Key expired."), AuthenticationError, "Key expired"),
-    "words of the plan": (rejecting("rate limit"), LimitError, "rate limit"),
+    "words of the plan": (rejecting("symbol limit"), LimitError, "symbol limit"),
     "400 with words": (rejecting("bad codes", 400), RejectedError, "bad codes"),
     "404 without": (saying(404, "<html>"), RejectedError, "HTTP 404"),
     "401": (saying(401), AuthenticationError, "QOS_API_KEY"),
@@ -169,10 +169,6 @@ REFUSALS = {
     "403, of the plan": (rejecting("limit", 403), LimitError, "limit"),
     "500, of the key": (rejecting("Key expired.", 500), AuthenticationError, "expired"),
     "400 saying OK": (rejecting("OK", 400), RejectedError, "HTTP 400"),
-    "html": (saying(200, "<html>hi\x1b</html>"), DecodeError, r"<html>hi\\x1b"),
-    "nothing": (saying(204), DecodeError, "not JSON with a msg"),
-    "other json": (saying(200, "[1]"), DecodeError, r"\[1\]"),
-    "deep json": (saying(200, '{"x":' + "[" * 100_000), DecodeError, r"\[\[\["),
     "other rows": (saying(200, '{"msg":"OK","data":[7]}'), DecodeError, r"\[7\]"),
     "a redirect": (saying(307, Location="/x"), ConnectError, "set http_url"),
     "not modified": (saying(304), ConnectError, "set http_url"),
@@ -205,7 +201,36 @@ FAILURES: dict[str, tuple[Any, type[QosError]]] = {
     "500 with words": (rejecting("internal error", 500), RejectedError),
     "429": (saying(429), LimitError),
     "429 with words": (rejecting("slow down", 429), LimitError),
+    "too frequent": (rejecting("Request too frequent."), LimitError),
+    "too frequent in Chinese": (rejecting("请求过于频繁"), LimitError),
+    "400, too frequent": (rejecting("too frequent", 400), LimitError),
+    "busy": (rejecting("server busy, try again later"), RejectedError),
+    "busy in Chinese": (rejecting("系统繁忙"), RejectedError),
+    "html": (saying(200, "<html>hi\x1b</html>"), DecodeError),
+    "nothing": (saying(204), DecodeError),
+    "empty": (saying(200, ""), DecodeError),
+    "other json": (saying(200, "[1]"), DecodeError),
+    "deep json": (saying(200, '{"x":' + "[" * 100_000), DecodeError),
+    **{
+        str(status): (saying(status, "<html>"), TransportError)
+        for status in (408, 425, 500, 502, 504, *range(520, 528), 530)
+    },
 }
+UNREADABLE = {
+    "html": (saying(200, "<html>hi\x1b</html>"), r"<html>hi\\x1b"),
+    "nothing": (saying(204), "not JSON with a msg"),
+    "other json": (saying(200, "[1]"), r"\[1\]"),
+    "deep json": (saying(200, '{"x":' + "[" * 100_000), r"\[\[\["),
+}
+
+
+@pytest.mark.fault("P26")
+@pytest.mark.parametrize("name", UNREADABLE)
+async def test_the_error_for_an_unreadable_response_shows_its_beginning(name):
+    handler, words = UNREADABLE[name]
+    error = await failed_fetch(handler)
+    with pytest.raises(DecodeError, match=words):
+        raise error
 
 
 @pytest.mark.fault("P25", "T16")
@@ -304,6 +329,147 @@ async def hang_up(request: web.Request) -> web.StreamResponse:
     assert request.transport is not None
     request.transport.abort()
     return web.Response()
+
+
+ROWS = gzip.compress(json.dumps({"msg": "OK", "data": [{"c": "US:TSLA"}]}).encode())
+
+
+async def cut_gzip(request: web.Request) -> web.StreamResponse:
+    """Cut within the compressed body; ``Content-Length`` is right."""
+    return web.Response(body=ROWS[:-20], headers={"Content-Encoding": "gzip"})
+
+
+async def cut_body(request: web.Request) -> web.StreamResponse:
+    """Cut a body that only the end of the connection delimits."""
+    assert request.transport is not None
+    request.transport.write(
+        b'HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n{"msg":"OK","da'
+    )
+    request.transport.close()
+    return web.Response()
+
+
+ONCE = {
+    "gzip cut": cut_gzip,
+    "body cut": cut_body,
+    "nothing": saying(200),
+    "html": saying(200, "<html>"),
+    "408": saying(408),
+    "425": saying(425),
+    "429": saying(429),
+    "521": saying(521),
+    "too frequent": rejecting("Request too frequent."),
+}
+
+
+@pytest.mark.fault("F16", "F21")
+@pytest.mark.parametrize("name", ONCE)
+async def test_what_may_succeed_later_is_requested_again(name):
+    seen, handle = await once(ONCE[name])
+    async with serving(handle) as url, http_client(url) as http:
+        assert [*await http.fetch(SNAPSHOTS)] == ["US:TSLA"]
+    assert len(seen) == 2
+
+
+PLAN = Limits(http_requests=100_000, http_period=60.0)
+TOO_FAST = {
+    "429": saying(429),
+    "429 with words": rejecting("slow down", 429),
+    "too frequent": rejecting("Request too frequent."),
+    "too frequent in Chinese": rejecting("访问频率过高"),
+}
+
+
+@pytest.mark.fault("F33")
+@pytest.mark.parametrize("name", TOO_FAST)
+async def test_a_refusal_for_the_pace_waits_for_the_period_of_the_plan(name):
+    waits, counters = Waits(), HttpCounters()
+    options: dict[str, Any] = {"sleep": waits, "limits": PLAN, "counters": counters}
+    error = await failed_fetch(TOO_FAST[name], **options)
+    assert isinstance(error, LimitError)
+    assert waits.seconds == [60.0, 60.0, 60.0]
+    assert counters.requests == ATTEMPTS
+
+
+@pytest.mark.fault("F33")
+async def test_a_second_refusal_for_the_pace_waits_for_the_period_whatever_it_asks():
+    waits = Waits()
+    handler = saying(429, **{"Retry-After": "2"})
+    await failed_fetch(handler, sleep=waits, limits=PLAN)
+    assert waits.seconds == [2.0, 60.0, 60.0]
+
+
+@pytest.mark.fault("F33")
+async def test_a_date_of_retry_after_is_one_of_the_servers_clock():
+    waits = Waits()
+    dates = {
+        "Date": "Thu, 01 Jan 2015 00:00:00 GMT",
+        "Retry-After": "Thu, 01 Jan 2015 00:00:42 GMT",
+    }
+    await failed_fetch(saying(503, **dates), sleep=waits)
+    assert waits.seconds == [42.0, 42.0, 42.0]
+
+
+def failing(times: int, broken: Any) -> Any:
+    """Respond correctly to the first request, and again after ``times`` failures."""
+    seen: list[Any] = []
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        seen.append(request)
+        if 1 < len(seen) <= times + 1:
+            found: web.StreamResponse = await broken(request)
+            return found
+        return ok([{"c": "US:TSLA"}])
+
+    return handle
+
+
+@pytest.mark.fault("F33")
+@pytest.mark.parametrize("name", ["429", "503", "hang up"])
+async def test_a_long_job_waits_for_as_long_as_it_takes(name):
+    broken = {"429": saying(429), "503": saying(503), "hang up": hang_up}[name]
+    told: list[tuple[QosError, float]] = []
+    patience, waits = Patience(lambda *wait: told.append(wait)), Waits()
+    async with (
+        serving(failing(20, broken)) as url,
+        http_client(url, sleep=waits, limits=PLAN, rng=lambda: 1.0) as http,
+    ):
+        for _ in range(2):
+            found = await http.fetch(SNAPSHOTS, patience=patience)
+            assert [*found] == ["US:TSLA"]
+    assert [seconds for _, seconds in told] == waits.seconds
+    assert (len(waits.seconds), waits.seconds[-1]) == (20, 60.0)
+
+
+@pytest.mark.fault("F33")
+@pytest.mark.parametrize(
+    ("broken", "kind", "requests"),
+    [
+        pytest.param(rejecting("Key expired."), AuthenticationError, 1, id="key"),
+        pytest.param(rejecting("no such code"), RejectedError, 1, id="code"),
+        pytest.param(saying(404), RejectedError, 1, id="404"),
+        pytest.param(saying(200, "<html>"), DecodeError, ATTEMPTS, id="html"),
+    ],
+)
+async def test_what_waiting_cannot_change_ends_a_long_job(broken, kind, requests):
+    patience, counters = Patience(), HttpCounters()
+    async with (
+        serving(failing(100, broken)) as url,
+        http_client(url, counters=counters) as http,
+    ):
+        await http.fetch(SNAPSHOTS, patience=patience)
+        with pytest.raises(kind):
+            await http.fetch(SNAPSHOTS, patience=patience)
+    assert counters.requests == 1 + requests
+
+
+@pytest.mark.fault("F33")
+async def test_a_long_job_does_not_begin_without_a_network():
+    counters = HttpCounters()
+    async with http_client("http://127.0.0.1:1", counters=counters) as http:
+        with pytest.raises(ConnectError):
+            await http.fetch(SNAPSHOTS, patience=Patience())
+    assert counters.requests == ATTEMPTS
 
 
 async def stall(request: web.Request) -> web.StreamResponse:

@@ -208,7 +208,7 @@ async def test_without_a_trade_before_the_outage_nothing_is_verified(server):
 FAILURES: dict[str, Any] = {
     "lost": lambda server: server.unanswered.add("RT"),
     "late": lambda server: server.delay.update(RT=6.0),
-    "refused": lambda server: server.rejections.update(RT="Rate limit."),
+    "refused": lambda server: server.rejections.update(RT="No permission."),
     "nothing": lambda server: server.data.update(RT=[]),
     "null": lambda server: server.data.update(RT=None),
     "no list": lambda server: server.data.update(RT={"a": 1}),
@@ -339,7 +339,7 @@ async def test_a_push_while_a_topic_is_held_does_not_replace_the_time_of_the_ack
 async def test_an_unfilled_gap_does_not_affect_the_next_one(server):
     async with connected(server) as client, client.watch_trades(AAPL) as sub:
         await server.trades(20)
-        server.rejections["RT"] = "Rate limit."
+        server.rejections["RT"] = "No permission."
         await server.outage(3.0)
         await server.trades(10)
         assert [gap.status for gap in gaps(drain(sub))] == ["unfilled"]

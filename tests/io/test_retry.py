@@ -18,7 +18,14 @@ from hypothesis import strategies as st
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from qos_async._core.queries import Queries
-from qos_async._io.retry import ATTEMPTS, retry_after
+from qos_async._io.retry import (
+    ATTEMPTS,
+    Outcome,
+    Patience,
+    Retry,
+    retry_after,
+    retrying,
+)
 from qos_async.config import Timing
 from qos_async.errors import (
     ConnectError,
@@ -106,7 +113,12 @@ async def test_retry_after_sets_the_wait(server, waits):
         ("0", 1.0),
         ("9999999999999999999999", 300.0),
         ("-5", None),
-        ("1.5", None),
+        ("1.5", 1.5),
+        ("1.", 1.0),
+        (".5", None),
+        ("1e3", None),
+        ("nan", None),
+        ("9" * 400, 300.0),
         ("\u0665", None),
         ("Thu, 01 Jan 1970 00:02:00 GMT", 20.0),
         ("Thu, 01 Jan 1970 00:02:00 -0000", 20.0),
@@ -204,3 +216,24 @@ async def test_concurrent_calls_do_not_share_their_attempts(server):
         found = await asyncio.gather(*both, return_exceptions=True)
     assert all(type(one) is TransportError for one in found)
     assert counters.requests == 2 * ATTEMPTS
+
+
+@pytest.mark.fault("F33")
+async def test_the_back_off_stays_bounded_however_often_a_long_job_waits():
+    waits, patience = Waits(), Patience()
+    outcomes: Any = iter([Outcome(retry=Retry.BUSY)] * 1100 + [Outcome(value=7)])
+    retry = retrying(
+        Timing(),
+        period=60.0,
+        on_retry=lambda *_: None,
+        patience=patience,
+        rng=lambda: 1.0,
+        sleep=waits,
+    )
+
+    async def attempt() -> Outcome[Any]:
+        return next(outcomes)
+
+    assert (await retry(attempt)).unwrap() == 7
+    assert waits.seconds[:8] == [0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0]
+    assert waits.seconds[-1] == 60.0

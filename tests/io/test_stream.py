@@ -296,7 +296,7 @@ async def test_a_live_topic_is_removed_after_a_lasting_rejection():
 
 
 async def test_an_expired_key_reaches_every_loop_and_request_and_later_call():
-    net = Network(respond=lambda _, frame: None if frame["type"] == "RS" else "OK")
+    net = Network(respond=lambda _, f: None if f["type"] in ("RS", "RD") else "OK")
     async with opened(net) as client, client.watch_trades("US:AAPL") as entered:
         peer = net.peers[0]
         waiting = [

@@ -456,6 +456,29 @@ def test_the_clock_closes_a_quiet_bar_with_close_after():
     simulate(main)
 
 
+@pytest.mark.fault("F2")
+@pytest.mark.parametrize("wrong", [-900, -30, 3600])
+def test_delayed_trades_are_closed_by_their_own_time(wrong):
+    async def main() -> None:
+        net, loop = Network(), asyncio.get_running_loop()
+        async with opened(net) as client, client.watch_trades("CF:BTCUSDT") as trades:
+
+            async def push() -> None:
+                for second in range(0, 80, 2):
+                    net.peers[0].push(live(second + wrong))
+                    await asyncio.sleep(2)
+
+            pushing = asyncio.create_task(push())
+            found = bars(trades, "1m", close_after=2.0)
+            bar, again = await anext(found), await anext(found)
+            await pushing
+            assert (bar.final, again.final) == (True, True)
+            assert again.timestamp == bar.timestamp + 60
+            assert abs(loop.time() + int(WALL) + wrong - again.end_timestamp - 2) < 3
+
+    simulate(main)
+
+
 @pytest.mark.parametrize(("hidden", "complete"), [([40, 60], True), ([], False)])
 def test_recovered_trades_correct_a_bar_that_the_clock_had_closed(hidden, complete):
     def telling_time(peer: Peer, frame: Frame) -> None:

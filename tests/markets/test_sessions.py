@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
 import json
+import sys
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import pytest
@@ -329,10 +328,7 @@ def test_a_market_without_an_exchange_calendar_is_named():
 def test_without_exchange_calendars_the_error_has_the_command_to_install_it(
     monkeypatch,
 ):
-    def missing(name: str) -> Any:
-        raise ModuleNotFoundError(f"No module named {name!r}", name=name)
-
-    monkeypatch.setattr(importlib, "import_module", missing)
+    monkeypatch.setitem(sys.modules, "exchange_calendars", None)
     with pytest.raises(ModuleNotFoundError, match=r"qos-async\[calendars\]") as caught:
         exchange_calendar("US")
     assert caught.value.name == "exchange_calendars"

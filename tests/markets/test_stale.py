@@ -104,6 +104,32 @@ def test_a_quiet_closed_market_is_not_suspicious(monkeypatch):
     simulate(main)
 
 
+@pytest.mark.fault("F3")
+@pytest.mark.parametrize(
+    ("wall", "expected"),
+    [
+        (datetime(2025, 3, 15, 2, tzinfo=UTC), ["Stale"]),  # A Saturday.
+        (datetime(2025, 3, 14, 6, tzinfo=UTC), ["Stale"]),  # Hours later.
+        (datetime(2025, 3, 14, 2, tzinfo=UTC), ["Stale"]),
+    ],
+)
+def test_market_hours_are_by_the_clock_of_the_server(monkeypatch, wall, expected):
+    monkeypatch.setattr(simulation, "WALL", wall.timestamp())
+    server = datetime(2025, 3, 14, 2, tzinfo=UTC).timestamp()  # 10:00 in Hong Kong.
+
+    def with_time(peer: Peer, frame: Any) -> None:
+        peer.answer(frame, time=int(server + asyncio.get_running_loop().time()))
+
+    async def main() -> None:
+        net = Network(respond=with_time)
+        async with opened(net) as client, client.watch_trades("HK:700") as trades:
+            beating = asyncio.create_task(beat(net.peers[0], "HK:700"))
+            assert kinds(await collect(trades.events(stale=True), 200)) == expected
+            await beating
+
+    simulate(main)
+
+
 def test_a_holiday_is_not_suspicious():
     days = [TradingDay(date=date(2025, 3, 13)), TradingDay(date=date(2025, 3, 17))]
 

@@ -143,3 +143,11 @@ def test_a_count_that_restarts_keeps_the_statistics():
         watcher.look(50)
     watcher.ticks = 0
     assert watcher.silent() == 65.0
+
+
+@pytest.mark.parametrize("step", [-3600.0, 3600.0])
+def test_time_by_which_the_clock_was_set_does_not_count(step):
+    watcher = Watcher()
+    watcher.busy()
+    watcher.now += step
+    assert watcher.silent() == pytest.approx(105, abs=10)

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import os
+import re
+import signal
 import subprocess
 import sys
 from decimal import Decimal
+from importlib import import_module
+from typing import Any
 
-import pandas as pd
-import polars as pl
 import pytest
 
 from qos_async import RecordingError
-from qos_async.recordings import convert
+from qos_async.recordings import convert, parquet
 from tests.support.memory_transport import kline, snapshot, trade
 from tests.support.recording_files import frame, recorded, trades, write
 
+pd = pytest.importorskip("pandas")
+pl = pytest.importorskip("polars")
+
 DAY = 86_400
+dataset: Any = import_module("pyarrow.dataset")
 
 
 @pytest.fixture
@@ -49,6 +56,7 @@ def test_each_library_reads_the_files_in_one_line(place, out):
         2.2,
     ]
     assert pd.read_parquet(f"{out}/channel=trade")["price"].tolist() == [1.1, 2.2]
+    pytest.importorskip("duckdb")
     # In a process of its own: at its end duckdb prints pages about its bindings.
     query = (
         f"select channel, count(*) from read_parquet('{out}/**/*.parquet', "
@@ -129,11 +137,14 @@ def test_ctrl_c_is_not_hidden_by_a_full_disk(place, out, monkeypatch):
 
 
 def test_damaged_files_are_reported(place, out):
-    file = next(place.iterdir())
-    file.write_bytes(file.read_bytes() * 2)
+    file = write(place, recorded(trades(1, 1)), trades(2, 2, 3))
     file.write_bytes(file.read_bytes()[:-3])
-    [fault] = convert(place, out).faults
-    assert "ends in the middle" in fault
+    made = convert(place, out)
+    assert made.rows == {"trade": 1}
+    [fault] = made.faults
+    assert re.fullmatch(
+        r"qos-1.jsonl.zst: 2 entries at bytes \d+ to \d+ damaged or missing, .*", fault
+    )
 
 
 def test_invalid_arguments_raise(place, tmp_path):
@@ -141,10 +152,107 @@ def test_invalid_arguments_raise(place, tmp_path):
         convert(place, tmp_path, numbers=int)
     file = tmp_path / "file"
     file.touch()
-    with pytest.raises(
-        RecordingError, match=r"cannot write to .*file: Not a directory"
-    ):
+    with pytest.raises(RecordingError, match="file is a file: expected a directory"):
         convert(place, file)
+    with pytest.raises(
+        RecordingError, match=r"cannot write to .*below: Not a directory"
+    ):
+        convert(place, file / "below")
+
+
+KILLED = """
+import os, signal, sys, time
+from qos_async.recordings import convert, parquet
+write = parquet._PartitionFile.write
+def then_stop(file, table):
+    write(file, table)
+    {stop}
+parquet._PartitionFile.write = then_stop
+convert(*sys.argv[1:])
+"""
+
+
+def start(place, out, stop):
+    code = KILLED.format(stop=stop)
+    return subprocess.Popen(
+        [sys.executable, "-c", code, str(place), str(out)], stdout=subprocess.PIPE
+    )
+
+
+def rows(out):
+    """Return the rows that each way to read a directory finds."""
+    return {
+        len(pd.read_parquet(out / "channel=trade")),
+        pl.scan_parquet(out / "channel=trade").collect().height,
+        pl.scan_parquet(f"{out}/channel=trade/**/*.parquet").collect().height,
+        dataset.dataset(out / "channel=trade", format="parquet").count_rows(),
+        dataset.dataset(out, format="parquet", partitioning="hive").count_rows() - 2,
+    }
+
+
+@pytest.mark.fault("F6")
+def test_a_killed_conversion_leaves_nothing_that_a_reader_finds(place, out):
+    convert(place, out)
+    write(place, recorded(trades(1, 3), topics=["trade US:AAPL"]), name="qos-0")
+    killed = start(place, out, "os.kill(os.getpid(), signal.SIGKILL)")
+    assert killed.wait() == -signal.SIGKILL
+    killed.stdout.close()
+    assert list(out.parent.glob(".out.unfinished/*.part"))
+    assert rows(out) == {2}
+    convert(place, out)
+    assert rows(out) == {3}
+    assert list(out.parent.glob(".*")) == []
+
+
+@pytest.mark.fault("F6", "F29")
+def test_the_output_can_be_read_during_a_conversion_and_no_other_writes_to_it(
+    place, out
+):
+    convert(place, out)
+    running = start(place, out, "print('there', flush=True); time.sleep(60)")
+    running.stdout.readline()
+    assert rows(out) == {2}
+    with pytest.raises(
+        RecordingError, match=r"another conversion writes to .*out: wait"
+    ):
+        convert(place, out)
+    running.kill()
+    running.wait()
+    running.stdout.close()
+    assert convert(place, out).rows["trade"] == 2
+
+
+@pytest.mark.fault("F31")
+@pytest.mark.parametrize("numbers", [float, Decimal])
+def test_what_is_held_in_memory_is_bounded_by_bytes(
+    tmp_path, out, monkeypatch, numbers
+):
+    """Books have many times the bytes of a trade: 60,000 took 455 MiB."""
+    levels = [{"p": f"{100 + n / 100:.2f}", "v": "7"} for n in range(20)]
+    book = {"tp": "D", "c": "US:AAPL", "b": levels, "a": levels, "ts": 5}
+    texts = [frame(n / 100, *[book] * 100) for n in range(40)]
+    write(tmp_path / "in", recorded(*texts, topics=["depth US:AAPL"]))
+    sizes = []
+    real = parquet._PartitionFile.write
+
+    def measure(file, table):
+        sizes.append(table.num_rows)
+        real(file, table)
+
+    monkeypatch.setattr(parquet._PartitionFile, "write", measure)
+    assert convert(tmp_path / "in", out, numbers=numbers).rows == {"depth": 4000}
+    assert max(sizes) * len(str(book)) < 1_000_000
+
+
+def test_a_conversion_where_nothing_can_be_beside_the_output_works(
+    place, out, monkeypatch
+):
+    real = os.access
+    monkeypatch.setattr(
+        "os.access", lambda where, how: where != out.parent and real(where, how)
+    )
+    assert convert(place, out).rows["trade"] == 2
+    assert [one.name for one in out.iterdir() if one.name.startswith(".")] == []
 
 
 def test_without_pyarrow_the_error_has_the_command_to_install_it(

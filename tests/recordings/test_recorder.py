@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import gc
 import os
 import signal
 import stat
@@ -14,7 +15,7 @@ import time
 import pytest
 
 from qos_async import Client, Recorder, RecordingError, Topic
-from qos_async.recordings import read
+from qos_async.recordings import convert, read
 from qos_async.recordings import recorder as module
 from tests.support.cli_process import ROOT
 from tests.support.recording_files import SECOND
@@ -315,3 +316,68 @@ def test_a_key_that_is_a_word_of_the_file_format_is_rejected(place, key):
         ValueError, match="too short or too common a word to be redacted"
     ):
         Client(key, recorder=Recorder(place))
+
+
+@pytest.mark.fault("F29")
+def test_a_second_recorder_in_a_directory_is_refused_at_once(place):
+    first = Recorder(place)
+    with pytest.raises(
+        RecordingError,
+        match=r"another recorder writes to .*recordings: stop it, or use",
+    ):
+        Recorder(place)
+    first.close()
+    Recorder(place).close()
+
+
+@pytest.mark.fault("F29")
+def test_a_recorder_of_another_process_is_refused_until_that_has_ended(place):
+    code = f"""
+import sys
+from qos_async.recordings.recorder import Recorder
+recorder = Recorder({str(place)!r})
+print("there", flush=True)
+sys.stdin.read()
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as other:
+        assert other.stdout is not None
+        other.stdout.readline()
+        with pytest.raises(RecordingError, match="another recorder writes to"):
+            Recorder(place)
+        other.kill()
+        other.wait()
+        Recorder(place).close()
+
+
+def test_a_recorder_that_was_dropped_does_not_keep_the_directory(place):
+    Recorder(place)
+    gc.collect()
+    Recorder(place).close()
+
+
+async def test_a_recording_is_read_and_converted_while_it_is_written(place, tmp_path):
+    recorder = Recorder(place)
+    recorder.opened()
+    take(recorder, [TRADE])
+    await recorder.flush()
+    assert entries(place)[-1] == ("frame", TRADE)
+    assert convert(place, tmp_path / "out").rows == {"trade": 1}
+    await recorder.aclose()
+
+
+def test_a_file_system_without_locks_is_recorded_to(place, monkeypatch):
+    def unsupported(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", unsupported)
+    recorder = Recorder(place)
+    Recorder(place).close()
+    take(recorder, [TRADE])
+    recorder.close()
+    first, *_ = read(place)
+    assert not first.locked

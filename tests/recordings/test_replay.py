@@ -356,3 +356,34 @@ async def test_without_a_speed_large_batches_lose_nothing(tmp_path):
         batches = sub.batches(max_items=count, max_wait=5.0)
         got = [int(tick.price) async for batch in batches for tick in batch]
     assert got == list(range(count))
+
+
+class CoarseLoop(asyncio.SelectorEventLoop):
+    """A loop whose clock moves in steps, as on Windows or of uvloop."""
+
+    step = 0.0156
+
+    def time(self) -> float:
+        return super().time() // self.step * self.step
+
+
+@pytest.mark.fault("F36")
+@pytest.mark.parametrize("step", [0.001, 0.0156])
+def test_gaps_have_the_recorded_times_on_a_coarse_clock(tmp_path, step):
+    def outage(at):
+        return event(at + 2, "lost", reason="the cable") + event(at + 9, "opened")
+
+    parts = [
+        part
+        for at in (10, 30, 50)
+        for part in (trades(at, 1), trades(at + 1, 1), outage(at))
+    ]
+    write(tmp_path, recorded(*parts, trades(60, 2), end=61))
+    loop = CoarseLoop()
+    loop.step = step
+    with asyncio.Runner(loop_factory=lambda: loop) as runner:
+        got = runner.run(events_of(tmp_path))
+    gaps = [one for one in got if isinstance(one, Gap)]
+    assert [(gap.since, gap.until) for gap in gaps] == [
+        (after(at + 1), after(at + 9)) for at in (10, 30, 50)
+    ]

@@ -105,6 +105,12 @@ async def test_it_serves_until_cancelled():
                 await sim.serve_forever()
 
 
+async def test_a_step_that_takes_long_is_not_reported_by_the_loop(raw, caplog):
+    time.sleep(0.15)  # noqa: ASYNC251 - as on a busy machine
+    await asyncio.sleep(0)
+    assert "Executing" not in caplog.text
+
+
 async def test_an_open_universe_serves_any_symbol(enter):
     raw = await enter(open_universe=True, history=30.0)
     codes = [f"US:S{n}" for n in range(100)]
@@ -115,6 +121,7 @@ SCRIPT = """
 import asyncio, aiohttp
 from qos_async.sim import Limits, Simulator
 async def main():
+    asyncio.get_running_loop().slow_callback_duration = 60.0
     async with Simulator() as sim, aiohttp.ClientSession() as session:
         async with session.ws_connect(sim.stream_url, headers={"key": sim.key}) as ws:
             await ws.send_json({"type": "H"})

@@ -29,6 +29,7 @@ from tests.support.soak_meter import Report
 
 pytestmark = [
     pytest.mark.soak,
+    pytest.mark.timeout(0),
     pytest.mark.skipif(sys.platform != "linux", reason="it looks into /proc"),
 ]
 

@@ -199,7 +199,7 @@ MUTANTS = [
         "_FRAMES_BEFORE_YIELD",
         lambda _: 10**9,
         "I17 ",
-        range(4, 5),
+        range(20),
     ),
 ]
 

@@ -63,6 +63,7 @@ class ChaosProxy:
         down: Whether new connections are reset.
         accepted: The number of connections accepted.
         passed: The number of bytes forwarded to the client.
+        ended: The number of connections whose client has closed its socket.
     """
 
     def __init__(
@@ -70,7 +71,7 @@ class ChaosProxy:
     ) -> None:
         self.to_client, self.to_server = Toxics(), Toxics()
         self.down = False
-        self.accepted = self.passed = 0
+        self.accepted = self.passed = self.ended = 0
         self._target, self._tls = port, tls
         self._random = random.Random(seed)
         self._open: set[asyncio.StreamWriter] = set()
@@ -178,6 +179,7 @@ class ChaosProxy:
                     self.passed += len(chunk)
                 if toxics.limit_data == 0:
                     break
+        self.ended += not to_client
         toxics = self.to_client if to_client else self.to_server
         if toxics.timeout:
             return  # A black hole swallows the close, too.

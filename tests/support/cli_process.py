@@ -41,13 +41,13 @@ def environment(**extra):
     return {**kept, "PYTHONPATH": str(ROOT), **extra}
 
 
-def start(*words, stdout=subprocess.PIPE):
+def start(*words, stdout=subprocess.PIPE, **variables):
     return subprocess.Popen(
         command(*words),
         stdout=stdout,
         stderr=subprocess.PIPE,
         text=True,
-        env=environment(),
+        env=environment(**variables),
     )
 
 

@@ -192,6 +192,8 @@ class InvariantChecker:
         if kind == "H":
             interval = now - link.heartbeat_at
             early = link.confirmed and interval < 10 and len(link.sent) > 2
+            early = early and not link.heartbeat_refused  # Then it is sent again.
+            link.heartbeat_refused = False
             self.check("I3", not early, f"heartbeats {interval:.1f} s apart")
             self._check_heartbeat(link)
             link.heartbeat_at = now
@@ -238,6 +240,8 @@ class InvariantChecker:
             self._on_reply(link, frame)
 
     def _on_reply(self, link: ObservedLink, frame: dict[str, Any]) -> None:
+        if frame.get("type") == "H" and frame.get("msg") != "OK":
+            link.heartbeat_refused = True
         if link.pending is None:
             return
         sent = link.pending.frame

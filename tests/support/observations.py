@@ -66,6 +66,7 @@ class ObservedLink(Struct):
     confirmed: bool = False
     pending: SentFrame | None = None
     sent: list[SentFrame] = field(default_factory=list)
+    heartbeat_refused: bool = False
 
 
 class Fetch(Struct):

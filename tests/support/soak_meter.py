@@ -184,7 +184,7 @@ class Meter:
             rss_mib=round(_rss() / _MIB, 2),
             objects=sum(1 for _ in self._objects()),
             tasks=len(asyncio.all_tasks()),
-            timers=len(loop._scheduled),
+            timers=len(getattr(loop, "_scheduled", ())),  # uvloop does not list them.
             files=sum(1 for _ in Path("/proc/self/fd").iterdir()),
             entries=sum(sizes(self._client).values()),
         )

@@ -60,7 +60,7 @@ def run(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
         capture_output=True,
         text=True,
         check=False,
-        timeout=15,
+        timeout=60,
     )
 
 
@@ -88,10 +88,26 @@ def test_a_run_without_its_fixtures_imports_only_the_plugin(tmp_path):
         "    ours = {name for name in sys.modules if name.startswith('qos_async.')}\n"
         "    assert ours <= {'qos_async._version', 'qos_async.testing',\n"
         "        'qos_async.testing.options', 'qos_async.testing.plugin'}\n"
-        "    assert not {'aiohttp', 'msgspec', 'asyncio'} & set(sys.modules)\n"
+        "    assert not {'aiohttp', 'msgspec'} & set(sys.modules)\n"
     )
     done = run(tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_plugin_does_not_import_asyncio():
+    # In a bare interpreter, because pytest itself may import asyncio during a run.
+    program = (
+        "import sys, qos_async.testing\n"
+        "assert not {'aiohttp', 'msgspec', 'asyncio'} & set(sys.modules)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_the_fixtures_are_listed_with_their_docstrings(tmp_path):
@@ -103,3 +119,68 @@ def test_the_fixtures_are_listed_with_their_docstrings(tmp_path):
         "closed after the test",
     ):
         assert words in shown
+
+
+SCOPES = """
+import asyncio
+import pytest
+{extra}
+LOOPS = []
+{mark}
+class TestTwice:
+    @pytest.mark.parametrize("n", [1, 2])
+    async def test_the_client_works_in_the_loop_of_the_test(
+        self, n, qos_client, qos_simulator
+    ):
+        LOOPS.append(asyncio.get_running_loop())
+        async with asyncio.timeout(5):
+            await qos_client.fetch_snapshots("US:AAPL")
+            async with qos_client.watch_trades("CF:BTCUSDT") as trades:
+                await anext(trades)
+            qos_simulator.cut()
+
+
+def test_the_loop_is_shared_as_asked_for():
+    assert len(set(map(id, LOOPS))) == {loops}
+"""
+BACKEND = """
+@pytest.fixture(scope="module")
+def anyio_backend():
+    return "asyncio"
+"""
+
+
+@pytest.mark.fault("F15")
+@pytest.mark.parametrize(
+    ("loops", "mark", "options"),
+    [
+        (2, "(loop_scope='function')", ()),
+        (1, "(loop_scope='class')", ()),
+        (1, "(loop_scope='module')", ()),
+        (1, "(loop_scope='package')", ()),
+        (1, "(loop_scope='session')", ()),
+        (1, "(scope='module')", ("-W", "ignore")),
+        (1, "", ("-o", "asyncio_default_test_loop_scope=session")),
+    ],
+)
+def test_the_fixtures_work_in_a_loop_of_any_scope(tmp_path, loops, mark, options):
+    mark = f"@pytest.mark.asyncio{mark}"
+    options = ["-p", "asyncio", *options]
+    (tmp_path / "__init__.py").touch()
+    (tmp_path / "test_user.py").write_text(
+        SCOPES.format(mark=mark, loops=loops, extra="")
+    )
+    done = run(tmp_path, *options)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "3 passed" in done.stdout
+
+
+@pytest.mark.fault("F15")
+def test_the_fixtures_work_with_a_backend_of_anyio_for_a_whole_module(tmp_path):
+    (tmp_path / "test_user.py").write_text(
+        # anyio keeps a loop for fixtures of a wider scope only; these have none.
+        SCOPES.format(mark="@pytest.mark.anyio", loops=2, extra=BACKEND)
+    )
+    done = run(tmp_path, "-p", "anyio")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "3 passed" in done.stdout

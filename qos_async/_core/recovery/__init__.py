@@ -40,6 +40,8 @@ from qos_async._core.recovery.cases import (
 )
 from qos_async._core.recovery.outages import Outage, OutageTracker
 from qos_async._core.recovery.trades import Echoes
+from qos_async._core.responses import canonical_or_same
+from qos_async._core.rows import Unread
 from qos_async.config import KLINES_MAX, TRADES_MAX
 from qos_async.enums import Channel
 from qos_async.errors import DecodeError
@@ -252,10 +254,22 @@ class Recovery(Generic[N]):
         """Whether a request is one of recovery."""
         return reqid in self._sent
 
-    def on_reply(self, reqid: int, data: bytes | None) -> list[RecoveryResult]:
-        """Record a reply, None if there was none; return the results of closed cases."""
+    def on_reply(
+        self, reqid: int, data: bytes | None, unread: list[Unread] | None = None
+    ) -> list[RecoveryResult]:
+        """Record a reply, None if there was none; return the results of closed cases.
+
+        A symbol of which a row cannot be read counts as not in the reply: its other rows
+        are not all that was missed.
+
+        Args:
+            reqid: The id of the request.
+            data: The rows, as JSON.
+            unread: Receives what cannot be read.
+        """
         request = self._sent.pop(reqid)
-        rows = None if data is None else _read(request.query, data)
+        unread = [] if unread is None else unread
+        rows = None if data is None else _read(request.query, data, unread)
         results: list[RecoveryResult] = []
         for topic in request.topics:
             if (case := self.cases.get(topic)) is not None:
@@ -350,11 +364,17 @@ class Recovery(Generic[N]):
         return result
 
 
-def _read(query: Query[dict[str, Any]], data: bytes) -> dict[str, Any] | None:
+def _read(
+    query: Query[dict[str, Any]], data: bytes, unread: list[Unread]
+) -> dict[str, Any] | None:
     try:
-        return query.read(data)
+        rows = query.read(data, unread)
     except DecodeError:
         return None  # Like no reply: the status of the gap says so.
+    lost = {canonical_or_same(one.name) for one in unread if one.lost}
+    if "" in lost:  # It may have been a row of any symbol.
+        return None
+    return {symbol: found for symbol, found in rows.items() if symbol not in lost}
 
 
 def _ready_at(cases: list[RecoveryCase[Any]]) -> float:

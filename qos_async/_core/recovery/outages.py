@@ -94,15 +94,17 @@ class OutageTracker:
             for topic in topics:
                 self._rejections.pop(topic, None)
 
-    def should_retry_rejection(self, change: Change) -> bool:
+    def should_retry_rejection(self, change: Change, *, whole: bool = False) -> bool:
         """Whether to repeat the rejected subscription of one topic, as it was live.
 
-        After an outage a server may reject for a passing reason.
+        After an outage a server may reject for a passing reason. With ``whole``, a
+        batch is repeated, too, if one of its topics was live.
         """
-        topic = change.any_topic
-        if not change.add or topic not in self.open or len(change.topics) > 1:
+        live = self.open.keys() & change.topics
+        if not change.add or not live or (len(change.topics) > 1 and not whole):
             return False
-        self._rejections[topic] += 1
+        self._rejections.update(live)
+        topic = max(live, key=self._rejections.__getitem__)
         return self._rejections[topic] < _MAX_REJECTIONS
 
     def end(self, topic: Topic) -> Outage | None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import importlib.util
 import shutil
-import sys
 from argparse import ArgumentParser
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,9 +20,11 @@ from qos_async.cli.options import (
     add_connection,
     add_interval,
     bounded_int,
+    file_format,
     output_file,
     symbol,
 )
+from qos_async.cli.streams import print_message
 from qos_async.enums import Interval
 
 if TYPE_CHECKING:  # Slow to import.
@@ -80,7 +81,7 @@ def _run(options: Options) -> int:
 
     path = options.output
     try:
-        _check_package(path.suffix if path else "")
+        _check_package(file_format(path) if path else "")
         if path:
             check_place(path, force=True)
         return _fetch_and_draw(options, server_label(options))
@@ -164,7 +165,7 @@ def _write(model: ChartModel, path: Path, options: Options) -> None:
     from qos_async.cli.files import whole_file
 
     with whole_file(path) as file:
-        if path.suffix == ".html":
+        if file_format(path) == ".html":
             from qos_async.cli.charts import html
 
             text = html.page(model, theme=options.theme, cdn=options.cdn)
@@ -173,7 +174,7 @@ def _write(model: ChartModel, path: Path, options: Options) -> None:
             from qos_async.cli.charts import png
 
             png.draw(model, file, theme=options.theme)
-    print(f"{path}: {model.title}, {model.span}", file=sys.stderr)
+    print_message(f"{path}: {model.title}, {model.span}")
 
 
 COMMAND = Command(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import importlib
 import json
 from string import Template
 from typing import Any
@@ -77,8 +76,9 @@ def page(model: ChartModel, *, theme: str, cdn: bool) -> str:
 
 
 def _figure(model: ChartModel, theme: str) -> Any:
-    # Typed as Any: plotly makes its classes at run time.
-    graphs: Any = importlib.import_module("plotly.graph_objects")
+    from plotly import graph_objects
+
+    graphs: Any = graph_objects  # Its classes are made at run time.
     figure = graphs.Figure([_candles(graphs, model), _volume(graphs, model)])
     ticks = model.ticks(_TICKS)
     labels = [model.label(kline) for kline in model.klines]
@@ -143,10 +143,13 @@ def _volume(graphs: Any, model: ChartModel) -> Any:
 
 
 def _title(model: ChartModel) -> str:
-    colour = _RISE if model.rises else _FALL
+    change = model.change
+    if model.rises is not None:
+        colour = _RISE if model.rises else _FALL
+        change = f'<span style="color:{colour}">{change}</span>'
     return (
         f"<b>{html.escape(model.title)}</b>   {model.last}   "
-        f'<span style="color:{colour}">{model.change}</span><br>'
+        f"{change}<br>"
         f'<span style="font-size:0.72em;opacity:0.7">{model.span}</span>'
     )
 

@@ -8,6 +8,7 @@ from decimal import Decimal
 from typing import Any, NamedTuple
 
 from qos_async import Interval, Kline
+from qos_async._printable import printable
 from qos_async.cli.formatting import percent, percent_change, plural
 from qos_async.cli.times import local_time
 from qos_async.periods import market_zone
@@ -97,7 +98,7 @@ class ChartModel:
     @property
     def title(self) -> str:
         """Symbol and interval."""
-        return f"{self.symbol}  {self.interval.short}"
+        return printable(f"{self.symbol}  {self.interval.short}")
 
     @property
     def span(self) -> str:
@@ -119,19 +120,22 @@ class ChartModel:
 
     @property
     def change(self) -> str:
-        """Percent from the first open to the newest price; empty if that is unknown."""
-        first, last = self.klines[0].open, self.klines[-1].close
-        return percent(percent_change(last, first)) if first else ""
+        """Percent from the first open to the newest price; a dash if that is unknown."""
+        return percent(self._change)
 
     @property
-    def rises(self) -> bool:
-        """Whether the newest price is at or above the first open."""
-        return self.klines[-1].close >= self.klines[0].open
+    def rises(self) -> bool | None:
+        """Whether ``change`` is a rise; None if it is neither a rise nor a fall."""
+        return self._change > 0 if self._change else None
+
+    @property
+    def _change(self) -> Decimal | None:
+        return percent_change(self.klines[-1].close, self.klines[0].open)
 
     @property
     def credit(self) -> str:
         """The server and this program, for the foot of the chart."""
-        return f"{self.source} · qos-async"
+        return printable(f"{self.source} · qos-async")
 
     def newest(self, count: int) -> ChartModel:
         """Return a model of the newest ``count`` bars only."""

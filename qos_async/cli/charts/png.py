@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import IO, Any
 
 from qos_async.cli.charts.model import THEMES, ChartModel
@@ -26,10 +25,10 @@ def draw(model: ChartModel, file: IO[bytes], *, theme: str) -> None:
     Raises:
         ModuleNotFoundError: If matplotlib is not installed.
     """
-    # Not pyplot, which looks for a display. Any: matplotlib is typed in part only.
-    figures: Any = importlib.import_module("matplotlib.figure")
+    from matplotlib.figure import Figure  # Not pyplot, which looks for a display.
+
     look = THEMES["dark" if theme == "dark" else "light"]
-    figure = figures.Figure(figsize=_INCHES, dpi=_DPI, facecolor=look["paper"])
+    figure: Any = Figure(figsize=_INCHES, dpi=_DPI, facecolor=look["paper"])
     grid = figure.add_gridspec(
         2,
         1,
@@ -97,7 +96,8 @@ def _wick(count: int) -> float:
 
 
 def _volume(axes: Any, model: ChartModel, look: dict[str, str]) -> None:
-    ticker: Any = importlib.import_module("matplotlib.ticker")
+    from matplotlib import ticker
+
     volumes, colours = [one.volume for one in model.candles], _colours(model, look)
     axes.bar(
         range(len(volumes)), volumes, _CANDLE, color=colours, alpha=0.5, linewidth=0
@@ -109,7 +109,7 @@ def _volume(axes: Any, model: ChartModel, look: dict[str, str]) -> None:
 
 
 def _price_formatter(model: ChartModel) -> Any:
-    ticker: Any = importlib.import_module("matplotlib.ticker")
+    from matplotlib import ticker
 
     def text(value: float, place: int) -> str:
         return model.round(value)
@@ -125,14 +125,23 @@ def _time_axis(prices: Any, volume: Any, model: ChartModel) -> None:
 
 
 def _texts(figure: Any, model: ChartModel, look: dict[str, str]) -> None:
-    colour = look["rise" if model.rises else "fall"]
+    colour = look[{True: "rise", False: "fall", None: "soft"}[model.rises]]
+    # With ``parse_math``, a dollar sign would begin a formula.
     title = figure.text(
-        0.03, 0.935, model.title, fontsize=18, fontweight="bold", color=look["text"]
+        0.03,
+        0.935,
+        model.title,
+        fontsize=18,
+        fontweight="bold",
+        color=look["text"],
+        parse_math=False,
     )
     last = _after(figure, title, model.last, fontsize=18, color=look["text"])
     _after(figure, last, model.change, fontsize=14, color=colour)
     figure.text(0.03, 0.89, model.span, fontsize=10.5, color=look["soft"])
-    figure.text(0.03, 0.028, model.credit, fontsize=9, color=look["soft"])
+    figure.text(
+        0.03, 0.028, model.credit, fontsize=9, color=look["soft"], parse_math=False
+    )
 
 
 def _after(figure: Any, left: Any, text: str, **style: Any) -> Any:

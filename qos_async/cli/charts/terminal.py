@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from rich.console import Console
 from rich.text import Text
 
+from qos_async._printable import printable
 from qos_async.cli.charts.model import ChartModel
 from qos_async.cli.watch.chart import draw_klines
 
@@ -23,6 +24,7 @@ _STYLES = {
     "tag_up": "bold black on green",
     "tag_down": "bold black on red",
 }
+_CHANGE_STYLES = {True: "green", False: "red", None: ""}
 _AXIS = 12
 """Columns of the price axis, where the prices are not known yet."""
 _CANDLE_WIDTHS = (4, 3, 2)
@@ -58,7 +60,7 @@ def print_chart(model: ChartModel, console: Console | None = None) -> None:
                 shown.klines, shown.price, width, height, candle_width=candle_width
             ),
         ),
-        Text(f" {shown.span} · {shown.source}", "bright_black"),
+        Text(f" {shown.span} · {printable(shown.source)}", "bright_black"),
     ]
     for line in lines:
         console.print(line, overflow="crop", no_wrap=True, crop=True)
@@ -74,7 +76,7 @@ def _head(model: ChartModel) -> Text:
     return Text.assemble(
         (f" {model.title}", "bold"),
         (f"  {model.last}", "bold"),
-        (f"  {model.change}", "green" if model.rises else "red"),
+        (f"  {model.change}", _CHANGE_STYLES[model.rises]),
     )
 
 

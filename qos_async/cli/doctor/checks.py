@@ -25,7 +25,7 @@ from qos_async import (
 from qos_async.cli.client import make_client
 from qos_async.cli.doctor.report import Check, Report, milliseconds
 from qos_async.cli.options import Options, UsageError
-from qos_async.cli.settings import Settings, config_path, origin_only
+from qos_async.cli.settings import Settings, config_path, is_file_at, origin_only
 
 __all__ = [
     "TIMING",
@@ -60,9 +60,14 @@ def configuration(options: Options, settings: Settings) -> Check:
     if options.sim:
         return Check("configuration", "ok", "a simulated server on this machine")
     path = config_path()
-    state = "read" if path.exists() else "absent, which is fine"
+    if path is None:
+        place = "there is no home directory, and so no file"
+    elif is_file_at(path):
+        place = f"{path} is read"
+    else:
+        place = f"{path} is absent, which is fine"
     origins = sorted({f"{name} from {at}" for name, at in settings.origins.items()})
-    detail = f"{path} is {state}; {', '.join(origins) or 'nothing is set'}"
+    detail = f"{place}; {', '.join(origins) or 'nothing is set'}"
     return Check("configuration", "ok", detail, "; ".join(settings.warnings))
 
 

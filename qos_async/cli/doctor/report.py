@@ -13,6 +13,8 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Struct
 
+from qos_async._printable import printable
+
 __all__ = ["Check", "Emit", "Report", "milliseconds", "password_of"]
 
 _WIDTH = 80
@@ -79,7 +81,7 @@ class Report:
     def _redacted(self, text: str) -> str:
         for secret, replacement in self._replacements:
             text = text.replace(secret, replacement)
-        return text
+        return printable(text)
 
 
 def milliseconds(seconds: float) -> str:

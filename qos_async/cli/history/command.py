@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from argparse import ArgumentParser
 from functools import partial
@@ -17,11 +16,13 @@ from qos_async.cli.options import (
     UsageError,
     add_connection,
     add_interval,
+    file_format,
     output_file,
     symbol,
     time_spec,
 )
-from qos_async.cli.times import iso
+from qos_async.cli.streams import print_message
+from qos_async.cli.times import TIMES, iso
 from qos_async.symbols import market_of
 
 if TYPE_CHECKING:  # Slow to import.
@@ -125,8 +126,7 @@ def _finish(options: Options, part: PartialDownload) -> int:
         raise OutputError(
             f"cannot write {output}: {error}: try --numbers text"
         ) from None
-    for line in summarize(part, output, all_holes=options.all_holes):
-        print(line, file=sys.stderr)
+    print_message(*summarize(part, output, all_holes=options.all_holes))
     part.remove()
     return exits.FAILED if part.ended == IGNORED else exits.OK
 
@@ -174,15 +174,15 @@ def _check(options: Options) -> None:
 
     output = options.output
     check_place(output, force=options.force)
-    if options.numbers and output.suffix != ".parquet":
+    if options.numbers and file_format(output) != ".parquet":
         raise UsageError(
-            f"--numbers is about Parquet: in {output.suffix} they are exact, as sent"
+            f"--numbers is about Parquet: in {file_format(output)} they are exact, as sent"
         )
     check(output)
 
 
 def _print(message: str, code: int = exits.OK) -> int:
-    print(f"qos: {message}", file=sys.stderr)
+    print_message(f"qos: {message}")
     return code
 
 
@@ -202,11 +202,8 @@ examples:
   qos history US:AAPL --interval 1d --from 2015-01-01 --adjust -o aapl.csv
   qos history --sim CF:ETHUSDT --interval 1m --from 2d -o eth.jsonl
 """,
-    """\
-times: a day (2025-01-31) in the market's own time zone (New York for US, Hong
-Kong for HK, Shanghai for SH and SZ, UTC for all others); it starts at midnight,
-and --to includes the whole of it. Or a time with a zone (2025-01-31T09:30Z,
-2025-01-31T17:30+08:00). Or a span back from now (90m, 12h, 2d, 4w).
+    f"""\
+{TIMES}
 
 CSV and JSON Lines hold numbers as sent, exact, under the names of qos klines
 --csv and --json. Parquet needs pyarrow: pip install 'qos-async[arrow]'

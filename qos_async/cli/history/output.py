@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Iterable, Iterator
 from decimal import Decimal
 from itertools import chain, islice
@@ -14,6 +13,7 @@ import msgspec
 from qos_async import Kline, __version__
 from qos_async.cli.files import OutputError, whole_file
 from qos_async.cli.history.partial import Request
+from qos_async.cli.options import file_format
 from qos_async.cli.serialize import csv_lines, fields, header, json_line
 from qos_async.cli.times import iso
 
@@ -36,7 +36,7 @@ def check(output: Path) -> None:
     Raises:
         OutputError: The message says what to install.
     """
-    if output.suffix == ".parquet":
+    if file_format(output) == ".parquet":
         try:
             _schema(None)
         except ModuleNotFoundError as error:
@@ -62,17 +62,17 @@ def write(
         ValueError: If a number does not fit.
     """
     with whole_file(output) as file:
-        if output.suffix == ".parquet":
+        if file_format(output) == ".parquet":
             _write_parquet(file, pages, request, numbers)
             return
         names = header(Kline)
-        if output.suffix == ".csv":
+        if file_format(output) == ".csv":
             file.write(f"{','.join(names)}\n".encode())
         for page in pages:
             rows = map(fields, page)
             text = (
                 csv_lines(names, rows)
-                if output.suffix == ".csv"
+                if file_format(output) == ".csv"
                 else "".join(map(json_line, rows))
             )
             file.write(text.encode())
@@ -84,11 +84,13 @@ def _write_parquet(
     request: Request,
     numbers: str | None,
 ) -> None:
+    from pyarrow import parquet
+
     from qos_async.frames import to_arrow
 
-    parquet: Any = importlib.import_module("pyarrow.parquet")  # An extra, untyped.
     schema = _schema(numbers).with_metadata(_metadata(request))
-    with parquet.ParquetWriter(file, schema, compression="zstd") as writer:
+    writer: Any = parquet.ParquetWriter(file, schema, compression="zstd")
+    with writer:
         for bars in _row_groups(pages):
             table = to_arrow(bars, numbers=_NUMBERS[numbers]).drop_columns(_LIVE)
             writer.write_table(table.replace_schema_metadata(schema.metadata))

@@ -2,19 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 
-from qos_async import (
-    Adjustment,
-    Client,
-    HistoryPages,
-    Kline,
-    LimitError,
-    RequestTimeoutError,
-    TransportError,
-)
+from qos_async import Adjustment, Client, HistoryPages, Kline
 from qos_async.cli.history.partial import PartialDownload
 from qos_async.cli.history.progress import Progress
 
@@ -27,9 +18,6 @@ OLDEST = "oldest"
 IGNORED = "ignored"
 """The server returns only its newest bars, whatever end is requested."""
 
-_WAITS = (5, 15, 30, *[60] * 10)
-"""Seconds between attempts in an outage, after the first page."""
-
 
 async def page_back(
     client: Client[str],
@@ -39,12 +27,12 @@ async def page_back(
 ) -> None:
     """Fetch the missing pages, newest first, and append each to the file.
 
-    An outage is waited out for ten minutes, but not before the first page.
+    It waits for as long as it takes, see ``Client.iter_history``.
 
     Args:
         client: With ``numbers=str``, which is lossless.
         part: The file, and the request.
-        progress: Where to report each page.
+        progress: Where to report each page, and each wait.
         clock: Epoch seconds.
 
     Raises:
@@ -57,14 +45,12 @@ async def page_back(
     if part.oldest == start:
         part.finish(START)
         return
-    async with _pages(client, part) as pages:
-        page = await anext(pages, None)
-        while page is not None:
+    async with _pages(client, part, progress) as pages:
+        async for page in pages:
             bars = _new(page, part, clock())
             if bars:
                 part.add(bars)
             progress.page()
-            page = await _next_with_retry(pages, progress)
     if part.oldest is not None and part.oldest <= start:
         part.finish(START)
     elif pages.end_ignored:
@@ -73,7 +59,9 @@ async def page_back(
         part.finish(OLDEST)
 
 
-def _pages(client: Client[str], part: PartialDownload) -> HistoryPages[str]:
+def _pages(
+    client: Client[str], part: PartialDownload, progress: Progress
+) -> HistoryPages[str]:
     request = part.request
     return client.iter_history(
         request.symbol,
@@ -82,20 +70,8 @@ def _pages(client: Client[str], part: PartialDownload) -> HistoryPages[str]:
         # The end is included; pages of ours begin where the last ones ended.
         end=request.end - 1 if part.oldest is None else part.oldest,
         adjust=Adjustment.FORWARD if request.adjusted else Adjustment.NONE,
+        on_wait=lambda error, seconds: progress.waiting(str(error), seconds),
     )
-
-
-async def _next_with_retry(
-    pages: AsyncIterator[list[Kline[str]]], progress: Progress
-) -> list[Kline[str]] | None:
-    """Return the next page, waiting out an outage; None after the last page."""
-    for wait in _WAITS:
-        try:
-            return await anext(pages, None)
-        except (LimitError, RequestTimeoutError, TransportError) as error:
-            progress.note(f"{error}; waiting to retry")
-            await asyncio.sleep(wait)
-    return await anext(pages, None)
 
 
 def _new(page: list[Kline[str]], part: PartialDownload, now: float) -> list[Kline[str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import time
@@ -9,8 +10,10 @@ from collections.abc import Callable
 from typing import Any, Self
 
 from qos_async import Limits
+from qos_async._printable import printable
 from qos_async.cli.formatting import plural
 from qos_async.cli.history.partial import PartialDownload
+from qos_async.cli.streams import print_message
 
 __all__ = [
     "BarProgress",
@@ -22,6 +25,8 @@ __all__ = [
 
 _LINE_INTERVAL = 10.0
 """Seconds between two lines."""
+_WAIT_INTERVAL = 60.0
+"""Seconds of waiting for one reason between two lines."""
 _WIDE = 100
 """Width of a terminal from which on the bar has room for how far back it reaches."""
 _MINUTE, _HOUR = 60, 3600
@@ -75,14 +80,14 @@ class EtaEstimator:
 
 
 class Progress:
-    """Prints a line every ten seconds, and each reason for a delay once per page."""
+    """Prints a line every ten seconds, and one for each minute of waiting."""
 
     def __init__(
         self, eta: EtaEstimator, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._eta, self._clock = eta, clock
         self._printed_at = clock()
-        self._reason = ""
+        self._reason, self._waited = "", 0.0
 
     def __enter__(self) -> Self:
         return self
@@ -92,17 +97,23 @@ class Progress:
 
     def page(self) -> None:
         """Report a page."""
-        self._reason = ""
+        self._reason, self._waited = "", 0.0
         now = self._clock()
         self._eta.page(now)
         self._show(now)
 
-    def note(self, text: str) -> None:
-        """Report why there is no progress."""
-        reason = text.partition(";")[0]
+    def waiting(self, reason: str, seconds: float) -> None:
+        """Report why there is no progress, and for how long.
+
+        A wait of less than a second is not worth a line, nor are further short ones for
+        the same reason.
+        """
         if reason != self._reason:
-            self._reason = reason
-            self._print(text)
+            self._reason, self._waited = reason, math.inf
+        if seconds >= 1 and self._waited >= _WAIT_INTERVAL:
+            self._waited = 0.0
+            self._print(f"{reason}; asking again in {format_duration(seconds)}")
+        self._waited += seconds
 
     def _show(self, now: float) -> None:
         if now - self._printed_at >= _LINE_INTERVAL:
@@ -113,7 +124,7 @@ class Progress:
             self._print(f"{reached}, {self._eta.share:.0%}{about}")
 
     def _print(self, text: str) -> None:
-        print(f"qos: {text}", file=sys.stderr, flush=True)
+        print_message(f"qos: {text}")
 
 
 class BarProgress(Progress):
@@ -128,7 +139,7 @@ class BarProgress(Progress):
         console = Console(stderr=True) if console is None else console
         count = "reached" if console.width >= _WIDE else "bars"
         self._bar = RichProgress(
-            TextColumn("{task.description}", style="bold"),
+            TextColumn("{task.description}", style="bold", markup=False),
             BarColumn(bar_width=None, complete_style="cyan", finished_style="cyan"),
             TextColumn("{task.percentage:>3.0f} %"),
             TextColumn(f"{{task.fields[{count}]}}"),
@@ -159,7 +170,8 @@ class BarProgress(Progress):
         )
 
     def _print(self, text: str) -> None:
-        self._bar.console.print(f"qos: {text}", style="yellow", markup=False)
+        text = printable(f"qos: {text}")
+        self._bar.console.print(text, style="yellow", markup=False, highlight=False)
 
 
 def make_progress(part: PartialDownload, limits: Limits) -> Progress:

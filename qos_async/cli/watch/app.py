@@ -100,7 +100,23 @@ class WatchApp(App[None]):
         failure: The error that ended the reader, and so the app.
     """
 
-    CSS_PATH = "watch.tcss"
+    # Not a file beside this one, which a packager such as PyInstaller would leave out.
+    CSS = """
+    Screen { background: #0b0e14; color: #c9d1d9; layers: panels; overflow: hidden; }
+    Panel {
+        position: absolute;
+        background: #0b0e14;
+        border-top: solid #232c39;
+        border-title-color: #9aa5b1;
+        border-title-style: none;
+    }
+    Panel.framed { border: round #232c39; }
+    #top { dock: top; position: relative; width: 100%; height: 1; border: none; }
+    #events { dock: bottom; position: relative; width: 100%; height: 1; border: none; margin-bottom: 1; }
+    Footer { background: #121822; color: #9aa5b1; }
+    Footer FooterKey .footer-key--key { color: #f0b90b; background: #121822; }
+    Footer FooterKey .footer-key--description { color: #9aa5b1; background: #121822; }
+    """
     TITLE = "qos watch"
     ENABLE_COMMAND_PALETTE = False
     BINDINGS: ClassVar[list[BindingType]] = [

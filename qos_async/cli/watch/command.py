@@ -9,7 +9,6 @@ import os
 import sys
 import time
 from argparse import ArgumentParser
-from importlib import import_module
 from typing import TYPE_CHECKING
 
 from qos_async.cli import exits
@@ -20,6 +19,7 @@ from qos_async.cli.options import (
     add_connection,
     add_interval,
 )
+from qos_async.cli.streams import print_message
 from qos_async.enums import Interval
 from qos_async.symbols import split
 
@@ -54,7 +54,7 @@ def _run(options: Options) -> int:
 
     problem = missing_terminal() or missing_textual()
     if problem:
-        print(f"qos watch: {problem}", file=sys.stderr)
+        print_message(f"qos watch: {problem}")
         return exits.USAGE
 
     async def play() -> int:
@@ -87,7 +87,7 @@ def missing_terminal() -> str:
 def missing_textual() -> str:
     """Return how to install textual; empty if it is installed."""
     try:
-        import_module("textual")
+        import textual  # noqa: F401 # pyright: ignore[reportUnusedImport] - a check
     except ImportError:
         return "textual is not installed: pip install 'qos-async[cli]'"
     return ""

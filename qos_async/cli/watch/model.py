@@ -24,6 +24,7 @@ from qos_async import (
     StateChange,
     Trade,
 )
+from qos_async._printable import printable
 from qos_async.cli.formatting import clock, percent_change
 from qos_async.models import AnyTick
 from qos_async.stats import Stats
@@ -200,7 +201,7 @@ class EventLog:
     def lines(self) -> list[str]:
         """All lines, oldest first, each with its time of day (UTC)."""
         return [
-            f"{clock(datetime.fromtimestamp(at, UTC))} {text}"
+            printable(f"{clock(datetime.fromtimestamp(at, UTC))} {text}")
             for at, text in self._events
         ]
 

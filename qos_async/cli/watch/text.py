@@ -14,6 +14,8 @@ from typing import TypeAlias
 from rich.cells import cell_len, set_cell_size
 from rich.style import Style
 
+from qos_async._printable import printable
+
 __all__ = [
     "BACKGROUND",
     "Line",
@@ -92,6 +94,11 @@ def plain_text(line: Iterable[Segment]) -> str:
     return "".join(text for text, _ in line)
 
 
+def printable_line(line: Iterable[Segment]) -> Line:
+    """Return the line without characters that would move the cursor."""
+    return [(printable(text), roles) for text, roles in line]
+
+
 def line_width(line: Iterable[Segment]) -> int:
     """Return the number of terminal columns; a Chinese character takes two."""
     return sum(cell_len(text) for text, _ in line)
@@ -101,7 +108,7 @@ def pad_or_cut(line: Iterable[Segment], width: int, role: str = "") -> Line:
     """Return the line with exactly ``width`` columns; ``role`` is added to all of it."""
     fitted: Line = []
     left = width
-    for text, own in line:
+    for text, own in printable_line(line):
         columns = cell_len(text)
         shown = text if columns <= left else set_cell_size(text, left)
         if shown:
@@ -114,6 +121,7 @@ def pad_or_cut(line: Iterable[Segment], width: int, role: str = "") -> Line:
 
 def justify(left: Line, right: Line, width: int) -> Line:
     """Return both texts at the ends of one line; without room, only the left one."""
+    left, right = printable_line(left), printable_line(right)
     space = width - line_width(left) - line_width(right)
     if space < 1:
         return pad_or_cut(left, width)

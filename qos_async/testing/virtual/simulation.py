@@ -17,6 +17,7 @@ from unittest import mock
 from aiohttp.http import WebSocketWriter
 
 from qos_async._deprecation import renamed_options
+from qos_async._io import clocks
 from qos_async.testing.virtual.loop import VirtualLoop
 from qos_async.testing.virtual.network import Listener, Network
 
@@ -193,6 +194,7 @@ def patched_time_and_random(loop: SimLoop, seed: int) -> Generator[None]:
         with (
             mock.patch.object(time, "time", now),
             mock.patch.object(time, "time_ns", now_ns),
+            mock.patch.object(clocks, "steady_ns", now_ns),
         ):
             yield
     finally:

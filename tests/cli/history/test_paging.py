@@ -5,14 +5,19 @@ from __future__ import annotations
 from typing import Any, cast
 
 import pytest
+from msgspec.structs import replace
 
 from qos_async import (
+    AuthenticationError,
+    Client,
     LimitError,
+    Limits,
     RejectedError,
     TransportError,
 )
 from qos_async.cli.history.paging import IGNORED, OLDEST, START, page_back
 from qos_async.cli.history.partial import PartialDownload
+from qos_async.sim import Simulator
 from tests.support.history_pages import (
     MINUTE,
     REQUEST,
@@ -85,29 +90,53 @@ async def test_a_server_that_ignores_the_end_is_recognised(path):
     assert (part.ended, progress.notes) == (IGNORED, [])
 
 
-@pytest.mark.virtual_time
-async def test_an_outage_after_the_first_page_is_waited_out(path):
-    """Each reason is reported once per page."""
-    errors = [TransportError("gone"), TransportError("gone"), LimitError("too fast")]
-    part, progress, _ = await paged(path, bars(90), *errors, bars(80))
-    assert part.count == 2
-    assert progress.notes == [
-        f"{why}; waiting to retry" for why in ("gone", "too fast")
-    ]
-
-
-@pytest.mark.virtual_time
-async def test_a_long_outage_raises(path):
-    errors = [TransportError("gone")] * 14
-    with pytest.raises(TransportError, match="gone"):
-        await paged(path, bars(90), *errors, bars(80))
-    with PartialDownload(path, REQUEST) as part:
-        assert part.count == 1, "earlier pages are kept"
+async def test_a_wait_is_reported_with_its_reason(path):
+    _, progress, client = await paged(path, bars(90))
+    client.asked["on_wait"](LimitError("too fast", operation="/history"), 60.0)
+    assert progress.notes == ["/history: too fast; asking again in 1 min"]
 
 
 @pytest.mark.parametrize(
     "steps", [[TransportError("x")], [bars(9), RejectedError("x")]]
 )
-async def test_an_error_that_waiting_cannot_fix_raises_at_once(steps, path):
+async def test_an_error_of_the_client_ends_the_download(steps, path):
     with pytest.raises(type(steps[-1])):
         await paged(path, *steps, bars(8))
+    with PartialDownload(path, REQUEST) as part:
+        assert part.count == len(steps) - 1, "earlier pages are kept"
+
+
+@pytest.mark.fault("F33")
+async def test_a_download_waits_out_refusals_for_the_pace_and_says_so(tmp_path):
+    limits = Limits(http_requests=1000, http_period=1.0)
+    async with Simulator(plan=limits) as sim:
+        sim.fail_http(429, 6, body=b"", paths="/history")
+        now = int(sim.now)
+        request = replace(REQUEST, start=now - 90_000, end=now)
+        async with Client(
+            sim.key, http_url=sim.http_url, limits=limits, numbers=str
+        ) as client:
+            with PartialDownload(tmp_path / "b.csv.part", request) as part:
+                progress = Recorded()
+                await page_back(client, part, progress)
+                assert part.ended
+    assert progress.notes == ["/history CF:BTCUSDT: HTTP 429; asking again in 1 s"]
+
+
+@pytest.mark.fault("F33")
+@pytest.mark.parametrize("kind", [AuthenticationError, RejectedError])
+async def test_a_refusal_for_good_ends_a_download(kind, tmp_path):
+    limits = Limits(http_requests=1000, http_period=1.0)
+    async with Simulator(plan=limits) as sim:
+        if kind is AuthenticationError:
+            sim.expire_key()
+        else:
+            sim.reject_symbols("CF:BTCUSDT")
+        request = replace(REQUEST, start=int(sim.now) - 90_000, end=int(sim.now))
+        async with Client(
+            sim.key, http_url=sim.http_url, limits=limits, numbers=str
+        ) as client:
+            path = tmp_path / "b.csv.part"
+            with PartialDownload(path, request) as part, pytest.raises(kind):
+                await page_back(client, part, Recorded())
+    assert len(sim.requests) == 1

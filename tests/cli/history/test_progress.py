@@ -51,12 +51,31 @@ def test_without_a_terminal_a_line_is_printed_every_ten_seconds(half, capsys):
         for minute in (90, 75, 60, 50):
             half.add(bars(minute))
             progress.page()
-        progress.note("gone")
     assert capsys.readouterr().err == (
         "qos: 2 bars back to 2025-01-31 01:15, 25%, about 33 s left\n"
         "qos: 4 bars back to 2025-01-31 00:50, 50%, about 30 s left\n"
-        "qos: gone\n"
     )
+
+
+def test_a_long_wait_is_reported_once_a_minute_and_a_short_one_not(half, capsys):
+    progress = Progress(EtaEstimator(half, Limits(), 1000.0), lambda: 1000.0)
+    for reason, seconds in [
+        ("gone", 0.2),
+        ("gone", 3.0),
+        ("gone", 30.0),
+        ("gone", 30.0),
+        ("gone", 40.0),
+        ("too fast", 60.0),
+        ("too fast", 60.0),
+    ]:
+        progress.waiting(reason, seconds)
+    progress.page()
+    progress.waiting("too fast", 60.0)
+    assert capsys.readouterr().err.splitlines() == [
+        "qos: gone; asking again in 3 s",
+        "qos: gone; asking again in 40 s",
+        *["qos: too fast; asking again in 1 min"] * 3,
+    ]
 
 
 @pytest.mark.parametrize("width", [60, 80, 120])
@@ -67,12 +86,12 @@ def test_the_bar_fits_the_terminal(width, half):
     with progress:
         half.add(bars(50))
         progress.page()
-        progress.note("gone; asking again")
+        progress.waiting("gone", 7.0)
     shown = out.getvalue()
     assert "CF:BTCUSDT 1m" in shown
     assert "50 %" in shown
     assert ("back to 2025-01-31 00:50" in shown) == (width == 120)
-    assert "qos: gone; asking again" in shown
+    assert "qos: gone; asking again in 7 s" in shown
     for line in shown.replace("\r", "\n").splitlines():
         assert len(Console().render_str(line)) <= width + 20, "cursor moves aside"
 

@@ -12,6 +12,7 @@ from qos_async import (
     Interval,
     PriceLevel,
     Side,
+    Snapshot,
 )
 from qos_async.cli.charts.model import Candle
 from qos_async.cli.watch.board import draw_board, first_row
@@ -201,6 +202,32 @@ def test_a_row_has_a_dash_for_what_is_unknown():
     model.on_tick(trade(1, "211.1"), NOW)
     model.on_tick(Depth(symbol="US:A", bids=(bid,)), NOW)
     assert cells()[2:] == ["211.1", "-", "211.05", "-", "-", "-", "-", "00:00:01"]
+
+
+@pytest.mark.fault("F8")
+@pytest.mark.parametrize(
+    ("last", "base", "text", "role"),
+    [
+        ("0", "11.2", "-", ""),
+        ("10.01", "-37.63", "▲ +126.60%", "up"),
+        ("-19.5", "-18", "▼ -8.33%", "down"),
+        ("100000.5", "100000", "0.00%", ""),
+    ],
+)
+def test_the_change_of_unusual_prices_is_right_in_sign_and_colour(
+    last, base, text, role
+):
+    model = Model(["US:A"], Interval.MIN_1)
+    one = Snapshot(
+        symbol="US:A", last_price=Decimal(last), prev_close=Decimal(base), received_at=1
+    )
+    model.on_tick(one, NOW)
+    styles = dict(draw_top(model, 140, NOW))
+    assert styles[f"  {text}"] == f"top {role}".strip()
+    cells = [(cell.strip(), style) for cell, style in draw_board(model, 140, 2, NOW)[1]]
+    number = text.split()[-1]
+    style = next(style for cell, style in cells if cell == number).split()
+    assert {"up", "down"} & {*style} == ({role} if role else set())
 
 
 def test_the_board_scrolls_to_the_selected_symbol():

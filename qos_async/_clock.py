@@ -1,0 +1,46 @@
+"""The clock of a source of ticks: this machine's, or that of a recording."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+__all__ = ["MachineClock", "SourceClock", "Timer"]
+
+
+class Timer(Protocol):
+    """A call in the future."""
+
+    def cancel(self) -> None:
+        """Cancel the call, if it has not happened."""
+        ...
+
+
+class SourceClock(Protocol):
+    """The time at the source of ticks, by which these are compared and waited for.
+
+    Live it is this machine's time. In a replay it is the recorded time, which goes on
+    between two entries at the speed of the replay, and never beyond the next entry.
+    """
+
+    def time(self) -> float:
+        """Return the time, in epoch seconds."""
+        ...
+
+    def call_later(self, seconds: float, callback: Callable[[], object], /) -> Timer:
+        """Call ``callback`` when so many seconds of this clock have passed."""
+        ...
+
+
+class MachineClock:
+    """The clock of this machine; waits are not affected by setting it."""
+
+    def time(self) -> float:
+        """Return the time, in epoch seconds."""
+        return time.time()
+
+    def call_later(self, seconds: float, callback: Callable[[], object]) -> Timer:
+        """Call ``callback`` when so many seconds have passed."""
+        return asyncio.get_running_loop().call_later(seconds, callback)

@@ -1,0 +1,236 @@
+"""Shared HTTP quota: the requests of several processes of one user, in a small file.
+
+The rule is that of ``_core.rate_limits.Quota``, with the times of all processes: a slot
+is free again ``period`` seconds after the response. A process that dies holds its slots
+for as long as its requests might have lasted, and then for a period.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import logging
+import os
+import secrets
+import sys
+import time
+from collections.abc import AsyncGenerator, Callable
+from pathlib import Path
+from typing import IO
+
+import msgspec
+from msgspec import Struct
+
+__all__ = ["QuotaShare", "SharedQuota"]
+
+_LOCK_TIMEOUT = 5.0
+_LOCK_POLL = 0.01
+_SLOT_POLL = 1.0  # Another process may release a slot early.
+_NOTICED = 1.0  # Seconds from which a wait is reported.
+_SLACK = 0.001  # Of the period: wall clocks are slewed.
+_KEPT = 120.0  # Seconds for which ends are kept at least: plans differ.
+
+_log = logging.getLogger("qos_async.http")
+
+
+class _State(Struct):
+    """The file: when the requests of each key ended, or may end, in epoch seconds."""
+
+    salt: str
+    ends: dict[str, dict[str, float]]
+
+
+_decoder = msgspec.json.Decoder(_State)
+
+
+class SharedQuota:
+    """The HTTP quota of a key, shared by the clients of all processes that use it.
+
+    The file in ``directory`` has no key, only a salted slow hash of it. Where it cannot be
+    written or locked, each client counts its own requests, as without this.
+
+    Args:
+        directory: Where the file is; created with mode 0700 if missing.
+        on_wait: Called with the number of seconds before a wait of a second or more for
+            requests of other processes.
+    """
+
+    def __init__(
+        self,
+        directory: str | os.PathLike[str],
+        *,
+        on_wait: Callable[[float], object] | None = None,
+    ) -> None:
+        self._directory = Path(directory)
+        self._on_wait = on_wait
+
+    def share(
+        self, key: Callable[[], str], *, requests: int, period: float, longest: float
+    ) -> QuotaShare:
+        """Return the slots of a key, for one client.
+
+        Args:
+            key: Returns the key.
+            requests: The number of slots.
+            period: Seconds after a response until its slot is free.
+            longest: Seconds that a request may take.
+        """
+        return QuotaShare(
+            _StateFile(self._directory),
+            key,
+            requests=requests,
+            period=period,
+            longest=longest,
+            on_wait=self._on_wait,
+        )
+
+
+class QuotaShare:
+    """The slots of one key in the file, as one client acquires them."""
+
+    def __init__(
+        self,
+        file: _StateFile,
+        key: Callable[[], str],
+        *,
+        requests: int,
+        period: float,
+        longest: float,
+        on_wait: Callable[[float], object] | None,
+    ) -> None:
+        self._file = file
+        self._key = key
+        self._requests = requests
+        self._period = period * (1 + _SLACK)
+        self._longest = longest
+        self._on_wait = on_wait
+        self._is_usable = True
+
+    async def acquire(self) -> str | None:
+        """Wait for a slot and acquire it; return its name, None if it is not shared.
+
+        Raises:
+            AuthenticationError: If there is no key.
+        """
+        key, reported = self._key(), False
+        while self._is_usable:
+            try:
+                async with self._file.locked() as state:
+                    wait, slot = self._take(state, self._file.key_id(state, key))
+            except OSError as exc:  # TimeoutError is one.
+                self._is_usable = False
+                _log.info("the HTTP quota is not shared: %s", type(exc).__name__)
+                return None
+            if slot is not None:
+                return slot
+            if wait >= _NOTICED and not reported and self._on_wait is not None:
+                reported = True
+                self._on_wait(wait)
+            await asyncio.sleep(min(wait, _SLOT_POLL))
+        return None
+
+    async def release(self, slot: str, *, sent: bool) -> None:
+        """Release a slot: a period from now if the request was sent, else at once."""
+        with contextlib.suppress(OSError):
+            async with self._file.locked() as state:
+                for ends in state.ends.values():
+                    if ends.pop(slot, None) is not None and sent:
+                        ends[slot] = time.time()
+
+    def _take(self, state: _State, key_id: str) -> tuple[float, str | None]:
+        """Return the seconds until a slot is free, and the slot if one is."""
+        now = time.time()
+        latest = now + self._longest
+        # What ends later was written before the clock was set back.
+        known = state.ends.get(key_id, {}).items()
+        ends = {slot: min(end, latest) for slot, end in known}
+        # Clients with another plan may count what is over for this one.
+        kept = max(self._period, _KEPT)
+        ends = {slot: end for slot, end in ends.items() if end + kept > now}
+        state.ends[key_id] = ends
+        counted = sorted(end for end in ends.values() if end + self._period > now)
+        if len(counted) >= self._requests:
+            return counted[-self._requests] + self._period - now, None
+        slot = secrets.token_hex(8)
+        ends[slot] = latest
+        return 0.0, slot
+
+
+class _StateFile:
+    """The file and its lock, a second file: the first one is replaced as a whole."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._path = directory / "http-quota.json"
+        self._ids: dict[tuple[str, str], str] = {}
+
+    @contextlib.asynccontextmanager
+    async def locked(self) -> AsyncGenerator[_State]:
+        """Lock the file, and write what was changed in the state.
+
+        Raises:
+            OSError: If it cannot be written, or not locked within five seconds.
+        """
+        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path = self._directory / "http-quota.lock"
+        with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "r+b") as lock:
+            async with asyncio.timeout(_LOCK_TIMEOUT):
+                while not _try_lock(lock):  # noqa: ASYNC110 - of another process
+                    await asyncio.sleep(_LOCK_POLL)
+            # No await below: the lock is held for a moment only. Closing releases it.
+            state = self._read()
+            before = msgspec.json.encode(state)
+            yield state
+            for key_id in [one for one, ends in state.ends.items() if not ends]:
+                del state.ends[key_id]
+            after = msgspec.json.encode(state)
+            if after != before:
+                self._write(after)
+
+    def key_id(self, state: _State, key: str) -> str:
+        """Return the name of a key in the file, from which it cannot be computed."""
+        known = self._ids.get((state.salt, key))
+        if known is None:
+            salt = bytes.fromhex(state.salt)
+            known = hashlib.scrypt(
+                key.encode(), salt=salt, n=2**14, r=8, p=1, dklen=16
+            ).hex()
+            self._ids[state.salt, key] = known
+        return known
+
+    def _read(self) -> _State:
+        try:
+            state = _decoder.decode(self._path.read_bytes())
+            bytes.fromhex(state.salt)
+        except (FileNotFoundError, msgspec.MsgspecError, ValueError):
+            return _State(secrets.token_hex(16), {})
+        return state
+
+    def _write(self, data: bytes) -> None:
+        new = self._path.with_suffix(".new")
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+        with os.fdopen(os.open(new, flags, 0o600), "wb") as file:
+            file.write(data)
+        new.replace(self._path)
+
+
+if sys.platform == "win32":
+    import msvcrt
+
+    def _try_lock(file: IO[bytes]) -> bool:
+        try:
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        except OSError:
+            return False
+        return True
+
+else:
+    import fcntl
+
+    def _try_lock(file: IO[bytes]) -> bool:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True

@@ -1,0 +1,43 @@
+"""Paths as users give them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import cast
+
+__all__ = ["user_path"]
+
+
+def user_path(name: str, value: object) -> Path:
+    """Return a path given by a user; a leading ``~`` is the home directory.
+
+    Args:
+        name: The argument, for the message.
+        value: Text, bytes or any ``os.PathLike``. A directory that is named ``~`` is
+            ``./~``.
+
+    Raises:
+        ValueError: If it is no path, is empty, has a NUL, or names a home directory that
+            does not exist.
+    """
+    if not isinstance(value, (str, bytes, os.PathLike)):
+        raise ValueError(  # noqa: TRY004 - as for every wrong argument
+            f"{name} must be a path, such as 'data', not {value!r}"
+        )
+    text = os.fsdecode(cast("str", value))
+    if not text:
+        raise ValueError(f"{name} is empty: name a file or directory; here is '.'")
+    if "\0" in text:
+        raise ValueError(
+            f"{name} has a NUL character, which no path can have: {text!r}"
+        )
+    # ``Path.expanduser`` would take ``./~`` for the home directory.
+    expanded = os.path.expanduser(text)  # noqa: PTH111 - see above
+    if text.startswith("~") and expanded == text:
+        head = Path(text).parts[0]
+        raise ValueError(
+            f"{name} {text!r} begins with {head}, which is no known home directory: give "
+            f"the whole path, or ./{head} for a directory of that name"
+        )
+    return Path(expanded)

@@ -1,0 +1,204 @@
+"""Timestamps of trades that cannot be right: which trades to leave out."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from msgspec import Struct
+
+from qos_async.models import Trade
+
+__all__ = ["AGREEMENT", "StampFilter", "Verdict", "is_possible"]
+
+AGREEMENT = 5.0
+"""The most seconds between a timestamp and the receipt, if the clocks agree."""
+
+# 1980 to 2100. Zero and what is negative were never set; the rest are other units.
+_EARLIEST, _LATEST = 315_532_800, 4_102_444_800
+_LATE = 30  # Seconds by which trades are usually reported late, at most.
+# Without a time of receipt: a longer step ahead needs a second trade. A shorter one is
+# taken back by two trades behind it.
+_AHEAD = 300
+_MOST_TOLERANCE = 300.0
+
+
+class Verdict(Struct, frozen=True):
+    """What to do after a trade.
+
+    Attributes:
+        use: Trades to use now, in order.
+        lost: Trades to leave out.
+        wrong: The last trade that was used before, if its timestamp was wrong after all:
+            ``use`` goes on before it.
+    """
+
+    use: tuple[Trade[Any], ...] = ()
+    lost: tuple[Trade[Any], ...] = ()
+    wrong: Trade[Any] | None = None
+
+
+class _Course:
+    """The timestamps of one symbol so far.
+
+    Attributes:
+        newest: The trade with the newest timestamp; None before the first.
+        is_alone: Whether no trade near ``newest`` confirms it.
+        offset: The largest offset; None without a time of receipt.
+        current_offset: The offset of the newest trade that had a time of receipt.
+        tolerance: By how much an offset may exceed ``offset``.
+        held: A trade whose timestamp the next trade confirms, or not.
+    """
+
+    __slots__ = (
+        "current_offset",
+        "held",
+        "is_alone",
+        "newest",
+        "offset",
+        "tolerance",
+    )
+
+    def __init__(self) -> None:
+        self.newest: Trade[Any] | None = None
+        self.is_alone = True
+        self.offset: float | None = None
+        self.current_offset = 0.0
+        self.tolerance = AGREEMENT
+        self.held: Trade[Any] | None = None
+
+    @property
+    def last(self) -> float:
+        """The newest timestamp; never, before the first."""
+        return -math.inf if self.newest is None else self.newest.timestamp
+
+    def fits(self, trade: Trade[Any]) -> bool:
+        """Whether a timestamp agrees with those before, or with the time of receipt."""
+        second, offset = trade.timestamp, _offset(trade)
+        if second < self.last - _LATE:
+            return False
+        if offset is None:
+            return self.newest is None or second <= self.last + _AHEAD
+        return offset <= (self.offset or 0.0) + self.tolerance
+
+    def accept(self, trade: Trade[Any]) -> None:
+        """Take in the timestamp of a trade that is used."""
+        second, offset = trade.timestamp, _offset(trade)
+        if offset is not None:
+            if self.offset is not None and offset > self.offset + self.tolerance:
+                # The server's clock was set, or runs at another speed.
+                step = 2 * (offset - self.offset)
+                self.tolerance = min(step, _MOST_TOLERANCE)
+            self.offset = offset if self.offset is None else max(self.offset, offset)
+        self.is_alone = second > self.last + _LATE
+        if second >= self.last:
+            self.newest = trade
+            self.current_offset = self.current_offset if offset is None else offset
+
+    def agrees(self, held: Trade[Any], trade: Trade[Any]) -> bool:
+        """Whether ``trade`` confirms the timestamp of ``held``."""
+        before, now = _offset(held), _offset(trade)
+        if before is not None and now is not None:
+            return abs(now - before) < abs(now - (self.offset or 0.0))
+        second = trade.timestamp
+        return abs(second - held.timestamp) < abs(second - self.last)
+
+    def may_rewind(self, trade: Trade[Any]) -> bool:
+        """Whether ``newest`` may be wrong rather than the two trades behind it."""
+        now = _offset(trade)
+        last = None if self.newest is None else _offset(self.newest)
+        if now is not None and last is not None and abs(now) <= AGREEMENT:
+            return abs(last) > AGREEMENT
+        return self.is_alone
+
+    def rewind(self) -> None:
+        """Forget ``newest``."""
+        self.newest = self.offset = None
+
+
+class StampFilter:
+    """Finds trades whose timestamps cannot be right, by those around them.
+
+    A timestamp agrees with the time of receipt, apart from a difference of the clocks
+    that lasts; without a time of receipt, with the timestamps before and after. The
+    decision on a trade that disagrees is the next trade's of its symbol: if two
+    disagree in the same way, the clock was set.
+    """
+
+    def __init__(self) -> None:
+        self._courses: dict[str, _Course] = {}
+
+    def offset(self, symbol: str) -> float:
+        """Return by how many seconds timestamps are ahead of receipt; 0 if they agree.
+
+        As of late: in a fast simulator it grows, and delayed data are always behind.
+        """
+        course = self._courses.get(symbol)
+        offset = 0.0 if course is None else course.current_offset
+        return offset if abs(offset) > AGREEMENT else 0.0
+
+    def push(self, trade: Trade[Any]) -> Verdict:
+        """Return what to do, now that this trade was received."""
+        if not is_possible(trade.timestamp):
+            return Verdict(lost=(trade,))
+        course = self._courses.get(trade.symbol)
+        if course is None:
+            course = self._courses[trade.symbol] = _Course()
+        held, course.held = course.held, None
+        if held is None:
+            if course.fits(trade):
+                course.accept(trade)
+                return Verdict(use=(trade,))
+            course.held = trade
+            return Verdict()
+        return self._decide(course, held, trade)
+
+    def release(self, symbol: str | None = None) -> list[Verdict]:
+        """Return the decisions on trades after which none of their symbol follows.
+
+        Args:
+            symbol: Of which; None: of all.
+        """
+        courses = [
+            course for name, course in self._courses.items() if symbol in (None, name)
+        ]
+        found: list[Verdict] = []
+        for course in courses:
+            held, course.held = course.held, None
+            if held is None:
+                continue
+            if held.timestamp > course.last and (
+                not held.received_at or course.offset is None
+            ):
+                course.accept(held)
+                found.append(Verdict(use=(held,)))
+            else:
+                found.append(Verdict(lost=(held,)))
+        return found
+
+    def _decide(self, course: _Course, held: Trade[Any], trade: Trade[Any]) -> Verdict:
+        if not course.agrees(held, trade):
+            return _joined(Verdict(lost=(held,)), self.push(trade))
+        if held.timestamp > course.last:
+            course.accept(held)
+            return _joined(Verdict(use=(held,)), self.push(trade))
+        if not course.may_rewind(trade):
+            return _joined(Verdict(lost=(held,)), self.push(trade))
+        wrong = course.newest
+        course.rewind()
+        course.accept(held)
+        return _joined(Verdict(use=(held,), wrong=wrong), self.push(trade))
+
+
+def _joined(first: Verdict, second: Verdict) -> Verdict:
+    return Verdict(first.use + second.use, first.lost + second.lost, first.wrong)
+
+
+def _offset(trade: Trade[Any]) -> float | None:
+    """Return by how many seconds a timestamp is ahead of the receipt; None if fetched."""
+    return trade.timestamp - trade.received_at / 1e9 if trade.received_at else None
+
+
+def is_possible(second: object) -> bool:
+    """Whether a timestamp may be the time of a trade, in epoch seconds."""
+    return isinstance(second, (int, float)) and _EARLIEST <= second < _LATEST

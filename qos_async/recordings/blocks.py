@@ -1,0 +1,218 @@
+"""Container of recordings: a head, and blocks with checksums.
+
+All numbers are little-endian. Head and block headers are skippable frames of zstandard,
+so that a file is also one that the ``zstd`` program decompresses. A file is:
+
+- a head of 56 bytes: magic ``0x184D2A50``, 48, ``qosrecrd``, the format, the run of the
+  recorder, the number of the file, the lines and bytes that were written so far, and a
+  CRC-32 of all that. It is written again after each block: so a file that was cut, even
+  between two blocks, differs from one whose recorder was killed;
+- blocks: a header of 40 bytes (magic ``0x184D2A51``, 32, ``qosb``, the owner, the number
+  of the first line, the lines, the size and CRC-32 of the body, and a CRC-32 of the
+  header) and a body: one zstandard frame, with a checksum, of whole lines.
+
+The owner is a CRC-32 of run and number: a block of another file is noticed. The line
+numbers show blocks that are missing, repeated, or not in order.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Iterator
+from typing import IO, Any, NamedTuple
+from zlib import crc32
+
+from qos_async.recordings.format import VERSION, Zstd
+
+__all__ = [
+    "HEAD_MAGIC",
+    "Damage",
+    "FileId",
+    "Head",
+    "compressor",
+    "damaged_head",
+    "decode_head",
+    "encode_block",
+    "encode_head",
+    "find",
+    "read_blocks",
+]
+
+_HEAD = struct.Struct("<II8sI8sIQQ")
+_BLOCK = struct.Struct("<II4sIQIII")
+_CRC = struct.Struct("<I")
+_HEAD_SIZE = _HEAD.size + _CRC.size
+_BLOCK_SIZE = _BLOCK.size + _CRC.size
+_SIGNATURE = b"qosrecrd"
+HEAD_MAGIC = b"\x50\x2a\x4d\x18"
+"""The first bytes of each file since format 2."""
+_SYNC = struct.pack("<II4s", 0x184D2A51, _BLOCK_SIZE - 8, b"qosb")
+_WINDOW = 1 << 20
+
+
+class FileId(NamedTuple):
+    """The identity of a file: the run of the recorder, and the number of the file."""
+
+    run: bytes
+    number: int
+
+    @property
+    def owner(self) -> int:
+        """What its blocks carry of it."""
+        return crc32(struct.pack("<8sI", *self))
+
+
+class Head(NamedTuple):
+    """The head of a file.
+
+    Attributes:
+        version: The format.
+        file: The identity of the file.
+        lines: The lines that were written before the head.
+        size: The size of the file at that time.
+    """
+
+    version: int
+    file: FileId
+    lines: int
+    size: int
+
+
+class Damage(NamedTuple):
+    """A part of a file that is left out; ``reason`` is for people."""
+
+    reason: str
+
+
+def compressor(library: Zstd, level: int) -> Any:
+    """Return a compressor whose frames have checksums."""
+    name = library.CompressionParameter
+    options = {name.compression_level: level, name.checksum_flag: 1}
+    return library.ZstdCompressor(options=options)
+
+
+def encode_head(file: FileId, *, lines: int = 0, size: int = _HEAD_SIZE) -> bytes:
+    """Return a head, of the same length for all arguments."""
+    head = _HEAD.pack(
+        0x184D2A50, _HEAD_SIZE - 8, _SIGNATURE, VERSION, *file, lines, size
+    )
+    return head + _CRC.pack(crc32(head))
+
+
+def decode_head(raw: bytes) -> Head | None:
+    """Return the head that bytes begin with, or None if it is damaged or missing."""
+    head, crc = raw[: _HEAD.size], raw[_HEAD.size : _HEAD_SIZE]
+    if crc != _CRC.pack(crc32(head)) or head[8:16] != _SIGNATURE:
+        return None
+    _, _, _, version, run, number, lines, size = _HEAD.unpack(head)
+    return Head(version, FileId(run, number), lines, size)
+
+
+def damaged_head(file: IO[bytes]) -> bool:
+    """Return whether a file without a valid head has blocks nevertheless."""
+    return find(file, _SYNC, 0) is not None
+
+
+def encode_block(file: FileId, first: int, text: bytes, packer: Any) -> bytes:
+    """Return a block of whole lines; ``first`` is the number of the first, from 0."""
+    body = packer.compress(text, packer.FLUSH_FRAME)
+    lines = text.count(b"\n")
+    header = _BLOCK.pack(
+        *(0x184D2A51, _BLOCK_SIZE - 8, b"qosb", file.owner),
+        *(first, lines, len(body), crc32(body)),
+    )
+    return b"".join((header, _CRC.pack(crc32(header)), body))
+
+
+class _Block(NamedTuple):
+    owner: int
+    first: int
+    lines: int
+    text: bytes
+    end: int
+
+
+def read_blocks(
+    file: IO[bytes], head: Head | None, library: Zstd
+) -> Iterator[bytes | Damage]:
+    """Yield the text of each block, and ``Damage`` where something is lost.
+
+    After damage, reading goes on with the next block that is whole. The beginning of a
+    block behind the size in the head is no damage: it is being written.
+    """
+    place, expected = _HEAD_SIZE, 0
+    owner = head.file.owner if head else None
+    damaged_at: int | None = None
+    while True:
+        file.seek(place)
+        block = _read_block(file, library)
+        if block is None:
+            damaged_at = place if damaged_at is None else damaged_at
+            found = find(file, _SYNC, place + 1)
+            if found is None:
+                break
+            place = found
+            continue
+        owner = block.owner if owner is None else owner
+        if block.owner != owner or block.first < expected:
+            yield Damage(f"the {block.lines} entries at byte {place} are out of place")
+        else:
+            if damaged_at is not None or block.first > expected:
+                yield _lost(damaged_at, place, block.first - expected)
+            yield block.text
+            expected = block.first + block.lines
+        damaged_at, place = None, block.end
+    yield from _check_end(file, head, damaged_at or place, expected)
+
+
+def _check_end(
+    file: IO[bytes], head: Head | None, place: int, expected: int
+) -> Iterator[Damage]:
+    end = os.fstat(file.fileno()).st_size
+    file.seek(place)
+    rest = file.read(len(_SYNC))
+    if head is not None and head.lines > expected:
+        yield _lost(place, max(end, head.size), head.lines - expected)
+    elif rest and not (head is not None and place >= head.size and _begins_block(rest)):
+        yield Damage(f"bytes {place} to {end}, the last, are damaged and left out")
+
+
+def _begins_block(rest: bytes) -> bool:
+    return _SYNC.startswith(rest)
+
+
+def _lost(since: int | None, until: int, entries: int) -> Damage:
+    plural = "entry" if entries == 1 else "entries"
+    where = f"before byte {until}" if since is None else f"at bytes {since} to {until}"
+    return Damage(f"{entries} {plural} {where} damaged or missing, and left out")
+
+
+def _read_block(file: IO[bytes], library: Zstd) -> _Block | None:
+    """Return the block at the present place, or None if it is not whole."""
+    header = file.read(_BLOCK_SIZE)
+    fields, crc = header[: _BLOCK.size], header[_BLOCK.size :]
+    if not header.startswith(_SYNC) or crc != _CRC.pack(crc32(fields)):
+        return None
+    *_, owner, first, lines, size, checksum = _BLOCK.unpack(fields)
+    body = file.read(size)
+    if len(body) != size or crc32(body) != checksum:
+        return None
+    try:
+        text = library.ZstdDecompressor().decompress(body)
+    except library.ZstdError:
+        return None
+    return _Block(owner, first, lines, text, file.tell())
+
+
+def find(file: IO[bytes], wanted: bytes, place: int) -> int | None:
+    """Return the next place in a file, from ``place`` on, at which some bytes stand."""
+    while True:
+        file.seek(place)
+        window = file.read(_WINDOW)
+        found = window.find(wanted)
+        if found >= 0:
+            return place + found
+        if len(window) < _WINDOW:
+            return None
+        place += _WINDOW - len(wanted)
