@@ -23,6 +23,7 @@ from typing import (
 )
 
 import aiohttp
+from msgspec.structs import replace
 from yarl import URL
 
 from qos_async._core.queries import Queries
@@ -38,7 +39,7 @@ from qos_async._io.states import StateChanges
 from qos_async._io.stream import Stream
 from qos_async._io.transport import FrameObserver
 from qos_async._validation import as_number
-from qos_async.config import HTTP_URL, STREAM_URL, Limits, Timing
+from qos_async.config import HTTP_URL, HUB_PATH, STREAM_URL, Limits, Timing
 from qos_async.enums import LinkState
 from qos_async.errors import ClosedError
 from qos_async.fetching import Fetching
@@ -49,6 +50,8 @@ from qos_async.watching import Watching
 __all__ = ["Client", "ClientOptions", "Key"]
 
 T = TypeVar("T")
+
+_NO_LIMIT = 1_000_000
 
 Key: TypeAlias = str | Callable[[], str]
 """An API key, or a callable that returns one and is asked anew at each connect."""
@@ -95,7 +98,7 @@ class Client(Fetching[N], Watching[N]):
         http_url: Else ``QOS_HTTP_URL``, else ``https://api.qos.hk``.
         stream_url: Else ``QOS_STREAM_URL``, else ``wss://api.qos.hk/ws``.
         key_in: Where the key goes: ``"header"``, or ``"url"`` as ``?key=``.
-        limits: What the plan allows.
+        limits: What the plan allows; by default the default plan, or none at a hub.
         timing: How patient to be.
         session: An open ``aiohttp.ClientSession`` to borrow; it is not closed.
         ssl: As in aiohttp: an ``SSLContext``, a ``Fingerprint``, or True.
@@ -151,6 +154,12 @@ class Client(Fetching[N], Watching[N]):
         recorder: FrameObserver | None = None,
         quota: SharedQuota | None = None,
     ) -> None:
+        _check_proxy(proxy)
+        url = partial(_server_url, allow_insecure=allow_insecure, proxy=proxy)
+        over_http = url("http_url", http_url, HTTP_URL, ("https", "http"))
+        over_stream = url("stream_url", stream_url, STREAM_URL, ("wss", "ws"))
+        if limits is None:
+            limits = _default_limits(over_http, over_stream)
         limits, timing = _limits_and_timing(limits, timing)
         _choice("numbers", numbers, (Decimal, float, str))
         _choice("key_in", key_in, ("header", "url"))
@@ -160,25 +169,26 @@ class Client(Fetching[N], Watching[N]):
         counters = Counters()
         secret = _secret(key)
         own = AiohttpSession(secret, borrowed=session)
-        url = partial(_server_url, allow_insecure=allow_insecure, proxy=proxy)
         shared = _Shared(timing=timing, key_in=key_in, ssl=ssl, proxy=proxy)
         http = HttpClient(
             own,
             secret,
-            url=url("http_url", http_url, HTTP_URL, ("https", "http")),
+            url=over_http,
             limits=limits,
             counters=counters.http,
-            quota=quota,
+            quota=None if _is_hub(over_http) else quota,
             **shared,
         )
         transport = AiohttpTransport(
             own,
             secret,
-            url=url("stream_url", stream_url, STREAM_URL, ("wss", "ws")),
+            url=over_stream,
             interval=limits.command_interval,
             **shared,
         )
-        queries = Queries(numbers, chunk=limits.symbols)
+        # A hub asks for as many at once as its plan allows, however many it is asked for.
+        chunk = Limits().symbols if _is_hub(over_http) else limits.symbols
+        queries = Queries(numbers, chunk=chunk)
         stream = Stream(
             transport,
             numbers,
@@ -354,6 +364,23 @@ def _server_url(
     if not isinstance(value, str):
         raise ValueError(f"{name} must be a str or None, not {type(value).__name__}")  # noqa: TRY004 - as documented
     return check_url(value, schemes=schemes, allow_insecure=allow_insecure, proxy=proxy)
+
+
+def _is_hub(url: URL) -> bool:
+    """Whether an address is that of a ``qos_async.hub``, which has this path."""
+    return url.path == HUB_PATH or url.path.startswith(f"{HUB_PATH}/")
+
+
+def _default_limits(http_url: URL, stream_url: URL) -> Limits:
+    """Return the limits of the default plan; a hub has none, as it keeps the plan's."""
+    limits = Limits()
+    if _is_hub(stream_url):
+        limits = replace(
+            limits, symbols=_NO_LIMIT, connections=_NO_LIMIT, command_interval=0.0
+        )
+    if _is_hub(http_url):
+        limits = replace(limits, http_requests=_NO_LIMIT)
+    return limits
 
 
 def _attach_recorder(recorder: object, secret: Secret) -> FrameObserver | None:

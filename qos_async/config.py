@@ -7,10 +7,20 @@ from msgspec.structs import force_setattr
 
 from qos_async._validation import check_number, check_whole
 
-__all__ = ["HTTP_URL", "KLINES_MAX", "STREAM_URL", "TRADES_MAX", "Limits", "Timing"]
+__all__ = [
+    "HTTP_URL",
+    "HUB_PATH",
+    "KLINES_MAX",
+    "STREAM_URL",
+    "TRADES_MAX",
+    "Limits",
+    "Timing",
+]
 
 HTTP_URL = "https://api.qos.hk"
 STREAM_URL = "wss://api.qos.hk/ws"
+HUB_PATH = "/hub"
+"""The path of the addresses of a ``qos_async.hub``, by which a client recognises one."""
 
 TRADES_MAX = 50
 """The most trades in one request, and all that the server keeps (sections 4.5, 5.7)."""

@@ -19,6 +19,7 @@ from qos_async import (
     Client,
     ConnectError,
     LimitError,
+    Limits,
     QosError,
     SharedQuota,
 )
@@ -125,7 +126,8 @@ def make_client(settings: Settings, **client_options: Any) -> Client[Any]:
         "stream_url": settings.stream_url,
         "key_in": settings.key_in or "header",
         "proxy": settings.proxy,
-        "limits": settings.limits,
+        # None, so that a hub is used without limits.
+        "limits": None if settings.limits == Limits() else settings.limits,
     }
     if settings.quota_folder is not None:
         defaults["quota"] = SharedQuota(settings.quota_folder, on_wait=_report_wait)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from argparse import ArgumentParser
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -18,6 +17,7 @@ from qos_async.cli.options import (
     seconds,
 )
 from qos_async.cli.sim import PortError, port_error
+from qos_async.cli.streams import print_message
 from qos_async.cli.tables import Cell, Table, TableColumn, is_terminal, render, show
 
 if TYPE_CHECKING:  # Slow to import.
@@ -32,7 +32,6 @@ __all__ = ["COMMAND"]
 
 _PORT = 8765
 _INTERVAL = 1.0
-_TIMEOUT = 5.0
 
 
 def _add_arguments(parser: ArgumentParser) -> None:
@@ -73,7 +72,7 @@ async def _serve(options: Options) -> None:
 
     async with open_settings(options) as settings:
         for warning in settings.warnings:
-            print(f"qos: warning: {warning}", file=sys.stderr)
+            print_message(f"qos: warning: {warning}")
         hub = _hub(options, make_client(settings))
         try:
             await hub.__aenter__()
@@ -154,7 +153,7 @@ async def _show(hub: Hub) -> None:
                 while True:
                     live.update(_as_text(_tables(hub.stats)), refresh=True)
                     await asyncio.sleep(_INTERVAL)
-    print("listening; Ctrl-C stops it", file=sys.stderr)
+    print_message("listening; Ctrl-C stops it")
     known = ""
     while True:
         stats = hub.stats
@@ -163,7 +162,7 @@ async def _show(hub: Hub) -> None:
             f"symbols, upstream {stats.upstream}"
         )
         if line != known:
-            print(line, file=sys.stderr)
+            print_message(line)
         known = line
         await asyncio.sleep(_INTERVAL)
 
@@ -174,38 +173,16 @@ async def _show(hub: Hub) -> None:
 async def _status(options: Options) -> None:
     import msgspec
 
-    from qos_async.hub import HubStats
+    from qos_async.hub.status import StatusError, fetch_status
 
-    raw = await _get_status(options)
+    try:
+        stats = await fetch_status(_url(options), options.key)
+    except StatusError as error:
+        raise CommandError(str(error)) from None
     if options.json:
-        print(raw.decode())
-        return
-    try:
-        stats = msgspec.json.decode(raw, type=HubStats)
-    except msgspec.MsgspecError:
-        raise CommandError(f"{_url(options)} is not a hub") from None
-    show(_tables(stats))
-
-
-async def _get_status(options: Options) -> bytes:
-    import aiohttp
-
-    headers = {"key": options.key} if options.key else {}
-    url = f"{_url(options)}/status"
-    timeout = aiohttp.ClientTimeout(total=_TIMEOUT)
-    try:
-        async with (
-            aiohttp.ClientSession(timeout=timeout) as session,
-            session.get(url, headers=headers) as response,
-        ):
-            body, status = await response.read(), response.status
-    except (aiohttp.ClientError, TimeoutError, ValueError):
-        raise CommandError(
-            f"no hub answers at {_url(options)}: start one with qos hub"
-        ) from None
-    if status == 401:  # noqa: PLR2004 - HTTP
-        raise CommandError(f"{_url(options)} needs a token: add --key TOKEN")
-    return body
+        print(msgspec.json.encode(stats).decode())
+    else:
+        show(_tables(stats))
 
 
 def _url(options: Options) -> str:

@@ -11,6 +11,7 @@ import msgspec
 from msgspec import Raw
 
 from qos_async._core.queries import Query
+from qos_async._core.rows import Unread
 from qos_async._server.parsing import KlineRequest, RequestParser, Row
 from qos_async.enums import Channel
 from qos_async.hub.kept import KeptBar, KeptBars
@@ -241,7 +242,7 @@ _by_market: msgspec.json.Decoder[dict[str, Raw] | None] = msgspec.json.Decoder(
 )
 
 
-def _mapping(data: bytes) -> dict[str, Raw]:
+def _mapping(data: bytes, unread: list[Unread]) -> dict[str, Raw]:
     found = _by_market.decode(data) or {}
     return {name.upper(): raw for name, raw in found.items()}
 

@@ -14,7 +14,7 @@ from qos_async._server.parsing import json_response
 from qos_async.hub.answers import Answers
 from qos_async.hub.commands import CommandHandler
 from qos_async.hub.guard import Guard
-from qos_async.hub.link import HUB_HEADER, HubLink
+from qos_async.hub.link import HubLink
 from qos_async.hub.relay import Relay
 from qos_async.hub.tokens import Token
 
@@ -57,13 +57,11 @@ class Clients:
 
     @web.middleware
     async def check(self, request: web.Request, handler: Any) -> web.StreamResponse:
-        """Refuse what the guard refuses; mark the responses as those of a hub."""
+        """Refuse what the guard refuses."""
         refusal = self._guard.refusal(request)
         if refusal is not None:
             return self.refuse(403, refusal)
         response: web.StreamResponse = await handler(request)
-        if not response.prepared:
-            response.headers[HUB_HEADER] = "1"
         return response
 
     def refuse(self, status: int, message: str) -> web.Response:

@@ -14,6 +14,7 @@ from qos_async._server.parsing import (
     json_response,
     parse_json,
 )
+from qos_async.config import HUB_PATH
 from qos_async.errors import AuthenticationError, LimitError, QosError, RejectedError
 from qos_async.hub.answers import Answers, ForbiddenError, MustWaitError
 from qos_async.hub.clients import Clients, try_later
@@ -59,7 +60,7 @@ class HubHttp:
 
     def add_routes(self, app: web.Application) -> None:
         """Add the routes; those of the service also without the prefix ``/hub``."""
-        for prefix in ("", "/hub"):
+        for prefix in ("", HUB_PATH):
             app.router.add_get(f"{prefix}/ws", self._clients.on_upgrade)
             for path in (*OPERATIONS, *_BY_MARKET):
                 app.router.add_post(f"{prefix}{path}", self._on_request)
@@ -72,7 +73,7 @@ class HubHttp:
         if client is None:
             return self._clients.refuse(401, "Invalid key.")
         owner, token = client
-        path = request.path.removeprefix("/hub")
+        path = request.path.removeprefix(HUB_PATH)
         body = as_row(parse_json(await request.read()))
         try:
             if body is None:

@@ -14,10 +14,7 @@ from qos_async.hub.outbox import Outbox
 from qos_async.hub.stats import HubClientStats
 from qos_async.topics import Topic
 
-__all__ = ["HUB_HEADER", "HubLink", "Push"]
-
-HUB_HEADER = "X-QOS-Hub"
-"""In each response of a hub: a client of it has no pace to keep, and no quota."""
+__all__ = ["HubLink", "Push"]
 
 _FRAMES_BEHIND_MAX = 20_000
 _BUFFERED_MAX = 64 * 1024  # Bytes that wait in the socket; more wait here.
@@ -61,7 +58,6 @@ class HubLink(ServerConnection):
             heartbeat=_HEARTBEAT,
             max_msg_size=_FRAME_MAX,
         )
-        self.ws.headers[HUB_HEADER] = "1"
         self.owner = owner
         self.topics: dict[Topic, None] = {}
         self.outbox = Outbox(_FRAMES_BEHIND_MAX)

@@ -118,14 +118,7 @@ class Places(Generic[C]):
     def _make_room(self, owner: str, symbols: set[str]) -> None:
         """Make sure that the symbols fit; end the linger of others where it is needed."""
         held = {topic.symbol for topic in self._clients}
-        held_by = {name: {*symbols} for name, symbols in self.holders().items()}
-        # A place reserved for another owner is free only once that owner uses it.
-        kept_free = sum(
-            max(0, count - len(held_by.get(name, ())))
-            for name, count in self.reserved.items()
-            if name != owner
-        )
-        available = self._places - kept_free
+        available = self._places - (kept_free := self._kept_free(owner, symbols))
         needed = held | symbols
         if symbols - held and len(needed) > available:
             raise NoPlaceError(self._refusal(kept_free))
@@ -137,6 +130,22 @@ class Places(Generic[C]):
                 return
             if topic.symbol not in needed:
                 excess -= not self._end_linger(topic)
+
+    def _kept_free(self, owner: str, symbols: set[str]) -> int:
+        """Return how many places stay free for others if an owner takes these symbols.
+
+        A place counts as used by an owner only if no other has its symbol: else it would
+        not be free again when that owner leaves it.
+        """
+        held = {name: {*found} for name, found in self.holders().items()}
+        held[owner] = held.get(owner, set()) | symbols
+        free = 0
+        for name, count in self.reserved.items():
+            if name != owner:
+                others = (found for other, found in held.items() if other != name)
+                own = held.get(name, set()).difference(*others)
+                free += max(0, count - len(own))
+        return free
 
     def _end_linger(self, topic: Topic) -> bool:
         """End the linger of a topic; return whether its symbol lingers still."""

@@ -16,6 +16,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from qos_async._core.queries import Query
+from qos_async._core.rows import Unread
 from qos_async.errors import DecodeError, LimitError, QosError, RejectedError
 from qos_async.symbols import canonical, pack
 
@@ -202,25 +203,31 @@ class _Row(Struct):
     c: str
 
 
-_rows = msgspec.json.Decoder(list[Raw] | None)
+_rows: msgspec.json.Decoder[list[Raw] | None] = msgspec.json.Decoder(list[Raw] | None)
 _row = msgspec.json.Decoder(_Row)
 
 
-def rows_by_symbol(data: bytes) -> dict[str, list[Raw]]:
+def rows_by_symbol(data: bytes, unread: list[Unread]) -> dict[str, list[Raw]]:
     """Return ``{canonical symbol: rows}`` from the ``data`` of a reply, bytes unchanged.
 
+    Rows that name no symbol are left out, and appended to ``unread``.
+
     Raises:
-        DecodeError: If it is not a list of rows that name a symbol.
+        DecodeError: If it is not a list, or no row names a symbol.
     """
     found: dict[str, list[Raw]] = {}
     try:
-        for row in _rows.decode(data) or ():
+        rows = _rows.decode(data) or []
+    except msgspec.MsgspecError:
+        raise DecodeError("cannot decode a reply (it is not a list of rows)") from None
+    for row in rows:
+        try:
             found.setdefault(canonical(_row.decode(row).c), []).append(row)
-    except (msgspec.MsgspecError, ValueError) as exc:
-        reason = str(exc)
-    else:
-        return found
-    raise DecodeError(f"cannot decode the rows of a reply ({reason})")
+        except (msgspec.MsgspecError, ValueError):
+            unread.append(Unread("", "", bytes(row), lost=True))
+    if rows and not found:
+        raise DecodeError("cannot decode the rows of a reply (none names a symbol)")
+    return found
 
 
 def _retrieve(answer: asyncio.Future[list[Raw]]) -> None:

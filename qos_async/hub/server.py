@@ -14,6 +14,7 @@ from typing import Any, Self
 from aiohttp import web
 
 from qos_async.client import Client
+from qos_async.config import HUB_PATH
 from qos_async.errors import (
     AuthenticationError,
     ClosedError,
@@ -179,12 +180,12 @@ class Hub:
     @property
     def http_url(self) -> str:
         """``http://HOST:PORT/hub``, once entered."""
-        return f"http{'s' if self._ssl else ''}://{self._netloc()}/hub"
+        return f"http{'s' if self._ssl else ''}://{self._netloc()}{HUB_PATH}"
 
     @property
     def stream_url(self) -> str:
         """``ws://HOST:PORT/hub/ws``, once entered."""
-        return f"ws{'s' if self._ssl else ''}://{self._netloc()}/hub/ws"
+        return f"ws{'s' if self._ssl else ''}://{self._netloc()}{HUB_PATH}/ws"
 
     @property
     def is_ready(self) -> bool:

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from qos_async import Client, Interrupted, LinkState
+from qos_async import Client, Interrupted, Limits, LinkState, Topic
 from qos_async.errors import (
     AuthenticationError,
     LimitError,
@@ -224,3 +224,41 @@ def test_clients_of_a_hub_that_stops_are_closed_with_1012_and_come_back():
             await client.aclose()
 
     simulate(main)
+
+
+def test_a_client_of_a_hub_has_no_pace_and_no_limits_of_its_own():
+    async def main() -> None:
+        async with rigged(plan=Limits(symbols=30)) as rig:
+            symbols = [f"US:{a}{b}" for a in "ABCDE" for b in "ABCDE"]
+            loop = asyncio.get_running_loop()
+            async with rig.client() as client:
+                began = loop.time()
+                topics = [Topic(name, "US:AAPL") for name in ("trade", "depth")]
+                async with client.watch(*topics, Topic("snapshot", "US:AAPL")):
+                    for _ in range(20):
+                        await client.fetch_depth("US:AAPL", via="stream")
+                    first = loop.time() - began
+                    for _ in range(20):
+                        await client.fetch_calendar("US")
+                    assert loop.time() - began - first < 2
+                # The service takes one frame a second, the hub any number.
+                assert first < 8
+                assert client.watch_trades(symbols).topics
+            assert rig.sim.violations == []
+
+    simulate(main)
+
+
+@pytest.mark.parametrize(
+    ("url", "most"),
+    [
+        ("ws://127.0.0.1:1/hub/ws", 1_000_000),
+        ("ws://127.0.0.1:1/hub", 1_000_000),
+        ("ws://127.0.0.1:1/hubbub/ws", 10),
+        ("ws://127.0.0.1:1/ws", 10),
+    ],
+)
+def test_a_hub_is_recognised_by_the_path_of_its_address(url, most):
+    assert Client("some-key-1", stream_url=url)._stream.limits.symbols == most
+    limits = Limits(symbols=3)
+    assert Client("some-key-1", stream_url=url, limits=limits)._stream.limits is limits

@@ -114,7 +114,7 @@ class Histories(RuleBasedStateMachine):
             if CLIENTS[name] != "a"
             for topic in topics
         }
-        assert len(others - own) <= PLACES - max(RESERVED, len(own))
+        assert len(others) <= PLACES - max(RESERVED, len(own - others))
 
     def _drop(self, client, topics):
         if client not in self.model:

@@ -5,6 +5,7 @@ import asyncio
 import pytest
 from msgspec import Raw
 
+from qos_async._core.rows import Unread
 from qos_async.errors import DecodeError, RejectedError, TransportError
 from qos_async.hub.questions import Ask, Questions, rows_by_symbol
 
@@ -146,16 +147,24 @@ async def test_how_many_requests_are_ahead_is_known(service, questions):
 
 
 def test_rows_stay_as_they_were_received():
-    rows = rows_by_symbol(b'[{"c":"HK:00700","lp":"1.50","new":[1]},{"c":"US:A"}]')
+    rows = rows_by_symbol(b'[{"c":"HK:00700","lp":"1.50","new":[1]},{"c":"US:A"}]', [])
     assert {
         symbol: [bytes(row) for row in found] for symbol, found in rows.items()
     } == {
         "HK:700": [b'{"c":"HK:00700","lp":"1.50","new":[1]}'],
         "US:A": [b'{"c":"US:A"}'],
     }
-    assert rows_by_symbol(b"null") == {}
+    assert rows_by_symbol(b"null", []) == {}
 
 
-def test_rows_without_a_symbol_cannot_be_decoded():
-    with pytest.raises(DecodeError, match="cannot decode the rows"):
-        rows_by_symbol(b'[{"lp":"1"}]')
+def test_a_row_without_a_symbol_is_left_out_and_the_others_stay():
+    unread: list[Unread] = []
+    rows = rows_by_symbol(b'[{"c":"US:A"},{"lp":"1"},{"c":7}]', unread)
+    assert list(rows) == ["US:A"]
+    assert [one.lost for one in unread] == [True, True]
+
+
+@pytest.mark.parametrize("data", [b'[{"lp":"1"}]', b"{}", b'"x"', b"[1"])
+def test_a_reply_without_any_symbol_cannot_be_decoded(data):
+    with pytest.raises(DecodeError, match="cannot decode"):
+        rows_by_symbol(data, [])

@@ -24,8 +24,8 @@ from qos_async._io.aiohttp_session import AiohttpSession
 from qos_async._io.aiohttp_transport import AiohttpTransport, KeyPace
 from qos_async._io.secret import Secret
 from qos_async._io.transport import DialError, LinkClosed, Socket
-from qos_async.sim import Simulator
 from qos_async._server.connection import text_frame
+from qos_async.sim import Simulator
 from qos_async.testing.virtual import simulate
 from tests.support.http_servers import serving
 from tests.support.leak_check import assert_absent
