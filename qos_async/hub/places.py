@@ -7,7 +7,8 @@ rules, each of which ``tests/hub/test_places.py`` holds against random histories
 2. A topic lingers for some seconds after its last client left it, since each change costs
    a frame upstream. It gives up its place at once where another symbol needs it.
 3. Never more symbols than places.
-4. Places that are reserved for a token are not available to others.
+4. Places that are reserved for a token are not available to others. What is upstream in
+   any case, others may have, too: it then keeps its place when its first owner leaves.
 """
 
 from __future__ import annotations

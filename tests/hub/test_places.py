@@ -50,6 +50,7 @@ class Histories(RuleBasedStateMachine):
             return
         before = {name: dict(found) for name, found in self.places.topics.items()}
         upstream = set(self.places.upstream)
+        symbols = self._symbols(lambda _: True)
         try:
             added = self.places.subscribe(client, topics)
         except NoPlaceError:
@@ -63,6 +64,7 @@ class Histories(RuleBasedStateMachine):
             assert len({topic.symbol for topic in after}) == PLACES
         for topic in {*topics, *(upstream - after)}:
             self.left.pop(topic, None)
+        self._check_reservation(client, {t.symbol for t in topics} - {*symbols})
 
     @rule(client=clients, topics=some_topics)
     def unsubscribe(self, client, topics):
@@ -103,18 +105,22 @@ class Histories(RuleBasedStateMachine):
         if hasattr(self, "model"):
             assert len({topic.symbol for topic in self.places.upstream}) <= PLACES
 
-    @invariant()
-    def reserved_places_are_left_for_their_owner(self):
-        if not hasattr(self, "model"):
-            return
-        own = {t.symbol for name in ("a1", "a2") for t in self.model.get(name, ())}
-        others = {
+    def _symbols(self, chosen):
+        return {
             topic.symbol
             for name, topics in self.model.items()
-            if CLIENTS[name] != "a"
+            if chosen(CLIENTS[name])
             for topic in topics
         }
-        assert len(others) <= PLACES - max(RESERVED, len(own - others))
+
+    def _check_reservation(self, client, fresh):
+        """Others take no new place that is kept free for an owner."""
+        if CLIENTS[client] == "a" or not fresh:
+            return
+        used = self._symbols(lambda owner: owner == "a")
+        exclusive = used - self._symbols(lambda owner: owner != "a")
+        free = PLACES - len(self._symbols(lambda _: True))
+        assert free >= RESERVED - len(exclusive)
 
     def _drop(self, client, topics):
         if client not in self.model:
