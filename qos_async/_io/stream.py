@@ -142,7 +142,7 @@ class Stream(Generic[N]):
             AuthenticationError: The key was rejected.
             ConnectError: The attempt failed; others follow in the background.
         """
-        self._check_usable()
+        self.check_usable()
         changes = self.states.watch()  # Before anything starts: see ``_start``.
         if self._task is None:
             self._start()
@@ -193,7 +193,8 @@ class Stream(Generic[N]):
         while not all(map(done, self._queues)):  # noqa: ASYNC110
             await asyncio.sleep(_POLL_INTERVAL)
 
-    def _check_usable(self) -> None:
+    def check_usable(self) -> None:
+        """Raise what has ended the stream, if anything has."""
         if self._error is not None:
             raise copy(self._error)
         if self.states.state is LinkState.CLOSED:
@@ -246,7 +247,7 @@ class Stream(Generic[N]):
             TransportError: The link was lost between request and reply.
             DecodeError: The reply cannot be read.
         """
-        self._check_usable()
+        self.check_usable()
         reply = self._pending.request(query)
         self._start()
         self._supervisor.send_ready.notify_all()
@@ -271,7 +272,7 @@ class Stream(Generic[N]):
         Raises:
             LimitError: If the plan has no room for them.
         """
-        self._check_usable()
+        self.check_usable()
         self._check_room(topics)
         queue = self._new_queue(self._policy or policy, final=final)
         self._queues[queue] = None

@@ -10,6 +10,7 @@ from aiohttp import web
 
 from qos_async.config import KLINES_MAX, TRADES_MAX
 from qos_async.enums import Interval
+from qos_async.periods import FAR_FUTURE
 from qos_async.symbols import split
 
 __all__ = [
@@ -158,7 +159,7 @@ class RequestParser:
         if adjust not in (0, 1):
             raise self.violation("Parameter error: a")
         end = item.get("e") if operation == "RH" else None
-        if operation == "RH" and type(end) is not int:
+        if operation == "RH" and (type(end) is not int or abs(end) >= FAR_FUTURE):
             raise self.violation(f"Parameter error: e {end!r}")
         return KlineRequest(symbols, self.interval(item.get("kt")), count, end, adjust)
 

@@ -186,8 +186,11 @@ async def _status(options: Options) -> None:
 
 
 def _url(options: Options) -> str:
-    url: str = options.url or f"http://127.0.0.1:{_PORT}"
-    return url.rstrip("/").removesuffix("/hub")
+    """Return the address of a hub, from any form in which it may be typed."""
+    url: str = options.url or f"127.0.0.1:{_PORT}"
+    scheme, _, rest = url.rpartition("://")
+    scheme = {"ws": "http", "wss": "https"}.get(scheme, scheme or "http")
+    return f"{scheme}://{rest.rstrip('/').removesuffix('/ws').removesuffix('/hub')}"
 
 
 def _tables(stats: HubStats) -> Sequence[Table]:

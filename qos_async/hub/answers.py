@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import math
+import re
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -13,12 +15,13 @@ from msgspec import Raw
 from qos_async._core.queries import Query
 from qos_async._core.rows import Unread
 from qos_async._server.parsing import KlineRequest, RequestParser, Row
-from qos_async.enums import Channel
+from qos_async.enums import Channel, Market
 from qos_async.hub.kept import KeptBar, KeptBars
 from qos_async.hub.live import LiveState
 from qos_async.hub.questions import Ask, Questions
 from qos_async.hub.tokens import Token
 from qos_async.hub.upstream import Upstream
+from qos_async.symbols import market_of
 from qos_async.topics import Topic
 
 __all__ = ["Answers", "ForbiddenError", "MustWaitError"]
@@ -26,6 +29,7 @@ __all__ = ["Answers", "ForbiddenError", "MustWaitError"]
 _WAIT_MAX = 5.0  # Seconds that a question waits; for more, the client is told to.
 _BY_MARKET_KEPT = 600.0  # Seconds; calendars and product lists change once a day.
 _CHANNELS = {"RS": Channel.SNAPSHOT, "RD": Channel.DEPTH, "RT": Channel.TRADE}
+_MARKET = re.compile(r"[A-Z]{1,4}")
 _LIVE, _KEPT, _UPSTREAM = "live", "kept", "upstream"
 
 
@@ -113,26 +117,39 @@ class Answers:
     async def by_market(self, token: Token | None, path: str, body: Row) -> bytes:
         """Return the ``data`` of ``/market-calendar`` or ``/product-list``, as JSON."""
         markets = [name.upper() for name in self.parser.markets(body)]
+        if any(not _MARKET.fullmatch(market) for market in markets):
+            raise self.parser.violation("Parameter error: market")
         _check(token, [f"{market}:-" for market in markets], None)
-        async with self._lock:  # One request for all that wait.
-            now = time.monotonic()
-            missing = [
-                market
-                for market in markets
-                if self._by_market.get((path, market), (0.0, None))[0] < now
-            ]
-            if missing:
-                query = Query(path, "", {"market": missing}, (), _mapping)
-                found = await self._upstream.fetch(query)
-                for market in missing:
-                    until = now + _BY_MARKET_KEPT
-                    self._by_market[path, market] = until, found.get(market)
-            source = _UPSTREAM if missing else _KEPT
-            self.counts[source] += len(markets)
+        asked = bool(self._missing(path, markets))
+        if asked:
+            async with self._lock:  # One request for all that wait.
+                await self._ask_by_market(path, self._missing(path, markets))
+        self.counts[_UPSTREAM if asked else _KEPT] += len(markets)
         pairs = [(market, self._by_market[path, market][1]) for market in markets]
         return msgspec.json.encode(
             {name: raw for name, raw in pairs if raw is not None}
         )
+
+    def _missing(self, path: str, markets: Sequence[str]) -> list[str]:
+        now = time.monotonic()
+        nothing = (-math.inf, None)
+        return [
+            market
+            for market in markets
+            if self._by_market.get((path, market), nothing)[0] < now
+        ]
+
+    async def _ask_by_market(self, path: str, markets: Sequence[str]) -> None:
+        if not markets:
+            return
+        wait = self._upstream.wait_for_http()
+        if wait > _WAIT_MAX:
+            raise MustWaitError(wait)
+        query = Query(path, "", {"market": list(markets)}, (), _mapping)
+        found = await self._upstream.fetch(query)
+        until = time.monotonic() + _BY_MARKET_KEPT
+        for market in markets:
+            self._by_market[path, market] = until, found.get(market)
 
     async def _rows(
         self, asker: object, kind: str, symbols: Sequence[str], count: int
@@ -146,7 +163,8 @@ class Answers:
 
     def _live_rows(self, kind: str, symbol: str, count: int) -> list[bytes] | None:
         channel = _CHANNELS.get(kind)
-        if channel is None:
+        # Pushes of US snapshots lack the quotes before and after the regular hours.
+        if channel is None or (kind == "RS" and market_of(symbol) == Market.US):
             return None
         topic = Topic(channel, symbol)
         if channel is Channel.TRADE:
@@ -203,11 +221,14 @@ class Answers:
     async def _keep(
         self, symbol: str, request: KlineRequest, rows: Sequence[bytes]
     ) -> None:
-        bars = [
-            KeptBar(_bar.decode(bar).ts, bytes(bar))
-            for row in rows
-            for bar in _group.decode(row).k or ()
-        ]
+        try:
+            bars = [
+                KeptBar(_bar.decode(bar).ts, bytes(bar))
+                for row in rows
+                for bar in _group.decode(row).k or ()
+            ]
+        except msgspec.MsgspecError:
+            return  # A reply that is not as documented is passed on, and not kept.
         bars.sort(key=lambda bar: bar.timestamp)
         now = time.time()
         await asyncio.to_thread(self._kept.add, symbol, request.interval, bars, now)

@@ -100,6 +100,7 @@ class Clients:
         tokens = self._guard.tokens
         if tokens is None:
             return
+        self._relay.places.reserved = tokens.reserved
         for link, token in self.links.items():
             if tokens.by_name.get(link.owner) != token:
                 link.end(_POLICY, "the token was revoked")

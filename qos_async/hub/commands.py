@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections import deque
+from collections.abc import Coroutine
 from typing import Any
 
 from qos_async._server.parsing import (
@@ -26,6 +28,8 @@ from qos_async.topics import Topic
 
 __all__ = ["CommandHandler"]
 
+_log = logging.getLogger("qos_async.hub")
+
 _CHANNELS = {
     "S": Channel.SNAPSHOT,
     "T": Channel.TRADE,
@@ -37,7 +41,7 @@ _COMMANDS_MAX = 100  # In a second.
 _PENDING_MAX = 1000
 _GARBAGE_MAX = 20
 _TOPICS_MAX = 20_000
-_POLICY = 1008
+_POLICY, _INTERNAL_ERROR = 1008, 1011
 _REFUSALS = (Rejection, ForbiddenError, MustWaitError, NoPlaceError)
 
 
@@ -159,9 +163,16 @@ class CommandHandler:
             work.close()
             self._link.end(_POLICY, f"more than {_PENDING_MAX} commands at once")
             return
-        task = asyncio.create_task(work)
+        task = asyncio.create_task(self._guarded(work))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    async def _guarded(self, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        except Exception:  # noqa: BLE001 - else the client would wait for ever
+            _log.exception("this is a bug in qos_async; please report it")
+            self._link.end(_INTERNAL_ERROR, "internal error of the hub")
 
     def _is_flood(self) -> bool:
         now = asyncio.get_running_loop().time()

@@ -56,11 +56,10 @@ class Guard:
         if not (_is_address(host) or host == "localhost" or host in self._hosts):
             return "Not served under this host name."
         origin = request.headers.get("Origin")
-        if origin is not None:
-            # A page of this very host; a page of a file or a sandbox has "null".
-            place = urlsplit(origin)
-            if place.netloc.lower() != request.headers.get("Host", "").lower():
-                return "Not served to web pages."
+        # A page of this very host is served; one of a file or a sandbox has "null".
+        host_header = request.headers.get("Host", "").lower()
+        if origin is not None and _netloc(origin) != host_header:
+            return "Not served to web pages."
         return None
 
     def client(self, request: web.Request) -> tuple[str, Token | None] | None:
@@ -91,7 +90,17 @@ def is_loopback(host: str) -> bool:
 
 
 def _host_name(header: str) -> str:
-    return (urlsplit(f"//{header}").hostname or "").lower()
+    try:
+        return (urlsplit(f"//{header}").hostname or "").lower()
+    except ValueError:  # Brackets without an address.
+        return ""
+
+
+def _netloc(origin: str) -> str:
+    try:
+        return urlsplit(origin).netloc.lower()
+    except ValueError:
+        return ""
 
 
 def _is_address(host: str) -> bool:

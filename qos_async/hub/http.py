@@ -74,8 +74,8 @@ class HubHttp:
             return self._clients.refuse(401, "Invalid key.")
         owner, token = client
         path = request.path.removeprefix(HUB_PATH)
-        body = as_row(parse_json(await request.read()))
         try:
+            body = as_row(parse_json(await _read(request)))
             if body is None:
                 raise Rejection("Parameter error: not an object")  # noqa: TRY301
             if path in _BY_MARKET:
@@ -102,6 +102,16 @@ class HubHttp:
         if self._guard.client(request) is None:
             return self._clients.refuse(401, "Invalid key.")
         return web.Response(text=hub_metrics(self._stats()) + self._upstream_metrics())
+
+
+async def _read(request: web.Request) -> bytes:
+    try:
+        return await request.read()
+    except web.HTTPException:
+        raise  # Too large.
+    except Exception as exc:
+        # Of many kinds, by the encoding that is broken.
+        raise Rejection("Parameter error: the body cannot be read") from exc
 
 
 def error_response(error: Exception) -> web.Response:

@@ -13,9 +13,9 @@ import os
 import sqlite3
 import threading
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NamedTuple
 
+from qos_async._paths import user_path
 from qos_async.enums import Interval
 from qos_async.periods import bar_end
 from qos_async.symbols import market_of
@@ -25,6 +25,7 @@ __all__ = ["KeptBar", "KeptBars"]
 _log = logging.getLogger("qos_async.hub")
 
 _ROWS_MAX = 5_000_000  # About 600 MB; then it begins anew.
+_OUT_OF_RANGE = (OverflowError, ValueError, OSError)  # Of a timestamp.
 _SETTLING = 60.0  # Seconds after its end for which a bar may still be corrected.
 _SCHEMA = """
 create table if not exists bars (
@@ -59,7 +60,21 @@ class KeptBars:
         self._lock = threading.Lock()
         self._failed = False
         self._path = path
-        self._database = self._open()
+        self._database = self._connect(":memory:")
+
+    def open(self) -> None:
+        """Open the file, if there is one to be."""
+        if self._path is None:
+            return
+        path = user_path("keep", self._path)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            database = self._connect(str(path))
+        except (OSError, sqlite3.Error) as exc:
+            self._report(exc)
+            return
+        self._database.close()
+        self._database = database
 
     def close(self) -> None:
         """Close the database."""
@@ -73,7 +88,7 @@ class KeptBars:
         try:
             with self._lock:
                 return self._find(symbol, interval, count, end)
-        except sqlite3.Error as exc:
+        except (sqlite3.Error, *_OUT_OF_RANGE) as exc:
             self._report(exc)
             return None
 
@@ -83,25 +98,16 @@ class KeptBars:
         """Keep the finished ones of a reply's klines, ascending."""
         market = market_of(symbol)
         over = now - _SETTLING
-        finished = [
-            bar for bar in bars if bar_end(bar.timestamp, interval, market) <= over
-        ]
-        if not finished:
-            return
         try:
+            finished = [
+                bar for bar in bars if bar_end(bar.timestamp, interval, market) <= over
+            ]
+            if not finished:
+                return
             with self._lock, self._database:
                 self._add(symbol, interval, finished)
-        except sqlite3.Error as exc:
+        except (sqlite3.Error, *_OUT_OF_RANGE) as exc:
             self._report(exc)
-
-    def _open(self) -> sqlite3.Connection:
-        try:
-            if self._path is not None:
-                Path(self._path).expanduser().parent.mkdir(parents=True, exist_ok=True)
-                return self._connect(str(Path(self._path).expanduser()))
-        except (OSError, sqlite3.Error) as exc:
-            self._report(exc)
-        return self._connect(":memory:")
 
     @staticmethod
     def _connect(place: str) -> sqlite3.Connection:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Hashable, Sequence
 from contextlib import suppress
 
@@ -45,6 +46,7 @@ class HubLink(ServerConnection):
     Attributes:
         owner: The name of its token; without tokens, its address.
         topics: What is pushed to it.
+        pending: How many subscribe commands wait for each topic.
         outbox: The frames that wait because it reads too slowly.
         sent: The number of frames that were sent.
         ended: Whether it is being closed.
@@ -60,6 +62,7 @@ class HubLink(ServerConnection):
         )
         self.owner = owner
         self.topics: dict[Topic, None] = {}
+        self.pending: Counter[Topic] = Counter()
         self.outbox = Outbox(_FRAMES_BEHIND_MAX)
         self.sent = 0
         self.ended = False

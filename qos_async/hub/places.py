@@ -94,7 +94,7 @@ class Places(Generic[C]):
     def forget(self, topic: Topic) -> None:
         """Remove a topic from all clients, without linger: the service rejected it."""
         self._lingering.pop(topic, None)
-        del self._clients[topic]
+        self._clients.pop(topic, None)
         for topics in self.topics.values():
             topics.pop(topic, None)
 

@@ -8,6 +8,7 @@ turns: one that asks for a hundred symbols does not delay one that asks for one.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import OrderedDict, deque
 from collections.abc import Hashable, Iterable, Mapping
 from typing import Any, NamedTuple, Protocol
@@ -21,6 +22,8 @@ from qos_async.errors import DecodeError, LimitError, QosError, RejectedError
 from qos_async.symbols import canonical, pack
 
 __all__ = ["Ask", "Questions", "Sender", "rows_by_symbol"]
+
+_log = logging.getLogger("qos_async.hub")
 
 _PATHS = {
     "RI": "/instrument-info",
@@ -135,7 +138,11 @@ class Questions:
             if not symbols:
                 self._ready.clear()
                 continue
-            await self._fetch(ask, symbols)
+            try:
+                await self._fetch(ask, symbols)
+            except Exception as exc:  # noqa: BLE001 - the other questions go on
+                _log.exception("this is a bug in qos_async; please report it")
+                self._settle(ask, symbols, QosError(f"internal error: {exc!r}"))
 
     async def _fetch(self, ask: Ask, symbols: list[str]) -> None:
         self.sent += 1

@@ -12,7 +12,13 @@ from qos_async._core.notices import Dropped, Gap, Interrupted, Rejected
 from qos_async._io.notifier import Notifier
 from qos_async._io.subscription import Subscription
 from qos_async._server.connection import text_frame
-from qos_async.errors import QosError, RequestTimeoutError
+from qos_async.errors import (
+    ClosedError,
+    LimitError,
+    QosError,
+    RejectedError,
+    RequestTimeoutError,
+)
 from qos_async.hub.link import HubLink, Push
 from qos_async.hub.live import LiveState
 from qos_async.hub.places import Places
@@ -85,11 +91,16 @@ class Relay:
         Raises:
             RejectedError: The service rejected one of the symbols.
         """
+        link.pending.update(topics)
         try:
             await self._subscribe_upstream(topics)
         except QosError:
-            self.places.unsubscribe(link, added, self._now())
+            link.pending.subtract(topics)
+            # Another command of this link may have been acknowledged, or may wait.
+            lost = [t for t in added if t not in link.topics and not link.pending[t]]
+            self.places.unsubscribe(link, lost, self._now())
             raise
+        link.pending.subtract(topics)
         while any(topic in self.interrupted for topic in topics):
             await self._resumed.wait()
 
@@ -124,7 +135,8 @@ class Relay:
     @property
     def is_ready(self) -> bool:
         """Whether the link upstream is open, or was within the last seconds."""
-        return self._now() - self._open_at <= _OUTAGE_HIDDEN
+        hidden = self._now() - self._open_at <= _OUTAGE_HIDDEN
+        return self._upstream.is_open or hidden
 
     # Upstream
 
@@ -134,10 +146,26 @@ class Relay:
         Raises:
             QosError: What ended the stream for good.
         """
-        await self._begun.wait()
-        assert self._subscription is not None
-        batches = self._subscription.batches(events=True, max_wait=0)
-        async for batch in batches:
+        while True:
+            await self._begun.wait()
+            self._begun.clear()
+            subscription = self._subscription
+            assert subscription is not None
+            try:
+                await self._read(subscription)
+            except RejectedError as exc:
+                if isinstance(exc, LimitError) and not exc.symbols:
+                    raise  # Another program takes the connection of the key.
+                # The last topic was rejected, which ends a subscription.
+                for topic in [t for t in self._subscribed if t.symbol in exc.symbols]:
+                    self._on_rejected(topic, exc.message)
+            if self._upstream.is_closed:
+                return
+            if self._subscription is subscription:
+                self._subscription = None
+
+    async def _read(self, subscription: Subscription[Any]) -> None:
+        async for batch in subscription.batches(events=True, max_wait=0):
             ticks: list[AnyTick[Any]] = []
             for item in batch:
                 if item.__class__ in CHANNELS:
@@ -166,17 +194,28 @@ class Relay:
     async def _subscribe_upstream(self, topics: Sequence[Topic]) -> None:
         await self._drop_unwanted()  # First: it may make the room.
         self._subscribed.update(topics)
-        if self._subscription is None:
-            self._subscription = self._upstream.watch(topics)
-            self._begun.set()
         while True:
+            subscription = self._subscription
+            if subscription is None:
+                subscription = self._subscription = self._upstream.watch(topics)
+                self._begun.set()
             try:
-                await self._subscription.add(*topics)
+                await subscription.add(*topics)
             except RequestTimeoutError:
                 continue  # The client subscribes again.
+            except ClosedError:
+                # Its last topic was rejected: begin a new one, unless the client is closed.
+                if self._subscription is subscription:
+                    self._subscription = None
+                if self._upstream.is_closed:
+                    raise
+                continue
             break
-        known = (topic for topic in topics if topic not in self.interrupted)
-        self.live.live.update(known)
+        self.live.live.update(
+            topic
+            for topic in topics
+            if topic in self._subscribed and topic not in self.interrupted
+        )
 
     async def _drop_unwanted(self) -> None:
         await self._unsubscribe_upstream(self._subscribed - {*self.places.upstream})
@@ -186,9 +225,13 @@ class Relay:
             return
         self._subscribed.difference_update(topics)
         for topic in topics:
-            self.live.remove(topic)
-            self.interrupted.pop(topic, None)
+            self._forget(topic)
         await self._subscription.remove(*topics)
+
+    def _forget(self, topic: Topic) -> None:
+        self.live.remove(topic)
+        self.interrupted.pop(topic, None)
+        self._resumed.notify_all()
 
     # What arrives
 
@@ -198,7 +241,10 @@ class Relay:
         self.forwarded += len(ticks)
         pushes: list[Push] = []
         for tick in ticks:
-            topic, frame = self._topic_of(tick), push_frame(tick)
+            topic = self._topic_of(tick)
+            if topic not in self.live.live:
+                continue  # Held back until it was unsubscribed, or not acknowledged yet.
+            frame = push_frame(tick)
             self.live.update(topic, tick, frame)
             pushes.append(Push(topic, slot_of(tick), text_frame(frame)))
         for topics, links in self._links_by_topics():
@@ -233,15 +279,18 @@ class Relay:
             case Gap(topic=topic):
                 self._on_gap(notice)
             case Rejected(topic, message):
-                self._end_links([topic], message, code=_POLICY)
-                self.places.forget(topic)
-                self._subscribed.discard(topic)
-                self.live.remove(topic)
+                self._on_rejected(topic, message)
             case Dropped(count):
                 _log.error("the hub is too slow: %d ticks were dropped", count)
                 self._lose(self._subscribed, f"the hub dropped {count} ticks")
             case _:
                 raise AssertionError(f"{notice!r} is no notice")
+
+    def _on_rejected(self, topic: Topic, message: str) -> None:
+        self._end_links([topic], message, code=_POLICY)
+        self.places.forget(topic)
+        self._subscribed.discard(topic)
+        self._forget(topic)
 
     def _on_gap(self, gap: Gap) -> None:
         self.interrupted.pop(gap.topic, None)

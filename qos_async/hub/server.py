@@ -13,6 +13,7 @@ from typing import Any, Self
 
 from aiohttp import web
 
+from qos_async._validation import check_number, check_whole
 from qos_async.client import Client
 from qos_async.config import HUB_PATH
 from qos_async.errors import (
@@ -93,6 +94,10 @@ class Hub:
         linger: float = 30.0,
     ) -> None:
         _check_exposure(host, tokens, ssl, allow_insecure=allow_insecure)
+        if isinstance(hosts, str):
+            raise ValueError(f"hosts must be a list of names, such as [{hosts!r}]")  # noqa: TRY004 - as for every wrong argument
+        port = check_whole("port", port, least=0, most=65535)
+        linger = check_number("linger", linger, unit="seconds")
         self._upstream = Upstream(client)
         if self._upstream.numbers is float:
             raise ValueError(
@@ -102,7 +107,12 @@ class Hub:
         self._address: tuple[str, int] = host, port
         self._ssl = ssl
         guard = Guard(_tokens(tokens), hosts=hosts)
-        reserved = guard.tokens.reserved if guard.tokens else None
+        reserved = guard.tokens.reserved if guard.tokens else {}
+        if sum(reserved.values()) > self._upstream.limits.symbols:
+            raise ValueError(
+                f"the tokens reserve {sum(reserved.values())} places, and the plan has "
+                f"{self._upstream.limits.symbols} (see Limits(symbols=...))"
+            )
         places: Places[HubLink] = Places(
             self._upstream.limits.symbols, linger=linger, reserved=reserved
         )
@@ -123,6 +133,7 @@ class Hub:
         self._tasks: list[asyncio.Task[None]] = []
         self._error: QosError | None = None
         self._ended = asyncio.Event()
+        self._entered = False
 
     # Lifetime
 
@@ -132,7 +143,13 @@ class Hub:
         Raises:
             AuthenticationError: The key upstream is rejected.
             OSError: The port is in use.
+            RuntimeError: If it was entered before, or its client belongs to another hub.
         """
+        if self._entered:
+            raise RuntimeError("a hub is entered once: make another")
+        self._entered = True
+        self._upstream.claim()
+        self._kept.open()
         client = self._upstream.client
         await client.__aenter__()
         try:
@@ -140,6 +157,7 @@ class Hub:
                 await client.connect()
             await self._listen()
         except BaseException:
+            self._kept.close()
             await client.aclose()
             raise
         work = [self._run(), self._relay.keep_up(), self._watch()]
@@ -158,10 +176,14 @@ class Hub:
     async def aclose(self) -> None:
         """Close every link with 1012, each within a random second, then the client."""
         self._error = self._error or ClosedError("the hub has stopped")
+        self._ended.set()
+        if not self._tasks:
+            return  # It was never entered, or is closed already.
         await self._clients.dismiss()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks.clear()
         await self._runner.cleanup()
         self._kept.close()
         await self._upstream.client.aclose()
@@ -254,6 +276,14 @@ class Hub:
         else:
             self._fail(ClosedError("the client of the hub was closed"))
 
+    def _check_upstream(self) -> None:
+        """Fail if the client ended while nothing was subscribed, which nothing reads."""
+        if self._upstream.is_closed and self._error is None:
+            try:
+                self._upstream.check()
+            except QosError as exc:
+                self._fail(exc)
+
     def _fail(self, error: QosError) -> None:
         if self._error is None:
             self._error = error
@@ -268,6 +298,7 @@ class Hub:
             await asyncio.sleep(_LAG_INTERVAL)
             lag = loop.time() - due
             self._clients.end_revoked()
+            self._check_upstream()
             self._loop_lag_max = max(self._loop_lag_max, lag)
             if lag > _LAG_COMPLAINT:
                 _log.warning("the event loop of the hub was held for %.2f s", lag)

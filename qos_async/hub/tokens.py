@@ -3,7 +3,7 @@
 A file has one table for each client::
 
     [bot-1]
-    token = "5f0c0e9f2d..."          # at least 16 characters; `qos hub token` prints one
+    token = "5f0c0e9f2d..."          # at least 16 characters
     symbols = 4                       # places of the plan reserved for it; 0 by default
     markets = ["US", "HK"]            # all by default
     channels = ["trade", "kline"]     # all by default
@@ -53,6 +53,8 @@ class Token(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
                 f"a token has at least {_LENGTH_MIN} characters of ASCII; "
                 'python -c "import secrets; print(secrets.token_hex(16))" prints one'
             )
+        markets = tuple(market.upper() for market in self.markets)
+        msgspec.structs.force_setattr(self, "markets", markets)
         if self.symbols < 0:
             raise ValueError(f"symbols must be 0 or more, not {self.symbols}")
 
@@ -89,7 +91,7 @@ class Tokens:
         Every token is compared, each in constant time: the time of a refusal shows
         nothing of how much of a key was right.
         """
-        given = (key or "").encode()
+        given = (key or "").encode(errors="surrogateescape")
         found = None
         for name, token in self.by_name.items():
             if hmac.compare_digest(token.token.encode(), given):
@@ -119,21 +121,22 @@ class TokenFile:
 
     def reload(self) -> str | None:
         """Read the file again if it has changed; return an error, which changes nothing."""
+        version = self._stat()
+        if version == self._version:
+            return None
+        self._version = version
         try:
-            version = self._stat()
-            if version == self._version:
-                return None
-            self._version = version
             self.tokens = self._read()
         except ValueError as exc:
             return str(exc)
         return None
 
-    def _stat(self) -> tuple[int, int, int]:
+    def _stat(self) -> tuple[int, ...]:
+        """Return what changes with the file; nothing if there is none."""
         try:
             found = self.path.stat()
-        except OSError as exc:
-            raise ValueError(f"cannot read {self.path}: {exc.strerror}") from None
+        except OSError:
+            return ()
         return found.st_mtime_ns, found.st_size, found.st_ino
 
     def _read(self) -> Tokens:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
+from weakref import WeakSet
 
 from qos_async._core.queries import Query
 from qos_async._io.http import HttpClient
@@ -16,6 +17,7 @@ from qos_async.topics import Topic
 
 __all__ = ["Upstream"]
 
+_claimed: WeakSet[Client[Any]] = WeakSet()
 _STREAM_ROWS_MAX = 2_000  # A larger reply would delay the ticks on the link.
 
 
@@ -39,10 +41,29 @@ class Upstream:
         self.limits: Limits = self._stream.limits
         self.numbers = client._queries.numbers  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
 
+    def claim(self) -> None:
+        """Take the client for this hub alone.
+
+        Raises:
+            RuntimeError: If another hub has it.
+        """
+        if self.client in _claimed:
+            raise RuntimeError("the client belongs to another hub: make one for each")
+        _claimed.add(self.client)
+
     @property
     def is_open(self) -> bool:
         """Whether the link is open."""
         return self.client.state is LinkState.OPEN
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the client is closed, or its link has ended for good."""
+        return self.client.state is LinkState.CLOSED
+
+    def check(self) -> None:
+        """Raise the error that has ended the link for good, if it has ended."""
+        self._stream.check_usable()
 
     def watch(self, topics: Sequence[Topic]) -> Subscription[Any]:
         """Return a subscription."""
@@ -57,9 +78,11 @@ class Upstream:
     def wait(self, ask: Ask, symbols: Sequence[str]) -> float:
         """Return the seconds until a request could be sent, as far as is known."""
         over_stream = self._is_for_stream(symbols, ask.query(symbols).body)
-        if over_stream or not isinstance(self._http, HttpClient):
-            return 0.0
-        return self._http.ready_in()
+        return 0.0 if over_stream else self.wait_for_http()
+
+    def wait_for_http(self) -> float:
+        """Return the seconds until the HTTP quota has a slot, as far as is known."""
+        return self._http.ready_in() if isinstance(self._http, HttpClient) else 0.0
 
     def _is_for_stream(self, symbols: Sequence[str], body: dict[str, Any]) -> bool:
         items = body.get("kline_reqs", ())

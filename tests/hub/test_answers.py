@@ -21,14 +21,27 @@ def asked(rig: Rig) -> list[str]:
 def test_a_snapshot_or_book_of_a_live_topic_costs_no_request():
     async def main() -> None:
         async with rigged() as rig, rig.client() as client:
-            async with client.watch_snapshots("US:AAPL") as quotes:
+            async with client.watch_snapshots("CF:BTCUSDT") as quotes:
                 pushed = await anext(aiter(quotes))
                 rig.sim.mute(new_connections=False)
-                found = await client.fetch_snapshots("US:AAPL")
-            assert found["US:AAPL"].last_price == pushed.last_price
-            assert found["US:AAPL"].volume == pushed.volume
+                found = await client.fetch_snapshots("CF:BTCUSDT")
+            assert found["CF:BTCUSDT"].last_price == pushed.last_price
+            assert found["CF:BTCUSDT"].volume == pushed.volume
             assert asked(rig) == []
             assert rig.hub.stats.answered == {"live": 1}
+
+    simulate(main)
+
+
+def test_a_snapshot_of_the_us_has_the_quotes_that_pushes_lack():
+    async def main() -> None:
+        async with rigged() as rig, rig.client() as client:
+            before = await client.fetch_snapshots("US:AAPL")
+            async with client.watch_snapshots("US:AAPL") as quotes:
+                await anext(aiter(quotes))
+                found = await client.fetch_snapshots("US:AAPL")
+            assert before["US:AAPL"].pre_market is not None
+            assert found["US:AAPL"].pre_market is not None
 
     simulate(main)
 
@@ -231,5 +244,40 @@ def test_a_rejection_of_the_service_is_passed_on_in_its_words():
             rig.sim.reject_symbols("US:TSLA", message="No permission")
             status, reply, _ = await rig.post("/snapshot", {"codes": ["US:TSLA"]})
             assert (status, reply["msg"]) == (400, "No permission: US:TSLA")
+
+    simulate(main)
+
+
+@pytest.mark.parametrize("end", [2**63, -(2**63), 10**15, "1", None])
+def test_an_end_that_cannot_be_is_refused(end):
+    async def main() -> None:
+        async with rigged() as rig, rig.raw() as raw:
+            asked_for = [{"c": "US:AAPL", "kt": 1, "co": 2, "e": end}]
+            reply = await raw.ask(type="RH", kline_reqs=asked_for, reqid=5)
+            assert reply["msg"].startswith("Parameter error: e ")
+
+    simulate(main)
+
+
+def test_trades_that_were_held_back_when_their_topic_left_are_not_the_last_ones():
+    async def main() -> None:
+        async with rigged(hub={"linger": 0.0}) as rig:
+            async with rig.raw() as first:
+                await first.ask(type="T", codes=["US:AAPL"], reqid=1)
+                await asyncio.sleep(8)
+                rig.sim.delay_replies(3.0, "RT", count=5)
+                rig.sim.cut()
+                await asyncio.sleep(3.5)
+                await first.ask(type="TC", codes=["US:AAPL"], reqid=2)  # In recovery.
+            await asyncio.sleep(60)
+            async with rig.raw() as second:
+                await second.ask(type="T", codes=["US:AAPL"], reqid=1)
+                await asyncio.sleep(2)
+                reply = await second.ask(type="RT", codes=["US:AAPL"], count=8, reqid=2)
+            last = [(row["ts"], row["p"]) for row in reply["data"]]
+            rows = [(row["ts"], row["p"]) for row in rig.sim.tape("US:AAPL")]
+            assert any(
+                rows[n : n + 8] == last for n in range(len(rows) - 20, len(rows))
+            )
 
     simulate(main)

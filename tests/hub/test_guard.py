@@ -50,6 +50,9 @@ async def handshake(rig: Rig, **headers: str) -> int:
         {"Host": "evil.example:8765"},
         {"Host": ""},
         {"Host": "localhost.evil.example"},
+        {"Host": "["},
+        {"Host": "[]"},
+        {"Origin": "http://["},
     ],
 )
 def test_a_web_page_is_refused_also_on_loopback(headers):
@@ -246,5 +249,23 @@ def test_too_many_handshakes_in_a_second_are_refused():
             assert set(found) == {101, 503}
             await asyncio.sleep(2)
             assert await handshake(rig) == 101
+
+    simulate(main)
+
+
+def test_a_key_of_bytes_that_are_no_text_is_refused():
+    async def main() -> None:
+        async with rigged(hub={"tokens": TOKENS}) as rig:
+            assert await handshake(rig, key="\udcff") == 401
+
+    simulate(main)
+
+
+def test_a_body_with_a_broken_encoding_is_refused():
+    async def main() -> None:
+        async with rigged() as rig, aiohttp.ClientSession() as http:
+            url, headers = f"{rig.hub.http_url}/snapshot", {"Content-Encoding": "gzip"}
+            async with http.post(url, data=b"no gzip", headers=headers) as response:
+                assert response.status == 400
 
     simulate(main)

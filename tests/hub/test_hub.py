@@ -9,11 +9,12 @@ import pytest
 from qos_async import Client, Interrupted, Limits, LinkState, Topic
 from qos_async.errors import (
     AuthenticationError,
+    ClosedError,
     LimitError,
     RejectedError,
 )
-from qos_async.hub import Hub
-from qos_async.sim import Simulator
+from qos_async.hub import Hub, Token
+from qos_async.sim import Simulator, Variants
 from qos_async.testing.virtual import simulate
 from tests.support.hub_rig import rigged
 from tests.support.tape_judge import check_trades
@@ -262,3 +263,146 @@ def test_a_hub_is_recognised_by_the_path_of_its_address(url, most):
     assert Client("some-key-1", stream_url=url)._stream.limits.symbols == most
     limits = Limits(symbols=3)
     assert Client("some-key-1", stream_url=url, limits=limits)._stream.limits is limits
+
+
+def test_the_only_topic_may_be_rejected_and_the_hub_goes_on():
+    async def main() -> None:
+        async with rigged(hub={"linger": 0.0}) as rig, rig.raw() as raw:
+            rig.sim.reject_symbols("US:AAPL")
+            refused = await raw.ask(type="T", codes=["US:AAPL"], reqid=1)
+            assert refused["msg"] == "No permission: US:AAPL"
+            assert (await raw.ask(type="T", codes=["US:TSLA"], reqid=2))["msg"] == "OK"
+            assert (await raw.receive())["tp"] == "T"
+            assert rig.hub.is_ready
+            assert rig.hub.stats.symbols == 1
+
+    simulate(main)
+
+
+def test_a_symbol_that_is_rejected_after_a_reconnect_can_be_had_again_once_allowed():
+    async def main() -> None:
+        async with rigged() as rig:
+            other = await rig.consumer("US:TSLA")
+            async with rig.raw() as raw:
+                await raw.ask(type="T", codes=["US:AAPL"], reqid=1)
+                rig.sim.reject_symbols("US:AAPL")
+                rig.sim.cut()
+                code, reason = await raw.closing()
+                assert (code, reason) == (1008, "US:AAPL: No permission: US:AAPL")
+            rig.sim.allow_symbols("US:AAPL")
+            async with rig.raw() as raw, asyncio.timeout(10):
+                reply = await raw.ask(type="T", codes=["US:AAPL"], reqid=1)
+                assert reply["msg"] == "OK"
+                assert (await raw.receive())["tp"] == "T"
+            await asyncio.sleep(15)
+            check_trades(other, rig.sim)
+            await other.stop()
+
+    simulate(main)
+
+
+def test_a_refused_command_takes_nothing_from_another_that_was_acknowledged():
+    async def main() -> None:
+        variants = Variants(unknown_symbol="refuse")
+        async with (
+            rigged(variants=variants, hub={"linger": 1.0}) as rig,
+            rig.raw() as raw,
+        ):
+            both = {"type": "T", "codes": ["US:AAPL,NOPE"], "reqid": 1}
+            await raw.ws.send_json(both)
+            assert (await raw.ask(type="T", codes=["US:AAPL"], reqid=2))["reqid"] == 2
+            await asyncio.sleep(10)
+            assert rig.sim.subscribed == {("T", "US:AAPL", None)}
+            assert rig.hub.stats.clients[0].topics == ["trade US:AAPL"]
+
+    simulate(main)
+
+
+def test_a_subscription_in_an_outage_is_acknowledged_when_the_topic_is_live_again():
+    async def main() -> None:
+        async with rigged() as rig:
+            first = await rig.consumer("US:AAPL")
+            await asyncio.sleep(5)
+            outage = asyncio.create_task(rig.sim.outage(3))
+            await asyncio.sleep(1)
+            async with rig.raw() as raw:
+                reply = await raw.ask(type="T", codes=["US:AAPL"], reqid=1)
+                assert reply["msg"] == "OK"
+                assert outage.done()
+                assert rig.sim.connections == 1
+            await first.stop()
+
+    simulate(main)
+
+
+def test_a_key_that_expires_before_any_subscription_ends_the_hub_too():
+    async def main() -> None:
+        async with rigged() as rig:
+            rig.sim.expire_key()
+            rig.sim.cut()
+            with pytest.raises(AuthenticationError):
+                async with asyncio.timeout(300):
+                    await rig.hub.serve_forever()
+
+    simulate(main)
+
+
+def test_closing_ends_what_waits_and_may_happen_at_any_time():
+    async def main() -> None:
+        async with Simulator() as sim:
+            hub = Hub(Client(sim.key, stream_url=sim.stream_url))
+            await hub.aclose()  # Before it is entered.
+            async with Hub(Client(sim.key, stream_url=sim.stream_url)) as served:
+                waiting = asyncio.create_task(served.serve_forever())
+                await asyncio.sleep(0)
+                await served.aclose()
+                await served.aclose()
+                with pytest.raises(ClosedError):
+                    await waiting
+
+    simulate(main)
+
+
+def test_a_hub_is_entered_once_and_has_its_client_for_itself():
+    async def main() -> None:
+        async with Simulator() as sim:
+            client = Client(sim.key, stream_url=sim.stream_url)
+            async with Hub(client) as hub:
+                with pytest.raises(RuntimeError, match="entered once"):
+                    await hub.__aenter__()
+                with pytest.raises(RuntimeError, match="another hub"):
+                    await Hub(client).__aenter__()
+                assert hub.is_ready
+
+    simulate(main)
+
+
+def test_a_port_in_use_leaves_nothing_open():
+    async def main() -> None:
+        async with (
+            Simulator() as sim,
+            Simulator(port=8766) as other,
+            Hub(Client(sim.key, stream_url=sim.stream_url), port=8765),
+        ):
+            client = Client(other.key, stream_url=other.stream_url)
+            with pytest.raises(OSError, match="8765"):
+                await Hub(client, port=8765).__aenter__()
+            await asyncio.sleep(1)
+            assert other.connections == 0
+
+    simulate(main)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"port": 70_000}, "port must be"),
+        ({"linger": -1}, "linger must be"),
+        ({"linger": float("nan")}, "linger must be"),
+        ({"hosts": "quotes.lan"}, "hosts must be a list"),
+        ({"tokens": {"a": Token(token="x" * 16, symbols=11)}}, "reserve 11 places"),
+    ],
+)
+def test_options_that_cannot_work_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        Hub(Client("some-key-1"), **options)

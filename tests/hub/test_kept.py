@@ -69,15 +69,20 @@ def test_a_pause_of_the_market_is_no_missing_bar(kept):
 def test_they_outlive_the_process(tmp_path):
     path = tmp_path / "deeper" / "bars.sqlite"
     first = KeptBars(path)
+    first.open()
     first.add("US:A", MIN_1, bars(10, 20), NOW)
     first.close()
-    assert KeptBars(path).find("US:A", MIN_1, 2, 60 * 20) == bars(19, 20)
+    second = KeptBars(path)
+    second.open()
+    assert second.find("US:A", MIN_1, 2, 60 * 20) == bars(19, 20)
+    second.close()
 
 
 def test_a_damaged_file_costs_what_was_kept_and_no_more(tmp_path, caplog):
     path = tmp_path / "bars.sqlite"
     path.write_bytes(b"not a database" * 100)
     kept = KeptBars(path)
+    kept.open()
     kept.add("US:A", MIN_1, bars(10, 20), NOW)
     assert kept.find("US:A", MIN_1, 1, 60 * 20) == bars(20, 20)
     assert [r.getMessage() for r in caplog.records] == [
@@ -98,3 +103,9 @@ def test_it_begins_anew_where_it_grew_too_large(kept, monkeypatch):
     kept.add("US:B", MIN_1, bars(10, 12), NOW)
     assert kept.find("US:A", MIN_1, 1, 60 * 20) is None
     assert kept.find("US:B", MIN_1, 1, 60 * 12) == bars(12, 12)
+
+
+@pytest.mark.parametrize("end", [2**63, -(2**63), 2**200, 10**15])
+def test_a_time_that_cannot_be_is_not_known(kept, end):
+    kept.add("US:A", Interval.DAY, [KeptBar(end, b"{}")], NOW)
+    assert kept.find("US:A", Interval.DAY, 1, end) is None

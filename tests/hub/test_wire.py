@@ -64,3 +64,13 @@ def test_each_bar_has_a_slot_of_its_own_and_trades_have_none():
     assert slot_of(first) != slot_of(second)
     assert slot_of(first) != slot_of(flat_kline(0, interval=Interval.MIN_5))
     assert slot_of(trade_at(1)) is None
+
+
+@pytest.mark.parametrize(
+    ("price", "text"),
+    [("0.00000012", "0.00000012"), ("1E-7", "0.0000001"), ("0E-8", "0.00000000")],
+)
+def test_a_small_number_is_written_without_an_exponent(price, text):
+    tick = replace(trade_at(5), price=Decimal(price), size=Decimal("1E+3"))
+    sent = json.loads(push_frame(tick))
+    assert (sent["p"], sent["v"]) == (text, "1000")
