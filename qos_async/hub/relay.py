@@ -6,7 +6,7 @@ import asyncio
 import logging
 import math
 from collections.abc import Collection, Iterable, Sequence
-from typing import Any, cast
+from typing import Any
 
 from qos_async._core.notices import Dropped, Gap, Interrupted, Rejected
 from qos_async._io.notifier import Notifier
@@ -18,7 +18,7 @@ from qos_async.hub.live import LiveState
 from qos_async.hub.places import Places
 from qos_async.hub.upstream import Upstream
 from qos_async.hub.wire import push_frame, slot_of
-from qos_async.models import CHANNELS, AnyTick
+from qos_async.models import CHANNELS, AnyTick, Kline
 from qos_async.topics import Topic, in_order
 
 __all__ = ["Relay"]
@@ -138,10 +138,10 @@ class Relay:
         assert self._subscription is not None
         batches = self._subscription.batches(events=True, max_wait=0)
         async for batch in batches:
-            ticks: list[AnyTick[Any]] = []
+            ticks: list[Any] = []
             for item in batch:
                 if item.__class__ in CHANNELS:
-                    ticks.append(cast("AnyTick[Any]", item))
+                    ticks.append(item)
                     continue
                 self._forward(ticks)
                 ticks = []
@@ -219,7 +219,8 @@ class Relay:
         return self._groups
 
     def _topic_of(self, tick: AnyTick[Any]) -> Topic:
-        key = (tick.__class__, tick.symbol, getattr(tick, "interval", None))
+        interval = tick.interval if type(tick) is Kline else None
+        key = (tick.__class__, tick.symbol, interval)
         found = self._topics.get(key)
         if found is None:
             found = self._topics[key] = tick.topic

@@ -7,28 +7,27 @@ from typing import Any, cast
 
 import msgspec
 
-from qos_async.enums import Channel
-from qos_async.models import AnyTick, Kline, Snapshot
+from qos_async.models import AnyTick, Kline, Trade
 
 __all__ = ["push_frame", "row_of", "slot_of"]
 
 _encode = msgspec.json.Encoder().encode
-# The two fields of a tick that the wire does not have; they follow each other.
-_RECEIVED_AT, _RECOVERED = b',"received_at":', b',"recovered":'
+# The two fields of a tick that the wire does not have; they follow each other. No field
+# before them can contain this: a quote within a symbol is escaped.
+_RECEIVED_AT = b',"received_at":'
+_NULL = b"null"
 _PREFIX = len(b'{"tp":"T",')
 
 
 def push_frame(tick: AnyTick[Any]) -> bytes:
     """Return the push of a tick: the fields of the wire, without those that are None."""
-    if tick.__class__ is Snapshot or None in msgspec.structs.astuple(tick):
+    encoded = _encode(tick)
+    if encoded.find(_NULL) >= 0:  # Faster than ``in``. A symbol may contain it too.
         fields = msgspec.to_builtins(tick)
         del fields["received_at"], fields["recovered"]
         return _encode(_without_none(fields))
-    # Three times as fast. No field before these two can contain their names: a quote
-    # within a symbol is escaped.
-    head, _, rest = _encode(tick).partition(_RECEIVED_AT)
-    _, _, rest = rest.partition(_RECOVERED)
-    return head + rest[rest.index(b",") :]
+    head, _, rest = encoded.partition(_RECEIVED_AT)
+    return head + b"," + rest.split(b",", 2)[2]
 
 
 def row_of(frame: bytes) -> bytes:
@@ -38,9 +37,11 @@ def row_of(frame: bytes) -> bytes:
 
 def slot_of(tick: AnyTick[Any]) -> Hashable | None:
     """Return the slot of a tick in an ``Outbox``: None for trades, which are never lost."""
+    if tick.__class__ is Trade:
+        return None
     if isinstance(tick, Kline):
         return (tick.symbol, tick.interval, tick.timestamp)
-    return None if tick.channel is Channel.TRADE else (tick.channel, tick.symbol)
+    return (tick.channel, tick.symbol)
 
 
 def _without_none(value: Any) -> Any:
