@@ -21,6 +21,7 @@ from benchmarks import (
     competitors,
     decode,
     harness,
+    hub,
     latency,
     recording,
     scale,
@@ -39,6 +40,7 @@ _ALL: dict[str, Callable[..., Report]] = {
     "competitors": competitors.run,
     "startup": startup.run,
     "recording": recording.run,
+    "hub": hub.run,
 }
 
 

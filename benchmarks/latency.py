@@ -46,7 +46,7 @@ from benchmarks.wires import symbols
 from qos_async import Timing
 from qos_async._core.wire import FrameDecoder
 
-__all__ = ["Metronome", "run"]
+__all__ = ["Metronome", "each_trade", "run"]
 
 RATES = (1_000, 20_000)
 _SOURCE = Path(__file__).with_name("blocking.c")
@@ -91,7 +91,7 @@ def _at_rate(
 
         here = f"{name}, {rate}/s"
         ways[f"{_BARE}, {here}"] = partial(turn, _bare)
-        ways[f"async for, {here}"] = partial(turn, _each_trade)
+        ways[f"async for, {here}"] = partial(turn, each_trade)
     if blocking is not None:
         ways[f"{_BLOCKING}, {rate}/s"] = partial(_block, blocking, url, warm, ticks)
     return ways
@@ -123,7 +123,8 @@ async def _bare(url: str, warm: int, ticks: int) -> Figures:
     return _sum_up(waits, round_)
 
 
-async def _each_trade(url: str, warm: int, ticks: int) -> Figures:
+async def each_trade(url: str, warm: int, ticks: int) -> Figures:
+    """Return how late the client's ``async for`` gets trades, in nanoseconds."""
     clock = time.monotonic_ns
     waits: list[int] = []
     async with client(url, float) as qos:

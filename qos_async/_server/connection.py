@@ -19,6 +19,7 @@ _CLOSE_TIMEOUT = 0.5
 _LINGER_OFF = struct.pack("ii", 1, 0)  # Makes close() send RST.
 _TEXT = 0x81
 _SHORT, _MEDIUM = 125, 0xFFFF
+_SHORT_HEADS = [struct.pack("!BB", _TEXT, length) for length in range(_SHORT + 1)]
 
 
 class ServerConnection:
@@ -151,7 +152,7 @@ def text_frame(payload: bytes) -> bytes:
     """Return one unmasked, uncompressed websocket text frame."""
     length = len(payload)
     if length <= _SHORT:
-        return struct.pack("!BB", _TEXT, length) + payload
+        return _SHORT_HEADS[length] + payload
     if length <= _MEDIUM:
         return struct.pack("!BBH", _TEXT, 126, length) + payload
     return struct.pack("!BBQ", _TEXT, 127, length) + payload

@@ -73,7 +73,8 @@ async def _serve(options: Options) -> None:
     async with open_settings(options) as settings:
         for warning in settings.warnings:
             print_message(f"qos: warning: {warning}")
-        hub = _hub(options, make_client(settings))
+        # Text is passed on as it is, which is faster than Decimal.
+        hub = _hub(options, make_client(settings, numbers=str))
         try:
             await hub.__aenter__()
         except OSError as error:

@@ -15,7 +15,7 @@ from typing import Any
 from qos_async.config import TRADES_MAX
 from qos_async.enums import Channel, Interval
 from qos_async.hub.wire import row_of
-from qos_async.models import AnyTick, Kline
+from qos_async.models import AnyTick, Kline, Trade
 from qos_async.topics import Topic
 
 __all__ = ["LiveState"]
@@ -35,7 +35,7 @@ class LiveState:
 
     def update(self, topic: Topic, tick: AnyTick[Any], frame: bytes) -> None:
         """Add a push."""
-        if topic.channel is not Channel.TRADE:
+        if tick.__class__ is not Trade:
             self._last[topic] = tick, frame
             return
         tail = self._trades.get(topic)

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import math
 from collections.abc import Collection, Iterable, Sequence
-from typing import Any, cast
+from typing import Any
 
 from qos_async._core.notices import Dropped, Gap, Interrupted, Rejected
 from qos_async._io.notifier import Notifier
@@ -24,7 +24,7 @@ from qos_async.hub.live import LiveState
 from qos_async.hub.places import Places
 from qos_async.hub.upstream import Upstream
 from qos_async.hub.wire import push_frame, slot_of
-from qos_async.models import CHANNELS, AnyTick
+from qos_async.models import CHANNELS, AnyTick, Kline
 from qos_async.topics import Topic, in_order
 
 __all__ = ["Relay"]
@@ -166,10 +166,10 @@ class Relay:
 
     async def _read(self, subscription: Subscription[Any]) -> None:
         async for batch in subscription.batches(events=True, max_wait=0):
-            ticks: list[AnyTick[Any]] = []
+            ticks: list[Any] = []
             for item in batch:
                 if item.__class__ in CHANNELS:
-                    ticks.append(cast("AnyTick[Any]", item))
+                    ticks.append(item)
                     continue
                 self._forward(ticks)
                 ticks = []
@@ -265,7 +265,8 @@ class Relay:
         return self._groups
 
     def _topic_of(self, tick: AnyTick[Any]) -> Topic:
-        key = (tick.__class__, tick.symbol, getattr(tick, "interval", None))
+        interval = tick.interval if type(tick) is Kline else None
+        key = (tick.__class__, tick.symbol, interval)
         found = self._topics.get(key)
         if found is None:
             found = self._topics[key] = tick.topic

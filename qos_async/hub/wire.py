@@ -8,30 +8,29 @@ from typing import Any, cast
 
 import msgspec
 
-from qos_async.enums import Channel
-from qos_async.models import AnyTick, Kline
+from qos_async.models import AnyTick, Kline, Trade
 
 __all__ = ["push_frame", "row_of", "slot_of"]
 
 _encode = msgspec.json.Encoder().encode
-# The two fields of a tick that the wire does not have; they follow each other.
-_RECEIVED_AT, _RECOVERED = b',"received_at":', b',"recovered":'
+# The two fields of a tick that the wire does not have; they follow each other. No field
+# before them can contain this: a quote within a symbol is escaped.
+_RECEIVED_AT = b',"received_at":'
 _PREFIX = len(b'{"tp":"T",')
 
 
 def push_frame(tick: AnyTick[Any]) -> bytes:
     """Return the push of a tick: the fields of the wire, without those that are None."""
     encoded = _encode(tick)
+    # ``find`` is faster than ``in``. A symbol may contain these, too.
     # ``str`` of a small ``Decimal`` has an exponent (1.2E-7), which the wire has not.
-    if b"null" in encoded or b"E-" in encoded or b"E+" in encoded:
+    find = encoded.find
+    if find(b"null") >= 0 or find(b"E-") >= 0 or find(b"E+") >= 0:
         fields = msgspec.to_builtins(tick, builtin_types=(Decimal,))
         del fields["received_at"], fields["recovered"]
         return _encode(_plain(fields))
-    # Three times as fast. No field before these two can contain their names: a quote
-    # within a symbol is escaped.
     head, _, rest = encoded.partition(_RECEIVED_AT)
-    _, _, rest = rest.partition(_RECOVERED)
-    return head + rest[rest.index(b",") :]
+    return head + b"," + rest.split(b",", 2)[2]
 
 
 def row_of(frame: bytes) -> bytes:
@@ -41,9 +40,11 @@ def row_of(frame: bytes) -> bytes:
 
 def slot_of(tick: AnyTick[Any]) -> Hashable | None:
     """Return the slot of a tick in an ``Outbox``: None for trades, which are never lost."""
+    if tick.__class__ is Trade:
+        return None
     if isinstance(tick, Kline):
         return (tick.symbol, tick.interval, tick.timestamp)
-    return None if tick.channel is Channel.TRADE else (tick.channel, tick.symbol)
+    return (tick.channel, tick.symbol)
 
 
 def _plain(value: Any) -> Any:

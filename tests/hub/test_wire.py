@@ -48,6 +48,12 @@ def test_a_field_that_is_missing_stays_missing():
     assert "v" not in msgspec.json.decode(push_frame(tick))
 
 
+def test_a_symbol_that_contains_null_goes_out_like_any_other():
+    plain = msgspec.json.decode(push_frame(trade_at(5)))
+    tick = replace(trade_at(5), symbol="CF:nullUSDT")
+    assert msgspec.json.decode(push_frame(tick)) == plain | {"c": "CF:nullUSDT"}
+
+
 def test_the_row_of_a_push_is_the_push_without_its_kind():
     frame = push_frame(trade_at(5))
     row = msgspec.json.decode(row_of(frame))
