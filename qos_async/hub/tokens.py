@@ -3,7 +3,7 @@
 A file has one table for each client::
 
     [bot-1]
-    token = "5f0c0e9f2d..."          # at least 16 characters; `qos hub token` prints one
+    token = "5f0c0e9f2d..."          # at least 16 characters
     symbols = 4                       # places of the plan reserved for it; 0 by default
     markets = ["US", "HK"]            # all by default
     channels = ["trade", "kline"]     # all by default
@@ -73,7 +73,7 @@ class Tokens:
         tokens: By name.
 
     Raises:
-        ValueError: If there is none, or two clients have the same.
+        ValueError: If there are no tokens, or two clients have the same.
     """
 
     def __init__(self, tokens: Mapping[str, Token]) -> None:

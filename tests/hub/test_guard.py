@@ -40,6 +40,7 @@ async def handshake(rig: Rig, **headers: str) -> int:
     return 101
 
 
+@pytest.mark.fault("H14")
 @pytest.mark.parametrize(
     "headers",
     [
@@ -96,6 +97,7 @@ def test_without_tokens_any_key_or_none_is_accepted():
     simulate(main)
 
 
+@pytest.mark.fault("H15")
 @pytest.mark.parametrize("key", ["", "wrong", BOT[:-1], BOT + "x", "bot", "kéy"])
 def test_with_tokens_a_wrong_key_is_refused(key):
     async def main() -> None:
@@ -107,6 +109,7 @@ def test_with_tokens_a_wrong_key_is_refused(key):
     simulate(main)
 
 
+@pytest.mark.fault("H16")
 @pytest.mark.parametrize("path", ["/status", "/metrics"])
 def test_what_shows_clients_needs_a_token_too(path):
     async def main() -> None:
@@ -141,6 +144,7 @@ def test_a_token_has_only_its_markets_and_channels():
     simulate(main)
 
 
+@pytest.mark.fault("H12")
 def test_reserved_places_are_kept_for_their_token():
     async def main() -> None:
         async with (
@@ -160,6 +164,7 @@ def test_reserved_places_are_kept_for_their_token():
     simulate(main)
 
 
+@pytest.mark.fault("H15")
 def test_a_file_of_tokens_is_read_again_and_a_revoked_one_is_refused(tmp_path):
     path = tmp_path / "tokens.toml"
     path.write_text(FILE)
@@ -177,6 +182,7 @@ def test_a_file_of_tokens_is_read_again_and_a_revoked_one_is_refused(tmp_path):
     simulate(main)
 
 
+@pytest.mark.fault("H15")
 def test_a_file_that_becomes_bad_changes_nothing(tmp_path, caplog):
     path = tmp_path / "tokens.toml"
     path.write_text(FILE)
@@ -219,6 +225,7 @@ def test_a_missing_file_of_tokens_is_an_error(tmp_path):
         Hub(Client("upstream-key-1"), tokens=tmp_path / "tokens.toml")
 
 
+@pytest.mark.fault("H16")
 @pytest.mark.parametrize("host", ["0.0.0.0", "192.0.2.1", "::", "quotes.lan"])
 def test_other_addresses_than_loopback_need_tokens_and_tls(host):
     client = Client("upstream-key-1")
@@ -235,10 +242,12 @@ def test_a_client_with_float_numbers_is_refused():
         Hub(Client("upstream-key-1", numbers=float))
 
 
+@pytest.mark.fault("H15")
 def test_a_token_is_in_no_repr():
     assert BOT not in repr(TOKENS)
 
 
+@pytest.mark.fault("H8")
 def test_too_many_handshakes_in_a_second_are_refused():
     async def main() -> None:
         async with rigged() as rig:
