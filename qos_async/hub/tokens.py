@@ -32,6 +32,8 @@ _LENGTH_MIN = 16
 class Token(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One client's token, and what it may have.
 
+    In a file each client has a table under its name, with these attributes as keys.
+
     Attributes:
         token: The secret, sent as the key: at least 16 characters.
         symbols: Places of the plan that are reserved for it.
