@@ -33,6 +33,7 @@ __all__ = [
 MODULES = (
     "qos_async",
     "qos_async.frames",
+    "qos_async.hub",
     "qos_async.markets",
     "qos_async.recordings",
     "qos_async.sim",

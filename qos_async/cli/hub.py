@@ -37,17 +37,38 @@ _INTERVAL = 1.0
 def _add_arguments(parser: ArgumentParser) -> None:
     parser.usage = "qos hub [status [URL]] [options]"
     add = parser.add_argument
-    add("action", nargs="?", choices=("status",), help="show a hub that is running")
-    add("url", nargs="?", metavar="URL", help=f"of that hub (http://127.0.0.1:{_PORT})")
+    add("action", nargs="?", choices=("status",), help="show the hub that is running")
+    add("url", nargs="?", metavar="URL", help=f"its address (http://127.0.0.1:{_PORT})")
     add("--host", default="127.0.0.1", help="the address to listen on (127.0.0.1)")
-    add("--port", type=port, default=_PORT, help=f"({_PORT}); 0 takes a free one")
-    add("--tokens", metavar="FILE", help="who may use it, and for what; see below")
+    add(
+        "--port",
+        type=port,
+        default=_PORT,
+        help=f"the port ({_PORT}); 0 takes a free one",
+    )
+    add("--tokens", metavar="FILE", help="the tokens of its clients; see below")
     add("--tls-cert", metavar="FILE", help="serve https and wss with this certificate")
     add("--tls-key", metavar="FILE", help="its private key, if in a file of its own")
-    add("--allow-insecure", action="store_true", help="other addresses without TLS")
-    add("--name", action="append", default=[], metavar="HOST", help="its name in DNS")
-    add("--keep", metavar="FILE", help="where finished klines are kept (in memory)")
-    add("--linger", type=seconds, default=30.0, metavar="S", help="seconds (30)")
+    add(
+        "--allow-insecure",
+        action="store_true",
+        help="serve other addresses without TLS",
+    )
+    add(
+        "--name",
+        action="append",
+        default=[],
+        metavar="HOST",
+        help="a host name that clients may use",
+    )
+    add("--keep", metavar="FILE", help="keep finished klines there (in memory)")
+    add(
+        "--linger",
+        type=seconds,
+        default=30.0,
+        metavar="S",
+        help="seconds until unsubscribing (30)",
+    )
     add("--json", action="store_true", help="with status: one JSON object")
     add_connection(parser)
 

@@ -26,7 +26,7 @@ from qos_async.topics import Topic
 
 __all__ = ["Answers", "ForbiddenError", "MustWaitError"]
 
-_WAIT_MAX = 5.0  # Seconds that a question waits; for more, the client is told to.
+_WAIT_MAX = 5.0  # Seconds that a question waits; for more, it is refused with the time.
 _BY_MARKET_KEPT = 600.0  # Seconds; calendars and product lists change once a day.
 _CHANNELS = {"RS": Channel.SNAPSHOT, "RD": Channel.DEPTH, "RT": Channel.TRADE}
 _MARKET = re.compile(r"[A-Z]{1,4}")

@@ -119,7 +119,7 @@ class Questions:
             answer = self._answers.get(question)
             if answer is None:
                 answer = asyncio.get_running_loop().create_future()
-                # An error that nobody waits for any more is not reported.
+                # An error that no client waits for any more is not reported.
                 answer.add_done_callback(_retrieve)
                 self._answers[question] = answer
                 self._waiting.setdefault(client, deque()).append(question)

@@ -68,7 +68,7 @@ class Hub:
         host: The address to listen on. Others than loopback need ``tokens``, and ``ssl``
             or ``allow_insecure``.
         port: The port; 0 for a free one.
-        tokens: The clients' tokens: the path of a file (see ``qos_async.hub.tokens``), or
+        tokens: The clients' tokens: the path of a TOML file (see `Token`), or
             ``{name: Token(...)}``. None accepts any key.
         ssl: For ``https`` and ``wss``.
         allow_insecure: Serve addresses other than loopback without TLS.

@@ -32,6 +32,8 @@ _LENGTH_MIN = 16
 class Token(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One client's token, and what it may have.
 
+    In a file each client has a table under its name, with these attributes as keys.
+
     Attributes:
         token: The secret, sent as the key: at least 16 characters.
         symbols: Places of the plan that are reserved for it.
@@ -75,7 +77,7 @@ class Tokens:
         tokens: By name.
 
     Raises:
-        ValueError: If there is none, or two clients have the same.
+        ValueError: If there are no tokens, or two clients have the same.
     """
 
     def __init__(self, tokens: Mapping[str, Token]) -> None:

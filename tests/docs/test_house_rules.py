@@ -18,6 +18,7 @@ from tests.support.markdown import ROOT
 PACKAGE = ROOT / "qos_async"
 PAGES = (
     *("README.md", "llms.txt", "CHANGELOG.md", "examples/README.md"),
+    "examples/hub.md",
     *("benchmarks/README.md", "tests/FAULTS.md"),
     *(".github/CONTRIBUTING.md", ".github/SECURITY.md"),
 )

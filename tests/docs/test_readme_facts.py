@@ -24,7 +24,8 @@ from tests.support.markdown import ROOT, blocks, prose, table
 README, COOKBOOK = "README.md", "examples/README.md"
 FAULTS, BENCHMARKS = "tests/FAULTS.md", "benchmarks/README.md"
 CONTRIBUTING, SECURITY = ".github/CONTRIBUTING.md", ".github/SECURITY.md"
-PAGES = (README, COOKBOOK, FAULTS, BENCHMARKS, CONTRIBUTING, SECURITY)
+HUB = "examples/hub.md"
+PAGES = (README, COOKBOOK, HUB, FAULTS, BENCHMARKS, CONTRIBUTING, SECURITY)
 LOADS = ("reconnects", "readers", "days", "ticks")
 VERBS = {
     name: verb

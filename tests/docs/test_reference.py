@@ -19,6 +19,7 @@ def test_every_public_name_is_documented_and_every_reference_resolves():
     assert {
         "qos_async.Client.fetch_trades",
         "qos_async.Client.stats",
+        "qos_async.hub.Hub.stats",
         "qos_async.Gap.since",
         "qos_async.Market.US",
         "qos_async.GapStatus",

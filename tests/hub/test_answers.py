@@ -81,6 +81,7 @@ def test_trades_that_are_not_all_known_are_asked_for():
     simulate(main)
 
 
+@pytest.mark.fault("H2")
 def test_the_trades_before_a_hole_are_not_passed_off_as_the_last_ones():
     async def main() -> None:
         async with rigged(rate=30.0) as rig:
@@ -98,6 +99,7 @@ def test_the_trades_before_a_hole_are_not_passed_off_as_the_last_ones():
     simulate(main)
 
 
+@pytest.mark.fault("H2")
 def test_during_an_outage_nothing_is_answered_from_before_it():
     async def main() -> None:
         async with (
@@ -188,7 +190,8 @@ def test_calendars_and_products_are_asked_for_once():
     simulate(main)
 
 
-def test_a_client_is_told_to_wait_where_the_rate_of_the_plan_is_used_up():
+@pytest.mark.fault("H13")
+def test_a_client_learns_to_wait_where_the_rate_of_the_plan_is_used_up():
     async def main() -> None:
         async with rigged() as rig:
             symbols = [f"US:{a}{b}" for a in "ABCDEFGH" for b in "ABCDEFGHIJ"]
@@ -217,6 +220,7 @@ def test_an_unknown_symbol_is_missing_as_it_is_at_the_service():
     simulate(main)
 
 
+@pytest.mark.fault("H9")
 @pytest.mark.parametrize(
     ("path", "body", "message"),
     [

@@ -15,6 +15,7 @@ from tests.support.tape_judge import check_trades
 SUBSCRIBE = {"codes": ["US:AAPL"], "reqid": 1}
 
 
+@pytest.mark.fault("H6")
 def test_a_slow_client_gets_the_newest_state_every_finished_bar_and_every_trade():
     async def main() -> None:
         async with rigged(rate=5.0, speed=20.0) as rig, rig.raw() as raw:
@@ -47,7 +48,8 @@ def test_a_slow_client_gets_the_newest_state_every_finished_bar_and_every_trade(
     simulate(main)
 
 
-def test_a_client_that_never_reads_is_closed_and_delays_nobody():
+@pytest.mark.fault("H6")
+def test_a_client_that_never_reads_is_closed_and_delays_no_other():
     async def main() -> None:
         async with rigged(rate=20.0) as rig, rig.raw() as raw:
             good = await rig.consumer("US:AAPL")
@@ -62,6 +64,7 @@ def test_a_client_that_never_reads_is_closed_and_delays_nobody():
     simulate(main)
 
 
+@pytest.mark.fault("H6")
 def test_a_client_that_is_too_far_behind_is_closed_with_a_reason(monkeypatch):
     monkeypatch.setattr("qos_async.hub.link._FRAMES_BEHIND_MAX", 100)
 
@@ -75,6 +78,7 @@ def test_a_client_that_is_too_far_behind_is_closed_with_a_reason(monkeypatch):
     simulate(main)
 
 
+@pytest.mark.fault("H7")
 def test_a_client_that_vanishes_is_found_out_and_its_topics_go():
     async def main() -> None:
         async with rigged(hub={"linger": 0.0}) as rig, rig.raw() as raw:
@@ -89,6 +93,7 @@ def test_a_client_that_vanishes_is_found_out_and_its_topics_go():
     simulate(main)
 
 
+@pytest.mark.fault("H8")
 def test_a_flood_of_commands_ends_the_link_of_the_one_that_sent_it():
     async def main() -> None:
         async with rigged() as rig, rig.raw() as raw:
@@ -104,6 +109,7 @@ def test_a_flood_of_commands_ends_the_link_of_the_one_that_sent_it():
     simulate(main)
 
 
+@pytest.mark.fault("H9")
 @pytest.mark.parametrize("garbage", ["", "{", "[]", "1", '"x"', "\x00", "{" * 9000])
 def test_garbage_is_answered_with_an_error_and_in_the_end_with_a_close(garbage):
     async def main() -> None:
@@ -118,6 +124,7 @@ def test_garbage_is_answered_with_an_error_and_in_the_end_with_a_close(garbage):
     simulate(main)
 
 
+@pytest.mark.fault("H9")
 @pytest.mark.parametrize(
     ("frame", "message"),
     [
@@ -149,6 +156,7 @@ def test_a_malformed_command_is_rejected_with_the_reason(frame, message):
     simulate(main)
 
 
+@pytest.mark.fault("H9")
 def test_a_frame_that_is_too_large_ends_the_link():
     async def main() -> None:
         async with rigged() as rig, rig.raw() as raw:
@@ -159,6 +167,7 @@ def test_a_frame_that_is_too_large_ends_the_link():
     simulate(main)
 
 
+@pytest.mark.fault("H10")
 def test_a_storm_of_subscriptions_leaves_what_was_asked_for_last():
     async def main() -> None:
         async with rigged(hub={"linger": 0.0}) as rig, rig.raw() as raw:
@@ -187,6 +196,7 @@ def test_the_pushes_of_a_topic_end_with_its_unsubscription():
     simulate(main)
 
 
+@pytest.mark.fault("H11")
 def test_a_hundred_clients_have_every_trade():
     async def main() -> None:
         async with rigged() as rig:

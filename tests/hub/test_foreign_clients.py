@@ -74,6 +74,7 @@ async def test_a_bare_websocket_has_acknowledgement_state_and_pushes():
         assert (book["tp"], book["c"]) == ("D", "US:AAPL")
 
 
+@pytest.mark.fault("H14")
 @pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
 @pytest.mark.parametrize(
     ("extra", "status"), [((), "200"), (("-H", "Origin: https://evil.example"), "403")]
@@ -129,6 +130,7 @@ async def test_two_processes_share_the_key_of_the_command():
         assert (await asyncio.to_thread(finish, process)).code == 0
 
 
+@pytest.mark.fault("H17")
 async def test_sigterm_closes_the_clients_with_1012():
     with hub_process() as (process, variables):
         async with websockets.connect(variables["QOS_STREAM_URL"]) as ws:
@@ -149,6 +151,7 @@ def test_a_status_without_a_hub_is_one_sentence():
     )
 
 
+@pytest.mark.fault("H16")
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -40,6 +40,7 @@ async def handshake(rig: Rig, **headers: str) -> int:
     return 101
 
 
+@pytest.mark.fault("H14")
 @pytest.mark.parametrize(
     "headers",
     [
@@ -99,6 +100,7 @@ def test_without_tokens_any_key_or_none_is_accepted():
     simulate(main)
 
 
+@pytest.mark.fault("H15")
 @pytest.mark.parametrize("key", ["", "wrong", BOT[:-1], BOT + "x", "bot", "kéy"])
 def test_with_tokens_a_wrong_key_is_refused(key):
     async def main() -> None:
@@ -110,6 +112,7 @@ def test_with_tokens_a_wrong_key_is_refused(key):
     simulate(main)
 
 
+@pytest.mark.fault("H16")
 @pytest.mark.parametrize("path", ["/status", "/metrics"])
 def test_what_shows_clients_needs_a_token_too(path):
     async def main() -> None:
@@ -144,6 +147,7 @@ def test_a_token_has_only_its_markets_and_channels():
     simulate(main)
 
 
+@pytest.mark.fault("H12")
 def test_reserved_places_are_kept_for_their_token():
     async def main() -> None:
         async with (
@@ -163,6 +167,7 @@ def test_reserved_places_are_kept_for_their_token():
     simulate(main)
 
 
+@pytest.mark.fault("H15")
 def test_a_file_of_tokens_is_read_again_and_a_revoked_one_is_refused(tmp_path):
     path = tmp_path / "tokens.toml"
     path.write_text(FILE)
@@ -180,6 +185,7 @@ def test_a_file_of_tokens_is_read_again_and_a_revoked_one_is_refused(tmp_path):
     simulate(main)
 
 
+@pytest.mark.fault("H15")
 def test_a_file_that_becomes_bad_changes_nothing(tmp_path, caplog):
     path = tmp_path / "tokens.toml"
     path.write_text(FILE)
@@ -222,6 +228,7 @@ def test_a_missing_file_of_tokens_is_an_error(tmp_path):
         Hub(Client("upstream-key-1"), tokens=tmp_path / "tokens.toml")
 
 
+@pytest.mark.fault("H16")
 @pytest.mark.parametrize("host", ["0.0.0.0", "192.0.2.1", "::", "quotes.lan"])
 def test_other_addresses_than_loopback_need_tokens_and_tls(host):
     client = Client("upstream-key-1")
@@ -238,10 +245,12 @@ def test_a_client_with_float_numbers_is_refused():
         Hub(Client("upstream-key-1", numbers=float))
 
 
+@pytest.mark.fault("H15")
 def test_a_token_is_in_no_repr():
     assert BOT not in repr(TOKENS)
 
 
+@pytest.mark.fault("H8")
 def test_too_many_handshakes_in_a_second_are_refused():
     async def main() -> None:
         async with rigged() as rig:

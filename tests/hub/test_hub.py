@@ -37,6 +37,7 @@ def test_each_client_has_each_trade_of_its_symbols_once():
     simulate(main)
 
 
+@pytest.mark.fault("H1")
 def test_an_outage_that_was_filled_is_not_seen_by_clients():
     async def main() -> None:
         async with rigged() as rig:
@@ -53,6 +54,7 @@ def test_an_outage_that_was_filled_is_not_seen_by_clients():
     simulate(main)
 
 
+@pytest.mark.fault("H2")
 def test_an_outage_that_was_not_filled_ends_the_links_that_it_concerns():
     async def main() -> None:
         async with rigged(rate=30.0) as rig:
@@ -73,6 +75,7 @@ def test_an_outage_that_was_not_filled_ends_the_links_that_it_concerns():
     simulate(main)
 
 
+@pytest.mark.fault("H3")
 def test_a_long_outage_is_passed_on_while_it_lasts():
     async def main() -> None:
         async with rigged() as rig:
@@ -93,6 +96,7 @@ def test_a_long_outage_is_passed_on_while_it_lasts():
     simulate(main)
 
 
+@pytest.mark.fault("H10")
 def test_a_topic_lingers_upstream_after_its_last_client_left():
     async def main() -> None:
         async with rigged() as rig:
@@ -111,6 +115,7 @@ def test_a_topic_lingers_upstream_after_its_last_client_left():
     simulate(main)
 
 
+@pytest.mark.fault("H10")
 def test_a_topic_of_two_clients_stays_when_one_of_them_leaves():
     async def main() -> None:
         async with rigged(hub={"linger": 0.0}) as rig:
@@ -124,6 +129,7 @@ def test_a_topic_of_two_clients_stays_when_one_of_them_leaves():
     simulate(main)
 
 
+@pytest.mark.fault("H12")
 def test_what_the_plan_does_not_allow_is_refused_with_the_names_of_the_holders():
     async def main() -> None:
         async with rigged(hub={"linger": 0.0}) as rig:
@@ -143,6 +149,7 @@ def test_what_the_plan_does_not_allow_is_refused_with_the_names_of_the_holders()
     simulate(main)
 
 
+@pytest.mark.fault("H12")
 def test_a_symbol_that_the_service_rejects_is_rejected_for_its_client_alone():
     async def main() -> None:
         async with rigged() as rig:
@@ -177,6 +184,7 @@ def test_a_new_client_gets_the_state_of_a_topic_at_once():
     simulate(main)
 
 
+@pytest.mark.fault("H4")
 def test_a_wrong_key_upstream_is_an_error_on_entering():
     async def main() -> None:
         async with Simulator() as sim:
@@ -188,6 +196,7 @@ def test_a_wrong_key_upstream_is_an_error_on_entering():
     simulate(main)
 
 
+@pytest.mark.fault("H4")
 def test_a_key_that_expires_ends_the_hub_and_its_clients_learn_why():
     async def main() -> None:
         async with rigged() as rig:
@@ -205,6 +214,7 @@ def test_a_key_that_expires_ends_the_hub_and_its_clients_learn_why():
     simulate(main)
 
 
+@pytest.mark.fault("H17")
 def test_clients_of_a_hub_that_stops_are_closed_with_1012_and_come_back():
     async def main() -> None:
         async with Simulator(rate=2.0) as sim:

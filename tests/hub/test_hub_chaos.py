@@ -67,6 +67,7 @@ async def come_and_go(rig: Rig, rng: random.Random) -> list[Consumer]:
     return present
 
 
+@pytest.mark.fault("H5")
 @pytest.mark.parametrize("seed", range(SEEDS))
 def test_each_client_has_each_trade_once_or_was_given_a_gap(seed):
     rng = random.Random(seed)

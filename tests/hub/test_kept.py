@@ -78,6 +78,7 @@ def test_they_outlive_the_process(tmp_path):
     second.close()
 
 
+@pytest.mark.fault("H18")
 def test_a_damaged_file_costs_what_was_kept_and_no_more(tmp_path, caplog):
     path = tmp_path / "bars.sqlite"
     path.write_bytes(b"not a database" * 100)
@@ -90,6 +91,7 @@ def test_a_damaged_file_costs_what_was_kept_and_no_more(tmp_path, caplog):
     ]
 
 
+@pytest.mark.fault("H18")
 def test_a_database_that_fails_counts_as_empty(kept, caplog):
     kept._database.close()
     assert kept.find("US:A", MIN_1, 1, 60) is None
@@ -97,6 +99,7 @@ def test_a_database_that_fails_counts_as_empty(kept, caplog):
     assert len(caplog.records) == 1
 
 
+@pytest.mark.fault("H18")
 def test_it_begins_anew_where_it_grew_too_large(kept, monkeypatch):
     monkeypatch.setattr("qos_async.hub.kept._ROWS_MAX", 15)
     kept.add("US:A", MIN_1, bars(10, 30), NOW)

@@ -1,5 +1,7 @@
 """What waits for a slow client."""
 
+import pytest
+
 from qos_async.hub.outbox import Outbox
 
 
@@ -11,6 +13,7 @@ def test_frames_leave_in_the_order_they_came():
     assert not box
 
 
+@pytest.mark.fault("H6")
 def test_state_replaces_the_state_that_waits_in_its_place():
     box = Outbox(10)
     box.put(b"book 1", "book")

@@ -60,6 +60,7 @@ async def test_what_two_clients_ask_for_is_asked_for_once(service, questions):
     assert service.sent == [("RS", ("US:A",))]
 
 
+@pytest.mark.fault("H13")
 async def test_symbols_of_several_clients_share_a_request(service, questions):
     first, *others = await ask(
         questions,
@@ -72,6 +73,7 @@ async def test_symbols_of_several_clients_share_a_request(service, questions):
     assert service.sent == [("RD", ("US:X",)), ("RS", ("US:A", "US:B"))]
 
 
+@pytest.mark.fault("H13")
 async def test_a_client_that_asks_for_much_does_not_delay_one_that_asks_for_little(
     service, questions
 ):
@@ -87,6 +89,7 @@ async def test_a_client_that_asks_for_much_does_not_delay_one_that_asks_for_litt
     assert operations.count("RS") == 4
 
 
+@pytest.mark.fault("H7")
 async def test_a_client_that_leaves_takes_no_answer_from_another(service, questions):
     leaver, other = await ask(
         questions, ("a", SNAPSHOT, ["US:A"]), ("b", SNAPSHOT, ["US:A"])
@@ -96,6 +99,7 @@ async def test_a_client_that_leaves_takes_no_answer_from_another(service, questi
     assert await other == {"US:A": [Raw(b"US:A")]}
 
 
+@pytest.mark.fault("H12")
 async def test_a_rejected_symbol_does_not_spoil_those_it_was_merged_with(
     service, questions
 ):
@@ -123,6 +127,7 @@ async def test_an_error_of_the_network_ends_the_questions_of_that_request(
     assert await questions.rows("a", SNAPSHOT, ["US:B"])
 
 
+@pytest.mark.fault("H4")
 async def test_once_the_link_has_ended_for_good_no_question_waits(service, questions):
     [waiting] = await ask(questions, ("a", SNAPSHOT, ["US:A"]))
     questions.fail(TransportError("over"))

@@ -29,6 +29,7 @@ def test_a_push_goes_out_with_the_fields_it_came_with(channel, numbers):
     assert FrameDecoder(numbers).push(push_frame(tick)) == replace(tick, received_at=0)
 
 
+@pytest.mark.fault("H1")
 def test_a_recovered_tick_is_an_ordinary_push():
     tick = trade_at(5)
     force_setattr(tick, "recovered", True)
@@ -64,6 +65,7 @@ def test_the_row_of_a_push_is_the_push_without_its_kind():
     }
 
 
+@pytest.mark.fault("H6")
 def test_each_bar_has_a_slot_of_its_own_and_trades_have_none():
     first, second = flat_kline(0), flat_kline(60)
     assert slot_of(first) == slot_of(flat_kline(0, price="2"))

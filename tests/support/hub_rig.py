@@ -20,7 +20,7 @@ TIMING = Timing(heartbeat=8.0, silence=12.0, request_timeout=4.0, backoff_max=2.
 
 
 class RawClient:
-    """A websocket that sends what it is told to, and keeps what arrives."""
+    """A websocket that sends what it is given, and keeps what arrives."""
 
     def __init__(self, ws: aiohttp.ClientWebSocketResponse) -> None:
         self.ws = ws
