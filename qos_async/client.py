@@ -154,18 +154,12 @@ class Client(Fetching[N], Watching[N]):
         recorder: FrameObserver | None = None,
         quota: SharedQuota | None = None,
     ) -> None:
-        _check_proxy(proxy)
+        _check_choices(numbers, key_in, allow_insecure, recover)
+        _check_connection_options(ssl, session, proxy, quota)
         url = partial(_server_url, allow_insecure=allow_insecure, proxy=proxy)
         over_http = url("http_url", http_url, HTTP_URL, ("https", "http"))
         over_stream = url("stream_url", stream_url, STREAM_URL, ("wss", "ws"))
-        if limits is None:
-            limits = _default_limits(over_http, over_stream)
-        limits, timing = _limits_and_timing(limits, timing)
-        _choice("numbers", numbers, (Decimal, float, str))
-        _choice("key_in", key_in, ("header", "url"))
-        _check_connection_options(ssl, session, proxy, quota)
-        _instance("allow_insecure", allow_insecure, bool)
-        _instance("recover", recover, bool)
+        limits, timing = _limits_and_timing(limits, timing, over_http, over_stream)
         counters = Counters()
         secret = _secret(key)
         own = AiohttpSession(secret, borrowed=session)
@@ -186,9 +180,7 @@ class Client(Fetching[N], Watching[N]):
             interval=limits.command_interval,
             **shared,
         )
-        # A hub asks for as many at once as its plan allows, however many it is asked for.
-        chunk = Limits().symbols if _is_hub(over_http) else limits.symbols
-        queries = Queries(numbers, chunk=chunk)
+        queries = Queries(numbers, chunk=_chunk(limits, over_http))
         stream = Stream(
             transport,
             numbers,
@@ -371,6 +363,12 @@ def _is_hub(url: URL) -> bool:
     return url.path == HUB_PATH or url.path.startswith(f"{HUB_PATH}/")
 
 
+def _chunk(limits: Limits, http_url: URL) -> int:
+    # A hub asks for as many at once as its plan allows, however many it is asked for.
+    most = Limits().symbols if _is_hub(http_url) else limits.symbols
+    return min(most, limits.symbols)
+
+
 def _default_limits(http_url: URL, stream_url: URL) -> Limits:
     """Return the limits of the default plan; a hub has none, as it keeps the plan's."""
     limits = Limits()
@@ -395,12 +393,25 @@ def _attach_recorder(recorder: object, secret: Secret) -> FrameObserver | None:
 
 
 def _limits_and_timing(
-    limits: Limits | None, timing: Timing | None
+    limits: Limits | None, timing: Timing | None, http_url: URL, stream_url: URL
 ) -> tuple[Limits, Timing]:
-    limits = Limits() if limits is None else _instance("limits", limits, Limits)
+    limits = (
+        _default_limits(http_url, stream_url)
+        if limits is None
+        else _instance("limits", limits, Limits)
+    )
     timing = Timing() if timing is None else _instance("timing", timing, Timing)
     timing.check(limits)
     return limits, timing
+
+
+def _check_choices(
+    numbers: object, key_in: object, allow_insecure: object, recover: object
+) -> None:
+    _choice("numbers", numbers, (Decimal, float, str))
+    _choice("key_in", key_in, ("header", "url"))
+    _instance("allow_insecure", allow_insecure, bool)
+    _instance("recover", recover, bool)
 
 
 def _check_connection_options(

@@ -36,6 +36,8 @@ class Guard:
     def __init__(
         self, tokens: Tokens | TokenFile | None, *, hosts: Collection[str] = ()
     ) -> None:
+        if isinstance(hosts, str):
+            raise ValueError(f"hosts must be a list of names, such as [{hosts!r}]")  # noqa: TRY004 - as for every wrong argument
         self._tokens = tokens
         self._hosts = {name.lower() for name in hosts}
         self._handshakes: deque[float] = deque()

@@ -94,8 +94,6 @@ class Hub:
         linger: float = 30.0,
     ) -> None:
         _check_exposure(host, tokens, ssl, allow_insecure=allow_insecure)
-        if isinstance(hosts, str):
-            raise ValueError(f"hosts must be a list of names, such as [{hosts!r}]")  # noqa: TRY004 - as for every wrong argument
         port = check_whole("port", port, least=0, most=65535)
         linger = check_number("linger", linger, unit="seconds")
         self._upstream = Upstream(client)
@@ -107,15 +105,7 @@ class Hub:
         self._address: tuple[str, int] = host, port
         self._ssl = ssl
         guard = Guard(_tokens(tokens), hosts=hosts)
-        reserved = guard.tokens.reserved if guard.tokens else {}
-        if sum(reserved.values()) > self._upstream.limits.symbols:
-            raise ValueError(
-                f"the tokens reserve {sum(reserved.values())} places, and the plan has "
-                f"{self._upstream.limits.symbols} (see Limits(symbols=...))"
-            )
-        places: Places[HubLink] = Places(
-            self._upstream.limits.symbols, linger=linger, reserved=reserved
-        )
+        places = _places(self._upstream.limits.symbols, guard, linger)
         self._relay = Relay(self._upstream, places)
         self._kept = KeptBars(keep)
         self._answers = Answers(self._upstream, self._relay.live, self._kept)
@@ -310,6 +300,16 @@ def _tokens(
     if tokens is None:
         return None
     return Tokens(tokens) if isinstance(tokens, Mapping) else TokenFile(tokens)
+
+
+def _places(symbols: int, guard: Guard, linger: float) -> Places[HubLink]:
+    reserved = guard.tokens.reserved if guard.tokens else {}
+    if sum(reserved.values()) > symbols:
+        raise ValueError(
+            f"the tokens reserve {sum(reserved.values())} places, and the plan has "
+            f"{symbols} (see Limits(symbols=...))"
+        )
+    return Places(symbols, linger=linger, reserved=reserved)
 
 
 def _check_exposure(

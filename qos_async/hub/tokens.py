@@ -134,7 +134,7 @@ class TokenFile:
         return None
 
     def _stat(self) -> tuple[int, ...]:
-        """Return what changes with the file; nothing if there is none."""
+        """Return what changes with the file; an empty tuple without a file."""
         try:
             found = self.path.stat()
         except OSError:

@@ -289,7 +289,7 @@ def test_the_only_topic_may_be_rejected_and_the_hub_goes_on():
     simulate(main)
 
 
-def test_a_symbol_that_is_rejected_after_a_reconnect_can_be_had_again_once_allowed():
+def test_a_symbol_that_is_rejected_after_a_reconnect_can_be_subscribed_once_allowed():
     async def main() -> None:
         async with rigged() as rig:
             other = await rig.consumer("US:TSLA")
