@@ -200,7 +200,7 @@ async def test_text_and_binary_frames_are_received_as_bytes():
         await socket.close(graceful=True)
 
 
-@pytest.mark.fault("T6", "T11")
+@pytest.mark.fault("T6", "T11", "F34")
 @pytest.mark.parametrize(
     ("sent", "seen"), [(1000, 1000), (4999, 4999), (4390, 4390), (0, 1005)]
 )
