@@ -30,6 +30,7 @@ from qos_async._io.retry import Retry, retry_after
 from qos_async._io.secret import Secret
 from qos_async._io.transport import (
     RECORDING_ENDED,
+    RECORDING_ENDED_REASON,
     DialError,
     DisconnectReason,
     EndOfStream,
@@ -280,7 +281,7 @@ class _AiohttpSocket:
             # aiohttp reports a close frame without a code as code 0.
             code = message.data or _NO_STATUS
             reason = printable(self._secret.redact(message.extra or ""))
-            if code == RECORDING_ENDED:
+            if (code, reason) == (RECORDING_ENDED, RECORDING_ENDED_REASON):
                 return EndOfStream(reason)
             detail = f": {reason}" if reason else ""
             return LinkClosed(

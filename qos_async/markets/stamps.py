@@ -77,9 +77,16 @@ class _Course:
         second, offset = trade.timestamp, _offset(trade)
         if second < self.last - _LATE:
             return False
-        if offset is None:
+        if offset is not None and offset <= (self.offset or 0.0) + self.tolerance:
+            return True
+        if offset is None or self.was_set_back(trade):
             return self.newest is None or second <= self.last + _AHEAD
-        return offset <= (self.offset or 0.0) + self.tolerance
+        return False
+
+    def was_set_back(self, trade: Trade[Any]) -> bool:
+        """Whether the clock of receipt was, since ``newest``: its offset shows nothing."""
+        before = 0 if self.newest is None else self.newest.received_at
+        return 0 < trade.received_at < before - AGREEMENT * 1e9
 
     def accept(self, trade: Trade[Any]) -> None:
         """Take in the timestamp of a trade that is used."""
@@ -122,7 +129,8 @@ class StampFilter:
     A timestamp agrees with the time of receipt, apart from a difference of the clocks
     that lasts; without a time of receipt, with the timestamps before and after. The
     decision on a trade that disagrees is the next trade's of its symbol: if two
-    disagree in the same way, the clock was set.
+    disagree in the same way, the clock was set. Times of receipt that go back show at
+    once that the clock of receipt was.
     """
 
     def __init__(self) -> None:
@@ -168,7 +176,9 @@ class StampFilter:
             if held is None:
                 continue
             if held.timestamp > course.last and (
-                not held.received_at or course.offset is None
+                not held.received_at
+                or course.offset is None
+                or course.was_set_back(held)
             ):
                 course.accept(held)
                 found.append(Verdict(use=(held,)))

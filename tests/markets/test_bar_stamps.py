@@ -9,8 +9,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from qos_async import Dropped, Trade
+from qos_async import Dropped, Trade, replay
 from qos_async.markets import bars
+from tests.support.memory_transport import trade as wire_trade
+from tests.support.recording_files import frame, recorded, write
 
 NOON = 1_741_953_600
 HOUR = 3600
@@ -257,3 +259,43 @@ async def test_what_is_left_out_is_logged_once_for_each_symbol(caplog):
         "CF:BTCUSDT: a trade with the timestamp 0 is l",
         "CF:ETHUSDT: a trade with the timestamp 0 is l",
     ]
+
+
+@pytest.mark.fault("F40")
+@pytest.mark.parametrize("silence", [100, 400])
+async def test_trades_after_the_clock_was_set_back_make_bars_between_gaps(
+    tmp_path, silence
+):
+    """Receipts that go back show that the receiver's clock was set, not the stamps."""
+    times = [10, 20, 20 + silence, 20 + 2 * silence]
+    parts = [
+        frame(
+            at if at <= 20 else at - 3600,
+            wire_trade(1, ts=1_700_000_000 + at),
+            up=at,
+        )
+        for at in times
+    ]
+    last = times[-1] + 1
+    write(tmp_path, recorded(*parts, end=last - 3600, up=last))
+    async with replay(tmp_path, None) as client:
+        iterator = bars(client.watch_trades("US:AAPL"), "1m")
+        found = [bar async for bar in iterator]
+    assert [bar.count for bar in found] == [2, 1, 1]
+    assert iterator.left_out == 0
+
+
+@pytest.mark.fault("F40")
+async def test_a_stamp_in_the_future_is_left_out_after_the_clock_was_set_back():
+    back = NOON - 3600
+    found = await built(
+        [
+            live(NOON),
+            live(NOON + 10),
+            live(NOON + 86_400, back + 20, price=9),
+            live(NOON + 30, back + 30),
+            live(NOON + 70, back + 70),
+        ]
+    )
+    assert found[-1] == 1
+    assert 9 not in [bar.close for bar in found[:-1]]
