@@ -279,7 +279,9 @@ def bars(
     A day or longer: at local midnight of the market, as the service's klines do. In the
     US these have regular hours only, the second 16:00:00 of the closing auction included.
     FX and CM trade over midnight: their day is the session of that date, from 17:00 (CM:
-    18:00) to 17:00 in New York, and a week ends on Friday at 17:00. A time without a
+    18:00) to 17:00 in New York, and a week ends on Friday at 17:00. Trades of a closed
+    weekend or holiday have days of their own (US, FX, CM), and are in no week, month or
+    year that ended before or starts later, in the US in none at all. A time without a
     trade has no bar.
 
     **When a bar is over.** With the first trade of its symbol that has a later timestamp. The
