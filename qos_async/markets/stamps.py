@@ -21,6 +21,11 @@ _LATE = 30  # Seconds by which trades are usually reported late, at most.
 # taken back by two trades behind it.
 _AHEAD = 300
 _MOST_TOLERANCE = 300.0
+# Without a time of receipt: the first trade, if it is so far behind two that agree, has
+# a timestamp that was never set right, rather than being of a quiet symbol.
+_FIRST_BEHIND = 30 * 86_400
+# So many in a row, behind trades that agree with the receipt: the clock was set back.
+_SET_BACK = 10
 
 
 class Verdict(Struct, frozen=True):
@@ -43,7 +48,8 @@ class _Course:
 
     Attributes:
         newest: The trade with the newest timestamp; None before the first.
-        is_alone: Whether no trade near ``newest`` confirms it.
+        is_first: Whether ``newest`` is the only trade so far.
+        refused: How many in a row were behind ``newest``, and left out.
         offset: The largest offset; None without a time of receipt.
         current_offset: The offset of the newest trade that had a time of receipt.
         tolerance: By how much an offset may exceed ``offset``.
@@ -53,15 +59,17 @@ class _Course:
     __slots__ = (
         "current_offset",
         "held",
-        "is_alone",
+        "is_first",
         "newest",
         "offset",
+        "refused",
         "tolerance",
     )
 
     def __init__(self) -> None:
         self.newest: Trade[Any] | None = None
-        self.is_alone = True
+        self.is_first = True
+        self.refused = 0
         self.offset: float | None = None
         self.current_offset = 0.0
         self.tolerance = AGREEMENT
@@ -79,6 +87,8 @@ class _Course:
             return False
         if offset is None:
             return self.newest is None or second <= self.last + _AHEAD
+        if offset < self.current_offset - _LATE:
+            return False
         return offset <= (self.offset or 0.0) + self.tolerance
 
     def accept(self, trade: Trade[Any]) -> None:
@@ -90,7 +100,8 @@ class _Course:
                 step = 2 * (offset - self.offset)
                 self.tolerance = min(step, _MOST_TOLERANCE)
             self.offset = offset if self.offset is None else max(self.offset, offset)
-        self.is_alone = second > self.last + _LATE
+        self.is_first = self.newest is None
+        self.refused = 0
         if second >= self.last:
             self.newest = trade
             self.current_offset = self.current_offset if offset is None else offset
@@ -103,13 +114,23 @@ class _Course:
         second = trade.timestamp
         return abs(second - held.timestamp) < abs(second - self.last)
 
+    def begins_wrong(self, held: Trade[Any]) -> bool:
+        """Whether ``newest``, the first, is wrong rather than the two ahead of it."""
+        return (
+            self.is_first
+            and _offset(held) is None
+            and held.timestamp > self.last + _FIRST_BEHIND
+            and self.newest is not None
+        )
+
     def may_rewind(self, trade: Trade[Any]) -> bool:
         """Whether ``newest`` may be wrong rather than the two trades behind it."""
         now = _offset(trade)
         last = None if self.newest is None else _offset(self.newest)
-        if now is not None and last is not None and abs(now) <= AGREEMENT:
-            return abs(last) > AGREEMENT
-        return self.is_alone
+        if now is None or last is None:
+            return True
+        self.refused += abs(last) <= AGREEMENT < abs(now)
+        return not 0 < self.refused < _SET_BACK
 
     def rewind(self) -> None:
         """Forget ``newest``."""
@@ -179,10 +200,11 @@ class StampFilter:
     def _decide(self, course: _Course, held: Trade[Any], trade: Trade[Any]) -> Verdict:
         if not course.agrees(held, trade):
             return _joined(Verdict(lost=(held,)), self.push(trade))
-        if held.timestamp > course.last:
+        ahead = held.timestamp > course.last
+        if ahead and not course.begins_wrong(held):
             course.accept(held)
             return _joined(Verdict(use=(held,)), self.push(trade))
-        if not course.may_rewind(trade):
+        if not ahead and not course.may_rewind(trade):
             return _joined(Verdict(lost=(held,)), self.push(trade))
         wrong = course.newest
         course.rewind()
