@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from qos_async.models import Trade
 
-__all__ = ["AGREEMENT", "StampFilter", "Verdict", "is_possible"]
+__all__ = ["AGREEMENT", "AHEAD", "StampFilter", "Verdict", "is_possible"]
 
 AGREEMENT = 5.0
 """The most seconds between a timestamp and the receipt, if the clocks agree."""
@@ -17,9 +17,11 @@ AGREEMENT = 5.0
 # 1980 to 2100. Zero and what is negative were never set; the rest are other units.
 _EARLIEST, _LATEST = 315_532_800, 4_102_444_800
 _LATE = 30  # Seconds by which trades are usually reported late, at most.
-# Without a time of receipt: a longer step ahead needs a second trade. A shorter one is
-# taken back by two trades behind it.
-_AHEAD = 300
+AHEAD = 300
+"""The most seconds by which a trade without a time of receipt may be ahead on its own.
+
+A longer step needs a second trade; a shorter one is taken back by two trades behind it.
+"""
 _MOST_TOLERANCE = 300.0
 # Without a time of receipt: the first trade, if it is so far behind two that agree, has
 # a timestamp that was never set right, rather than being of a quiet symbol.
@@ -86,7 +88,7 @@ class _Course:
         if second < self.last - _LATE:
             return False
         if offset is None:
-            return self.newest is None or second <= self.last + _AHEAD
+            return self.newest is None or second <= self.last + AHEAD
         if offset < self.current_offset - _LATE:
             return False
         return offset <= (self.offset or 0.0) + self.tolerance
