@@ -16,7 +16,7 @@ from qos_async.markets.alignment import BarAligner, BarSpan
 from qos_async.markets.bar import Bar, OpenBar
 from qos_async.markets.hours import Calendar, TradingHours
 from qos_async.markets.staleness import Stale
-from qos_async.markets.stamps import AGREEMENT, AHEAD, StampFilter, Verdict, is_possible
+from qos_async.markets.stamps import AGREEMENT, StampFilter, Verdict, is_possible
 from qos_async.models import AnyTick, N, Trade
 from qos_async.symbols import market_of
 
@@ -133,21 +133,18 @@ class BarBuilder(Generic[N]):
             else:
                 self._leave_out(trade)
         if verdict.wrong is not None:
-            emitted += self._rewind(verdict.wrong, verdict.use[0].timestamp)
+            second = verdict.use[0].timestamp
+            emitted += self._rewind(verdict.wrong, second, alone=verdict.alone)
         for trade in verdict.use:
             emitted += self._add(trade)
         return emitted
 
-    def _rewind(self, wrong: Trade[N], second: float) -> list[Bar[N]]:
+    def _rewind(self, wrong: Trade[N], second: float, *, alone: bool) -> list[Bar[N]]:
         """Undo the bar of a trade whose timestamp was wrong, to go on at ``second``."""
         symbol, emitted = wrong.symbol, list[Bar[N]]()
         newest, others = self._newest[symbol], self._others[symbol]
         if newest.has(second):
             return []
-        # Otherwise another trade had confirmed it: either clock may be the right one.
-        may_be_alone = (
-            not others or wrong.received_at or wrong.timestamp <= second + AHEAD
-        )
         del self._newest[symbol]
         earlier = [one for one in others if one.span.start <= second]
         if earlier:
@@ -155,7 +152,7 @@ class BarBuilder(Generic[N]):
             others.remove(before)
             self._newest[symbol] = before
             before.superseded = False
-        if newest.count == 1 and may_be_alone:
+        if newest.count == 1 and alone:
             self._leave_out(wrong)
             return []
         others.append(newest)

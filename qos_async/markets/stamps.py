@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from qos_async.models import Trade
 
-__all__ = ["AGREEMENT", "AHEAD", "StampFilter", "Verdict", "is_possible"]
+__all__ = ["AGREEMENT", "StampFilter", "Verdict", "is_possible"]
 
 AGREEMENT = 5.0
 """The most seconds between a timestamp and the receipt, if the clocks agree."""
@@ -17,11 +17,9 @@ AGREEMENT = 5.0
 # 1980 to 2100. Zero and what is negative were never set; the rest are other units.
 _EARLIEST, _LATEST = 315_532_800, 4_102_444_800
 _LATE = 30  # Seconds by which trades are usually reported late, at most.
-AHEAD = 300
-"""The most seconds by which a trade without a time of receipt may be ahead on its own.
-
-A longer step needs a second trade; a shorter one is taken back by two trades behind it.
-"""
+# Without a time of receipt: a longer step ahead needs a second trade. A shorter one is
+# taken back by two trades behind it.
+_AHEAD = 300
 _MOST_TOLERANCE = 300.0
 # Without a time of receipt: the first trade, if it is so far behind two that agree, has
 # a timestamp that was never set right, rather than being of a quiet symbol.
@@ -38,11 +36,14 @@ class Verdict(Struct, frozen=True):
         lost: Trades to leave out.
         wrong: The last trade that was used before, if its timestamp was wrong after all:
             ``use`` goes on before it.
+        alone: Whether no other trade was wrong with it: ``use`` goes on after the one
+            before it.
     """
 
     use: tuple[Trade[Any], ...] = ()
     lost: tuple[Trade[Any], ...] = ()
     wrong: Trade[Any] | None = None
+    alone: bool = False
 
 
 class _Course:
@@ -50,7 +51,7 @@ class _Course:
 
     Attributes:
         newest: The trade with the newest timestamp; None before the first.
-        is_first: Whether ``newest`` is the only trade so far.
+        previous: The newest timestamp before that of ``newest``; never, for the first.
         refused: How many in a row were behind ``newest``, and left out.
         offset: The largest offset; None without a time of receipt.
         current_offset: The offset of the newest trade that had a time of receipt.
@@ -61,16 +62,16 @@ class _Course:
     __slots__ = (
         "current_offset",
         "held",
-        "is_first",
         "newest",
         "offset",
+        "previous",
         "refused",
         "tolerance",
     )
 
     def __init__(self) -> None:
         self.newest: Trade[Any] | None = None
-        self.is_first = True
+        self.previous = -math.inf
         self.refused = 0
         self.offset: float | None = None
         self.current_offset = 0.0
@@ -88,7 +89,7 @@ class _Course:
         if second < self.last - _LATE:
             return False
         if offset is None:
-            return self.newest is None or second <= self.last + AHEAD
+            return self.newest is None or second <= self.last + _AHEAD
         if offset < self.current_offset - _LATE:
             return False
         return offset <= (self.offset or 0.0) + self.tolerance
@@ -102,9 +103,9 @@ class _Course:
                 step = 2 * (offset - self.offset)
                 self.tolerance = min(step, _MOST_TOLERANCE)
             self.offset = offset if self.offset is None else max(self.offset, offset)
-        self.is_first = self.newest is None
         self.refused = 0
         if second >= self.last:
+            self.previous = self.last
             self.newest = trade
             self.current_offset = self.current_offset if offset is None else offset
 
@@ -119,10 +120,9 @@ class _Course:
     def begins_wrong(self, held: Trade[Any]) -> bool:
         """Whether ``newest``, the first, is wrong rather than the two ahead of it."""
         return (
-            self.is_first
+            self.previous == -math.inf < self.last
             and _offset(held) is None
             and held.timestamp > self.last + _FIRST_BEHIND
-            and self.newest is not None
         )
 
     def may_rewind(self, trade: Trade[Any]) -> bool:
@@ -208,14 +208,16 @@ class StampFilter:
             return _joined(Verdict(use=(held,)), self.push(trade))
         if not ahead and not course.may_rewind(trade):
             return _joined(Verdict(lost=(held,)), self.push(trade))
-        wrong = course.newest
+        wrong, alone = course.newest, held.timestamp >= course.previous - _LATE
         course.rewind()
         course.accept(held)
-        return _joined(Verdict(use=(held,), wrong=wrong), self.push(trade))
+        first = Verdict(use=(held,), wrong=wrong, alone=alone)
+        return _joined(first, self.push(trade))
 
 
 def _joined(first: Verdict, second: Verdict) -> Verdict:
-    return Verdict(first.use + second.use, first.lost + second.lost, first.wrong)
+    use, lost = first.use + second.use, first.lost + second.lost
+    return Verdict(use, lost, first.wrong, first.alone)
 
 
 def _offset(trade: Trade[Any]) -> float | None:
