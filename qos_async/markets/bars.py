@@ -132,12 +132,22 @@ class BarBuilder(Generic[N]):
                 emitted += self._add(trade)  # It is of this bar in any case.
             else:
                 self._leave_out(trade)
+                if is_possible(second):
+                    emitted += self._mark_earlier(symbol, second)
         if verdict.wrong is not None:
             second = verdict.use[0].timestamp
             emitted += self._rewind(verdict.wrong, second, alone=verdict.alone)
         for trade in verdict.use:
             emitted += self._add(trade)
         return emitted
+
+    def _mark_earlier(self, symbol: str, second: float) -> list[Bar[N]]:
+        """Mark the bar before the newest incomplete to which a second belongs."""
+        others = self._others[symbol]
+        found = [one for one in others if one.complete and one.has(second)]
+        for one in found:
+            one.complete = False
+        return [one.bar(symbol, self._interval, final=True) for one in found]
 
     def _rewind(self, wrong: Trade[N], second: float, *, alone: bool) -> list[Bar[N]]:
         """Undo the bar of a trade whose timestamp was wrong, to go on at ``second``."""

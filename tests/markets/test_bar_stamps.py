@@ -211,6 +211,24 @@ async def test_a_burst_at_the_very_start_does_not_hide_the_bars_after_it(count, 
 
 
 @pytest.mark.fault("F25")
+@pytest.mark.parametrize("make", [fetched, live])
+async def test_a_bar_before_the_newest_is_incomplete_without_a_trade_of_it(make):
+    """It was yielded as complete, so it is yielded again."""
+    if make is fetched:  # The only trade after a burst an hour ahead.
+        events = [fetched(second) for second in [*minutes(2), NOON + 120]]
+        events += [fetched(NOON + HOUR), fetched(NOON + HOUR + 1), fetched(NOON + 121)]
+        spoilt = 120
+    else:
+        events = [live(second) for second in [*minutes(2), NOON + 130]]
+        events += [live(NOON + 90, NOON + 131), live(NOON + 140)]
+        spoilt = 60
+    found = await built(events)
+    states = [bar.complete for bar in found[:-1] if bar.timestamp == NOON + spoilt]
+    assert states == [True, False]
+    assert found[-1] == 1
+
+
+@pytest.mark.fault("F25")
 async def test_a_bar_goes_on_where_two_late_trades_interrupted_it():
     stamps = [NOON + second for second in (0, 20, 40, 60, 80, 100, 115)]
     late = [NOON + 41, NOON + 42]
