@@ -278,7 +278,7 @@ def test_a_leftover_of_another_download_is_reported(download, live, out, monkeyp
         (["-o", "/"], 2, "should end in"),
         (["-o", "none/b.csv"], 1, "there is no directory none: create it first"),
         (["-o", "folder.csv"], 1, "folder.csv is a directory: name a file in it"),
-        (["-o", "/proc/b.csv"], 1, "cannot write /proc/b.csv.part: "),
+        (["-o", "/proc/b.csv"], 1, "cannot write /proc/.b.csv.part: "),
         (["--http-url", "http://192.0.2.1"], 2, "would send the API key unencrypted"),
     ],
 )
