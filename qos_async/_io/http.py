@@ -251,7 +251,8 @@ class HttpClient:
                 except aiohttp.ConnectionTimeoutError:
                     if not waiting:
                         raise
-            raise NoFreeConnectionError  # Outside, so that it has no context.
+            # Outside, so that it has no context.
+            raise NoFreeConnectionError(self._session.why_none_free)
 
     def _request_target(self, path: str) -> tuple[URL, dict[str, str]]:
         url = self._url.joinpath(path.lstrip("/")).with_query(self._url.query)

@@ -24,7 +24,7 @@ from qos_async._core.sanitize import (
     means_later,
     printable,
 )
-from qos_async._io.aiohttp_session import NO_FREE_CONNECTION, NoFreeConnectionError
+from qos_async._io.aiohttp_session import NoFreeConnectionError
 from qos_async._io.retry import Outcome, Retry
 from qos_async._io.secret import Secret
 from qos_async.config import Timing
@@ -269,7 +269,7 @@ def _connect_error(
         case aiohttp.ConnectionTimeoutError():
             text = f"did not connect within {timing.connect_timeout:g} s"
             if isinstance(exc, NoFreeConnectionError):
-                text += f", {NO_FREE_CONNECTION}"
+                text += f", {exc}"
             return text, True
         case aiohttp.ClientConnectorError():
             return f"cannot be reached: {detail}", True
