@@ -9,6 +9,8 @@ from __future__ import annotations
 from enum import Enum, IntEnum, StrEnum
 from typing import Self
 
+from qos_async._validation import as_whole
+
 __all__ = [
     "Adjustment",
     "Channel",
@@ -116,10 +118,8 @@ class Interval(IntEnum):
         Raises:
             ValueError: For anything else; the message lists the allowed values.
         """
-        try:
-            found = None if value is True else _INTERVALS.get(value)
-        except TypeError:  # Unhashable.
-            found = None
+        key = value if isinstance(value, str) else as_whole(value)
+        found = None if key is None else _INTERVALS.get(key)
         if found is None:
             allowed = " ".join(_SHORT.values())
             raise ValueError(

@@ -1,8 +1,10 @@
 """Start and end of klines.
 
-Intraday bars have a fixed length. A day bar starts at local midnight of its
-market, with daylight saving (as recorded in the vendor's samples); weeks start
-on Monday, months and years on their first day.
+Intraday bars are counted from local midnight and have a fixed length, except that
+the last of a day with 23 or 25 hours ends at midnight, where those of the next day
+begin. A day bar starts at local midnight of its market, with daylight saving (as
+recorded in the vendor's samples); weeks start on Monday, months and years on their
+first day.
 """
 
 from __future__ import annotations
@@ -60,11 +62,12 @@ def bar_start(timestamp: int, interval: Interval, market: str) -> int:
 
 def bar_end(start: int, interval: Interval, market: str) -> int:
     """Return the end of the bar that starts at ``start``, in epoch seconds."""
-    if interval < Interval.DAY:
-        return start + interval * _MINUTE
     zone = market_zone(market)
     day = first_day(datetime.fromtimestamp(start, zone).date(), interval)
-    return _midnight(next_first_day(day, interval), zone)
+    end = _midnight(next_first_day(day, interval), zone)
+    if interval >= Interval.DAY:
+        return end
+    return min(start + interval * _MINUTE, end)
 
 
 def first_day(day: date, interval: Interval) -> date:

@@ -2,7 +2,8 @@
 
 The canonical form has its market in capitals and, in Hong Kong, no leading
 zeros: the server replies ``HK:700`` to a request for ``HK:00700``. A code has ASCII
-letters, digits and the marks ``. _ - / ^ = & + # $ ! @``.
+letters, digits and the marks ``. _ - / ^ = & + # $ ! @``, at least one letter or digit, and at
+most 64 characters.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ import unicodedata
 from collections.abc import Iterable
 from typing import cast
 
+from qos_async.enums import Market
+
 __all__ = ["Symbols", "canonical", "market_of", "pack", "split"]
 
 Symbols = str | Iterable[str]
@@ -19,8 +22,13 @@ Symbols = str | Iterable[str]
 
 # Fast path for symbols that are canonical already, as nearly all are: a frame that
 # resubscribes 10,000 of them is built in a quarter of the time.
-_is_plain = re.compile(r"(?!HK:0)[A-Z]+:[A-Za-z0-9._-]+").fullmatch
-_is_plain_code = re.compile(r"[A-Za-z0-9._-]+").fullmatch
+_LONGEST = 64
+_PLAIN = rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{_LONGEST - 1}}}"
+_is_plain = re.compile(rf"(?!HK:0)(?:{'|'.join(Market)}):{_PLAIN}").fullmatch
+_is_plain_code = re.compile(_PLAIN).fullmatch
+_KNOWN = frozenset(market.value for market in Market)
+_is_market = re.compile(r"[A-Z]{2,8}").fullmatch  # The document has two letters.
+_has_letter_or_digit = re.compile(r"[A-Za-z0-9]").search
 
 # The vendor's document has letters and digits only. Other services write share classes,
 # indices, futures and currency pairs with these marks (BRK.B, BRK/A, ^GSPC, ES=F, M&M,
@@ -97,6 +105,11 @@ def _parse(entry: object) -> tuple[str, list[str]]:
         why = _unknown(strange) or "a market is written in letters, such as US or HK"
         raise _malformed(entry, why)
     market = market.upper()
+    if not _is_market(market):
+        raise _malformed(entry, "a market has 2 to 8 letters, such as US or HK")
+    if market not in _KNOWN and rest.strip().upper() in _KNOWN:
+        swapped = f"{rest.strip().upper()}:{entry.strip().partition(':')[0]}"
+        raise _malformed(entry, f"did you mean {swapped}?")
     return market, [_code(market, code.strip(), entry) for code in rest.split(",")]
 
 
@@ -109,6 +122,13 @@ def _code(market: str, code: str, entry: str) -> str:
         raise _malformed(entry, "one entry holds one market; give each market its own")
     if not _is_code(code):
         raise _malformed(entry, _unknown(next(c for c in code if not _is_code(c))))
+    if not _has_letter_or_digit(code):
+        raise _malformed(entry, "a code has a letter or digit")
+    if len(code) > _LONGEST:
+        why = f"a code has at most {_LONGEST} characters, not {len(code)}"
+        raise _malformed(entry, why)
+    if "//" in code:
+        raise _malformed(entry, '"//" is in no symbol')
     if market == "HK" and code.isdigit():
         return code.lstrip("0") or "0"
     return code

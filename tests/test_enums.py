@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import copy
 import pickle
+from decimal import Decimal
 from typing import Any
 
+import numpy as np
 import pytest
 
 from qos_async.enums import (
@@ -74,6 +76,21 @@ def test_any_other_interval_raises_with_the_allowed_ones(wrong: Any):
     assert repr(wrong) in text
     for short in INTERVALS:
         assert short in text
+
+
+def test_a_number_of_any_whole_type_is_an_interval():
+    class Sixty:
+        def __index__(self) -> int:
+            return 60
+
+    numbers: list[Any] = [Sixty(), np.int64(60), np.uint8(60)]
+    assert [Interval.parse(number) for number in numbers] == [Interval.HOUR_1] * 3
+
+
+@pytest.mark.parametrize("wrong", [np.True_, 1.0, np.float64(1), Decimal(1)], ids=repr)
+def test_a_number_of_another_type_is_not_an_interval(wrong: Any):
+    with pytest.raises(ValueError, match="unknown interval"):
+        Interval.parse(wrong)
 
 
 def test_a_bool_is_not_an_interval():

@@ -97,16 +97,54 @@ def test_every_time_is_inside_its_bar(moment: int, interval: Interval, market: s
     assert bar_start(start, interval, market) == start
 
 
+# The days around the changes of New York to summer and winter time, and any others.
+NEAR_CHANGES = st.tuples(
+    st.sampled_from([(2025, 3, 9), (2025, 11, 2), (2026, 3, 8), (2026, 11, 1)]),
+    st.integers(-86_400, 3 * 86_400),
+).map(lambda one: local("US", *one[0]) + one[1])
+MARKETS = st.sampled_from(["US", "HK", "SH", "SZ", "CF", "FX", "CM", "IX"])
+
+
+@pytest.mark.fault("F35")
 @given(
-    st.integers(1_000_000_000, 2_000_000_000),
-    st.sampled_from([i for i in REAL if i >= Interval.DAY]),
-    st.sampled_from(["US", "HK", "CF"]),
+    st.one_of(NEAR_CHANGES, st.integers(1_000_000_000, 2_000_000_000)),
+    st.sampled_from(REAL),
+    MARKETS,
 )
-def test_one_long_bar_ends_where_the_next_starts(
+def test_each_bar_ends_where_the_next_starts(
     moment: int, interval: Interval, market: str
 ):
-    end = bar_end(bar_start(moment, interval, market), interval, market)
+    start = bar_start(moment, interval, market)
+    end = bar_end(start, interval, market)
+    assert start <= moment < end
     assert bar_start(end, interval, market) == end
+    assert bar_start(end - 1, interval, market) == start
+
+
+@pytest.mark.fault("F35")
+@pytest.mark.parametrize("market", ["US", "FX", "CM", "HK", "SH", "SZ", "CF", "IX"])
+@pytest.mark.parametrize("interval", [one for one in REAL if one < Interval.DAY])
+@pytest.mark.parametrize("day", [(2025, 3, 8), (2025, 11, 1)])
+def test_the_bars_of_days_with_23_and_25_hours_share_no_minute(
+    day: tuple[int, int, int], interval: Interval, market: str
+):
+    first = bar_start(local("US", *day), interval, market)
+    last = first + 4 * 86_400
+    ends = [first]
+    while ends[-1] < last:
+        ends.append(bar_end(ends[-1], interval, market))
+    found = {bar_start(second, interval, market) for second in range(first, last, 60)}
+    assert sorted(found) == ends[:-1]
+
+
+@pytest.mark.fault("F35")
+@pytest.mark.parametrize(
+    ("day", "start"), [((2025, 11, 3), (2025, 11, 2, 23)), ((2025, 3, 10), (2025, 3, 9, 21))]
+)  # fmt: skip
+def test_the_last_bar_of_a_day_with_23_or_25_hours_ends_at_midnight(day, start):
+    begin, midnight = local("US", *start), local("US", *day)
+    assert bar_end(begin, Interval.HOUR_4, "US") == midnight
+    assert bar_start(midnight - 1, Interval.HOUR_4, "US") == begin
 
 
 def test_an_unknown_market_is_in_utc():

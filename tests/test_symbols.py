@@ -14,7 +14,7 @@ from qos_async import Topic, symbols
 from qos_async.symbols import canonical, market_of, pack, split
 
 markets = st.sampled_from(["US", "HK", "SH", "SZ", "CF", "FX"])
-codes = st.text("ABC0179.-^", min_size=1, max_size=6)
+codes = st.from_regex(r"[.^-]{0,2}[ABC0179][ABC0179.^-]{0,4}", fullmatch=True)
 
 
 @pytest.mark.parametrize(
@@ -69,6 +69,20 @@ MALFORMED: list[tuple[Any, str]] = [
     ('US:"A"', "no spaces, quotes or control characters"),
     ("US:A'", "no spaces, quotes or control characters"),
     ("US:A\\", "no spaces, quotes or control characters"),
+    ("US:.", "a code has a letter or digit"),
+    ("US:-", "a code has a letter or digit"),
+    ("US:...", "a code has a letter or digit"),
+    ("US:&&", "a code has a letter or digit"),
+    ("HK:_", "a code has a letter or digit"),
+    (f"US:{'A' * 65}", "a code has at most 64 characters, not 65"),
+    (f"HK:{'1' * 5000}", "a code has at most 64 characters, not 5000"),
+    (f"ZZ:{'1' * 5000}", "a code has at most 64 characters, not 5000"),
+    ("HTTP://x", '"//" is in no symbol'),
+    ("US:A//B", '"//" is in no symbol'),
+    ("C:/Users/x", "a market has 2 to 8 letters"),
+    ("ABCDEFGHI:X", "a market has 2 to 8 letters"),
+    ("AAPL:US", "did you mean US:AAPL?"),
+    ("tsla:us", "did you mean US:tsla?"),
     (700, "expected text"),
     (None, "expected text"),
     (["US:AAPL"], "expected text"),
@@ -140,6 +154,14 @@ def test_a_character_that_is_in_no_symbol_is_named(entry: str, why: str):
 )
 def test_marks_of_share_classes_indices_and_futures_are_part_of_a_code(code: str):
     assert canonical(f"ZZ:{code}") == f"ZZ:{code}"
+
+
+@pytest.mark.parametrize(
+    "symbol", [".SPX", "-1", f"{'A' * 64}", "_X", "US", "HK", "BTC-PERP"]
+)
+def test_a_code_may_begin_with_a_mark_and_be_named_as_a_market(symbol: str):
+    assert canonical(f"US:{symbol}") == f"US:{symbol}"
+    assert split([f"US:{symbol}"]) == (f"US:{symbol}",)
 
 
 @pytest.mark.parametrize("space", [" ", "\t", "\r\n", "\u3000", "\xa0"])

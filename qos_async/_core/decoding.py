@@ -104,7 +104,7 @@ class RecordDecoder(Generic[T]):
 def finite_type(numbers: type[Any]) -> Any:
     """Return the type of a record's numbers that makes msgspec reject infinity and NaN.
 
-    Only ``float`` needs another type. ``str`` keeps the text of the wire unchecked, and
+    Only ``float`` needs another type. ``str`` keeps the text of pushes unchecked, and
     msgspec has no bounds for ``Decimal``: there ``RecordDecoder`` checks the values.
     """
     return _FINITE_FLOAT if numbers is float else numbers

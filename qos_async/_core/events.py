@@ -55,15 +55,17 @@ class Confirmed(Struct, frozen=True):
     second: int | None = None
 
 
-def split_confirmed(confirmed: Confirmed) -> list[Confirmed]:
-    """Split the acknowledgement of many topics into parts; see MAX_TOPICS_PER_EVENT."""
+def split_confirmed(
+    topics: frozenset[Topic], second: int | None = None
+) -> list[Confirmed]:
+    """Return the acknowledgement of topics in parts; see MAX_TOPICS_PER_EVENT."""
     most = MAX_TOPICS_PER_EVENT
-    if len(confirmed.topics) <= most:
-        return [confirmed]
-    topics = tuple(confirmed.topics)
+    if len(topics) <= most:
+        return [Confirmed(topics, second)] if topics else []
+    ordered = tuple(topics)
     return [
-        Confirmed(frozenset(topics[start : start + most]), confirmed.second)
-        for start in range(0, len(topics), most)
+        Confirmed(frozenset(ordered[start : start + most]), second)
+        for start in range(0, len(ordered), most)
     ]
 
 

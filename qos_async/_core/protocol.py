@@ -219,6 +219,8 @@ class StreamProtocol(Generic[N]):
         if isinstance(error, AuthenticationError):
             return KeyRejected(error)
         self.is_verified = self.is_verified or sent is not None
+        if postponed and sent is not None and sent.change is not None:
+            self._unemitted += split_confirmed(self.registry.kept(sent.change))
         if sent is None or sent.reqid is None or postponed:
             quiet = error is None or (postponed and self.scheduler.refusals == 1)
             return None if quiet else ServerError(str(error))
@@ -234,11 +236,8 @@ class StreamProtocol(Generic[N]):
             self.outages.removed_while_wanted(change, Outage(now, "subscribed again"))
             return None
         self.outages.confirmed(change.topics)
-        first, *rest = split_confirmed(Confirmed(change.topics, reply.time))
-        if not rest:
-            return first
-        self._unemitted += (first, *rest)
-        return None
+        self._unemitted += split_confirmed(change.topics, reply.time)
+        return self._unemitted.popleft() if len(self._unemitted) == 1 else None
 
     def _on_rejection(self, change: Change, text: str) -> Outcome | None:
         about_pace = self.scheduler.refusals > 0  # So not about one of the topics.
@@ -246,6 +245,7 @@ class StreamProtocol(Generic[N]):
             self.registry.expire(change)
             return None
         if not (self.registry.give_up if about_pace else self.registry.reject)(change):
+            self._unemitted += split_confirmed(self.registry.kept(change))
             return None
         self.remove(change.topics)
         return SubscriptionRejected(change.topics, text)

@@ -209,7 +209,8 @@ class Registry:
         """Record that the server refused the change for good, whatever its topics are.
 
         Topics to add are no longer wanted: those that the server may hold all the same
-        are removed. A removal counts as done, or it would delay additions for ever.
+        are removed. A removal counts as done, or it would delay additions for ever;
+        topics that are wanted again stay as they were.
 
         Returns:
             Whether topics are no longer wanted, as ``reject`` does.
@@ -220,8 +221,9 @@ class Registry:
             for topic in change.topics:
                 self._discard_wanted(topic)
         else:
-            self._held -= change.topics
-            self._unknown -= change.topics
+            unwanted = change.topics.difference(self._wanted)
+            self._held -= unwanted
+            self._unknown -= unwanted
         self._mark_all(change)
         return change.add
 
@@ -235,6 +237,13 @@ class Registry:
         if self._half_in_flight:
             self._split_batches.appendleft(change)
         self._mark_all(change)
+
+    def kept(self, change: Change) -> frozenset[Topic]:
+        """Return the topics of a refused removal that are wanted again and still held.
+
+        Nothing is sent for them any more, so no acknowledgement of them will follow.
+        """
+        return frozenset(filter(self.holds, change.topics.intersection(self._wanted)))
 
     def ack_timed_out(self, change: Change) -> None:
         """Record that the reply timed out: an addition may be held already."""

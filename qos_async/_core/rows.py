@@ -2,7 +2,10 @@
 
 1. The whole reply is decoded at once (``RecordDecoder``).
 2. Only if that fails, it is decoded row by row, and an unreadable row field by field. A
-   field that may be missing is left out; without one that may not be, the row is.
+   field that may be missing is left out; without one that may not be, the row is. So is
+   the row of a symbol of whose klines none can be read.
+
+Unlike in pushes, numbers as text (``str``) are checked, too.
 
 Nothing is guessed: "1,200" may be 1200 or 1.2.
 """
@@ -11,10 +14,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from decimal import Decimal
-from typing import Any, Generic, NamedTuple, TypeVar, cast, get_args, get_origin
+from typing import (
+    Annotated,
+    Any,
+    Generic,
+    NamedTuple,
+    TypeVar,
+    cast,
+    get_args,
+    get_origin,
+)
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from qos_async._core.decoding import (
     UNREADABLE,
@@ -30,6 +42,10 @@ from qos_async.models import Kline, Trade
 __all__ = ["GroupsDecoder", "RowsDecoder", "Unread"]
 
 T = TypeVar("T")
+
+# What Decimal and float accept and is finite.
+_NUMBER = r"^[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?\Z"
+_NUMBER_AS_TEXT = Annotated[str, Meta(pattern=_NUMBER)]
 
 _PLACED_BY_TIME = (Trade, Kline)
 """Records that are of no use without their time, which is 0 if the server sent none."""
@@ -61,7 +77,7 @@ class RowsDecoder(Generic[T]):
     """
 
     def __init__(self, record: Any, numbers: type[Any]) -> None:
-        number: Any = finite_type(numbers)
+        number: Any = _NUMBER_AS_TEXT if numbers is str else finite_type(numbers)
         kind: Any = record[number] if getattr(record, "__parameters__", ()) else record
         self._whole: RecordDecoder[list[T] | None] = RecordDecoder(
             list[kind] | None, numbers
@@ -186,11 +202,14 @@ class _Salvage:
                 continue
             if self._is_readable(value, field.type):
                 continue
+            told = len(unread)
             better = self._clean_nested(field, value, name, unread)
             if better is not None:
                 cleaned[field.name] = better
                 continue
-            unread.append(Unread(name, field.name, value, lost=not field.is_optional))
+            if len(unread) == told:
+                lost = not field.is_optional
+                unread.append(Unread(name, field.name, value, lost=lost))
             if not field.is_optional:
                 return None
             del cleaned[field.name]
@@ -239,7 +258,8 @@ def _field(info: Any, *, placed: bool) -> _Field:
     origin = get_origin(record) or record
     is_record = isinstance(origin, type) and issubclass(origin, Struct)
     # Not so the levels of a book: without one of them, it would show another market.
-    is_optional = info.default is None or info.default == ""
+    # Without a list of all its records, such as the klines of a symbol, a row is empty.
+    is_optional = info.default in (None, "") and not (is_list and is_record)
     if info.encode_name == "ts":
         is_optional = not placed
     return _Field(

@@ -40,30 +40,57 @@ _ABOUT_THE_KEY = re.compile(
 # The Chinese words are: frequent, exceeds, goes beyond, upper limit, limit.
 _ABOUT_THE_PLAN = re.compile(
     r"limit|quota|exceed|too (?:many|fast|frequent|often)|frequen|rate\b|maximum|throttl"
-    r"|频|超过|超出|上限|限制",
+    r"|[频頻]|超[过過出]|上限|限制",
     re.IGNORECASE,
 )
+_SOME = r"(?:\d[\d.]*|an?|one|few|some)"
+_SHORT = r"(?:ms|milliseconds?|s|secs?|seconds?|min|minutes?)\b"
+_SENT = r"(?:request|message|frame|command|call|operation|access|quer(?:y|ies))"
 # Of those, the ones about the pace: the same frame is accepted a moment later. Rules of
-# a number of symbols or connections are not meant, nor a quota of a day. The Chinese
-# words are: frequent, frequency (over, limited); too fast, too many requests, (wait for)
-# some seconds, every second or minute, interval too short; day, month.
-_ABOUT_THE_PACE = re.compile(
-    r"too\W+(?:fast|frequent|often|quick|rapid|soon)|frequently|slow(?:ing)?\W+down"
-    r"|(?:request|access|call|send|message|command|operation|limit|exceed|high)\w*"
-    r"(?:\W+\w+){0,2}\W+frequenc|frequenc\w+\W+(?:\w+\W+)?(?:limit|exceed|control|high)"
-    r"|\brate\b(?:\W+\w+)?\W+(?:limit|exceed)|\brate[-_ ]?limit|(?:exceed|limit|over)\w*"
-    r"(?:\W+\w+){0,2}\W+rate\b|throttl|flood|cool(?:ing)?[- ]?down|\bqps\b"
-    r"|too many (?:requests|messages|frames|commands|calls|operations)"
-    r"|(?:per|a|each|every|one|\d)\W*(?:ms|millisecond|s|sec|second|minute|min)s?\b"
-    r"(?=.*\b(?:between|apart|interval|limit|exceed|wait|least|most|again|retry|later)\b)"
-    r"|(?:again|retry|wait|apart)\b(?:\W+\w+){0,3}?\W+(?:\d\S*|one|a|few|some)\W*"
-    r"(?:ms|millisecond|s|sec|second|minute|moment|while)s?\b"
-    r"|(?:request|command|frame|message)\w*\W+interval|interval\W+(?:is\W+)?too\W+short"
-    r"|频[繁次]|频率.{0,4}[过超太限高]|[超过限].{0,6}频率|[过太]快|限[流速]|流控"
-    r"|(?:请求|操作|访问|调用|发送)(?:次数|数量|数)?.{0,2}(?:[过太]多|超限|超出|超过)"
-    r"|每秒|每分钟|秒.{0,6}(?:后|再|间隔)|间隔.{0,8}秒|间隔.{0,2}[过太]?短",
-    re.IGNORECASE,
+# a number of symbols or connections are not meant, nor a quota of a day, nor klines of
+# a number of minutes.
+_PACE_PATTERNS = (
+    # Too often: too fast, too frequent.
+    r"too\W+(?:fast|frequent|often|quick|rapid|soon)|frequently|slow(?:ing)?\W+down",
+    r"throttl|flood|cool(?:ing)?[- ]?down|\bqps\b",
+    # The frequency or the rate is limited or exceeded.
+    rf"(?:{_SENT}|send|limit|exceed|high)\w*(?:\W+\w+){{0,2}}\W+frequenc",
+    r"frequenc\w+\W+(?:\w+\W+)?(?:limit|exceed|control|high)",
+    r"\brate\b(?:\W+\w+)?\W+(?:limit|exceed)|\brate[-_ ]?limit",
+    r"(?:exceed|limit|over)\w*(?:\W+\w+){0,2}\W+rate\b",
+    # A number of requests: too many; 10 requests per minute, in 60 seconds, 1/s.
+    rf"too many {_SENT}",
+    (
+        rf"\b{_SENT}s?\b.{{0,40}}?(?:\b(?:per|within|in|every|each|an?)\b|/)\W*"
+        rf"(?:{_SOME}\W*)?{_SHORT}"
+    ),
+    # Per second, every 2 minutes, at least 1 second between two.
+    (
+        rf"\b(?:per|within|each|every)\W+(?:{_SOME}\W*)?{_SHORT}"
+        r"(?=.*\b(?:limit|exceed|most|again|retry|later)\b)"
+    ),
+    rf"\b{_SOME}\W*{_SHORT}\W+(?:between|apart)",
+    # Wait 1 second; retry after 3 s.
+    (
+        rf"\b(?:again|retry|wait|apart)\b(?:\W+\w+){{0,3}}?\W+{_SOME}\W*"
+        rf"(?:{_SHORT}|moment|while)"
+    ),
+    # The interval of requests, or one with a length: minimum interval 1s.
+    rf"(?:{_SENT}|send)\w*\W+interval|interval\W+(?:is\W+)?too\W+short",
+    rf"(?:minimum|min|least)\W+interval\W+(?:\w+\W+)?{_SOME}\W*{_SHORT}",
+    # Frequent, dense; frequency (too high, over, limited); too fast; flow control.
+    r"[频頻][繁次]|密集|[频頻]率.{0,4}[过過超太限高]|[超过過限].{0,6}[频頻]率",
+    r"[过過太]快|限[流速]|流控|速率.{0,2}[过過超限]|[触觸超].{0,3}速率",
+    # Requests, operations, calls: too many, over the limit.
+    (
+        r"(?:[请請]求|操作|[访訪][问問]|[调調]用|[发發]送)(?:次[数數]|[数數]量|[数數])?.{0,2}"
+        r"(?:[过過太]多|超限|超出|超[过過])"
+    ),
+    # Every second or minute; within one second only; after some seconds; the interval.
+    r"每(?:秒|分[钟鐘])|[\d一](?:秒|分[钟鐘])(?:[内內之]|只).{0,8}[次一]",
+    r"秒.{0,6}(?:[后後]|再|[间間]隔)|[间間]隔.{0,8}秒|[间間]隔.{0,2}[过過太]?短",
 )
+_ABOUT_THE_PACE = re.compile("|".join(_PACE_PATTERNS), re.IGNORECASE)
 # A server that is only busy. The Chinese words are: later, busy.
 _LATER = re.compile(
     r"(?:try|retry|send|request|come|back)\W+(?:\w+\W+){0,2}?(?:again|later)"
@@ -76,7 +103,8 @@ _LONG_PERIOD = re.compile(
     re.IGNORECASE,
 )
 
-_SYMBOLS = re.compile(r"\b[A-Z]{2}:[\w.,-]+", re.ASCII)
+_SYMBOLS = re.compile(r"\b[A-Za-z]{2}:[\w.,-]+", re.ASCII)
+_DIGITS_OF_A_CODE = 5
 _WORDS = re.compile(r"[\w.-]*\w", re.ASCII)
 
 
@@ -158,23 +186,35 @@ def means_later(message: str, requested: Iterable[str] = ()) -> bool:
 def _named(text: str, requested: tuple[str, ...]) -> tuple[str, ...]:
     """Return the requested symbols that a text names; the only one in any case.
 
-    A text with ``US:AAPL,TSLA`` or ``HK:00700`` names symbols for certain. Without any of
-    that kind, words such as ``AAPL`` do, unless they are numbers.
+    A text names a symbol as ``US:AAPL,TSLA`` or ``hk:00700``, or by its code alone, such
+    as ``AAPL`` or ``00700``. A number counts from five digits on: others are counts or
+    statuses.
     """
     if len(requested) == 1:
         return requested
     written: set[str] = set()
     for match in _SYMBOLS.finditer(text):
         with contextlib.suppress(ValueError):
-            written.update(split(match[0].rstrip(".,")))
-    found = tuple(symbol for symbol in requested if symbol in written)
-    words = set(_WORDS.findall(text))
-    codes = {symbol: symbol.partition(":")[2] for symbol in requested}
-    return found or tuple(
-        symbol
-        for symbol, code in codes.items()
-        if code in words and len(code) > 1 and not code.isdigit()
-    )
+            market, _, codes = match[0].rstrip(".,").partition(":")
+            written.update(split(f"{market.upper()}:{codes}"))
+    words = set(_WORDS.findall(_SYMBOLS.sub(" ", text)))
+    owners: dict[str, list[str]] = {}
+    for symbol in requested:
+        for word in words:
+            if _is_code(word, symbol):
+                owners.setdefault(word, []).append(symbol)
+    written.update(one[0] for one in owners.values() if len(one) == 1)
+    folded = {symbol.upper() for symbol in written}
+    return tuple(symbol for symbol in requested if symbol.upper() in folded)
+
+
+def _is_code(word: str, symbol: str) -> bool:
+    market, _, code = symbol.partition(":")
+    if not code.isdigit():
+        return word == code and len(code) > 1
+    if not word.isdigit() or len(word) < _DIGITS_OF_A_CODE:
+        return False
+    return word.lstrip("0") == code.lstrip("0") if market == "HK" else word == code
 
 
 def _without(text: str, symbols: Iterable[str]) -> str:

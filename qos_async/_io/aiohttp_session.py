@@ -13,6 +13,7 @@ import ipaddress
 from collections.abc import Callable, Collection, Generator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
+from weakref import ReferenceType, ref
 
 import aiohttp
 from yarl import URL
@@ -23,7 +24,6 @@ from qos_async._io.secret import Secret
 from qos_async.errors import ClosedError
 
 __all__ = [
-    "NO_FREE_CONNECTION",
     "AiohttpSession",
     "NoFreeConnectionError",
     "RedirectRefusedError",
@@ -33,13 +33,6 @@ __all__ = [
     "on_response",
     "waiting_for_connection",
 ]
-
-NO_FREE_CONNECTION = (
-    "because the aiohttp session has no free connection: the websocket holds one for as "
-    "long as it is open, so pass a session whose connector allows more, such as "
-    "aiohttp.TCPConnector(limit=10), with limit_per_host 0 or at least 2; or pass none"
-)
-"""Why a connection was not opened in time, and what to do."""
 
 _SECURE = frozenset({"https", "wss"})
 
@@ -63,7 +56,7 @@ _forked_sessions: list[aiohttp.ClientSession] = []
 
 
 class NoFreeConnectionError(aiohttp.ConnectionTimeoutError):
-    """All connections that the session allows were in use for too long."""
+    """All connections that the session allows were in use for too long; says why."""
 
 
 class RedirectRefusedError(Exception):
@@ -99,6 +92,8 @@ class AiohttpSession:
         self._session: aiohttp.ClientSession | None = None
         self.binding = LoopBinding()
         self._closed = False
+        self._websocket: ReferenceType[aiohttp.ClientWebSocketResponse[bool]] | None
+        self._websocket = None
 
     def __del__(self) -> None:
         session: aiohttp.ClientSession | None = getattr(self, "_session", None)
@@ -149,6 +144,24 @@ class AiohttpSession:
         if self._session.closed:
             raise ClosedError("the aiohttp session that this client borrowed is closed")
         return self._session
+
+    def set_websocket(self, opened: aiohttp.ClientWebSocketResponse[bool]) -> None:
+        """Record the websocket, which holds a connection while it is open."""
+        self._websocket = ref(opened)
+
+    @property
+    def why_none_free(self) -> str:
+        """Why a request had to wait for a free connection, and what to do."""
+        websocket = None if self._websocket is None else self._websocket()
+        is_open = websocket is not None and not websocket.closed
+        holder = "the websocket holds one for as long as it is open"
+        return (
+            "because the aiohttp session has no free connection: "
+            f"{holder if is_open else 'all that its connector allows are in use'}; pass "
+            "a session whose connector allows as many as the clients and requests need "
+            "at the same time, such as aiohttp.TCPConnector(limit=0), which has no "
+            "limit, or pass none"
+        )
 
     async def aclose(self) -> None:
         """Close an owned session; remove the guard from a borrowed one."""

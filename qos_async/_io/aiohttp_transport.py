@@ -18,7 +18,6 @@ from yarl import URL
 
 from qos_async._core.sanitize import printable
 from qos_async._io.aiohttp_session import (
-    NO_FREE_CONNECTION,
     AiohttpSession,
     RedirectRefusedError,
     on_response,
@@ -30,6 +29,7 @@ from qos_async._io.retry import Retry, retry_after
 from qos_async._io.secret import Secret
 from qos_async._io.transport import (
     RECORDING_ENDED,
+    RECORDING_ENDED_REASON,
     DialError,
     DisconnectReason,
     EndOfStream,
@@ -141,6 +141,7 @@ class AiohttpTransport:
                 on_response(install_fast_path),
             ):
                 ws = await _connect(session, url, headers, self._options)
+            self._session.set_websocket(ws)
             return _AiohttpSocket(ws, handoff, self._timing, self._secret, pace)
         except RedirectRefusedError as exc:
             return self._redirect_error(str(exc))
@@ -152,7 +153,7 @@ class AiohttpTransport:
         except TimeoutError:
             seconds = self._timing.connect_timeout
             text = f"{self._url.origin()} did not connect within {seconds:g} s"
-            text += f", {NO_FREE_CONNECTION}" if waiting else ""
+            text += f", {self._session.why_none_free}" if waiting else ""
             return DialError(text, label=DisconnectReason.TIMEOUT)
         except Exception as exc:  # noqa: BLE001 - unusual hosts make yarl raise others
             return self._network_error(exc)
@@ -280,7 +281,7 @@ class _AiohttpSocket:
             # aiohttp reports a close frame without a code as code 0.
             code = message.data or _NO_STATUS
             reason = printable(self._secret.redact(message.extra or ""))
-            if code == RECORDING_ENDED:
+            if (code, reason) == (RECORDING_ENDED, RECORDING_ENDED_REASON):
                 return EndOfStream(reason)
             detail = f": {reason}" if reason else ""
             return LinkClosed(

@@ -195,7 +195,7 @@ class Dispatcher:
             case Resumed(topics):
                 self._gaps.on_live(in_order(topics), None)
             case Recovered(results, unread):
-                self._pending.unread.warn("recovery", unread)
+                self._pending.unread.warn("recovery", unread, by_symbol=True)
                 for result in results:
                     self._gaps.finish_recovery(result)
             case KeyRejected(error):

@@ -6,6 +6,7 @@ import logging
 import math
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeAlias
 
@@ -13,9 +14,11 @@ import anyio
 
 from qos_async import frames
 from qos_async._core.queries import Queries, Query, epoch
+from qos_async._core.rows import Unread
 from qos_async._event_loop import running_loop
 from qos_async.config import KLINES_MAX
 from qos_async.enums import Adjustment, Interval
+from qos_async.errors import DecodeError
 from qos_async.frames.packages import Package, load
 from qos_async.models import Kline, N
 from qos_async.symbols import canonical
@@ -93,6 +96,7 @@ class HistoryPages(Generic[N]):
         self._next_end = epoch(clock()) if end is None else epoch(end)
         self._oldest = math.inf
         self._done = False
+        self._has_unread = False
         self._steps: set[anyio.CancelScope] = set()
         self._collected: list[list[Kline[N]]] = []
         if self._start > self._next_end:
@@ -174,23 +178,35 @@ class HistoryPages(Generic[N]):
         return None
 
     def _next_query(self) -> Query[Bars[N]]:
-        [query] = self._queries.history(
+        [found] = self._queries.history(
             [self._symbol],
             interval=self._interval,
             end=self._next_end,
             count=KLINES_MAX,
             adjust=self._adjust,
         )
-        return query
+
+        def read(data: bytes, unread: list[Unread]) -> Bars[N]:
+            bars = found.reader(data, unread)
+            self._has_unread = any(one.lost for one in unread)
+            return bars
+
+        return replace(found, reader=read)
 
     def _accept_page(self, bars: list[Kline[N]]) -> list[Kline[N]]:
         """Return the new bars of a response that are in range; go to the next page."""
         older = {
             bar.timestamp: bar for bar in bars if 0 != bar.timestamp < self._oldest
         }
+        past_end = any(bar.timestamp > self._next_end for bar in bars)
+        has_unplaced = any(bar.timestamp == 0 for bar in bars)
+        if not older and not past_end and (self._has_unread or has_unplaced):
+            raise DecodeError(
+                f"/history: no new kline of {self._symbol} up to {self._next_end} can be "
+                "read, so the history before that is not known"
+            )
         # Where the end is now, the clocks may differ: the first page says nothing then.
         if math.isfinite(min(self._oldest, self._end)):
-            past_end = any(bar.timestamp > self._next_end for bar in bars)
             self.end_ignored = self.end_ignored or past_end
         if not older:
             self._done = True

@@ -35,6 +35,7 @@ from qos_async._io.http_errors import (
 from qos_async._io.retry import (
     Outcome,
     Patience,
+    Retry,
     http_date,
     retry_after,
     retrying,
@@ -142,9 +143,8 @@ class HttpClient:
         self._unread = UnreadLog(_log, secret.redact)
         self._in_flight: set[anyio.CancelScope] = set()
         self._closed = False
-        self._retrying = partial(
-            retrying, timing, period=limits.http_period, rng=rng, sleep=sleep
-        )
+        self._sleep = sleep
+        self._retrying = partial(retrying, timing, period=limits.http_period, rng=rng)
 
     async def fetch(self, query: Query[T], *, patience: Patience | None = None) -> T:
         """Send a query and return its result; retry while the failure may be transient.
@@ -175,19 +175,24 @@ class HttpClient:
         self._session.session()  # Raises its errors now instead of after the wait.
         # A new one: tenacity keeps the state of a call in the object, so that concurrent
         # calls would share their attempts.
+        turn = _Turn(self._limiter, self._sleep)
         retry = self._retrying(
-            on_retry=partial(self._on_retry, patience), patience=patience
+            on_retry=partial(self._on_retry, patience, turn),
+            patience=patience,
+            sleep=turn.sleep,
         )
         outcome: Outcome[T] = Outcome(error=ClosedError("the client was closed"))
         with anyio.CancelScope() as scope:
             self._in_flight.add(scope)
             try:
+                await turn.wait()
                 outcome = await retry(self._attempt, query)
             except asyncio.CancelledError as cancelled:
                 # Its traceback goes through aiohttp's frames, whose variables hold the
                 # key.
                 raise cancelled.with_traceback(None)  # noqa: B904
             finally:
+                turn.leave()
                 self._in_flight.discard(scope)
         self._unread.warn(query.path, outcome.unread)
         if patience is not None and outcome.error is None:
@@ -250,7 +255,8 @@ class HttpClient:
                 except aiohttp.ConnectionTimeoutError:
                     if not waiting:
                         raise
-            raise NoFreeConnectionError  # Outside, so that it has no context.
+            # Outside, so that it has no context.
+            raise NoFreeConnectionError(self._session.why_none_free)
 
     def _request_target(self, path: str) -> tuple[URL, dict[str, str]]:
         url = self._url.joinpath(path.lstrip("/")).with_query(self._url.query)
@@ -260,8 +266,13 @@ class HttpClient:
         return url, {**headers, "key": self._secret.read()}
 
     def _on_retry(
-        self, patience: Patience | None, outcome: Outcome[Any], wait: float
+        self,
+        patience: Patience | None,
+        turn: _Turn,
+        outcome: Outcome[Any],
+        wait: float,
     ) -> None:
+        turn.failed(wait, refused=outcome.retry is Retry.PACE)
         self._counters.retries += 1
         level = logging.INFO if wait < _LONG_WAIT else logging.WARNING
         _log.log(level, "%s; retrying in %.1f s", outcome.error, wait)
@@ -285,6 +296,8 @@ class RateLimiter:
         # slot.
         self._lock = asyncio.Lock()
         self._released = asyncio.Event()
+        self.turns = asyncio.Lock()
+        self.refused_until = 0.0
 
     def permit(self) -> Permit:
         """Return a permit for one request, to be entered with ``async with``."""
@@ -323,6 +336,59 @@ class RateLimiter:
         """Return the seconds until a slot is free; ``inf`` if all are in use."""
         now = _loop_time()
         return self._quota.ready_at(now) - now
+
+
+class _Turn:
+    """The turn of one query after a refusal for the pace.
+
+    The plan then allows less than ``Limits`` say, or another process uses it: queries
+    are sent one at a time until one has waited for each that was refused, and new ones
+    are sent after those. So each is refused about twice at most, not in every attempt.
+    """
+
+    def __init__(
+        self, limiter: RateLimiter, sleep: Callable[[float], Awaitable[None]]
+    ) -> None:
+        self._limiter = limiter
+        self._sleep = sleep
+        self._held = self._was_refused = False
+
+    async def wait(self) -> None:
+        """Wait for the queries that were refused, if there are any."""
+        if self._limiter.turns.locked():
+            await self._acquire()
+
+    def failed(self, wait: float, *, refused: bool) -> None:
+        """Record a failed attempt; ``wait`` seconds later, there is another one."""
+        self._was_refused = refused
+        if refused:
+            until = _loop_time() + wait
+            self._limiter.refused_until = max(self._limiter.refused_until, until)
+        else:
+            self.leave()
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait before the next attempt."""
+        if self._was_refused and not self._held:
+            if self._limiter.turns.locked():
+                await self._acquire()
+                return
+            await self._limiter.turns.acquire()
+            self._held = True
+        await self._sleep(seconds)
+
+    def leave(self) -> None:
+        """Let the next query have its turn."""
+        if self._held:
+            self._held = False
+            self._limiter.turns.release()
+
+    async def _acquire(self) -> None:
+        await self._limiter.turns.acquire()
+        self._held = True
+        remaining = self._limiter.refused_until - _loop_time()
+        if remaining > 0:
+            await self._sleep(remaining)
 
 
 class Permit:

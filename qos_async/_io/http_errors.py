@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import aiohttp
 import msgspec
+from aiohttp.http_exceptions import PayloadEncodingError
 from msgspec import Raw, Struct
 from yarl import URL
 
@@ -23,7 +24,7 @@ from qos_async._core.sanitize import (
     means_later,
     printable,
 )
-from qos_async._io.aiohttp_session import NO_FREE_CONNECTION, NoFreeConnectionError
+from qos_async._io.aiohttp_session import NoFreeConnectionError
 from qos_async._io.retry import Outcome, Retry
 from qos_async._io.secret import Secret
 from qos_async.config import Timing
@@ -153,11 +154,24 @@ def map_exception(
     if isinstance(exc, TimeoutError):
         text = f"{path}: no response within {timing.request_timeout:g} s"
         return Outcome(error=RequestTimeoutError(text), retry=Retry.NETWORK)
+    if _has_damaged_body(exc):
+        text = f"{path}: the body of the response is damaged or was cut"
+        return Outcome(error=TransportError(text), retry=Retry.NETWORK)
     if not isinstance(exc, (aiohttp.ClientError, OSError)):
         text = f"{where} cannot be sent a request: {detail}"
         return Outcome(error=ConnectError(text))
     text = f"{path}: the connection broke: {detail}"
     return Outcome(error=TransportError(text), retry=Retry.NETWORK)
+
+
+def _has_damaged_body(exc: Exception) -> bool:
+    # Where the body arrives with the headers, aiohttp reports one that is not of the
+    # announced encoding like headers that are no HTTP: only the cause differs, and for
+    # a chunk only the first line of the parser's text; the others quote the server.
+    if isinstance(exc.__cause__, PayloadEncodingError):
+        return True
+    text = exc.message if isinstance(exc, aiohttp.ClientResponseError) else ""
+    return "chunk" in text.partition("\n")[0]
 
 
 def redirect_message(path: str, status: str, option: str) -> str:
@@ -255,11 +269,13 @@ def _connect_error(
         case aiohttp.ConnectionTimeoutError():
             text = f"did not connect within {timing.connect_timeout:g} s"
             if isinstance(exc, NoFreeConnectionError):
-                text += f", {NO_FREE_CONNECTION}"
+                text += f", {exc}"
             return text, True
         case aiohttp.ClientConnectorError():
             return f"cannot be reached: {detail}", True
-        case aiohttp.ClientResponseError() | aiohttp.InvalidURL():
+        case aiohttp.ClientResponseError() | aiohttp.InvalidURL() if (
+            not _has_damaged_body(exc)
+        ):
             return f"does not speak HTTP: {detail}", False
         case _:
             return None

@@ -22,6 +22,8 @@ from typing import IO
 import msgspec
 from msgspec import Struct
 
+from qos_async._paths import user_path
+
 __all__ = ["QuotaShare", "SharedQuota"]
 
 _LOCK_TIMEOUT = 5.0
@@ -51,9 +53,13 @@ class SharedQuota:
     written or locked, each client counts its own requests, as without this.
 
     Args:
-        directory: Where the file is; created with mode 0700 if missing.
+        directory: Where the file is; created with mode 0700 if missing. A leading ``~``
+            is the home directory.
         on_wait: Called with the number of seconds before a wait of a second or more for
             requests of other processes.
+
+    Raises:
+        ValueError: If ``directory`` is no path.
     """
 
     def __init__(
@@ -62,7 +68,7 @@ class SharedQuota:
         *,
         on_wait: Callable[[float], object] | None = None,
     ) -> None:
-        self._directory = Path(directory)
+        self._directory = user_path("directory", directory)
         self._on_wait = on_wait
 
     def share(

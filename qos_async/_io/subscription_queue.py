@@ -376,6 +376,12 @@ class SubscriptionQueue:
             RuntimeError: Another task waits, or this is another event loop.
             QosError: The subscription has failed, or topics were rejected.
         """
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            loop = running_loop()  # Raises a better one.
+        if loop is not self._binding.loop:
+            self._binding.check()
         taken = self._waiter is not None and not self._waiter.cancelled()
         if self.needs_check or self.acks.ended:
             if events:
@@ -385,12 +391,6 @@ class SubscriptionQueue:
                 self.needs_check = False
                 return
             self._raise_if_ended()
-        try:
-            loop = asyncio.get_running_loop()
-        except RuntimeError:
-            loop = running_loop()  # Raises a better one.
-        if loop is not self._binding.loop:
-            self._binding.check()
         if taken:
             raise RuntimeError(
                 "a subscription has one consumer at a time: make a second "
@@ -399,7 +399,7 @@ class SubscriptionQueue:
         self._waiter = waiter = loop.create_future()
         self._wanted = wanted
         self.needs_check = True
-        self.begin_reading()
+        self._set_consumer()
         try:
             await waiter
         finally:
@@ -434,7 +434,15 @@ class SubscriptionQueue:
             self._check_acks()
 
     def begin_reading(self) -> None:
-        """Record that the running task is the consumer."""
+        """Record that the running task is the consumer.
+
+        Raises:
+            RuntimeError: In another event loop or process.
+        """
+        self._binding.check()
+        self._set_consumer()
+
+    def _set_consumer(self) -> None:
         self._is_abandoned = False
         try:
             task = asyncio.current_task()

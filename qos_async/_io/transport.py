@@ -12,6 +12,7 @@ from qos_async.topics import Topic
 
 __all__ = [
     "RECORDING_ENDED",
+    "RECORDING_ENDED_REASON",
     "DialError",
     "DisconnectReason",
     "EndOfStream",
@@ -193,6 +194,9 @@ class LinkClosed(TransportError):  # noqa: N818 - an event, not always an error
 
 RECORDING_ENDED = 4390
 """The close code of a replay server at the end of its recording: no link can follow."""
+
+RECORDING_ENDED_REASON = "the recording has ended"
+"""The reason sent with it: another server may use the same code for something else."""
 
 
 class EndOfStream(Exception):  # noqa: N818 - an event, not an error

@@ -27,8 +27,21 @@ class UnreadLog:
         self._redact = redact
         self._seen: set[tuple[str, str, str]] = set()
 
-    def warn(self, operation: str, unread: Iterable[Unread]) -> None:
-        """Log what could not be read in a reply to ``operation``."""
+    def warn(
+        self, operation: str, unread: Iterable[Unread], *, by_symbol: bool = False
+    ) -> None:
+        """Log what could not be read in a reply to ``operation``.
+
+        Args:
+            operation: The path or the type of the request.
+            unread: What could not be read.
+            by_symbol: Whether a row that is left out costs all rows of its symbol.
+        """
+        lost = (
+            "all rows of its symbol are left out"
+            if by_symbol
+            else "the row is left out"
+        )
         for one in unread:
             place = (operation, one.name, one.field)
             if place in self._seen:
@@ -42,7 +55,8 @@ class UnreadLog:
                 self._shown(one.name) or "a row without a symbol",
                 f"the field {self._shown(one.field)}" if one.field else "a row",
                 "missing" if one.value is None else self._shown(repr(one.value)),
-                "the row is left out" if one.lost else "the field is left out",
+                lost if one.lost else "the field is left out",
+                extra={"unread": True},
             )
 
     def _shown(self, text: str) -> str:

@@ -33,6 +33,7 @@ from qos_async.cli.settings import (
 )
 from qos_async.cli.signals import on_termination, terminate
 from qos_async.cli.streams import print_message
+from qos_async.cli.unread import reporting_unread
 
 __all__ = [
     "first_error",
@@ -66,8 +67,9 @@ async def open_client(
         for warning in settings.warnings:
             print_message(f"qos: warning: {warning}")
         try:
-            async with make_client(settings, **client_options) as client:
-                yield client
+            with reporting_unread():
+                async with make_client(settings, **client_options) as client:
+                    yield client
         except (QosError, ExceptionGroup) as error:
             first = first_error(error)
             if hint := _hint(first, settings):

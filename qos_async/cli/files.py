@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 from collections.abc import Generator
 from pathlib import Path
 from typing import IO
@@ -42,10 +43,11 @@ def whole_file(output: Path) -> Generator[IO[bytes]]:
     Raises:
         OutputError: If it cannot be written; an existing file stays as it was.
     """
-    # Readers of a directory of Parquet files skip names that begin with a dot.
-    draft = output.with_name(f".{output.name}.tmp")
+    # Readers of a directory of Parquet files skip names that begin with a dot. The name
+    # is not that of another command that writes the same file.
+    draft = output.with_name(f".{output.name}.{secrets.token_hex(4)}.tmp")
     try:
-        with draft.open("wb") as file:
+        with draft.open("xb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())

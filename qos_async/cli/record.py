@@ -25,7 +25,14 @@ from qos_async.cli.options import (
     speed,
 )
 from qos_async.cli.sim import PortError, listening
-from qos_async.cli.stream import CLOSE_TIMEOUT, await_acks, events, topics_of
+from qos_async.cli.stream import (
+    CLOSE_TIMEOUT,
+    NOT_ACKNOWLEDGED,
+    await_acks,
+    connect_within,
+    events,
+    topics_of,
+)
 from qos_async.cli.streams import print_message
 
 if TYPE_CHECKING:  # Slow to import.
@@ -94,20 +101,20 @@ async def _record(options: Options, started: list[Recorder]) -> None:
         options, recorder=recorder, recover=False, numbers=str, timing=_timing()
     ) as client:
         started.append(recorder)
-        await client.connect()
+        ends_at = await connect_within(client, options.seconds)
         async with aclosing(client.watch(*topics)) as ticks:
             subscribed: set[str] = set()
             ticked: set[str] = set()
             reading = asyncio.create_task(_read(ticks, ticked))
             failing = asyncio.create_task(failed.wait())
             try:
-                await await_acks(ticks, _print_timed)
+                await _await_acks(ticks, ends_at)
                 subscribed |= {topic.symbol for topic in ticks.topics}
                 taken = _plural(len(ticks.topics), "topic")
                 print_message(f"{taken} to {options.output}; Ctrl-C ends it")
                 await asyncio.wait(
                     (reading, failing),
-                    timeout=options.seconds,
+                    timeout=_time_left(ends_at),
                     return_when=asyncio.FIRST_COMPLETED,
                 )
             finally:
@@ -121,6 +128,24 @@ async def _record(options: Options, started: list[Recorder]) -> None:
                 raise recorder.error
             if ended:
                 reading.result()
+
+
+async def _await_acks(ticks: qos.Subscription[Any], ends_at: float | None) -> None:
+    """Wait for acknowledgements, until ``ends_at`` by the clock of the loop."""
+    import asyncio
+
+    try:
+        async with asyncio.timeout_at(ends_at):
+            await await_acks(ticks, _print_timed)
+    except TimeoutError:
+        _print_timed(NOT_ACKNOWLEDGED)
+
+
+def _time_left(ends_at: float | None) -> float | None:
+    import asyncio
+
+    now = asyncio.get_running_loop().time()
+    return None if ends_at is None else max(ends_at - now, 0.0)
 
 
 async def _read(ticks: qos.Subscription[Any], ticked: set[str]) -> None:

@@ -159,7 +159,7 @@ def resolve(
         options: Parsed with ``add_connection``.
         environment: Of the process.
         path: The file; ``config_path()`` by default. It need not exist. One that this
-            user may not read is left out, with a warning if it is known to exist.
+            user may not read, or a directory, is left out with a warning if it is known to exist.
 
     Raises:
         SettingsError: If the file cannot be read, or is invalid.
@@ -191,7 +191,7 @@ def read_file(path: Path) -> Settings:
         file = msgspec.convert(entries, _ConfigFile)
     except (FileNotFoundError, NotADirectoryError):
         return Settings()
-    except PermissionError as error:
+    except (PermissionError, IsADirectoryError) as error:
         ignored = f"cannot read {path}: {error.strerror}: it is left out"
         return Settings(warnings=(ignored,) if is_file_at(path) else ())
     except UnicodeDecodeError:

@@ -11,6 +11,7 @@ import qos_async as qos
 from qos_async.cli import exits
 from qos_async.cli.options import (
     Command,
+    CommandError,
     Options,
     UsageError,
     add_connection,
@@ -26,10 +27,21 @@ if TYPE_CHECKING:  # Slow to import.
     from qos_async.cli.stderr_report import JsonView, StderrReport
     from qos_async.models import AnyTick
 
-__all__ = ["CLOSE_TIMEOUT", "COMMAND", "await_acks", "events", "topics_of"]
+__all__ = [
+    "CLOSE_TIMEOUT",
+    "COMMAND",
+    "NOT_ACKNOWLEDGED",
+    "await_acks",
+    "connect_within",
+    "events",
+    "topics_of",
+]
 
 CLOSE_TIMEOUT = 0.5
 """Ctrl-C does not wait for a server that is gone."""
+NOT_ACKNOWLEDGED = (
+    "the time is over, and the server has not acknowledged all subscriptions"
+)
 
 
 def topics_of(options: Options) -> tuple[qos.Topic, ...]:
@@ -86,6 +98,30 @@ async def events(
             return
 
 
+async def connect_within(
+    client: qos.Client[Any], seconds: float | None
+) -> float | None:
+    """Connect, and return when ``seconds`` are over by the clock of the loop.
+
+    Raises:
+        ConnectError: At once where there is no network.
+        CommandError: If the connection takes longer.
+    """
+    import asyncio
+
+    begun_at = asyncio.get_running_loop().time()
+    ends_at = None if seconds is None else begun_at + seconds
+    limit = asyncio.timeout_at(ends_at)
+    try:
+        async with limit:
+            await client.connect()
+    except TimeoutError:
+        if not limit.expired():
+            raise
+        raise CommandError(f"there was no connection within {seconds:g} s") from None
+    return ends_at
+
+
 async def await_acks(
     ticks: qos.Subscription[Any], report: Callable[[str], None]
 ) -> None:
@@ -137,20 +173,21 @@ async def _stream(options: Options) -> None:
     report = JsonView(stats) if options.json else StderrReport(stats)
     timing = qos.Timing(close_timeout=CLOSE_TIMEOUT)
     async with open_client(options, numbers=numbers, timing=timing) as client:
-        await client.connect()  # Fails at once where there is no network.
+        ends_at = await connect_within(client, options.seconds)
         states, ticks = client.states(), client.watch(*topics)
-        started_at = time.monotonic()
+        started_at, acks = time.monotonic(), None
         stats.on_state(qos.StateChange(client.state), started_at)
         try:
-            async with asyncio.timeout(options.seconds), asyncio.TaskGroup() as tasks:
+            async with asyncio.timeout_at(ends_at), asyncio.TaskGroup() as tasks:
                 writing = tasks.create_task(stdout.run())
                 tasks.create_task(_follow(states, stats, report))
                 write = await _writer(options, topics, stdout)
-                tasks.create_task(await_acks(ticks, report.on_message))
+                acks = tasks.create_task(await_acks(ticks, report.on_message))
                 await _read(ticks, write, stdout, stats, report)
                 writing.cancel()  # A replay has ended.
         except TimeoutError:
-            pass
+            if acks is not None and acks.cancelled():
+                report.on_message(NOT_ACKNOWLEDGED)
         finally:
             stats.frames_sent = client.stats.frames_sent
             if not stdout.failed:

@@ -30,6 +30,10 @@ _UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _EPOCH = re.compile(
     r"(\d{9,10})(\d{3}|\d{6}|\d{9})?(\.\d+)?|@(-?\d+(?:\.\d+)?)", re.ASCII
 )
+# From 1990 to 2100: ms, us and ns beyond are mistyped.
+_PLAUSIBLE = 631_152_000, 4_102_444_800
+# A day and a time without marks; as ms they would be of 1976.
+_COMPACT = re.compile(r"((?:19|20)\d{6})(\d{4})", re.ASCII)
 _YEAR = re.compile(r"(\d{4})", re.ASCII)
 _MONTH = re.compile(r"(\d{4})-(\d\d)", re.ASCII)
 _WEEK = re.compile(r"\d{4}-?W\d\d", re.ASCII)
@@ -67,6 +71,8 @@ class TimeSpec(NamedTuple):
         try:
             if (ago := _span(typed)) is not None:
                 return cls(text, ago=ago)
+            if found := _COMPACT.fullmatch(typed):
+                return cls(text, at=datetime.fromisoformat(f"{found[1]}T{found[2]}"))
             if (at := _epoch(typed)) is not None:
                 return cls(text, at=at)
             written = typed.upper()
@@ -135,6 +141,8 @@ def _epoch(text: str) -> datetime | None:
         return None
     whole, fraction, point, marked = found.groups()
     seconds = float(marked or f"{whole}.{fraction or ''}{(point or '.')[1:]}")
+    if fraction and not _PLAUSIBLE[0] <= seconds < _PLAUSIBLE[1]:
+        raise ValueError
     return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=seconds)
 
 

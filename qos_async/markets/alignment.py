@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import date, datetime, time, timedelta
 
+import msgspec
 from msgspec import Struct
 
 from qos_async.enums import Interval, Session
@@ -55,7 +56,9 @@ class BarAligner:
         if self._interval >= Interval.DAY:
             if HOURS[market].trades_over_midnight:
                 return self._over_midnight(market, span, near, second)
-            return _daily(plain, span, near, second)
+            if span is None:
+                return self._daily_outside(market, plain, near, second)
+            return _daily(plain, span, second)
         if span is None:
             return _outside_sessions(plain, near, second)
         return self._within(span, second)
@@ -68,6 +71,25 @@ class BarAligner:
         first = span.first if start == span.start else start
         until = span.until if end == span.end else end
         return BarSpan(start, end, first, until, span.session.kind)
+
+    def _daily_outside(
+        self, market: str, plain: BarSpan, near: tuple[SessionSpan, ...], second: int
+    ) -> BarSpan:
+        """Return a bar of a day or longer for a second outside of all sessions.
+
+        In a market with extended hours nothing between its sessions counts; a date
+        without sessions has a day of its own.
+        """
+        low = max((one.until for one in near if one.until <= second), default=0)
+        high = min(
+            (one.first for one in near if one.first > second), default=plain.until
+        )
+        hours, counts = HOURS[market], True
+        if hours.has_extended_hours:
+            day = datetime.fromtimestamp(second, hours.zone(market)).date()
+            is_closed = all(one.session.date != day for one in near)
+            counts = is_closed and self._interval is Interval.DAY
+        return _clipped(plain, low, high, counts=counts)
 
     def _over_midnight(
         self,
@@ -85,10 +107,11 @@ class BarAligner:
         if span is None and self._interval is Interval.DAY:
             return closed
         whole = self._sessions_of(market, day if span is None else span.session.date)
-        if not whole:
-            return closed
-        part = closed if span is None else span
-        return BarSpan(whole[0].start, whole[-1].end, part.first, part.until)
+        if span is not None:
+            return BarSpan(whole[0].start, whole[-1].end, span.first, span.until)
+        if whole and whole[0].start <= second < whole[-1].end:  # A break in the bar.
+            return BarSpan(whole[0].start, whole[-1].end, closed.first, closed.until)
+        return msgspec.structs.replace(closed, counts=False)
 
     def _sessions_of(self, market: str, day: date) -> list[SessionSpan]:
         """Return the sessions of the week, month or year of a day."""
@@ -110,22 +133,8 @@ def _outside_sessions(
     return BarSpan(start, end, first, end)
 
 
-def _daily(
-    plain: BarSpan,
-    span: SessionSpan | None,
-    near: tuple[SessionSpan, ...],
-    second: int,
-) -> BarSpan:
+def _daily(plain: BarSpan, span: SessionSpan, second: int) -> BarSpan:
     """Leave extended hours out of a bar of a day or more, as the service does."""
-    if span is None:
-        low = max((one.until for one in near if one.until <= second), default=None)
-        high = min((one.first for one in near if one.first > second), default=None)
-        return _clipped(
-            plain,
-            plain.first if low is None else low,
-            plain.until if high is None else high,
-            counts=True,
-        )
     if span.session.kind is not Session.POST_MARKET:
         counts = span.session.kind is Session.REGULAR
         return _clipped(plain, span.first, span.until, counts=counts)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import AsyncIterable, AsyncIterator, Iterable
 from typing import Any, Generic, Protocol, Self, cast
 
@@ -40,7 +40,8 @@ class BarBuilder(Generic[N]):
         self._growing = growing
         self._stamps = StampFilter()
         self._newest: dict[str, OpenBar] = {}
-        self._before: dict[str, OpenBar] = {}
+        # The bars beside the newest: before it, or left when the clock was set back.
+        self._others: defaultdict[str, deque[OpenBar]] = defaultdict(_few)
         self._gaps: dict[str, list[tuple[float, float]]] = {}
         self._incomplete: set[str] = set()
         self._clocks_agree = False
@@ -131,28 +132,44 @@ class BarBuilder(Generic[N]):
                 emitted += self._add(trade)  # It is of this bar in any case.
             else:
                 self._leave_out(trade)
+                if is_possible(second):
+                    emitted += self._mark_earlier(symbol, second)
         if verdict.wrong is not None:
-            emitted += self._rewind(verdict.wrong, verdict.use[0].timestamp)
+            second = verdict.use[0].timestamp
+            emitted += self._rewind(verdict.wrong, second, alone=verdict.alone)
         for trade in verdict.use:
             emitted += self._add(trade)
         return emitted
 
-    def _rewind(self, wrong: Trade[N], second: float) -> list[Bar[N]]:
+    def _mark_earlier(self, symbol: str, second: float) -> list[Bar[N]]:
+        """Mark the bar before the newest incomplete to which a second belongs."""
+        others = self._others[symbol]
+        found = [one for one in others if one.complete and one.has(second)]
+        for one in found:
+            one.complete = False
+        return [one.bar(symbol, self._interval, final=True) for one in found]
+
+    def _rewind(self, wrong: Trade[N], second: float, *, alone: bool) -> list[Bar[N]]:
         """Undo the bar of a trade whose timestamp was wrong, to go on at ``second``."""
         symbol, emitted = wrong.symbol, list[Bar[N]]()
-        newest, before = self._newest[symbol], self._before.pop(symbol, None)
+        newest, others = self._newest[symbol], self._others[symbol]
         if newest.has(second):
             return []
         del self._newest[symbol]
-        if before is not None and before.has(second):
+        earlier = [one for one in others if one.span.start <= second]
+        if earlier:
+            before = max(earlier, key=lambda one: one.span.start)
+            others.remove(before)
             self._newest[symbol] = before
             before.superseded = False
-        if newest.count == 1:
+        if newest.count == 1 and alone:
             self._leave_out(wrong)
-        elif not newest.emitted:
-            newest.complete = False
+            return []
+        others.append(newest)
+        if not newest.emitted:
+            newest.complete, newest.emitted = False, True
             emitted.append(newest.bar(symbol, self._interval, final=True))
-            self._mark_incomplete(symbol)
+        self._mark_incomplete(symbol)
         return emitted
 
     def _leave_out(self, trade: Trade[N]) -> None:
@@ -197,12 +214,20 @@ class BarBuilder(Generic[N]):
             newest.span = span
             return newest
         symbol = trade.symbol
+        others = self._others[symbol]
+        left = next((one for one in others if one.span.start == span.start), None)
+        if left is not None:
+            others.remove(left)
+            left.span, left.superseded = span, False
+        if newest is not None:
+            others.append(newest)
+        if left is not None:
+            self._newest[symbol] = left
+            return left
         gaps = [gap for gap in self._gaps.pop(symbol, ()) if gap[1] > span.start]
         if gaps:
             self._gaps[symbol] = gaps
         whole = newest is not None and not _overlaps(span, gaps)
-        if newest is not None:
-            self._before[symbol] = newest
         self._newest[symbol] = OpenBar(trade, span, complete=whole)
         return self._newest[symbol]
 
@@ -239,6 +264,10 @@ class BarBuilder(Generic[N]):
         if trade.received_at:
             lag = trade.received_at / 1e9 - trade.timestamp
             self._clocks_agree = abs(lag) <= AGREEMENT
+
+
+def _few() -> deque[OpenBar]:
+    return deque(maxlen=2)
 
 
 def _overlaps(span: BarSpan, gaps: Iterable[tuple[float, float]]) -> bool:
@@ -279,7 +308,9 @@ def bars(
     A day or longer: at local midnight of the market, as the service's klines do. In the
     US these have regular hours only, the second 16:00:00 of the closing auction included.
     FX and CM trade over midnight: their day is the session of that date, from 17:00 (CM:
-    18:00) to 17:00 in New York, and a week ends on Friday at 17:00. A time without a
+    18:00) to 17:00 in New York, and a week ends on Friday at 17:00. Trades of a closed
+    weekend or holiday have days of their own (US, FX, CM), and are in no week, month or
+    year that ended before or starts later, in the US in none at all. A time without a
     trade has no bar.
 
     **When a bar is over.** With the first trade of its symbol that has a later timestamp. The
@@ -303,8 +334,9 @@ def bars(
     and after it are incomplete. So is one before 1980 or after 2100, and one that
     disagrees by minutes (live: by seconds, with the time of receipt) with the trades
     before and after it: the next trade of the symbol decides. Two that disagree in the
-    same way are right: a clock was set. A bar that such a trade ended too early is
-    yielded a second time.
+    same way are right: a clock was set, ahead or back (back while the time of receipt
+    disagrees: after ten). The bars beside such a change are incomplete, and those that
+    it ended too early are yielded a second time.
 
     Args:
         trades: A subscription (its gaps are taken into account), or any async iterable of

@@ -85,6 +85,11 @@ class MarketHours(Struct, frozen=True):
         first = self.full_day[0]
         return first.starts_day_before and first.kind is Session.REGULAR
 
+    @property
+    def has_extended_hours(self) -> bool:
+        """Whether it has sessions beside the regular ones."""
+        return any(one.kind is not Session.REGULAR for one in self.full_day)
+
     def zone(self, market: str) -> tzinfo:
         """Return the time zone.
 

@@ -21,6 +21,11 @@ _LATE = 30  # Seconds by which trades are usually reported late, at most.
 # taken back by two trades behind it.
 _AHEAD = 300
 _MOST_TOLERANCE = 300.0
+# Without a time of receipt: the first trade, if it is so far behind two that agree, has
+# a timestamp that was never set right, rather than being of a quiet symbol.
+_FIRST_BEHIND = 30 * 86_400
+# So many in a row, behind trades that agree with the receipt: the clock was set back.
+_SET_BACK = 10
 
 
 class Verdict(Struct, frozen=True):
@@ -31,11 +36,14 @@ class Verdict(Struct, frozen=True):
         lost: Trades to leave out.
         wrong: The last trade that was used before, if its timestamp was wrong after all:
             ``use`` goes on before it.
+        alone: Whether no other trade was wrong with it: ``use`` goes on after the one
+            before it.
     """
 
     use: tuple[Trade[Any], ...] = ()
     lost: tuple[Trade[Any], ...] = ()
     wrong: Trade[Any] | None = None
+    alone: bool = False
 
 
 class _Course:
@@ -43,7 +51,8 @@ class _Course:
 
     Attributes:
         newest: The trade with the newest timestamp; None before the first.
-        is_alone: Whether no trade near ``newest`` confirms it.
+        previous: The newest timestamp before that of ``newest``; never, for the first.
+        refused: How many in a row were behind ``newest``, and left out.
         offset: The largest offset; None without a time of receipt.
         current_offset: The offset of the newest trade that had a time of receipt.
         tolerance: By how much an offset may exceed ``offset``.
@@ -53,15 +62,17 @@ class _Course:
     __slots__ = (
         "current_offset",
         "held",
-        "is_alone",
         "newest",
         "offset",
+        "previous",
+        "refused",
         "tolerance",
     )
 
     def __init__(self) -> None:
         self.newest: Trade[Any] | None = None
-        self.is_alone = True
+        self.previous = -math.inf
+        self.refused = 0
         self.offset: float | None = None
         self.current_offset = 0.0
         self.tolerance = AGREEMENT
@@ -77,9 +88,16 @@ class _Course:
         second, offset = trade.timestamp, _offset(trade)
         if second < self.last - _LATE:
             return False
-        if offset is None:
-            return self.newest is None or second <= self.last + _AHEAD
-        return offset <= (self.offset or 0.0) + self.tolerance
+        in_time = offset is not None and offset <= (self.offset or 0.0) + self.tolerance
+        if offset is None or self.was_set_back(trade):
+            near = self.newest is None or second <= self.last + _AHEAD
+            return in_time or near
+        return in_time and offset >= self.current_offset - _LATE
+
+    def was_set_back(self, trade: Trade[Any]) -> bool:
+        """Whether the clock of receipt was, since ``newest``: its offset shows nothing."""
+        before = 0 if self.newest is None else self.newest.received_at
+        return 0 < trade.received_at < before - AGREEMENT * 1e9
 
     def accept(self, trade: Trade[Any]) -> None:
         """Take in the timestamp of a trade that is used."""
@@ -90,8 +108,9 @@ class _Course:
                 step = 2 * (offset - self.offset)
                 self.tolerance = min(step, _MOST_TOLERANCE)
             self.offset = offset if self.offset is None else max(self.offset, offset)
-        self.is_alone = second > self.last + _LATE
+        self.refused = 0
         if second >= self.last:
+            self.previous = self.last
             self.newest = trade
             self.current_offset = self.current_offset if offset is None else offset
 
@@ -103,13 +122,22 @@ class _Course:
         second = trade.timestamp
         return abs(second - held.timestamp) < abs(second - self.last)
 
+    def begins_wrong(self, held: Trade[Any]) -> bool:
+        """Whether ``newest``, the first, is wrong rather than the two ahead of it."""
+        return (
+            self.previous == -math.inf < self.last
+            and _offset(held) is None
+            and held.timestamp > self.last + _FIRST_BEHIND
+        )
+
     def may_rewind(self, trade: Trade[Any]) -> bool:
         """Whether ``newest`` may be wrong rather than the two trades behind it."""
         now = _offset(trade)
         last = None if self.newest is None else _offset(self.newest)
-        if now is not None and last is not None and abs(now) <= AGREEMENT:
-            return abs(last) > AGREEMENT
-        return self.is_alone
+        if now is None or last is None:
+            return True
+        self.refused += abs(last) <= AGREEMENT < abs(now)
+        return not 0 < self.refused < _SET_BACK
 
     def rewind(self) -> None:
         """Forget ``newest``."""
@@ -122,7 +150,8 @@ class StampFilter:
     A timestamp agrees with the time of receipt, apart from a difference of the clocks
     that lasts; without a time of receipt, with the timestamps before and after. The
     decision on a trade that disagrees is the next trade's of its symbol: if two
-    disagree in the same way, the clock was set.
+    disagree in the same way, the clock was set. Times of receipt that go back show at
+    once that the clock of receipt was.
     """
 
     def __init__(self) -> None:
@@ -168,7 +197,9 @@ class StampFilter:
             if held is None:
                 continue
             if held.timestamp > course.last and (
-                not held.received_at or course.offset is None
+                not held.received_at
+                or course.offset is None
+                or course.was_set_back(held)
             ):
                 course.accept(held)
                 found.append(Verdict(use=(held,)))
@@ -179,19 +210,22 @@ class StampFilter:
     def _decide(self, course: _Course, held: Trade[Any], trade: Trade[Any]) -> Verdict:
         if not course.agrees(held, trade):
             return _joined(Verdict(lost=(held,)), self.push(trade))
-        if held.timestamp > course.last:
+        ahead = held.timestamp > course.last
+        if ahead and not course.begins_wrong(held):
             course.accept(held)
             return _joined(Verdict(use=(held,)), self.push(trade))
-        if not course.may_rewind(trade):
+        if not ahead and not course.may_rewind(trade):
             return _joined(Verdict(lost=(held,)), self.push(trade))
-        wrong = course.newest
+        wrong, alone = course.newest, held.timestamp >= course.previous - _LATE
         course.rewind()
         course.accept(held)
-        return _joined(Verdict(use=(held,), wrong=wrong), self.push(trade))
+        first = Verdict(use=(held,), wrong=wrong, alone=alone)
+        return _joined(first, self.push(trade))
 
 
 def _joined(first: Verdict, second: Verdict) -> Verdict:
-    return Verdict(first.use + second.use, first.lost + second.lost, first.wrong)
+    use, lost = first.use + second.use, first.lost + second.lost
+    return Verdict(use, lost, first.wrong, first.alone)
 
 
 def _offset(trade: Trade[Any]) -> float | None:

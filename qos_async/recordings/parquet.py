@@ -23,7 +23,7 @@ from qos_async.errors import DecodeError
 from qos_async.models import CHANNELS
 from qos_async.recordings.files import SUFFIX, RecordingError, files_in
 from qos_async.recordings.format import Entry, load_zstd
-from qos_async.recordings.reading import contents, read_files
+from qos_async.recordings.reading import contents, in_order, read_files
 
 __all__ = ["Converted", "convert"]
 
@@ -98,7 +98,7 @@ def convert(
     try:
         with _workplace(place) as unfinished:
             library, files = load_zstd(), files_in(path)
-            for file in files:
+            for file in [one.file for one in in_order(files, library) if not one.fault]:
                 entries = read_files([file], library, alone=len(files) == 1)
                 with _Partitions(place, unfinished, file.name, numbers) as partitions:
                     unreadable += partitions.fill(entries)

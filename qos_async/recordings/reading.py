@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
-from typing import IO, NoReturn
+from typing import IO, NamedTuple, NoReturn
 
 from msgspec import Struct
 from msgspec.structs import force_setattr
@@ -36,7 +37,7 @@ from qos_async.recordings.old_format import read_old_texts
 from qos_async.recordings.replay_timeline import push_header
 from qos_async.topics import Topic, WireTopic
 
-__all__ = ["Contents", "contents", "read", "read_files"]
+__all__ = ["Contents", "OrderedFile", "contents", "in_order", "read", "read_files"]
 
 _HEAD_ROOM = 128
 _CHANNELS = {letter: channel for channel, letter in LETTERS.items()}
@@ -78,13 +79,18 @@ def read_files(
     """Read the entries of files, also ``"unknown"`` ones.
 
     Args:
-        files: The files, in order.
+        files: The files, by name; they are read as ``in_order`` returns them.
         library: Decompresses them.
         alone: Whether there are no others, so that one that is not a recording raises.
         frames: False for only the last of each run of frames.
     """
     clock = _SteadyClock()
-    for file in files:
+    for file, fault in in_order(files, library):
+        if fault:
+            damage = _damage_entry(clock.at, file, fault)
+            clock.set_elapsed(damage)
+            yield damage
+            continue
         try:
             for entry in _read_file(file, library, frames=frames):
                 clock.set_elapsed(entry)
@@ -97,6 +103,107 @@ def read_files(
             damage = _damage_entry(clock.at, file, str(exc))
             clock.set_elapsed(damage)
             yield damage
+
+
+class OrderedFile(NamedTuple):
+    """A file to read; or, with a fault, what is wrong with or before it."""
+
+    file: Path
+    fault: str = ""
+
+
+class _Place(NamedTuple):
+    """The place of a file among others; sorts before those of later and worse ones.
+
+    A file that cannot be identified stays behind the one that its name follows. Of
+    copies, that with the most lines and bytes comes first.
+    """
+
+    run: int
+    number: int
+    unidentified: bool
+    lacks: tuple[int, int]
+    name: tuple[bool, int, str]
+
+
+def in_order(files: Sequence[Path], library: Zstd) -> Iterator[OrderedFile]:
+    """Yield the files of each run by their numbers, wherever they were copied or renamed.
+
+    Of files with the same number, the longest is to be read, and the others are faults.
+    A missing file is a fault of the next one; the first of a run may have been deleted
+    on purpose.
+
+    Args:
+        files: The files, by name.
+        library: Decompresses them.
+    """
+    last: tuple[int, int] | None = None
+    kept = ""
+    for place, file in sorted(_places(files, library).items()):
+        here = place.run, place.number
+        if place.unidentified:
+            yield OrderedFile(file)
+        elif last == here:
+            yield OrderedFile(file, f"repeats {kept}, and is left out")
+        else:
+            if last is not None and last[0] == place.run:
+                yield from _missing(file, last[1] + 1, place.number - 1)
+            last, kept = here, file.name
+            yield OrderedFile(file)
+
+
+def _places(files: Sequence[Path], library: Zstd) -> dict[_Place, Path]:
+    runs: dict[str, int] = {}
+    run, number = -1, 0
+    places: dict[_Place, Path] = {}
+    for file in files:
+        found = _identify(file, library)
+        lacks = 0, 0
+        if found is not None:
+            run, number = runs.setdefault(found.run, len(runs)), found.number
+            lacks = -found.lines, -found.size
+        # Copies are named "… (1)", "… - Copy" or "Copy of …".
+        name = not file.name.startswith("qos-"), len(file.name), file.name
+        places[_Place(run, number, found is None, lacks, name)] = file
+    return places
+
+
+def _missing(file: Path, first: int, final: int) -> Iterator[OrderedFile]:
+    """Yield the fault that files with these numbers are missing, if there are any."""
+    if first > final:
+        return
+    which = f"file {first} of the recording is"
+    if first < final:
+        which = f"files {first} to {final} of the recording are"
+    yield OrderedFile(file, f"before it, {which} missing, or damaged at the start")
+
+
+class _Identity(NamedTuple):
+    """The run and number of a file, the lines its head has counted, and its bytes."""
+
+    run: str
+    number: int
+    lines: int
+    size: int
+
+
+def _identify(file: Path, library: Zstd) -> _Identity | None:
+    """Return the identity in a file's head, else in its first line, else None."""
+    try:
+        with file.open("rb") as opened:
+            head = decode_head(opened.read(_HEAD_ROOM))
+            size = os.fstat(opened.fileno()).st_size
+        if head is not None:
+            return _Identity(head.file.run.hex(), head.file.number, head.lines, size)
+        for line in islice(_lines(file, library), 2):  # The first may be ``Damage``.
+            if not isinstance(line, Damage):
+                entry = decode_line(line)
+                return (
+                    _Identity(entry.run, entry.number, 0, size) if entry.run else None
+                )
+    except (OSError, RecordingError, ValueError):
+        pass  # Reading it as a whole reports that.
+    return None
 
 
 class _SteadyClock:

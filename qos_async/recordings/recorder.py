@@ -69,6 +69,9 @@ class Recorder:
 
     Leaving the client flushes, syncs and closes the recording.
 
+    Its client has the directory to itself: another recorder is refused while that is
+    open, in this process and in others.
+
     Args:
         directory: The directory of the files; created with mode 0700 if missing. ``~``
             is the home directory.
@@ -111,7 +114,9 @@ class Recorder:
         self.directory = user_path("directory", directory)
         library = load_zstd()
         make_directory(self.directory)
-        self._lock = _lock(self.directory)
+        # A recorder whose client cannot be made holds no lock: it is taken by ``attach``.
+        _lock(self.directory).release()
+        self._lock: Lock | None = None
         self._on_error = on_error
         self._loop: asyncio.AbstractEventLoop | None = None
         self._attached = self._closed = False
@@ -126,8 +131,6 @@ class Recorder:
             max_bytes=None if size is None else math.ceil(size),
             flush=float(flush),
             level=level,
-            locked=self._lock.is_held,
-            on_error=self._on_writer_error,
         )
 
     def __repr__(self) -> str:
@@ -184,7 +187,8 @@ class Recorder:
                 self._record_drops()
                 self._event("closed")
         self._writer.close(_CLOSE_TIMEOUT)
-        self._lock.release()
+        if self._lock is not None:
+            self._lock.release()
 
     # The FrameObserver of the stream: nothing below here waits.
 
@@ -195,6 +199,7 @@ class Recorder:
             redact: Returns a text without the API key.
 
         Raises:
+            RecordingError: If another recorder writes to the directory.
             ValueError: If it was attached before, or is closed; or if the key is part of
                 a word or number of the file format, which could not be read back.
         """
@@ -207,12 +212,15 @@ class Recorder:
                 "the API key is too short or too common a word to be redacted in a "
                 "recording: use another key"
             )
+        self._lock = _lock(self.directory)
         self._attached = True
-        self._writer.redact = redact
+        self._writer.attach(redact, locked=self._lock.is_held)
 
     def opened(self) -> None:
         """Record that the link was opened."""
         self._loop = asyncio.get_running_loop()
+        # Not before: one that is dropped unused is freed, with its lock, at once.
+        self._writer.on_error = self._on_writer_error
         self._event("opened")
 
     def lost(self, reason: str) -> None:

@@ -9,7 +9,7 @@ from typing import Self
 
 from qos_async._core.wire import LETTERS
 from qos_async._event_loop import running_loop
-from qos_async._io.transport import RECORDING_ENDED
+from qos_async._io.transport import RECORDING_ENDED, RECORDING_ENDED_REASON
 from qos_async._paths import user_path
 from qos_async._validation import check_number
 from qos_async.config import Limits
@@ -97,7 +97,7 @@ class ReplayServer(ProtocolServer):
 
     async def close_ended(self) -> None:
         """Close all links, as ended for good: qos_async does not dial again."""
-        await self.close(RECORDING_ENDED, "the recording has ended")
+        await self.close(RECORDING_ENDED, RECORDING_ENDED_REASON)
 
     async def _play(self) -> None:
         await self._await_subscription()

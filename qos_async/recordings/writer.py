@@ -69,7 +69,7 @@ class Writer:
     numbers, each of which only one of the two writes: no lock is needed.
 
     Attributes:
-        redact: Returns a text without the API key.
+        on_error: Called in the thread with the error that ended the recording.
         taken: Bytes of frames that are no longer waiting.
         frames: Frames that are in the files.
         lost: Frames that were received, but could not be written.
@@ -85,20 +85,17 @@ class Writer:
         max_bytes: int | None,
         flush: float,
         level: int,
-        locked: bool,
-        on_error: Callable[[RecordingError], object],
     ) -> None:
-        self.redact: Callable[[str], str] = str
+        self.on_error: Callable[[RecordingError], object] = bool
+        self._redact_text: Callable[[str], str] = str
         self.taken = self.frames = self.lost = 0
         self.error: RecordingError | None = None
         self._flush = flush
-        self._on_error = on_error
         self._files = _RotatingFile(
             directory,
             compressor(library, level),
             rotate=rotate,
             max_bytes=max_bytes,
-            locked=locked,
         )
         self._items: deque[Item | threading.Event] = deque()
         self._wake = threading.Event()
@@ -127,6 +124,15 @@ class Writer:
         return self._thread is not None and self._thread.is_alive()
 
     # Called in the event loop.
+
+    def attach(self, redact: Callable[[str], str], *, locked: bool) -> None:
+        """Prepare for the first item.
+
+        Args:
+            redact: Returns a text without the API key.
+            locked: Whether no other recorder can write to the directory.
+        """
+        self._redact_text, self._files.locked = redact, locked
 
     def put(self, item: Item) -> None:
         """Queue an item; never waits."""
@@ -216,7 +222,7 @@ class Writer:
 
     def _redact(self, frame: bytes) -> bytes:
         text = frame.decode("utf-8", "surrogateescape")
-        shown = self.redact(text)
+        shown = self._redact_text(text)
         return frame if shown is text else shown.encode("utf-8", "surrogateescape")
 
     def _write_chunk(self) -> None:
@@ -240,7 +246,7 @@ class Writer:
             while True:
                 self._discard(self._items.popleft())
         _log.error("%s", error)
-        self._on_error(error)
+        self.on_error(error)
 
     def _discard(self, item: Item | threading.Event) -> None:
         if isinstance(item, threading.Event):
@@ -263,6 +269,7 @@ class _RotatingFile:
     """The file being written, and the files before it.
 
     Attributes:
+        locked: Whether no other recorder can write to the directory.
         bytes_written: Compressed bytes of all files.
         paths: The paths of all files, oldest first.
     """
@@ -274,16 +281,15 @@ class _RotatingFile:
         *,
         rotate: float | None,
         max_bytes: int | None,
-        locked: bool,
     ) -> None:
         self.directory = directory
+        self.locked = False
         self.bytes_written = 0
         self.paths: list[Path] = []
         # Shared by all chunks: creating one takes as long as compressing 64 kB.
         self._packer = packer
         self._rotate_ns = None if rotate is None else max(int(rotate * _SECOND), 1)
         self._max_bytes = max_bytes
-        self._locked = locked
         self._head = Head(VERSION, FileId(secrets.token_bytes(8), _NO_FILE), 0, 0)
         self._link = False
         self._topics: set[str] = set()
@@ -326,7 +332,7 @@ class _RotatingFile:
             up=item.up,
             link=self._link,
             topics=sorted(self._topics),
-            locked=self._locked,
+            locked=self.locked,
         )
 
     def track_state(self, what: RecordedEvent) -> None:

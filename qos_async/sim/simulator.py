@@ -10,7 +10,7 @@ from typing import Self, get_args
 
 from qos_async._deprecation import renamed_options
 from qos_async._event_loop import running_loop
-from qos_async._validation import check_number, check_whole
+from qos_async._validation import as_whole, check_number, check_whole
 from qos_async.config import Limits
 from qos_async.sim.faults import ScheduledFault
 from qos_async.sim.market import (
@@ -24,6 +24,10 @@ from qos_async.sim.variants import Variants
 
 __all__ = ["Simulator"]
 
+_MAX_PORT = 65535
+_LATEST_START = 4_102_444_800
+"""The beginning of 2100: dates of Python end in 9999, and the market needs some ahead."""
+
 
 class Simulator(ProtocolServer):
     """A QOS server on a loopback port that serves a simulated market.
@@ -32,7 +36,7 @@ class Simulator(ProtocolServer):
     same trades, to the byte.
 
     Args:
-        seed: Of everything random.
+        seed: Of everything random; any whole number.
         speed: Market seconds in a real second; 0 stops the market's clock.
         plan: The limits of the key; what exceeds them is recorded in ``violations``.
         faults: Faults to inject, each with its time.
@@ -40,7 +44,8 @@ class Simulator(ProtocolServer):
         host: Address to listen on.
         port: 0 chooses a free one.
         key: The key to accept.
-        start: The market's time on entering, in epoch seconds; None: the wall clock's.
+        start: The market's time on entering, in epoch seconds until the year 2100; None: the
+            wall clock's.
         history: Market seconds of trades before that, in the hours of each market.
         rate: Trades of each symbol in a market second; None: 1 to 3, by symbol.
         push_interval: Real seconds between two rounds of pushes; what would be pushed
@@ -85,13 +90,14 @@ class Simulator(ProtocolServer):
         check = check_number
         speed, history = check("speed", speed), check("history", history)
         rate = check("rate", rate, above_zero=True, optional=True)
-        start = check("start", start, optional=True)
+        start = check("start", start, optional=True, most=_LATEST_START)
+        seed = _check_seed(seed)
         super().__init__(
             plan=plan,
             faults=faults,
             variants=variants,
             host=host,
-            port=check_whole("port", port, least=0),
+            port=check_whole("port", port, least=0, most=_MAX_PORT),
             key=key,
             seed=seed,
             push_interval=check("push_interval", push_interval, above_zero=True),
@@ -132,6 +138,13 @@ class Simulator(ProtocolServer):
 
     def _sources(self) -> tuple[MarketData, PushSource]:
         return self.market, MarketPushSource(self.market)
+
+
+def _check_seed(seed: object) -> int:
+    whole = as_whole(seed)
+    if whole is None:
+        raise ValueError(f"seed must be a whole number, not {seed!r}")
+    return whole
 
 
 def _check_hours(market_hours: object) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import io
 import json
@@ -14,6 +15,7 @@ import pytest
 from qos_async import Snapshot
 from qos_async.cli import main
 from qos_async.cli.serialize import fields
+from qos_async.sim.requests import RequestHandler
 
 COMMANDS = {
     "snapshot": ["US:AAPL", "CF:BTCUSDT"],
@@ -298,3 +300,31 @@ def test_what_came_before_an_error_is_printed(shape, live, qos, rejected_symbol)
 def test_an_error_without_anything_before_it_prints_nothing(live, qos, rejected_symbol):
     ran = qos("snapshot", rejected_symbol, "--csv")
     assert (ran.code, ran.out) == (1, "")
+
+
+@pytest.fixture
+def spoiled(live, monkeypatch):
+    """A server that sends text which is no number for the price of US:TSLA."""
+    handle = RequestHandler.handle
+
+    def spoil(*args):
+        rows = copy.deepcopy(handle(*args))
+        for row in rows:
+            if row["c"] == "US:TSLA":
+                row["lp"] = row["v"] = "1,200"
+        return rows
+
+    monkeypatch.setattr(RequestHandler, "handle", spoil)
+
+
+@pytest.mark.fault("F22")
+@pytest.mark.parametrize("shape", ["--json", "--csv", None])
+def test_a_number_that_cannot_be_read_is_left_out_with_a_notice(shape, qos, spoiled):
+    ran = qos("snapshot", "US:AAPL,TSLA", *([shape] if shape else []))
+    assert ran.code == 0
+    assert "1,200" not in ran.out
+    [notice] = ran.err.splitlines()
+    assert notice.startswith(
+        "qos: warning: /snapshot: US:TSLA: cannot read the field lp"
+    )
+    assert notice.endswith("(and 1 more like this)")

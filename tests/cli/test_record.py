@@ -239,3 +239,11 @@ def test_a_missing_acknowledgement_is_reported_and_retried(
         "Z no reply to the subscription of trade CF:BTCUSDT; retrying"
     )
     assert lines[1].startswith("1 topic to ")
+
+
+def test_the_time_is_over_although_nothing_was_acknowledged(live, qos, tmp_path):
+    live.sim.drop_replies("T")
+    ran = qos("record", "CF:BTCUSDT", "-o", tmp_path / "r", "--seconds", "0.3")
+    assert ran.code == 0
+    assert ran.err.count("the server has not acknowledged all subscriptions") == 1
+    assert "no reply" not in ran.err

@@ -201,9 +201,12 @@ def test_white_space_around_a_variable_is_not_part_of_it(path):
     assert settings.origins["proxy"] == str(path)
 
 
-def test_an_unreadable_file_raises(path, tmp_path):
-    with pytest.raises(SettingsError, match=r"cannot read .*: Is a directory"):
-        read_file(tmp_path)
+def test_a_directory_is_left_out_with_a_warning(tmp_path):
+    [warning] = read_file(tmp_path).warnings
+    assert warning == f"cannot read {tmp_path}: Is a directory: it is left out"
+
+
+def test_a_file_that_is_no_text_raises(path):
     path.write_bytes(b'key = "\xff"')
     with pytest.raises(SettingsError, match="is not UTF-8 text"):
         read_file(path)

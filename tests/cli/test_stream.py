@@ -266,3 +266,11 @@ def test_the_rejection_of_the_last_symbol_ends_the_stream(live, qos, rejected_sy
     assert [line for line in ran.err.splitlines() if "No permission" in line][1:] == [
         "qos: T US:AAPL, US:TSLA: No permission: US:AAPL"
     ]
+
+
+def test_the_time_is_over_although_nothing_was_acknowledged(live, qos):
+    live.sim.drop_replies("T")
+    ran = qos("stream", "CF:BTCUSDT", "--seconds", "0.3")
+    assert ran.code == 0
+    assert ran.err.count("the server has not acknowledged all subscriptions") == 1
+    assert "no reply" not in ran.err

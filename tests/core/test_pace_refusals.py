@@ -156,6 +156,38 @@ def test_an_unsubscription_is_sent_again_until_it_is_taken():
     assert protocol.registry.held == frozenset()
 
 
+def test_a_topic_that_is_wanted_again_when_its_removal_is_refused_is_acknowledged():
+    protocol = new_protocol()
+    protocol.registry.want([A, B])
+    Server(protocol).run(2.0)
+    protocol.registry.release([A, B])
+    removal = protocol.poll(2.0)
+    protocol.registry.want([A])
+    assert protocol.receive(rejection(removal, TOO_SOON), 2.1) is None
+    server = Server(protocol)
+    assert server.run(14.0) == [Confirmed(frozenset([A]))]
+    assert [decoded(f)["codes"] for _, f in server.sent] == [["US:B"]]
+    assert protocol.registry.held == {A}
+
+
+def test_a_topic_that_is_wanted_again_stays_held_after_the_last_refusal_of_its_removal():
+    protocol = new_protocol(silence=1e6)
+    protocol.registry.want([A])
+    server = Server(protocol, "OK", *[TOO_SOON] * (MAX_REFUSALS - 1))
+    server.run(2.0)
+    protocol.registry.release([A])
+    while server.kinds.count("TC") < MAX_REFUSALS - 1:
+        server.run(protocol.wake_at())
+    now = protocol.wake_at()
+    removal = protocol.poll(now)
+    assert decoded(removal)["type"] == "TC"
+    protocol.registry.want([A])
+    protocol.receive(rejection(removal, TOO_SOON), now)
+    assert server.run(now + 10.0) == [Confirmed(frozenset([A]))]
+    assert server.kinds.count("T") == 1
+    assert protocol.registry.held == {A}
+
+
 def test_a_request_is_sent_again_with_another_reqid_before_others():
     protocol = new_protocol()
     first = protocol.request("RS", BODY, 0.0)

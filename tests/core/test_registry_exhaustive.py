@@ -3,7 +3,8 @@
 A tiny alphabet (two channels, two symbols, one of which the server rejects), every
 interleaving: change of mind, rejected batches applied in part, lost and late answers,
 cuts. From each state the network falls quiet, and the server must end up with exactly
-what is wanted, minus what it refused.
+what is wanted, minus what it refused. A subscriber that waits for the decision on its topic
+gets it.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ class World:
         "rejects_held",
         "rejects_unheld",
         "server",
+        "waiting",
     )
 
     def __init__(
@@ -46,6 +48,8 @@ class World:
         # The same, after the reply timed out at the client.
         self.late: tuple[Change, ...] = ()
         self.outcome: bool | None = None  # The reply on the way to the client.
+        # Topics whose subscriber waits for the server's decision.
+        self.waiting: frozenset[Topic] = frozenset()
         # It rejects removals of unheld topics.
         self.rejects_unheld = rejects_unheld
         # It rejects additions of held topics, and batches as a whole.
@@ -64,7 +68,7 @@ class World:
         new._split_batches = deque(old._split_batches)
         new._half_in_flight = old._half_in_flight
         copy.server, copy.in_flight, copy.late = self.server, self.in_flight, self.late
-        copy.outcome = self.outcome
+        copy.outcome, copy.waiting = self.outcome, self.waiting
         return copy
 
     def key(self) -> object:
@@ -84,6 +88,7 @@ class World:
             self.in_flight is not None,
             tuple((c.add, c.topics) for c in self.late),
             self.outcome,
+            self.waiting,
         )
 
     # Steps
@@ -115,17 +120,32 @@ class World:
         change, outcome = self.registry._in_flight, self.outcome
         assert change is not None
         self.outcome = None
-        (self.registry.confirm if outcome else self.registry.reject)(change)
+        if outcome:
+            self.registry.confirm(change)
+            self.waiting -= change.topics if change.add else frozenset()
+        elif self.registry.reject(change):
+            self.waiting -= change.topics
+
+    def toggle(self, topic: Topic) -> str:
+        if self.registry.wants(topic):
+            self.registry.release([topic])
+            self.waiting -= {topic}
+            return f"release {topic}"
+        self.registry.want([topic])
+        if not self.registry.holds(topic):
+            self.waiting |= {topic}
+        return f"want {topic}"
+
+    def refuse(self) -> None:
+        change, self.in_flight = self.in_flight, None
+        assert change is not None
+        self.registry.postpone(change)
+        self.waiting -= self.registry.kept(change)
 
     def steps(self) -> Iterator[tuple[str, World]]:
         for topic in TOPICS:
             new = self.copy()
-            if self.registry.wants(topic):
-                new.registry.release([topic])
-                yield f"release {topic}", new
-            else:
-                new.registry.want([topic])
-                yield f"want {topic}", new
+            yield new.toggle(topic), new
         if self.registry._in_flight is None:
             new = self.copy()
             if new.send():
@@ -147,8 +167,7 @@ class World:
                 yield f"server reads (half: {half})", new
         if self.in_flight is not None:
             new = self.copy()
-            change, new.in_flight = self.in_flight, None
-            new.registry.postpone(change)
+            new.refuse()
             yield "server refuses it for the pace", new
 
     def _client_steps(self) -> Iterator[tuple[str, World]]:
@@ -177,6 +196,8 @@ class World:
 
     def mismatch(self) -> str:
         """Run without faults until settled; return the remaining differences."""
+        if forgotten := self.waiting - self.registry.dirty.keys():
+            return f"nothing will be sent for {forgotten}, and its subscriber waits"
         end = self.copy()
         wanted = {topic for topic in TOPICS if self.registry.wants(topic)}
         for _ in range(40):
@@ -196,6 +217,8 @@ class World:
             return f"the server has {end.server}, wanted is {wanted - REJECTED}"
         if end.registry.held != end.server:
             return f"the server has {end.server}, known is {end.registry.held}"
+        if end.waiting:
+            return f"the subscribers of {end.waiting} wait for ever"
         return "" if end.registry.settled else "it is not settled"
 
 

@@ -45,6 +45,7 @@ JUNK = ["-", "NaN", "1,200", "--", "N/A", "1 200", "0x10", [], {}, True, "inf"]
 MILLISECONDS = 1_700_000_000_000
 
 NUMBERS: list[Any] = [Decimal, float]
+TYPES: list[Any] = [*NUMBERS, str]
 
 
 def one_query(verb: str, numbers: Any = Decimal) -> Any:
@@ -77,7 +78,7 @@ OPTIONAL = [
 
 
 @pytest.mark.fault("F22")
-@pytest.mark.parametrize("numbers", NUMBERS)
+@pytest.mark.parametrize("numbers", TYPES)
 @pytest.mark.parametrize("junk", JUNK, ids=repr)
 @pytest.mark.parametrize(("verb", "name", "attribute"), OPTIONAL)
 def test_an_unreadable_field_costs_no_other_value(
@@ -105,7 +106,7 @@ REQUIRED: list[tuple[str, dict[str, Any], str]] = [
 
 
 @pytest.mark.fault("F22")
-@pytest.mark.parametrize("numbers", NUMBERS)
+@pytest.mark.parametrize("numbers", TYPES)
 @pytest.mark.parametrize(("verb", "changed", "name"), REQUIRED)
 def test_a_row_without_a_required_field_is_missing_and_all_else_is_given(
     verb: str, changed: dict[str, Any], name: str, numbers: Any
@@ -140,6 +141,34 @@ def test_of_the_klines_of_a_symbol_only_the_unreadable_one_is_left_out():
     starts = [bar.timestamp for bar in found["US:S3"]]
     assert starts == [1_700_000_000, 1_700_000_120]
     assert unread == [Unread("US:S3", "h", "-", lost=True)]
+
+
+UNREADABLE_BARS = [
+    [{**BAR, "cl": "-"}, {**BAR, "cl": "-", "ts": 1_700_000_060}],
+    [{**BAR, "ts": MILLISECONDS}],
+    [7],
+    "-",
+    {},
+]
+
+
+@pytest.mark.fault("F22")
+@pytest.mark.parametrize("numbers", TYPES)
+@pytest.mark.parametrize("bars", UNREADABLE_BARS, ids=str)
+def test_a_symbol_of_which_no_bar_can_be_read_is_missing(bars: Any, numbers: Any):
+    found, unread = read("klines", reply("klines", k=bars), numbers)
+    assert list(found) == [symbol for symbol in SYMBOLS if symbol != "US:S3"]
+    assert all(one.lost and one.name == "US:S3" for one in unread)
+    assert len({one.field for one in unread}) == 1
+
+
+@pytest.mark.fault("F22")
+@pytest.mark.parametrize("numbers", TYPES)
+@pytest.mark.parametrize("bars", UNREADABLE_BARS, ids=str)
+def test_klines_of_which_no_bar_can_be_read_are_a_decode_error(bars: Any, numbers: Any):
+    data = json.dumps([{"c": "US:S3", "k": bars}])
+    with pytest.raises(DecodeError):
+        read("klines", data.encode(), numbers)
 
 
 @pytest.mark.fault("F22")
@@ -200,9 +229,10 @@ def test_a_market_with_an_unreadable_day_is_left_out(days: Any):
 
 
 @pytest.mark.fault("F22")
-def test_text_is_kept_as_it_was_sent():
-    found, unread = read("snapshots", reply("snapshots", lp="1,200", v=5), str)
-    assert (found["US:S3"].last_price, unread) == ("1,200", [])
+@pytest.mark.parametrize("sent", ["5", "-0.50", "+1.", ".5", "1e-7", "1E+3", "007"])
+def test_text_of_a_number_is_kept_as_it_was_sent(sent: str):
+    found, unread = read("snapshots", reply("snapshots", lp=sent, v=5), str)
+    assert (found["US:S3"].last_price, unread) == (sent, [])
     found, unread = read("snapshots", reply("snapshots", lp=[], v=5.50), str)
     assert (found["US:S3"].last_price, found["US:S3"].volume) == (None, "5.5")
 

@@ -135,6 +135,21 @@ def test_text_about_the_plan_is_a_limit_error(words: str):
         "请求间隔太短",
         "请1秒后再试",
         "您已被限流",
+        "At most 1 request per second",
+        "Minimum interval 1s",
+        "Send interval must be >= 1 second",
+        "1秒内只能发送一次",
+        "一秒只能请求一次",
+        "速率超限",
+        "操作过于密集",
+        "請求過於頻繁",
+        "請求次數過多",
+        "Maximum 10 requests per minute",
+        "Exceeded 10 requests in 60 seconds",
+        "Requests limited to 1/s",
+        "触发速率限制",
+        "10 requests per minute exceeded",
+        "超過頻率限制",
     ],
 )
 def test_text_about_the_pace_means_later_and_is_a_limit_error(words: str):
@@ -187,6 +202,16 @@ def test_text_of_a_busy_server_means_later(words: str):
         "K线间隔错误",
         "不支持的周期",
         "1 minute klines are not supported",
+        "1 minute klines exceed the limit of your plan",
+        "Each frame may have at most 10 symbols, 1 minute limit",
+        "At most 5 connections",
+        "Maximum 20 symbols per request",
+        "At most 10 requests per day",
+        "5 min klines: at most 1000 per request",
+        "訂閱數量超過上限",
+        "最多订阅20个产品",
+        "5分钟K线超过限制",
+        "invalid key",
         "count must be at most 1000",
         "Key expired, please try again later",
         "no such code: US:BUSY",
@@ -223,10 +248,17 @@ def test_a_rejection_always_has_a_message(words: str):
         ("US:MSFT is unknown", ()),
         ("a code is unknown, A5", ()),
         ("codes error", ()),
+        ("代码 00700 无权限", ("HK:700",)),
+        ("代码 00700无权限", ("HK:700",)),
+        ("no permission: 600519", ("SH:600519",)),
+        ("no permission: 000001", ()),
+        ("no permission: us:tsla and hk:00700", ("US:TSLA", "HK:700")),
+        ("US:AAPL and TSLA are unknown", ("US:AAPL", "US:TSLA")),
     ],
 )
 def test_the_symbols_that_a_text_names_are_those_of_the_error(text, named):
-    requested = ("US:AAPL", "US:TSLA", "US:A", "US:BRK.B", "HK:700")
+    stocks = ("SH:600519", "SH:000001", "SZ:000001")
+    requested = ("US:AAPL", "US:TSLA", "US:A", "US:BRK.B", "HK:700", *stocks)
     error = error_from_message(text, requested=requested)
     assert isinstance(error, RejectedError)
     assert error.symbols == named

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import random
 from typing import Any
 
 import pytest
@@ -18,6 +20,7 @@ from qos_async import (
     Trade,
 )
 from qos_async.sim import Simulator, Variants
+from qos_async.testing.virtual import simulate
 from tests.support.memory_transport import KEY, Frame, Network, Peer, opened, trade
 from tests.support.scripted_server import AAPL, ScriptedServer, connected
 
@@ -198,3 +201,46 @@ async def test_a_program_that_runs_twice_in_a_row_starts_cleanly(too_fast, caplo
         assert any("arrived" in violation for violation in sim.violations)
     if too_fast == "error":
         assert not [r for r in caplog.records if r.name == "qos_async.stream"]
+
+
+SYMBOL = "CF:BTCUSDT"
+
+
+def test_a_topic_subscribed_again_while_its_removal_is_refused_is_acknowledged():
+    async def main() -> None:
+        async with Simulator(key=KEY) as sim, client_of(sim, 0.5) as client:
+            async with client.watch_trades(SYMBOL):
+                await asyncio.sleep(0.6)
+            await asyncio.sleep(0)  # The removal is sent.
+            async with asyncio.timeout(60), client.watch_trades(SYMBOL) as trades:
+                await anext(trades)
+                assert [frame.type for frame in sim.received("T", "TC")] == ["T", "TC"]
+
+    simulate(main, horizon=1e6)
+
+
+@pytest.mark.parametrize("interval", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("seed", range(8))
+def test_entering_and_leaving_at_any_pace_never_hangs(seed, interval):
+    rng = random.Random(seed)
+
+    async def main() -> None:
+        async with Simulator(key=KEY) as sim, client_of(sim, interval) as client:
+            for _ in range(12):
+                async with asyncio.timeout(300):
+                    with contextlib.suppress(LimitError):  # Refused too often in a row.
+                        async with client.watch_trades(SYMBOL) as trades:
+                            if rng.random() < 0.5:
+                                await anext(trades)
+                await asyncio.sleep(rng.choice([0, 0, 0.001, 0.2, 1.2]))
+
+    simulate(main, seed=seed, horizon=1e6)
+
+
+def client_of(sim: Simulator, interval: float) -> Client:
+    return Client(
+        KEY,
+        http_url=sim.http_url,
+        stream_url=sim.stream_url,
+        limits=Limits(command_interval=interval),
+    )

@@ -369,6 +369,38 @@ def test_when_its_loop_was_closed_a_client_can_still_be_closed_elsewhere(sim):
 
 
 @pytest.mark.fault("U14")
+@pytest.mark.parametrize("closed", [True, False])
+def test_a_subscription_of_a_loop_that_has_ended_is_not_read_in_another(sim, closed):
+    async def begin() -> tuple[Client, Any]:
+        client = client_of(sim)
+        trades = client.watch_trades("US:AAPL")
+        await anext(trades)
+        if closed:
+            await client.aclose()
+        return client, trades
+
+    async def take(ticks: Any) -> None:
+        while True:
+            await anext(ticks)
+
+    async def read(client: Client, trades: Any) -> None:
+        for ticks in (
+            trades,
+            trades.events(),
+            trades.events(stale=True),
+            trades.batches(),
+        ):
+            with pytest.raises(RuntimeError, match="another event loop"):
+                async for _ in ticks:
+                    pass
+            with pytest.raises(RuntimeError, match="another event loop"):
+                await take(ticks)
+        await client.aclose()
+
+    asyncio.run(read(*asyncio.run(begin())))
+
+
+@pytest.mark.fault("U14")
 @pytest.mark.virtual_time
 @pytest.mark.parametrize("how", ["ticks", "events", "batches"])
 async def test_a_loop_may_drain_the_client_that_it_reads_from(how):

@@ -92,7 +92,7 @@ async def test_a_response_that_announces_a_terabyte_takes_no_memory():
         return response
 
     with within(8):
-        await failed_request(answer, TransportError, "broke")
+        await failed_request(answer, TransportError, "was cut")
 
 
 async def cut_short(request: web.Request) -> web.StreamResponse:

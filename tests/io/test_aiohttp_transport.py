@@ -200,8 +200,10 @@ async def test_text_and_binary_frames_are_received_as_bytes():
         await socket.close(graceful=True)
 
 
-@pytest.mark.fault("T6", "T11")
-@pytest.mark.parametrize(("sent", "seen"), [(1000, 1000), (4999, 4999), (0, 1005)])
+@pytest.mark.fault("T6", "T11", "F34")
+@pytest.mark.parametrize(
+    ("sent", "seen"), [(1000, 1000), (4999, 4999), (4390, 4390), (0, 1005)]
+)
 async def test_a_close_is_reported_with_its_code_and_reason(sent, seen):
     async def talk(ws: web.WebSocketResponse) -> None:
         if sent:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from qos_async._core.queries import Queries
 from qos_async._io.history import HistoryPages
-from qos_async.errors import TransportError
+from qos_async.errors import DecodeError, TransportError
 from qos_async.models import Kline
 from tests.support.factories import flat_kline
 
@@ -202,3 +203,49 @@ async def test_bars_past_the_present_are_a_difference_of_clocks():
     pages = paging(Server([9960, 10020]))
     assert len([page async for page in pages]) == 1
     assert pages.end_ignored is False
+
+
+# Pages that cannot be read
+
+
+def reading(page: Any, **options: Any) -> HistoryPages[Decimal]:
+    """Return the pages of a server that has ``page`` after a first page of one bar."""
+    replies = [json.dumps([{"c": "US:A", "k": rows}]) for rows in ([sent(600)], page)]
+
+    async def ask(query: Any) -> Any:
+        return query.read(replies.pop(0).encode())
+
+    known: dict[str, Any] = {"interval": "1m", "start": 0, "clock": lambda: 9999.5}
+    return HistoryPages(ask, QUERIES, "US:A", **(known | options))
+
+
+def sent(at: int | None, **changed: Any) -> dict[str, Any]:
+    """Return a bar as the server sends it."""
+    prices = dict.fromkeys(("o", "cl", "h", "l", "v"), "1")
+    return {"c": "US:A", "ts": at, "kt": 1, **prices, **changed}
+
+
+@pytest.mark.fault("F22")
+@pytest.mark.parametrize(
+    "page",
+    [
+        [sent(540, cl="-"), sent(480, cl="-")],
+        [sent(540_000_000_000_000)],
+        [sent(540, cl="-"), sent(600)],
+        [sent(None), sent(600)],
+        [sent(None)],
+    ],
+    ids=["no price", "milliseconds", "no new one", "no time", "no time at all"],
+)
+async def test_an_unreadable_page_is_not_the_oldest_page(page):
+    pages = reading(page)
+    assert [bar.timestamp for bar in await anext(pages)] == [600]
+    with pytest.raises(DecodeError):
+        await anext(pages)
+
+
+@pytest.mark.fault("F22")
+async def test_an_unreadable_bar_of_a_page_that_ignores_the_end_is_no_error():
+    pages = reading([sent(600), sent(660), sent(720, cl="-")], end=700)
+    assert [[bar.timestamp for bar in page] async for page in pages] == [[600]]
+    assert pages.end_ignored

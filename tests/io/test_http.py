@@ -761,3 +761,53 @@ async def test_a_request_cancelled_in_flight_releases_its_slot():
         task.cancel()
         async with asyncio.timeout(1):
             assert [*await http.fetch(SNAPSHOTS)] == ["US:TSLA"]
+
+
+# Damaged bodies
+
+
+@pytest.mark.fault("F22")
+@pytest.mark.parametrize(
+    "headers",
+    ["Content-Encoding: deflate\r\nContent-Length: 9", "Transfer-Encoding: chunked"],
+)
+async def test_a_response_with_a_damaged_body_is_asked_for_again(headers):
+    seen = []
+
+    async def serve(reader: Any, writer: Any) -> None:
+        await reader.readuntil(b"}")
+        seen.append(1)
+        writer.write(f"HTTP/1.1 200 OK\r\n{headers}\r\n\r\nxyz!!\r\n\r\n".encode())
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    async with server, http_client(f"http://127.0.0.1:{port}") as http:
+        with pytest.raises(TransportError) as caught:
+            await http.fetch(SNAPSHOTS)
+    assert len(seen) == ATTEMPTS
+    assert not isinstance(caught.value, ConnectError)
+    assert "does not speak HTTP" not in str(caught.value)
+
+
+@pytest.mark.fault("F1")
+@pytest.mark.parametrize("allowed", [1, 2, 5])
+async def test_requests_at_once_on_a_smaller_plan_all_succeed(allowed):
+    left = allowed
+    sent = 0
+
+    async def sleep(seconds: float) -> None:
+        nonlocal left
+        await asyncio.sleep(0.02)
+        left = allowed
+
+    async def handle(request: web.Request) -> web.Response:
+        nonlocal left, sent
+        sent += 1
+        left -= 1
+        return ok([]) if left >= 0 else web.Response(status=429)
+
+    async with serving(handle) as url, http_client(url, sleep=sleep) as http:
+        await asyncio.gather(*[http.fetch(SNAPSHOTS) for _ in range(12)])
+    assert sent <= 12 * 3

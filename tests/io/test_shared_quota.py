@@ -201,3 +201,18 @@ async def test_without_a_key_no_slot_is_used(folder, monkeypatch):
         with pytest.raises(AuthenticationError):
             await client.fetch_snapshots("US:AAPL")
     assert not folder.exists() or not list(folder.iterdir())
+
+
+async def test_a_tilde_is_the_home_directory(tmp_path: Path, monkeypatch: Any):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    one = SharedQuota("~/quota").share(lambda: KEY, requests=1, period=1, longest=1)
+    assert await one.acquire()
+    assert list((tmp_path / "home" / "quota").iterdir())
+    assert not (tmp_path / "~").exists()
+
+
+@pytest.mark.parametrize("wrong", ["", "a\0b", 7])
+def test_a_directory_that_cannot_be_one_raises(wrong: Any):
+    with pytest.raises(ValueError, match="directory"):
+        SharedQuota(wrong)

@@ -9,8 +9,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from qos_async import Dropped, Trade
+from qos_async import Dropped, Trade, replay
 from qos_async.markets import bars
+from tests.support.memory_transport import trade as wire_trade
+from tests.support.recording_files import frame, recorded, write
 
 NOON = 1_741_953_600
 HOUR = 3600
@@ -162,7 +164,166 @@ async def test_a_wrong_timestamp_of_one_symbol_does_not_affect_another():
     assert [bar.complete for bar in ethers] == [False, True, True]
 
 
+# Several trades among others
+
+
+def real_bars(found: list[Any], stamps: list[int]) -> dict[int, Any]:
+    """Return the last state of the bars that begin with a minute of ``stamps``."""
+    starts = {second // 60 * 60 for second in stamps}
+    return {bar.timestamp: bar for bar in found[:-1] if bar.timestamp in starts}
+
+
+@pytest.mark.fault("F25")
+@pytest.mark.parametrize("count", [2, 3, 5])
+@pytest.mark.parametrize("step", [120, 290, HOUR, 86_400, 2_348_000_000])
+@pytest.mark.parametrize("place", [4, 5, 6])
+@pytest.mark.parametrize("lag", [None, 0, -900])
+async def test_two_good_trades_behind_a_burst_go_on(count, step, place, lag):
+    """Nothing is lost after it, and the bars beside it are incomplete."""
+    stamps = [NOON + n * 20 for n in range(210)]
+
+    def make(second: int, now: int) -> Trade[Any]:
+        return fetched(second) if lag is None else live(second, now - lag)
+
+    events = [make(second, second) for second in stamps]
+    now = stamps[place - 1] + 1
+    events[place:place] = [make(now + step + n, now + n) for n in range(count)]
+    found = await built(events)
+    real = real_bars(found, stamps)
+    assert len(real) == 70
+    assert all(bar.count >= 3 for bar in real.values())
+    for second in (stamps[place - 1], stamps[place]):
+        assert not real[second // 60 * 60].complete
+    assert sum(bar.complete for bar in real.values()) >= 64
+    assert found[-1] == 0
+
+
+@pytest.mark.fault("F25")
+@pytest.mark.parametrize("count", [2, 3])
+@pytest.mark.parametrize("step", [HOUR, 86_400])
+async def test_a_burst_at_the_very_start_does_not_hide_the_bars_after_it(count, step):
+    stamps = minutes(5)
+    events = [fetched(NOON + step + n) for n in range(count)]
+    found = await built(events + [fetched(second) for second in stamps])
+    real = real_bars(found, stamps)
+    assert [(bar.count, bar.complete) for bar in real.values()] == [
+        (3, False),
+        *[(3, True)] * 4,
+    ]
+
+
+@pytest.mark.fault("F25")
+@pytest.mark.parametrize("make", [fetched, live])
+async def test_a_bar_before_the_newest_is_incomplete_without_a_trade_of_it(make):
+    """It was yielded as complete, so it is yielded again."""
+    if make is fetched:  # The only trade after a burst an hour ahead.
+        events = [fetched(second) for second in [*minutes(2), NOON + 120]]
+        events += [fetched(NOON + HOUR), fetched(NOON + HOUR + 1), fetched(NOON + 121)]
+        spoilt = 120
+    else:
+        events = [live(second) for second in [*minutes(2), NOON + 130]]
+        events += [live(NOON + 90, NOON + 131), live(NOON + 140)]
+        spoilt = 60
+    found = await built(events)
+    states = [bar.complete for bar in found[:-1] if bar.timestamp == NOON + spoilt]
+    assert states == [True, False]
+    assert found[-1] == 1
+
+
+@pytest.mark.fault("F25")
+async def test_a_bar_goes_on_where_two_late_trades_interrupted_it():
+    stamps = [NOON + second for second in (0, 20, 40, 60, 80, 100, 115)]
+    late = [NOON + 41, NOON + 42]
+    after = [NOON + 116, NOON + 117, NOON + 121]
+    found = await built([fetched(second) for second in stamps + late + after])
+    real = real_bars(found, stamps)
+    assert [(bar.count, bar.complete) for bar in real.values()] == [
+        (5, False),
+        (6, False),
+    ]
+
+
+@pytest.mark.fault("F25")
+@pytest.mark.parametrize("each", [1, 3])
+@pytest.mark.parametrize("step", [-200, -HOUR, -86_400])
+async def test_two_fetched_trades_behind_cost_no_other_trade(each, step):
+    stamps = minutes(20, each=each)
+    events = [fetched(second) for second in stamps]
+    events[10:10] = [fetched(stamps[9] + step + n) for n in range(2)]
+    found = await built(events)
+    real = real_bars(found, stamps)
+    counts = [bar.count for bar in real.values()]
+    assert counts == [each] * 20 or (step == -200 and min(counts) == each)
+    assert not real[stamps[9] // 60 * 60].complete
+    assert found[-1] == 0
+
+
+@pytest.mark.fault("F25")
+@pytest.mark.parametrize(("count", "lost"), [(2, 2), (9, 9), (45, 9)])
+async def test_live_trades_behind_are_left_out_until_so_many_mean_a_clock_set_back(
+    count, lost
+):
+    events = [
+        live(second - HOUR if 30 <= n < 30 + count else second, second)
+        for n, second in enumerate(minutes(30))
+    ]
+    found = await built(events)
+    assert found[-1] == lost
+    behind = [bar.count for bar in found[:-1] if bar.timestamp < NOON]
+    assert sum(behind) == count - lost
+    assert (
+        sum(bar.count for bar in real_bars(found, minutes(30)).values()) == 90 - count
+    )
+
+
+@pytest.mark.fault("F17")
+@pytest.mark.parametrize("wrong", [NOON - HOUR, NOON - 120, NOON - 31, 930_000_000])
+async def test_a_first_live_trade_behind_its_receipt_makes_no_bar(wrong):
+    events = [live(wrong, NOON)] + [live(NOON + 1 + 10 * n) for n in range(12)]
+    found = await built(events)
+    assert shape(found) == [(0, 6, True, False), (60, 6, False, True)]
+    assert found[-1] == 1
+
+
+@pytest.mark.fault("F17")
+async def test_a_first_fetched_trade_of_another_year_makes_no_bar():
+    events = [fetched(930_000_000)] + [fetched(NOON + 1 + 10 * n) for n in range(12)]
+    found = await built(events)
+    assert shape(found) == [(0, 6, True, False), (60, 6, False, True)]
+    assert found[-1] == 1
+
+
+@pytest.mark.fault("F25")
+@pytest.mark.parametrize("behind", [31, 120, HOUR])
+async def test_a_live_trade_of_a_quiet_symbol_far_behind_its_receipt_is_left_out(
+    behind,
+):
+    events = [live(NOON - 2 * HOUR), live(NOON - behind, NOON)]
+    found = await built([*events, live(NOON + 5), live(NOON + 65), live(NOON + 125)])
+    assert shape(found) == [
+        (-2 * HOUR, 1, True, False),
+        (0, 1, True, False),
+        (60, 1, True, True),
+        (120, 1, False, True),
+    ]
+    assert found[-1] == 1
+
+
 # What is no wrong timestamp
+
+
+@pytest.mark.parametrize("lag", [31, 900])
+async def test_a_connection_that_stalls_and_delayed_data_lose_no_trade(lag):
+    """Both are behind their receipt, and those next to each other agree."""
+    stalled = [live(second, max(second, NOON + 100)) for second in minutes(3)]
+    delayed = [live(second, second + lag) for second in minutes(3)]
+    later = [
+        live(second, second + lag * (n > 4)) for n, second in enumerate(minutes(3))
+    ]
+    for events in (stalled, delayed, later):
+        found = await built(events)
+        assert [one[1] for one in shape(found)] == [3, 3, 3]
+        assert found[-1] == 0
 
 
 @pytest.mark.parametrize("late", [1, 2, 30])
@@ -257,3 +418,43 @@ async def test_what_is_left_out_is_logged_once_for_each_symbol(caplog):
         "CF:BTCUSDT: a trade with the timestamp 0 is l",
         "CF:ETHUSDT: a trade with the timestamp 0 is l",
     ]
+
+
+@pytest.mark.fault("F40")
+@pytest.mark.parametrize("silence", [100, 400])
+async def test_trades_after_the_clock_was_set_back_make_bars_between_gaps(
+    tmp_path, silence
+):
+    """Receipts that go back show that the receiver's clock was set, not the stamps."""
+    times = [10, 20, 20 + silence, 20 + 2 * silence]
+    parts = [
+        frame(
+            at if at <= 20 else at - 3600,
+            wire_trade(1, ts=1_700_000_000 + at),
+            up=at,
+        )
+        for at in times
+    ]
+    last = times[-1] + 1
+    write(tmp_path, recorded(*parts, end=last - 3600, up=last))
+    async with replay(tmp_path, None) as client:
+        iterator = bars(client.watch_trades("US:AAPL"), "1m")
+        found = [bar async for bar in iterator]
+    assert [bar.count for bar in found] == [2, 1, 1]
+    assert iterator.left_out == 0
+
+
+@pytest.mark.fault("F40")
+async def test_a_stamp_in_the_future_is_left_out_after_the_clock_was_set_back():
+    back = NOON - 3600
+    found = await built(
+        [
+            live(NOON),
+            live(NOON + 10),
+            live(NOON + 86_400, back + 20, price=9),
+            live(NOON + 30, back + 30),
+            live(NOON + 70, back + 70),
+        ]
+    )
+    assert found[-1] == 1
+    assert 9 not in [bar.close for bar in found[:-1]]

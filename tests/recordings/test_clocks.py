@@ -86,6 +86,7 @@ async def test_two_recorders_between_which_the_clock_was_set_back_are_read_in_or
     monkeypatch.setattr("time.time_ns", lambda: now[0])
     for price in (b"1", b"2"):
         recorder = Recorder(tmp_path)
+        recorder.attach(str)
         recorder.opened()
         recorder.frames([b'{"p":%b}' % price], 7, plain=True)
         now[0] += SECOND

@@ -193,7 +193,8 @@ def rows(out):
 @pytest.mark.fault("F6")
 def test_a_killed_conversion_leaves_nothing_that_a_reader_finds(place, out):
     convert(place, out)
-    write(place, recorded(trades(1, 3), topics=["trade US:AAPL"]), name="qos-0")
+    text = recorded(trades(1, 3), topics=["trade US:AAPL"])
+    write(place, text.replace(b'"file":0', b'"file":1'), name="qos-0")
     killed = start(place, out, "os.kill(os.getpid(), signal.SIGKILL)")
     assert killed.wait() == -signal.SIGKILL
     killed.stdout.close()

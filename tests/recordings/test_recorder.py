@@ -14,7 +14,7 @@ import time
 
 import pytest
 
-from qos_async import Client, Recorder, RecordingError, Topic
+from qos_async import Client, QosError, Recorder, RecordingError, Topic
 from qos_async.recordings import convert, read
 from qos_async.recordings import recorder as module
 from tests.support.cli_process import ROOT
@@ -321,13 +321,34 @@ def test_a_key_that_is_a_word_of_the_file_format_is_rejected(place, key):
 @pytest.mark.fault("F29")
 def test_a_second_recorder_in_a_directory_is_refused_at_once(place):
     first = Recorder(place)
+    second = Recorder(place)
+    first.attach(str)
+    words = r"another recorder writes to .*recordings: stop it, or use"
+    with pytest.raises(RecordingError, match=words):
+        second.attach(str)
     with pytest.raises(
         RecordingError,
         match=r"another recorder writes to .*recordings: stop it, or use",
     ):
         Recorder(place)
     first.close()
-    Recorder(place).close()
+    second.attach(str)
+    second.close()
+
+
+@pytest.mark.fault("F38")
+@pytest.mark.parametrize(
+    "arguments",
+    [("",), ("demo", "x"), ("e",)],
+    ids=["no key", "too many arguments", "a key that cannot be redacted"],
+)
+def test_a_client_that_cannot_be_made_does_not_keep_the_directory(place, arguments):
+    held = Recorder(place)
+    with pytest.raises((QosError, ValueError, TypeError)):
+        Client(*arguments, recorder=held)
+    with pytest.raises(ValueError, match="numbers"):
+        Client("demo-key-of-a-test", recorder=held, numbers=int)
+    Recorder(place).attach(str)
 
 
 @pytest.mark.fault("F29")
@@ -336,6 +357,7 @@ def test_a_recorder_of_another_process_is_refused_until_that_has_ended(place):
 import sys
 from qos_async.recordings.recorder import Recorder
 recorder = Recorder({str(place)!r})
+recorder.attach(str)
 print("there", flush=True)
 sys.stdin.read()
 """
@@ -355,9 +377,13 @@ sys.stdin.read()
 
 
 def test_a_recorder_that_was_dropped_does_not_keep_the_directory(place):
-    Recorder(place)
-    gc.collect()
-    Recorder(place).close()
+    gc.disable()
+    try:
+        Recorder(place)
+        Recorder(place).attach(str)
+        Recorder(place).close()
+    finally:
+        gc.enable()
 
 
 async def test_a_recording_is_read_and_converted_while_it_is_written(place, tmp_path):
@@ -376,7 +402,8 @@ def test_a_file_system_without_locks_is_recorded_to(place, monkeypatch):
 
     monkeypatch.setattr("fcntl.flock", unsupported)
     recorder = Recorder(place)
-    Recorder(place).close()
+    recorder.attach(str)
+    Recorder(place).attach(str)
     take(recorder, [TRADE])
     recorder.close()
     first, *_ = read(place)

@@ -131,6 +131,21 @@ def test_klines_of_all_intervals_are_the_sum_of_their_minutes(symbol, start):
         assert all(found[one] == total(groups[one]) for one in whole)
 
 
+@pytest.mark.parametrize("start", ["2025-03-08T22:10", "2025-11-01T22:33"])
+def test_klines_over_a_change_of_the_clocks_are_the_sum_of_their_minutes(start):
+    """The Sundays in New York have 23 and 25 hours: their last klines end at midnight."""
+    begin = at(start, "US")
+    market, now = SimulatedMarket(1, begin, rate=0.05), begin + 30 * 3600
+    minutes = market.klines("US:AAPL", Interval.MIN_1, 1700, now)
+    for interval in INTRADAY:
+        groups = grouped(minutes, interval, "US")
+        del groups[next(iter(groups))]  # Its first minutes are missing.
+        bars = market.klines("US:AAPL", interval, len(groups), now)
+        assert {row["ts"]: values(row) for row in bars} == {
+            one: total(rows) for one, rows in groups.items()
+        }
+
+
 @EACH_CASE
 def test_klines_of_weeks_months_and_years_are_the_sum_of_their_days(symbol, start):
     market, where = SimulatedMarket(5, start), market_of(symbol)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import subprocess
 import sys
 import time
@@ -178,3 +179,22 @@ async def test_an_ipv6_address_is_in_brackets():
                     assert await response.json()
     except OSError:
         pytest.skip("no IPv6 here")
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        *[("port", value) for value in (70000, -1, 10**30, True, "1", math.nan)],
+        *[("start", value) for value in (1e12, 10**30, -1, True, math.nan, math.inf)],
+        *[("seed", value) for value in ([1], object(), True, math.nan, 1.0, "1", None)],
+    ],
+)
+def test_an_option_that_does_not_fit_is_named(option, value):
+    with pytest.raises(ValueError, match=f"^{option} must be .*, not "):
+        Simulator(**{option: value})
+
+
+@pytest.mark.parametrize("start", [0, 4_102_444_800])
+async def test_the_market_works_at_both_ends_of_its_times(start):
+    async with Simulator(start=start, seed=-1) as sim:
+        assert isinstance(sim.tape("US:AAPL"), list)

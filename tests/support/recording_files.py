@@ -71,8 +71,12 @@ def blocks(*texts, run=b"12345678", number=0):
 
 
 def write(place, *texts, name="qos-1"):
-    """Write a file with a block for each text."""
-    return write_bytes(place, b"".join(blocks(*texts)), name=name)
+    """Write a file with a block for each text; its head has the run of its first line."""
+    found = re.search(rb'^{.*"run":"(\w+)","file":(\d+)', b"".join(texts))
+    run, number = found.groups() if found else (b"12345678", 0)
+    file = FileId(run.ljust(8, b"-")[:8], int(number))
+    raw = b"".join(blocks(*texts, run=file.run, number=file.number))
+    return write_bytes(place, raw, name=name)
 
 
 def write_old(place, *texts, name="qos-1"):

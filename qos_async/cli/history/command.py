@@ -58,7 +58,7 @@ def _add_arguments(parser: ArgumentParser) -> None:
         choices=("float", "decimal", "text"),
         help="of Parquet: fast, or exact (float)",
     )
-    add("--force", action="store_true", help="replace FILE and a leftover FILE.part")
+    add("--force", action="store_true", help="replace FILE and a leftover .FILE.part")
     add("--all-holes", action="store_true", help="list every hole, not the 20 longest")
     add_connection(parser)
 
@@ -195,7 +195,7 @@ unfinished. Lists where bars are missing although the market was open.
 
 After Ctrl-C, an outage or a crash, the same command resumes where it stopped:
 until the download is complete, its pages are kept beside the output, in
-FILE.part.
+.FILE.part.
 
 examples:
   qos history CF:BTCUSDT --interval 1m --from 2025-01-01 -o btc.parquet

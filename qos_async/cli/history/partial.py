@@ -80,8 +80,13 @@ _encode = msgspec.json.Encoder().encode
 
 
 def part_path(output: Path) -> Path:
-    """Return the path of the file beside an output."""
-    return output.with_name(f"{output.name}.part")
+    """Return the path of the file beside an output, also if an earlier version wrote it.
+
+    Readers of a directory of Parquet files skip names that begin with a dot.
+    """
+    hidden = output.with_name(f".{output.name}.part")
+    earlier = output.with_name(f"{output.name}.part")
+    return earlier if earlier.exists() and not hidden.exists() else hidden
 
 
 class PartialDownload:

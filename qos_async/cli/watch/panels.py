@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from decimal import Context, Decimal
 from itertools import accumulate
 from typing import NamedTuple
 
@@ -205,13 +206,26 @@ def _book_side(
     return lines
 
 
+_TWO, _TWO_DIGITS = Context(prec=2), 10
+
+
 def _spread_line(depth: Depth, width: int) -> Line:
     mid, spread = depth.mid, depth.spread
     if mid is None or spread is None:
         return [(" one side is empty", "")]
-    points = f"{10_000 * spread / mid:.2g} bp" if mid else ""
+    points = _basis_points(spread, mid)
     left: Line = [(f" {mid.normalize():f}", "bold"), ("  mid", "dim")]
     return justify(left, [(f"spread {spread.normalize():f}  {points} ", "")], width)
+
+
+def _basis_points(spread: Decimal, mid: Decimal) -> str:
+    """Return the spread relative to the distance of the mid from zero, two digits."""
+    if not mid:
+        return "-"
+    points = 10_000 * spread / abs(mid)
+    if points >= _TWO_DIGITS:
+        return f"{points:.0f} bp"
+    return f"{_TWO.plus(points).normalize():f} bp"
 
 
 # Trade tape

@@ -7,7 +7,7 @@ tests compare plain tuples and red can change places with green in one spot.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from decimal import Decimal
+from decimal import Context, Decimal
 from functools import lru_cache
 from typing import TypeAlias
 
@@ -67,8 +67,11 @@ _DEFAULT = Style(color="#c9d1d9", bgcolor=BACKGROUND)
 _SWAPPED = {"up": "down", "down": "up"}
 
 _EIGHTHS = " ▏▎▍▌▋▊▉"
-_SUFFIXES = ((10**12, "T"), (10**9, "B"), (10**6, "M"), (10**4, "k"))
-_DIGITS = 4
+_SUFFIXES = "kMBT"
+_THREE, _FOUR = Context(prec=3), Context(prec=4)
+_FOUR_DIGITS_END = Decimal("9999.5")
+# Powers of ten: of the first suffix, and of the ends of what has no exponent.
+_SUFFIXED, _SMALLEST, _LARGEST = 4, -8, 15
 
 
 # Cached: called for each segment of each line that is drawn, five times a second.
@@ -136,16 +139,20 @@ def horizontal_bar(fraction: float, width: int) -> str:
 
 
 def format_size(value: Decimal | None) -> str:
-    """Return a size or a volume in few characters: ``12.3M``, ``4071``, ``0.125``."""
+    """Return a size or a volume in few characters: ``12.3M``, ``4071``, ``0.125``.
+
+    Four digits from 1 to 9999, else three. Very small and very large ones have an
+    exponent: ``1.00e-9``.
+    """
     if value is None:
         return "-"
-    for unit, suffix in _SUFFIXES:
-        if abs(value) >= unit:
-            # "k" begins at 10,000 and counts thousands: 9999 fits as it is.
-            scaled = value / min(unit, 1000) if suffix == "k" else value / unit
-            places = max(_DIGITS - 1 - len(f"{abs(scaled):.0f}"), 0)
-            return f"{scaled:.{places}f}{suffix}"
-    if not value % 1:
-        return f"{value:.0f}"
-    places = max(_DIGITS - len(f"{abs(value):.0f}"), 0)
-    return f"{value:.{places}f}".rstrip("0").rstrip(".")
+    # Rounded first: 9999.6 is 10.0k, and 999,999 is 1.00M.
+    rounded = (_FOUR if 1 <= abs(value) < _FOUR_DIGITS_END else _THREE).plus(value)
+    exponent = rounded.adjusted() if rounded else 0
+    if not _SMALLEST <= exponent <= _LARGEST:
+        return f"{rounded:.2e}"
+    if exponent < _SUFFIXED:
+        return f"{rounded.normalize():f}"
+    thousands = min(exponent // 3, len(_SUFFIXES))
+    places = max(2 - (exponent - 3 * thousands), 0)
+    return f"{rounded.scaleb(-3 * thousands):.{places}f}{_SUFFIXES[thousands - 1]}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import importlib
 import json
@@ -27,6 +28,7 @@ from qos_async.cli.history.report import explain_empty, summarize
 from qos_async.cli.options import Options
 from qos_async.cli.settings import server_label
 from qos_async.sim import Simulator, Variants
+from qos_async.sim.requests import RequestHandler
 from tests.cli.conftest import FAST
 from tests.support.history_pages import REQUEST, Recorded, bars
 
@@ -276,7 +278,7 @@ def test_a_leftover_of_another_download_is_reported(download, live, out, monkeyp
         (["-o", "/"], 2, "should end in"),
         (["-o", "none/b.csv"], 1, "there is no directory none: create it first"),
         (["-o", "folder.csv"], 1, "folder.csv is a directory: name a file in it"),
-        (["-o", "/proc/b.csv"], 1, "cannot write /proc/b.csv.part: "),
+        (["-o", "/proc/b.csv"], 1, "cannot write /proc/.b.csv.part: "),
         (["--http-url", "http://192.0.2.1"], 2, "would send the API key unencrypted"),
     ],
 )
@@ -490,3 +492,25 @@ def test_a_number_that_does_not_fit_parquet_is_reported(qos, tmp_path):
     assert f"cannot write {out}: " in ran.err
     assert "try --numbers text" in ran.err
     assert "stopped: 1 bar back to" in ran.err, "the page is kept"
+
+
+@pytest.mark.fault("F22")
+def test_bars_that_cannot_be_read_are_holes_and_reported(
+    download, monkeypatch, tmp_path
+):
+    handle = RequestHandler.handle
+
+    def spoil(*args):
+        found = copy.deepcopy(handle(*args))
+        for bar in found[0]["k"]:
+            bar["cl"] = "NaN" if bar["ts"] % 3000 == 0 else bar["cl"]
+            bar["v"] = "-" if bar["ts"] % 3000 == 60 else bar["v"]
+        return found
+
+    monkeypatch.setattr(RequestHandler, "handle", spoil)
+    into = tmp_path / "bars.parquet"
+    ran = download(into=into)
+    assert ran.code == 0
+    assert "cannot read the field cl ('NaN'); the row is left out" in ran.err
+    assert "no bars although the market was open (3 bars would fit)" in ran.err
+    assert pq.read_table(into)["volume"].null_count == 3

@@ -6,7 +6,7 @@ import pytest
 from msgspec.structs import replace
 
 from qos_async.cli.history.paging import START
-from qos_async.cli.history.partial import PartError, PartialDownload
+from qos_async.cli.history.partial import PartError, PartialDownload, part_path
 from tests.support.history_pages import (
     REQUEST,
     START_AT,
@@ -110,3 +110,15 @@ def test_a_second_run_is_locked_out(kept):
         pytest.raises(PartError, match="another qos history"),
     ):
         PartialDownload(kept, REQUEST)
+
+
+def test_readers_of_a_directory_skip_the_file(tmp_path):
+    assert part_path(tmp_path / "x.parquet") == tmp_path / ".x.parquet.part"
+
+
+def test_a_download_of_an_earlier_version_is_resumed(kept, tmp_path):
+    assert part_path(tmp_path / "bars.csv") == kept
+    with PartialDownload(part_path(tmp_path / "bars.csv"), REQUEST) as part:
+        assert part.resumed_from == 6
+        part.remove()
+    assert part_path(tmp_path / "bars.csv") == tmp_path / ".bars.csv.part"

@@ -6,6 +6,8 @@ from datetime import UTC, datetime
 from decimal import Decimal
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from qos_async import (
     Depth,
@@ -114,7 +116,24 @@ def test_the_axis_has_round_steps(span, most, step):
         ("12.3456", "12.35"),
         ("9999", "9999"),
         ("12345", "12.3k"),
-        ("999999", "1000k"),
+        ("-0", "0"),
+        ("0.00001", "0.00001"),
+        ("0.0123456", "0.0123"),
+        ("0.99999", "1"),
+        ("1E-9", "1.00e-9"),
+        ("-12.3456", "-12.35"),
+        ("999.96", "1000"),
+        ("1000.5", "1000"),
+        ("1230.4", "1230"),
+        ("9999.4", "9999"),
+        ("9999.6", "10.0k"),
+        ("-9999.6", "-10.0k"),
+        ("99950", "100k"),
+        ("999499", "999k"),
+        ("999999", "1.00M"),
+        ("999999999", "1.00B"),
+        ("1E+15", "1000T"),
+        ("1E+30", "1.00e+30"),
         ("1234567", "1.23M"),
         ("165000000", "165M"),
         ("2500000000", "2.50B"),
@@ -124,6 +143,25 @@ def test_the_axis_has_round_steps(span, most, step):
 )
 def test_sizes_are_short(value, text):
     assert format_size(None if value is None else Decimal(value)) == text
+
+
+_SUFFIXES = {"k": "e3", "M": "e6", "B": "e9", "T": "e12"}
+_SIZES = st.builds(
+    lambda digits, exponent: Decimal(digits).scaleb(exponent),
+    st.integers(-(10**8), 10**8),
+    st.integers(-25, 25),
+)
+
+
+@given(_SIZES)
+@example(Decimal("9999.5"))
+@example(Decimal(999500))
+def test_a_shown_size_is_the_size_within_its_rounding(value):
+    text = format_size(value)
+    shown = Decimal(text[:-1] + _SUFFIXES[text[-1]] if text[-1] in _SUFFIXES else text)
+    # Three digits, of which the last is rounded.
+    assert abs(shown - value) <= abs(value) / 200
+    assert len(text) <= len("-0.0000000123")
 
 
 def test_bars_and_lines_have_the_given_width():
@@ -237,6 +275,28 @@ def test_the_board_scrolls_to_the_selected_symbol():
     shown = [plain_text(line) for line in draw_board(model, 60, 5, NOW)]
     assert shown[-1].startswith("▌ US:A9")
     assert len(shown) == 5
+
+
+@pytest.mark.parametrize(
+    ("bid", "ask", "points"),
+    [
+        ("99.5", "100.5", "100 bp"),
+        ("-100.5", "-99.5", "100 bp"),
+        ("1", "3", "10000 bp"),
+        ("100", "100.01", "1 bp"),
+        ("99.93", "100.05", "12 bp"),
+        ("83172.5", "83172.6", "0.012 bp"),
+        ("-1", "1", "-"),
+    ],
+)
+def test_the_spread_in_basis_points_is_of_the_distance_from_zero(bid, ask, points):
+    """Prices may be negative, as those of oil were; a mid of 0 has no basis points."""
+    model = Model(["US:A"], Interval.MIN_1)
+    levels = [(PriceLevel(price=Decimal(p), size=Decimal(1)),) for p in (bid, ask)]
+    model.on_tick(Depth(symbol="US:A", bids=levels[0], asks=levels[1]), NOW)
+    lines = [plain_text(line) for line in draw_ladder(model, 60, 9)]
+    [line] = [line for line in lines if "spread" in line]
+    assert line.rstrip().endswith(f"  {points}")
 
 
 def test_the_best_prices_are_next_to_the_spread():
