@@ -18,7 +18,6 @@ from qos_async.cli.options import (
 )
 from qos_async.cli.sim import PortError, port_error
 from qos_async.cli.streams import print_message
-from qos_async.cli.tables import Cell, Table, TableColumn, is_terminal, render, show
 
 if TYPE_CHECKING:  # Slow to import.
     import ssl
@@ -26,6 +25,7 @@ if TYPE_CHECKING:  # Slow to import.
 
     from rich.text import Text
 
+    from qos_async.cli.tables import Table
     from qos_async.hub import Hub, HubStats
 
 __all__ = ["COMMAND"]
@@ -165,6 +165,8 @@ async def _show(hub: Hub) -> None:
     """Show the clients: as a table on a terminal, else a line for each change."""
     import asyncio
 
+    from qos_async.cli.tables import is_terminal
+
     if is_terminal():
         try:
             from rich.live import Live
@@ -195,6 +197,7 @@ async def _show(hub: Hub) -> None:
 async def _status(options: Options) -> None:
     import msgspec
 
+    from qos_async.cli.tables import show
     from qos_async.hub.status import StatusError, fetch_status
 
     try:
@@ -216,6 +219,8 @@ def _url(options: Options) -> str:
 
 
 def _tables(stats: HubStats) -> Sequence[Table]:
+    from qos_async.cli.tables import Cell, Table, TableColumn
+
     columns = [
         TableColumn("client", left=True),
         TableColumn("topics", 3),
@@ -255,6 +260,8 @@ def _as_text(tables: Sequence[Table]) -> Text:
     import shutil
 
     from rich.text import Text
+
+    from qos_async.cli.tables import render
 
     width = shutil.get_terminal_size().columns
     lines = [Text.assemble(*line) for table in tables for line in render(table, width)]
