@@ -7,6 +7,7 @@ import math
 import signal
 import time
 from collections.abc import Callable, Generator
+from types import FrameType
 from typing import Any, NoReturn
 
 __all__ = ["Terminated", "ignore_signals", "on_termination", "terminate"]
@@ -61,8 +62,10 @@ def _handled() -> Generator[None]:
         nonlocal received_at
         before, received_at = received_at, time.monotonic()
         if received_at - before > _REPEATED_WITHIN:
+            _hold_interrupt(lambda: time.monotonic() - received_at > _REPEATED_WITHIN)
             _ends[-1]()
 
+    interrupt = signal.getsignal(signal.SIGINT)
     replaced: dict[signal.Signals, Any] = {}
     with contextlib.suppress(ValueError):  # Only the main thread may handle signals.
         for number in _SIGNALS:
@@ -73,3 +76,16 @@ def _handled() -> Generator[None]:
     finally:
         for number, handler in replaced.items():
             signal.signal(number, handler)
+        if replaced:  # asyncio restores its own only where nothing else has changed it.
+            signal.signal(signal.SIGINT, interrupt)
+
+
+def _hold_interrupt(is_over: Callable[[], bool]) -> None:
+    """Ignore Ctrl-C for the same time: within the end it would leave a part undone."""
+    interrupt = signal.getsignal(signal.SIGINT)
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if is_over() and callable(interrupt):
+            interrupt(number, frame)
+
+    signal.signal(signal.SIGINT, handle)
