@@ -197,6 +197,7 @@ async def _show(hub: Hub) -> None:
 async def _status(options: Options) -> None:
     import msgspec
 
+    from qos_async._printable import printable_json
     from qos_async.cli.tables import show
     from qos_async.hub.status import StatusError, fetch_status
 
@@ -205,7 +206,7 @@ async def _status(options: Options) -> None:
     except StatusError as error:
         raise CommandError(str(error)) from None
     if options.json:
-        print(msgspec.json.encode(stats).decode())
+        print(printable_json(msgspec.json.encode(stats).decode()))
     else:
         show(_tables(stats))
 

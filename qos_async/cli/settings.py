@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import stat
@@ -197,6 +198,8 @@ def read_file(path: Path) -> Settings:
     except UnicodeDecodeError:
         raise SettingsError(f"{path} is not UTF-8 text: save it as such") from None
     except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENAMETOOLONG):
+            return Settings()  # There is no such home.
         raise SettingsError(f"cannot read {path}: {error.strerror}") from None
     except tomllib.TOMLDecodeError as error:
         raise SettingsError(f"{path} is not valid TOML: {error}") from None

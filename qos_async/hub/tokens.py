@@ -15,12 +15,12 @@ import hmac
 import os
 import tomllib
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 import msgspec
 from msgspec import Struct
 
+from qos_async._paths import user_path
 from qos_async.enums import Channel
 from qos_async.symbols import market_of
 
@@ -117,7 +117,7 @@ class TokenFile:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path).expanduser()
+        self.path = user_path("tokens", path)
         self._version = self._stat()
         self.tokens = self._read()
 

@@ -11,12 +11,14 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 import pytest
+from msgspec.structs import replace
 from rich.console import Console
 
 from qos_async import Interval, Kline
 from qos_async.cli.charts import html, png
 from qos_async.cli.charts.model import THEMES, ChartModel
 from qos_async.cli.charts.terminal import bars_that_fit, print_chart
+from qos_async.cli.watch.chart import draw_klines
 from tests.support.factories import flat_kline
 
 CORNER = datetime(2025, 1, 30, 16, tzinfo=UTC)
@@ -309,3 +311,31 @@ def test_a_closed_pipe_is_no_failure(live, qos, monkeypatch):
     monkeypatch.setattr(sys, "stdout", Gone())
     ran = qos("chart", "CF:BTCUSDT")
     assert (ran.code, ran.err) == (0, "")
+
+
+@pytest.mark.fault("F9")
+@pytest.mark.parametrize(
+    ("bars", "labels"),
+    [
+        ([("-5", "-1", "-9000", "-99"), ("-99", "-2", "-9000", "-9000")], ["-9000"]),
+        (
+            [
+                ("9.5", "9.9", "-1037.63", "-1000.25"),
+                ("-1000", "5", "-1037.6", "-1037.5"),
+            ],
+            ["-1037.50"],
+        ),
+    ],
+)
+def test_labels_of_negative_prices_are_whole(bars, labels):
+    klines = []
+    for n, (open_, high, low, close) in enumerate(bars):
+        bar = flat_kline(86_400 * n, symbol="CM:OIL", interval=Interval.DAY)
+        prices = {"open": open_, "high": high, "low": low, "close": close}
+        exact = {name: Decimal(text) for name, text in prices.items()}
+        klines.append(replace(bar, **exact))
+    places = 2 if "." in labels[0] else 0
+    lines = draw_klines(klines, lambda price: f"{price:.{places}f}", 50, 18)
+    shown = "\n".join("".join(part[0] for part in line) for line in lines)
+    for label in labels:
+        assert label in shown

@@ -16,7 +16,8 @@ import websockets
 from qos_api.ws_client import QOSWebSocketClient
 
 from qos_async import Client
-from qos_async.hub import Hub
+from qos_async.cli import main
+from qos_async.hub import Hub, HubClientStats, HubStats
 from qos_async.sim import Simulator
 from tests.support.cli_process import finish, run, start
 
@@ -157,6 +158,7 @@ def test_a_status_without_a_hub_is_one_sentence():
     [
         (("--host", "0.0.0.0"), "it needs tokens"),
         (("--tokens", "missing.toml"), "cannot read missing.toml"),
+        (("--tokens", "~nobodyhere/t.toml"), "~nobodyhere"),
         (("--tls-key", "x.pem"), "--tls-key needs --tls-cert"),
         (("--tls-cert", "missing.pem"), "cannot read missing.pem"),
         (("--json",), "--json is an option of qos hub status"),
@@ -166,3 +168,34 @@ def test_options_that_cannot_work_are_refused(words, message):
     ran = run("hub", "--sim", *words)
     assert ran.code == 2
     assert message in ran.err
+
+
+def test_what_a_terminal_would_obey_is_escaped_in_a_status(monkeypatch, capsys):
+    client = HubClientStats(
+        number=1, owner="a\x9b[2J", topics=["\u202e"], sent=1, backlog=0, conflated=0
+    )
+    stats = HubStats(
+        ready=True,
+        upstream="open\u2028",
+        symbols=1,
+        symbols_max=10,
+        topics=1,
+        interrupted=0,
+        ticks=1,
+        answered={"live\x1b": 1},
+        requests=0,
+        refused=0,
+        loop_lag_max=0.0,
+        clients=[client],
+    )
+
+    async def fetched(url, key):
+        return stats
+
+    monkeypatch.setattr("qos_async.hub.status.fetch_status", fetched)
+    assert main(["hub", "status", "--json"]) == 0
+    shown = capsys.readouterr().out
+    assert json.loads(shown)["clients"][0]["owner"] == "a\x9b[2J"
+    assert main(["hub", "status"]) == 0
+    for text in (shown, capsys.readouterr().out):
+        assert not {"\x1b", "\x9b", "\u202e", "\u2028"} & set(text)

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from qos_async._printable import printable
 from qos_async.cli.charts.model import ChartModel
-from qos_async.cli.watch.chart import draw_klines
+from qos_async.cli.watch.chart import draw_klines, label_width
 
 __all__ = ["bars_that_fit", "print_chart"]
 
@@ -49,7 +49,7 @@ def print_chart(model: ChartModel, console: Console | None = None) -> None:
     console = _Console(highlight=False) if console is None else console
     width = console.width
     height = min(max(console.height - _OTHER_LINES, _MIN_HEIGHT), _MAX_HEIGHT)
-    room = width - max(len(model.price(kline.high)) for kline in model.klines) - 2
+    room = width - label_width(model.klines, model.price) - 2
     candle_width = _candle_width(len(model.klines), room)
     shown = model.newest(max(room // candle_width, 1))
     lines = [

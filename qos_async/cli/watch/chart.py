@@ -6,7 +6,7 @@ into the upper or the lower half of a row; volume and sparklines use eighths.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
@@ -23,12 +23,14 @@ __all__ = [
     "columns",
     "draw_chart",
     "draw_klines",
+    "label_width",
     "nice_step",
     "sparkline",
 ]
 
 # Characters
 
+_LABEL_MIN = 3  # "vol".
 _LEVELS = "▁▂▃▄▅▆▇█"
 _NONE, _WICK, _BODY = range(3)
 # Keys: what is in the lower half of a cell, and in the upper half.
@@ -202,12 +204,18 @@ def draw_klines(
     candle_width: int = 2,
 ) -> list[Line]:
     """Draw the newest klines that fit; ``price`` turns prices into text."""
-    axis = max(len(price(kline.high)) for kline in klines) + 2
+    axis = label_width(klines, price) + 2
     shown = klines[-max((width - axis) // candle_width, 1) :]
     chart = ChartDrawing(
         shown, price, width=width, height=height, axis=axis, candle_width=candle_width
     )
     return chart.lines
+
+
+def label_width(klines: Iterable[Kline], price: Callable[..., str]) -> int:
+    """Return the width of the longest label: of a low, where prices are negative."""
+    prices = (one for kline in klines for one in (kline.high, kline.low))
+    return max(_LABEL_MIN, *map(len, map(price, prices)))
 
 
 def chart_title(model: Model, width: int, now: float) -> str:

@@ -269,7 +269,7 @@ class Model:
         if isinstance(tick, Trade):
             self.tape.add(tick)
         last = quote.last
-        if last is not None and before is not None and last != before:
+        if last and before and last != before:  # 0: nothing was traded, as in a halt.
             self.price_moves[quote.symbol] = (1 if last > before else -1, now)
 
     def backfill(self, symbol: str, trades: Sequence[Trade]) -> None:
