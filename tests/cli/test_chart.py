@@ -321,9 +321,9 @@ def test_a_closed_pipe_is_no_failure(live, qos, monkeypatch):
         (
             [
                 ("9.5", "9.9", "-1037.63", "-1000.25"),
-                ("-1000", "5", "-1037.6", "-1037.5"),
+                ("-1000", "5", "-1037.6", "1.5"),
             ],
-            ["-1037.50"],
+            ["-500.00"],
         ),
     ],
 )
@@ -336,6 +336,7 @@ def test_labels_of_negative_prices_are_whole(bars, labels):
         klines.append(replace(bar, **exact))
     places = 2 if "." in labels[0] else 0
     lines = draw_klines(klines, lambda price: f"{price:.{places}f}", 50, 18)
-    shown = "\n".join("".join(part[0] for part in line) for line in lines)
+    shown = ["".join(part[0] for part in line) for line in lines]
+    assert max(map(len, shown)) <= 50  # A terminal cuts off what is wider.
     for label in labels:
-        assert label in shown
+        assert any(label in line for line in shown)
