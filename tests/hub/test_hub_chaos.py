@@ -13,9 +13,9 @@ from qos_async.testing.virtual import simulate
 from tests.support.hub_rig import Rig, rigged
 from tests.support.tape_judge import Consumer, check_trades
 
-SEEDS = int(os.environ.get("QOS_TEST_EFFORT", "1")) * 6
+SEEDS = int(os.environ.get("QOS_TEST_EFFORT", "1")) * 3
 SYMBOLS = ["US:AAPL", "US:TSLA", "HK:700", "CF:BTCUSDT", "CF:ETHUSDT"]
-MINUTES = 10
+MINUTES = 6
 
 
 async def disturb(sim: Simulator, rng: random.Random) -> None:
