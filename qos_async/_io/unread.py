@@ -56,7 +56,7 @@ class UnreadLog:
                 f"the field {self._shown(one.field)}" if one.field else "a row",
                 "missing" if one.value is None else self._shown(repr(one.value)),
                 lost if one.lost else "the field is left out",
-                extra={"unread": True},
+                extra={"unread": "row" if one.lost else "field"},
             )
 
     def _shown(self, text: str) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+from collections import Counter
 from collections.abc import Generator
 
 from qos_async.cli.streams import print_message
@@ -15,27 +16,29 @@ __all__ = ["reporting_unread"]
 
 
 class _Collector(logging.Handler):
+    """Keeps the first message about a row left out, and about a field left out."""
+
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
-        self.first = ""
-        self.count = 0
+        self.first: dict[str, str] = {}
+        self.counts: Counter[str] = Counter()
 
     def emit(self, record: logging.LogRecord) -> None:
-        if hasattr(record, "unread"):
-            self.first = self.first or record.getMessage()
-            self.count += 1
+        if kind := getattr(record, "unread", None):
+            self.first.setdefault(kind, record.getMessage())
+            self.counts[kind] += 1
 
 
 @contextlib.contextmanager
 def reporting_unread() -> Generator[None]:
-    """Print one notice at the end of the block if there were values to report."""
+    """Print at the end of the block what could not be read, a line for each kind."""
     logger, collector = logging.getLogger("qos_async"), _Collector()
     logger.addHandler(collector)
     try:
         yield
     finally:
         logger.removeHandler(collector)
-        if collector.count:
-            more = collector.count - 1
+        for kind, first in collector.first.items():
+            more = collector.counts[kind] - 1
             others = f" (and {more} more like this)" if more else ""
-            print_message(f"qos: warning: {collector.first}{others}")
+            print_message(f"qos: warning: {first}{others}")

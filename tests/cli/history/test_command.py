@@ -512,5 +512,6 @@ def test_bars_that_cannot_be_read_are_holes_and_reported(
     ran = download(into=into)
     assert ran.code == 0
     assert "cannot read the field cl ('NaN'); the row is left out" in ran.err
+    assert "cannot read the field v ('-'); the field is left out" in ran.err
     assert "no bars although the market was open (3 bars would fit)" in ran.err
     assert pq.read_table(into)["volume"].null_count == 3
