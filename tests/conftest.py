@@ -37,9 +37,11 @@ settings.load_profile("suite")
 # Children start without: it would add warnings and checks to what they print.
 _INHERITED = ("PYTHONWARNINGS", "PYTHONDEVMODE", "PYTHONASYNCIODEBUG")
 
-# Background processes of a shell ignore SIGINT, which some tests send.
+# Background processes of a shell ignore SIGINT, those of nohup SIGHUP: some tests send them.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
