@@ -7,7 +7,8 @@ import math
 import re
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Coroutine, Hashable, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 from msgspec import Raw
@@ -26,11 +27,20 @@ from qos_async.topics import Topic
 
 __all__ = ["Answers", "ForbiddenError", "MustWaitError"]
 
+T = TypeVar("T")
+
 _WAIT_MAX = 5.0  # Seconds that a question waits; for more, it is refused with the time.
 _BY_MARKET_KEPT = 600.0  # Seconds; calendars and product lists change once a day.
 _CHANNELS = {"RS": Channel.SNAPSHOT, "RD": Channel.DEPTH, "RT": Channel.TRADE}
 _MARKET = re.compile(r"[A-Z]{1,4}")
 _LIVE, _KEPT, _UPSTREAM = "live", "kept", "upstream"
+
+
+class _Turn(NamedTuple):
+    """The client of a request, and how many requests are sent before its own."""
+
+    client: Hashable
+    ahead: int
 
 
 class MustWaitError(Exception):
@@ -83,12 +93,12 @@ class Answers:
         self._lock = asyncio.Lock()
 
     async def data(
-        self, asker: object, token: Token | None, kind: str, body: Row
+        self, asker: Hashable, token: Token | None, kind: str, body: Row
     ) -> bytes:
         """Return the ``data`` of the reply to a request, as JSON.
 
         Args:
-            asker: The client; clients take turns.
+            asker: The client; clients take turns (see ``questions``).
             token: What the client may have; None: everything.
             kind: ``RI``, ``RS``, ``RD``, ``RT``, ``RK`` or ``RH``.
             body: The request.
@@ -99,19 +109,20 @@ class Answers:
             MustWaitError: The service cannot be asked for a while.
             QosError: What the request upstream ended with.
         """
+        turn = _Turn(asker, self.questions.ahead(asker))
         if kind in ("RK", "RH"):
             requests = self.parser.klines(kind, body)
             named = [symbol for one in requests for symbol in one.symbols]
             _check(token, named, Channel.KLINE)
-            groups = await asyncio.gather(
-                *(self._klines(asker, kind, request) for request in requests)
+            groups = await _together(
+                [self._klines(turn, kind, request) for request in requests]
             )
             rows = [row for group in groups for row in group]
         else:
             symbols = self.parser.symbols(body.get("codes"))
             _check(token, symbols, _CHANNELS.get(kind))
             count = self.parser.count(body) if kind == "RT" else 1
-            rows = await self._rows(asker, kind, symbols, count)
+            rows = await self._rows(turn, kind, symbols, count)
         return _array(rows)
 
     async def by_market(self, token: Token | None, path: str, body: Row) -> bytes:
@@ -152,13 +163,13 @@ class Answers:
             self._by_market[path, market] = until, found.get(market)
 
     async def _rows(
-        self, asker: object, kind: str, symbols: Sequence[str], count: int
+        self, turn: _Turn, kind: str, symbols: Sequence[str], count: int
     ) -> list[bytes]:
         found = {symbol: self._live_rows(kind, symbol, count) for symbol in symbols}
         missing = [symbol for symbol, rows in found.items() if rows is None]
         self.counts[_LIVE] += len(symbols) - len(missing)
         options = (("count", count),) if kind == "RT" else ()
-        asked = await self._ask(asker, Ask(kind, options), missing)
+        asked = await self._ask(turn, Ask(kind, options), missing)
         return [row for symbol in symbols for row in found[symbol] or asked[symbol]]
 
     def _live_rows(self, kind: str, symbol: str, count: int) -> list[bytes] | None:
@@ -173,7 +184,7 @@ class Answers:
         return None if row is None else [row]
 
     async def _klines(
-        self, asker: object, kind: str, request: KlineRequest
+        self, turn: _Turn, kind: str, request: KlineRequest
     ) -> list[bytes]:
         """Return one row of ``{"c": symbol, "k": klines}`` for each symbol with any."""
         found: dict[str, list[bytes]] = {}
@@ -190,7 +201,7 @@ class Answers:
             options["e"] = request.end
         missing = [symbol for symbol in request.symbols if symbol not in found]
         ask = Ask(kind, tuple(options.items()))
-        groups = await self._ask(asker, ask, missing)
+        groups = await self._ask(turn, ask, missing)
         for symbol, rows in groups.items():
             if not request.adjust:
                 await self._keep(symbol, request, rows)
@@ -234,17 +245,16 @@ class Answers:
         await asyncio.to_thread(self._kept.add, symbol, request.interval, bars, now)
 
     async def _ask(
-        self, asker: object, ask: Ask, symbols: Sequence[str]
+        self, turn: _Turn, ask: Ask, symbols: Sequence[str]
     ) -> dict[str, list[bytes]]:
         if not symbols:
             return {}
-        wait = max(
-            self.questions.ahead * self._interval, self._upstream.wait(ask, symbols)
-        )
+        ahead = turn.ahead * self._interval
+        wait = max(ahead, self._upstream.wait(ask, symbols))
         if wait > _WAIT_MAX:
             raise MustWaitError(wait)
         self.counts[_UPSTREAM] += len(symbols)
-        found = await self.questions.rows(asker, ask, symbols)
+        found = await self.questions.rows(turn.client, ask, symbols)
         return {symbol: [bytes(row) for row in rows] for symbol, rows in found.items()}
 
 
@@ -266,6 +276,16 @@ _by_market: msgspec.json.Decoder[dict[str, Raw] | None] = msgspec.json.Decoder(
 def _mapping(data: bytes, unread: list[Unread]) -> dict[str, Raw]:
     found = _by_market.decode(data) or {}
     return {name.upper(): raw for name, raw in found.items()}
+
+
+async def _together(work: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
+    """Return the results of coroutines; where one fails, the others are cancelled."""
+    tasks = [asyncio.create_task(one) for one in work]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
 
 
 def _array(rows: Sequence[bytes]) -> bytes:

@@ -65,6 +65,7 @@ class CommandHandler:
         self._token = token
         self._relay = relay
         self._answers = answers
+        self._asker = link if token is None else link.owner
         self._tasks: set[asyncio.Task[None]] = set()
         self._arrived: deque[float] = deque(maxlen=_COMMANDS_MAX)
         self._garbage = 0
@@ -127,7 +128,7 @@ class CommandHandler:
 
     async def _answer(self, kind: str, body: Row) -> None:
         try:
-            data = await self._answers.data(self._link, self._token, kind, body)
+            data = await self._answers.data(self._asker, self._token, kind, body)
         except _REFUSALS as exc:
             self._refuse(kind, body, str(exc))
         except QosError as exc:

@@ -11,6 +11,7 @@ from qos_async._server.parsing import (
     Rejection,
     as_row,
     encode,
+    find_key,
     json_response,
     parse_json,
 )
@@ -81,7 +82,8 @@ class HubHttp:
             if path in _BY_MARKET:
                 data = await self._answers.by_market(token, path, body)
             else:
-                data = await self._answers.data(owner, token, OPERATIONS[path], body)
+                asker = (owner, find_key(request)[0]) if token is None else owner
+                data = await self._answers.data(asker, token, OPERATIONS[path], body)
         except (Rejection, ForbiddenError, MustWaitError, QosError) as exc:
             return error_response(exc)
         return web.Response(
