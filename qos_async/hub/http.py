@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 
 from aiohttp import web
@@ -14,16 +15,18 @@ from qos_async._server.parsing import (
     find_key,
     json_response,
     parse_json,
+    try_later,
 )
 from qos_async.config import HUB_PATH
 from qos_async.errors import AuthenticationError, LimitError, QosError, RejectedError
 from qos_async.hub.answers import Answers, ForbiddenError, MustWaitError
-from qos_async.hub.clients import Clients, try_later
+from qos_async.hub.clients import Clients
 from qos_async.hub.guard import Guard
 from qos_async.hub.stats import HubStats, hub_metrics
 
 __all__ = ["HubHttp", "error_response"]
 
+_BODY_TIMEOUT = 10.0  # Seconds.
 _BY_MARKET = ("/market-calendar", "/product-list")
 _STATUSES: dict[type[Exception], int] = {
     Rejection: 400,
@@ -108,9 +111,12 @@ class HubHttp:
 
 async def _read(request: web.Request) -> bytes:
     try:
-        return await request.read()
+        async with asyncio.timeout(_BODY_TIMEOUT):
+            return await request.read()
     except web.HTTPException:
         raise  # Too large.
+    except TimeoutError:
+        raise web.HTTPRequestTimeout from None
     except Exception as exc:
         # Of many kinds, by the encoding that is broken.
         raise Rejection("Parameter error: the body cannot be read") from exc

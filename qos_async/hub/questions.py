@@ -127,7 +127,7 @@ class Questions:
         self._queues: OrderedDict[Hashable, dict[_Question, None]] = OrderedDict()
         self._open: dict[tuple[Ask, str], _Question] = {}
         self._sending: list[_Question] = []
-        self._scope = CancelScope()
+        self._scope: CancelScope | None = None
         self._ready = asyncio.Event()
         self._error: QosError | None = None
 
@@ -232,6 +232,7 @@ class Questions:
             for one in self._sending:
                 self._close(one)
             self._sending = []
+            assert self._scope is not None
             self._scope.cancel()
 
     def _close(self, question: _Question) -> None:

@@ -6,13 +6,14 @@ import asyncio
 import logging
 import os
 from collections.abc import Collection, Mapping
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from ssl import SSLContext
 from types import TracebackType
 from typing import Any, Self
 
 from aiohttp import web
 
+from qos_async._server.parsing import try_later
 from qos_async._validation import check_number, check_whole
 from qos_async.client import Client
 from qos_async.config import HUB_PATH
@@ -24,7 +25,8 @@ from qos_async.errors import (
     QosError,
 )
 from qos_async.hub.answers import Answers
-from qos_async.hub.clients import Clients, try_later
+from qos_async.hub.clients import Clients
+from qos_async.hub.connections import Connections
 from qos_async.hub.guard import Guard, is_loopback
 from qos_async.hub.http import HubHttp, error_response
 from qos_async.hub.kept import KeptBars
@@ -119,6 +121,7 @@ class Hub:
             stats=lambda: self.stats,
             upstream_metrics=lambda: openmetrics(client.stats),
         )
+        self._connections = Connections()
         self._loop_lag_max = 0.0
         self._tasks: list[asyncio.Task[None]] = []
         self._error: QosError | None = None
@@ -133,10 +136,13 @@ class Hub:
         Raises:
             AuthenticationError: The key upstream is rejected.
             OSError: The port is in use.
-            RuntimeError: If it was entered before, or its client belongs to another hub.
+            RuntimeError: If it was entered or closed before, or its client belongs to
+                another hub.
         """
-        if self._entered:
-            raise RuntimeError("a hub is entered once: make another")
+        if self._entered or self._error is not None:
+            raise RuntimeError(
+                "a hub is entered once, and not after aclose(): make another"
+            )
         self._entered = True
         self._upstream.claim()
         self._kept.open()
@@ -150,9 +156,14 @@ class Hub:
             self._kept.close()
             await client.aclose()
             raise
-        work = [self._run(), self._relay.keep_up(), self._watch()]
+        work = [
+            self._run(),
+            self._watch(),
+            self._relay.keep_up(),
+            self._connections.run(),
+            self._answers.questions.run(),
+        ]
         self._tasks = [asyncio.create_task(one) for one in work]
-        self._tasks.append(asyncio.create_task(self._answers.questions.run()))
         return self
 
     async def __aexit__(
@@ -169,14 +180,19 @@ class Hub:
         self._ended.set()
         if not self._tasks:
             return  # It was never entered, or is closed already.
-        await self._clients.dismiss()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        async with AsyncExitStack() as stack:  # All of it, also if this is cancelled.
+            stack.push_async_callback(self._upstream.client.aclose)
+            stack.callback(self._kept.close)
+            stack.push_async_callback(self._connections.aclose)
+            stack.push_async_callback(self._end_tasks)
+            await self._clients.dismiss()
+
+    async def _end_tasks(self) -> None:
+        tasks = self._tasks.copy()
         self._tasks.clear()
-        await self._runner.cleanup()
-        self._kept.close()
-        await self._upstream.client.aclose()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def serve_forever(self) -> None:
         """Wait until the link upstream has ended for good, and raise why.
@@ -238,22 +254,14 @@ class Hub:
         return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
     async def _listen(self) -> None:
+        if self._error is not None:
+            raise self._error  # Closed meanwhile.
         app = web.Application(
-            client_max_size=_BODY_MAX, middlewares=[self._clients.check]
+            client_max_size=_BODY_MAX,
+            middlewares=[self._connections.process, self._clients.check],
         )
         self._http.add_routes(app)
-        self._runner = web.AppRunner(
-            app, access_log=None, shutdown_timeout=0.1, handler_cancellation=True
-        )
-        await self._runner.setup()
-        try:
-            host, port = self._address
-            site = web.TCPSite(self._runner, host, port, ssl_context=self._ssl)
-            await site.start()
-        except BaseException:
-            await self._runner.cleanup()
-            raise
-        self._address = self._runner.addresses[0][:2]
+        self._address = await self._connections.listen(app, *self._address, self._ssl)
 
     async def _run(self) -> None:
         try:

@@ -362,6 +362,8 @@ def test_closing_ends_what_waits_and_may_happen_at_any_time():
         async with Simulator() as sim:
             hub = Hub(Client(sim.key, stream_url=sim.stream_url))
             await hub.aclose()  # Before it is entered.
+            with pytest.raises(RuntimeError, match=r"not after aclose\(\)"):
+                await hub.__aenter__()
             async with Hub(Client(sim.key, stream_url=sim.stream_url)) as served:
                 waiting = asyncio.create_task(served.serve_forever())
                 await asyncio.sleep(0)

@@ -73,14 +73,14 @@ def test_a_token_has_one_turn_however_many_connections_it_has():
 
 
 @pytest.mark.fault("H19")
-@pytest.mark.parametrize("over_http", [True, False])
-def test_what_a_client_asked_for_is_not_asked_once_it_has_left(over_http: bool):
+@pytest.mark.parametrize("way", ["http", "websocket"])
+def test_what_a_client_asked_for_is_not_asked_once_it_has_left(way: str):
     body: dict[str, Any] = {"codes": MANY[:80]}
 
     async def main() -> None:
         async with rigged() as rig:
             before = len(rig.sim.frames)
-            if over_http:
+            if way == "http":
                 asking = asyncio.create_task(rig.post("/depth", body))
                 await asyncio.sleep(1.5)
                 asking.cancel()
