@@ -95,14 +95,17 @@ class Clients:
         return link.ws
 
     def end_revoked(self) -> None:
-        """Close the links whose token is no longer in force."""
+        """Close the links whose token is no longer in force, or has other rights now."""
         tokens = self._guard.tokens
         if tokens is None:
             return
         self._relay.places.reserved = tokens.reserved
         for link, token in self.links.items():
-            if tokens.by_name.get(link.owner) != token:
+            found = tokens.by_name.get(link.owner)
+            if token is None or found is None or found.token != token.token:
                 link.end(_POLICY, "the token was revoked")
+            elif found != token:
+                link.end(_RESTART, "what the token may have has changed")
 
     def end_all(self, reason: str) -> None:
         """Close every link."""

@@ -106,8 +106,10 @@ class Hub:
             )
         self._address: tuple[str, int] = host, port
         self._ssl = ssl
-        guard = Guard(_tokens(tokens), hosts=hosts)
-        places = _places(self._upstream.limits.symbols, guard, linger)
+        symbols = self._upstream.limits.symbols
+        guard = Guard(_tokens(tokens, symbols), hosts=hosts)
+        reserved = guard.tokens.reserved if guard.tokens else None
+        places = Places[HubLink](symbols, linger=linger, reserved=reserved)
         self._relay = Relay(self._upstream, places)
         self._kept = KeptBars(keep)
         self._answers = Answers(self._upstream, self._relay.live, self._kept)
@@ -303,21 +305,13 @@ class Hub:
 
 
 def _tokens(
-    tokens: str | os.PathLike[str] | Mapping[str, Token] | None,
+    tokens: str | os.PathLike[str] | Mapping[str, Token] | None, places: int
 ) -> Tokens | TokenFile | None:
     if tokens is None:
         return None
-    return Tokens(tokens) if isinstance(tokens, Mapping) else TokenFile(tokens)
-
-
-def _places(symbols: int, guard: Guard, linger: float) -> Places[HubLink]:
-    reserved = guard.tokens.reserved if guard.tokens else {}
-    if sum(reserved.values()) > symbols:
-        raise ValueError(
-            f"the tokens reserve {sum(reserved.values())} places, and the plan has "
-            f"{symbols} (see Limits(symbols=...))"
-        )
-    return Places(symbols, linger=linger, reserved=reserved)
+    if isinstance(tokens, Mapping):
+        return Tokens(tokens, places=places)
+    return TokenFile(tokens, places=places)
 
 
 def _check_exposure(

@@ -35,7 +35,7 @@ def test_a_command_of_the_page_is_spelled_correctly(line: str):
 def test_the_tokens_of_the_page_are_valid(tmp_path):
     path = tmp_path / "tokens.toml"
     path.write_text(TOKENS.text)
-    assert TokenFile(path).tokens.reserved == {"bot-1": 4}
+    assert TokenFile(path, places=10).tokens.reserved == {"bot-1": 4}
 
 
 async def test_the_cell_of_the_notebook_runs_on_a_hub(environment):

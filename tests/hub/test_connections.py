@@ -37,6 +37,8 @@ class Stranger(asyncio.Protocol):
 async def connect(rig: Rig) -> Stranger:
     """Open a connection to the hub."""
     where = urlsplit(rig.hub.http_url)
+    assert where.hostname is not None
+    assert where.port is not None
     loop = asyncio.get_running_loop()
     _, stranger = await loop.create_connection(Stranger, where.hostname, where.port)
     return stranger

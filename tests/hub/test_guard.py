@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import ssl
 
 import aiohttp
@@ -11,6 +12,7 @@ import pytest
 from qos_async import Client
 from qos_async.enums import Channel
 from qos_async.hub import Hub, Token
+from qos_async.hub.tokens import TokenFile
 from qos_async.testing.virtual import simulate
 from tests.support.hub_rig import Rig, rigged
 
@@ -186,6 +188,45 @@ def test_a_file_of_tokens_is_read_again_and_a_revoked_one_is_refused(tmp_path):
 
 
 @pytest.mark.fault("H15")
+def test_a_client_whose_rights_have_changed_connects_anew(tmp_path):
+    path = tmp_path / "tokens.toml"
+    path.write_text(FILE)
+
+    async def main() -> None:
+        async with (
+            rigged(hub={"tokens": path}) as rig,
+            rig.raw(key=BOT) as bot,
+            rig.raw(key=RISK) as risk,
+        ):
+            path.write_text(FILE.replace('"US"', '"HK"'))
+            changed = "what the token may have has changed"
+            assert await bot.closing() == (1012, changed)
+            assert (await risk.ask(type="H"))["msg"] == "OK"
+            async with rig.raw(key=BOT) as again:
+                reply = await again.ask(type="T", codes=["US:AAPL"], reqid=1)
+                assert reply["msg"] == "Not allowed for this token: US."
+
+    simulate(main)
+
+
+@pytest.mark.fault("H15")
+def test_a_file_that_reserves_more_than_the_plan_has_changes_nothing(tmp_path, caplog):
+    path = tmp_path / "tokens.toml"
+    path.write_text(FILE)
+
+    async def main() -> None:
+        async with rigged(hub={"tokens": path}) as rig, rig.raw(key=BOT) as bot:
+            path.write_text(FILE.replace("symbols = 8", "symbols = 11"))
+            await asyncio.sleep(1)
+            reply = await bot.ask(type="T", codes=["US:AAPL"], reqid=1)
+            assert reply["msg"] == "OK"
+
+    simulate(main)
+    assert "the tokens stay as they were: " in caplog.text
+    assert "the tokens reserve 11 places, and the plan has 10" in caplog.text
+
+
+@pytest.mark.fault("H15")
 def test_a_file_that_becomes_bad_changes_nothing(tmp_path, caplog):
     path = tmp_path / "tokens.toml"
     path.write_text(FILE)
@@ -205,11 +246,16 @@ def test_a_file_that_becomes_bad_changes_nothing(tmp_path, caplog):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ('[bot]\ntoken = "short"', "at least 16 characters"),
+        ('[bot]\ntoken = "short"', r"tokens\.toml: \[bot\]: .*at least 16 characters"),
+        ('[bot]\ntoken = "a token with spaces"', "no spaces"),
+        ('[bot]\ntoken = "a-token-with-a-\\n"', "no spaces"),
+        ("[bot]", "missing required field `token`"),
+        (f'[bot]\ntoken = "{BOT}"\n[bot]\ntoken = "{RISK}"', r"\('bot',\) twice"),
+        (f'[bot]\ntoken = "{BOT}"\nsymbols = 11', "reserve 11 places"),
         (f'[bot]\ntoken = "{BOT}"\nsymbol = 4', "unknown field `symbol`"),
         (f'[bot]\ntoken = "{BOT}"\nsymbols = -1', "symbols must be 0 or more"),
         (f'[bot]\ntoken = "{BOT}"\nchannels = ["trades"]', "Invalid enum value"),
-        (f'[a]\ntoken = "{BOT}"\n[b]\ntoken = "{BOT}"', "each needs its own"),
+        (f'[a]\ntoken = "{BOT}"\n[b]\ntoken = "{BOT}"', "'a' and 'b' have the same"),
         ("[bot", "tokens.toml: "),
         ("bot = 1", "Expected `object`"),
         ("", "has no tokens"),
@@ -221,6 +267,55 @@ def test_a_file_of_tokens_that_cannot_work_is_refused(tmp_path, content, message
     with pytest.raises(ValueError, match=message) as error:
         Hub(Client("upstream-key-1"), tokens=path)
     assert BOT not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda text: "# Of the two bots.\n\n" + text + "\n# The end.\n\n",
+        lambda text: text.replace("\n", "\r\n"),
+        lambda text: "\ufeff" + text,
+    ],
+    ids=["comments", "CRLF", "BOM"],
+)
+def test_comments_and_what_editors_add_are_read(tmp_path, change):
+    path = tmp_path / "tokens.toml"
+    path.write_bytes(change(FILE).encode())
+    tokens = TokenFile(path, places=10).tokens
+    assert list(tokens.by_name) == ["bot", "risk"]
+    found = tokens.find(BOT)
+    assert found is not None
+    assert found[0] == "bot"
+
+
+def test_a_file_in_another_encoding_is_refused(tmp_path):
+    path = tmp_path / "tokens.toml"
+    path.write_bytes(FILE.encode("utf-16"))
+    with pytest.raises(ValueError, match=r"tokens\.toml: it is not UTF-8"):
+        TokenFile(path, places=10)
+
+
+@pytest.mark.fault("H15")
+@pytest.mark.skipif(os.name != "posix", reason="needs modes of files")
+@pytest.mark.parametrize(("mode", "warned"), [(0o600, 0), (0o640, 1), (0o604, 1)])
+def test_a_file_of_tokens_that_others_may_read_is_warned_of(
+    tmp_path, caplog, mode, warned
+):
+    path = tmp_path / "tokens.toml"
+    path.write_text(FILE)
+    path.chmod(mode)
+    TokenFile(path, places=10)
+    message = f"other users may read the tokens in {path}: chmod 600 {path}"
+    assert caplog.messages == [message] * warned
+
+
+@pytest.mark.parametrize(
+    "tokens", [{"a": "secret"}, {"a": None}, {}, 7, ["a"]], ids=str
+)
+def test_tokens_of_a_wrong_type_are_refused(tokens):
+    with pytest.raises(ValueError, match=r"Token|no tokens|must be a path") as error:
+        Hub(Client("upstream-key-1"), tokens=tokens)
+    assert "secret" not in str(error.value)
 
 
 def test_a_missing_file_of_tokens_is_an_error(tmp_path):
