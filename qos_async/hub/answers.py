@@ -36,7 +36,7 @@ _MARKET = re.compile(r"[A-Z]{1,4}")
 _LIVE, _KEPT, _UPSTREAM = "live", "kept", "upstream"
 
 
-class _Turn(NamedTuple):
+class _Asker(NamedTuple):
     """The client of a request, and how many requests are sent before its own."""
 
     client: Hashable
@@ -109,20 +109,20 @@ class Answers:
             MustWaitError: The service cannot be asked for a while.
             QosError: What the request upstream ended with.
         """
-        turn = _Turn(asker, self.questions.ahead(asker))
+        asking = _Asker(asker, self.questions.ahead(asker))
         if kind in ("RK", "RH"):
             requests = self.parser.klines(kind, body)
             named = [symbol for one in requests for symbol in one.symbols]
             _check(token, named, Channel.KLINE)
             groups = await _together(
-                [self._klines(turn, kind, request) for request in requests]
+                [self._klines(asking, kind, request) for request in requests]
             )
             rows = [row for group in groups for row in group]
         else:
             symbols = self.parser.symbols(body.get("codes"))
             _check(token, symbols, _CHANNELS.get(kind))
             count = self.parser.count(body) if kind == "RT" else 1
-            rows = await self._rows(turn, kind, symbols, count)
+            rows = await self._rows(asking, kind, symbols, count)
         return _array(rows)
 
     async def by_market(self, token: Token | None, path: str, body: Row) -> bytes:
@@ -163,13 +163,13 @@ class Answers:
             self._by_market[path, market] = until, found.get(market)
 
     async def _rows(
-        self, turn: _Turn, kind: str, symbols: Sequence[str], count: int
+        self, asker: _Asker, kind: str, symbols: Sequence[str], count: int
     ) -> list[bytes]:
         found = {symbol: self._live_rows(kind, symbol, count) for symbol in symbols}
         missing = [symbol for symbol, rows in found.items() if rows is None]
         self.counts[_LIVE] += len(symbols) - len(missing)
         options = (("count", count),) if kind == "RT" else ()
-        asked = await self._ask(turn, Ask(kind, options), missing)
+        asked = await self._ask(asker, Ask(kind, options), missing)
         return [row for symbol in symbols for row in found[symbol] or asked[symbol]]
 
     def _live_rows(self, kind: str, symbol: str, count: int) -> list[bytes] | None:
@@ -184,7 +184,7 @@ class Answers:
         return None if row is None else [row]
 
     async def _klines(
-        self, turn: _Turn, kind: str, request: KlineRequest
+        self, asker: _Asker, kind: str, request: KlineRequest
     ) -> list[bytes]:
         """Return one row of ``{"c": symbol, "k": klines}`` for each symbol with any."""
         found: dict[str, list[bytes]] = {}
@@ -201,7 +201,7 @@ class Answers:
             options["e"] = request.end
         missing = [symbol for symbol in request.symbols if symbol not in found]
         ask = Ask(kind, tuple(options.items()))
-        groups = await self._ask(turn, ask, missing)
+        groups = await self._ask(asker, ask, missing)
         for symbol, rows in groups.items():
             if not request.adjust:
                 await self._keep(symbol, request, rows)
@@ -245,16 +245,16 @@ class Answers:
         await asyncio.to_thread(self._kept.add, symbol, request.interval, bars, now)
 
     async def _ask(
-        self, turn: _Turn, ask: Ask, symbols: Sequence[str]
+        self, asker: _Asker, ask: Ask, symbols: Sequence[str]
     ) -> dict[str, list[bytes]]:
         if not symbols:
             return {}
-        ahead = turn.ahead * self._interval
+        ahead = asker.ahead * self._interval
         wait = max(ahead, self._upstream.wait(ask, symbols))
         if wait > _WAIT_MAX:
             raise MustWaitError(wait)
         self.counts[_UPSTREAM] += len(symbols)
-        found = await self.questions.rows(turn.client, ask, symbols)
+        found = await self.questions.rows(asker.client, ask, symbols)
         return {symbol: [bytes(row) for row in rows] for symbol, rows in found.items()}
 
 

@@ -7,8 +7,8 @@ loopback as well. Addresses other than loopback need tokens.
 
 from __future__ import annotations
 
-import ipaddress
 import logging
+import re
 from collections import deque
 from collections.abc import Collection
 from urllib.parse import urlsplit
@@ -16,12 +16,14 @@ from urllib.parse import urlsplit
 from aiohttp import web
 
 from qos_async._server.parsing import find_key
+from qos_async.hub.addresses import is_address
 from qos_async.hub.tokens import Token, TokenFile, Tokens
 
-__all__ = ["Guard", "is_loopback"]
+__all__ = ["Guard"]
 
 _log = logging.getLogger("qos_async.hub")
 
+_NAME = re.compile(r"[a-z0-9._-]+")
 _HANDSHAKES_MAX = 50  # In a second, from all clients together.
 
 
@@ -31,6 +33,12 @@ class Guard:
     Args:
         tokens: The tokens; None: any key is accepted.
         hosts: Host names, besides addresses and ``localhost``, that clients may use.
+
+    Attributes:
+        names: The host names, in lower case.
+
+    Raises:
+        ValueError: If one of them is no host name.
     """
 
     def __init__(
@@ -39,7 +47,7 @@ class Guard:
         if isinstance(hosts, str):
             raise ValueError(f"hosts must be a list of names, such as [{hosts!r}]")  # noqa: TRY004 - as for every wrong argument
         self._tokens = tokens
-        self._hosts = {name.lower() for name in hosts}
+        self.names = tuple(map(_checked_name, hosts))
         self._handshakes: deque[float] = deque()
 
     @property
@@ -55,7 +63,7 @@ class Guard:
     def refusal(self, request: web.Request) -> str | None:
         """Return why a request is refused before its key is looked at, or None."""
         host = _host_name(request.headers.get("Host", ""))
-        if not (_is_address(host) or host == "localhost" or host in self._hosts):
+        if not (is_address(host) or host == "localhost" or host in self.names):
             return "Not served under this host name."
         origin = request.headers.get("Origin")
         # A page of this very host is served; one of a file or a sandbox has "null".
@@ -81,14 +89,13 @@ class Guard:
         return True
 
 
-def is_loopback(host: str) -> bool:
-    """Whether only programs of this machine reach an address."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+def _checked_name(name: object) -> str:
+    if not isinstance(name, str) or not _NAME.fullmatch(name.lower()):
+        raise ValueError(
+            f"{name!r} is no host name: give the name alone, such as 'hub.example.com', "
+            "without a port"
+        )
+    return name.lower()
 
 
 def _host_name(header: str) -> str:
@@ -103,11 +110,3 @@ def _netloc(origin: str) -> str:
         return urlsplit(origin).netloc.lower()
     except ValueError:
         return ""
-
-
-def _is_address(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True

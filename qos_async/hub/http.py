@@ -26,6 +26,7 @@ from qos_async.hub.stats import HubStats, hub_metrics
 
 __all__ = ["HubHttp", "error_response"]
 
+_OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 _BODY_TIMEOUT = 10.0  # Seconds.
 _BY_MARKET = ("/market-calendar", "/product-list")
 _STATUSES: dict[type[Exception], int] = {
@@ -106,7 +107,8 @@ class HubHttp:
     async def _on_metrics(self, request: web.Request) -> web.StreamResponse:
         if self._guard.client(request) is None:
             return self._clients.refuse(401, "Invalid key.")
-        return web.Response(text=hub_metrics(self._stats()) + self._upstream_metrics())
+        text = hub_metrics(self._stats()) + self._upstream_metrics()
+        return web.Response(body=text.encode(), headers={"Content-Type": _OPENMETRICS})
 
 
 async def _read(request: web.Request) -> bytes:

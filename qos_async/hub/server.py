@@ -24,10 +24,11 @@ from qos_async.errors import (
     LimitError,
     QosError,
 )
+from qos_async.hub.addresses import address_to_dial, is_loopback
 from qos_async.hub.answers import Answers
 from qos_async.hub.clients import Clients
 from qos_async.hub.connections import Connections
-from qos_async.hub.guard import Guard, is_loopback
+from qos_async.hub.guard import Guard
 from qos_async.hub.http import HubHttp, error_response
 from qos_async.hub.kept import KeptBars
 from qos_async.hub.link import HubLink
@@ -95,6 +96,7 @@ class Hub:
         keep: str | os.PathLike[str] | None = None,
         linger: float = 30.0,
     ) -> None:
+        host = _checked_host(host)
         _check_exposure(host, tokens, ssl, allow_insecure=allow_insecure)
         port = check_whole("port", port, least=0, most=65535)
         linger = check_number("linger", linger, unit="seconds")
@@ -107,7 +109,7 @@ class Hub:
         self._address: tuple[str, int] = host, port
         self._ssl = ssl
         symbols = self._upstream.limits.symbols
-        guard = Guard(_tokens(tokens, symbols), hosts=hosts)
+        guard = self._guard = Guard(_tokens(tokens, symbols), hosts=hosts)
         reserved = guard.tokens.reserved if guard.tokens else None
         places = Places[HubLink](symbols, linger=linger, reserved=reserved)
         self._relay = Relay(self._upstream, places)
@@ -115,13 +117,6 @@ class Hub:
         self._answers = Answers(self._upstream, self._relay.live, self._kept)
         self._clients = Clients(
             guard, self._relay, self._answers, unavailable=self._unavailable
-        )
-        self._http = HubHttp(
-            guard,
-            self._answers,
-            self._clients,
-            stats=lambda: self.stats,
-            upstream_metrics=lambda: openmetrics(client.stats),
         )
         self._connections = Connections()
         self._loop_lag_max = 0.0
@@ -209,7 +204,11 @@ class Hub:
 
     @property
     def http_url(self) -> str:
-        """``http://HOST:PORT/hub``, once entered."""
+        """``http://HOST:PORT/hub``, once entered.
+
+        HOST is the address that clients dial: for ``host="0.0.0.0"`` the first of
+        ``hosts``, or an address of this machine.
+        """
         return f"http{'s' if self._ssl else ''}://{self._netloc()}{HUB_PATH}"
 
     @property
@@ -253,7 +252,7 @@ class Hub:
         if not self._tasks:
             raise RuntimeError("the hub has no address yet: enter it with async with")
         host, port = self._address
-        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        return f"{address_to_dial(host, self._guard.names)}:{port}"
 
     async def _listen(self) -> None:
         if self._error is not None:
@@ -262,7 +261,15 @@ class Hub:
             client_max_size=_BODY_MAX,
             middlewares=[self._connections.process, self._clients.check],
         )
-        self._http.add_routes(app)
+        client = self._upstream.client
+        http = HubHttp(
+            self._guard,
+            self._answers,
+            self._clients,
+            stats=lambda: self.stats,
+            upstream_metrics=lambda: openmetrics(client.stats),
+        )
+        http.add_routes(app)
         self._address = await self._connections.listen(app, *self._address, self._ssl)
 
     async def _run(self) -> None:
@@ -312,6 +319,12 @@ def _tokens(
     if isinstance(tokens, Mapping):
         return Tokens(tokens, places=places)
     return TokenFile(tokens, places=places)
+
+
+def _checked_host(host: object) -> str:
+    if not isinstance(host, str) or not host:
+        raise ValueError(f"host must be an address, such as '127.0.0.1', not {host!r}")
+    return host.lower().removeprefix("[").removesuffix("]")
 
 
 def _check_exposure(

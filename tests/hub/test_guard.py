@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import ssl
 
 import aiohttp
 import pytest
+from prometheus_client.openmetrics.exposition import CONTENT_TYPE_LATEST
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from qos_async import Client
 from qos_async.enums import Channel
 from qos_async.hub import Hub, Token
+from qos_async.hub.addresses import address_to_dial
 from qos_async.hub.tokens import TokenFile
 from qos_async.testing.virtual import simulate
 from tests.support.hub_rig import Rig, rigged
@@ -333,6 +337,94 @@ def test_other_addresses_than_loopback_need_tokens_and_tls(host):
         Hub(client, host=host, tokens=TOKENS)
     Hub(client, host=host, tokens=TOKENS, allow_insecure=True)
     Hub(client, host=host, tokens=TOKENS, ssl=ssl.create_default_context())
+
+
+@pytest.mark.parametrize("host", ["", None, 127, b"127.0.0.1"], ids=repr)
+def test_a_host_that_is_no_text_is_refused(host):
+    with pytest.raises(ValueError, match="host must be an address"):
+        Hub(Client("upstream-key-1"), host=host)
+
+
+@pytest.mark.parametrize("host", ["LOCALHOST", "[::1]", "127.0.0.2"])
+def test_loopback_in_any_form_needs_no_tokens(host):
+    Hub(Client("upstream-key-1"), host=host)
+
+
+@pytest.mark.parametrize("name", ["hub.lan:8765", "http://hub.lan", "", " ", None, 7])
+def test_a_name_that_is_no_host_name_is_refused(name):
+    with pytest.raises(ValueError, match="is no host name"):
+        Hub(Client("upstream-key-1"), hosts=[name])
+
+
+@pytest.mark.parametrize(
+    ("address", "names", "dialled"),
+    [
+        ("127.0.0.1", ("hub.lan",), "127.0.0.1"),
+        ("::1", (), "[::1]"),
+        ("192.0.2.7", (), "192.0.2.7"),
+        ("192.0.2.7", ("hub.lan", "other.lan"), "hub.lan"),
+        ("0.0.0.0", ("hub.lan",), "hub.lan"),
+    ],
+)
+def test_clients_dial_a_name_or_an_address(address, names, dialled):
+    assert address_to_dial(address, names) == dialled
+
+
+@pytest.mark.parametrize(
+    ("address", "own", "dialled"),
+    [
+        ("0.0.0.0", "198.51.100.7", "198.51.100.7"),
+        ("::", "2001:db8::7", "[2001:db8::7]"),
+        ("0.0.0.0", None, "127.0.0.1"),
+        ("::", None, "[::1]"),
+    ],
+)
+def test_all_addresses_are_dialled_at_one_of_them(monkeypatch, address, own, dialled):
+    class Socket(contextlib.ExitStack):
+        def __init__(self, *words):
+            super().__init__()
+
+        def connect(self, where):
+            if own is None:
+                raise OSError("no route")
+
+        def getsockname(self):
+            return own, 50_000
+
+    monkeypatch.setattr("socket.socket", Socket)
+    assert address_to_dial(address, ()) == dialled
+
+
+def test_a_hub_on_all_addresses_shows_one_that_can_be_dialled():
+    options = {"host": "0.0.0.0", "tokens": TOKENS, "allow_insecure": True}
+
+    async def main() -> None:
+        async with rigged(hub={**options, "hosts": ["Quotes.lan"]}) as rig:
+            assert rig.hub.http_url.startswith("http://quotes.lan:")
+        async with rigged(hub=options) as rig:
+            assert "0.0.0.0" not in rig.hub.http_url
+            assert rig.hub.stream_url.startswith("ws://")
+
+    simulate(main)
+
+
+def test_the_metrics_are_in_the_format_that_their_type_names():
+    async def main() -> None:
+        async with rigged() as rig, aiohttp.ClientSession() as http:
+            await rig.post("/snapshot", {"codes": ["US:AAPL"]})
+            url = rig.hub.http_url.removesuffix("/hub") + "/metrics"
+            async with http.get(url) as response:
+                assert response.headers["Content-Type"] == CONTENT_TYPE_LATEST
+                text = await response.text()
+        families = {one.name: one for one in text_string_to_metric_families(text)}
+        assert families["qos_hub_ready"].samples[0].value == 1
+        answered = families["qos_hub_answered"].samples
+        counts = {one.labels["source"]: one.value for one in answered}
+        assert counts == {"live": 0, "upstream": 1}
+        assert families["qos_links"].samples[0].value == 1
+        assert all(one.documentation for one in families.values())
+
+    simulate(main)
 
 
 def test_a_client_with_float_numbers_is_refused():
