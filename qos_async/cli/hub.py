@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser
+import contextlib
+import math
+from argparse import ArgumentParser, ArgumentTypeError
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -14,14 +16,13 @@ from qos_async.cli.options import (
     UsageError,
     add_connection,
     port,
-    seconds,
 )
 from qos_async.cli.sim import PortError, port_error
 from qos_async.cli.streams import print_message
 
 if TYPE_CHECKING:  # Slow to import.
     import ssl
-    from collections.abc import Sequence
+    from collections.abc import Generator, Sequence
 
     from rich.text import Text
 
@@ -31,6 +32,7 @@ if TYPE_CHECKING:  # Slow to import.
 __all__ = ["COMMAND"]
 
 _PORT = 8765
+_DEFAULT = f"QOS_HTTP_URL, if of a hub, or http://127.0.0.1:{_PORT}"
 _INTERVAL = 1.0
 
 
@@ -38,7 +40,7 @@ def _add_arguments(parser: ArgumentParser) -> None:
     parser.usage = "qos hub [status [URL]] [options]"
     add = parser.add_argument
     add("action", nargs="?", choices=("status",), help="show the hub that is running")
-    add("url", nargs="?", metavar="URL", help=f"its address (http://127.0.0.1:{_PORT})")
+    add("url", nargs="?", metavar="URL", help=f"its address ({_DEFAULT})")
     add("--host", default="127.0.0.1", help="the address to listen on (127.0.0.1)")
     add(
         "--port",
@@ -64,13 +66,23 @@ def _add_arguments(parser: ArgumentParser) -> None:
     add("--keep", metavar="FILE", help="keep finished klines there (in memory)")
     add(
         "--linger",
-        type=seconds,
+        type=_linger,
         default=30.0,
         metavar="S",
-        help="seconds until unsubscribing (30)",
+        help="seconds until unsubscribing (30); 0 unsubscribes at once",
     )
     add("--json", action="store_true", help="with status: one JSON object")
     add_connection(parser)
+
+
+def _linger(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < math.inf:
+        raise ArgumentTypeError(f"{text!r} is not a number of seconds: try --linger 30")
+    return value
 
 
 def _run(options: Options) -> int:
@@ -89,25 +101,56 @@ def _run(options: Options) -> int:
 
 
 async def _serve(options: Options) -> None:
-    from qos_async.cli.client import make_client, open_settings
+    from qos_async.cli.client import explaining, make_client, open_settings
 
     async with open_settings(options) as settings:
         for warning in settings.warnings:
             print_message(f"qos: warning: {warning}")
-        # Text is passed on as it is, which is faster than Decimal.
-        hub = _hub(options, make_client(settings, numbers=str))
-        try:
-            await hub.__aenter__()
-        except OSError as error:
-            raise PortError(port_error(error, options.port)) from None
-        try:
-            key = "TOKEN" if options.tokens else "hub"
-            print(f"export QOS_HTTP_URL={hub.http_url}")
-            print(f"export QOS_STREAM_URL={hub.stream_url}")
-            print(f"export QOS_API_KEY={key}", flush=True)
-            await _show_until_it_ends(hub)
-        finally:
-            await hub.aclose()
+        with explaining(settings), _printing_warnings():
+            # Text is passed on as it is, which is faster than Decimal.
+            hub = _hub(options, make_client(settings, numbers=str))
+            try:
+                await hub.__aenter__()
+            except OSError as error:
+                raise PortError(_port_error(error, options)) from None
+            try:
+                key = "TOKEN" if options.tokens else "hub"
+                print(f"export QOS_HTTP_URL={hub.http_url}")
+                print(f"export QOS_STREAM_URL={hub.stream_url}")
+                print(f"export QOS_API_KEY={key}", flush=True)
+                await _show_until_it_ends(hub)
+            finally:
+                await hub.aclose()
+
+
+@contextlib.contextmanager
+def _printing_warnings() -> Generator[None]:
+    """Print what the hub logs: a command has no log."""
+    import logging
+
+    class Printer(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            print_message(f"qos: warning: {self.format(record)}")
+
+    logger, printer = logging.getLogger("qos_async.hub"), Printer(logging.WARNING)
+    logger.addHandler(printer)
+    try:
+        yield
+    finally:
+        logger.removeHandler(printer)
+
+
+def _port_error(error: OSError, options: Options) -> str:
+    import errno
+    import socket
+
+    is_name = isinstance(error, socket.gaierror)
+    if is_name or error.errno in (errno.EADDRNOTAVAIL, errno.EINVAL):
+        return (
+            f"cannot listen on {options.host}: --host takes an address of this machine, "
+            "or 0.0.0.0 for all of them"
+        )
+    return port_error(error, options.port)
 
 
 def _hub(options: Options, client: Any) -> Hub:
@@ -202,7 +245,7 @@ async def _status(options: Options) -> None:
     from qos_async.hub.status import StatusError, fetch_status
 
     try:
-        stats = await fetch_status(_url(options), options.key)
+        stats = await fetch_status(*_place(options))
     except StatusError as error:
         raise CommandError(str(error)) from None
     if options.json:
@@ -211,12 +254,26 @@ async def _status(options: Options) -> None:
         show(_tables(stats))
 
 
-def _url(options: Options) -> str:
-    """Return the address of a hub, from any form in which it may be typed."""
-    url: str = options.url or f"127.0.0.1:{_PORT}"
+def _place(options: Options) -> tuple[str, str | None]:
+    """Return the address of a hub, from any form in which it may be typed, and the key.
+
+    The key of the environment is used only with the address of the environment: where a
+    hub is started, it is the key of the service.
+    """
+    import os
+
+    url, key = options.url or options.http_url, options.key
+    if url is None:
+        url = os.environ.get("QOS_HTTP_URL", "").strip().rstrip("/")
+        if url.endswith("/hub"):
+            key = key or os.environ.get("QOS_API_KEY", "").strip()
+        else:
+            host = f"[{options.host}]" if ":" in options.host else options.host
+            url = f"{host}:{options.port}"
     scheme, _, rest = url.rpartition("://")
     scheme = {"ws": "http", "wss": "https"}.get(scheme, scheme or "http")
-    return f"{scheme}://{rest.rstrip('/').removesuffix('/ws').removesuffix('/hub')}"
+    place = rest.rstrip("/").removesuffix("/ws").removesuffix("/hub")
+    return f"{scheme}://{place}", key
 
 
 def _tables(stats: HubStats) -> Sequence[Table]:

@@ -44,8 +44,8 @@ class Guard:
     def __init__(
         self, tokens: Tokens | TokenFile | None, *, hosts: Collection[str] = ()
     ) -> None:
-        if isinstance(hosts, str):
-            raise ValueError(f"hosts must be a list of names, such as [{hosts!r}]")  # noqa: TRY004 - as for every wrong argument
+        if isinstance(hosts, str) or not isinstance(hosts, Collection):
+            raise ValueError(f"hosts must be a list of names, such as [{str(hosts)!r}]")  # noqa: TRY004 - as for every wrong argument
         self._tokens = tokens
         self.names = tuple(map(_checked_name, hosts))
         self._handshakes: deque[float] = deque()

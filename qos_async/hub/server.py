@@ -7,7 +7,7 @@ import logging
 import os
 from collections.abc import Collection, Mapping
 from contextlib import AsyncExitStack, suppress
-from ssl import SSLContext
+from ssl import PROTOCOL_TLS_CLIENT, SSLContext
 from types import TracebackType
 from typing import Any, Self
 
@@ -96,6 +96,7 @@ class Hub:
         keep: str | os.PathLike[str] | None = None,
         linger: float = 30.0,
     ) -> None:
+        _check_types(client, ssl)
         host = _checked_host(host)
         _check_exposure(host, tokens, ssl, allow_insecure=allow_insecure)
         port = check_whole("port", port, least=0, most=65535)
@@ -319,6 +320,20 @@ def _tokens(
     if isinstance(tokens, Mapping):
         return Tokens(tokens, places=places)
     return TokenFile(tokens, places=places)
+
+
+def _check_types(client: object, ssl: object) -> None:
+    if not isinstance(client, Client):
+        raise ValueError(  # noqa: TRY004 - as for every wrong argument
+            f"client must be a Client, such as Hub(Client()), not {type(client).__name__}"
+        )
+    if ssl is None:
+        return
+    if not isinstance(ssl, SSLContext) or ssl.protocol == PROTOCOL_TLS_CLIENT:
+        raise ValueError(
+            "ssl must be an SSLContext for servers: ssl.create_default_context("
+            "ssl.Purpose.CLIENT_AUTH), with load_cert_chain() called"
+        )
 
 
 def _checked_host(host: object) -> str:

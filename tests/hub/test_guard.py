@@ -336,7 +336,8 @@ def test_other_addresses_than_loopback_need_tokens_and_tls(host):
     with pytest.raises(ValueError, match="it needs ssl="):
         Hub(client, host=host, tokens=TOKENS)
     Hub(client, host=host, tokens=TOKENS, allow_insecure=True)
-    Hub(client, host=host, tokens=TOKENS, ssl=ssl.create_default_context())
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    Hub(client, host=host, tokens=TOKENS, ssl=context)
 
 
 @pytest.mark.parametrize("host", ["", None, 127, b"127.0.0.1"], ids=repr)

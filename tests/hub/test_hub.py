@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 
 import pytest
 
@@ -412,9 +413,20 @@ def test_a_port_in_use_leaves_nothing_open():
         ({"linger": -1}, "linger must be"),
         ({"linger": float("nan")}, "linger must be"),
         ({"hosts": "quotes.lan"}, "hosts must be a list"),
+        ({"hosts": None}, "hosts must be a list"),
+        ({"client": "a-key"}, "client must be a Client, .* not str"),
+        ({"ssl": True}, "ssl must be an SSLContext for servers"),
+        (
+            {"ssl": ssl.create_default_context()},
+            "ssl must be an SSLContext for servers",
+        ),
+        ({"keep": ""}, "keep is empty"),
+        ({"keep": 7}, "keep must be a path"),
+        ({"port": "8765"}, "port must be"),
+        ({"port": True}, "port must be"),
         ({"tokens": {"a": Token(token="x" * 16, symbols=11)}}, "reserve 11 places"),
     ],
 )
 def test_options_that_cannot_work_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
-        Hub(Client("some-key-1"), **options)
+        Hub(**{"client": Client("some-key-1"), **options})
