@@ -30,6 +30,7 @@ __all__ = ["Answers", "ForbiddenError", "MustWaitError"]
 T = TypeVar("T")
 
 _WAIT_MAX = 5.0  # Seconds that a question waits; for more, it is refused with the time.
+_KLINE_REQUESTS_MAX = 100
 _BY_MARKET_KEPT = 600.0  # Seconds; calendars and product lists change once a day.
 _CHANNELS = {"RS": Channel.SNAPSHOT, "RD": Channel.DEPTH, "RT": Channel.TRADE}
 _MARKET = re.compile(r"[A-Z]{1,4}")
@@ -112,6 +113,9 @@ class Answers:
         asking = _Asker(asker, self.questions.ahead(asker))
         if kind in ("RK", "RH"):
             requests = self.parser.klines(kind, body)
+            if len(requests) > _KLINE_REQUESTS_MAX:
+                most = f"more than {_KLINE_REQUESTS_MAX}"
+                raise self.parser.violation(f"Parameter error: {most} kline_reqs")
             named = [symbol for one in requests for symbol in one.symbols]
             _check(token, named, Channel.KLINE)
             groups = await _together(

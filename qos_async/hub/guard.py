@@ -70,6 +70,9 @@ class Guard:
         host_header = request.headers.get("Host", "").lower()
         if origin is not None and _netloc(origin) != host_header:
             return "Not served to web pages."
+        # An image or a script of a page is requested without an origin.
+        if request.headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin"):
+            return "Not served to web pages."
         return None
 
     def client(self, request: web.Request) -> tuple[str, Token | None] | None:

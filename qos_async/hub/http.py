@@ -18,7 +18,13 @@ from qos_async._server.parsing import (
     try_later,
 )
 from qos_async.config import HUB_PATH
-from qos_async.errors import AuthenticationError, LimitError, QosError, RejectedError
+from qos_async.errors import (
+    AuthenticationError,
+    ClosedError,
+    LimitError,
+    QosError,
+    RejectedError,
+)
 from qos_async.hub.answers import Answers, ForbiddenError, MustWaitError
 from qos_async.hub.clients import Clients
 from qos_async.hub.guard import Guard
@@ -44,6 +50,7 @@ class HubHttp:
         guard: Finds the client of a request.
         answers: Answers requests.
         clients: The links.
+        is_ready: Returns whether clients are accepted.
         stats: Returns the statistics.
         upstream_metrics: Returns the OpenMetrics text of the client upstream.
     """
@@ -54,12 +61,14 @@ class HubHttp:
         answers: Answers,
         clients: Clients,
         *,
+        is_ready: Callable[[], bool],
         stats: Callable[[], HubStats],
         upstream_metrics: Callable[[], str],
     ) -> None:
         self._guard = guard
         self._answers = answers
         self._clients = clients
+        self._is_ready = is_ready
         self._stats = stats
         self._upstream_metrics = upstream_metrics
 
@@ -95,7 +104,7 @@ class HubHttp:
         )
 
     async def _on_ready(self, request: web.Request) -> web.StreamResponse:
-        if self._stats().ready:
+        if self._is_ready():
             return json_response({"msg": "OK"})
         return try_later(503, "The hub has no link to the service.", 1.0)
 
@@ -130,6 +139,8 @@ def error_response(error: Exception) -> web.Response:
         return try_later(429, str(error), error.seconds)
     if isinstance(error, LimitError):
         return try_later(429, error.message, 1.0)
+    if isinstance(error, ClosedError):
+        return try_later(503, str(error), 1.0)
     message = error.message if isinstance(error, RejectedError) else str(error)
     for kind, status in _STATUSES.items():
         if isinstance(error, kind):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Coroutine, Mapping
 from contextlib import AsyncExitStack, suppress
 from ssl import PROTOCOL_TLS_CLIENT, SSLContext
 from types import TracebackType
@@ -43,7 +43,7 @@ __all__ = ["Hub"]
 
 _log = logging.getLogger("qos_async.hub")
 
-_BODY_MAX = 256 * 1024
+_BODY_MAX = 64 * 1024
 _LAG_INTERVAL = 0.25
 _LAG_COMPLAINT = 0.1
 
@@ -155,13 +155,13 @@ class Hub:
             await client.aclose()
             raise
         work = [
-            self._run(),
-            self._watch(),
+            self._relay.run(),
             self._relay.keep_up(),
+            self._watch(),
             self._connections.run(),
             self._answers.questions.run(),
         ]
-        self._tasks = [asyncio.create_task(one) for one in work]
+        self._tasks = [asyncio.create_task(self._run(one)) for one in work]
         return self
 
     async def __aexit__(
@@ -178,6 +178,7 @@ class Hub:
         self._ended.set()
         if not self._tasks:
             return  # It was never entered, or is closed already.
+        self._answers.questions.fail(self._error)
         async with AsyncExitStack() as stack:  # All of it, also if this is cancelled.
             stack.push_async_callback(self._upstream.client.aclose)
             stack.callback(self._kept.close)
@@ -267,15 +268,17 @@ class Hub:
             self._guard,
             self._answers,
             self._clients,
+            is_ready=lambda: self.is_ready,
             stats=lambda: self.stats,
             upstream_metrics=lambda: openmetrics(client.stats),
         )
         http.add_routes(app)
         self._address = await self._connections.listen(app, *self._address, self._ssl)
 
-    async def _run(self) -> None:
+    async def _run(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run a part of the hub, which is of no use without it."""
         try:
-            await self._relay.run()
+            await work
         except QosError as exc:
             self._fail(exc)
         except Exception as exc:  # noqa: BLE001 - every client must learn that it ended

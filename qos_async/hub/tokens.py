@@ -179,7 +179,7 @@ class TokenFile:
             raise ValueError(f"cannot read {self.path}: {exc.strerror}") from None
         except UnicodeDecodeError:
             raise ValueError(f"{self.path}: it is not UTF-8") from None
-        except ValueError as exc:
+        except (ValueError, RecursionError) as exc:
             raise ValueError(f"{self.path}: {exc}") from None
         if os.name == "posix" and stat.S_ISREG(mode) and mode & _OTHERS_MAY_READ:
             _log.warning(

@@ -82,7 +82,10 @@ class Upstream:
 
     def wait_for_http(self) -> float:
         """Return the seconds until the HTTP quota has a slot, as far as is known."""
-        return self._http.ready_in() if isinstance(self._http, HttpClient) else 0.0
+        if not isinstance(self._http, HttpClient):
+            return 0.0
+        # It is infinite while requests on their way have all slots.
+        return min(self._http.ready_in(), self.limits.http_period)
 
     def _is_for_stream(self, symbols: Sequence[str], body: dict[str, Any]) -> bool:
         items = body.get("kline_reqs", ())
