@@ -254,7 +254,7 @@ class Answers:
         if not symbols:
             return {}
         ahead = asker.ahead * self._interval
-        wait = max(ahead, self._upstream.wait(ask, symbols))
+        wait = max(ahead, self._upstream.wait())
         if wait > _WAIT_MAX:
             raise MustWaitError(wait)
         self.counts[_UPSTREAM] += len(symbols)

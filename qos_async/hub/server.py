@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Collection, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import AsyncExitStack, suppress
 from ssl import PROTOCOL_TLS_CLIENT, SSLContext
 from types import TracebackType
@@ -155,11 +155,11 @@ class Hub:
             await client.aclose()
             raise
         work = [
-            self._relay.run(),
-            self._relay.keep_up(),
-            self._watch(),
-            self._connections.run(),
-            self._answers.questions.run(),
+            self._relay.run,
+            self._relay.keep_up,
+            self._watch,
+            self._connections.run,
+            self._answers.questions.run,
         ]
         self._tasks = [asyncio.create_task(self._run(one)) for one in work]
         return self
@@ -275,10 +275,10 @@ class Hub:
         http.add_routes(app)
         self._address = await self._connections.listen(app, *self._address, self._ssl)
 
-    async def _run(self, work: Coroutine[Any, Any, None]) -> None:
+    async def _run(self, work: Callable[[], Awaitable[None]]) -> None:
         """Run a part of the hub, which is of no use without it."""
         try:
-            await work
+            await work()
         except QosError as exc:
             self._fail(exc)
         except Exception as exc:  # noqa: BLE001 - every client must learn that it ended

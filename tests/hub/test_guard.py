@@ -60,6 +60,8 @@ async def handshake(rig: Rig, **headers: str) -> int:
         {"Host": "["},
         {"Host": "[]"},
         {"Origin": "http://["},
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": "same-site"},
     ],
 )
 def test_a_web_page_is_refused_also_on_loopback(headers):
@@ -261,6 +263,7 @@ def test_a_file_that_becomes_bad_changes_nothing(tmp_path, caplog):
         (f'[bot]\ntoken = "{BOT}"\nchannels = ["trades"]', "Invalid enum value"),
         (f'[a]\ntoken = "{BOT}"\n[b]\ntoken = "{BOT}"', "'a' and 'b' have the same"),
         ("[bot", "tokens.toml: "),
+        (f"x = {'[' * 5000}", "tokens.toml: "),
         ("bot = 1", "Expected `object`"),
         ("", "has no tokens"),
     ],

@@ -97,6 +97,23 @@ def test_a_long_outage_is_passed_on_while_it_lasts():
     simulate(main)
 
 
+@pytest.mark.fault("H3")
+def test_a_client_whose_subscription_waits_in_a_long_outage_is_closed():
+    async def main() -> None:
+        async with rigged() as rig, rig.raw() as raw, rig.raw() as idle:
+            outage = asyncio.create_task(rig.sim.outage(30))
+            await asyncio.sleep(2)
+            await raw.ws.send_json({"type": "T", "codes": ["US:AAPL"], "reqid": 1})
+            async with asyncio.timeout(10):
+                code, reason = await raw.closing()
+            assert (code, reason) == (1012, "the link to the service is down")
+            assert not outage.done()
+            assert (await idle.ask(type="H"))["msg"] == "OK"
+            await outage
+
+    simulate(main)
+
+
 @pytest.mark.fault("H10")
 def test_a_topic_lingers_upstream_after_its_last_client_left():
     async def main() -> None:
