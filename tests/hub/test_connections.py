@@ -61,7 +61,7 @@ async def dripping(stranger: Stranger, data: bytes) -> AsyncGenerator[None]:
         await asyncio.gather(task, return_exceptions=True)
 
 
-@pytest.mark.fault("H20")
+@pytest.mark.fault("H32")
 @pytest.mark.parametrize("data", [b"", HEAD, b"\r\n" * 100, b"\x16\x03\x01\x02"])
 def test_a_connection_that_sends_no_whole_request_is_closed(data: bytes):
     async def main() -> None:
@@ -73,7 +73,7 @@ def test_a_connection_that_sends_no_whole_request_is_closed(data: bytes):
     simulate(main)
 
 
-@pytest.mark.fault("H20")
+@pytest.mark.fault("H32")
 def test_a_body_that_does_not_arrive_ends_the_request():
     async def main() -> None:
         async with rigged() as rig:
@@ -86,7 +86,7 @@ def test_a_body_that_does_not_arrive_ends_the_request():
     simulate(main)
 
 
-@pytest.mark.fault("H20")
+@pytest.mark.fault("H32")
 def test_a_response_that_is_not_read_is_given_up():
     async def main() -> None:
         async with rigged() as rig:
@@ -108,7 +108,7 @@ def test_a_response_that_is_not_read_is_given_up():
     simulate(main)
 
 
-@pytest.mark.fault("H20")
+@pytest.mark.fault("H32")
 def test_silent_connections_keep_no_client_out():
     async def main() -> None:
         async with rigged() as rig:
@@ -125,7 +125,7 @@ def test_silent_connections_keep_no_client_out():
     simulate(main)
 
 
-@pytest.mark.fault("H20")
+@pytest.mark.fault("H32")
 def test_connections_between_requests_are_few_and_end():
     async def main() -> None:
         async with rigged() as rig:
@@ -148,7 +148,7 @@ def test_connections_between_requests_are_few_and_end():
     simulate(main)
 
 
-@pytest.mark.fault("H20")
+@pytest.mark.fault("H32")
 def test_too_many_requests_at_a_time_are_refused(monkeypatch):
     monkeypatch.setattr("qos_async.hub.connections._ACTIVE_MAX", 5)
 

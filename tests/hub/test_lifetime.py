@@ -21,7 +21,7 @@ from tests.support.sweep import running_loop
 from tests.support.tape_judge import check_trades
 
 
-@pytest.mark.fault("H21")
+@pytest.mark.fault("H33")
 @pytest.mark.parametrize("step", range(20))
 def test_a_hub_that_is_cancelled_while_it_is_entered_leaves_nothing_open(step: int):
     async def main() -> None:
@@ -40,7 +40,7 @@ def test_a_hub_that_is_cancelled_while_it_is_entered_leaves_nothing_open(step: i
     simulate(main)
 
 
-@pytest.mark.fault("H21")
+@pytest.mark.fault("H33")
 @pytest.mark.parametrize("seconds", [0.0, 0.02, 0.05, 0.5])
 def test_a_hub_that_is_closed_while_it_is_entered_does_not_serve(seconds: float):
     async def main() -> None:
@@ -58,7 +58,7 @@ def test_a_hub_that_is_closed_while_it_is_entered_does_not_serve(seconds: float)
     simulate(main)
 
 
-@pytest.mark.fault("H21")
+@pytest.mark.fault("H33")
 @pytest.mark.parametrize("seconds", [0.0, 0.3, 0.7, 1.05, 1.2])
 def test_a_hub_whose_end_is_cancelled_closes_everything(seconds: float):
     async def main() -> None:
@@ -80,7 +80,7 @@ def test_a_hub_whose_end_is_cancelled_closes_everything(seconds: float):
     simulate(main)
 
 
-@pytest.mark.fault("H21")
+@pytest.mark.fault("H33")
 @pytest.mark.parametrize("sent", [b"", b"GET /hub/ws HT", HEAD + b"Content-Length: 9"])
 def test_a_hub_closes_while_a_handshake_is_under_way(sent: bytes):
     async def main() -> None:
@@ -109,7 +109,7 @@ def test_requests_that_wait_when_the_hub_stops_are_answered():
     simulate(main)
 
 
-@pytest.mark.fault("H21")
+@pytest.mark.fault("H33")
 def test_a_part_that_fails_ends_the_hub(monkeypatch, caplog):
     def fail(self: Any, now: float) -> None:
         raise ZeroDivisionError("of this test")
@@ -166,7 +166,7 @@ def leave(stranger: Stranger, number: int) -> None:
         stranger.transport.abort()
 
 
-@pytest.mark.fault("H22")
+@pytest.mark.fault("H34")
 def test_clients_that_come_and_go_leave_nothing_behind():
     sizes: list[int] = []
 

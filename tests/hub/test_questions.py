@@ -159,7 +159,7 @@ async def test_how_many_requests_are_ahead_is_known(service, questions):
     assert questions.ahead("a") == 0
 
 
-@pytest.mark.fault("H19")
+@pytest.mark.fault("H31")
 async def test_what_only_a_client_that_left_asked_for_is_not_asked(service, questions):
     first, leaver, other = await ask(
         questions,
@@ -175,7 +175,7 @@ async def test_what_only_a_client_that_left_asked_for_is_not_asked(service, ques
     assert questions.sent == 2
 
 
-@pytest.mark.fault("H19")
+@pytest.mark.fault("H31")
 async def test_a_request_that_every_client_has_left_is_given_up(service, questions):
     one, two, waiting = await ask(
         questions,
@@ -195,7 +195,7 @@ async def test_a_request_that_every_client_has_left_is_given_up(service, questio
     assert set(await again) == set(await waiting) == {"US:A"}
 
 
-@pytest.mark.fault("H19")
+@pytest.mark.fault("H31")
 async def test_a_client_that_joins_a_request_on_its_way_gets_its_answer(
     service, questions
 ):
@@ -212,7 +212,7 @@ async def test_a_client_that_joins_a_request_on_its_way_gets_its_answer(
     assert service.sent == [("RS", ("US:A", "US:B"))]
 
 
-@pytest.mark.fault("H19")
+@pytest.mark.fault("H31")
 async def test_the_rest_of_a_request_that_failed_is_not_asked(service, questions):
     service.errors["US:0"] = TransportError("cut")
     [first] = await ask(questions, ("a", SNAPSHOT, [f"US:{n}" for n in range(9)]))

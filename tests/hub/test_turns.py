@@ -72,7 +72,7 @@ def test_a_token_has_one_turn_however_many_connections_it_has():
     simulate(main)
 
 
-@pytest.mark.fault("H19")
+@pytest.mark.fault("H31")
 @pytest.mark.parametrize("way", ["http", "websocket"])
 def test_what_a_client_asked_for_is_not_asked_once_it_has_left(way: str):
     body: dict[str, Any] = {"codes": MANY[:80]}
@@ -98,7 +98,7 @@ def test_what_a_client_asked_for_is_not_asked_once_it_has_left(way: str):
     simulate(main)
 
 
-@pytest.mark.fault("H19")
+@pytest.mark.fault("H31")
 def test_the_other_klines_of_a_request_that_failed_are_not_asked_for():
     async def main() -> None:
         async with rigged() as rig, rig.raw() as raw:
