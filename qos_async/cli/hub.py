@@ -6,6 +6,7 @@ import contextlib
 import math
 from argparse import ArgumentParser, ArgumentTypeError
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qos_async.cli import exits
@@ -34,6 +35,14 @@ __all__ = ["COMMAND"]
 _PORT = 8765
 _DEFAULT = f"QOS_HTTP_URL, if of a hub, or http://127.0.0.1:{_PORT}"
 _INTERVAL = 1.0
+_OPTIONS = {
+    "ssl=": "--tls-cert",
+    "allow_insecure=True": "--allow-insecure",
+    "host='127.0.0.1'": "without --host",
+    "it needs tokens": "it needs --tokens",
+    "Limits(symbols=...)": "--symbols-limit",
+}
+"""What messages of ``Hub`` name, and the options for it."""
 
 
 def _add_arguments(parser: ArgumentParser) -> None:
@@ -169,7 +178,10 @@ def _hub(options: Options, client: Any) -> Hub:
             linger=options.linger,
         )
     except ValueError as error:
-        raise UsageError(str(error)) from None
+        message = str(error)
+        for argument, option in _OPTIONS.items():
+            message = message.replace(argument, option)
+        raise UsageError(message) from None
 
 
 def _ssl(options: Options) -> ssl.SSLContext | None:
@@ -179,13 +191,29 @@ def _ssl(options: Options) -> ssl.SSLContext | None:
         return None
     import ssl
 
+    files = [file for file in (options.tls_cert, options.tls_key) if file is not None]
+    for file in files:
+        try:
+            Path(file).read_bytes()
+        except OSError as error:
+            raise UsageError(f"cannot read {file}: {error.strerror}") from None
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     try:
-        context.load_cert_chain(options.tls_cert, options.tls_key)
-    except (OSError, ssl.SSLError) as error:
-        reason = error.strerror or str(error)
-        raise UsageError(f"cannot read {options.tls_cert}: {reason}") from None
+        # Without this, OpenSSL would ask on the terminal.
+        context.load_cert_chain(options.tls_cert, options.tls_key, _no_passphrase)
+    except (OSError, ssl.SSLError):
+        raise UsageError(
+            f"{' and '.join(files)}: not a certificate and its private key in PEM form; "
+            "a key in a file of its own is --tls-key"
+        ) from None
     return context
+
+
+def _no_passphrase() -> str:
+    raise UsageError(
+        "the private key has a passphrase, which a service cannot type: openssl pkey "
+        "-in KEY -out NEW writes one without"
+    )
 
 
 async def _show_until_it_ends(hub: Hub) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from qos_async.testing.virtual import simulate
+from qos_async.testing.virtual import block, simulate
 from tests.support.hub_rig import rigged
 from tests.support.sweep import running_loop
 from tests.support.tape_judge import check_trades
@@ -281,6 +281,20 @@ def test_the_pushes_of_a_topic_end_with_its_unsubscription():
                     await raw.receive()
 
     simulate(main)
+
+
+@pytest.mark.fault("H6")
+def test_a_hub_whose_loop_was_held_says_for_how_long(caplog):
+    async def main() -> None:
+        async with rigged() as rig:
+            await asyncio.sleep(1)
+            assert rig.hub.stats.loop_lag_max < 0.05
+            block(0.4)
+            await asyncio.sleep(1)
+            assert 0.1 < rig.hub.stats.loop_lag_max <= 0.41
+
+    simulate(main)
+    assert "the event loop of the hub was held for 0." in caplog.text
 
 
 @pytest.mark.fault("H11")

@@ -156,7 +156,7 @@ def test_a_status_without_a_hub_is_one_sentence():
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--host", "0.0.0.0"), "it needs tokens"),
+        (("--host", "0.0.0.0"), "it needs --tokens, one for each client (or without"),
         (("--tokens", "missing.toml"), "cannot read missing.toml"),
         (("--tokens", "~nobodyhere/t.toml"), "~nobodyhere"),
         (("--tls-key", "x.pem"), "--tls-key needs --tls-cert"),

@@ -10,7 +10,9 @@ from collections.abc import AsyncGenerator
 from typing import Any
 
 import pytest
+import trustme
 from aiohttp import web
+from cryptography.hazmat.primitives import serialization
 
 from qos_async import AuthenticationError, Client
 from qos_async.cli import main
@@ -172,6 +174,42 @@ def test_an_address_that_cannot_be_listened_on_is_one_sentence(
     assert capsys.readouterr().err.startswith(f"qos: {message}")
 
 
+def test_messages_name_options_of_the_command(capsys, tmp_path):
+    path = tmp_path / "tokens.toml"
+    path.write_text(f'[bot]\ntoken = "{TOKEN}"\nsymbols = 11\n')
+    path.chmod(0o600)
+    assert main(["hub", "--sim", "--tokens", str(path)]) == 2
+    assert "the plan has 10 (see --symbols-limit)" in capsys.readouterr().err
+    path.write_text(f'[bot]\ntoken = "{TOKEN}"\n')
+    assert main(["hub", "--sim", "--host", "0.0.0.0", "--tokens", str(path)]) == 2
+    assert "it needs --tls-cert, or --allow-insecure where" in capsys.readouterr().err
+
+
+def test_certificates_that_cannot_be_used_are_refused(capsys, tmp_path):
+    chain = trustme.CA().issue_cert("127.0.0.1")
+    certificate, key = tmp_path / "hub.pem", tmp_path / "hub.key"
+    chain.cert_chain_pems[0].write_to_path(certificate)
+    private = serialization.load_pem_private_key(chain.private_key_pem.bytes(), None)
+    locked = private.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.BestAvailableEncryption(b"passphrase"),
+    )
+    cases = {
+        b"": "not a certificate and its private key in PEM form",
+        trustme.CA().issue_cert("a.b").private_key_pem.bytes(): "not a certificate and",
+        locked: "the private key has a passphrase",
+    }
+    words = ["hub", "--sim", "--tls-cert", str(certificate), "--tls-key", str(key)]
+    for content, message in cases.items():
+        key.write_bytes(content)
+        assert main(words) == 2
+        assert message in capsys.readouterr().err
+    key.unlink()
+    assert main(words) == 2
+    assert f"cannot read {key}: No such file" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("text", ["-1", "x", "inf", "nan"])
 def test_a_linger_that_is_no_duration_is_refused(capsys, text):
     assert main(["hub", f"--linger={text}"]) == 2
@@ -194,7 +232,7 @@ def test_what_the_hub_logs_is_on_stderr(monkeypatch, capsys, tmp_path):
     )
 
 
-def test_a_key_that_is_refused_is_said_where_it_came_from(monkeypatch, capsys):
+def test_a_key_that_is_refused_is_reported_with_its_origin(monkeypatch, capsys):
     async def entered(hub):
         raise AuthenticationError("the key is wrong")
 
