@@ -16,6 +16,7 @@ from qos_async.cli.options import (
     Options,
     UsageError,
     add_connection,
+    any_path,
     port,
 )
 from qos_async.cli.sim import PortError, port_error
@@ -29,6 +30,7 @@ if TYPE_CHECKING:  # Slow to import.
 
     from qos_async.cli.tables import Table
     from qos_async.hub import Hub, HubStats
+    from qos_async.recordings import Recorder
 
 __all__ = ["COMMAND"]
 
@@ -72,6 +74,7 @@ def _add_arguments(parser: ArgumentParser) -> None:
         metavar="HOST",
         help="a host name that clients may use",
     )
+    add("--record", type=any_path, metavar="DIR", help="also record what arrives")
     add("--keep", metavar="FILE", help="keep finished klines there (in memory)")
     add(
         "--linger",
@@ -117,7 +120,8 @@ async def _serve(options: Options) -> None:
             print_message(f"qos: warning: {warning}")
         with explaining(settings), _printing_warnings():
             # Text is passed on as it is, which is faster than Decimal.
-            hub = _hub(options, make_client(settings, numbers=str))
+            recorder = _recorder(options)
+            hub = _hub(options, make_client(settings, numbers=str, recorder=recorder))
             try:
                 await hub.__aenter__()
             except OSError as error:
@@ -160,6 +164,19 @@ def _port_error(error: OSError, options: Options) -> str:
             "or 0.0.0.0 for all of them"
         )
     return port_error(error, options.port)
+
+
+def _recorder(options: Options) -> Recorder | None:
+    if options.record is None:
+        return None
+    from qos_async.recordings import Recorder
+
+    return Recorder(
+        options.record,
+        on_error=lambda error: print_message(
+            f"qos: warning: {error}; the hub goes on without a recording"
+        ),
+    )
 
 
 def _hub(options: Options, client: Any) -> Hub:
