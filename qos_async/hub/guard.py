@@ -11,6 +11,7 @@ import logging
 import re
 from collections import deque
 from collections.abc import Collection
+from typing import cast
 from urllib.parse import urlsplit
 
 from aiohttp import web
@@ -44,10 +45,8 @@ class Guard:
     def __init__(
         self, tokens: Tokens | TokenFile | None, *, hosts: Collection[str] = ()
     ) -> None:
-        if isinstance(hosts, str) or not isinstance(hosts, Collection):
-            raise ValueError(f"hosts must be a list of names, such as [{str(hosts)!r}]")  # noqa: TRY004 - as for every wrong argument
         self._tokens = tokens
-        self.names = tuple(map(_checked_name, hosts))
+        self.names = _checked_names(hosts)
         self._handshakes: deque[float] = deque()
 
     @property
@@ -90,6 +89,12 @@ class Guard:
             return False
         self._handshakes.append(now)
         return True
+
+
+def _checked_names(hosts: object) -> tuple[str, ...]:
+    if isinstance(hosts, str) or not isinstance(hosts, Collection):
+        raise ValueError(f"hosts must be a list of names, such as [{str(hosts)!r}]")  # noqa: TRY004 - as for every wrong argument
+    return tuple(map(_checked_name, cast("Collection[object]", hosts)))
 
 
 def _checked_name(name: object) -> str:

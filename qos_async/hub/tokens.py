@@ -18,12 +18,13 @@ import re
 import stat
 import tomllib
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 from msgspec import Struct
 
 from qos_async._paths import user_path
+from qos_async._validation import check_whole
 from qos_async.enums import Channel
 from qos_async.symbols import market_of
 
@@ -32,7 +33,8 @@ __all__ = ["Token", "TokenFile", "Tokens"]
 _log = logging.getLogger("qos_async.hub")
 
 _LENGTH_MIN = 16
-_TOKEN = re.compile(r"[!-~]*")  # What a header has unchanged.
+_TOKEN = re.compile(rf"[!-~]{{{_LENGTH_MIN},}}")  # What a header has unchanged.
+_MARKET = re.compile(r"[A-Z]{1,4}")
 _OTHERS_MAY_READ = stat.S_IRGRP | stat.S_IROTH
 
 
@@ -46,6 +48,9 @@ class Token(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         symbols: Places of the plan that are reserved for it.
         markets: The markets it may ask for; empty: all.
         channels: The channels it may subscribe; empty: all.
+
+    Raises:
+        ValueError: For a token that is too short, or values that cannot be.
     """
 
     token: str
@@ -57,15 +62,14 @@ class Token(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         return "Token(***)"
 
     def __post_init__(self) -> None:
-        if len(self.token) < _LENGTH_MIN or not _TOKEN.fullmatch(self.token):
-            raise ValueError(
-                f"a token has at least {_LENGTH_MIN} characters of ASCII, no spaces; "
-                'python -c "import secrets; print(secrets.token_hex(16))" prints one'
-            )
-        markets = tuple(market.upper() for market in self.markets)
-        msgspec.structs.force_setattr(self, "markets", markets)
-        if self.symbols < 0:
-            raise ValueError(f"symbols must be 0 or more, not {self.symbols}")
+        _check_secret(self.token)
+        fields: dict[str, Any] = {
+            "symbols": check_whole("symbols", self.symbols, least=0),
+            "markets": tuple(map(_market, _words("markets", self.markets))),
+            "channels": tuple(map(_channel, _words("channels", self.channels))),
+        }
+        for name, value in fields.items():
+            msgspec.structs.force_setattr(self, name, value)
 
     def refusal(self, symbols: Iterable[str], channel: Channel | None) -> str | None:
         """Return why it may not have these, or None if it may."""
@@ -75,6 +79,34 @@ class Token(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             return None
         others = sorted({market_of(one) for one in symbols} - {*self.markets})
         return f"Not allowed for this token: {', '.join(others)}." if others else None
+
+
+def _check_secret(token: object) -> None:
+    if not isinstance(token, str) or not _TOKEN.fullmatch(token):
+        raise ValueError(
+            f"a token has at least {_LENGTH_MIN} characters of ASCII, no spaces; "
+            'python -c "import secrets; print(secrets.token_hex(16))" prints one'
+        )
+
+
+def _words(name: str, value: object) -> tuple[object, ...]:
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        raise ValueError(f"{name} must be a list, such as [{str(value)!r}]")  # noqa: TRY004 - as for every wrong argument
+    return tuple(cast("Iterable[object]", value))
+
+
+def _market(value: object) -> str:
+    if not isinstance(value, str) or not _MARKET.fullmatch(value.upper()):
+        raise ValueError(f"{value!r} is no market: US, HK, SH, SZ, CF and so on")
+    return value.upper()
+
+
+def _channel(value: object) -> Channel:
+    try:
+        return Channel(cast("str", value))
+    except ValueError:
+        allowed = ", ".join(Channel)
+        raise ValueError(f"{value!r} is no channel: {allowed}") from None
 
 
 class Tokens:
@@ -94,11 +126,7 @@ class Tokens:
             raise ValueError("it has no tokens: no client could connect")
         names: dict[str, str] = {}
         for name, one in tokens.items():
-            if not isinstance(one, Token):
-                raise ValueError(  # noqa: TRY004 - as for every wrong argument
-                    f"the token of {name!r} must be a Token(token=...), not "
-                    f"{type(one).__name__}"
-                )
+            _check_token(name, one)
             other = names.setdefault(one.token, name)
             if other != name:
                 raise ValueError(
@@ -188,6 +216,14 @@ class TokenFile:
                 self.path,
             )
         return found
+
+
+def _check_token(name: str, value: object) -> None:
+    if not isinstance(value, Token):
+        raise ValueError(  # noqa: TRY004 - as for every wrong argument
+            f"the token of {name!r} must be a Token(token=...), not "
+            f"{type(value).__name__}"
+        )
 
 
 def _token(name: str, content: object) -> Token:

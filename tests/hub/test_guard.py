@@ -259,7 +259,7 @@ def test_a_file_that_becomes_bad_changes_nothing(tmp_path, caplog):
         (f'[bot]\ntoken = "{BOT}"\n[bot]\ntoken = "{RISK}"', r"\('bot',\) twice"),
         (f'[bot]\ntoken = "{BOT}"\nsymbols = 11', "reserve 11 places"),
         (f'[bot]\ntoken = "{BOT}"\nsymbol = 4', "unknown field `symbol`"),
-        (f'[bot]\ntoken = "{BOT}"\nsymbols = -1', "symbols must be 0 or more"),
+        (f'[bot]\ntoken = "{BOT}"\nsymbols = -1', "symbols must be"),
         (f'[bot]\ntoken = "{BOT}"\nchannels = ["trades"]', "Invalid enum value"),
         (f'[a]\ntoken = "{BOT}"\n[b]\ntoken = "{BOT}"', "'a' and 'b' have the same"),
         ("[bot", "tokens.toml: "),
