@@ -284,7 +284,7 @@ def test_the_pushes_of_a_topic_end_with_its_unsubscription():
 
 
 @pytest.mark.fault("H6")
-def test_a_hub_whose_loop_was_held_says_for_how_long(caplog):
+def test_a_hub_whose_loop_was_held_logs_for_how_long(caplog):
     async def main() -> None:
         async with rigged() as rig:
             await asyncio.sleep(1)

@@ -224,9 +224,7 @@ async def test_the_rest_of_a_request_that_failed_is_not_asked(service, questions
     assert questions.ahead("a") == 0
 
 
-async def test_those_who_left_are_not_asked_for_again_after_a_rejection(
-    service, questions
-):
+async def test_what_was_left_is_not_asked_again_after_a_rejection(service, questions):
     service.errors["US:BAD"] = RejectedError("Unknown code", operation="RS")
     gone, bad = await ask(
         questions, ("a", SNAPSHOT, ["US:A", "US:B"]), ("b", SNAPSHOT, ["US:BAD"])

@@ -59,7 +59,7 @@ async def test_clients_reach_a_hub_over_tls(authority):
         await check_served(hub, authority)
 
 
-async def test_a_status_says_that_a_certificate_is_not_trusted(authority):
+async def test_a_status_names_a_certificate_that_is_not_trusted(authority):
     async with secured(authority) as hub:
         url = hub.http_url.removesuffix("/hub")
         with pytest.raises(StatusError, match=f"the hub at {url} has no valid certif"):
