@@ -6,6 +6,7 @@
   100 clients have all of them. A bare aiohttp server writes the same frames to as many,
   prebuilt, without reading them from anywhere. The clients are raw protocols that count
   bytes, in another process on the server's core.
+- The same for clients that have 10 symbols each, every one others.
 - One trade at a time, 1,000 a second, to a client through a hub and to a client on the
   direct link. Hub and client share a core.
 - The memory that everything but the simulator has allocated, with 100 clients on 10
@@ -43,7 +44,7 @@ from benchmarks.harness import (
 )
 from benchmarks.hub_parts import SYMBOLS, Reader, ReadersPlan, Reading, dial
 from benchmarks.latency import each_trade
-from benchmarks.wires import WIRES
+from benchmarks.wires import WIRES, symbols
 from qos_async import Client
 from qos_async.hub import Hub
 from qos_async.sim import Simulator
@@ -52,6 +53,7 @@ from qos_async.testing.virtual import simulate
 __all__ = ["run"]
 
 _CLIENTS = (1, 10, 100)
+_EACH = 10
 _RATE = 1_000
 _HUB, _BARE = "hub", "bare aiohttp server"
 _THROUGH, _DIRECT = "through a hub", "direct link"
@@ -79,22 +81,24 @@ def run(*, quick: bool) -> Report:
 
 
 def _fan_out(report: Report, *, quick: bool) -> None:
+    loads = [(count, SYMBOLS) for count in (_CLIENTS[:2] if quick else _CLIENTS)]
+    loads.append((_CLIENTS[1 if quick else 2], _EACH))
     with Server(symbols=SYMBOLS) as server:
         ways: dict[str, Candidate] = {}
-        for count in _CLIENTS[:2] if quick else _CLIENTS:
+        for count, each in loads:
             frames = 20_000 if quick else 200_000 * min(count, 2)
-            way = partial(_turn, _served_bare, count, frames)
-            ways[_to(_BARE, count)] = way
+            way = partial(_turn, _served_bare, count, frames, each)
+            ways[_to(_BARE, count, each)] = way
             # A hub needs more to be measured for long enough.
             frames *= 1 if count == 1 or quick else 5
-            way = partial(_turn, _served_by_hub, server.url, count, frames)
-            ways[_to(_HUB, count)] = way
+            way = partial(_turn, _served_by_hub, server.url, count, frames, each)
+            ways[_to(_HUB, count, each)] = way
         rounds = Rounds(ways, quick=quick, apart=True)
     report.rounds = rounds.count
-    for count in _CLIENTS[:2] if quick else _CLIENTS:
-        what = f"{_to(_HUB, count)}: frames a second, to a bare aiohttp server's"
-        ratio = rounds.ratio(_to(_BARE, count), "wall", _to(_HUB, count))
-        report.reach("11", what, ratio, at_least=0.7)
+    for count, each in loads:
+        hub, bare = _to(_HUB, count, each), _to(_BARE, count, each)
+        what = f"{hub}: frames a second, to a bare aiohttp server's"
+        report.reach("11", what, rounds.ratio(bare, "wall", hub), at_least=0.7)
     for name in rounds.values:
         rate = Spread.of(1e6 / ns for ns in rounds.each(name, "wall"))
         report.figure("thousand frames a second", name, "k/s", rate)
@@ -102,34 +106,39 @@ def _fan_out(report: Report, *, quick: bool) -> None:
         report.figure("CPU a frame", name, "ns", rounds.spread(name, "cpu"))
 
 
-def _to(server: str, count: int) -> str:
-    return f"{server}, {count} client{'s' if count > 1 else ''}"
+def _to(server: str, count: int, each: int) -> str:
+    symbols = "" if each == SYMBOLS else f" with {each} symbols each"
+    return f"{server}, {count} client{'s' if count > 1 else ''}{symbols}"
 
 
 def _turn(work: Callable[..., Awaitable[Figures]], *words: Any) -> Figures:
     return run_in(None, work(*words))
 
 
-async def _served_by_hub(upstream: str, count: int, frames: int) -> Figures:
+async def _served_by_hub(upstream: str, count: int, frames: int, each: int) -> Figures:
     async with Hub(client(upstream, Decimal)) as hub:
-        return await _measured(hub.stream_url, count, frames)
+        return await _measured(hub.stream_url, count, frames, each)
 
 
-async def _served_bare(count: int, frames: int) -> Figures:
+async def _served_bare(count: int, frames: int, each: int) -> Figures:
     async with _bare_server() as url:
-        return await _measured(url, count, frames)
+        return await _measured(url, count, frames, each)
 
 
 @asynccontextmanager
 async def _bare_server() -> AsyncGenerator[str]:
-    """Serve the trades of the benchmarks' server to each client, over and over."""
+    """Serve the trades of the benchmarks' server that a client asks for, over and over."""
     wire = WIRES["qos"](SYMBOLS)
-    payloads = [wire.payload(index, 24600 + index) for index in range(SYMBOLS)]
+    trades = {
+        name.removeprefix("US:"): wire.payload(index, 24600 + index)
+        for index, name in enumerate(symbols(SYMBOLS))
+    }
 
     async def handle(request: web.Request) -> web.WebSocketResponse:
         ws = web.WebSocketResponse(compress=False)
         await ws.prepare(request)
-        await ws.receive()
+        [codes] = (await ws.receive_json())["codes"]
+        payloads = [trades[name] for name in codes.removeprefix("US:").split(",")]
         with suppress(ConnectionError):
             while True:
                 for payload in payloads:
@@ -150,8 +159,8 @@ async def _bare_server() -> AsyncGenerator[str]:
         await runner.cleanup()
 
 
-async def _measured(url: str, count: int, frames: int) -> Figures:
-    plan = ReadersPlan(url=url, count=count, frames=frames)
+async def _measured(url: str, count: int, frames: int, each: int) -> Figures:
+    plan = ReadersPlan(url=url, count=count, frames=frames, symbols=each)
     words = ("readers", msgspec.json.encode(plan).decode())
     async with _process(*words) as lines:
         await _line(lines)

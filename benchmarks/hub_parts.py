@@ -44,11 +44,13 @@ class ReadersPlan(msgspec.Struct, kw_only=True):
         url: The websocket to read.
         count: The number of readers.
         frames: How many frames to measure, of all readers together.
+        symbols: The number of symbols of each reader; each has others.
     """
 
     url: str
     count: int
     frames: int
+    symbols: int
 
 
 class Reading(msgspec.Struct):
@@ -143,9 +145,10 @@ async def _read(plan: ReadersPlan) -> None:
     frames = WIRES["qos"](SYMBOLS).frames
     size = sum(map(len, frames)) / len(frames)
     readers = await dial(plan.url, plan.count)
-    codes = [f"US:{','.join(name.removeprefix('US:') for name in symbols(SYMBOLS))}"]
-    for reader in readers:
-        reader.send(type="T", codes=codes, reqid=1)
+    names = [name.removeprefix("US:") for name in symbols(SYMBOLS)]
+    for number, reader in enumerate(readers):
+        own = [names[(number + n) % SYMBOLS] for n in range(plan.symbols)]
+        reader.send(type="T", codes=[f"US:{','.join(own)}"], reqid=1)
 
     _count(readers, size, plan.frames)  # Nothing else runs in this process.
 

@@ -46,6 +46,7 @@ class ServerConnection:
         self._queued = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self._writer: AbstractStreamWriter | None = None
+        self._ping: bytes | None = None
 
     # For subclasses
 
@@ -118,7 +119,7 @@ class ServerConnection:
             if message.type in (WSMsgType.TEXT, WSMsgType.BINARY):
                 on_frame(self, message.data)
             elif message.type is WSMsgType.PING:
-                self._track_task(asyncio.create_task(self._pong(message.data)))
+                self._answer_ping(message.data)
             elif message.type is WSMsgType.CLOSE:
                 await self._may_write()
                 await self.ws.close(code=message.data or 1000)
@@ -130,10 +131,21 @@ class ServerConnection:
             if received % FRAMES_BEFORE_YIELD == 0:
                 await asyncio.sleep(0)
 
-    async def _pong(self, payload: bytes) -> None:
+    def _answer_ping(self, payload: bytes) -> None:
+        # Only the newest one that waits (RFC 6455, section 5.5.3): a client that sends
+        # pings and reads nothing would fill the memory.
+        is_answering = self._ping is not None
+        self._ping = payload
+        if not is_answering:
+            self._track_task(asyncio.create_task(self._pong()))
+
+    async def _pong(self) -> None:
         await self._may_write()
-        with suppress(ConnectionError):
-            await self.ws.pong(payload)
+        while (payload := self._ping) is not None:
+            with suppress(ConnectionError):
+                await self.ws.pong(payload)
+            if self._ping is payload:
+                self._ping = None
 
     async def _close(self, code: int, reason: str) -> None:
         with suppress(TimeoutError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeAlias, TypeGuard, cast
 
@@ -25,6 +26,7 @@ __all__ = [
     "find_key",
     "json_response",
     "parse_json",
+    "try_later",
 ]
 
 Row: TypeAlias = dict[str, Any]
@@ -80,6 +82,12 @@ def json_response(
         headers=headers,
         content_type="application/json",
     )
+
+
+def try_later(status: int, message: str, seconds: float) -> web.Response:
+    """Return a response that asks to come back after some seconds."""
+    headers = {"Retry-After": str(math.ceil(seconds))}
+    return json_response({"msg": message}, status=status, headers=headers)
 
 
 class Rejection(Exception):  # noqa: N818

@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import logging
 import os
-from collections.abc import AsyncGenerator, Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,7 @@ from qos_async.cli.streams import print_message
 from qos_async.cli.unread import reporting_unread
 
 __all__ = [
+    "explaining",
     "first_error",
     "make_client",
     "open_client",
@@ -66,15 +67,22 @@ async def open_client(
     async with open_settings(options) as settings:
         for warning in settings.warnings:
             print_message(f"qos: warning: {warning}")
-        try:
-            with reporting_unread():
-                async with make_client(settings, **client_options) as client:
-                    yield client
-        except (QosError, ExceptionGroup) as error:
-            first = first_error(error)
-            if hint := _hint(first, settings):
-                first.add_note(hint)
-            raise
+        with explaining(settings):
+            async with make_client(settings, **client_options) as client:
+                yield client
+
+
+@contextlib.contextmanager
+def explaining(settings: Settings) -> Generator[None]:
+    """Add to errors which setting they are about; print what could not be read."""
+    try:
+        with reporting_unread():
+            yield
+    except (QosError, ExceptionGroup) as error:
+        first = first_error(error)
+        if hint := _hint(first, settings):
+            first.add_note(hint)
+        raise
 
 
 @contextlib.asynccontextmanager

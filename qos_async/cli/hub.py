@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser
+import contextlib
+import math
+from argparse import ArgumentParser, ArgumentTypeError
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qos_async.cli import exits
@@ -13,32 +16,42 @@ from qos_async.cli.options import (
     Options,
     UsageError,
     add_connection,
+    any_path,
     port,
-    seconds,
 )
 from qos_async.cli.sim import PortError, port_error
 from qos_async.cli.streams import print_message
 
 if TYPE_CHECKING:  # Slow to import.
     import ssl
-    from collections.abc import Sequence
+    from collections.abc import Generator, Sequence
 
     from rich.text import Text
 
     from qos_async.cli.tables import Table
     from qos_async.hub import Hub, HubStats
+    from qos_async.recordings import Recorder
 
 __all__ = ["COMMAND"]
 
 _PORT = 8765
+_DEFAULT = f"QOS_HTTP_URL, if of a hub, or http://127.0.0.1:{_PORT}"
 _INTERVAL = 1.0
+_OPTIONS = {
+    "ssl=": "--tls-cert",
+    "allow_insecure=True": "--allow-insecure",
+    "host='127.0.0.1'": "without --host",
+    "it needs tokens": "it needs --tokens",
+    "Limits(symbols=...)": "--symbols-limit",
+}
+"""What messages of ``Hub`` name, and the options for it."""
 
 
 def _add_arguments(parser: ArgumentParser) -> None:
     parser.usage = "qos hub [status [URL]] [options]"
     add = parser.add_argument
     add("action", nargs="?", choices=("status",), help="show the hub that is running")
-    add("url", nargs="?", metavar="URL", help=f"its address (http://127.0.0.1:{_PORT})")
+    add("url", nargs="?", metavar="URL", help=f"its address ({_DEFAULT})")
     add("--host", default="127.0.0.1", help="the address to listen on (127.0.0.1)")
     add(
         "--port",
@@ -61,16 +74,27 @@ def _add_arguments(parser: ArgumentParser) -> None:
         metavar="HOST",
         help="a host name that clients may use",
     )
+    add("--record", type=any_path, metavar="DIR", help="also record what arrives")
     add("--keep", metavar="FILE", help="keep finished klines there (in memory)")
     add(
         "--linger",
-        type=seconds,
+        type=_linger,
         default=30.0,
         metavar="S",
-        help="seconds until unsubscribing (30)",
+        help="seconds until unsubscribing (30); 0 unsubscribes at once",
     )
     add("--json", action="store_true", help="with status: one JSON object")
     add_connection(parser)
+
+
+def _linger(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < math.inf:
+        raise ArgumentTypeError(f"{text!r} is not a number of seconds: try --linger 30")
+    return value
 
 
 def _run(options: Options) -> int:
@@ -89,25 +113,70 @@ def _run(options: Options) -> int:
 
 
 async def _serve(options: Options) -> None:
-    from qos_async.cli.client import make_client, open_settings
+    from qos_async.cli.client import explaining, make_client, open_settings
 
     async with open_settings(options) as settings:
         for warning in settings.warnings:
             print_message(f"qos: warning: {warning}")
-        # Text is passed on as it is, which is faster than Decimal.
-        hub = _hub(options, make_client(settings, numbers=str))
-        try:
-            await hub.__aenter__()
-        except OSError as error:
-            raise PortError(port_error(error, options.port)) from None
-        try:
-            key = "TOKEN" if options.tokens else "hub"
-            print(f"export QOS_HTTP_URL={hub.http_url}")
-            print(f"export QOS_STREAM_URL={hub.stream_url}")
-            print(f"export QOS_API_KEY={key}", flush=True)
-            await _show_until_it_ends(hub)
-        finally:
-            await hub.aclose()
+        with explaining(settings), _printing_warnings():
+            # Text is passed on as it is, which is faster than Decimal.
+            recorder = _recorder(options)
+            hub = _hub(options, make_client(settings, numbers=str, recorder=recorder))
+            try:
+                await hub.__aenter__()
+            except OSError as error:
+                raise PortError(_port_error(error, options)) from None
+            try:
+                key = "TOKEN" if options.tokens else "hub"
+                print(f"export QOS_HTTP_URL={hub.http_url}")
+                print(f"export QOS_STREAM_URL={hub.stream_url}")
+                print(f"export QOS_API_KEY={key}", flush=True)
+                await _show_until_it_ends(hub)
+            finally:
+                await hub.aclose()
+
+
+@contextlib.contextmanager
+def _printing_warnings() -> Generator[None]:
+    """Print what the hub logs: a command has no log."""
+    import logging
+
+    class Printer(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            print_message(f"qos: warning: {self.format(record)}")
+
+    logger, printer = logging.getLogger("qos_async.hub"), Printer(logging.WARNING)
+    logger.addHandler(printer)
+    try:
+        yield
+    finally:
+        logger.removeHandler(printer)
+
+
+def _port_error(error: OSError, options: Options) -> str:
+    import errno
+    import socket
+
+    is_name = isinstance(error, socket.gaierror)
+    if is_name or error.errno in (errno.EADDRNOTAVAIL, errno.EINVAL):
+        return (
+            f"cannot listen on {options.host}: --host takes an address of this machine, "
+            "or 0.0.0.0 for all of them"
+        )
+    return port_error(error, options.port)
+
+
+def _recorder(options: Options) -> Recorder | None:
+    if options.record is None:
+        return None
+    from qos_async.recordings import Recorder
+
+    return Recorder(
+        options.record,
+        on_error=lambda error: print_message(
+            f"qos: warning: {error}; the hub goes on without a recording"
+        ),
+    )
 
 
 def _hub(options: Options, client: Any) -> Hub:
@@ -126,7 +195,10 @@ def _hub(options: Options, client: Any) -> Hub:
             linger=options.linger,
         )
     except ValueError as error:
-        raise UsageError(str(error)) from None
+        message = str(error)
+        for argument, option in _OPTIONS.items():
+            message = message.replace(argument, option)
+        raise UsageError(message) from None
 
 
 def _ssl(options: Options) -> ssl.SSLContext | None:
@@ -136,13 +208,29 @@ def _ssl(options: Options) -> ssl.SSLContext | None:
         return None
     import ssl
 
+    files = [file for file in (options.tls_cert, options.tls_key) if file is not None]
+    for file in files:
+        try:
+            Path(file).read_bytes()
+        except OSError as error:
+            raise UsageError(f"cannot read {file}: {error.strerror}") from None
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     try:
-        context.load_cert_chain(options.tls_cert, options.tls_key)
-    except (OSError, ssl.SSLError) as error:
-        reason = error.strerror or str(error)
-        raise UsageError(f"cannot read {options.tls_cert}: {reason}") from None
+        # Without this, OpenSSL would ask on the terminal.
+        context.load_cert_chain(options.tls_cert, options.tls_key, _no_passphrase)
+    except (OSError, ssl.SSLError):
+        raise UsageError(
+            f"{' and '.join(files)}: not a certificate and its private key in PEM form; "
+            "a key in a file of its own is --tls-key"
+        ) from None
     return context
+
+
+def _no_passphrase() -> str:
+    raise UsageError(
+        "the private key has a passphrase, which a service cannot type: openssl pkey "
+        "-in KEY -out NEW writes one without"
+    )
 
 
 async def _show_until_it_ends(hub: Hub) -> None:
@@ -202,7 +290,7 @@ async def _status(options: Options) -> None:
     from qos_async.hub.status import StatusError, fetch_status
 
     try:
-        stats = await fetch_status(_url(options), options.key)
+        stats = await fetch_status(*_place(options))
     except StatusError as error:
         raise CommandError(str(error)) from None
     if options.json:
@@ -211,12 +299,26 @@ async def _status(options: Options) -> None:
         show(_tables(stats))
 
 
-def _url(options: Options) -> str:
-    """Return the address of a hub, from any form in which it may be typed."""
-    url: str = options.url or f"127.0.0.1:{_PORT}"
+def _place(options: Options) -> tuple[str, str | None]:
+    """Return the address of a hub, from any form in which it may be typed, and the key.
+
+    The key of the environment is used only with the address of the environment: where a
+    hub is started, it is the key of the service.
+    """
+    import os
+
+    url, key = options.url or options.http_url, options.key
+    if url is None:
+        url = os.environ.get("QOS_HTTP_URL", "").strip().rstrip("/")
+        if url.endswith("/hub"):
+            key = key or os.environ.get("QOS_API_KEY", "").strip()
+        else:
+            host = f"[{options.host}]" if ":" in options.host else options.host
+            url = f"{host}:{options.port}"
     scheme, _, rest = url.rpartition("://")
     scheme = {"ws": "http", "wss": "https"}.get(scheme, scheme or "http")
-    return f"{scheme}://{rest.rstrip('/').removesuffix('/ws').removesuffix('/hub')}"
+    place = rest.rstrip("/").removesuffix("/ws").removesuffix("/hub")
+    return f"{scheme}://{place}", key
 
 
 def _tables(stats: HubStats) -> Sequence[Table]:

@@ -7,7 +7,8 @@ import math
 import re
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Coroutine, Hashable, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 from msgspec import Raw
@@ -26,11 +27,21 @@ from qos_async.topics import Topic
 
 __all__ = ["Answers", "ForbiddenError", "MustWaitError"]
 
+T = TypeVar("T")
+
 _WAIT_MAX = 5.0  # Seconds that a question waits; for more, it is refused with the time.
+_KLINE_REQUESTS_MAX = 100
 _BY_MARKET_KEPT = 600.0  # Seconds; calendars and product lists change once a day.
 _CHANNELS = {"RS": Channel.SNAPSHOT, "RD": Channel.DEPTH, "RT": Channel.TRADE}
 _MARKET = re.compile(r"[A-Z]{1,4}")
 _LIVE, _KEPT, _UPSTREAM = "live", "kept", "upstream"
+
+
+class _Asker(NamedTuple):
+    """The client of a request, and how many requests are sent before its own."""
+
+    client: Hashable
+    ahead: int
 
 
 class MustWaitError(Exception):
@@ -83,12 +94,12 @@ class Answers:
         self._lock = asyncio.Lock()
 
     async def data(
-        self, asker: object, token: Token | None, kind: str, body: Row
+        self, asker: Hashable, token: Token | None, kind: str, body: Row
     ) -> bytes:
         """Return the ``data`` of the reply to a request, as JSON.
 
         Args:
-            asker: The client; clients take turns.
+            asker: The client; clients take turns (see ``questions``).
             token: What the client may have; None: everything.
             kind: ``RI``, ``RS``, ``RD``, ``RT``, ``RK`` or ``RH``.
             body: The request.
@@ -99,19 +110,23 @@ class Answers:
             MustWaitError: The service cannot be asked for a while.
             QosError: What the request upstream ended with.
         """
+        asking = _Asker(asker, self.questions.ahead(asker))
         if kind in ("RK", "RH"):
             requests = self.parser.klines(kind, body)
+            if len(requests) > _KLINE_REQUESTS_MAX:
+                most = f"more than {_KLINE_REQUESTS_MAX}"
+                raise self.parser.violation(f"Parameter error: {most} kline_reqs")
             named = [symbol for one in requests for symbol in one.symbols]
             _check(token, named, Channel.KLINE)
-            groups = await asyncio.gather(
-                *(self._klines(asker, kind, request) for request in requests)
+            groups = await _together(
+                [self._klines(asking, kind, request) for request in requests]
             )
             rows = [row for group in groups for row in group]
         else:
             symbols = self.parser.symbols(body.get("codes"))
             _check(token, symbols, _CHANNELS.get(kind))
             count = self.parser.count(body) if kind == "RT" else 1
-            rows = await self._rows(asker, kind, symbols, count)
+            rows = await self._rows(asking, kind, symbols, count)
         return _array(rows)
 
     async def by_market(self, token: Token | None, path: str, body: Row) -> bytes:
@@ -152,7 +167,7 @@ class Answers:
             self._by_market[path, market] = until, found.get(market)
 
     async def _rows(
-        self, asker: object, kind: str, symbols: Sequence[str], count: int
+        self, asker: _Asker, kind: str, symbols: Sequence[str], count: int
     ) -> list[bytes]:
         found = {symbol: self._live_rows(kind, symbol, count) for symbol in symbols}
         missing = [symbol for symbol, rows in found.items() if rows is None]
@@ -173,7 +188,7 @@ class Answers:
         return None if row is None else [row]
 
     async def _klines(
-        self, asker: object, kind: str, request: KlineRequest
+        self, asker: _Asker, kind: str, request: KlineRequest
     ) -> list[bytes]:
         """Return one row of ``{"c": symbol, "k": klines}`` for each symbol with any."""
         found: dict[str, list[bytes]] = {}
@@ -234,17 +249,16 @@ class Answers:
         await asyncio.to_thread(self._kept.add, symbol, request.interval, bars, now)
 
     async def _ask(
-        self, asker: object, ask: Ask, symbols: Sequence[str]
+        self, asker: _Asker, ask: Ask, symbols: Sequence[str]
     ) -> dict[str, list[bytes]]:
         if not symbols:
             return {}
-        wait = max(
-            self.questions.ahead * self._interval, self._upstream.wait(ask, symbols)
-        )
+        ahead = asker.ahead * self._interval
+        wait = max(ahead, self._upstream.wait())
         if wait > _WAIT_MAX:
             raise MustWaitError(wait)
         self.counts[_UPSTREAM] += len(symbols)
-        found = await self.questions.rows(asker, ask, symbols)
+        found = await self.questions.rows(asker.client, ask, symbols)
         return {symbol: [bytes(row) for row in rows] for symbol, rows in found.items()}
 
 
@@ -266,6 +280,16 @@ _by_market: msgspec.json.Decoder[dict[str, Raw] | None] = msgspec.json.Decoder(
 def _mapping(data: bytes, unread: list[Unread]) -> dict[str, Raw]:
     found = _by_market.decode(data) or {}
     return {name.upper(): raw for name, raw in found.items()}
+
+
+async def _together(work: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
+    """Return the results of coroutines; where one fails, the others are cancelled."""
+    tasks = [asyncio.create_task(one) for one in work]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
 
 
 def _array(rows: Sequence[bytes]) -> bytes:

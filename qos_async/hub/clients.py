@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import random
 from collections.abc import Callable
 from typing import Any
 
 from aiohttp import web
 
-from qos_async._server.parsing import json_response
+from qos_async._server.parsing import json_response, try_later
 from qos_async.hub.answers import Answers
 from qos_async.hub.commands import CommandHandler
 from qos_async.hub.guard import Guard
@@ -18,7 +17,7 @@ from qos_async.hub.link import HubLink
 from qos_async.hub.relay import Relay
 from qos_async.hub.tokens import Token
 
-__all__ = ["Clients", "try_later"]
+__all__ = ["Clients"]
 
 _CLIENTS_MAX = 500
 _POLICY, _RESTART = 1008, 1012
@@ -96,14 +95,17 @@ class Clients:
         return link.ws
 
     def end_revoked(self) -> None:
-        """Close the links whose token is no longer in force."""
+        """Close the links whose token is no longer in force, or has other rights now."""
         tokens = self._guard.tokens
         if tokens is None:
             return
         self._relay.places.reserved = tokens.reserved
         for link, token in self.links.items():
-            if tokens.by_name.get(link.owner) != token:
+            found = tokens.by_name.get(link.owner)
+            if token is None or found is None or found.token != token.token:
                 link.end(_POLICY, "the token was revoked")
+            elif found != token:
+                link.end(_RESTART, "what the token may have has changed")
 
     def end_all(self, reason: str) -> None:
         """Close every link."""
@@ -118,9 +120,3 @@ class Clients:
     async def _dismiss(link: HubLink) -> None:
         await asyncio.sleep(random.random() * _SHUTDOWN_SPREAD)
         link.end(_RESTART, "the hub is restarting")
-
-
-def try_later(status: int, message: str, seconds: float) -> web.Response:
-    """Return a response that asks to come back after some seconds."""
-    headers = {"Retry-After": str(math.ceil(seconds))}
-    return json_response({"msg": message}, status=status, headers=headers)

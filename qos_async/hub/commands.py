@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
-from collections import deque
 from collections.abc import Coroutine
 from typing import Any
 
@@ -38,6 +38,7 @@ _CHANNELS = {
 }
 _REQUESTS = frozenset(OPERATIONS.values())
 _COMMANDS_MAX = 100  # In a second.
+_BYTES_MAX = 256 * 1024  # In a second: to read commands takes time of all clients.
 _PENDING_MAX = 1000
 _GARBAGE_MAX = 20
 _TOPICS_MAX = 20_000
@@ -65,13 +66,16 @@ class CommandHandler:
         self._token = token
         self._relay = relay
         self._answers = answers
+        self._asker = link if token is None else link.owner
         self._tasks: set[asyncio.Task[None]] = set()
-        self._arrived: deque[float] = deque(maxlen=_COMMANDS_MAX)
+        self._second = -math.inf
+        self._commands = 0
+        self._bytes = 0
         self._garbage = 0
 
     def on_frame(self, link: HubLink, raw: bytes) -> None:
         """Process one frame."""
-        if link.ended or self._is_flood():
+        if link.ended or self._is_flood(len(raw)):
             return
         body = as_row(parse_json(raw))
         if body is None:
@@ -127,7 +131,7 @@ class CommandHandler:
 
     async def _answer(self, kind: str, body: Row) -> None:
         try:
-            data = await self._answers.data(self._link, self._token, kind, body)
+            data = await self._answers.data(self._asker, self._token, kind, body)
         except _REFUSALS as exc:
             self._refuse(kind, body, str(exc))
         except QosError as exc:
@@ -174,14 +178,18 @@ class CommandHandler:
             _log.exception("this is a bug in qos_async; please report it")
             self._link.end(_INTERNAL_ERROR, "internal error of the hub")
 
-    def _is_flood(self) -> bool:
+    def _is_flood(self, size: int) -> bool:
         now = asyncio.get_running_loop().time()
-        full = len(self._arrived) == _COMMANDS_MAX
-        if full and now - self._arrived[0] < 1.0:
+        if now - self._second >= 1.0:
+            self._second, self._commands, self._bytes = now, 0, 0
+        self._commands += 1
+        self._bytes += size
+        if self._commands > _COMMANDS_MAX:
             self._link.end(_POLICY, f"more than {_COMMANDS_MAX} commands in a second")
-            return True
-        self._arrived.append(now)
-        return False
+        elif self._bytes > _BYTES_MAX:
+            size_max = f"{_BYTES_MAX // 1024} KiB"
+            self._link.end(_POLICY, f"more than {size_max} of commands in a second")
+        return self._link.ended
 
 
 def _echo(body: Row) -> Row:

@@ -7,21 +7,24 @@ loopback as well. Addresses other than loopback need tokens.
 
 from __future__ import annotations
 
-import ipaddress
 import logging
+import re
 from collections import deque
 from collections.abc import Collection
+from typing import cast
 from urllib.parse import urlsplit
 
 from aiohttp import web
 
 from qos_async._server.parsing import find_key
+from qos_async.hub.addresses import is_address
 from qos_async.hub.tokens import Token, TokenFile, Tokens
 
-__all__ = ["Guard", "is_loopback"]
+__all__ = ["Guard"]
 
 _log = logging.getLogger("qos_async.hub")
 
+_NAME = re.compile(r"[a-z0-9._-]+")
 _HANDSHAKES_MAX = 50  # In a second, from all clients together.
 
 
@@ -31,15 +34,19 @@ class Guard:
     Args:
         tokens: The tokens; None: any key is accepted.
         hosts: Host names, besides addresses and ``localhost``, that clients may use.
+
+    Attributes:
+        names: The host names, in lower case.
+
+    Raises:
+        ValueError: If one of them is no host name.
     """
 
     def __init__(
         self, tokens: Tokens | TokenFile | None, *, hosts: Collection[str] = ()
     ) -> None:
-        if isinstance(hosts, str):
-            raise ValueError(f"hosts must be a list of names, such as [{hosts!r}]")  # noqa: TRY004 - as for every wrong argument
         self._tokens = tokens
-        self._hosts = {name.lower() for name in hosts}
+        self.names = _checked_names(hosts)
         self._handshakes: deque[float] = deque()
 
     @property
@@ -55,12 +62,15 @@ class Guard:
     def refusal(self, request: web.Request) -> str | None:
         """Return why a request is refused before its key is looked at, or None."""
         host = _host_name(request.headers.get("Host", ""))
-        if not (_is_address(host) or host == "localhost" or host in self._hosts):
+        if not (is_address(host) or host == "localhost" or host in self.names):
             return "Not served under this host name."
         origin = request.headers.get("Origin")
         # A page of this very host is served; one of a file or a sandbox has "null".
         host_header = request.headers.get("Host", "").lower()
         if origin is not None and _netloc(origin) != host_header:
+            return "Not served to web pages."
+        # An image or a script of a page is requested without an origin.
+        if request.headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin"):
             return "Not served to web pages."
         return None
 
@@ -81,14 +91,19 @@ class Guard:
         return True
 
 
-def is_loopback(host: str) -> bool:
-    """Whether only programs of this machine reach an address."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+def _checked_names(hosts: object) -> tuple[str, ...]:
+    if isinstance(hosts, str) or not isinstance(hosts, Collection):
+        raise ValueError(f"hosts must be a list of names, such as [{str(hosts)!r}]")  # noqa: TRY004 - as for every wrong argument
+    return tuple(map(_checked_name, cast("Collection[object]", hosts)))
+
+
+def _checked_name(name: object) -> str:
+    if not isinstance(name, str) or not _NAME.fullmatch(name.lower()):
+        raise ValueError(
+            f"{name!r} is no host name: give the name alone, such as 'hub.example.com', "
+            "without a port"
+        )
+    return name.lower()
 
 
 def _host_name(header: str) -> str:
@@ -103,11 +118,3 @@ def _netloc(origin: str) -> str:
         return urlsplit(origin).netloc.lower()
     except ValueError:
         return ""
-
-
-def _is_address(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 
 from aiohttp import web
@@ -11,18 +12,28 @@ from qos_async._server.parsing import (
     Rejection,
     as_row,
     encode,
+    find_key,
     json_response,
     parse_json,
+    try_later,
 )
 from qos_async.config import HUB_PATH
-from qos_async.errors import AuthenticationError, LimitError, QosError, RejectedError
+from qos_async.errors import (
+    AuthenticationError,
+    ClosedError,
+    LimitError,
+    QosError,
+    RejectedError,
+)
 from qos_async.hub.answers import Answers, ForbiddenError, MustWaitError
-from qos_async.hub.clients import Clients, try_later
+from qos_async.hub.clients import Clients
 from qos_async.hub.guard import Guard
 from qos_async.hub.stats import HubStats, hub_metrics
 
 __all__ = ["HubHttp", "error_response"]
 
+_OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
+_BODY_TIMEOUT = 10.0  # Seconds.
 _BY_MARKET = ("/market-calendar", "/product-list")
 _STATUSES: dict[type[Exception], int] = {
     Rejection: 400,
@@ -39,6 +50,7 @@ class HubHttp:
         guard: Finds the client of a request.
         answers: Answers requests.
         clients: The links.
+        is_ready: Returns whether clients are accepted.
         stats: Returns the statistics.
         upstream_metrics: Returns the OpenMetrics text of the client upstream.
     """
@@ -49,12 +61,14 @@ class HubHttp:
         answers: Answers,
         clients: Clients,
         *,
+        is_ready: Callable[[], bool],
         stats: Callable[[], HubStats],
         upstream_metrics: Callable[[], str],
     ) -> None:
         self._guard = guard
         self._answers = answers
         self._clients = clients
+        self._is_ready = is_ready
         self._stats = stats
         self._upstream_metrics = upstream_metrics
 
@@ -81,7 +95,8 @@ class HubHttp:
             if path in _BY_MARKET:
                 data = await self._answers.by_market(token, path, body)
             else:
-                data = await self._answers.data(owner, token, OPERATIONS[path], body)
+                asker = (owner, find_key(request)[0]) if token is None else owner
+                data = await self._answers.data(asker, token, OPERATIONS[path], body)
         except (Rejection, ForbiddenError, MustWaitError, QosError) as exc:
             return error_response(exc)
         return web.Response(
@@ -89,7 +104,7 @@ class HubHttp:
         )
 
     async def _on_ready(self, request: web.Request) -> web.StreamResponse:
-        if self._stats().ready:
+        if self._is_ready():
             return json_response({"msg": "OK"})
         return try_later(503, "The hub has no link to the service.", 1.0)
 
@@ -101,14 +116,18 @@ class HubHttp:
     async def _on_metrics(self, request: web.Request) -> web.StreamResponse:
         if self._guard.client(request) is None:
             return self._clients.refuse(401, "Invalid key.")
-        return web.Response(text=hub_metrics(self._stats()) + self._upstream_metrics())
+        text = hub_metrics(self._stats()) + self._upstream_metrics()
+        return web.Response(body=text.encode(), headers={"Content-Type": _OPENMETRICS})
 
 
 async def _read(request: web.Request) -> bytes:
     try:
-        return await request.read()
+        async with asyncio.timeout(_BODY_TIMEOUT):
+            return await request.read()
     except web.HTTPException:
         raise  # Too large.
+    except TimeoutError:
+        raise web.HTTPRequestTimeout from None
     except Exception as exc:
         # Of many kinds, by the encoding that is broken.
         raise Rejection("Parameter error: the body cannot be read") from exc
@@ -120,6 +139,8 @@ def error_response(error: Exception) -> web.Response:
         return try_later(429, str(error), error.seconds)
     if isinstance(error, LimitError):
         return try_later(429, error.message, 1.0)
+    if isinstance(error, ClosedError):
+        return try_later(503, str(error), 1.0)
     message = error.message if isinstance(error, RejectedError) else str(error)
     for kind, status in _STATUSES.items():
         if isinstance(error, kind):

@@ -54,22 +54,24 @@ class KeptBars:
 
     Args:
         path: The file; None keeps them in memory.
+
+    Raises:
+        ValueError: If it is no path.
     """
 
     def __init__(self, path: str | os.PathLike[str] | None = None) -> None:
         self._lock = threading.Lock()
         self._failed = False
-        self._path = path
+        self._path = None if path is None else user_path("keep", path)
         self._database = self._connect(":memory:")
 
     def open(self) -> None:
         """Open the file, if there is one to be."""
         if self._path is None:
             return
-        path = user_path("keep", self._path)
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            database = self._connect(str(path))
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            database = self._connect(str(self._path))
         except (OSError, sqlite3.Error) as exc:
             self._report(exc)
             return

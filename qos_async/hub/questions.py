@@ -3,17 +3,24 @@
 The plan allows few requests. So a symbol that is being asked for is asked for once,
 symbols of several clients that ask the same share one request, and the clients take
 turns: one that asks for a hundred symbols does not delay one that asks for one.
+
+Of a hub with tokens, a client is a token, however many connections it has. Without, it is
+a websocket. Over HTTP, where a program may open a connection for each request, it is an
+address and a key together: programs that flood a hub over HTTP delay no websocket, and
+not each other if each has a key of its own, of which any will do.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections import OrderedDict, deque
+from collections import Counter, OrderedDict
 from collections.abc import Hashable, Iterable, Mapping
+from itertools import chain, islice
 from typing import Any, NamedTuple, Protocol
 
 import msgspec
+from anyio import CancelScope
 from msgspec import Raw, Struct
 
 from qos_async._core.queries import Query
@@ -69,13 +76,41 @@ class Sender(Protocol):
         ...
 
 
-class _Question(NamedTuple):
-    ask: Ask
-    symbol: str
+class _Question:
+    """One symbol that is being asked for.
+
+    Attributes:
+        answer: Done with its rows.
+        waiting: How many calls of ``rows`` wait for it.
+        queues: The clients in whose queue it is; empty once it is being asked.
+    """
+
+    __slots__ = ("answer", "ask", "queues", "symbol", "waiting")
+
+    def __init__(self, ask: Ask, symbol: str) -> None:
+        self.ask = ask
+        self.symbol = symbol
+        self.answer: asyncio.Future[list[Raw]]
+        self.answer = asyncio.get_running_loop().create_future()
+        # An error that no client waits for any more is not reported.
+        self.answer.add_done_callback(_retrieve)
+        self.waiting = 0
+        self.queues: set[Hashable] = set()
+
+    def settle(self, found: Mapping[str, list[Raw]] | QosError) -> None:
+        """Set its answer, unless it has one."""
+        if self.answer.done():
+            return
+        if isinstance(found, QosError):
+            self.answer.set_exception(found)
+        else:
+            self.answer.set_result(list(found.get(self.symbol, ())))
 
 
 class Questions:
     """The questions that wait for the service, by client.
+
+    What no client waits for any more is not asked: each request costs the plan's rate.
 
     Args:
         sender: Sends them, one request at a time.
@@ -89,18 +124,24 @@ class Questions:
         self.sent = 0
         self._sender = sender
         self._chunk = chunk
-        self._waiting: OrderedDict[Hashable, deque[_Question]] = OrderedDict()
-        self._answers: dict[_Question, asyncio.Future[list[Raw]]] = {}
+        self._queues: OrderedDict[Hashable, dict[_Question, None]] = OrderedDict()
+        self._open: dict[tuple[Ask, str], _Question] = {}
+        self._sending: list[_Question] = []
+        self._scope: CancelScope | None = None
         self._ready = asyncio.Event()
         self._error: QosError | None = None
 
-    @property
-    def ahead(self) -> int:
-        """How many requests a question would wait for now, at most."""
-        asks: dict[Ask, int] = {}
-        for questions in self._waiting.values():
-            for one in questions:
-                asks[one.ask] = asks.get(one.ask, 0) + 1
+    def ahead(self, client: Hashable) -> int:
+        """Return how many requests another question of a client would wait for, at most.
+
+        Of another client it waits for no more requests than it has turns itself.
+        """
+        own = self._requests(client)
+        others = (self._requests(name) for name in self._queues if name != client)
+        return own + sum(min(count, own + 1) for count in others)
+
+    def _requests(self, client: Hashable) -> int:
+        asks = Counter(one.ask for one in self._queues.get(client, ()))
         return sum(-(-count // self._chunk) for count in asks.values())
 
     async def rows(
@@ -113,97 +154,125 @@ class Questions:
         """
         if self._error is not None:
             raise self._error
-        answers: dict[str, asyncio.Future[list[Raw]]] = {}
-        for symbol in symbols:
-            question = _Question(ask, symbol)
-            answer = self._answers.get(question)
-            if answer is None:
-                answer = asyncio.get_running_loop().create_future()
-                # An error that no client waits for any more is not reported.
-                answer.add_done_callback(_retrieve)
-                self._answers[question] = answer
-                self._waiting.setdefault(client, deque()).append(question)
-            answers[symbol] = answer
+        questions = [self._join(client, ask, symbol) for symbol in symbols]
         self._ready.set()
-        # Shielded: another client may wait for the same answer.
-        return {
-            symbol: await asyncio.shield(answer) for symbol, answer in answers.items()
-        }
+        try:
+            # Shielded: another client may wait for the same answer.
+            return {one.symbol: await asyncio.shield(one.answer) for one in questions}
+        finally:
+            for one in questions:
+                self._leave(one)
 
     async def run(self) -> None:
         """Send what waits, until cancelled."""
         while True:
             await self._ready.wait()
-            ask, symbols = self._next()
-            if not symbols:
+            taken = self._next()
+            if not taken:
                 self._ready.clear()
                 continue
-            try:
-                await self._fetch(ask, symbols)
-            except Exception as exc:  # noqa: BLE001 - the other questions go on
-                _log.exception("this is a bug in qos_async; please report it")
-                self._settle(ask, symbols, QosError(f"internal error: {exc!r}"))
+            self._sending = taken
+            with CancelScope() as self._scope:
+                try:
+                    await self._fetch(taken)
+                except Exception as exc:  # noqa: BLE001 - the other questions go on
+                    _log.exception("this is a bug in qos_async; please report it")
+                    self._settle(taken, QosError(f"internal error: {exc!r}"))
+            self._sending = []
 
-    async def _fetch(self, ask: Ask, symbols: list[str]) -> None:
+    async def _fetch(self, questions: list[_Question]) -> None:
+        for one in questions:
+            if not one.waiting:
+                self._close(one)
+        questions = [one for one in questions if one.waiting]
+        if not questions:
+            return
         self.sent += 1
+        symbols = [one.symbol for one in questions]
         try:
-            found = await self._sender.fetch(ask.query(symbols))
+            found = await self._sender.fetch(questions[0].ask.query(symbols))
         except QosError as exc:
             rejected = isinstance(exc, RejectedError) and not isinstance(
                 exc, LimitError
             )
-            if not rejected or len(symbols) == 1:
-                self._settle(ask, symbols, exc)
+            if not rejected or len(questions) == 1:
+                self._settle(questions, exc)
                 return
             # One of them, of perhaps another client, spoils the request for all.
-            middle = len(symbols) // 2
-            await self._fetch(ask, symbols[:middle])
-            await self._fetch(ask, symbols[middle:])
+            middle = len(questions) // 2
+            await self._fetch(questions[:middle])
+            await self._fetch(questions[middle:])
         else:
-            self._settle(ask, symbols, found)
+            self._settle(questions, found)
 
     def fail(self, error: QosError) -> None:
         """End every question, and every later one, with an error."""
         self._error = error
-        self._waiting.clear()
-        for answer in self._answers.values():
-            if not answer.done():
-                answer.set_exception(error)
-        self._answers.clear()
+        self._queues.clear()
+        self._settle(list(self._open.values()), error)
 
-    def _next(self) -> tuple[Ask, list[str]]:
-        """Take the symbols of the next request: the next client's, and all that fit."""
-        if not self._waiting:
-            return Ask(""), []
-        client, questions = next(iter(self._waiting.items()))
-        self._waiting.move_to_end(client)
-        ask = questions[0].ask
-        symbols: list[str] = []
+    def _join(self, client: Hashable, ask: Ask, symbol: str) -> _Question:
+        question = self._open.get((ask, symbol))
+        if question is None:
+            question = self._open[ask, symbol] = _Question(ask, symbol)
+        question.waiting += 1
+        if question not in self._sending:
+            # In the queue of each: a client does not wait for the turn of another.
+            self._queues.setdefault(client, {})[question] = None
+            question.queues.add(client)
+        return question
+
+    def _leave(self, question: _Question) -> None:
+        question.waiting -= 1
+        if question.waiting or question.answer.done():
+            return
+        if question not in self._sending:
+            self._close(question)
+        elif not any(one.waiting and not one.answer.done() for one in self._sending):
+            for one in self._sending:
+                self._close(one)
+            self._sending = []
+            assert self._scope is not None
+            self._scope.cancel()
+
+    def _close(self, question: _Question) -> None:
+        """Forget a question; the next client that asks the same asks anew."""
+        self._unqueue(question)
+        key = question.ask, question.symbol
+        if self._open.get(key) is question:
+            del self._open[key]
+
+    def _unqueue(self, question: _Question) -> None:
+        for client in question.queues:
+            queue = self._queues.get(client, {})
+            queue.pop(question, None)
+            if not queue:
+                self._queues.pop(client, None)
+        question.queues.clear()
+
+    def _next(self) -> list[_Question]:
+        """Take the questions of the next request: the next client's, and all that fit."""
+        if not self._queues:
+            return []
+        client, queue = next(iter(self._queues.items()))
+        self._queues.move_to_end(client)
+        ask = next(iter(queue)).ask
         # The client whose turn it is fills the request first, then the others.
-        for name in [client, *(name for name in self._waiting if name != client)]:
-            kept: deque[_Question] = deque()
-            for one in self._waiting[name]:
-                if one.ask == ask and len(symbols) < self._chunk:
-                    symbols.append(one.symbol)
-                else:
-                    kept.append(one)
-            if kept:
-                self._waiting[name] = kept
-            else:
-                del self._waiting[name]
-        return ask, symbols
+        everything = chain(queue, *self._queues.values())
+        same = dict.fromkeys(one for one in everything if one.ask == ask)
+        taken = list(islice(same, self._chunk))
+        for one in taken:
+            self._unqueue(one)
+        return taken
 
     def _settle(
-        self, ask: Ask, symbols: list[str], found: Mapping[str, list[Raw]] | QosError
+        self,
+        questions: Iterable[_Question],
+        found: Mapping[str, list[Raw]] | QosError,
     ) -> None:
-        for symbol in symbols:
-            answer = self._answers.pop(_Question(ask, symbol), None)
-            if answer is None or answer.done():
-                continue
-            if isinstance(found, QosError):
-                answer.set_exception(found)
-            else:
-                answer.set_result(list(found.get(symbol, ())))
+        for one in questions:
+            self._close(one)
+            one.settle(found)
 
 
 class _Row(Struct):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
@@ -34,6 +35,7 @@ _log = logging.getLogger("qos_async.hub")
 _SERVICE_RESTART = 1012
 _POLICY = 1008
 _OUTAGE_HIDDEN = 5.0  # Seconds after which an outage upstream ends the links.
+_DOWN = "the link to the service is down"
 _INTERVAL = 0.5
 
 
@@ -95,14 +97,14 @@ class Relay:
         try:
             await self._subscribe_upstream(topics)
         except QosError:
-            link.pending.subtract(topics)
+            link.pending -= Counter(topics)
             # Another command of this link may have been acknowledged, or may wait.
             lost = [t for t in added if t not in link.topics and not link.pending[t]]
             self.places.unsubscribe(link, lost, self._now())
             raise
-        link.pending.subtract(topics)
         while any(topic in self.interrupted for topic in topics):
             await self._resumed.wait()
+        link.pending -= Counter(topics)
 
     def attach(self, link: HubLink, topics: Iterable[Topic]) -> list[bytes]:
         """Send a link the topics from now on; return their state up to now, as pushes."""
@@ -189,7 +191,11 @@ class Relay:
                 for topic, since in self.interrupted.items()
                 if self._now() - since > _OUTAGE_HIDDEN
             ]
-            self._end_links(late, "the link to the service is down")
+            self._end_links(late, _DOWN)
+            if not self.is_ready:
+                for link in list(self.places.topics):
+                    if link.pending:  # Of what it waits for, nothing is known.
+                        link.end(_SERVICE_RESTART, _DOWN)
 
     async def _subscribe_upstream(self, topics: Sequence[Topic]) -> None:
         await self._drop_unwanted()  # First: it may make the room.

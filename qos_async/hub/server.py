@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Collection, Mapping
-from contextlib import suppress
-from ssl import SSLContext
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from contextlib import AsyncExitStack, suppress
+from ssl import PROTOCOL_TLS_CLIENT, SSLContext
 from types import TracebackType
 from typing import Any, Self
 
 from aiohttp import web
 
+from qos_async._server.parsing import try_later
 from qos_async._validation import check_number, check_whole
 from qos_async.client import Client
 from qos_async.config import HUB_PATH
@@ -23,9 +24,11 @@ from qos_async.errors import (
     LimitError,
     QosError,
 )
+from qos_async.hub.addresses import address_to_dial, is_loopback
 from qos_async.hub.answers import Answers
-from qos_async.hub.clients import Clients, try_later
-from qos_async.hub.guard import Guard, is_loopback
+from qos_async.hub.clients import Clients
+from qos_async.hub.connections import Connections
+from qos_async.hub.guard import Guard
 from qos_async.hub.http import HubHttp, error_response
 from qos_async.hub.kept import KeptBars
 from qos_async.hub.link import HubLink
@@ -40,7 +43,7 @@ __all__ = ["Hub"]
 
 _log = logging.getLogger("qos_async.hub")
 
-_BODY_MAX = 256 * 1024
+_BODY_MAX = 64 * 1024
 _LAG_INTERVAL = 0.25
 _LAG_COMPLAINT = 0.1
 
@@ -93,6 +96,8 @@ class Hub:
         keep: str | os.PathLike[str] | None = None,
         linger: float = 30.0,
     ) -> None:
+        _check_types(client, ssl)
+        host = _checked_host(host)
         _check_exposure(host, tokens, ssl, allow_insecure=allow_insecure)
         port = check_whole("port", port, least=0, most=65535)
         linger = check_number("linger", linger, unit="seconds")
@@ -104,21 +109,17 @@ class Hub:
             )
         self._address: tuple[str, int] = host, port
         self._ssl = ssl
-        guard = Guard(_tokens(tokens), hosts=hosts)
-        places = _places(self._upstream.limits.symbols, guard, linger)
+        symbols = self._upstream.limits.symbols
+        guard = self._guard = Guard(_tokens(tokens, symbols), hosts=hosts)
+        reserved = guard.tokens.reserved if guard.tokens else None
+        places = Places[HubLink](symbols, linger=linger, reserved=reserved)
         self._relay = Relay(self._upstream, places)
         self._kept = KeptBars(keep)
         self._answers = Answers(self._upstream, self._relay.live, self._kept)
         self._clients = Clients(
             guard, self._relay, self._answers, unavailable=self._unavailable
         )
-        self._http = HubHttp(
-            guard,
-            self._answers,
-            self._clients,
-            stats=lambda: self.stats,
-            upstream_metrics=lambda: openmetrics(client.stats),
-        )
+        self._connections = Connections()
         self._loop_lag_max = 0.0
         self._tasks: list[asyncio.Task[None]] = []
         self._error: QosError | None = None
@@ -133,10 +134,13 @@ class Hub:
         Raises:
             AuthenticationError: The key upstream is rejected.
             OSError: The port is in use.
-            RuntimeError: If it was entered before, or its client belongs to another hub.
+            RuntimeError: If it was entered or closed before, or its client belongs to
+                another hub.
         """
-        if self._entered:
-            raise RuntimeError("a hub is entered once: make another")
+        if self._entered or self._error is not None:
+            raise RuntimeError(
+                "a hub is entered once, and not after aclose(): make another"
+            )
         self._entered = True
         self._upstream.claim()
         self._kept.open()
@@ -150,9 +154,14 @@ class Hub:
             self._kept.close()
             await client.aclose()
             raise
-        work = [self._run(), self._relay.keep_up(), self._watch()]
-        self._tasks = [asyncio.create_task(one) for one in work]
-        self._tasks.append(asyncio.create_task(self._answers.questions.run()))
+        work = [
+            self._relay.run,
+            self._relay.keep_up,
+            self._watch,
+            self._connections.run,
+            self._answers.questions.run,
+        ]
+        self._tasks = [asyncio.create_task(self._run(one)) for one in work]
         return self
 
     async def __aexit__(
@@ -169,14 +178,20 @@ class Hub:
         self._ended.set()
         if not self._tasks:
             return  # It was never entered, or is closed already.
-        await self._clients.dismiss()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._answers.questions.fail(self._error)
+        async with AsyncExitStack() as stack:  # All of it, also if this is cancelled.
+            stack.push_async_callback(self._upstream.client.aclose)
+            stack.callback(self._kept.close)
+            stack.push_async_callback(self._connections.aclose)
+            stack.push_async_callback(self._end_tasks)
+            await self._clients.dismiss()
+
+    async def _end_tasks(self) -> None:
+        tasks = self._tasks.copy()
         self._tasks.clear()
-        await self._runner.cleanup()
-        self._kept.close()
-        await self._upstream.client.aclose()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def serve_forever(self) -> None:
         """Wait until the link upstream has ended for good, and raise why.
@@ -191,7 +206,11 @@ class Hub:
 
     @property
     def http_url(self) -> str:
-        """``http://HOST:PORT/hub``, once entered."""
+        """``http://HOST:PORT/hub``, once entered.
+
+        HOST is the address that clients dial: for ``host="0.0.0.0"`` the first of
+        ``hosts``, or an address of this machine.
+        """
         return f"http{'s' if self._ssl else ''}://{self._netloc()}{HUB_PATH}"
 
     @property
@@ -235,29 +254,31 @@ class Hub:
         if not self._tasks:
             raise RuntimeError("the hub has no address yet: enter it with async with")
         host, port = self._address
-        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        return f"{address_to_dial(host, self._guard.names)}:{port}"
 
     async def _listen(self) -> None:
+        if self._error is not None:
+            raise self._error  # Closed meanwhile.
         app = web.Application(
-            client_max_size=_BODY_MAX, middlewares=[self._clients.check]
+            client_max_size=_BODY_MAX,
+            middlewares=[self._connections.process, self._clients.check],
         )
-        self._http.add_routes(app)
-        self._runner = web.AppRunner(
-            app, access_log=None, shutdown_timeout=0.1, handler_cancellation=True
+        client = self._upstream.client
+        http = HubHttp(
+            self._guard,
+            self._answers,
+            self._clients,
+            is_ready=lambda: self.is_ready,
+            stats=lambda: self.stats,
+            upstream_metrics=lambda: openmetrics(client.stats),
         )
-        await self._runner.setup()
-        try:
-            host, port = self._address
-            site = web.TCPSite(self._runner, host, port, ssl_context=self._ssl)
-            await site.start()
-        except BaseException:
-            await self._runner.cleanup()
-            raise
-        self._address = self._runner.addresses[0][:2]
+        http.add_routes(app)
+        self._address = await self._connections.listen(app, *self._address, self._ssl)
 
-    async def _run(self) -> None:
+    async def _run(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Run a part of the hub, which is of no use without it."""
         try:
-            await self._relay.run()
+            await work()
         except QosError as exc:
             self._fail(exc)
         except Exception as exc:  # noqa: BLE001 - every client must learn that it ended
@@ -295,21 +316,33 @@ class Hub:
 
 
 def _tokens(
-    tokens: str | os.PathLike[str] | Mapping[str, Token] | None,
+    tokens: str | os.PathLike[str] | Mapping[str, Token] | None, places: int
 ) -> Tokens | TokenFile | None:
     if tokens is None:
         return None
-    return Tokens(tokens) if isinstance(tokens, Mapping) else TokenFile(tokens)
+    if isinstance(tokens, Mapping):
+        return Tokens(tokens, places=places)
+    return TokenFile(tokens, places=places)
 
 
-def _places(symbols: int, guard: Guard, linger: float) -> Places[HubLink]:
-    reserved = guard.tokens.reserved if guard.tokens else {}
-    if sum(reserved.values()) > symbols:
-        raise ValueError(
-            f"the tokens reserve {sum(reserved.values())} places, and the plan has "
-            f"{symbols} (see Limits(symbols=...))"
+def _check_types(client: object, ssl: object) -> None:
+    if not isinstance(client, Client):
+        raise ValueError(  # noqa: TRY004 - as for every wrong argument
+            f"client must be a Client, such as Hub(Client()), not {type(client).__name__}"
         )
-    return Places(symbols, linger=linger, reserved=reserved)
+    if ssl is None:
+        return
+    if not isinstance(ssl, SSLContext) or ssl.protocol == PROTOCOL_TLS_CLIENT:
+        raise ValueError(
+            "ssl must be an SSLContext for servers: ssl.create_default_context("
+            "ssl.Purpose.CLIENT_AUTH), with load_cert_chain() called"
+        )
+
+
+def _checked_host(host: object) -> str:
+    if not isinstance(host, str) or not host:
+        raise ValueError(f"host must be an address, such as '127.0.0.1', not {host!r}")
+    return host.lower().removeprefix("[").removesuffix("]")
 
 
 def _check_exposure(

@@ -63,27 +63,47 @@ class HubStats(Struct, frozen=True, kw_only=True):
 def hub_metrics(stats: HubStats) -> str:
     """Return the OpenMetrics text of a hub, without the end-of-file line."""
     clients = stats.clients
-    samples = {
-        "ready gauge": int(stats.ready),
-        "clients gauge": len(clients),
-        "symbols gauge": stats.symbols,
-        "symbols_max gauge": stats.symbols_max,
-        "topics gauge": stats.topics,
-        "interrupted gauge": stats.interrupted,
-        "ticks counter": stats.ticks,
-        "requests counter": stats.requests,
-        "refused counter": stats.refused,
-        "backlog gauge": sum(client.backlog for client in clients),
-        "loop_lag_max_seconds gauge": stats.loop_lag_max,
+    values = {
+        "ready": int(stats.ready),
+        "clients": len(clients),
+        "symbols": stats.symbols,
+        "symbols_max": stats.symbols_max,
+        "topics": stats.topics,
+        "interrupted": stats.interrupted,
+        "ticks": stats.ticks,
+        "requests": stats.requests,
+        "refused": stats.refused,
+        "backlog": sum(client.backlog for client in clients),
+        "loop_lag_max_seconds": stats.loop_lag_max,
     }
     lines: list[str] = []
-    for title, value in samples.items():
-        name, kind = title.split()
+    for name, (kind, about) in _FAMILIES.items():
+        lines += [
+            f"# TYPE qos_hub_{name} {kind}",
+            f"# HELP qos_hub_{name} {about}",
+        ]
         end = "_total" if kind == "counter" else ""
-        lines += [f"# TYPE qos_hub_{name} {kind}", f"qos_hub_{name}{end} {value}"]
-    lines.append("# TYPE qos_hub_answered counter")
+        if name in values:
+            lines.append(f"qos_hub_{name}{end} {values[name]}")
+    # The last one has a label.
     lines += [
         f'qos_hub_answered_total{{source="{source}"}} {count}'
         for source, count in stats.answered.items()
     ]
     return "\n".join([*lines, ""])
+
+
+_FAMILIES = {
+    "ready": ("gauge", "Whether clients are accepted."),
+    "clients": ("gauge", "Open websockets of clients."),
+    "symbols": ("gauge", "Symbols that are subscribed upstream."),
+    "symbols_max": ("gauge", "Symbols that the plan allows."),
+    "topics": ("gauge", "Topics that are subscribed upstream."),
+    "interrupted": ("gauge", "Topics with an open outage."),
+    "ticks": ("counter", "Ticks received from upstream."),
+    "requests": ("counter", "Requests sent upstream."),
+    "refused": ("counter", "Handshakes and requests that were refused."),
+    "backlog": ("gauge", "Frames that wait for slow clients."),
+    "loop_lag_max_seconds": ("gauge", "The longest hold of the event loop."),
+    "answered": ("counter", "Symbols of requests, by what they were answered from."),
+}

@@ -12,21 +12,30 @@ A file has one table for each client::
 from __future__ import annotations
 
 import hmac
+import logging
 import os
+import re
+import stat
 import tomllib
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 from msgspec import Struct
 
 from qos_async._paths import user_path
+from qos_async._validation import check_whole
 from qos_async.enums import Channel
 from qos_async.symbols import market_of
 
 __all__ = ["Token", "TokenFile", "Tokens"]
 
+_log = logging.getLogger("qos_async.hub")
+
 _LENGTH_MIN = 16
+_TOKEN = re.compile(rf"[!-~]{{{_LENGTH_MIN},}}")  # What a header has unchanged.
+_MARKET = re.compile(r"[A-Z]{1,4}")
+_OTHERS_MAY_READ = stat.S_IRGRP | stat.S_IROTH
 
 
 class Token(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -39,6 +48,9 @@ class Token(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         symbols: Places of the plan that are reserved for it.
         markets: The markets it may ask for; empty: all.
         channels: The channels it may subscribe; empty: all.
+
+    Raises:
+        ValueError: For a token that is too short, or values that cannot be.
     """
 
     token: str
@@ -50,15 +62,14 @@ class Token(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         return "Token(***)"
 
     def __post_init__(self) -> None:
-        if len(self.token) < _LENGTH_MIN or not self.token.isascii():
-            raise ValueError(
-                f"a token has at least {_LENGTH_MIN} characters of ASCII; "
-                'python -c "import secrets; print(secrets.token_hex(16))" prints one'
-            )
-        markets = tuple(market.upper() for market in self.markets)
-        msgspec.structs.force_setattr(self, "markets", markets)
-        if self.symbols < 0:
-            raise ValueError(f"symbols must be 0 or more, not {self.symbols}")
+        _check_secret(self.token)
+        fields: dict[str, Any] = {
+            "symbols": check_whole("symbols", self.symbols, least=0),
+            "markets": tuple(map(_market, _words("markets", self.markets))),
+            "channels": tuple(map(_channel, _words("channels", self.channels))),
+        }
+        for name, value in fields.items():
+            msgspec.structs.force_setattr(self, name, value)
 
     def refusal(self, symbols: Iterable[str], channel: Channel | None) -> str | None:
         """Return why it may not have these, or None if it may."""
@@ -70,22 +81,63 @@ class Token(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         return f"Not allowed for this token: {', '.join(others)}." if others else None
 
 
+def _check_secret(token: object) -> None:
+    if not isinstance(token, str) or not _TOKEN.fullmatch(token):
+        raise ValueError(
+            f"a token has at least {_LENGTH_MIN} characters of ASCII, no spaces; "
+            'python -c "import secrets; print(secrets.token_hex(16))" prints one'
+        )
+
+
+def _words(name: str, value: object) -> tuple[object, ...]:
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        raise ValueError(f"{name} must be a list, such as [{str(value)!r}]")  # noqa: TRY004 - as for every wrong argument
+    return tuple(cast("Iterable[object]", value))
+
+
+def _market(value: object) -> str:
+    if not isinstance(value, str) or not _MARKET.fullmatch(value.upper()):
+        raise ValueError(f"{value!r} is no market: US, HK, SH, SZ, CF and so on")
+    return value.upper()
+
+
+def _channel(value: object) -> Channel:
+    try:
+        return Channel(cast("str", value))
+    except ValueError:
+        allowed = ", ".join(Channel)
+        raise ValueError(f"{value!r} is no channel: {allowed}") from None
+
+
 class Tokens:
     """The tokens in force, by the name of their client.
 
     Args:
         tokens: By name.
+        places: The places of the plan.
 
     Raises:
-        ValueError: If there are no tokens, or two clients have the same.
+        ValueError: If there are no tokens, two clients have the same, or they reserve
+            more places than there are.
     """
 
-    def __init__(self, tokens: Mapping[str, Token]) -> None:
+    def __init__(self, tokens: Mapping[str, Token], *, places: int) -> None:
         if not tokens:
             raise ValueError("it has no tokens: no client could connect")
-        if len({one.token for one in tokens.values()}) < len(tokens):
-            raise ValueError("two clients have the same token: each needs its own")
+        names: dict[str, str] = {}
+        for name, one in tokens.items():
+            _check_token(name, one)
+            other = names.setdefault(one.token, name)
+            if other != name:
+                raise ValueError(
+                    f"{other!r} and {name!r} have the same token: each needs its own"
+                )
         self.by_name = dict(tokens)
+        if sum(self.reserved.values()) > places:
+            raise ValueError(
+                f"the tokens reserve {sum(self.reserved.values())} places, and the plan "
+                f"has {places} (see Limits(symbols=...))"
+            )
 
     def find(self, key: str | None) -> tuple[str, Token] | None:
         """Return the name and the token of a key, or None.
@@ -109,15 +161,19 @@ class Tokens:
 class TokenFile:
     """A file of tokens, read again when it has changed.
 
+    It logs a warning where other users may read the file.
+
     Args:
         path: A TOML file.
+        places: The places of the plan.
 
     Raises:
         ValueError: If it cannot be read; the message has the reason, and no token.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], *, places: int) -> None:
         self.path = user_path("tokens", path)
+        self._places = places
         self._version = self._stat()
         self.tokens = self._read()
 
@@ -144,10 +200,34 @@ class TokenFile:
     def _read(self) -> Tokens:
         try:
             content: dict[str, Any] = tomllib.loads(self.path.read_text("utf-8-sig"))
-            return Tokens(
-                {name: msgspec.convert(one, Token) for name, one in content.items()}
-            )
+            mode = self.path.stat().st_mode
+            tokens = {name: _token(name, one) for name, one in content.items()}
+            found = Tokens(tokens, places=self._places)
         except OSError as exc:
             raise ValueError(f"cannot read {self.path}: {exc.strerror}") from None
-        except (ValueError, msgspec.ValidationError) as exc:
+        except UnicodeDecodeError:
+            raise ValueError(f"{self.path}: it is not UTF-8") from None
+        except (ValueError, RecursionError) as exc:
             raise ValueError(f"{self.path}: {exc}") from None
+        if os.name == "posix" and stat.S_ISREG(mode) and mode & _OTHERS_MAY_READ:
+            _log.warning(
+                "other users may read the tokens in %s: chmod 600 %s",
+                self.path,
+                self.path,
+            )
+        return found
+
+
+def _check_token(name: str, value: object) -> None:
+    if not isinstance(value, Token):
+        raise ValueError(  # noqa: TRY004 - as for every wrong argument
+            f"the token of {name!r} must be a Token(token=...), not "
+            f"{type(value).__name__}"
+        )
+
+
+def _token(name: str, content: object) -> Token:
+    try:
+        return msgspec.convert(content, Token)
+    except (ValueError, msgspec.ValidationError) as exc:
+        raise ValueError(f"[{name}]: {exc}") from None

@@ -12,7 +12,6 @@ from qos_async._io.subscription import Subscription
 from qos_async.client import Client
 from qos_async.config import Limits
 from qos_async.enums import LinkState
-from qos_async.hub.questions import Ask
 from qos_async.topics import Topic
 
 __all__ = ["Upstream"]
@@ -70,21 +69,30 @@ class Upstream:
         return self.client.watch(*topics)
 
     async def fetch(self, query: Query[Any]) -> Any:
-        """Send a query: over the link, which has the larger budget, or over HTTP."""
-        if query.operation and self._is_for_stream(query.symbols, query.body):
-            return await self._stream.fetch(query)
+        """Send a query: over the link, which has the larger budget, or over HTTP.
+
+        A large one is sent over HTTP while the quota has a slot for it.
+        """
+        if query.operation and self.is_open:
+            is_small = _rows(query) <= _STREAM_ROWS_MAX
+            if is_small or self.wait_for_http() > 0:
+                return await self._stream.fetch(query)
         return await self._http.fetch(query)
 
-    def wait(self, ask: Ask, symbols: Sequence[str]) -> float:
+    def wait(self) -> float:
         """Return the seconds until a request could be sent, as far as is known."""
-        over_stream = self._is_for_stream(symbols, ask.query(symbols).body)
-        return 0.0 if over_stream else self.wait_for_http()
+        return 0.0 if self.is_open else self.wait_for_http()
 
     def wait_for_http(self) -> float:
         """Return the seconds until the HTTP quota has a slot, as far as is known."""
-        return self._http.ready_in() if isinstance(self._http, HttpClient) else 0.0
+        if not isinstance(self._http, HttpClient):
+            return 0.0
+        # It is infinite while requests on their way have all slots.
+        return min(self._http.ready_in(), self.limits.http_period)
 
-    def _is_for_stream(self, symbols: Sequence[str], body: dict[str, Any]) -> bool:
-        items = body.get("kline_reqs", ())
-        rows = max([body.get("count", 1), *(item["co"] for item in items)])
-        return self.is_open and rows * len(symbols) <= _STREAM_ROWS_MAX
+
+def _rows(query: Query[Any]) -> int:
+    """Return how many rows a reply may have."""
+    items: Sequence[Any] = query.body.get("kline_reqs", ())
+    rows: int = max([query.body.get("count", 1), *(item["co"] for item in items)])
+    return rows * len(query.symbols)

@@ -9,7 +9,18 @@ import pytest
 
 from qos_async import Client, Limits
 from qos_async.cli.main import parse
-from qos_async.hub import Hub, clients, commands, guard, link, relay
+from qos_async.hub import (
+    Hub,
+    answers,
+    clients,
+    commands,
+    connections,
+    guard,
+    http,
+    link,
+    relay,
+    server,
+)
 from qos_async.hub.tokens import TokenFile
 from tests.support.markdown import Block, blocks, prose
 from tests.support.programs import Screen, run_fragment
@@ -35,7 +46,7 @@ def test_a_command_of_the_page_is_spelled_correctly(line: str):
 def test_the_tokens_of_the_page_are_valid(tmp_path):
     path = tmp_path / "tokens.toml"
     path.write_text(TOKENS.text)
-    assert TokenFile(path).tokens.reserved == {"bot-1": 4}
+    assert TokenFile(path, places=10).tokens.reserved == {"bot-1": 4}
 
 
 async def test_the_cell_of_the_notebook_runs_on_a_hub(environment):
@@ -63,10 +74,16 @@ def test_the_code_of_the_page_is_python(block: Block):
         f"| symbols upstream | {Limits().symbols}, the plan's",
         f"| connections upstream | {Limits().connections} for the key",
         f"{clients._CLIENTS_MAX}, and {guard._HANDSHAKES_MAX} handshakes a second",
-        f"{commands._COMMANDS_MAX} commands a second",
+        f"{connections._SILENT_MAX} that have sent no request",
+        f"{connections._IDLE_MAX} between two requests",
+        f"is not complete after {connections._HEAD_TIMEOUT:g} s",
+        f"or its body {http._BODY_TIMEOUT:g} s later",
+        f"{commands._COMMANDS_MAX} commands or {commands._BYTES_MAX // 1024} KiB of them",
+        f"at most {server._BODY_MAX // 1024} KiB",
+        f"at most {link._FRAME_MAX // 1024} KiB, and",
+        f"at most {answers._KLINE_REQUESTS_MAX} `kline_reqs`",
         f"{commands._PENDING_MAX:,} without a reply",
         f"{commands._GARBAGE_MAX} frames that are no JSON objects",
-        f"at most {link._FRAME_MAX // 1024} KiB",
         f"more than {link._FRAMES_BEHIND_MAX:,} frames behind",
         f"or lasts more than {relay._OUTAGE_HIDDEN:g} s",
     ],

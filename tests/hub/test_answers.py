@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from qos_async import Limits
 from qos_async.enums import Adjustment, Market
 from qos_async.testing.virtual import WALL, simulate
 from tests.support.hub_rig import Rig, rigged
@@ -211,6 +212,45 @@ def test_a_client_learns_to_wait_where_the_rate_of_the_plan_is_used_up():
     simulate(main)
 
 
+@pytest.mark.fault("H13")
+def test_where_the_plan_has_one_request_at_a_time_the_wait_is_a_number():
+    async def main() -> None:
+        plan = Limits(http_requests=1)
+        async with rigged(plan=plan, client={"limits": plan}) as rig:
+            rig.sim.reject_upgrades(503)
+            rig.sim.cut()
+            rig.sim.delay_replies(3.0)
+            first = asyncio.create_task(rig.post("/snapshot", {"codes": ["US:AAPL"]}))
+            await asyncio.sleep(1)
+            status, reply, headers = await rig.post("/depth", {"codes": ["US:AAPL"]})
+            assert status == 429
+            assert reply["msg"].endswith("try again in 60 s.")
+            assert headers["Retry-After"] == "60"
+            assert (await first)[0] == 200
+            rig.sim.allow_upgrades()
+
+    simulate(main)
+
+
+@pytest.mark.fault("H13")
+def test_large_requests_do_not_wait_for_the_quota_of_http():
+    many = [f"US:A{n}" for n in range(9)]
+    body = {"kline_reqs": [{"c": one, "kt": 1, "co": 1000} for one in many]}
+
+    async def main() -> None:
+        plan = Limits(http_requests=1)
+        async with rigged(plan=plan, client={"limits": plan}) as rig:
+            for adjust in (0, 1):
+                for item in body["kline_reqs"]:
+                    item["a"] = adjust
+                async with asyncio.timeout(5):
+                    assert (await rig.post("/kline", body))[0] == 200
+            assert asked(rig) == ["/kline", "RK"]
+            assert rig.sim.violations == []
+
+    simulate(main)
+
+
 def test_an_unknown_symbol_is_missing_as_it_is_at_the_service():
     async def main() -> None:
         async with rigged() as rig, rig.client() as client:
@@ -228,6 +268,11 @@ def test_an_unknown_symbol_is_missing_as_it_is_at_the_service():
         ("/snapshot", {}, "Parameter error: codes"),
         ("/trade", {"codes": ["US:A"], "count": 0}, "Parameter error: count 0"),
         ("/kline", {"kline_reqs": []}, "Parameter error: kline_reqs"),
+        (
+            "/kline",
+            {"kline_reqs": [{"c": "US:A", "kt": 1, "co": 1}] * 101},
+            "Parameter error: more than 100 kline_reqs",
+        ),
         ("/market-calendar", {"market": []}, "Parameter error: market"),
     ],
 )

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import aiohttp
 import pytest
 
-from qos_async.testing.virtual import simulate
+from qos_async.testing.virtual import block, simulate
 from tests.support.hub_rig import rigged
 from tests.support.sweep import running_loop
 from tests.support.tape_judge import check_trades
@@ -109,6 +110,92 @@ def test_a_flood_of_commands_ends_the_link_of_the_one_that_sent_it():
     simulate(main)
 
 
+@pytest.mark.fault("H8")
+def test_a_flood_of_large_commands_ends_the_link_of_the_one_that_sent_it():
+    codes = [f"US:A{n}" for n in range(4000)]
+
+    async def main() -> None:
+        async with rigged() as rig, rig.raw() as raw:
+            for _ in range(9):
+                await raw.ws.send_json({"type": "RX", "codes": codes})
+            reason = "more than 256 KiB of commands in a second"
+            assert await raw.closing() == (1008, reason)
+            assert rig.hub.stats.refused == 0
+
+    simulate(main)
+
+
+@pytest.mark.fault("H8")
+def test_pings_of_a_client_that_reads_nothing_do_not_pile_up():
+    async def main() -> None:
+        async with rigged() as rig, rig.raw() as raw:
+            raw.stop_reading()
+            for _ in range(2000):
+                await raw.ws.ping(b"x" * 100)
+            await asyncio.sleep(1)
+            waiting = [one for one in asyncio.all_tasks() if "_pong" in repr(one)]
+            assert len(waiting) <= 1
+            assert len(rig.hub.stats.clients) == 1
+
+    simulate(main)
+
+
+def test_every_ping_of_a_client_that_reads_is_answered():
+    async def main() -> None:
+        async with rigged() as rig, rig.raw() as raw:
+            ws = raw.ws
+            ws._autoping = False
+            for n in range(3):
+                await ws.ping(f"{n}".encode())
+                pong = await ws.receive()
+                assert (pong.type.name, pong.data) == ("PONG", f"{n}".encode())
+            assert len(rig.hub.stats.clients) == 1
+
+    simulate(main)
+
+
+@pytest.mark.fault("H8")
+@pytest.mark.parametrize(
+    ("limit", "frames", "reason"),
+    [
+        ("_PENDING_MAX", 9, "more than 5 commands at once"),
+        ("_TOPICS_MAX", 1, "More than 5 topics."),
+    ],
+)
+def test_what_one_client_may_have_is_limited(monkeypatch, limit, frames, reason):
+    monkeypatch.setattr(f"qos_async.hub.commands.{limit}", 5)
+
+    async def main() -> None:
+        async with rigged() as rig, rig.raw() as raw:
+            for n in range(frames):
+                codes = [f"US:A{n}{m}" for m in range(6)]
+                kind = "T" if frames == 1 else "RI"
+                await raw.ws.send_json({"type": kind, "codes": codes, "reqid": n})
+            if frames > 1:
+                assert await raw.closing() == (1008, reason)
+            else:
+                assert (await raw.receive())["msg"] == reason
+
+    simulate(main)
+
+
+@pytest.mark.fault("H8")
+def test_more_clients_than_the_hub_takes_are_refused(monkeypatch):
+    monkeypatch.setattr("qos_async.hub.clients._CLIENTS_MAX", 2)
+
+    async def main() -> None:
+        async with rigged() as rig, rig.raw(), rig.raw():
+            with pytest.raises(aiohttp.WSServerHandshakeError) as error:
+                async with rig.raw():
+                    pass
+            assert error.value.status == 503
+            assert error.value.headers is not None
+            assert error.value.headers["Retry-After"] == "1"
+            assert rig.hub.stats.refused == 1
+
+    simulate(main)
+
+
 @pytest.mark.fault("H9")
 @pytest.mark.parametrize("garbage", ["", "{", "[]", "1", '"x"', "\x00", "{" * 9000])
 def test_garbage_is_answered_with_an_error_and_in_the_end_with_a_close(garbage):
@@ -194,6 +281,20 @@ def test_the_pushes_of_a_topic_end_with_its_unsubscription():
                     await raw.receive()
 
     simulate(main)
+
+
+@pytest.mark.fault("H6")
+def test_a_hub_whose_loop_was_held_logs_for_how_long(caplog):
+    async def main() -> None:
+        async with rigged() as rig:
+            await asyncio.sleep(1)
+            assert rig.hub.stats.loop_lag_max < 0.05
+            block(0.4)
+            await asyncio.sleep(1)
+            assert 0.1 < rig.hub.stats.loop_lag_max <= 0.41
+
+    simulate(main)
+    assert "the event loop of the hub was held for 0." in caplog.text
 
 
 @pytest.mark.fault("H11")

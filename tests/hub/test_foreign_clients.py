@@ -18,6 +18,7 @@ from qos_api.ws_client import QOSWebSocketClient
 from qos_async import Client
 from qos_async.cli import main
 from qos_async.hub import Hub, HubClientStats, HubStats
+from qos_async.recordings import replay
 from qos_async.sim import Simulator
 from tests.support.cli_process import finish, run, start
 
@@ -144,6 +145,35 @@ async def test_sigterm_closes_the_clients_with_1012():
         await asyncio.to_thread(finish, process)
 
 
+async def test_a_hub_may_record_what_arrives(tmp_path):
+    with hub_process("--record", str(tmp_path / "recorded")) as (process, variables):
+        options: dict[str, Any] = {
+            "http_url": variables["QOS_HTTP_URL"],
+            "stream_url": variables["QOS_STREAM_URL"],
+        }
+        async with (
+            Client("any", **options) as client,
+            client.watch_trades("US:AAPL") as trades,
+        ):
+            received = [await anext(aiter(trades)) for _ in range(3)]
+        process.send_signal(signal.SIGTERM)
+        assert (await asyncio.to_thread(finish, process)).code == 0
+    async with replay(tmp_path / "recorded", speed=None) as past:
+        events = past.watch_trades("US:AAPL")
+        replayed = [await anext(aiter(events)) for _ in range(3)]
+    fields = [(t.timestamp, t.price, t.size) for t in received]
+    assert [(t.timestamp, t.price, t.size) for t in replayed] == fields
+
+
+def test_where_it_cannot_record_it_does_not_start(tmp_path):
+    place = tmp_path / "a-file"
+    place.write_text("")
+    ran = run("hub", "--sim", "--port", "0", "--record", str(place))
+    assert ran.code != 0
+    assert "Traceback" not in ran.err
+    assert str(place) in ran.err
+
+
 def test_a_status_without_a_hub_is_one_sentence():
     ran = run("hub", "status", "http://127.0.0.1:9")
     assert ran.code == 1
@@ -156,7 +186,7 @@ def test_a_status_without_a_hub_is_one_sentence():
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--host", "0.0.0.0"), "it needs tokens"),
+        (("--host", "0.0.0.0"), "it needs --tokens, one for each client (or without"),
         (("--tokens", "missing.toml"), "cannot read missing.toml"),
         (("--tokens", "~nobodyhere/t.toml"), "~nobodyhere"),
         (("--tls-key", "x.pem"), "--tls-key needs --tls-cert"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 
 import pytest
 
@@ -92,6 +93,23 @@ def test_a_long_outage_is_passed_on_while_it_lasts():
             check_trades(consumer, rig.sim)
             assert rig.hub.is_ready
             await consumer.stop()
+
+    simulate(main)
+
+
+@pytest.mark.fault("H3")
+def test_a_client_whose_subscription_waits_in_a_long_outage_is_closed():
+    async def main() -> None:
+        async with rigged() as rig, rig.raw() as raw, rig.raw() as idle:
+            outage = asyncio.create_task(rig.sim.outage(30))
+            await asyncio.sleep(2)
+            await raw.ws.send_json({"type": "T", "codes": ["US:AAPL"], "reqid": 1})
+            async with asyncio.timeout(10):
+                code, reason = await raw.closing()
+            assert (code, reason) == (1012, "the link to the service is down")
+            assert not outage.done()
+            assert (await idle.ask(type="H"))["msg"] == "OK"
+            await outage
 
     simulate(main)
 
@@ -362,6 +380,8 @@ def test_closing_ends_what_waits_and_may_happen_at_any_time():
         async with Simulator() as sim:
             hub = Hub(Client(sim.key, stream_url=sim.stream_url))
             await hub.aclose()  # Before it is entered.
+            with pytest.raises(RuntimeError, match=r"not after aclose\(\)"):
+                await hub.__aenter__()
             async with Hub(Client(sim.key, stream_url=sim.stream_url)) as served:
                 waiting = asyncio.create_task(served.serve_forever())
                 await asyncio.sleep(0)
@@ -410,9 +430,20 @@ def test_a_port_in_use_leaves_nothing_open():
         ({"linger": -1}, "linger must be"),
         ({"linger": float("nan")}, "linger must be"),
         ({"hosts": "quotes.lan"}, "hosts must be a list"),
+        ({"hosts": None}, "hosts must be a list"),
+        ({"client": "a-key"}, "client must be a Client, .* not str"),
+        ({"ssl": True}, "ssl must be an SSLContext for servers"),
+        (
+            {"ssl": ssl.create_default_context()},
+            "ssl must be an SSLContext for servers",
+        ),
+        ({"keep": ""}, "keep is empty"),
+        ({"keep": 7}, "keep must be a path"),
+        ({"port": "8765"}, "port must be"),
+        ({"port": True}, "port must be"),
         ({"tokens": {"a": Token(token="x" * 16, symbols=11)}}, "reserve 11 places"),
     ],
 )
 def test_options_that_cannot_work_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
-        Hub(Client("some-key-1"), **options)
+        Hub(**{"client": Client("some-key-1"), **options})

@@ -12,6 +12,12 @@ from qos_async.hub.questions import Ask, Questions, rows_by_symbol
 SNAPSHOT, DEPTH = Ask("RS"), Ask("RD")
 
 
+async def ticks():
+    """Let what is ready run."""
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
 class Service:
     """Replies when it is let; records what it was sent."""
 
@@ -23,6 +29,7 @@ class Service:
     async def fetch(self, query):
         self.sent.append((query.operation, query.symbols))
         await self.may_reply.wait()
+        await ticks()
         for symbol in query.symbols:
             if symbol in self.errors:
                 raise self.errors[symbol]
@@ -48,8 +55,7 @@ async def ask(questions, *requests):
     for client, about, symbols in requests:
         tasks.append(asyncio.create_task(questions.rows(client, about, symbols)))
         await asyncio.sleep(0)
-    for _ in range(5):
-        await asyncio.sleep(0)
+    await ticks()
     return tasks
 
 
@@ -138,17 +144,113 @@ async def test_once_the_link_has_ended_for_good_no_question_waits(service, quest
 
 
 async def test_how_many_requests_are_ahead_is_known(service, questions):
-    assert questions.ahead == 0
+    assert questions.ahead("a") == 0
     tasks = await ask(
         questions,
         ("a", SNAPSHOT, ["US:A"]),
         ("a", SNAPSHOT, [f"US:{n}" for n in range(7)]),
         ("b", DEPTH, ["US:A"]),
     )
-    assert questions.ahead == 4  # Three of snapshots, one of books.
+    assert questions.ahead("a") == 4  # Three of its own, and the book.
+    assert questions.ahead("b") == 3  # The book, and two turns of the other.
+    assert questions.ahead("c") == 2  # A turn of each.
     service.may_reply.set()
     await asyncio.gather(*tasks)
-    assert questions.ahead == 0
+    assert questions.ahead("a") == 0
+
+
+@pytest.mark.fault("H31")
+async def test_what_only_a_client_that_left_asked_for_is_not_asked(service, questions):
+    first, leaver, other = await ask(
+        questions,
+        ("a", DEPTH, ["US:X"]),
+        ("b", SNAPSHOT, ["US:A", "US:B", "US:C", "US:D"]),
+        ("c", SNAPSHOT, ["US:B"]),
+    )
+    leaver.cancel()
+    await ticks()
+    service.may_reply.set()
+    await asyncio.gather(first, other)
+    assert service.sent == [("RD", ("US:X",)), ("RS", ("US:B",))]
+    assert questions.sent == 2
+
+
+@pytest.mark.fault("H31")
+async def test_a_request_that_every_client_has_left_is_given_up(service, questions):
+    one, two, waiting = await ask(
+        questions,
+        ("a", SNAPSHOT, ["US:A"]),
+        ("b", SNAPSHOT, ["US:A"]),
+        ("c", DEPTH, ["US:A"]),
+    )
+    one.cancel()
+    await ticks()
+    assert service.sent == [("RS", ("US:A",))]
+    two.cancel()
+    await ticks()
+    assert service.sent == [("RS", ("US:A",)), ("RD", ("US:A",))]
+    again = asyncio.create_task(questions.rows("a", SNAPSHOT, ["US:A"]))
+    await ticks()
+    service.may_reply.set()
+    assert set(await again) == set(await waiting) == {"US:A"}
+
+
+@pytest.mark.fault("H31")
+async def test_a_client_that_joins_a_request_on_its_way_gets_its_answer(
+    service, questions
+):
+    one, two = await ask(
+        questions, ("a", SNAPSHOT, ["US:A", "US:B"]), ("b", SNAPSHOT, ["US:B"])
+    )
+    one.cancel()
+    await ticks()
+    again = asyncio.create_task(questions.rows("c", SNAPSHOT, ["US:A"]))
+    await ticks()
+    service.may_reply.set()
+    assert set(await again) == {"US:A"}
+    assert set(await two) == {"US:B"}
+    assert service.sent == [("RS", ("US:A", "US:B"))]
+
+
+@pytest.mark.fault("H31")
+async def test_the_rest_of_a_request_that_failed_is_not_asked(service, questions):
+    service.errors["US:0"] = TransportError("cut")
+    [first] = await ask(questions, ("a", SNAPSHOT, [f"US:{n}" for n in range(9)]))
+    service.may_reply.set()
+    with pytest.raises(TransportError, match="cut"):
+        await first
+    await ticks()
+    assert len(service.sent) <= 2  # The second is given up on its way.
+    assert questions.ahead("a") == 0
+
+
+async def test_what_was_left_is_not_asked_again_after_a_rejection(service, questions):
+    service.errors["US:BAD"] = RejectedError("Unknown code", operation="RS")
+    gone, bad = await ask(
+        questions, ("a", SNAPSHOT, ["US:A", "US:B"]), ("b", SNAPSHOT, ["US:BAD"])
+    )
+    again = asyncio.create_task(questions.rows("b", SNAPSHOT, ["US:BAD"]))
+    await ticks()
+    gone.cancel()
+    await ticks()
+    service.may_reply.set()
+    for one in (bad, again):
+        with pytest.raises(RejectedError, match="Unknown code"):
+            await one
+
+
+@pytest.mark.fault("H13")
+async def test_a_question_does_not_wait_for_the_turn_of_another_that_asks_the_same(
+    service, questions
+):
+    greedy, modest = await ask(
+        questions,
+        ("greedy", SNAPSHOT, [f"US:{n}" for n in range(12)]),
+        ("modest", SNAPSHOT, ["US:11"]),
+    )
+    service.may_reply.set()
+    await asyncio.gather(greedy, modest)
+    assert any("US:11" in symbols for _, symbols in service.sent[:3])
 
 
 def test_rows_stay_as_they_were_received():

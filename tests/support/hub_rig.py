@@ -98,12 +98,24 @@ class Rig:
 
 @asynccontextmanager
 async def rigged(
-    *, hub: dict[str, Any] | None = None, **options: Any
+    *,
+    hub: dict[str, Any] | None = None,
+    client: dict[str, Any] | None = None,
+    **options: Any,
 ) -> AsyncGenerator[Rig]:
-    """Run a simulator on the default plan, and a hub of it."""
+    """Run a simulator on the default plan, and a hub of it.
+
+    Args:
+        hub: Options of the hub.
+        client: Options of its client.
+        **options: Options of the simulator.
+    """
     async with Simulator(**{"rate": 2.0, "push_interval": 0.1, **options}) as sim:
         upstream = Client(
-            sim.key, http_url=sim.http_url, stream_url=sim.stream_url, timing=TIMING
+            sim.key,
+            http_url=sim.http_url,
+            stream_url=sim.stream_url,
+            **{"timing": TIMING, **(client or {})},
         )
         async with Hub(upstream, **(hub or {})) as served:
             yield Rig(sim, served)
