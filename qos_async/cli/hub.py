@@ -13,6 +13,7 @@ from qos_async.cli.options import (
     Options,
     UsageError,
     add_connection,
+    any_path,
     port,
     seconds,
 )
@@ -46,9 +47,24 @@ def _add_arguments(parser: ArgumentParser) -> None:
         default=_PORT,
         help=f"the port ({_PORT}); 0 takes a free one",
     )
-    add("--tokens", metavar="FILE", help="the tokens of its clients; see below")
-    add("--tls-cert", metavar="FILE", help="serve https and wss with this certificate")
-    add("--tls-key", metavar="FILE", help="its private key, if in a file of its own")
+    add(
+        "--tokens",
+        type=any_path,
+        metavar="FILE",
+        help="the tokens of its clients; see below",
+    )
+    add(
+        "--tls-cert",
+        type=any_path,
+        metavar="FILE",
+        help="serve https and wss with this certificate",
+    )
+    add(
+        "--tls-key",
+        type=any_path,
+        metavar="FILE",
+        help="its private key, if in a file of its own",
+    )
     add(
         "--allow-insecure",
         action="store_true",
@@ -61,7 +77,12 @@ def _add_arguments(parser: ArgumentParser) -> None:
         metavar="HOST",
         help="a host name that clients may use",
     )
-    add("--keep", metavar="FILE", help="keep finished klines there (in memory)")
+    add(
+        "--keep",
+        type=any_path,
+        metavar="FILE",
+        help="keep finished klines there (in memory)",
+    )
     add(
         "--linger",
         type=seconds,
@@ -137,11 +158,14 @@ def _ssl(options: Options) -> ssl.SSLContext | None:
     import ssl
 
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    path = options.tls_cert
     try:
+        for path in filter(None, (options.tls_cert, options.tls_key)):
+            path.open().close()  # The error of OpenSSL does not name the file.
         context.load_cert_chain(options.tls_cert, options.tls_key)
-    except (OSError, ssl.SSLError) as error:
+    except OSError as error:  # ssl.SSLError is one.
         reason = error.strerror or str(error)
-        raise UsageError(f"cannot read {options.tls_cert}: {reason}") from None
+        raise UsageError(f"cannot read {path}: {reason}") from None
     return context
 
 

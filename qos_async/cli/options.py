@@ -32,6 +32,7 @@ __all__ = [
     "add_market",
     "add_seconds",
     "add_topics",
+    "any_path",
     "bounded_int",
     "file_format",
     "interval",

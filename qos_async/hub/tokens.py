@@ -20,7 +20,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from qos_async._paths import user_path
+from qos_async._paths import user_path, user_text
 from qos_async.enums import Channel
 from qos_async.symbols import market_of
 
@@ -143,11 +143,15 @@ class TokenFile:
 
     def _read(self) -> Tokens:
         try:
-            content: dict[str, Any] = tomllib.loads(self.path.read_text("utf-8-sig"))
+            content: dict[str, Any] = tomllib.loads(user_text(self.path.read_bytes()))
             return Tokens(
                 {name: msgspec.convert(one, Token) for name, one in content.items()}
             )
         except OSError as exc:
             raise ValueError(f"cannot read {self.path}: {exc.strerror}") from None
+        except UnicodeDecodeError:
+            raise ValueError(
+                f"{self.path} is not UTF-8 text: save it as such"
+            ) from None
         except (ValueError, msgspec.ValidationError) as exc:
             raise ValueError(f"{self.path}: {exc}") from None

@@ -11,6 +11,7 @@ import pytest
 from qos_async import Client
 from qos_async.enums import Channel
 from qos_async.hub import Hub, Token
+from qos_async.hub.tokens import TokenFile
 from qos_async.testing.virtual import simulate
 from tests.support.hub_rig import Rig, rigged
 
@@ -221,6 +222,18 @@ def test_a_file_of_tokens_that_cannot_work_is_refused(tmp_path, content, message
     with pytest.raises(ValueError, match=message) as error:
         Hub(Client("upstream-key-1"), tokens=path)
     assert BOT not in str(error.value)
+
+
+@pytest.mark.fault("F13")
+def test_a_file_of_tokens_of_any_editor_is_read(tmp_path):
+    path = tmp_path / "tokens.toml"
+    for mark in (b"\xef\xbb\xbf", b"\xef\xbb\xbf\xef\xbb\xbf"):
+        path.write_bytes(mark + FILE.replace("\n", "\r\n").encode())
+        assert "bot" in TokenFile(path).tokens.by_name
+    for encoding in ("utf-16", "utf-16-le", "utf-32"):
+        path.write_bytes(FILE.encode(encoding))
+        with pytest.raises(ValueError, match="is not UTF-8 text: save it as such"):
+            TokenFile(path)
 
 
 def test_a_missing_file_of_tokens_is_an_error(tmp_path):
