@@ -6,6 +6,7 @@ import os
 import sys
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -57,7 +58,7 @@ def test_a_path_that_cannot_be_one_raises(call, path, words):
 @pytest.mark.fault("F20")
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere names are Unicode")
 def test_a_path_of_any_bytes_is_one(home):
-    place = os.fsencode(home) + b"/\xff\xe9"
+    place: Any = os.fsencode(home) + b"/\xff\xe9"
     write(Path(os.fsdecode(place)), recorded(trades(1, 1)))
     assert contents(place).topics
     converted = convert(place, place + b"/out")
