@@ -48,24 +48,6 @@ def _add_arguments(parser: ArgumentParser) -> None:
         help=f"the port ({_PORT}); 0 takes a free one",
     )
     add(
-        "--tokens",
-        type=any_path,
-        metavar="FILE",
-        help="the tokens of its clients; see below",
-    )
-    add(
-        "--tls-cert",
-        type=any_path,
-        metavar="FILE",
-        help="serve https and wss with this certificate",
-    )
-    add(
-        "--tls-key",
-        type=any_path,
-        metavar="FILE",
-        help="its private key, if in a file of its own",
-    )
-    add(
         "--allow-insecure",
         action="store_true",
         help="serve other addresses without TLS",
@@ -77,12 +59,7 @@ def _add_arguments(parser: ArgumentParser) -> None:
         metavar="HOST",
         help="a host name that clients may use",
     )
-    add(
-        "--keep",
-        type=any_path,
-        metavar="FILE",
-        help="keep finished klines there (in memory)",
-    )
+    _add_files(parser)
     add(
         "--linger",
         type=seconds,
@@ -92,6 +69,14 @@ def _add_arguments(parser: ArgumentParser) -> None:
     )
     add("--json", action="store_true", help="with status: one JSON object")
     add_connection(parser)
+
+
+def _add_files(parser: ArgumentParser) -> None:
+    add = partial(parser.add_argument, type=any_path, metavar="FILE")
+    add("--tokens", help="the tokens of its clients; see below")
+    add("--tls-cert", help="serve https and wss with this certificate")
+    add("--tls-key", help="its private key, if in a file of its own")
+    add("--keep", help="keep finished klines there (in memory)")
 
 
 def _run(options: Options) -> int:
