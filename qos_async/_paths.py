@@ -1,4 +1,4 @@
-"""Paths as users give them."""
+"""Paths as users give them, and text as their editors write it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import cast
 
-__all__ = ["user_path"]
+__all__ = ["user_path", "user_text"]
 
 
 def user_path(name: str, value: object) -> Path:
@@ -41,3 +41,14 @@ def user_path(name: str, value: object) -> Path:
             f"the whole path, or ./{head} for a directory of that name"
         )
     return Path(expanded)
+
+
+def user_text(content: bytes) -> str:
+    """Return the text of a file, without the byte order marks that editors of Windows add.
+
+    Raises:
+        UnicodeDecodeError: If it is not UTF-8. UTF-16 without a mark has null characters.
+    """
+    if b"\0" in content:
+        raise UnicodeDecodeError("utf-8", content, 0, 1, "null character")
+    return content.decode().lstrip("\ufeff")

@@ -156,7 +156,8 @@ class Fetching(Generic[N]):
 
         It yields ``list[Kline]``: the newest page first, each page oldest first, no kline
         twice, none outside ``start`` to ``end`` (both included). It ends when the server
-        has no older klines.
+        has no older klines. Without ``end``, it is the present by the server's
+        clock, which the stream or the first response shows.
 
         The server was seen to ignore the end of a request. Then only its newest page is
         available, at most 1000 klines: the iteration ends after it, although older klines
@@ -177,7 +178,13 @@ class Fetching(Generic[N]):
             start=start,
             end=end,
             adjust=adjust,
+            ahead=self._clock_ahead,
         )
+
+    def _clock_ahead(self) -> float:
+        """Return how far the server's clock is ahead; 0 if it is not, as far as is known."""
+        offset = self._stream.collector.clock_offset()
+        return max(self._http.clock_ahead if offset is None else offset, 0.0)
 
     async def fetch_calendar(self, *markets: str) -> dict[Market, list[TradingDay]]:
         """Return the next trading days of each market (``/market-calendar``).

@@ -50,7 +50,8 @@ _HUGE = 2**63
 _MAX_FLOAT = sys.float_info.max
 _FINITE_FLOAT = Annotated[float, Meta(ge=-_MAX_FLOAT, le=_MAX_FLOAT)]
 
-_NOT_FINITE = "a number is infinite or NaN"
+_NOT_FINITE = "a number is infinite, NaN or out of range"
+_EXPONENT_MAX = 99
 _UPPER_N, _LOWER_N, _ESCAPE = b"Nn\\"
 
 
@@ -140,10 +141,14 @@ def _may_be_nonfinite(data: bytes) -> bool:
 
 
 def is_finite(value: object) -> bool:
-    """Whether no ``Decimal`` in a decoded value is infinite or NaN."""
+    """Whether no ``Decimal`` in a decoded value is infinite, NaN or out of range.
+
+    Out of range are exponents of three digits: formatted, such a number fills the memory.
+    """
     match value:
         case Decimal():
-            return value.is_finite()
+            exponent = value.as_tuple().exponent
+            return isinstance(exponent, int) and abs(exponent) <= _EXPONENT_MAX
         case Struct():
             return all(map(is_finite, astuple(value)))
         case list() | tuple():

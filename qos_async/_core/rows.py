@@ -12,6 +12,7 @@ Nothing is guessed: "1,200" may be 1200 or 1.2.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from decimal import Decimal
 from typing import (
@@ -43,8 +44,10 @@ __all__ = ["GroupsDecoder", "RowsDecoder", "Unread"]
 
 T = TypeVar("T")
 
-# What Decimal and float accept and is finite.
-_NUMBER = r"^[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?\Z"
+# What Decimal and float accept and is finite. An exponent of three digits is of no price.
+_NUMBER = r"^[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]{1,2})?\Z"
+_may_be_out_of_range = re.compile(rb"[0-9.][eE][-+]?[0-9]{3}").search
+_OUT_OF_RANGE = "a number is infinite, NaN or out of range"
 _NUMBER_AS_TEXT = Annotated[str, Meta(pattern=_NUMBER)]
 
 _PLACED_BY_TIME = (Trade, Kline)
@@ -94,10 +97,12 @@ class RowsDecoder(Generic[T]):
         Raises:
             DecodeError: If there are rows and not one can be read.
         """
-        try:
-            return self._whole.decode(data)
-        except DecodeError as exc:
-            reason = str(exc)
+        reason = f"cannot decode a message ({_OUT_OF_RANGE})"
+        if not _may_be_out_of_range(data):
+            try:
+                return self._whole.decode(data)
+            except DecodeError as exc:
+                reason = str(exc)
         found: list[T] = list(self._salvage.rows(parse_plain(data), "", unread))
         if found:
             return found
@@ -238,7 +243,7 @@ class _Salvage:
     def _convert(self, value: Any, type: Any) -> Any:
         found = msgspec.convert(value, type, strict=False)
         if not is_finite(found):
-            raise msgspec.ValidationError("a number is infinite or NaN")
+            raise msgspec.ValidationError(_OUT_OF_RANGE)
         return found
 
     def _fields_of(self, kind: Any) -> tuple[_Field, ...]:

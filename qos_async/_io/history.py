@@ -8,6 +8,7 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeAlias
 
 import anyio
@@ -31,6 +32,8 @@ if TYPE_CHECKING:  # The first two are optional packages.
 
 __all__ = ["HistoryPages"]
 
+_CLOCKS_AGREE = 5
+"""Seconds: a date of HTTP is one in whole seconds, of when the response was started."""
 _log = logging.getLogger("qos_async.http")
 
 Bars: TypeAlias = dict[str, list[Kline[N]]]
@@ -68,6 +71,7 @@ class HistoryPages(Generic[N]):
         end: datetime | float | None = None,
         adjust: Adjustment | int = Adjustment.NONE,
         clock: Callable[[], float] = time.time,
+        ahead: Callable[[], float] = float,
     ) -> None:
         """Create the iterator; it sends no request yet.
 
@@ -80,6 +84,8 @@ class HistoryPages(Generic[N]):
             end: The same; None is now.
             adjust: The adjustment for dividends and splits.
             clock: Returns the current time in epoch seconds.
+            ahead: Returns the seconds by which the server's clock is ahead of it, as far
+                as they are known; a response may show them.
 
         Raises:
             ValueError: For arguments that the document does not allow, or if ``start``
@@ -87,20 +93,30 @@ class HistoryPages(Generic[N]):
         """
         self.end_ignored = False
         self._fetch = ask
-        self._queries = queries
         self._symbol = canonical(symbol)
         self._interval = Interval.parse(interval)
-        self._adjust = adjust
+        self._query = partial(
+            queries.history,
+            [self._symbol],
+            interval=self._interval,
+            count=KLINES_MAX,
+            adjust=adjust,
+        )
         self._start = epoch(start)
         self._end = math.inf if end is None else epoch(end)
-        self._next_end = epoch(clock()) if end is None else epoch(end)
+        self._now: tuple[Callable[[], float], float] | None = None
+        if end is None:
+            self._now = ahead, ahead()
+            end = clock() + self._now[1]
+        self._next_end = epoch(end)
         self._oldest = math.inf
         self._done = False
         self._has_unread = False
         self._steps: set[anyio.CancelScope] = set()
         self._collected: list[list[Kline[N]]] = []
         if self._start > self._next_end:
-            raise ValueError(f"start {start!r} is after end {end or 'now'!r}")
+            shown = "now" if self._now else end
+            raise ValueError(f"start {start!r} is after end {shown!r}")
         self._next_query()  # Raises ValueError for what ``Queries`` rejects.
 
     def __aiter__(self) -> Self:
@@ -111,6 +127,8 @@ class HistoryPages(Generic[N]):
             result = await self._ask()
             if result is None:
                 break
+            if self._was_cut():
+                continue
             page = self._accept_page(result.get(self._symbol, []))
             if page:
                 return page
@@ -178,13 +196,7 @@ class HistoryPages(Generic[N]):
         return None
 
     def _next_query(self) -> Query[Bars[N]]:
-        [found] = self._queries.history(
-            [self._symbol],
-            interval=self._interval,
-            end=self._next_end,
-            count=KLINES_MAX,
-            adjust=self._adjust,
-        )
+        [found] = self._query(end=self._next_end)
 
         def read(data: bytes, unread: list[Unread]) -> Bars[N]:
             bars = found.reader(data, unread)
@@ -192,6 +204,15 @@ class HistoryPages(Generic[N]):
             return bars
 
         return replace(found, reader=read)
+
+    def _was_cut(self) -> bool:
+        """Whether the first end was in the past by the server's clock; if so, move it."""
+        if self._now is None:
+            return False
+        (ahead, known), self._now = self._now, None
+        cut = int(ahead() - known)
+        self._next_end += max(cut, 0)
+        return cut > _CLOCKS_AGREE
 
     def _accept_page(self, bars: list[Kline[N]]) -> list[Kline[N]]:
         """Return the new bars of a response that are in range; go to the next page."""

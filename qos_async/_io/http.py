@@ -60,7 +60,14 @@ _log = logging.getLogger("qos_async.http")
 
 
 class Fetcher(Protocol):
-    """Sends queries: over HTTP, or to what stands for it, such as a recording."""
+    """Sends queries: over HTTP, or to what stands for it, such as a recording.
+
+    Attributes:
+        clock_ahead: Seconds by which the server's clock is ahead of this machine's; 0
+            while that is not known.
+    """
+
+    clock_ahead: float
 
     async def fetch(self, query: Query[T], *, patience: Patience | None = None) -> T:
         """Send a query and return its result.
@@ -80,7 +87,11 @@ class Fetcher(Protocol):
 
 
 class HttpClient:
-    """Sends queries over HTTP, within the plan's rate limit, and retries failures."""
+    """Sends queries over HTTP, within the plan's rate limit, and retries failures.
+
+    Attributes:
+        clock_ahead: As of ``Fetcher``, by the ``Date`` of the last response.
+    """
 
     def __init__(
         self,
@@ -143,6 +154,7 @@ class HttpClient:
         self._unread = UnreadLog(_log, secret.redact)
         self._in_flight: set[anyio.CancelScope] = set()
         self._closed = False
+        self.clock_ahead = 0.0
         self._sleep = sleep
         self._retrying = partial(retrying, timing, period=limits.http_period, rng=rng)
 
@@ -251,6 +263,7 @@ class HttpClient:
                     ) as response:
                         reply = await _receive(response)
                         self._counters.bytes_received += len(reply.body or b"")
+                        self.clock_ahead = reply.clock_ahead
                         return reply
                 except aiohttp.ConnectionTimeoutError:
                     if not waiting:
@@ -421,6 +434,7 @@ def _loop_time() -> float:
 async def _receive(response: aiohttp.ClientResponse) -> HttpResponse:
     # A date is one of the server's clock, which may differ from that of this machine.
     now = http_date(response.headers.get("Date")) or time.time()
+    ahead = now - time.time()
     wait = retry_after(response.headers.get("Retry-After"), now)
     body = bytearray()
     # In chunks, as a small compressed body may decompress to a huge one.
@@ -428,5 +442,5 @@ async def _receive(response: aiohttp.ClientResponse) -> HttpResponse:
         body += chunk
         if len(body) > BODY_MAX:
             response.close()
-            return HttpResponse(response.status, None, wait)
-    return HttpResponse(response.status, bytes(body), wait)
+            return HttpResponse(response.status, None, wait, ahead)
+    return HttpResponse(response.status, bytes(body), wait, ahead)

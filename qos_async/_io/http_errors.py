@@ -91,11 +91,13 @@ class HttpResponse(Struct, frozen=True):
         status: The HTTP status.
         body: The body, decompressed; None if it is larger than ``BODY_MAX``.
         retry_after: The ``Retry-After`` header in seconds, if there was one.
+        clock_ahead: Seconds by which its ``Date`` is ahead; 0 without one.
     """
 
     status: int
     body: bytes | None
     retry_after: float | None = None
+    clock_ahead: float = 0.0
 
 
 def classify_response(

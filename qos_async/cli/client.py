@@ -161,7 +161,7 @@ def run_async(main: Callable[[], Coroutine[Any, Any, int | None]]) -> int:
     and SIGHUP or on Windows SIGBREAK, give 143.
 
     Raises:
-        OSError: ``qos_async.cli.main`` reports it; a broken pipe is not a failure.
+        OSError: ``qos_async.cli.command_line`` reports it; a broken pipe is not a failure.
         BaseException: Any other error is a bug and keeps its traceback.
     """
     # Without a handler, Python would print the client's warnings over the output.

@@ -6,7 +6,6 @@ import contextlib
 import math
 from argparse import ArgumentParser, ArgumentTypeError
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qos_async.cli import exits
@@ -59,9 +58,6 @@ def _add_arguments(parser: ArgumentParser) -> None:
         default=_PORT,
         help=f"the port ({_PORT}); 0 takes a free one",
     )
-    add("--tokens", metavar="FILE", help="the tokens of its clients; see below")
-    add("--tls-cert", metavar="FILE", help="serve https and wss with this certificate")
-    add("--tls-key", metavar="FILE", help="its private key, if in a file of its own")
     add(
         "--allow-insecure",
         action="store_true",
@@ -75,7 +71,7 @@ def _add_arguments(parser: ArgumentParser) -> None:
         help="a host name that clients may use",
     )
     add("--record", type=any_path, metavar="DIR", help="also record what arrives")
-    add("--keep", metavar="FILE", help="keep finished klines there (in memory)")
+    _add_files(parser)
     add(
         "--linger",
         type=_linger,
@@ -95,6 +91,14 @@ def _linger(text: str) -> float:
     if not 0 <= value < math.inf:
         raise ArgumentTypeError(f"{text!r} is not a number of seconds: try --linger 30")
     return value
+
+
+def _add_files(parser: ArgumentParser) -> None:
+    add = partial(parser.add_argument, type=any_path, metavar="FILE")
+    add("--tokens", help="the tokens of its clients; see below")
+    add("--tls-cert", help="serve https and wss with this certificate")
+    add("--tls-key", help="its private key, if in a file of its own")
+    add("--keep", help="keep finished klines there (in memory)")
 
 
 def _run(options: Options) -> int:
@@ -211,7 +215,7 @@ def _ssl(options: Options) -> ssl.SSLContext | None:
     files = [file for file in (options.tls_cert, options.tls_key) if file is not None]
     for file in files:
         try:
-            Path(file).read_bytes()
+            file.open().close()
         except OSError as error:
             raise UsageError(f"cannot read {file}: {error.strerror}") from None
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
@@ -220,8 +224,8 @@ def _ssl(options: Options) -> ssl.SSLContext | None:
         context.load_cert_chain(options.tls_cert, options.tls_key, _no_passphrase)
     except (OSError, ssl.SSLError):
         raise UsageError(
-            f"{' and '.join(files)}: not a certificate and its private key in PEM form; "
-            "a key in a file of its own is --tls-key"
+            f"{' and '.join(map(str, files))}: not a certificate and its private key in PEM "
+            "form; a key in a file of its own is --tls-key"
         ) from None
     return context
 

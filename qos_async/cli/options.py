@@ -32,6 +32,7 @@ __all__ = [
     "add_market",
     "add_seconds",
     "add_topics",
+    "any_path",
     "bounded_int",
     "file_format",
     "interval",
@@ -354,8 +355,9 @@ def _channel(text: str) -> Channel:
 
 
 def _channel_or_symbols(text: str) -> Channel | tuple[str, ...]:
-    """Parse a word; one with a colon in it holds symbols."""
-    return symbol_list(text) if ":" in text else _channel(text)
+    """Parse a word; one of letters only is a channel, any other holds symbols."""
+    is_word = text.isascii() and text.isalpha()
+    return _channel(text) if is_word else symbol_list(text)
 
 
 def _float(text: str) -> float:

@@ -16,6 +16,7 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import asdict, replace
 
+from qos_async._paths import user_text
 from qos_async.cli import exits
 from qos_async.cli.options import CommandError, Options
 from qos_async.config import HTTP_URL, Limits
@@ -38,6 +39,7 @@ _VARIABLES = {
     "stream_url": "QOS_STREAM_URL",
     "proxy": "QOS_PROXY",
 }
+_SPECIAL = "is a pipe, a socket or a device, not a file: it is left out"
 _OTHERS_MAY_READ = stat.S_IRGRP | stat.S_IROTH
 
 
@@ -188,7 +190,9 @@ def read_file(path: Path) -> Settings:
         SettingsError: As for ``resolve``.
     """
     try:
-        entries = tomllib.loads(_decoded(path.read_bytes()))
+        if _is_special(path):
+            return Settings(warnings=(f"{path} {_SPECIAL}",))
+        entries = tomllib.loads(user_text(path.read_bytes()))
         file = msgspec.convert(entries, _ConfigFile)
     except (FileNotFoundError, NotADirectoryError):
         return Settings()
@@ -217,15 +221,11 @@ def read_file(path: Path) -> Settings:
     )
 
 
-def _decoded(content: bytes) -> str:
-    """Return the text, without the byte order mark that editors of Windows add.
-
-    Raises:
-        UnicodeDecodeError: If it is not UTF-8. UTF-16 without a mark has null characters.
-    """
-    if b"\0" in content:
-        raise UnicodeDecodeError("utf-8", content, 0, 1, "null character")
-    return content.decode("utf-8-sig")
+def _is_special(path: Path) -> bool:
+    """Whether it is a pipe, a socket or a device: reading one may last for ever."""
+    mode = path.stat().st_mode
+    is_special = not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+    return is_special and not path.samefile(os.devnull)
 
 
 def origin_only(url: str) -> str:

@@ -23,7 +23,7 @@ from typing import Any, cast
 import msgspec
 from msgspec import Struct
 
-from qos_async._paths import user_path
+from qos_async._paths import user_path, user_text
 from qos_async._validation import check_whole
 from qos_async.enums import Channel
 from qos_async.symbols import market_of
@@ -199,14 +199,16 @@ class TokenFile:
 
     def _read(self) -> Tokens:
         try:
-            content: dict[str, Any] = tomllib.loads(self.path.read_text("utf-8-sig"))
+            content: dict[str, Any] = tomllib.loads(user_text(self.path.read_bytes()))
             mode = self.path.stat().st_mode
             tokens = {name: _token(name, one) for name, one in content.items()}
             found = Tokens(tokens, places=self._places)
         except OSError as exc:
             raise ValueError(f"cannot read {self.path}: {exc.strerror}") from None
         except UnicodeDecodeError:
-            raise ValueError(f"{self.path}: it is not UTF-8") from None
+            raise ValueError(
+                f"{self.path} is not UTF-8 text: save it as such"
+            ) from None
         except (ValueError, RecursionError) as exc:
             raise ValueError(f"{self.path}: {exc}") from None
         if os.name == "posix" and stat.S_ISREG(mode) and mode & _OTHERS_MAY_READ:

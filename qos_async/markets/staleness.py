@@ -13,6 +13,7 @@ from msgspec import Struct
 from qos_async._clock import SourceClock, Timer
 from qos_async._core.notices import Notice
 from qos_async._core.router import TopicActivity
+from qos_async._event_loop import running_loop
 from qos_async.enums import Session
 from qos_async.markets.hours import Calendar, TradingHours
 from qos_async.markets.stamps import is_possible
@@ -255,6 +256,7 @@ class StaleAwareEvents(Generic[T]):
             if events.has_next:
                 event: T | Notice = await anext(events)
                 return event
+            running_loop()  # Its error names what to do; that of asyncio does not.
             scope = asyncio.timeout(None)
             try:
                 async with scope:

@@ -241,9 +241,14 @@ class _PartitionFile:
         self.path = path
         self._draft = draft
         path.parent.mkdir(parents=True, exist_ok=True)
+        # pyarrow takes only paths that are Unicode.
+        self._file = draft.open("wb")
         try:
-            self._writer: Any = parquet.ParquetWriter(draft, schema, compression="zstd")
+            self._writer: Any = parquet.ParquetWriter(
+                self._file, schema, compression="zstd"
+            )
         except BaseException:
+            self._file.close()
             self._remove()
             raise
 
@@ -254,10 +259,12 @@ class _PartitionFile:
     def close(self, *, whole: bool) -> None:
         """Close the file; rename it if it is complete, else remove it."""
         try:
-            self._writer.close()
+            with self._file:
+                self._writer.close()
+                self._file.flush()
+                if whole:
+                    os.fsync(self._file.fileno())
             if whole:
-                with self._draft.open("rb") as file:
-                    os.fsync(file.fileno())
                 self._draft.replace(self.path)
         except OSError:
             if whole:  # Otherwise a more specific error is being raised.

@@ -160,6 +160,8 @@ class _ReplayBinding(LoopBinding):
 class _ReplayFetcher:
     """Sends queries to the replay, in place of HTTP."""
 
+    clock_ahead = 0.0
+
     def __init__(self, stream: Stream[Any]) -> None:
         self._stream = stream
 

@@ -25,6 +25,8 @@ from qos_async.sim.variants import Variants
 __all__ = ["Simulator"]
 
 _MAX_PORT = 65535
+_MOST = {"speed": 10_000, "history": 604_800, "rate": 10_000}
+"""Beyond these, to generate the trades keeps the event loop for minutes, or for ever."""
 _LATEST_START = 4_102_444_800
 """The beginning of 2100: dates of Python end in 9999, and the market needs some ahead."""
 
@@ -37,7 +39,7 @@ class Simulator(ProtocolServer):
 
     Args:
         seed: Of everything random; any whole number.
-        speed: Market seconds in a real second; 0 stops the market's clock.
+        speed: Market seconds in a real second, up to 10,000; 0 stops the market's clock.
         plan: The limits of the key; what exceeds them is recorded in ``violations``.
         faults: Faults to inject, each with its time.
         variants: The behaviour where the protocol is undocumented.
@@ -46,8 +48,10 @@ class Simulator(ProtocolServer):
         key: The key to accept.
         start: The market's time on entering, in epoch seconds until the year 2100; None: the
             wall clock's.
-        history: Market seconds of trades before that, in the hours of each market.
-        rate: Trades of each symbol in a market second; None: 1 to 3, by symbol.
+        history: Market seconds of trades before that, in the hours of each market; up to
+            a week.
+        rate: Trades of each symbol in a market second, up to 10,000; None: 1 to 3, by
+            symbol.
         push_interval: Real seconds between two rounds of pushes; what would be pushed
             several times in a round (a snapshot, a book, a kline) is pushed once.
         heartbeat_limit: Real seconds that a link may be without ``H``.
@@ -90,6 +94,8 @@ class Simulator(ProtocolServer):
         check = check_number
         speed, history = check("speed", speed), check("history", history)
         rate = check("rate", rate, above_zero=True, optional=True)
+        for name, number in (("speed", speed), ("history", history), ("rate", rate)):
+            _check_amount(name, number or 0)
         start = check("start", start, optional=True, most=_LATEST_START)
         seed = _check_seed(seed)
         super().__init__(
@@ -138,6 +144,14 @@ class Simulator(ProtocolServer):
 
     def _sources(self) -> tuple[MarketData, PushSource]:
         return self.market, MarketPushSource(self.market)
+
+
+def _check_amount(name: str, number: float) -> None:
+    if number > _MOST[name]:
+        raise ValueError(
+            f"{name} must be at most {_MOST[name]:,}, not {number!r}: the trades of so "
+            "much market time take too long to generate"
+        )
 
 
 def _check_seed(seed: object) -> int:

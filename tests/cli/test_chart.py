@@ -306,7 +306,7 @@ def test_a_closed_pipe_is_no_failure(live, qos, monkeypatch):
         def write(self, text):
             raise BrokenPipeError
 
-    program = sys.modules["qos_async.cli.main"]  # Behind the function of its name.
+    program = sys.modules["qos_async.cli.command_line"]
     monkeypatch.setattr(program, "discard_output", lambda stream: None)
     monkeypatch.setattr(sys, "stdout", Gone())
     ran = qos("chart", "CF:BTCUSDT")

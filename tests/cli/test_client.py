@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
 import sys
 
 import pytest
@@ -20,6 +21,7 @@ from qos_async.cli.client import open_client, run_async
 from qos_async.cli.commands import COMMANDS
 from qos_async.cli.options import Options, UsageError
 from qos_async.cli.settings import SettingsError
+from tests.support.cli_process import command, environment
 
 
 def replace_run(monkeypatch, run):
@@ -121,6 +123,48 @@ def test_ctrl_c_during_imports_exits_with_130(monkeypatch):
     assert main(["snapshot", "US:AAPL"]) == 130
 
 
+# Presses Ctrl-C at the import of a module, in a program that starts as users start it.
+INTERRUPTED = """
+import os, runpy, signal, sys
+class Presser:
+    def find_spec(self, name, path=None, target=None):
+        if name == os.environ["AT"]:
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Presser())
+if os.environ["AS"] == "module":
+    runpy.run_module("qos_async", run_name="__main__", alter_sys=True)
+from qos_async.cli import program
+program()
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Windows has no SIGINT of a process")
+@pytest.mark.fault("F28")
+@pytest.mark.parametrize("way", ["module", "script"])
+@pytest.mark.parametrize(
+    "module",
+    [
+        "argparse",
+        "qos_async.cli.command_line",
+        "qos_async.symbols",
+        "qos_async.cli.commands",
+        "msgspec",
+        "asyncio",
+        "aiohttp",
+    ],
+)
+def test_ctrl_c_at_any_import_of_the_program_exits_with_130(module, way):
+    done = subprocess.run(
+        command("snapshot", "US:AAPL", "--sim", code=INTERRUPTED),
+        capture_output=True,
+        text=True,
+        env=environment(AT=module, AS=way),
+        timeout=30,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
 @pytest.mark.parametrize(
     ("error", "code", "says"),
     [
@@ -131,7 +175,7 @@ def test_ctrl_c_during_imports_exits_with_130(monkeypatch):
 def test_a_closed_pipe_is_a_success_and_a_full_disk_a_failure(
     error, code, says, monkeypatch, capfd
 ):
-    program = sys.modules["qos_async.cli.main"]  # Behind the function of its name.
+    program = sys.modules["qos_async.cli.command_line"]
     monkeypatch.setattr(program, "discard_output", lambda stream: None)
     replace_run(monkeypatch, lambda options: ending(error))
     assert main(["snapshot", "US:AAPL"]) == code

@@ -1,4 +1,4 @@
-"""Tests of ``qos_async.cli.main``: help, usage errors and the table of commands."""
+"""Tests of ``qos_async.cli.command_line``: help, usage errors and the table of commands."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import pytest
 
 from qos_async import __version__, config
 from qos_async.cli import main, options
+from qos_async.cli.command_line import parse
 from qos_async.cli.commands import COMMANDS
-from qos_async.cli.main import parse
 from tests.support.cli_process import command, environment
 
 

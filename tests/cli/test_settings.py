@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import socket
 import sys
 from pathlib import Path
 
@@ -170,9 +173,10 @@ def test_an_invalid_file_raises_with_the_entry_and_what_is_allowed(path, content
 
 @pytest.mark.fault("F13")
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
-@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"], ids=["plain", "marked"])
-def test_a_file_of_any_editor_is_read(path, mark, end):
+@pytest.mark.parametrize("marks", [0, 1, 2], ids=["plain", "marked", "marked twice"])
+def test_a_file_of_any_editor_is_read(path, marks, end):
     """Windows adds a byte order mark, and ends lines with two characters."""
+    mark = b"\xef\xbb\xbf" * marks
     path.write_bytes(mark + FULL.replace("\n", end).encode())
     settings = read_file(path)
     assert settings.key == "key-of-the-file"
@@ -204,6 +208,33 @@ def test_white_space_around_a_variable_is_not_part_of_it(path):
 def test_a_directory_is_left_out_with_a_warning(tmp_path):
     [warning] = read_file(tmp_path).warnings
     assert warning == f"cannot read {tmp_path}: Is a directory: it is left out"
+
+
+@pytest.mark.fault("F13")
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+@pytest.mark.parametrize("kind", ["pipe", "socket", "device"])
+def test_what_is_no_file_is_left_out_with_a_warning(path, kind):
+    """To open a pipe would wait for its other end, and to read a device, for ever."""
+    path.unlink()
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "device":
+        path.symlink_to("/dev/zero")
+    else:
+        with socket.socket(socket.AF_UNIX) as listening, contextlib.chdir(path.parent):
+            listening.bind(path.name)  # A whole path may be too long.
+    settings = read_file(path)
+    assert settings.key is None
+    assert settings.warnings == (
+        f"{path} is a pipe, a socket or a device, not a file: it is left out",
+    )
+
+
+def test_the_null_device_is_an_empty_file(path):
+    path.unlink()
+    path.symlink_to(os.devnull)
+    for empty in (path, Path(os.devnull)):
+        assert read_file(empty).warnings == ()
 
 
 def test_a_file_that_is_no_text_raises(path):

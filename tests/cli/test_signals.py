@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import pty
 import re
 import shlex
 import signal
@@ -149,6 +148,7 @@ def test_an_ignored_signal_stays_ignored():
 
 @pytest.mark.slow
 def test_the_screen_ends_when_its_terminal_is_closed():
+    pty = pytest.importorskip("pty")
     master, slave = pty.openpty()
     process = subprocess.Popen(
         command("watch", "--sim", "CF:BTCUSDT"),

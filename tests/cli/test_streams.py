@@ -33,14 +33,14 @@ PRINTING = {
 """Commands that print, or begin to."""
 
 
-def shell(words, redirections, *, code=None, within=30):
+def shell(words, redirections, *, code=None, within=30, unbuffered=""):
     """Run a command in a shell with redirections; return exit code, stdout, stderr."""
     typed = shlex.join(command(*words, code=code))
     done = subprocess.run(
         ["bash", "-c", f"{typed} {redirections}"],
         capture_output=True,
         text=True,
-        env=environment(XDG_CONFIG_HOME="/nonexistent", PYTHONUNBUFFERED=""),
+        env=environment(XDG_CONFIG_HOME="/nonexistent", PYTHONUNBUFFERED=unbuffered),
         timeout=within,
         check=False,
     )
@@ -82,9 +82,10 @@ def test_live_commands_print_only_data_whatever_stderr_is(name, stderr):
 
 
 @pytest.mark.fault("F11")
+@pytest.mark.parametrize("unbuffered", ["", "1"])
 @pytest.mark.parametrize("name", PRINTING)
-def test_a_full_disk_behind_stdout_is_one_sentence(name):
-    code, _, err = shell(PRINTING[name], ">/dev/full")
+def test_a_full_disk_behind_stdout_is_one_sentence(name, unbuffered):
+    code, _, err = shell(PRINTING[name], ">/dev/full", unbuffered=unbuffered)
     assert code == 1
     assert "qos: No space left on device" in err.splitlines()
 

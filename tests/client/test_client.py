@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import email.utils
 import logging
+import time
 from decimal import Decimal
 from typing import Any
 
@@ -32,7 +34,7 @@ from qos_async import (
     Trade,
     TransportError,
 )
-from qos_async.sim import Close, Cut, Mute, Variants
+from qos_async.sim import Close, Cut, Mute, Simulator, Variants
 from tests.support.http_servers import serving
 from tests.support.leak_check import assert_absent
 from tests.support.memory_transport import KEY
@@ -764,3 +766,36 @@ async def test_nothing_is_logged_above_info_on_a_quiet_day(sim, dial, caplog):
     ours = [r for r in caplog.records if r.name.startswith("qos_async")]
     assert ours
     assert all(record.levelno <= logging.INFO for record in ours)
+
+
+@pytest.mark.fault("F42")
+@pytest.mark.parametrize("knows", ["stream", "response"])
+async def test_history_reaches_the_present_of_a_server_whose_clock_is_ahead(knows):
+    """By its websocket, or by the ``Date`` of the first response."""
+    start = time.time() + 3600
+    async with Simulator(start=start, key=KEY) as sim:
+
+        async def relay(request: web.Request) -> web.Response:
+            async with (
+                aiohttp.ClientSession() as session,
+                session.post(
+                    f"{sim.http_url}/history",
+                    json=await request.json(),
+                    headers={"key": KEY},
+                ) as response,
+            ):
+                date = email.utils.formatdate(sim.now, usegmt=True)
+                body = await response.read()
+                return web.Response(body=body, headers={"Date": date})
+
+        async with (
+            serving(relay) as url,
+            Client(KEY, http_url=str(url), stream_url=sim.stream_url) as client,
+        ):
+            if knows == "stream":
+                await client.watch_trades("CF:BTCUSDT").ready()
+            since = start - 7200
+            pages = client.iter_history("CF:BTCUSDT", interval="1m", start=since)
+            found = [bar for page in [one async for one in pages] for bar in page]
+    assert found[-1].timestamp > start - 120
+    assert found[0].timestamp < start - 7000

@@ -84,6 +84,7 @@ async def test_an_open_client_says_it_in_a_thread_without_a_loop():
             lambda: aiter(trades.events()),
             lambda: anext(trades.events()),
             lambda: aiter(trades.events(stale=True)),
+            lambda: anext(trades.events(stale=True)),
             lambda: anext(trades.batches()),
             lambda: anext(client.states()),
             lambda: trades.add("US:TSLA"),

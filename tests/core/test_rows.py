@@ -41,7 +41,20 @@ ROWS: dict[str, dict[str, Any]] = {
     "trades": {"p": "1", "v": "2", "ts": 1_700_000_000, "d": 1},
     "klines": {"k": [BAR, {**BAR, "ts": 1_700_000_060}]},
 }
-JUNK = ["-", "NaN", "1,200", "--", "N/A", "1 200", "0x10", [], {}, True, "inf"]
+JUNK = [
+    "-",
+    "NaN",
+    "1,200",
+    "--",
+    "N/A",
+    "1 200",
+    "0x10",
+    [],
+    {},
+    True,
+    "inf",
+    "1e9999999",
+]
 MILLISECONDS = 1_700_000_000_000
 
 NUMBERS: list[Any] = [Decimal, float]
@@ -91,6 +104,17 @@ def test_an_unreadable_field_costs_no_other_value(
     assert [value is None for value in values] == [n == 3 for n in range(10)]
     if junk != {}:
         assert unread == [Unread("US:S3", name, junk, lost=False)]
+
+
+@pytest.mark.fault("F22")
+@pytest.mark.parametrize("numbers", [Decimal, str])
+@pytest.mark.parametrize("sent", ["-1E+100", "1e-9999999", "0e400"])
+def test_a_number_that_would_fill_memory_as_text_is_unreadable(sent: str, numbers: Any):
+    """Nothing has such a price; to format it takes as many digits as its exponent says."""
+    found, unread = read("snapshots", reply("snapshots", lp=sent), numbers)
+    assert found["US:S3"].last_price is None
+    assert found["US:S4"].last_price is not None
+    assert unread == [Unread("US:S3", "lp", sent, lost=False)]
 
 
 REQUIRED: list[tuple[str, dict[str, Any], str]] = [

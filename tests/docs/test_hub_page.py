@@ -8,7 +8,7 @@ import shlex
 import pytest
 
 from qos_async import Client, Limits
-from qos_async.cli.main import parse
+from qos_async.cli.command_line import parse
 from qos_async.hub import (
     Hub,
     answers,

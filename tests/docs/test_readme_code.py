@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from qos_async import Client, Limits, Timing
-from qos_async.cli.main import parse
+from qos_async.cli.command_line import parse
 from qos_async.cli.settings import read_file
 from qos_async.sim import Simulator
 from tests.support.markdown import ROOT, Block, blocks

@@ -18,7 +18,7 @@ _NAMED = re.compile(r"`(tests/[\w/]+\.py::\w+)`")
 # The matrix of the design, and what must hold throughout.
 _KNOWN = {
     f"{letter}{number}"
-    for letter, count in {"T": 25, "P": 26, "U": 21, "I": 18}.items()
+    for letter, count in {"T": 25, "P": 26, "U": 21, "I": 18, "H": 18}.items()
     for number in range(1, count + 1)
 }
 

@@ -17,6 +17,7 @@ from qos_api.ws_client import QOSWebSocketClient
 
 from qos_async import Client
 from qos_async.cli import main
+from qos_async.cli.command_line import parse
 from qos_async.hub import Hub, HubClientStats, HubStats
 from qos_async.recordings import replay
 from qos_async.sim import Simulator
@@ -189,6 +190,10 @@ def test_a_status_without_a_hub_is_one_sentence():
         (("--host", "0.0.0.0"), "it needs --tokens, one for each client (or without"),
         (("--tokens", "missing.toml"), "cannot read missing.toml"),
         (("--tokens", "~nobodyhere/t.toml"), "~nobodyhere"),
+        (("--tls-cert", "~nobodyhere/x.pem"), "~nobodyhere"),
+        (("--tls-cert", "x.pem", "--tls-key", "~nobodyhere/x.pem"), "~nobodyhere"),
+        (("--keep", "~nobodyhere/kept"), "~nobodyhere"),
+        (("--tokens", ""), "is empty"),
         (("--tls-key", "x.pem"), "--tls-key needs --tls-cert"),
         (("--tls-cert", "missing.pem"), "cannot read missing.pem"),
         (("--json",), "--json is an option of qos hub status"),
@@ -198,6 +203,24 @@ def test_options_that_cannot_work_are_refused(words, message):
     ran = run("hub", "--sim", *words)
     assert ran.code == 2
     assert message in ran.err
+
+
+@pytest.mark.fault("F20")
+@pytest.mark.parametrize("option", ["--tokens", "--tls-cert", "--tls-key", "--keep"])
+def test_a_tilde_in_an_option_is_the_home_directory(option, monkeypatch, tmp_path):
+    """Shells leave the ``~`` of ``--tls-cert=~/hub.pem`` to the program."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    options = parse(["hub", f"{option}=~/file"])
+    assert vars(options)[option[2:].replace("-", "_")] == tmp_path / "file"
+
+
+def test_a_missing_key_of_a_certificate_is_named(tmp_path):
+    cert = tmp_path / "hub.pem"
+    cert.write_text("")
+    ran = run("hub", "--sim", "--tls-cert", str(cert), "--tls-key", "missing.pem")
+    assert ran.code == 2
+    assert "missing.pem: No such file" in ran.err
 
 
 def test_what_a_terminal_would_obey_is_escaped_in_a_status(monkeypatch, capsys):

@@ -298,7 +298,7 @@ def test_comments_and_what_editors_add_are_read(tmp_path, change):
 def test_a_file_in_another_encoding_is_refused(tmp_path):
     path = tmp_path / "tokens.toml"
     path.write_bytes(FILE.encode("utf-16"))
-    with pytest.raises(ValueError, match=r"tokens\.toml: it is not UTF-8"):
+    with pytest.raises(ValueError, match="is not UTF-8 text: save it as such"):
         TokenFile(path, places=10)
 
 
@@ -323,6 +323,18 @@ def test_tokens_of_a_wrong_type_are_refused(tokens):
     with pytest.raises(ValueError, match=r"Token|no tokens|must be a path") as error:
         Hub(Client("upstream-key-1"), tokens=tokens)
     assert "secret" not in str(error.value)
+
+
+@pytest.mark.fault("F13")
+def test_a_file_of_tokens_of_any_editor_is_read(tmp_path):
+    path = tmp_path / "tokens.toml"
+    for mark in (b"\xef\xbb\xbf", b"\xef\xbb\xbf\xef\xbb\xbf"):
+        path.write_bytes(mark + FILE.replace("\n", "\r\n").encode())
+        assert "bot" in TokenFile(path, places=10).tokens.by_name
+    for encoding in ("utf-16", "utf-16-le", "utf-32"):
+        path.write_bytes(FILE.encode(encoding))
+        with pytest.raises(ValueError, match="is not UTF-8 text: save it as such"):
+            TokenFile(path, places=10)
 
 
 def test_a_missing_file_of_tokens_is_an_error(tmp_path):

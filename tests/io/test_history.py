@@ -122,6 +122,25 @@ async def test_the_newest_bar_is_kept_if_the_local_clock_is_behind():
     assert await pages_of(Server([9960, 10020], respects_end=False)) == [[9960, 10020]]
 
 
+@pytest.mark.fault("F42")
+async def test_no_bar_is_lost_where_the_clock_of_the_server_is_known_to_be_ahead():
+    server = Server(range(9_960, 13_621, 60), most=1000)
+    [page] = await pages_of(server, ahead=lambda: 3600.0)
+    assert page[-1] == 13_560  # The first end is 13,599.
+    assert server.requested_ends[0] == 13_599
+
+
+@pytest.mark.fault("F42")
+@pytest.mark.parametrize(
+    ("ahead", "newest"), [(3600, 13_560), (3, 9_960), (-3600, 9_960)]
+)
+async def test_no_bar_is_lost_where_the_first_response_shows_that_it_is(ahead, newest):
+    server = Server(range(9_960, 13_621, 60), most=1000)
+    found = await pages_of(server, ahead=lambda: ahead * bool(server.requested_ends))
+    assert found[0][-1] == newest
+    assert len(found) == 1
+
+
 def test_invalid_arguments_raise_before_any_request():
     server = Server([])
     for options, words in (

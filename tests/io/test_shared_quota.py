@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import json
 import sys
 import time
@@ -169,6 +168,7 @@ async def test_a_folder_that_cannot_be_written_shares_nothing(tmp_path):
 
 async def test_a_lock_that_is_never_released_shares_nothing(folder, monkeypatch):
     monkeypatch.setattr(shared_quota, "_LOCK_TIMEOUT", 0.05)
+    fcntl = pytest.importorskip("fcntl")
     assert await share(folder).acquire() is not None
     with (folder / "http-quota.lock").open("r+b") as file:
         fcntl.flock(file, fcntl.LOCK_EX)

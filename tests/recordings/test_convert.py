@@ -112,7 +112,7 @@ def test_a_full_disk_leaves_no_partial_file(place, out, monkeypatch, what):
 
 def test_a_file_that_cannot_be_started_is_removed(place, out, monkeypatch):
     def fail(writer, where, *_, **__):
-        where.write_bytes(b"PAR1")
+        where.write(b"PAR1")
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("pyarrow.parquet.ParquetWriter.__init__", fail)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import sys
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -50,6 +53,19 @@ KINDS = {"str": str, "bytes": os.fsencode, "path": Path}
 def test_a_path_that_cannot_be_one_raises(call, path, words):
     with pytest.raises(ValueError, match=words):
         call(path)
+
+
+@pytest.mark.fault("F20")
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere names are Unicode")
+def test_a_path_of_any_bytes_is_one(home):
+    place: Any = os.fsencode(home) + b"/\xff\xe9"
+    write(Path(os.fsdecode(place)), recorded(trades(1, 1)))
+    assert contents(place).topics
+    converted = convert(place, place + b"/out")
+    assert converted.rows == {"trade": 1}
+    assert all(file.exists() for file in converted.files)
+    with closing(Recorder(place + b"/new")) as recorder:
+        assert recorder.directory.exists()
 
 
 @pytest.mark.fault("F20")

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-import pty
 import subprocess
 import sys
 from pathlib import Path
 from typing import NamedTuple
+
+import pytest
 
 ROOT = Path(__file__).parents[2]
 WITHOUT_RICH = (
@@ -69,9 +70,10 @@ def run(*words):
 def run_on_terminal(*words, code=None, size=(24, 80), stderr=False, keys=b"", **extra):
     """Return what a terminal of that many lines and columns was sent.
 
-    Stderr is a pipe, unless ``stderr`` puts it on the terminal, too: textual needs that.
+    Skips the test on Windows. Stderr is a pipe, unless ``stderr`` puts it on the terminal, too: textual needs that.
     ``keys`` are typed when the screen of ``qos watch`` is there.
     """
+    pty = pytest.importorskip("pty", reason="Windows has no pseudo-terminals")
     master, slave = pty.openpty()
     sized = {"LINES": str(size[0]), "COLUMNS": str(size[1]), "TERM": "xterm-256color"}
     process = subprocess.Popen(

@@ -6,7 +6,6 @@ import copy
 import csv
 import importlib
 import json
-import resource
 import signal
 import sys
 from datetime import UTC, datetime, timedelta
@@ -211,6 +210,7 @@ def test_ctrl_c_during_writing_keeps_the_pages(download, live, out, monkeypatch)
 
 def test_a_full_disk_is_reported_and_the_next_run_resumes(download, out):
     """While pages are appended, and while the output is written."""
+    resource = pytest.importorskip("resource")
     old = resource.getrlimit(resource.RLIMIT_FSIZE)
     errors = []
     for most in (8_000, 11_500):

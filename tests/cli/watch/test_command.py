@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import pty
 import signal
 import subprocess
 import sys
@@ -120,6 +119,7 @@ async def test_quitting_by_key_is_success(monkeypatch):
 
 
 def test_sigint_restores_the_terminal():
+    pty = pytest.importorskip("pty")
     master, slave = pty.openpty()
     process = subprocess.Popen(
         qos("watch", "--sim", "CF:BTCUSDT"),

@@ -6,16 +6,16 @@ import re
 import sys
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from qos_async._printable import printable
 from qos_async._version import __version__
 from qos_async.cli import exits
 from qos_async.cli.options import CommandError, Options
-from qos_async.cli.signals import Terminated, ignore_signals, on_termination, terminate
+from qos_async.cli.signals import Terminated, on_termination, terminate
 from qos_async.cli.streams import discard_output, print_message, standard_streams
 
-__all__ = ["main", "parse", "program"]
+__all__ = ["parse", "run"]
 
 _ABOUT = """\
 QOS market data (qos.hk) in the terminal.
@@ -50,11 +50,14 @@ exit codes:
 _TIMES = ("--from", "--to")
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run ``qos`` and return the exit code; ``qos --help`` lists them.
+def run(argv: Sequence[str] | None = None) -> int:
+    """Run ``qos`` and return the exit code.
 
     Args:
-        argv: The arguments after the program's name; those of this process by default.
+        argv: As for ``qos_async.cli.main``.
+
+    Raises:
+        KeyboardInterrupt: If Ctrl-C is pressed before a command runs.
     """
     with standard_streams(), on_termination(terminate):
         try:
@@ -64,8 +67,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             # The reader, such as ``head``, closed the pipe: not a failure.
             discard_output(sys.stdout)
             return exits.OK
-        except KeyboardInterrupt:
-            return exits.INTERRUPTED
         except Terminated:
             return exits.TERMINATED
         except CommandError as error:
@@ -75,13 +76,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             discard_output(sys.stdout)
             return exits.FAILED
         return code
-
-
-def program() -> NoReturn:
-    """Run ``qos`` as a program: exit with the code of ``main``."""
-    code = main()
-    ignore_signals()  # The run is over, and its exit code shall not change.
-    sys.exit(code)
 
 
 def parse(argv: Sequence[str] | None = None) -> Options:
@@ -127,6 +121,10 @@ class _Parser(ArgumentParser):
     def error(self, message: str) -> NoReturn:
         super().error(printable(message))
 
+    def _print_message(self, message: str, file: Any = None) -> None:
+        # That of argparse ignores errors, such as a full disk behind stdout.
+        print(message, end="", file=file or sys.stderr)
+
 
 def _with_spans(argv: Sequence[str]) -> list[str]:
     """Join ``--from -7d`` to ``--from=-7d``: argparse takes ``-7d`` for an option."""
@@ -140,7 +138,6 @@ def _with_spans(argv: Sequence[str]) -> list[str]:
 
 
 def _run(argv: Sequence[str] | None) -> int:
-    # Imported here, so that Ctrl-C during the import is caught by ``main``.
     from qos_async.cli.commands import COMMANDS
 
     try:
