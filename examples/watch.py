@@ -13,7 +13,7 @@ ENOUGH = 20
 async def main() -> None:
     async with Client() as client, client.watch_trades("CF:BTCUSDT,ETHUSDT") as trades:
         async for trade in trades:
-            print(trade.time, trade.symbol, trade.price, trade.size, trade.side.name)
+            print(trade.time, trade.symbol, trade.price, trade.size, trade.side)
             if trades.stats.delivered >= ENOUGH:
                 break
 

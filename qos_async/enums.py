@@ -6,7 +6,7 @@ stream.
 
 from __future__ import annotations
 
-from enum import Enum, IntEnum, StrEnum
+from enum import IntEnum, StrEnum
 from typing import Self
 
 from qos_async._validation import as_whole
@@ -20,7 +20,6 @@ __all__ = [
     "Session",
     "Side",
     "TradingStatus",
-    "word",
 ]
 
 
@@ -76,7 +75,40 @@ class Channel(StrEnum):
     KLINE = "kline"
 
 
-class Interval(IntEnum):
+class _WireEnum(IntEnum):
+    """An enumeration with a number on the wire and a word everywhere else.
+
+    ``str()`` and ``format()`` give the word, which the class reads back; ``int()`` and
+    comparison have the number. Unknown numbers read as ``UNKNOWN``, where there is one.
+    """
+
+    def __new__(cls, value: int | str) -> Self:
+        # As IntEnum does; for type checkers, which take ``Side("buy")`` from it.
+        member = int.__new__(cls, value)
+        member._value_ = member.real
+        return member
+
+    def __str__(self) -> str:
+        return self.name.lower()
+
+    def __format__(self, spec: str) -> str:
+        try:
+            return format(str(self), spec)
+        except ValueError:  # Of numbers only: "d", "03".
+            return format(int(self), spec)
+
+    @classmethod
+    def _missing_(cls, value: object) -> Self | None:
+        if isinstance(value, str):
+            return cls.__members__.get(value.upper())
+        return cls._unknown(value)
+
+    @classmethod
+    def _unknown(cls, value: object) -> Self | None:
+        return cls.__members__.get("UNKNOWN") if isinstance(value, int) else None
+
+
+class Interval(_WireEnum):
     """The length of a kline (document, section 2.1).
 
     Attributes:
@@ -107,9 +139,14 @@ class Interval(IntEnum):
     MONTH = 1030
     YEAR = 2001
 
+    def __str__(self) -> str:
+        return _SHORT.get(self, "unknown")
+
     @classmethod
     def _missing_(cls, value: object) -> Interval | None:
-        return cls.UNKNOWN if isinstance(value, int) else None
+        if value == "unknown":
+            return cls.UNKNOWN
+        return _INTERVALS.get(value) if isinstance(value, str) else cls._unknown(value)
 
     @classmethod
     def parse(cls, value: Interval | str | int) -> Interval:
@@ -130,8 +167,8 @@ class Interval(IntEnum):
 
     @property
     def short(self) -> str:
-        """The short name, such as ``"1m"`` or ``"1d"``."""
-        return _SHORT.get(self, "unknown")
+        """The short name, such as ``"1m"`` or ``"1d"``; the same as ``str()``."""
+        return str(self)
 
 
 _SHORT = {
@@ -153,15 +190,7 @@ _INTERVALS: dict[str | int, Interval] = {
 }
 
 
-class _OpenEnum(IntEnum):
-    """An enumeration whose unknown numbers read as ``UNKNOWN``."""
-
-    @classmethod
-    def _missing_(cls, value: object) -> Self | None:
-        return cls["UNKNOWN"] if isinstance(value, int) else None
-
-
-class Side(_OpenEnum):
+class Side(_WireEnum):
     """The aggressor of a trade: the side that crossed the spread (section 2.2).
 
     Attributes:
@@ -175,7 +204,7 @@ class Side(_OpenEnum):
     SELL = 2
 
 
-class Session(_OpenEnum):
+class Session(_WireEnum):
     """The part of the US trading day (document, section 2.3).
 
     Attributes:
@@ -193,7 +222,7 @@ class Session(_OpenEnum):
     POST_MARKET = 4
 
 
-class TradingStatus(_OpenEnum):
+class TradingStatus(_WireEnum):
     """Whether an instrument is suspended (field ``s`` of a snapshot).
 
     Attributes:
@@ -207,7 +236,7 @@ class TradingStatus(_OpenEnum):
     SUSPENDED = 1
 
 
-class Adjustment(IntEnum):
+class Adjustment(_WireEnum):
     """The adjustment of klines for dividends and splits (field ``a`` of a request).
 
     Attributes:
@@ -235,10 +264,3 @@ class LinkState(StrEnum):
     OPEN = "open"
     BACKOFF = "backoff"
     CLOSED = "closed"
-
-
-def word(member: Enum) -> str:
-    """Return the word of a member: ``"buy"``, ``"1m"``, ``"US"``."""
-    if isinstance(member, Interval):
-        return member.short
-    return member.name.lower() if isinstance(member, IntEnum) else str(member.value)

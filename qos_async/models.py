@@ -24,7 +24,7 @@ from typing import (
 
 from msgspec import Meta, Struct
 
-from qos_async.enums import Channel, Interval, Session, Side, TradingStatus, word
+from qos_async.enums import Channel, Interval, Session, Side, TradingStatus
 from qos_async.periods import FAR_FUTURE, bar_end
 from qos_async.symbols import market_of
 from qos_async.topics import Topic
@@ -85,7 +85,7 @@ def _plain(value: Any) -> Any:
         return value.to_dict()
     if isinstance(value, tuple):
         return [_plain(item) for item in cast("tuple[object, ...]", value)]
-    return word(value) if isinstance(value, Enum) else value
+    return str(value) if isinstance(value, Enum) else value
 
 
 class Tick(

@@ -11,7 +11,6 @@ from typing import Any, cast
 from msgspec import Struct
 
 from qos_async._printable import printable
-from qos_async.enums import word
 
 __all__ = ["record_table", "records_table"]
 
@@ -66,7 +65,7 @@ def _text(value: Any) -> str:
     if value is None or value is False or value == ():
         return ""
     if isinstance(value, Enum):
-        return word(value)
+        return str(value)
     if isinstance(value, Struct):
         fields = ((name, _cell(value, name)) for name in value.__struct_fields__)
         return ", ".join(f"{name} {text}" for name, text in fields if text)

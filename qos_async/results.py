@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sized
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from msgspec import Struct
+
+from qos_async.symbols import canonical, suggest
 
 if TYPE_CHECKING:  # Optional packages; and the core stands on results, not on frames.
     import pandas as pd
@@ -16,12 +18,20 @@ if TYPE_CHECKING:  # Optional packages; and the core stands on results, not on f
 __all__ = ["Result"]
 
 T = TypeVar("T")
+D = TypeVar("D")
 
 _NAMES = 10
 
 
+class _NoRecordError(KeyError):
+    def __str__(self) -> str:
+        return str(self.args[0])  # Of a KeyError it is the repr.
+
+
 class Result(dict[str, T]):
     """Records keyed by canonical symbol, in the order of the request.
+
+    ``result[symbol]``, ``get`` and ``in`` take every spelling that ``canonical`` takes.
 
     Attributes:
         missing: The requested symbols that the server left out, which it does silently
@@ -44,6 +54,51 @@ class Result(dict[str, T]):
         )
         self.missing: tuple[str, ...] = tuple(s for s in requested if s not in found)
         self.kind = kind
+
+    def __missing__(self, key: object) -> T:
+        if (symbol := self._symbol(key)) is not None:
+            return self[symbol]
+        raise _NoRecordError(self._advice(key))
+
+    def __contains__(self, key: object) -> bool:
+        return super().__contains__(key) or self._symbol(key) is not None
+
+    @overload
+    def get(self, key: str, default: None = None, /) -> T | None: ...
+    @overload
+    def get(self, key: str, default: T, /) -> T: ...
+    @overload
+    def get(self, key: str, default: D, /) -> T | D: ...
+    def get(self, key: str, default: Any = None, /) -> Any:
+        """Return the record of a symbol in any spelling, or ``default``."""
+        try:
+            return self[key]
+        except KeyError:
+            return default
+
+    def _symbol(self, key: object) -> str | None:
+        """Return the key that another spelling of a symbol stands for."""
+        try:
+            symbol = canonical(key) if isinstance(key, str) else None
+        except ValueError:
+            return None
+        return symbol if symbol is not None and super().__contains__(symbol) else None
+
+    def _advice(self, key: object) -> str:
+        meant = suggest(key) if isinstance(key, str) else None
+        if meant is not None and super().__contains__(meant):
+            return f"no record of {key!r}: did you mean {meant!r}?"
+        if self._has_no_data(key):
+            return f"no record of {key!r}: the service sent none, see .missing"
+        has = ", ".join([*self][:_NAMES]) or "none"
+        more = ", …" if len(self) > _NAMES else ""
+        return f"no record of {key!r}, which was not requested; there are: {has}{more}"
+
+    def _has_no_data(self, key: object) -> bool:
+        try:
+            return isinstance(key, str) and canonical(key) in self.missing
+        except ValueError:
+            return False
 
     def __repr__(self) -> str:
         missing = f", missing={self.missing!r}" if self.missing else ""

@@ -15,7 +15,7 @@ from typing import cast
 
 from qos_async.enums import Market
 
-__all__ = ["Symbols", "canonical", "market_of", "pack", "split"]
+__all__ = ["Symbols", "canonical", "market_of", "pack", "split", "suggest"]
 
 Symbols = str | Iterable[str]
 """The symbols argument of a method: ``"US:AAPL"``, ``"US:AAPL,TSLA"`` or a list."""
@@ -48,7 +48,7 @@ def canonical(symbol: str) -> str:
         return symbol
     market, codes = _parse(symbol)
     if len(codes) != 1:
-        raise _malformed(symbol, "expected a single symbol")
+        raise _malformed(symbol, "expected a single symbol", '"MARKET:CODE"')
     return f"{market}:{codes[0]}"
 
 
@@ -108,8 +108,7 @@ def _parse(entry: object) -> tuple[str, list[str]]:
     if not _is_market(market):
         raise _malformed(entry, "a market has 2 to 8 letters, such as US or HK")
     if market not in _KNOWN and rest.strip().upper() in _KNOWN:
-        swapped = f"{rest.strip().upper()}:{entry.strip().partition(':')[0]}"
-        raise _malformed(entry, f"did you mean {swapped}?")
+        raise _malformed(entry, "the market comes first")
     return market, [_code(market, code.strip(), entry) for code in rest.split(",")]
 
 
@@ -145,8 +144,78 @@ def _unknown(char: str) -> str:
     )
 
 
-def _malformed(entry: object, why: str) -> ValueError:
+_EXPECTED = '"MARKET:CODE" or "MARKET:CODE,CODE"'
+
+
+def _malformed(entry: object, why: str, expected: str = _EXPECTED) -> ValueError:
+    meant = suggest(entry) if isinstance(entry, str) else None
+    advice = f"did you mean {meant}?" if meant else 'such as "US:AAPL"'
     return ValueError(
-        f"malformed symbol {entry!r}: {why} "
-        '(expected "MARKET:CODE" or "MARKET:CODE,CODE", such as "US:AAPL,TSLA")'
+        f"malformed symbol {entry!r}: {why} (expected {expected}; {advice})"
     )
+
+
+# Spellings of other services
+
+_SUFFIXES = {
+    **dict.fromkeys(("US", "O", "OQ", "N", "XNAS", "XNYS"), "US"),
+    **dict.fromkeys(("HK", "XHKG"), "HK"),
+    **dict.fromkeys(("SH", "SS", "XSHG"), "SH"),
+    **dict.fromkeys(("SZ", "XSHE"), "SZ"),
+}
+_FIAT = (
+    "USD|EUR|GBP|JPY|CHF|AUD|NZD|CAD|CNY|CNH|HKD|SGD|SEK|NOK|DKK|MXN|ZAR|TRY|PLN|KRW"
+)
+_METAL = "XAU|XAG|XPT|XPD|XBR|XTI|XNG"
+
+# Upper-case texts and their symbols, the first that fits: futu, longbridge, yfinance,
+# tushare and joinquant, akshare and sina, ccxt and the exchanges.
+_SPELLINGS = [
+    (re.compile(pattern), symbol)
+    for pattern, symbol in (
+        (rf"({'|'.join(_KNOWN)})[.:_ -]+([^:]+)", r"\1:\2"),
+        (rf"([^:]+)[.:@]({'|'.join(_SUFFIXES)})", r"\2:\1"),
+        (r"(SH|SZ|HK)(\d+)", r"\1:\2"),
+        (r"(?:GB_|10[567]\.)(.+)", r"US:\1"),
+        (r"GC=F", "CM:XAUUSD"),
+        (r"SI=F", "CM:XAGUSD"),
+        (r"BZ=F", "CM:XBRUSD"),
+        (r"CL=F", "CM:XTIUSD"),
+        (r"NG=F", "CM:XNGUSD"),
+        (rf"({_METAL})[/_-]?USD(?:=X)?", r"CM:\1USD"),
+        (rf"({_FIAT})[/_-]?({_FIAT})(?:=X)?", r"FX:\1\2"),
+        (rf"({_FIAT})=X", r"FX:USD\1"),
+        (r"([A-Z0-9]{2,15}?)[/_-]?USDT(?:[.:_-].*)?", r"CF:\1USDT"),
+        (r"([A-Z0-9]{2,15}?)[/_-]USDC?(?:[.:_-].*)?", r"CF:\1USDT"),
+        (r"\^(.+)", r"IX:\1"),
+        (r"([569]\d{5})", r"SH:\1"),
+        (r"([0-3]\d{5})", r"SZ:\1"),
+        (r"(\d{1,5})", r"HK:\1"),
+        (r"([A-Z]{1,5})", r"US:\1"),
+        (r"([A-Z]{1,5})[.-]([A-Z])", r"US:\1.\2"),
+    )
+]
+
+
+def suggest(text: str) -> str | None:
+    """Return the symbol that a spelling of another service probably means, or None.
+
+    It knows the spellings of yfinance, futu, longbridge, tushare, akshare and ccxt. It is
+    a guess for messages and searches: only the service knows which symbols there are.
+
+    >>> [suggest(text) for text in ("0700.HK", "sh600519", "BTC/USDT", "aapl")]
+    ['HK:700', 'SH:600519', 'CF:BTCUSDT', 'US:AAPL']
+    """
+    if len(text) > 2 * _LONGEST:
+        return None
+    cleaned = unicodedata.normalize("NFKC", text).strip().strip("'\"").upper()
+    for pattern, symbol in _SPELLINGS:
+        if found := pattern.fullmatch(cleaned):
+            market, _, code = found.expand(symbol).partition(":")
+            market = _SUFFIXES.get(market, market)
+            if market == "HK":
+                code = code.lstrip("0")
+            return (
+                f"{market}:{code}" if len(code) <= _LONGEST and _is_code(code) else None
+            )
+    return None

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
+import json
 import pickle
 from decimal import Decimal
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -131,6 +133,50 @@ def test_an_unlisted_number_reads_as_unknown(kind: Any, number: int):
 def test_a_string_is_not_a_member_of_a_numeric_enum(kind: Any):
     with pytest.raises(ValueError, match="is not a valid"):
         kind("junk")
+
+
+WORDS = [
+    (Side.BUY, "buy"),
+    (Session.PRE_MARKET, "pre_market"),
+    (TradingStatus.SUSPENDED, "suspended"),
+    (Adjustment.FORWARD, "forward"),
+    (Interval.DAY, "1d"),
+    (Interval.MONTH, "1M"),
+    (Interval.UNKNOWN, "unknown"),
+    (Market.HK, "HK"),
+    (Channel.TRADE, "trade"),
+    (LinkState.OPEN, "open"),
+]
+
+
+@pytest.mark.parametrize(("member", "word"), WORDS)
+def test_a_member_prints_its_word_and_is_read_from_it(member: Any, word: str):
+    assert str(member) == f"{member}" == word
+    assert f"{member:>12}" == f"{word:>12}"
+    assert type(member)(word) is member
+
+
+@pytest.mark.parametrize("member", [member for member, _ in WORDS[:7]])
+def test_a_number_of_the_wire_stays_a_number(member: Any):
+    number = int(member)
+    assert member == number
+    assert f"{member:d}" == json.dumps(member) == str(number)
+    assert f"{member:+05}" == f"{number:+05}"
+    assert msgspec.json.encode(member) == str(number).encode()
+    assert type(member)(number) is member
+    assert pickle.loads(pickle.dumps(member)) is member
+    assert copy.deepcopy(member) is member
+
+
+def test_the_word_of_a_side_is_read_in_any_case():
+    assert Side("BUY") is Side("Buy") is Side.BUY
+
+
+def test_the_word_of_an_interval_is_read_in_its_case():
+    assert Interval("1m") is Interval.MIN_1
+    assert Interval("1M") is Interval.MONTH
+    with pytest.raises(ValueError, match="is not a valid Interval"):
+        Interval("1D")
 
 
 def test_an_unknown_interval_has_a_name_too():

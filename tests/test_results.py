@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import copy
 import pickle
+from typing import Any
+
+import pytest
 
 from qos_async.models import Trade
 from qos_async.results import Result
@@ -73,3 +76,44 @@ def test_the_method_copy_keeps_missing_too():
     assert twin.missing == ("US:B",)
     twin["US:A"] = 5
     assert found["US:A"] == 1
+
+
+def test_a_symbol_is_found_in_any_spelling():
+    result = Result(["HK:700", "US:AAPL"], {"HK:700": 1, "US:AAPL": 2})
+    for spelling in ("HK:700", "HK:00700", "hk:0700"):
+        assert result[spelling] == result.get(spelling) == 1
+        assert spelling in result
+    assert [*result] == ["HK:700", "US:AAPL"]
+
+
+@pytest.mark.parametrize("key", ["US:TSLA", "AAPL", "HK:1", "", 5, None])
+def test_what_is_not_there_is_not_found(key: Any):
+    result = Result(["US:AAPL", "HK:1"], {"US:AAPL": 2})
+    assert key not in result
+    assert result.get(key) is None
+    assert result.get(key, 7) == 7
+    with pytest.raises(KeyError):
+        result[key]
+
+
+@pytest.mark.parametrize(
+    ("key", "advice"),
+    [
+        ("AAPL", "no record of 'AAPL': did you mean 'US:AAPL'?"),
+        ("HK:00001", "no record of 'HK:00001': the service sent none, see .missing"),
+        ("US:TSLA", "'US:TSLA', which was not requested; there are: US:AAPL"),
+        (5, "no record of 5, which was not requested; there are: US:AAPL"),
+    ],
+)
+def test_the_error_says_what_is_missing_and_what_was_meant(key: Any, advice: str):
+    result = Result(["US:AAPL", "HK:1"], {"US:AAPL": 2})
+    with pytest.raises(KeyError) as caught:
+        result[key]
+    assert advice in str(caught.value)
+
+
+def test_the_error_of_a_large_result_is_short():
+    names = [f"US:A{number}" for number in range(1000)]
+    with pytest.raises(KeyError) as caught:
+        Result(names, dict.fromkeys(names, 1))["US:TSLA"]
+    assert len(str(caught.value)) < 200

@@ -82,7 +82,7 @@ MALFORMED: list[tuple[Any, str]] = [
     ("C:/Users/x", "a market has 2 to 8 letters"),
     ("ABCDEFGHI:X", "a market has 2 to 8 letters"),
     ("AAPL:US", "did you mean US:AAPL?"),
-    ("tsla:us", "did you mean US:tsla?"),
+    ("tsla:us", "did you mean US:TSLA?"),
     (700, "expected text"),
     (None, "expected text"),
     (["US:AAPL"], "expected text"),
@@ -254,3 +254,75 @@ def test_bytes_are_named_in_full(wrong):
     for entry in (wrong, [wrong]):
         with pytest.raises(ValueError, match=r"US:AAPL.*expected text"):
             split(entry)
+
+
+@pytest.mark.parametrize(
+    ("text", "symbol"),
+    [
+        ("AAPL", "US:AAPL"),
+        (" aapl ", "US:AAPL"),
+        ("US:aapl", "US:AAPL"),
+        ("US\N{FULLWIDTH COLON}AAPL", "US:AAPL"),
+        ("AAPL:US", "US:AAPL"),
+        ("US.AAPL", "US:AAPL"),
+        ("HK.00700", "HK:700"),
+        ("AAPL.US", "US:AAPL"),
+        ("700.HK", "HK:700"),
+        ("0700.HK", "HK:700"),
+        ("BRK-B", "US:BRK.B"),
+        ("600519.SS", "SH:600519"),
+        ("EURUSD=X", "FX:EURUSD"),
+        ("JPY=X", "FX:USDJPY"),
+        ("GC=F", "CM:XAUUSD"),
+        ("^HSI", "IX:HSI"),
+        ("BTC-USD", "CF:BTCUSDT"),
+        ("600519.SH", "SH:600519"),
+        ("000001.XSHE", "SZ:000001"),
+        ("sh600519", "SH:600519"),
+        ("600519", "SH:600519"),
+        ("300750", "SZ:300750"),
+        ("00700", "HK:700"),
+        ("105.AAPL", "US:AAPL"),
+        ("gb_aapl", "US:AAPL"),
+        ("BTC/USDT", "CF:BTCUSDT"),
+        ("BTC/USDT:USDT", "CF:BTCUSDT"),
+        ("BTC-USDT-SWAP", "CF:BTCUSDT"),
+        ("btcusdt", "CF:BTCUSDT"),
+        ("EUR/USD", "FX:EURUSD"),
+        ("XAUUSD", "CM:XAUUSD"),
+    ],
+)
+def test_a_spelling_of_another_service_suggests_a_symbol(text: str, symbol: str):
+    assert symbols.suggest(text) == symbol
+    assert symbols.canonical(symbol) == symbol
+
+
+@pytest.mark.parametrize(
+    "text", ["", ":", "US:", ":AAPL", "腾讯", "US:AAPL,TSLA", "430047.BJ", "A" * 10**6]
+)
+def test_a_text_that_could_be_anything_suggests_nothing(text: str):
+    assert symbols.suggest(text) is None
+
+
+@given(st.text())
+def test_a_suggestion_is_a_canonical_symbol(text: str):
+    meant = symbols.suggest(text)
+    assert meant is None or symbols.canonical(meant) == meant
+
+
+@pytest.mark.parametrize(
+    "text", ["AAPL", "US.AAPL", "0700.HK", "600519.SS", "sh600519", "BTC/USDT"]
+)
+def test_an_error_suggests_what_a_spelling_means(text: str):
+    with pytest.raises(ValueError, match="malformed symbol") as caught:
+        symbols.split(text)
+    assert f"did you mean {symbols.suggest(text)}?" in str(caught.value)
+
+
+def test_the_error_of_a_single_symbol_does_not_recommend_several():
+    with pytest.raises(ValueError, match="expected a single symbol") as caught:
+        symbols.canonical("US:AAPL,TSLA")
+    assert '"MARKET:CODE,CODE"' not in str(caught.value)
+    assert "US:AAPL,TSLA" not in str(caught.value).removeprefix(
+        "malformed symbol 'US:AAPL,TSLA'"
+    )

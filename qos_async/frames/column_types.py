@@ -24,7 +24,7 @@ from typing import (
 from msgspec import Struct
 from msgspec.structs import fields
 
-from qos_async.enums import Side, word
+from qos_async.enums import Side
 from qos_async.models import PriceLevel, TradingDay
 
 __all__ = [
@@ -193,7 +193,7 @@ def _columns(kind: Any, within: str = "") -> Iterator[Column]:
 
 
 def _words(of: Any, dtype: Dtype) -> dict[Any, str] | None:
-    return {one: word(one) for one in of} if dtype is Dtype.WORD else None
+    return {one: str(one) for one in of} if dtype is Dtype.WORD else None
 
 
 def _unwrapped(of: Any) -> Any:

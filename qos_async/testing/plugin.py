@@ -42,6 +42,11 @@ _NOT_VIRTUAL = (
     "pytest-asyncio 1.4 or newer; or under anyio's plugin, with a fixture anyio_backend "
     'that returns ("asyncio", {"loop_factory": qos_async.testing.SimLoop})'
 )
+_NO_PLUGIN = (
+    "the fixtures of qos_async need a plugin that runs async tests: pip install "
+    'pytest-asyncio, and mark the test with pytest.mark.asyncio or set asyncio_mode = "auto"; '
+    "or mark it with pytest.mark.anyio, for the plugin of anyio"
+)
 
 
 # Hooks
@@ -203,6 +208,8 @@ def _fixture_on_test_loop(
 ) -> Any:
     """Return a fixture that was set up on the test's loop: each plugin has its own."""
     anyio = "anyio_backend" in request.fixturenames
+    if not (anyio or _has_pytest_asyncio(request.config)):
+        pytest.fail(_NO_PLUGIN, pytrace=False)
     marked = _has_pytest_asyncio(request.config) and not anyio
     return request.getfixturevalue(
         _marked(function, _loop_scope(request)) if marked else _plain(function)

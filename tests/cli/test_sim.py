@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
 from pathlib import Path
 
 import pytest
 
 from qos_async import Client
 from tests.support.cli_process import finish, run, start
+
+_SUICIDE = "import os; os.kill(os.getpid(), 9)"
 
 
 async def test_a_client_can_use_the_printed_environment():
@@ -63,3 +67,73 @@ def test_other_hours_are_rejected_with_both_that_exist():
     ran = run("sim", "--hours", "closed")
     assert ran.code == 2
     assert "--hours: 'closed' is not one of always and real" in ran.err
+
+
+PROGRAM = """\
+import asyncio, sys
+from qos_async import Client
+
+async def main():
+    async with Client() as client:
+        quotes = await client.fetch_snapshots("US:AAPL")
+        async for trade in client.watch_trades("CF:BTCUSDT"):
+            print([*quotes], trade.symbol, flush=True)
+            if sys.argv[1:] != ["forever"]:
+                return 0
+
+try:
+    asyncio.run(main())
+except KeyboardInterrupt:
+    print("closed")
+    sys.exit(3)
+"""
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> list[str]:
+    path = tmp_path / "bot.py"
+    path.write_text(PROGRAM)
+    return ["--", sys.executable, str(path)]
+
+
+def test_a_program_runs_with_the_environment_of_the_simulator(program):
+    ran = run("sim", "--seed", "3", *program)
+    assert ran.code == 0
+    assert ran.out == "['US:AAPL'] CF:BTCUSDT\n"
+    assert ran.err.endswith(" received, 0 violations of the protocol\n")
+
+
+@pytest.mark.parametrize(
+    ("script", "code"), [("import sys; sys.exit(7)", 7), (_SUICIDE, 137)]
+)
+def test_the_exit_code_is_that_of_the_program(script, code):
+    assert run("sim", "--", sys.executable, "-c", script).code == code
+
+
+def test_a_program_that_is_not_there_is_named():
+    ran = run("sim", "--", "no-such-program")
+    assert ran.code == 1
+    assert ran.err == "qos: cannot run no-such-program: there is no such program\n"
+
+
+def test_options_of_the_program_are_its_own():
+    ran = run(
+        "sim", "--", sys.executable, "-c", "import sys; print(sys.argv)", "--port"
+    )
+    assert ran.out == "['-c', '--port']\n"
+
+
+def test_ctrl_c_lets_the_program_end_as_it_wants(program):
+    process = start("sim", *program, "forever", process_group=0)
+    process.stdout.readline()
+    os.killpg(process.pid, signal.SIGINT)
+    ran = finish(process)
+    assert ran.code == 3
+    assert ran.out.endswith("closed\n")
+
+
+def test_sigterm_ends_the_program(program):
+    process = start("sim", *program, "forever")
+    process.stdout.readline()
+    process.send_signal(signal.SIGTERM)
+    assert finish(process).code == 143

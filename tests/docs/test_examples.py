@@ -20,7 +20,7 @@ PRINTS = {
     "fetch": ["HK:700 ", "no data for: US:NOSUCH", "close "],
     "metrics": ["scrape http://127.0.0.1:", "QOS client at ", "trade CF:BTCUSDT"],
     "session": ["US:AAPL ", "the session is still open: True"],
-    "watch": ["CF:BTCUSDT", "BUY", "SELL"],
+    "watch": ["CF:BTCUSDT", "buy", "sell"],
 }
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 

@@ -42,9 +42,10 @@ def environment(**extra):
     return {**kept, "PYTHONPATH": str(ROOT), **extra}
 
 
-def start(*words, stdout=subprocess.PIPE, **variables):
+def start(*words, stdout=subprocess.PIPE, process_group=None, **variables):
     return subprocess.Popen(
         command(*words),
+        process_group=process_group,
         stdout=stdout,
         stderr=subprocess.PIPE,
         text=True,

@@ -184,3 +184,17 @@ def test_the_fixtures_work_with_a_backend_of_anyio_for_a_whole_module(tmp_path):
     done = run(tmp_path, "-p", "anyio")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "3 passed" in done.stdout
+
+
+@pytest.mark.parametrize("options", [[], ["-p", "anyio"]])
+@pytest.mark.parametrize("test", ["async def test_it", "def test_it"])
+@pytest.mark.parametrize("fixture", ["qos_simulator", "qos_client", "qos_environment"])
+def test_without_an_asyncio_plugin_the_error_says_what_to_install(
+    tmp_path, options, test, fixture
+):
+    (tmp_path / "test_user.py").write_text(f"{test}({fixture}):\n    pass\n")
+    done = run(tmp_path, *options)
+    assert done.returncode == 1
+    assert "pip install pytest-asyncio" in done.stdout
+    assert "Traceback" not in done.stdout
+    assert "AssertionError" not in done.stdout
