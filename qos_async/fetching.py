@@ -182,9 +182,9 @@ class Fetching(Generic[N]):
         )
 
     def _clock_ahead(self) -> float:
-        """Return how far the server's clock is ahead; 0 if it is not, as far as is known."""
+        """Return how far the server's clock is ahead, as far as is known."""
         offset = self._stream.collector.clock_offset()
-        return max(self._http.clock_ahead if offset is None else offset, 0.0)
+        return self._http.clock_ahead if offset is None else offset
 
     async def fetch_calendar(self, *markets: str) -> dict[Market, list[TradingDay]]:
         """Return the next trading days of each market (``/market-calendar``).

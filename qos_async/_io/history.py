@@ -84,8 +84,8 @@ class HistoryPages(Generic[N]):
             end: The same; None is now.
             adjust: The adjustment for dividends and splits.
             clock: Returns the current time in epoch seconds.
-            ahead: Returns the seconds by which the server's clock is ahead of it, as far
-                as they are known; a response may show them.
+            ahead: Returns the seconds by which the server's clock is ahead of it, or
+                behind if negative, as far as they are known; a response may show them.
 
         Raises:
             ValueError: For arguments that the document does not allow, or if ``start``
@@ -104,10 +104,11 @@ class HistoryPages(Generic[N]):
         )
         self._start = epoch(start)
         self._end = math.inf if end is None else epoch(end)
-        self._now: tuple[Callable[[], float], float] | None = None
+        self._clock, self._ahead = clock, ahead
+        self._known_ahead: float | None = None
         if end is None:
-            self._now = ahead, ahead()
-            end = clock() + self._now[1]
+            self._known_ahead = max(ahead(), 0.0)
+            end = clock() + self._known_ahead
         self._next_end = epoch(end)
         self._oldest = math.inf
         self._done = False
@@ -115,7 +116,7 @@ class HistoryPages(Generic[N]):
         self._steps: set[anyio.CancelScope] = set()
         self._collected: list[list[Kline[N]]] = []
         if self._start > self._next_end:
-            shown = "now" if self._now else end
+            shown = end if self._known_ahead is None else "now"
             raise ValueError(f"start {start!r} is after end {shown!r}")
         self._next_query()  # Raises ValueError for what ``Queries`` rejects.
 
@@ -133,6 +134,13 @@ class HistoryPages(Generic[N]):
             if page:
                 return page
         raise StopAsyncIteration
+
+    def server_time(self) -> float:
+        """Return the present in epoch seconds, by the server's clock once it is known.
+
+        The newest page may have a kline that is not over then.
+        """
+        return self._clock() + self._ahead()
 
     async def aclose(self) -> None:
         """End the iteration; a task that waits in it gets its end, too."""
@@ -207,10 +215,10 @@ class HistoryPages(Generic[N]):
 
     def _was_cut(self) -> bool:
         """Whether the first end was in the past by the server's clock; if so, move it."""
-        if self._now is None:
+        if self._known_ahead is None:
             return False
-        (ahead, known), self._now = self._now, None
-        cut = int(ahead() - known)
+        known, self._known_ahead = self._known_ahead, None
+        cut = int(max(self._ahead(), 0.0) - known)
         self._next_end += max(cut, 0)
         return cut > _CLOCKS_AGREE
 

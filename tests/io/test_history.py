@@ -141,6 +141,17 @@ async def test_no_bar_is_lost_where_the_first_response_shows_that_it_is(ahead, n
     assert len(found) == 1
 
 
+@pytest.mark.fault("F42")
+@pytest.mark.parametrize("ahead", [3600, -3600])
+async def test_the_present_of_the_server_is_known_after_a_response(ahead):
+    server = Server(range(60, 601, 60))
+    known: list[float] = []
+    async with paging(server, ahead=lambda: ahead * len(known)) as pages:
+        assert pages.server_time() == 9_999.5
+        known.append(1)
+        assert pages.server_time() == 9_999.5 + ahead
+
+
 def test_invalid_arguments_raise_before_any_request():
     server = Server([])
     for options, words in (

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
-
 from qos_async import Adjustment, Client, HistoryPages, Kline
 from qos_async.cli.history.partial import PartialDownload
 from qos_async.cli.history.progress import Progress
@@ -23,7 +20,6 @@ async def page_back(
     client: Client[str],
     part: PartialDownload,
     progress: Progress,
-    clock: Callable[[], float] = time.time,
 ) -> None:
     """Fetch the missing pages, newest first, and append each to the file.
 
@@ -33,7 +29,6 @@ async def page_back(
         client: With ``numbers=str``, which is lossless.
         part: The file, and the request.
         progress: Where to report each page, and each wait.
-        clock: Epoch seconds.
 
     Raises:
         QosError: When the client gives up; earlier pages are kept.
@@ -47,7 +42,7 @@ async def page_back(
         return
     async with _pages(client, part, progress) as pages:
         async for page in pages:
-            bars = _new(page, part, clock())
+            bars = _new(page, part, pages.server_time())
             if bars:
                 part.add(bars)
             progress.page()

@@ -30,8 +30,9 @@ from tests.support.history_pages import (
 class Pages:
     """Returns given pages, and raises given errors."""
 
-    def __init__(self, *steps, end_ignored=False):
+    def __init__(self, *steps, now, end_ignored=False):
         self.steps, self.end_ignored = list(steps), end_ignored
+        self.server_time = lambda: now
 
     def iter_history(self, symbol, **requested):
         self.asked = {"symbol": symbol, **requested}
@@ -56,9 +57,10 @@ class Pages:
 
 
 async def paged(path, *steps, now=REQUEST.end, end_ignored=False):
-    client, progress = cast("Any", Pages(*steps, end_ignored=end_ignored)), Recorded()
+    client = cast("Any", Pages(*steps, now=now, end_ignored=end_ignored))
+    progress = Recorded()
     with PartialDownload(path, REQUEST) as part:
-        await page_back(client, part, progress, clock=lambda: now)
+        await page_back(client, part, progress)
         return part, progress, client
 
 
