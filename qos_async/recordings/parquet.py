@@ -240,7 +240,6 @@ class _PartitionFile:
 
         self.path = path
         self._draft = draft
-        path.parent.mkdir(parents=True, exist_ok=True)
         try:
             self._writer: Any = parquet.ParquetWriter(draft, schema, compression="zstd")
         except BaseException:
@@ -258,6 +257,8 @@ class _PartitionFile:
             if whole:
                 with self._draft.open("rb") as file:
                     os.fsync(file.fileno())
+                # Not before: some readers raise for a directory without a file.
+                self.path.parent.mkdir(parents=True, exist_ok=True)
                 self._draft.replace(self.path)
         except OSError:
             if whole:  # Otherwise a more specific error is being raised.
