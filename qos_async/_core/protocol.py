@@ -123,8 +123,14 @@ class StreamProtocol(Generic[N]):
             interval=self._timing.heartbeat, timeout=self._timing.silence, now=now
         )
 
-    def link_down(self, reason: str, now: float) -> list[OutageBegan | Failed]:
-        """Record that the link is gone, and with it the replies to what was sent."""
+    def link_down(
+        self, reason: str, now: float, *, about_pace: bool = False
+    ) -> list[OutageBegan | Failed]:
+        """Record that the link is gone, and with it the replies to what was sent.
+
+        With ``about_pace`` the server closed it as something was sent too soon: then
+        requests are sent again on the next link.
+        """
         events: list[OutageBegan | Failed] = []
         if self._liveness is not None:
             outage = Outage(self._liveness.last_received_at, reason)
@@ -134,6 +140,8 @@ class StreamProtocol(Generic[N]):
             self.cancel(reqid)
         self._resumed.clear()
         self._liveness = None
+        if about_pace:
+            self.scheduler.requests.postpone_sent(now)
         self.scheduler.link_down(now)
         self.registry.link_down()
         return events + _failed(self.scheduler.requests.take_sent(), reason)
@@ -297,7 +305,7 @@ class StreamProtocol(Generic[N]):
         sent = self.scheduler.expire_pending(now)
         if sent is not None and sent.change is not None:
             self.registry.expire(sent.change)
-            if sent.change.add:
+            if sent.change.add and not self.scheduler.is_first_attempt:
                 yield SubscriptionTimedOut(sent.change.topics)
 
     def wake_at(self) -> float:

@@ -45,9 +45,7 @@ _ABOUT_THE_PLAN = re.compile(
 )
 _SOME = r"(?:\d[\d.]*|an?|one|few|some)"
 _SHORT = r"(?:ms|milliseconds?|s|secs?|seconds?|min|minutes?)\b"
-_SENT = (
-    r"(?:request|req|message|msg|frame|command|call|operation|access|quer(?:y|ies))"
-)
+_SENT = r"(?:request|req|message|msg|frame|command|call|operation|access|quer(?:y|ies))"
 # Of those, the ones about the pace: the same frame is accepted a moment later. Rules of
 # a number of symbols or connections are not meant, nor a quota of a day, nor klines of
 # a number of minutes.
