@@ -53,6 +53,7 @@ class PendingCommand(Struct, frozen=True):
         change: The change that it subscribes or unsubscribes, if any.
         symbols: The symbols that it names.
         request: The id of the one-off request that it sends; else 0.
+        earlier: The ``reqid`` of the same request when it was sent before, if it was.
     """
 
     type: str
@@ -61,6 +62,7 @@ class PendingCommand(Struct, frozen=True):
     change: Change | None = None
     symbols: tuple[str, ...] = ()
     request: int = 0
+    earlier: int | None = None
 
     def matches(self, reply: Reply) -> bool:
         """Return whether ``reply`` is the reply to this frame.
@@ -74,7 +76,7 @@ class PendingCommand(Struct, frozen=True):
                 return False
         elif reply.ok:
             return False
-        return reply.reqid is None or reply.reqid == self.reqid
+        return reply.reqid in (None, self.reqid, self.earlier)
 
 
 class QueuedRequest(Struct, frozen=True):
@@ -388,9 +390,9 @@ class CommandScheduler:
         # It may have been queued before the link opened: that is no wait for the pace.
         self.stats.waits.add(min(request.waited, now - self._link_up_at))
         frame, reqid, body = request.frame, request.reqid, request.body
-        if (
-            request.refusals
-        ):  # The refused frame may have counted, and so its ``reqid``.
+        repeated = request.until < math.inf
+        # The frame before may have counted, and so its ``reqid``.
+        if request.refusals or repeated:
             reqid = self.new_reqid()
             frame = request_frame(request.operation, body, reqid=reqid)
         sent = PendingCommand(
@@ -399,6 +401,7 @@ class CommandScheduler:
             reqid,
             symbols=symbols_in(body),
             request=request.reqid,
+            earlier=request.reqid if repeated else None,
         )
         return self._mark_sent(frame, sent, now)
 

@@ -181,7 +181,7 @@ def test_text_about_the_pace_means_later_and_is_a_limit_error(words: str):
         "请稍候重试",
         "系统繁忙",
         "服务器忙",
-        "服务暂时不可用，请重试",
+        "服务暂时不可用,请重试",
         "Internal timeout, please retry",
     ],
 )
@@ -211,7 +211,7 @@ def test_text_of_a_busy_server_means_later(words: str):
         "no such code",
         "param error",
         "param error, please retry",
-        "参数错误，请重试",
+        "参数错误,请重试",
         "invalid kline interval: at least 1 minute",
         "Already subscribed: US:A",
         "internal error",
