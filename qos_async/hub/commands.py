@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections import deque
 from collections.abc import Coroutine
 from typing import Any
@@ -83,7 +82,7 @@ class CommandHandler:
             return
         kind = str(body.get("type", ""))
         if kind == "H":
-            self._reply({"type": "H", "msg": "OK", "time": int(time.time())})
+            self._reply({"type": "H", "msg": "OK", "time": int(self._answers.now())})
         elif kind in _REQUESTS:
             self._start(self._answer(kind, body))
         elif kind[:1] in _CHANNELS and kind[1:] in ("", "C"):
@@ -148,11 +147,11 @@ class CommandHandler:
         return [Topic(channel, symbol, interval) for symbol in symbols]
 
     def _acknowledge(self, kind: str, body: Row) -> None:
-        now = int(time.time())
+        now = int(self._answers.now())
         self._reply({"type": kind, "msg": "OK", "time": now, **_echo(body)})
 
     def _refuse(self, kind: str, body: Row, message: str) -> None:
-        now = int(time.time())
+        now = int(self._answers.now())
         self._reply({"type": kind, "msg": message, "time": now, **_echo(body)})
 
     def _reply(self, reply: Row) -> None:

@@ -167,6 +167,35 @@ def test_close_after_in_a_market_of_another_speed_or_time_waits_for_its_time(
     assert stamps == [stamps[0] + 60 * n for n in range(5)]
 
 
+# What is fetched up to now
+
+
+@pytest.mark.fault("F2")
+@pytest.mark.parametrize("start", [NOON, 2 * NOON])
+def test_history_up_to_now_ends_with_the_time_of_the_market(start):
+    async def main():
+        async with (
+            Simulator(speed=50, start=start, rate=1.0) as simulator,
+            Client(
+                simulator.key,
+                http_url=simulator.http_url,
+                stream_url=simulator.stream_url,
+            ) as client,
+        ):
+            await client.connect()
+            await asyncio.sleep(5)
+            newest = await client.fetch_klines(BITCOIN, interval="1m", count=5)
+            history = await client.fetch_history(BITCOIN, interval="1m", count=5)
+            begin = history[BITCOIN][0].timestamp
+            pages = client.iter_history(BITCOIN, interval="1m", start=begin)
+            [page] = [page async for page in pages]
+            last = newest[BITCOIN][-1].timestamp
+            assert abs(history[BITCOIN][-1].timestamp - last) <= 300
+            assert abs(page[-1].timestamp - last) <= 300
+
+    simulate(main)
+
+
 # Stale
 
 
