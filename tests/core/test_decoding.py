@@ -197,7 +197,10 @@ def test_any_value_of_a_number_decodes_to_a_finite_one_or_raises(
     [
         (b'{"p":NaN}', b'{"p":"NaN"}'),
         (b"[-Infinity,+inf , nan]", b'["-Infinity","+inf" , "nan"]'),
-        (b'{"NaN":"Infinity, \\" NaN","p":NaN', b'{"NaN":"Infinity, \\" NaN","p":"NaN"'),
+        (
+            b'{"NaN":"Infinity, \\" NaN","p":NaN',
+            b'{"NaN":"Infinity, \\" NaN","p":"NaN"',
+        ),
         (b'{"p":1}', None),
         (b"nano inf.5 info _inf 1nan", None),
         (b'NaN "no end, NaN', b'"NaN" "no end, NaN'),
