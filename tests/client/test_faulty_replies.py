@@ -65,7 +65,7 @@ def spoiled(sim, monkeypatch, request):
     return sim
 
 
-@pytest.mark.fault("F22")
+@pytest.mark.fault("F22", "F67")
 @pytest.mark.parametrize("via", VIA)
 @pytest.mark.parametrize("verb", VERBS)
 async def test_one_unreadable_row_does_not_cost_the_others(

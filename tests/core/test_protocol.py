@@ -545,7 +545,7 @@ def test_an_unacknowledged_change_is_emitted_and_sent_again():
     assert protocol.receive(ack(again), 8.5) == Confirmed(frozenset([A, B]), ACKED_AT)
 
 
-@pytest.mark.fault("F1")
+@pytest.mark.fault("F1", "F61")
 def test_the_first_frame_of_all_is_sent_again_in_half_of_the_time():
     """An earlier process may have sent one just before; some servers drop it then."""
     protocol = new_protocol(fresh=True)
@@ -560,7 +560,7 @@ def test_the_first_frame_of_all_is_sent_again_in_half_of_the_time():
     assert protocol.receive(ack(again), 8.5) == Confirmed(frozenset([A]), ACKED_AT)
 
 
-@pytest.mark.fault("F1")
+@pytest.mark.fault("F1", "F61")
 @pytest.mark.parametrize("answered", [4.2, math.inf])
 def test_a_request_that_is_the_first_frame_is_sent_again_within_its_time(answered):
     protocol = new_protocol(fresh=True)
@@ -577,7 +577,7 @@ def test_a_request_that_is_the_first_frame_is_sent_again_within_its_time(answere
     assert protocol.poll(8.0) is None
 
 
-@pytest.mark.fault("F1")
+@pytest.mark.fault("F1", "F61")
 def test_a_reply_to_the_first_attempt_is_the_reply_to_the_request():
     protocol = new_protocol(fresh=True)
     protocol.request("RS", BODY, 0.0)

@@ -160,6 +160,7 @@ async def test_a_link_that_is_closed_for_the_pace_is_replaced_soon(code, words, 
     assert min(waits) >= 1.0
 
 
+@pytest.mark.fault("F61")
 @pytest.mark.virtual_time
 @pytest.mark.parametrize("times", [1, 3])
 async def test_a_request_whose_link_is_closed_for_the_pace_is_sent_on_the_next(times):
@@ -177,6 +178,7 @@ async def test_a_request_whose_link_is_closed_for_the_pace_is_sent_on_the_next(t
     assert [frame["type"] for frame in net.frames] == ["RS"] * (times + 1)
 
 
+@pytest.mark.fault("F61")
 @pytest.mark.virtual_time
 async def test_a_request_whose_link_is_closed_for_another_reason_fails():
     net = Network()
@@ -222,6 +224,7 @@ async def first_snapshot(sim: Simulator) -> Trade[Any]:
         return await anext(client.watch_trades("US:AAPL"))
 
 
+@pytest.mark.fault("F61")
 @pytest.mark.parametrize("program", [first_trade, first_snapshot])
 @pytest.mark.parametrize("too_fast", ["error", "close", "drop"])
 async def test_a_program_that_runs_twice_in_a_row_starts_cleanly(

@@ -38,7 +38,7 @@ def test_each_client_has_each_trade_of_its_symbols_once():
     simulate(main)
 
 
-@pytest.mark.fault("F2")
+@pytest.mark.fault("F2", "F62")
 @pytest.mark.parametrize("start", [1_700_000_000, 2_000_000_000])
 def test_a_hub_has_the_time_of_the_service(start):
     async def main() -> None:

@@ -205,7 +205,7 @@ def test_a_killed_conversion_leaves_nothing_that_a_reader_finds(place, out):
     assert list(out.parent.glob(".*")) == []
 
 
-@pytest.mark.fault("F6")
+@pytest.mark.fault("F6", "F66")
 def test_a_first_conversion_that_is_killed_leaves_no_partition_without_a_file(
     place, out
 ):

@@ -153,7 +153,7 @@ def _followed_by_another_file(*parts):
     return [*parts, *_other_file()]
 
 
-@pytest.mark.fault("F5")
+@pytest.mark.fault("F5", "F65")
 @pytest.mark.parametrize(
     ("change", "missing"),
     [

@@ -170,7 +170,7 @@ def test_close_after_in_a_market_of_another_speed_or_time_waits_for_its_time(
 # Batches
 
 
-@pytest.mark.fault("F2")
+@pytest.mark.fault("F2", "F62")
 @pytest.mark.parametrize("speed", SPEEDS)
 @pytest.mark.parametrize("max_items", [1000, 3])
 def test_batches_are_of_recorded_seconds(tmp_path, speed, max_items):
@@ -197,7 +197,7 @@ def test_batches_are_of_recorded_seconds(tmp_path, speed, max_items):
 # What is fetched up to now
 
 
-@pytest.mark.fault("F2")
+@pytest.mark.fault("F2", "F62")
 @pytest.mark.parametrize("start", [NOON, 2 * NOON])
 def test_history_up_to_now_ends_with_the_time_of_the_market(start):
     async def main():
