@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, Generic
+from typing import Any, Generic, TypeAlias
 
 import msgspec
 
@@ -46,6 +46,9 @@ from qos_async.models import AnyTick, N
 from qos_async.topics import Topic
 
 __all__ = ["StreamProtocol"]
+
+
+_Lost: TypeAlias = list[OutageBegan | Failed]
 
 
 class StreamProtocol(Generic[N]):
@@ -123,15 +126,9 @@ class StreamProtocol(Generic[N]):
             interval=self._timing.heartbeat, timeout=self._timing.silence, now=now
         )
 
-    def link_down(
-        self, reason: str, now: float, *, about_pace: bool = False
-    ) -> list[OutageBegan | Failed]:
-        """Record that the link is gone, and with it the replies to what was sent.
-
-        With ``about_pace`` the server closed it as something was sent too soon: then
-        requests are sent again on the next link.
-        """
-        events: list[OutageBegan | Failed] = []
+    def link_down(self, reason: str, now: float, *, about_pace: bool = False) -> _Lost:
+        """Record that the link is gone; for the pace, requests are sent again later."""
+        events: _Lost = []
         if self._liveness is not None:
             outage = Outage(self._liveness.last_received_at, reason)
             if topics := self.outages.link_down(outage):
@@ -140,9 +137,7 @@ class StreamProtocol(Generic[N]):
             self.cancel(reqid)
         self._resumed.clear()
         self._liveness = None
-        if about_pace:
-            self.scheduler.requests.postpone_sent(now)
-        self.scheduler.link_down(now)
+        self.scheduler.link_down(now, about_pace=about_pace)
         self.registry.link_down()
         return events + _failed(self.scheduler.requests.take_sent(), reason)
 

@@ -356,8 +356,13 @@ class CommandScheduler:
         self.requests.unblock(self._pacer.free_at)
         return sent
 
-    def link_down(self, now: float) -> None:
-        """Record that the link is gone: no reply can be received any more."""
+    def link_down(self, now: float, *, about_pace: bool = False) -> None:
+        """Record that the link is gone: no reply can be received any more.
+
+        If it was closed for the pace, sent requests are queued again.
+        """
+        if about_pace:
+            self.requests.postpone_sent(now)
         self._pending = None
         self._change_refusals = 0
         self._heartbeat_again = False

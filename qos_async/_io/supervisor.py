@@ -196,7 +196,7 @@ class LinkSupervisor(Generic[N]):
             self._link = None
             for confirmed in self._protocol.flush_confirmed():
                 self._dispatcher.on_event(confirmed)
-            reason = str(ending and ending.error)
+            reason = "" if ending is None else str(ending.error)
             about_pace = ending is not None and ending.is_about_pace
             events = self._protocol.link_down(
                 reason, _loop_time(), about_pace=about_pace

@@ -246,7 +246,7 @@ def _lost(since: int, until: int, entries: int) -> Damage:
 
 
 def _read_header(file: IO[bytes], place: int) -> _Header | None:
-    """Return the header at a place, or None if there is none, or it is damaged."""
+    """Return the header at a place, or None if it is missing or damaged."""
     file.seek(place)
     header = file.read(_BLOCK_SIZE)
     fields, crc = header[: _BLOCK.size], header[_BLOCK.size :]
