@@ -25,8 +25,17 @@ class SourceClock(Protocol):
     between two entries at the speed of the replay, and never beyond the next entry.
     """
 
+    @property
+    def goes_on(self) -> bool:
+        """Whether it goes on by itself: not in a replay that waits for its consumers."""
+        ...
+
     def time(self) -> float:
         """Return the time, in epoch seconds."""
+        ...
+
+    def elapsed(self) -> float:
+        """Return seconds since any moment; never less than before, unlike ``time``."""
         ...
 
     def call_later(self, seconds: float, callback: Callable[[], object], /) -> Timer:
@@ -37,9 +46,15 @@ class SourceClock(Protocol):
 class MachineClock:
     """The clock of this machine; waits are not affected by setting it."""
 
+    goes_on = True
+
     def time(self) -> float:
         """Return the time, in epoch seconds."""
         return time.time()
+
+    def elapsed(self) -> float:
+        """Return seconds of the clock of the event loop."""
+        return asyncio.get_running_loop().time()
 
     def call_later(self, seconds: float, callback: Callable[[], object]) -> Timer:
         """Call ``callback`` when so many seconds have passed."""

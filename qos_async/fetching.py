@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from datetime import datetime
 from functools import partial
 from typing import Generic, Literal, TypeAlias, TypeVar
@@ -136,7 +135,7 @@ class Fetching(Generic[N]):
         queries = self._queries.history(
             split(*symbols),
             interval=interval,
-            end=time.time() if end is None else end,
+            end=self._stream.server_time() if end is None else end,
             count=count,
             adjust=adjust,
         )

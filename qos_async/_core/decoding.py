@@ -31,6 +31,7 @@ __all__ = [
     "is_finite",
     "normalize",
     "parse_plain",
+    "quote_bare_words",
 ]
 
 T = TypeVar("T")
@@ -49,6 +50,13 @@ _HUGE = 2**63
 
 _MAX_FLOAT = sys.float_info.max
 _FINITE_FLOAT = Annotated[float, Meta(ge=-_MAX_FLOAT, le=_MAX_FLOAT)]
+
+# What some servers send for such numbers, which is not JSON. Text is matched first: as a
+# whole, also if its end is missing, so that the search takes linear time.
+_BARE_WORD = re.compile(
+    rb'"(?:[^"\\]|\\.)*+"?|(?<![\w.])[-+]?(?:nan|inf(?:inity)?)(?![\w.])',
+    re.IGNORECASE | re.DOTALL,
+)
 
 _NOT_FINITE = "a number is infinite, NaN or out of range"
 _EXPONENT_MAX = 99
@@ -163,6 +171,20 @@ def parse_plain(data: bytes) -> Any:
         return _plain.decode(data)
     except UNREADABLE:
         return None
+
+
+def quote_bare_words(data: bytes) -> bytes | None:
+    """Return data with text instead of bare ``NaN`` and ``Infinity``; None if it has none.
+
+    So only the field or the row is unreadable, and not the whole reply.
+    """
+    quoted = _BARE_WORD.sub(_quoted, data)
+    return None if quoted == data else quoted
+
+
+def _quoted(match: re.Match[bytes]) -> bytes:
+    found = match[0]
+    return found if found.startswith(b'"') else b'"%b"' % found
 
 
 def normalize(value: Any, *, as_text: bool) -> Any:

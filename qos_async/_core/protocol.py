@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, Generic
+from typing import Any, Generic, TypeAlias
 
 import msgspec
 
@@ -46,6 +46,9 @@ from qos_async.models import AnyTick, N
 from qos_async.topics import Topic
 
 __all__ = ["StreamProtocol"]
+
+
+_Lost: TypeAlias = list[OutageBegan | Failed]
 
 
 class StreamProtocol(Generic[N]):
@@ -123,9 +126,9 @@ class StreamProtocol(Generic[N]):
             interval=self._timing.heartbeat, timeout=self._timing.silence, now=now
         )
 
-    def link_down(self, reason: str, now: float) -> list[OutageBegan | Failed]:
-        """Record that the link is gone, and with it the replies to what was sent."""
-        events: list[OutageBegan | Failed] = []
+    def link_down(self, reason: str, now: float, *, about_pace: bool = False) -> _Lost:
+        """Record that the link is gone; for the pace, requests are sent again later."""
+        events: _Lost = []
         if self._liveness is not None:
             outage = Outage(self._liveness.last_received_at, reason)
             if topics := self.outages.link_down(outage):
@@ -134,7 +137,7 @@ class StreamProtocol(Generic[N]):
             self.cancel(reqid)
         self._resumed.clear()
         self._liveness = None
-        self.scheduler.link_down(now)
+        self.scheduler.link_down(now, about_pace=about_pace)
         self.registry.link_down()
         return events + _failed(self.scheduler.requests.take_sent(), reason)
 
@@ -297,7 +300,7 @@ class StreamProtocol(Generic[N]):
         sent = self.scheduler.expire_pending(now)
         if sent is not None and sent.change is not None:
             self.registry.expire(sent.change)
-            if sent.change.add:
+            if sent.change.add and not self.scheduler.is_first_attempt:
                 yield SubscriptionTimedOut(sent.change.topics)
 
     def wake_at(self) -> float:

@@ -71,10 +71,11 @@ class Pacer:
         """Return whether a frame may be sent at ``now``."""
         return now >= self.free_at
 
-    def sent(self, now: float) -> None:
-        """Record that a frame was sent at ``now``; the next one waits for its reply."""
+    def sent(self, now: float, deadline: float = math.inf) -> None:
+        """Record that a frame was sent; the next waits for its reply, or ``deadline``."""
         self._reply_pending = True
-        self.free_at = now + self._reply_timeout
+        latest = min(now + self._reply_timeout, deadline)
+        self.free_at = max(latest, now + self._interval)
 
     def replied(self, now: float) -> None:
         """Record that the reply to the newest frame was received at ``now``."""

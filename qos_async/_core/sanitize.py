@@ -45,21 +45,24 @@ _ABOUT_THE_PLAN = re.compile(
 )
 _SOME = r"(?:\d[\d.]*|an?|one|few|some)"
 _SHORT = r"(?:ms|milliseconds?|s|secs?|seconds?|min|minutes?)\b"
-_SENT = r"(?:request|message|frame|command|call|operation|access|quer(?:y|ies))"
+_SENT = r"(?:request|req|message|msg|frame|command|call|operation|access|quer(?:y|ies))"
 # Of those, the ones about the pace: the same frame is accepted a moment later. Rules of
 # a number of symbols or connections are not meant, nor a quota of a day, nor klines of
 # a number of minutes.
 _PACE_PATTERNS = (
     # Too often: too fast, too frequent.
-    r"too\W+(?:fast|frequent|often|quick|rapid|soon)|frequently|slow(?:ing)?\W+down",
-    r"throttl|flood|cool(?:ing)?[- ]?down|\bqps\b",
+    (
+        r"too\W+(?:fast|frequent|often|quick|rapid|soon|early|dense)|frequently"
+        r"|slow(?:ing)?\W+down"
+    ),
+    r"throttl|flood|cool(?:ing)?[- ]?down|\bqps\b|\bburst|speed\W+limit",
     # The frequency or the rate is limited or exceeded.
     rf"(?:{_SENT}|send|limit|exceed|high)\w*(?:\W+\w+){{0,2}}\W+frequenc",
     r"frequenc\w+\W+(?:\w+\W+)?(?:limit|exceed|control|high)",
     r"\brate\b(?:\W+\w+)?\W+(?:limit|exceed)|\brate[-_ ]?limit",
     r"(?:exceed|limit|over)\w*(?:\W+\w+){0,2}\W+rate\b",
     # A number of requests: too many; 10 requests per minute, in 60 seconds, 1/s.
-    rf"too many {_SENT}",
+    rf"(?:too many|excess(?:ive)?) {_SENT}",
     (
         rf"\b{_SENT}s?\b.{{0,40}}?(?:\b(?:per|within|in|every|each|an?)\b|/)\W*"
         rf"(?:{_SOME}\W*)?{_SHORT}"
@@ -69,7 +72,9 @@ _PACE_PATTERNS = (
         rf"\b(?:per|within|each|every)\W+(?:{_SOME}\W*)?{_SHORT}"
         r"(?=.*\b(?:limit|exceed|most|again|retry|later)\b)"
     ),
-    rf"\b{_SOME}\W*{_SHORT}\W+(?:between|apart)",
+    rf"\b{_SOME}\W*{_SHORT}\W+(?:between|apart|since)",
+    # The time or the interval between two commands is at least 1 second.
+    rf"\bbetween\W+(?:\w+\W+)?{_SENT}.{{0,40}}?{_SOME}\W*{_SHORT}",
     # Wait 1 second; retry after 3 s.
     (
         rf"\b(?:again|retry|wait|apart)\b(?:\W+\w+){{0,3}}?\W+{_SOME}\W*"
@@ -79,7 +84,7 @@ _PACE_PATTERNS = (
     rf"(?:{_SENT}|send)\w*\W+interval|interval\W+(?:is\W+)?too\W+short",
     rf"(?:minimum|min|least)\W+interval\W+(?:\w+\W+)?{_SOME}\W*{_SHORT}",
     # Frequent, dense; frequency (too high, over, limited); too fast; flow control.
-    r"[频頻][繁次]|密集|[频頻]率.{0,4}[过過超太限高]|[超过過限].{0,6}[频頻]率",
+    r"[频頻][繁次]|密集|[频頻]率.{0,4}[过過超太限高]|[超过過限降].{0,6}[频頻]率",
     r"[过過太]快|限[流速]|流控|速率.{0,2}[过過超限]|[触觸超].{0,3}速率",
     # Requests, operations, calls: too many, over the limit.
     (
@@ -88,13 +93,19 @@ _PACE_PATTERNS = (
     ),
     # Every second or minute; within one second only; after some seconds; the interval.
     r"每(?:秒|分[钟鐘])|[\d一](?:秒|分[钟鐘])(?:[内內之]|只).{0,8}[次一]",
-    r"秒.{0,6}(?:[后後]|再|[间間]隔)|[间間]隔.{0,8}秒|[间間]隔.{0,2}[过過太]?短",
+    (
+        r"秒.{0,6}(?:[后後]|再|[间間]隔)|[间間]隔.{0,8}秒|[间間]隔.{0,2}[过過太]?短"
+        r"|不足.{0,4}秒"
+    ),
 )
 _ABOUT_THE_PACE = re.compile("|".join(_PACE_PATTERNS), re.IGNORECASE)
-# A server that is only busy. The Chinese words are: later, busy.
+# A server that is only busy. The Chinese words are: later, busy; unavailable, timeout,
+# failure or exception, and retry.
 _LATER = re.compile(
     r"(?:try|retry|send|request|come|back)\W+(?:\w+\W+){0,2}?(?:again|later)"
-    r"|again later|\bbusy\b|overload|temporar\w+\W+unavailable|稍[后候後]|繁忙|忙碌",
+    r"|again later|\bbusy\b|overload|temporar\w+\W+unavailable"
+    r"|(?:unavailable|time\W?out|timed out|fail\w+)\W+(?:please\W+)?(?:re)?try\b"
+    r"|稍[后候後]|忙|(?:不可用|超[时時]|失[败敗]|异常|異常).{0,4}重[试試]",
     re.IGNORECASE,
 )
 _LONG_PERIOD = re.compile(

@@ -38,6 +38,7 @@ __all__ = [
     "RequestQueue",
 ]
 
+_ANSWERED = 2
 MAX_REFUSALS = 6
 """How often one command may be refused for the pace: the last refusal is an error."""
 
@@ -52,6 +53,7 @@ class PendingCommand(Struct, frozen=True):
         change: The change that it subscribes or unsubscribes, if any.
         symbols: The symbols that it names.
         request: The id of the one-off request that it sends; else 0.
+        earlier: The ``reqid`` of the same request when it was sent before, if it was.
     """
 
     type: str
@@ -60,6 +62,7 @@ class PendingCommand(Struct, frozen=True):
     change: Change | None = None
     symbols: tuple[str, ...] = ()
     request: int = 0
+    earlier: int | None = None
 
     def matches(self, reply: Reply) -> bool:
         """Return whether ``reply`` is the reply to this frame.
@@ -73,7 +76,7 @@ class PendingCommand(Struct, frozen=True):
                 return False
         elif reply.ok:
             return False
-        return reply.reqid is None or reply.reqid == self.reqid
+        return reply.reqid in (None, self.reqid, self.earlier)
 
 
 class QueuedRequest(Struct, frozen=True):
@@ -87,6 +90,7 @@ class QueuedRequest(Struct, frozen=True):
         body: Its parameters.
         waited: Seconds from being queued to being sent; 0 until then.
         refusals: How often the server refused it for the pace.
+        until: When it times out at the latest, if it was sent again without a reply.
     """
 
     reqid: int
@@ -96,6 +100,7 @@ class QueuedRequest(Struct, frozen=True):
     body: dict[str, Any]
     waited: float = 0.0
     refusals: int = 0
+    until: float = math.inf
 
 
 class RequestQueue:
@@ -162,10 +167,23 @@ class RequestQueue:
         sent = self._sent.get(reqid)
         if sent is None or sent.refusals + 1 >= MAX_REFUSALS:
             return False
-        del self._sent[reqid]
-        again = replace(sent, since=now, refusals=sent.refusals + 1)
-        self._unsent = {reqid: again, **self._unsent}
+        self._queue_first(replace(sent, since=now, refusals=sent.refusals + 1))
         return True
+
+    def postpone_sent(self, now: float) -> None:
+        """Postpone all sent requests: the link was closed as one was sent too soon."""
+        for reqid in list(self._sent):
+            self.postpone(reqid, now)
+
+    def repeat(self, reqid: int) -> None:
+        """Queue a sent request once more, before all others, with the same deadline."""
+        sent = self._sent.get(reqid)
+        if sent is not None:
+            self._queue_first(replace(sent, until=sent.since + self._timeout))
+
+    def _queue_first(self, request: QueuedRequest) -> None:
+        del self._sent[request.reqid]
+        self._unsent = {request.reqid: request, **self._unsent}
 
     def take_expired(self, now: float) -> list[QueuedRequest]:
         """Remove and return the requests that have timed out."""
@@ -182,9 +200,10 @@ class RequestQueue:
 
     def _deadlines(self) -> Iterator[tuple[float, QueuedRequest]]:
         for request in self._sent.values():
-            yield request.since + self._timeout, request
+            yield min(request.since + self._timeout, request.until), request
         for request in self._unsent.values():
-            yield max(request.since, self._unblocked_at) + self._timeout, request
+            since = max(request.since, self._unblocked_at)
+            yield min(since + self._timeout, request.until), request
 
 
 class CommandScheduler:
@@ -195,7 +214,8 @@ class CommandScheduler:
     2. Then requests and subscription changes, in turn, so that neither starves.
 
     A reply that never comes delays the next frame by ``timing.request_timeout`` at
-    most.
+    most. Half of it is granted to the first frame of all, which is then sent once more:
+    a server may drop it without a reply, if an earlier process sent one just before.
 
     Attributes:
         requests: The one-off requests.
@@ -212,6 +232,8 @@ class CommandScheduler:
         self._prefer_request = False
         self._change_refusals = 0
         self._heartbeat_again = False
+        self._unanswered = 0  # Frames, before the first reply of all.
+        self._sent_at = 0.0
         self.stats = ConversationStats()
         # When each topic became dirty on this link: from then on, only the pace and the
         # other commands delayed it. For the statistics.
@@ -234,6 +256,11 @@ class CommandScheduler:
     def refusals(self) -> int:
         """How many replies in a row, up to the newest, were about the pace."""
         return self._pacer.refusals
+
+    @property
+    def is_first_attempt(self) -> bool:
+        """Whether the command that has timed out was the first frame of all."""
+        return self._unanswered == 1
 
     @property
     def is_idle(self) -> bool:
@@ -269,7 +296,7 @@ class CommandScheduler:
         if now >= live.heartbeat_at:
             live.heartbeat_sent(now)
             return self._mark_sent(
-                HEARTBEAT, PendingCommand("H", now + self._timeout), now
+                HEARTBEAT, PendingCommand("H", self._deadline_from(now)), now
             )
         turns = [self._next_change, self._next_request]
         if self._prefer_request:
@@ -283,6 +310,7 @@ class CommandScheduler:
             self._pacer.late_reply(now)
             return None
         self._pending = None
+        self._unanswered = _ANSWERED
         self._pacer.replied(now)
         self._measure(sent, reply, now)
         self.requests.unblock(self._pacer.free_at)
@@ -319,14 +347,22 @@ class CommandScheduler:
         if sent is None or now < sent.deadline:
             return None
         self._pending = None
+        self._unanswered = min(self._unanswered + 1, _ANSWERED)
         if sent.change is not None:
             self._registry.ack_timed_out(sent.change)
+        if sent.request and self.is_first_attempt:
+            self.requests.repeat(sent.request)
         self._pacer.expired()
         self.requests.unblock(self._pacer.free_at)
         return sent
 
-    def link_down(self, now: float) -> None:
-        """Record that the link is gone: no reply can be received any more."""
+    def link_down(self, now: float, *, about_pace: bool = False) -> None:
+        """Record that the link is gone: no reply can be received any more.
+
+        If it was closed for the pace, sent requests are queued again.
+        """
+        if about_pace:
+            self.requests.postpone_sent(now)
         self._pending = None
         self._change_refusals = 0
         self._heartbeat_again = False
@@ -346,11 +382,10 @@ class CommandScheduler:
         }
 
     def _measure(self, sent: PendingCommand, reply: Reply, now: float) -> None:
-        sent_at = sent.deadline - self._timeout
         if sent.type == "H":
-            self.stats.round_trip = now - sent_at
+            self.stats.round_trip = now - self._sent_at
         if reply.time is not None:
-            self.stats.clock.update(reply.time, sent_at, now)
+            self.stats.clock.update(reply.time, self._sent_at, now)
 
     def _next_request(self, now: float) -> bytes | None:
         request = self.requests.next(now)
@@ -360,17 +395,18 @@ class CommandScheduler:
         # It may have been queued before the link opened: that is no wait for the pace.
         self.stats.waits.add(min(request.waited, now - self._link_up_at))
         frame, reqid, body = request.frame, request.reqid, request.body
-        if (
-            request.refusals
-        ):  # The refused frame may have counted, and so its ``reqid``.
+        repeated = request.until < math.inf
+        # The frame before may have counted, and so its ``reqid``.
+        if request.refusals or repeated:
             reqid = self.new_reqid()
             frame = request_frame(request.operation, body, reqid=reqid)
         sent = PendingCommand(
             request.operation,
-            now + self._timeout,
+            self._deadline_from(now),
             reqid,
             symbols=symbols_in(body),
             request=request.reqid,
+            earlier=request.reqid if repeated else None,
         )
         return self._mark_sent(frame, sent, now)
 
@@ -391,11 +427,17 @@ class CommandScheduler:
             interval=topic.interval,
         )
         kind = LETTERS[topic.channel] + ("" if change.add else "C")
-        sent = PendingCommand(kind, now + self._timeout, reqid, change, symbols)
+        deadline = self._deadline_from(now)
+        sent = PendingCommand(kind, deadline, reqid, change, symbols)
         return self._mark_sent(frame, sent, now)
+
+    def _deadline_from(self, now: float) -> float:
+        first = self._unanswered < _ANSWERED
+        return now + (self._timeout / 2.0 if first else self._timeout)
 
     def _mark_sent(self, frame: bytes, sent: PendingCommand, now: float) -> bytes:
         self._pending = sent
+        self._sent_at = now
         self.requests.block()
-        self._pacer.sent(now)
+        self._pacer.sent(now, sent.deadline)
         return frame

@@ -12,7 +12,7 @@ from typing import Any, Generic, TypeAlias, cast
 import msgspec
 from msgspec import Raw, Struct
 
-from qos_async._core.decoding import RecordDecoder, finite_type
+from qos_async._core.decoding import RecordDecoder, finite_type, quote_bare_words
 from qos_async.enums import Channel, Interval
 from qos_async.errors import DecodeError
 from qos_async.models import CHANNELS, AnyTick, Depth, Kline, N, Snapshot, Trade
@@ -122,6 +122,8 @@ class FrameDecoder(Generic[N]):
             tp = _kind_decoder.decode(data).tp
             reply = _read_reply(data) if tp is None else None
         except (msgspec.MsgspecError, RecursionError, ValueError) as exc:
+            if (quoted := quote_bare_words(data)) is not None:
+                return self.read(quoted)
             reason = str(exc)
         else:
             if tp in _CHANNELS:
@@ -166,7 +168,7 @@ def topics_possibly_in(data: bytes) -> Callable[[Topic], bool]:
     of any topic, one without a ``tp`` of any channel.
     """
     try:
-        label = _topic_decoder.decode(data)
+        label = _topic_decoder.decode(quote_bare_words(data) or data)
         channel = _CHANNELS.get(_kind(label.tp))
         symbol = canonical(label.c) if isinstance(label.c, str) else None
     except (msgspec.MsgspecError, RecursionError, ValueError):

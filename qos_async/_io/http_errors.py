@@ -15,6 +15,7 @@ from aiohttp.http_exceptions import PayloadEncodingError
 from msgspec import Raw, Struct
 from yarl import URL
 
+from qos_async._core.decoding import quote_bare_words
 from qos_async._core.queries import Query
 from qos_async._core.rows import Unread
 from qos_async._core.sanitize import (
@@ -196,7 +197,8 @@ def _parse_envelope(body: bytes) -> _Envelope | None:
     try:
         return _envelopes.decode(body)
     except (msgspec.MsgspecError, ValueError, RecursionError):
-        return None
+        quoted = quote_bare_words(body)
+        return None if quoted is None else _parse_envelope(quoted)
 
 
 def _decode_data(query: Query[T], data: bytes, secret: Secret) -> Outcome[T]:

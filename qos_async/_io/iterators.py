@@ -7,8 +7,6 @@ dropped unfinished is closed later, by a task of its own.
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import math
 from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
@@ -129,18 +127,27 @@ class Batches(_QueueIterator, Generic[I]):
         self._max_wait = max_wait
         # When the buffer was last seen empty: what waits now arrived after that.
         self._empty_at = -math.inf
+        # How many ticks there were when ``max_wait`` was over; None until then.
+        self._due: int | None = None
 
     async def __anext__(self) -> list[I]:
-        queue, clock = self._queue, running_loop().time
+        running_loop()
+        queue, clock = self._queue, self._queue.clock.elapsed
         buffer, most = queue.buffer, self._max_items
         while self._is_empty() or queue.needs_check or self._subscription is None:
             await self._wait()
             self._empty_at = clock()
         if len(queue.pending) < self._wanted:
             await self._fill(self._empty_at + self._max_wait)
+        due, self._due = self._due, None
         batch: list[Any]
-        batch = buffer.take_events(most) if self._events else buffer.take_all(most)
-        self._empty_at = clock() if self._is_empty() else -math.inf
+        if self._events:
+            batch = buffer.take_events(most)
+        else:
+            batch = buffer.take_all(most if due is None else min(most, max(due, 1)))
+        # Ticks that were received after the time was over begin the next batch.
+        begins = due is not None or self._is_empty()
+        self._empty_at = clock() if begins else -math.inf
         return batch
 
     def _is_empty(self) -> bool:
@@ -150,17 +157,28 @@ class Batches(_QueueIterator, Generic[I]):
 
     async def _fill(self, until: float) -> None:
         queue = self._queue
-        if until <= asyncio.get_running_loop().time():
+        wait = until - queue.clock.elapsed()
+        if wait <= 0:
             return
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout_at(until):
-                while (
-                    len(queue.pending) < self._wanted
-                    and not queue.acks.ended
-                    and not queue.needs_check
-                    and self._subscription is not None
-                ):
-                    await self._wait(self._wanted)
+        timer = None
+        if wait != math.inf and queue.clock.goes_on:
+            timer = queue.clock.call_later(wait, self._end_batch)
+        try:
+            while (
+                self._due is None
+                and len(queue.pending) < self._wanted
+                and not queue.acks.ended
+                and not queue.needs_check
+                and self._subscription is not None
+            ):
+                await self._wait(self._wanted)
+        finally:
+            if timer is not None:
+                timer.cancel()
+
+    def _end_batch(self) -> None:
+        self._due = len(self._queue.pending)
+        self._queue.wake()
 
     # Frames
 

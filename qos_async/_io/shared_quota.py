@@ -120,14 +120,21 @@ class QuotaShare:
             AuthenticationError: If there is no key.
         """
         key, reported = self._key(), False
+        wait, slot = 0.0, None
         while self._is_usable:
             try:
                 async with self._file.locked() as state:
-                    wait, slot = self._take(state, self._file.key_id(state, key))
+                    salt, key_id = state.salt, self._file.ids.get((state.salt, key))
+                    if key_id is not None:
+                        wait, slot = self._take(state, key_id)
             except OSError as exc:  # TimeoutError is one.
                 self._is_usable = False
                 _log.info("the HTTP quota is not shared: %s", type(exc).__name__)
                 return None
+            if key_id is None:
+                # Not with the lock: it takes long, and others wait for five seconds only.
+                self._file.ids[salt, key] = _hash(salt, key)
+                continue
             if slot is not None:
                 return slot
             if wait >= _NOTICED and not reported and self._on_wait is not None:
@@ -164,12 +171,16 @@ class QuotaShare:
 
 
 class _StateFile:
-    """The file and its lock, a second file: the first one is replaced as a whole."""
+    """The file and its lock, a second file: the first one is replaced as a whole.
+
+    Attributes:
+        ids: The names of keys in the file, by salt and key.
+    """
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._path = directory / "http-quota.json"
-        self._ids: dict[tuple[str, str], str] = {}
+        self.ids: dict[tuple[str, str], str] = {}
 
     @contextlib.asynccontextmanager
     async def locked(self) -> AsyncGenerator[_State]:
@@ -185,8 +196,7 @@ class _StateFile:
                 while not _try_lock(lock):  # noqa: ASYNC110 - of another process
                     await asyncio.sleep(_LOCK_POLL)
             # No await below: the lock is held for a moment only. Closing releases it.
-            state = self._read()
-            before = msgspec.json.encode(state)
+            state, before = self._read()
             yield state
             for key_id in [one for one, ends in state.ends.items() if not ends]:
                 del state.ends[key_id]
@@ -194,24 +204,14 @@ class _StateFile:
             if after != before:
                 self._write(after)
 
-    def key_id(self, state: _State, key: str) -> str:
-        """Return the name of a key in the file, from which it cannot be computed."""
-        known = self._ids.get((state.salt, key))
-        if known is None:
-            salt = bytes.fromhex(state.salt)
-            known = hashlib.scrypt(
-                key.encode(), salt=salt, n=2**14, r=8, p=1, dklen=16
-            ).hex()
-            self._ids[state.salt, key] = known
-        return known
-
-    def _read(self) -> _State:
+    def _read(self) -> tuple[_State, bytes]:
+        """Return the state, and what is in the file of it."""
         try:
             state = _decoder.decode(self._path.read_bytes())
             bytes.fromhex(state.salt)
         except (FileNotFoundError, msgspec.MsgspecError, ValueError):
-            return _State(secrets.token_hex(16), {})
-        return state
+            return _State(secrets.token_hex(16), {}), b""
+        return state, msgspec.json.encode(state)
 
     def _write(self, data: bytes) -> None:
         new = self._path.with_suffix(".new")
@@ -219,6 +219,12 @@ class _StateFile:
         with os.fdopen(os.open(new, flags, 0o600), "wb") as file:
             file.write(data)
         new.replace(self._path)
+
+
+def _hash(salt: str, key: str) -> str:
+    """Return the name of a key in the file, from which it cannot be computed."""
+    raw = bytes.fromhex(salt)
+    return hashlib.scrypt(key.encode(), salt=raw, n=2**14, r=8, p=1, dklen=16).hex()
 
 
 if sys.platform == "win32":

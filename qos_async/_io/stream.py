@@ -108,6 +108,7 @@ class Stream(Generic[N]):
         )
         self._pending = PendingReplies(self._protocol, redact)
         router: Router[SubscriptionQueue] = Router()
+        self._clock = clock
         self._gaps = GapDelivery(self._protocol, router, clock)
         dispatcher = Dispatcher(
             self._protocol,
@@ -252,6 +253,10 @@ class Stream(Generic[N]):
         self._start()
         self._supervisor.send_ready.notify_all()
         return await reply
+
+    def server_time(self) -> float:
+        """Return the server's time, in epoch seconds; the source's, if it is not known."""
+        return self._clock.time() + (self.collector.clock_offset() or 0.0)
 
     # Subscriptions
 

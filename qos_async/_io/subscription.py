@@ -193,6 +193,7 @@ class Subscription(Generic[T]):
         Args:
             max_items: The longest list.
             max_wait: Seconds after its first item at which a list is delivered as it is.
+                In a replay they are recorded seconds; without a speed, lists are full.
             events: Whether the lists have ``Gap``, ``Interrupted``, ``Rejected`` and
                 ``Dropped`` in place, as in ``events()``.
 

@@ -185,26 +185,31 @@ class LinkSupervisor(Generic[N]):
         link = self._link = _OpenLink(socket)
         if self._observer is not None:
             self._observer.opened()
-        error: TransportError | None = None
+        ending: _Ending | None = None
         try:
             self._protocol.link_up(opened_at)
             self.send_ready.notify_all()
             error = await self._receive_loop(link)
+            code = error.code if isinstance(error, LinkClosed) else None
+            ending = _Ending(error, _loop_time() - opened_at, code)
         finally:
             self._link = None
             for confirmed in self._protocol.flush_confirmed():
                 self._dispatcher.on_event(confirmed)
-            events = self._protocol.link_down(str(error), _loop_time())
-            # Without an error the stream is shutting down and reports its own.
-            if error is not None:
+            reason = "" if ending is None else str(ending.error)
+            about_pace = ending is not None and ending.is_about_pace
+            events = self._protocol.link_down(
+                reason, _loop_time(), about_pace=about_pace
+            )
+            # Without an ending the stream is shutting down and reports its own error.
+            if ending is not None:
                 if self._observer is not None:
-                    self._observer.lost(str(error))
+                    self._observer.lost(reason)
                 for event in events:
                     self._dispatcher.on_event(event)
             await socket.close(graceful=not link.abort_reason)
-        assert error is not None, "whatever else ended it has been raised"
-        code = error.code if isinstance(error, LinkClosed) else None
-        return _Ending(error, _loop_time() - opened_at, code)
+        assert ending is not None, "whatever else ended it has been raised"
+        return ending
 
     async def _receive_loop(self, link: _OpenLink) -> TransportError:
         try:

@@ -93,6 +93,10 @@ class Answers:
         self._by_market: dict[tuple[str, str], tuple[float, Raw | None]] = {}
         self._lock = asyncio.Lock()
 
+    def now(self) -> float:
+        """Return the time of what is answered: the service's, in epoch seconds."""
+        return self._upstream.now()
+
     async def data(
         self, asker: Hashable, token: Token | None, kind: str, body: Row
     ) -> bytes:
@@ -229,7 +233,7 @@ class Answers:
             return None if bars is None else [bar.row for bar in bars]
         if request.limit > 1:
             return None
-        row = self._live.growing(symbol, request.interval, time.time())
+        row = self._live.growing(symbol, request.interval, self.now())
         self.counts[_LIVE] += row is not None
         return None if row is None else [row]
 
@@ -245,7 +249,7 @@ class Answers:
         except msgspec.MsgspecError:
             return  # A reply that is not as documented is passed on, and not kept.
         bars.sort(key=lambda bar: bar.timestamp)
-        now = time.time()
+        now = self.now()
         await asyncio.to_thread(self._kept.add, symbol, request.interval, bars, now)
 
     async def _ask(

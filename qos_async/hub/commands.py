@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-import time
 from collections.abc import Coroutine
 from typing import Any
 
@@ -87,7 +86,7 @@ class CommandHandler:
             return
         kind = str(body.get("type", ""))
         if kind == "H":
-            self._reply({"type": "H", "msg": "OK", "time": int(time.time())})
+            self._reply({"type": "H", "msg": "OK", "time": int(self._answers.now())})
         elif kind in _REQUESTS:
             self._start(self._answer(kind, body))
         elif kind[:1] in _CHANNELS and kind[1:] in ("", "C"):
@@ -152,11 +151,11 @@ class CommandHandler:
         return [Topic(channel, symbol, interval) for symbol in symbols]
 
     def _acknowledge(self, kind: str, body: Row) -> None:
-        now = int(time.time())
+        now = int(self._answers.now())
         self._reply({"type": kind, "msg": "OK", "time": now, **_echo(body)})
 
     def _refuse(self, kind: str, body: Row, message: str) -> None:
-        now = int(time.time())
+        now = int(self._answers.now())
         self._reply({"type": kind, "msg": message, "time": now, **_echo(body)})
 
     def _reply(self, reply: Row) -> None:

@@ -64,6 +64,10 @@ class Upstream:
         """Raise the error that has ended the link for good, if it has ended."""
         self._stream.check_usable()
 
+    def now(self) -> float:
+        """Return the service's time, in epoch seconds, as far as it is known."""
+        return self._stream.server_time()
+
     def watch(self, topics: Sequence[Topic]) -> Subscription[Any]:
         """Return a subscription."""
         return self.client.watch(*topics)

@@ -3,7 +3,7 @@
 All numbers are little-endian. Head and block headers are skippable frames of zstandard,
 so that a file is also one that the ``zstd`` program decompresses. A file is:
 
-- a head of 56 bytes: magic ``0x184D2A50``, 48, ``qosrecrd``, the format, the run of the
+- a head of 52 bytes: magic ``0x184D2A50``, 44, ``qosrecrd``, the format, the run of the
   recorder, the number of the file, the lines and bytes that were written so far, and a
   CRC-32 of all that. It is written again after each block: so a file that was cut, even
   between two blocks, differs from one whose recorder was killed;
@@ -12,14 +12,16 @@ so that a file is also one that the ``zstd`` program decompresses. A file is:
   header) and a body: one zstandard frame, with a checksum, of whole lines.
 
 The owner is a CRC-32 of run and number: a block of another file is noticed. The line
-numbers show blocks that are missing, repeated, or not in order.
+numbers show blocks that are missing, repeated, or not in order; blocks are read in the
+order of their lines, wherever they are.
 """
 
 from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from typing import IO, Any, NamedTuple
 from zlib import crc32
 
@@ -37,6 +39,7 @@ __all__ = [
     "encode_head",
     "find",
     "read_blocks",
+    "read_head",
 ]
 
 _HEAD = struct.Struct("<II8sI8sIQQ")
@@ -125,45 +128,97 @@ def encode_block(file: FileId, first: int, text: bytes, packer: Any) -> bytes:
     return b"".join((header, _CRC.pack(crc32(header)), body))
 
 
-class _Block(NamedTuple):
+class _Header(NamedTuple):
+    """The header of a block, and its places in the file."""
+
+    place: int
     owner: int
     first: int
     lines: int
-    text: bytes
-    end: int
+    size: int
+    checksum: int
+
+    @property
+    def body(self) -> int:
+        return self.place + _BLOCK_SIZE
+
+    @property
+    def end(self) -> int:
+        return self.body + self.size
+
+
+def read_head(file: IO[bytes]) -> Head | None:
+    """Return the head of a file; None if it is damaged, missing, or of another file.
+
+    It is of another file if most of the blocks are, and some that it counts are missing.
+    """
+    file.seek(0)
+    head = decode_head(file.read(_HEAD_SIZE))
+    if head is None or head.size == os.fstat(file.fileno()).st_size:
+        return head
+    lines = _lines_by_owner(_headers(file))
+    own = lines[head.file.owner]
+    return None if own < min(head.lines, max(lines.values(), default=0)) else head
 
 
 def read_blocks(
     file: IO[bytes], head: Head | None, library: Zstd
 ) -> Iterator[bytes | Damage]:
-    """Yield the text of each block, and ``Damage`` where something is lost.
+    """Yield the text of each block in the order of lines; ``Damage`` where one is lost.
 
-    After damage, reading goes on with the next block that is whole. The beginning of a
-    block behind the size in the head is no damage: it is being written.
+    Blocks that are whole are read, also if they are not in their place. The beginning of
+    a block behind the size in the head is no damage: it is being written.
     """
-    place, expected = _HEAD_SIZE, 0
+    headers = _headers(file)
     owner = head.file.owner if head else None
-    damaged_at: int | None = None
-    while True:
-        file.seek(place)
-        block = _read_block(file, library)
-        if block is None:
-            damaged_at = place if damaged_at is None else damaged_at
-            found = find(file, _SYNC, place + 1)
-            if found is None:
-                break
-            place = found
-            continue
-        owner = block.owner if owner is None else owner
+    if owner is None and headers:
+        [(owner, _)] = _lines_by_owner(headers).most_common(1)
+    place, expected, left_out = _HEAD_SIZE, 0, list[_Header]()
+    for block in sorted(headers, key=_by_line):
         if block.owner != owner or block.first < expected:
-            yield Damage(f"the {block.lines} entries at byte {place} are out of place")
+            left_out.append(block)
+            continue
+        text = _read_body(file, block, library)
+        if text is None:
+            continue
+        if block.first > expected or block.place != place:
+            yield _lost(place, block.place, block.first - expected)
+        yield text
+        place, expected = block.end, block.first + block.lines
+    if left_out:
+        entries = sum(block.lines for block in left_out)
+        where = f"{min(left_out).place} to {max(left_out).end}"
+        yield Damage(f"{entries} entries at bytes {where} are out of place")
+        place = max(place, max(left_out).end)
+    yield from _check_end(file, head, place, expected)
+
+
+def _by_line(block: _Header) -> tuple[int, int]:
+    return block.first, block.place
+
+
+def _lines_by_owner(headers: Iterable[_Header]) -> Counter[int]:
+    lines = Counter[int]()
+    for block in headers:
+        lines[block.owner] += block.lines
+    return lines
+
+
+def _headers(file: IO[bytes]) -> list[_Header]:
+    """Return the intact headers of a file, whether or not the bodies are intact."""
+    found: list[_Header] = []
+    place: int | None = _HEAD_SIZE
+    since = _HEAD_SIZE
+    while place is not None:
+        header = _read_header(file, place)
+        if header is not None:
+            found.append(header)
+            # Its body may be shorter than it says: the next is then searched behind it.
+            place, since = header.end, header.place
         else:
-            if damaged_at is not None or block.first > expected:
-                yield _lost(damaged_at, place, block.first - expected)
-            yield block.text
-            expected = block.first + block.lines
-        damaged_at, place = None, block.end
-    yield from _check_end(file, head, damaged_at or place, expected)
+            place = find(file, _SYNC, since + 1)
+            since = place or since
+    return found
 
 
 def _check_end(
@@ -182,27 +237,35 @@ def _begins_block(rest: bytes) -> bool:
     return _SYNC.startswith(rest)
 
 
-def _lost(since: int | None, until: int, entries: int) -> Damage:
+def _lost(since: int, until: int, entries: int) -> Damage:
+    if not entries:
+        return Damage(f"what is before byte {until} is damaged, or not in its place")
     plural = "entry" if entries == 1 else "entries"
-    where = f"before byte {until}" if since is None else f"at bytes {since} to {until}"
+    where = f"at bytes {since} to {until}" if since < until else f"before byte {until}"
     return Damage(f"{entries} {plural} {where} damaged or missing, and left out")
 
 
-def _read_block(file: IO[bytes], library: Zstd) -> _Block | None:
-    """Return the block at the present place, or None if it is not whole."""
+def _read_header(file: IO[bytes], place: int) -> _Header | None:
+    """Return the header at a place, or None if it is missing or damaged."""
+    file.seek(place)
     header = file.read(_BLOCK_SIZE)
     fields, crc = header[: _BLOCK.size], header[_BLOCK.size :]
     if not header.startswith(_SYNC) or crc != _CRC.pack(crc32(fields)):
         return None
-    *_, owner, first, lines, size, checksum = _BLOCK.unpack(fields)
-    body = file.read(size)
-    if len(body) != size or crc32(body) != checksum:
+    return _Header(place, *_BLOCK.unpack(fields)[3:])
+
+
+def _read_body(file: IO[bytes], block: _Header, library: Zstd) -> bytes | None:
+    """Return the text of a block, or None if it is damaged."""
+    file.seek(block.body)
+    body = file.read(block.size)
+    if len(body) != block.size or crc32(body) != block.checksum:
         return None
     try:
-        text = library.ZstdDecompressor().decompress(body)
+        text: bytes = library.ZstdDecompressor().decompress(body)
     except library.ZstdError:
         return None
-    return _Block(owner, first, lines, text, file.tell())
+    return text
 
 
 def find(file: IO[bytes], wanted: bytes, place: int) -> int | None:

@@ -240,7 +240,6 @@ class _PartitionFile:
 
         self.path = path
         self._draft = draft
-        path.parent.mkdir(parents=True, exist_ok=True)
         # pyarrow takes only paths that are Unicode.
         self._file = draft.open("wb")
         try:
@@ -265,6 +264,8 @@ class _PartitionFile:
                 if whole:
                     os.fsync(self._file.fileno())
             if whole:
+                # Not before: some readers raise for a directory without a file.
+                self.path.parent.mkdir(parents=True, exist_ok=True)
                 self._draft.replace(self.path)
         except OSError:
             if whole:  # Otherwise a more specific error is being raised.

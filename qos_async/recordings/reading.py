@@ -20,6 +20,7 @@ from qos_async.recordings.blocks import (
     damaged_head,
     decode_head,
     read_blocks,
+    read_head,
 )
 from qos_async.recordings.files import RecordingError, files_in
 from qos_async.recordings.format import (
@@ -191,7 +192,7 @@ def _identify(file: Path, library: Zstd) -> _Identity | None:
     """Return the identity in a file's head, else in its first line, else None."""
     try:
         with file.open("rb") as opened:
-            head = decode_head(opened.read(_HEAD_ROOM))
+            head = read_head(opened)
             size = os.fstat(opened.fileno()).st_size
         if head is not None:
             return _Identity(head.file.run.hex(), head.file.number, head.lines, size)
@@ -294,6 +295,9 @@ def _texts(file: Path, opened: IO[bytes], library: Zstd) -> Iterator[bytes | Dam
     raw = opened.read(_HEAD_ROOM)
     if (head := decode_head(raw)) is not None:
         check_version(head.version)
+        head = read_head(opened)
+    if head is not None:
+        pass
     elif MAGIC.startswith(raw[: len(MAGIC)]):
         yield from read_old_texts(opened, library)
         return

@@ -103,6 +103,15 @@ class ReplayClock:
         """Return the recorded time, in epoch seconds."""
         return (self._times[-1] + self._elapsed_now() - self._elapsed) / 1e9
 
+    @property
+    def goes_on(self) -> bool:
+        """Whether it has a speed."""
+        return self._speed is not None
+
+    def elapsed(self) -> float:
+        """Return recorded seconds since the start, by a clock that never goes back."""
+        return self._elapsed_now() / 1e9
+
     def call_later(self, seconds: float, callback: Callable[[], object]) -> Timer:
         """Call ``callback`` when so many recorded seconds have passed."""
         at = self._elapsed_now() + round(seconds * 1e9)

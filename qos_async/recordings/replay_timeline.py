@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, TypeAlias
 import msgspec
 from msgspec import Raw, Struct
 
+from qos_async._core.decoding import quote_bare_words
 from qos_async.config import KLINES_MAX, TRADES_MAX
 from qos_async.recordings.format import Entry
 from qos_async.symbols import canonical
@@ -201,7 +202,8 @@ def push_header(frame: bytes) -> PushHeader | None:
     try:
         return _header_decoder.decode(frame)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return None
+        quoted = quote_bare_words(frame)
+        return None if quoted is None else push_header(quoted)
 
 
 @lru_cache(maxsize=10_000)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from qos_async._core.decoding import RecordDecoder, finite_type
+from qos_async._core.decoding import RecordDecoder, finite_type, quote_bare_words
 from qos_async._core.wire import FrameDecoder
 from qos_async.errors import DecodeError
 from qos_async.models import Depth, Instrument, Kline, Snapshot, Trade
@@ -189,3 +189,28 @@ def test_any_value_of_a_number_decodes_to_a_finite_one_or_raises(
     number = tick.price if kind == "T" else tick.open
     assert type(number) is numbers
     assert Decimal(number).is_finite()
+
+
+@pytest.mark.fault("F22", "F67")
+@pytest.mark.parametrize(
+    ("sent", "quoted"),
+    [
+        (b'{"p":NaN}', b'{"p":"NaN"}'),
+        (b"[-Infinity,+inf , nan]", b'["-Infinity","+inf" , "nan"]'),
+        (
+            b'{"NaN":"Infinity, \\" NaN","p":NaN',
+            b'{"NaN":"Infinity, \\" NaN","p":"NaN"',
+        ),
+        (b'{"p":1}', None),
+        (b"nano inf.5 info _inf 1nan", None),
+        (b'NaN "no end, NaN', b'"NaN" "no end, NaN'),
+    ],
+)
+def test_bare_words_for_numbers_become_text(sent, quoted):
+    assert quote_bare_words(sent) == quoted
+
+
+@pytest.mark.fault("F67")
+def test_the_search_for_bare_words_takes_linear_time():
+    assert quote_bare_words(b'\\"' * 1_000_000) is None
+    assert quote_bare_words(b'"\\' * 1_000_000) is None

@@ -545,6 +545,48 @@ def test_an_unacknowledged_change_is_emitted_and_sent_again():
     assert protocol.receive(ack(again), 8.5) == Confirmed(frozenset([A, B]), ACKED_AT)
 
 
+@pytest.mark.fault("F1", "F61")
+def test_the_first_frame_of_all_is_sent_again_in_half_of_the_time():
+    """An earlier process may have sent one just before; some servers drop it then."""
+    protocol = new_protocol(fresh=True)
+    protocol.registry.want([A])
+    first = protocol.poll(0.0)
+    assert protocol.wake_at() == 4.0
+    assert protocol.tick(4.0) == []
+    again = protocol.poll(4.0)
+    assert decoded(again)["codes"] == decoded(first)["codes"]
+    assert protocol.tick(8.0) == [SubscriptionTimedOut(frozenset([A]))]
+    again = protocol.poll(8.0)
+    assert protocol.receive(ack(again), 8.5) == Confirmed(frozenset([A]), ACKED_AT)
+
+
+@pytest.mark.fault("F1", "F61")
+@pytest.mark.parametrize("answered", [4.2, math.inf])
+def test_a_request_that_is_the_first_frame_is_sent_again_within_its_time(answered):
+    protocol = new_protocol(fresh=True)
+    reqid = protocol.request("RS", BODY, 0.0)
+    first = protocol.poll(0.0)
+    assert protocol.tick(4.0) == []
+    again = protocol.poll(4.0)
+    assert decoded(again)["reqid"] > decoded(first)["reqid"]
+    if answered < math.inf:
+        event = protocol.receive(ack(again, data=[]), answered)
+        assert isinstance(event, Replied)
+        return
+    assert failures(protocol.tick(8.0)) == {reqid: RequestTimeoutError}
+    assert protocol.poll(8.0) is None
+
+
+@pytest.mark.fault("F1", "F61")
+def test_a_reply_to_the_first_attempt_is_the_reply_to_the_request():
+    protocol = new_protocol(fresh=True)
+    protocol.request("RS", BODY, 0.0)
+    first = protocol.poll(0.0)
+    protocol.tick(4.0)
+    protocol.poll(4.0)
+    assert isinstance(protocol.receive(ack(first, data=[]), 5.0), Replied)
+
+
 def test_an_unacknowledged_removal_is_sent_again_and_not_emitted():
     protocol = subscribed(A)
     protocol.registry.release([A])

@@ -115,7 +115,7 @@ class Conversation(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.now = 0.0
-        self.protocol = new_protocol(up=False)
+        self.protocol = new_protocol(up=False, fresh=True)
         self.server = Server()
         self.wanted: Counter[Topic] = Counter()
         self.habit: dict[str, Any] = CALM

@@ -150,6 +150,17 @@ def test_text_about_the_plan_is_a_limit_error(words: str):
         "触发速率限制",
         "10 requests per minute exceeded",
         "超過頻率限制",
+        "interval between requests must be at least 1s",
+        "minimum time between commands is 1 second",
+        "limit 1 msg/s",
+        "1 req/sec exceeded",
+        "Command sent too early",
+        "Less than 1 second since the last command",
+        "Excessive requests",
+        "Burst limit exceeded, retry later",
+        "Speed limit exceeded",
+        "请降低请求频率",
+        "距离上次请求不足1秒",
     ],
 )
 def test_text_about_the_pace_means_later_and_is_a_limit_error(words: str):
@@ -169,6 +180,9 @@ def test_text_about_the_pace_means_later_and_is_a_limit_error(words: str):
         "请稍后再试",
         "请稍候重试",
         "系统繁忙",
+        "服务器忙",
+        "服务暂时不可用,请重试",
+        "Internal timeout, please retry",
     ],
 )
 def test_text_of_a_busy_server_means_later(words: str):
@@ -196,6 +210,9 @@ def test_text_of_a_busy_server_means_later(words: str):
         "每日请求频率超限",
         "no such code",
         "param error",
+        "param error, please retry",
+        "参数错误,请重试",
+        "invalid kline interval: at least 1 minute",
         "Already subscribed: US:A",
         "internal error",
         "interval not supported",

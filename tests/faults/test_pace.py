@@ -18,6 +18,7 @@ from qos_async import (
     LinkState,
     RejectedError,
     Trade,
+    TransportError,
 )
 from qos_async.sim import Simulator, Variants
 from qos_async.testing.virtual import simulate
@@ -159,6 +160,34 @@ async def test_a_link_that_is_closed_for_the_pace_is_replaced_soon(code, words, 
     assert min(waits) >= 1.0
 
 
+@pytest.mark.fault("F61")
+@pytest.mark.virtual_time
+@pytest.mark.parametrize("times", [1, 3])
+async def test_a_request_whose_link_is_closed_for_the_pace_is_sent_on_the_next(times):
+    net = Network()
+
+    def respond(peer: Peer, _: Frame) -> str | None:
+        if peer.number < times:
+            peer.end(1008, "the server closed the link with 1008: too fast")
+            return None
+        return "OK"
+
+    net.respond = respond
+    async with opened(net, limits=Limits()) as client:
+        assert not await client.fetch_snapshots("US:AAPL", via="stream")
+    assert [frame["type"] for frame in net.frames] == ["RS"] * (times + 1)
+
+
+@pytest.mark.fault("F61")
+@pytest.mark.virtual_time
+async def test_a_request_whose_link_is_closed_for_another_reason_fails():
+    net = Network()
+    net.respond = lambda peer, _: peer.end(1001, "the server closed the link with 1001")
+    async with opened(net, limits=Limits()) as client:
+        with pytest.raises(TransportError, match="lost before the reply"):
+            await client.fetch_snapshots("US:AAPL", via="stream")
+
+
 @pytest.mark.virtual_time
 async def test_a_server_that_closes_every_link_for_the_pace_is_a_limit_error():
     net = Network()
@@ -189,17 +218,27 @@ async def first_trade(sim: Simulator) -> Trade[Any]:
         return await anext(trades)
 
 
-@pytest.mark.parametrize("too_fast", ["error", "close"])
-async def test_a_program_that_runs_twice_in_a_row_starts_cleanly(too_fast, caplog):
+async def first_snapshot(sim: Simulator) -> Trade[Any]:
+    async with Client(KEY, http_url=sim.http_url, stream_url=sim.stream_url) as client:
+        assert await client.fetch_snapshots("US:AAPL", via="stream")
+        return await anext(client.watch_trades("US:AAPL"))
+
+
+@pytest.mark.fault("F61")
+@pytest.mark.parametrize("program", [first_trade, first_snapshot])
+@pytest.mark.parametrize("too_fast", ["error", "close", "drop"])
+async def test_a_program_that_runs_twice_in_a_row_starts_cleanly(
+    too_fast, program, caplog
+):
     caplog.set_level(logging.WARNING, "qos_async.stream")
     variants = Variants(too_fast=too_fast)
     async with Simulator(key=KEY, rate=50.0, variants=variants) as sim:
         # Each in a loop of its own, as two processes: they share no state.
         for _ in range(2):
-            found = await asyncio.to_thread(asyncio.run, first_trade(sim))
+            found = await asyncio.to_thread(asyncio.run, program(sim))
             assert isinstance(found, Trade)
         assert any("arrived" in violation for violation in sim.violations)
-    if too_fast == "error":
+    if too_fast != "close":
         assert not [r for r in caplog.records if r.name == "qos_async.stream"]
 
 

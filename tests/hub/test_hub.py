@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+import time
 
 import pytest
 
@@ -34,6 +35,21 @@ def test_each_client_has_each_trade_of_its_symbols_once():
                 await consumer.stop()
             assert rig.sim.connections == 1
             assert rig.sim.violations == []
+
+    simulate(main)
+
+
+@pytest.mark.fault("F2", "F62")
+@pytest.mark.parametrize("start", [1_700_000_000, 2_000_000_000])
+def test_a_hub_has_the_time_of_the_service(start):
+    async def main() -> None:
+        async with rigged(start=start) as rig:
+            consumer = await rig.consumer("US:AAPL")
+            await asyncio.sleep(60)
+            offset = consumer.client.stats.clock_offset
+            assert offset is not None
+            assert abs(time.time() + offset - rig.sim.now) < 3
+            await consumer.stop()
 
     simulate(main)
 

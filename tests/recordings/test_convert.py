@@ -205,6 +205,16 @@ def test_a_killed_conversion_leaves_nothing_that_a_reader_finds(place, out):
     assert list(out.parent.glob(".*")) == []
 
 
+@pytest.mark.fault("F6", "F66")
+def test_a_first_conversion_that_is_killed_leaves_no_partition_without_a_file(
+    place, out
+):
+    killed = start(place, out, "os.kill(os.getpid(), signal.SIGKILL)")
+    killed.communicate()
+    assert list(out.parent.glob(".out.unfinished/*.part"))
+    assert list(out.iterdir()) == []
+
+
 @pytest.mark.fault("F6", "F29")
 def test_the_output_can_be_read_during_a_conversion_and_no_other_writes_to_it(
     place, out

@@ -113,6 +113,10 @@ def _swapped(head, one, two, three, *rest):
     return [head, one, three, two, *rest]
 
 
+def _moved_ahead(head, *rest):
+    return [head, rest[-1], *rest[:-1]]
+
+
 def _repeated(head, one, two, *rest):
     return [head, one, two, two, *rest]
 
@@ -125,14 +129,45 @@ def _last_deleted(*parts):
     return list(parts[:-1])
 
 
+def _other_file():
+    return blocks(*block_texts(), trades(9, 9), number=1)
+
+
 def _foreign(head, one, two, *rest):
-    return [head, one, blocks(*block_texts(), number=1)[2], *rest]
+    return [head, one, _other_file()[2], *rest]
 
 
-@pytest.mark.fault("F5")
+def _first_foreign(head, one, *rest):
+    return [head, _other_file()[1], *rest]
+
+
+def _head_and_first_foreign(head, one, *rest):
+    return [*_other_file()[:2], *rest]
+
+
+def _head_foreign(head, *rest):
+    return [_other_file()[0], *rest]
+
+
+def _followed_by_another_file(*parts):
+    return [*parts, *_other_file()]
+
+
+@pytest.mark.fault("F5", "F65")
 @pytest.mark.parametrize(
     ("change", "missing"),
-    [(_swapped, 2), (_repeated, 0), (_deleted, 2), (_last_deleted, 1), (_foreign, 2)],
+    [
+        (_swapped, 0),
+        (_moved_ahead, 0),
+        (_repeated, 0),
+        (_deleted, 2),
+        (_last_deleted, 1),
+        (_foreign, 2),
+        (_first_foreign, 3),
+        (_head_and_first_foreign, 3),
+        (_head_foreign, 0),
+        (_followed_by_another_file, 0),
+    ],
 )
 def test_blocks_that_are_not_in_their_place_are_reported(tmp_path, change, missing):
     parts = blocks(*block_texts())

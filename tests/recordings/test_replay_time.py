@@ -167,6 +167,62 @@ def test_close_after_in_a_market_of_another_speed_or_time_waits_for_its_time(
     assert stamps == [stamps[0] + 60 * n for n in range(5)]
 
 
+# Batches
+
+
+@pytest.mark.fault("F2", "F62")
+@pytest.mark.parametrize("speed", SPEEDS)
+@pytest.mark.parametrize("max_items", [1000, 3])
+def test_batches_are_of_recorded_seconds(tmp_path, speed, max_items):
+    """At 50 times the speed, a second has the ticks of a second, not of 50."""
+    seconds = [0.5, 1, 1.2, 1.9, 2.5, 2.6, 2.7, 2.8, 9.0, 9.9, 10.05]
+    tape(tmp_path, BITCOIN, NOON, seconds, end=30)
+
+    async def read(trades):
+        assert (await anext(trades)).price == 0
+        batches = trades.batches(max_items=max_items, max_wait=1.0)
+        return [[int(trade.price) for trade in batch] async for batch in batches]
+
+    found = replayed(tmp_path, speed, BITCOIN, read)
+    if speed is None:  # Then they are full.
+        assert found == [
+            list(range(1, 11))[n : n + max_items] for n in range(0, 10, max_items)
+        ]
+    elif max_items == 3:
+        assert found == [[1, 2, 3], [4, 5, 6], [7], [8, 9], [10]]
+    else:
+        assert found == [[1, 2, 3], [4, 5, 6, 7], [8, 9], [10]]
+
+
+# What is fetched up to now
+
+
+@pytest.mark.fault("F2", "F62")
+@pytest.mark.parametrize("start", [NOON, 2 * NOON])
+def test_history_up_to_now_ends_with_the_time_of_the_market(start):
+    async def main():
+        async with (
+            Simulator(speed=50, start=start, rate=1.0) as simulator,
+            Client(
+                simulator.key,
+                http_url=simulator.http_url,
+                stream_url=simulator.stream_url,
+            ) as client,
+        ):
+            await client.connect()
+            await asyncio.sleep(5)
+            newest = await client.fetch_klines(BITCOIN, interval="1m", count=5)
+            history = await client.fetch_history(BITCOIN, interval="1m", count=5)
+            begin = history[BITCOIN][0].timestamp
+            pages = client.iter_history(BITCOIN, interval="1m", start=begin)
+            [page] = [page async for page in pages]
+            last = newest[BITCOIN][-1].timestamp
+            assert abs(history[BITCOIN][-1].timestamp - last) <= 300
+            assert abs(page[-1].timestamp - last) <= 300
+
+    simulate(main)
+
+
 # Stale
 
 

@@ -120,15 +120,20 @@ def trades(*symbols: str) -> list[Topic]:
 
 
 def new_protocol(
-    *, up: bool = True, pace: float = 1.0, **timing: float
+    *, up: bool = True, pace: float = 1.0, fresh: bool = False, **timing: float
 ) -> StreamProtocol[Decimal]:
-    """Return a protocol, with a link that came up at 0."""
+    """Return a protocol, with a link that came up at 0.
+
+    Unless it is ``fresh``, a server has replied to it before.
+    """
     protocol = StreamProtocol(
         Decimal,
         limits=Limits(command_interval=pace),
         timing=Timing(**timing),
         stats=Counters(),
     )
+    if not fresh:  # A reply would set the pace, and the counters.
+        protocol.scheduler._unanswered = 2
     if up:
         protocol.link_up(0.0)
     return protocol
