@@ -344,11 +344,12 @@ async def answering(raw: bytes | None) -> tuple[asyncio.Server, str]:
     async def handle(
         reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
-        await reader.readuntil(b"\r\n\r\n")
-        if raw is not None:
-            writer.write(raw)
-        else:
-            await reader.read()
+        with suppress(asyncio.IncompleteReadError):  # A dial may be cancelled before.
+            await reader.readuntil(b"\r\n\r\n")
+            if raw is not None:
+                writer.write(raw)
+            else:
+                await reader.read()
         writer.close()
 
     server = await asyncio.start_server(handle, "127.0.0.1", 0)
