@@ -128,9 +128,9 @@ class LinkSupervisor(Generic[N]):
             only_one = self._limits.connections == 1
             if contention.link_ended(uptime, code) and only_one:
                 raise LimitError(
-                    f"the server closes each new link soon ({ending.error}): another "
-                    "client seems to use this plan's only connection; stop that one, "
-                    "or use another key"
+                    "another client seems to use this plan's only connection: stop that "
+                    "one, or use another key (the server closes each new link soon: "
+                    f"{ending.error})"
                 )
             least, most = backoff.next_wait(uptime, code)
             wait = least + self._rng() * (most - least)

@@ -65,6 +65,9 @@ class ServerConnection:
     async def _may_write(self) -> None:
         """Wait until frames may be written."""
 
+    async def _may_read(self) -> None:
+        """Wait until another frame may be received."""
+
     # Lifetime
 
     @property
@@ -117,6 +120,7 @@ class ServerConnection:
             message = await self.ws.receive()
             if message.type in (WSMsgType.TEXT, WSMsgType.BINARY):
                 on_frame(self, message.data)
+                await self._may_read()
             elif message.type is WSMsgType.PING:
                 self._track_task(asyncio.create_task(self._pong(message.data)))
             elif message.type is WSMsgType.CLOSE:

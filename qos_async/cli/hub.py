@@ -90,24 +90,26 @@ def _run(options: Options) -> int:
 
 async def _serve(options: Options) -> None:
     from qos_async.cli.client import make_client, open_settings
+    from qos_async.cli.log import printing_warnings
 
     async with open_settings(options) as settings:
         for warning in settings.warnings:
             print_message(f"qos: warning: {warning}")
         # Text is passed on as it is, which is faster than Decimal.
         hub = _hub(options, make_client(settings, numbers=str))
-        try:
-            await hub.__aenter__()
-        except OSError as error:
-            raise PortError(port_error(error, options.port)) from None
-        try:
-            key = "TOKEN" if options.tokens else "hub"
-            print(f"export QOS_HTTP_URL={hub.http_url}")
-            print(f"export QOS_STREAM_URL={hub.stream_url}")
-            print(f"export QOS_API_KEY={key}", flush=True)
-            await _show_until_it_ends(hub)
-        finally:
-            await hub.aclose()
+        with printing_warnings():
+            try:
+                await hub.__aenter__()
+            except OSError as error:
+                raise PortError(port_error(error, options.port)) from None
+            try:
+                key = "TOKEN" if options.tokens else "hub"
+                print(f"export QOS_HTTP_URL={hub.http_url}")
+                print(f"export QOS_STREAM_URL={hub.stream_url}")
+                print(f"export QOS_API_KEY={key}", flush=True)
+                await _show_until_it_ends(hub)
+            finally:
+                await hub.aclose()
 
 
 def _hub(options: Options, client: Any) -> Hub:
@@ -249,6 +251,7 @@ def _tables(stats: HubStats) -> Sequence[Table]:
     about = [
         [Cell("answered"), Cell(answered or "-")],
         [Cell("requests upstream"), Cell(f"{stats.requests:,}")],
+        [Cell("upstream was last lost"), Cell(stats.upstream_reason or "-")],
         [Cell("topics interrupted"), Cell(f"{stats.interrupted:,}")],
         [Cell("refused"), Cell(f"{stats.refused:,}")],
         [Cell("longest hold of its loop"), Cell(f"{stats.loop_lag_max * 1000:.0f} ms")],

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import deque
 from collections.abc import Coroutine
 from typing import Any
 
@@ -37,7 +36,6 @@ _CHANNELS = {
     "K": Channel.KLINE,
 }
 _REQUESTS = frozenset(OPERATIONS.values())
-_COMMANDS_MAX = 100  # In a second.
 _PENDING_MAX = 1000
 _GARBAGE_MAX = 20
 _TOPICS_MAX = 20_000
@@ -66,12 +64,11 @@ class CommandHandler:
         self._relay = relay
         self._answers = answers
         self._tasks: set[asyncio.Task[None]] = set()
-        self._arrived: deque[float] = deque(maxlen=_COMMANDS_MAX)
         self._garbage = 0
 
     def on_frame(self, link: HubLink, raw: bytes) -> None:
         """Process one frame."""
-        if link.ended or self._is_flood():
+        if link.ended:
             return
         body = as_row(parse_json(raw))
         if body is None:
@@ -173,15 +170,6 @@ class CommandHandler:
         except Exception:  # noqa: BLE001 - else the client would wait for ever
             _log.exception("this is a bug in qos_async; please report it")
             self._link.end(_INTERNAL_ERROR, "internal error of the hub")
-
-    def _is_flood(self) -> bool:
-        now = asyncio.get_running_loop().time()
-        full = len(self._arrived) == _COMMANDS_MAX
-        if full and now - self._arrived[0] < 1.0:
-            self._link.end(_POLICY, f"more than {_COMMANDS_MAX} commands in a second")
-            return True
-        self._arrived.append(now)
-        return False
 
 
 def _echo(body: Row) -> Row:

@@ -2,7 +2,9 @@
 
 Any web page can open ``ws://localhost`` and post to it, and a name that it controls can
 resolve to 127.0.0.1. So a request with a foreign ``Origin`` or ``Host`` is refused, on
-loopback as well. Addresses other than loopback need tokens.
+loopback as well. Browsers send no ``Origin`` with what a page embeds (a script, an image,
+a frame): that is refused by its ``Sec-Fetch-Site``. Addresses other than loopback need
+tokens.
 """
 
 from __future__ import annotations
@@ -22,6 +24,8 @@ __all__ = ["Guard", "is_loopback"]
 
 _log = logging.getLogger("qos_async.hub")
 
+# ``same-site`` is another port of this host; "none" is an address that a user typed.
+_OF_A_PAGE = frozenset(["cross-site", "same-site"])
 _HANDSHAKES_MAX = 50  # In a second, from all clients together.
 
 
@@ -60,7 +64,8 @@ class Guard:
         origin = request.headers.get("Origin")
         # A page of this very host is served; one of a file or a sandbox has "null".
         host_header = request.headers.get("Host", "").lower()
-        if origin is not None and _netloc(origin) != host_header:
+        foreign = origin is not None and _netloc(origin) != host_header
+        if foreign or request.headers.get("Sec-Fetch-Site", "").lower() in _OF_A_PAGE:
             return "Not served to web pages."
         return None
 

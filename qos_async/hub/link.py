@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Hashable, Sequence
 from contextlib import suppress
 
@@ -20,6 +20,7 @@ __all__ = ["HubLink", "Push"]
 _FRAMES_BEHIND_MAX = 20_000
 _BUFFERED_MAX = 64 * 1024  # Bytes that wait in the socket; more wait here.
 _FRAME_MAX = 64 * 1024  # Bytes of a command.
+_COMMANDS_MAX = 100  # In a second; more wait, in the end at the client.
 _HEARTBEAT = 20.0  # Seconds between pings: a client that vanished is found out.
 _TRY_AGAIN_LATER = 1013
 _CLOSE_TIMEOUT = 2.0
@@ -66,6 +67,7 @@ class HubLink(ServerConnection):
         self.outbox = Outbox(_FRAMES_BEHIND_MAX)
         self.sent = 0
         self.ended = False
+        self._received: deque[float] = deque(maxlen=_COMMANDS_MAX)
 
     @property
     def stats(self) -> HubClientStats:
@@ -112,6 +114,13 @@ class HubLink(ServerConnection):
         # At a limit of bytes, and not within a character.
         reason = reason.encode()[:_REASON_MAX].decode(errors="ignore")
         self._track_task(asyncio.create_task(self._end(code, reason)))
+
+    async def _may_read(self) -> None:
+        # A client that sends a command at each reply sends thousands in a second.
+        now = asyncio.get_running_loop().time()
+        self._received.append(now)
+        if len(self._received) == _COMMANDS_MAX:
+            await asyncio.sleep(max(0.0, self._received[0] + 1.0 - now))
 
     @property
     def _is_flushed(self) -> bool:

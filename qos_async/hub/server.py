@@ -211,6 +211,7 @@ class Hub:
         return HubStats(
             ready=self.is_ready,
             upstream=self._upstream.client.state.value,
+            upstream_reason=self._upstream.reason,
             symbols=len({topic.symbol for topic in topics}),
             symbols_max=self._upstream.limits.symbols,
             topics=len(topics),

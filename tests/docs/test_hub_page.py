@@ -63,7 +63,7 @@ def test_the_code_of_the_page_is_python(block: Block):
         f"| symbols upstream | {Limits().symbols}, the plan's",
         f"| connections upstream | {Limits().connections} for the key",
         f"{clients._CLIENTS_MAX}, and {guard._HANDSHAKES_MAX} handshakes a second",
-        f"{commands._COMMANDS_MAX} commands a second",
+        f"{link._COMMANDS_MAX} commands a second",
         f"{commands._PENDING_MAX:,} without a reply",
         f"{commands._GARBAGE_MAX} frames that are no JSON objects",
         f"at most {link._FRAME_MAX // 1024} KiB",

@@ -177,6 +177,7 @@ def test_what_a_terminal_would_obey_is_escaped_in_a_status(monkeypatch, capsys):
     stats = HubStats(
         ready=True,
         upstream="open\u2028",
+        upstream_reason="\x1b[2J",
         symbols=1,
         symbols_max=10,
         topics=1,
