@@ -237,6 +237,24 @@ def test_clients_of_a_hub_that_stops_are_closed_with_1012_and_come_back():
     simulate(main)
 
 
+@pytest.mark.fault("H17")
+def test_a_client_is_back_within_seconds_however_long_its_hub_was_away():
+    async def main() -> None:
+        async with Simulator() as sim:
+            upstream = lambda: Client(sim.key, stream_url=sim.stream_url)  # noqa: E731
+            async with Hub(upstream(), port=8765) as hub:
+                client = Client("any", stream_url=hub.stream_url)
+                await client.connect()
+            await asyncio.sleep(600)
+            async with Hub(upstream(), port=8765), asyncio.timeout(8):
+                async for change in client.states():
+                    if change.state is LinkState.OPEN:
+                        break
+            await client.aclose()
+
+    simulate(main)
+
+
 def test_a_client_of_a_hub_has_no_pace_and_no_limits_of_its_own():
     async def main() -> None:
         async with rigged(plan=Limits(symbols=30)) as rig:
