@@ -117,7 +117,7 @@ class Clients:
     @staticmethod
     async def _dismiss(link: HubLink) -> None:
         await asyncio.sleep(random.random() * _SHUTDOWN_SPREAD)
-        link.end(_RESTART, "the hub is restarting")
+        link.end(_RESTART, "restarting")
 
 
 def try_later(status: int, message: str, seconds: float) -> web.Response:

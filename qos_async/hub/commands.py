@@ -169,7 +169,7 @@ class CommandHandler:
             await work
         except Exception:  # noqa: BLE001 - else the client would wait for ever
             _log.exception("this is a bug in qos_async; please report it")
-            self._link.end(_INTERNAL_ERROR, "internal error of the hub")
+            self._link.end(_INTERNAL_ERROR, "internal error")
 
 
 def _echo(body: Row) -> Row:

@@ -283,7 +283,7 @@ class Relay:
                 self._on_rejected(topic, message)
             case Dropped(count):
                 _log.error("the hub is too slow: %d ticks were dropped", count)
-                self._lose(self._subscribed, f"the hub dropped {count} ticks")
+                self._lose(self._subscribed, f"{count} ticks were dropped")
             case _:
                 raise AssertionError(f"{notice!r} is no notice")
 

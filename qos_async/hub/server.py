@@ -229,7 +229,7 @@ class Hub:
         if isinstance(self._error, (AuthenticationError, LimitError)):
             return error_response(self._error)
         if not self.is_ready:
-            return try_later(503, "The hub has no link to the service.", 1.0)
+            return try_later(503, "No link to the service.", 1.0)
         return None
 
     def _netloc(self) -> str:

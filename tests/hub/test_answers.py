@@ -202,7 +202,7 @@ def test_a_client_learns_to_wait_where_the_rate_of_the_plan_is_used_up():
             await asyncio.sleep(0.5)
             status, body, headers = await rig.post("/snapshot", {"codes": ["US:AAPL"]})
             assert status == 429
-            assert "the hub is waiting for the plan's rate; try again in" in body["msg"]
+            assert "the plan's rate is used up; try again in" in body["msg"]
             assert 5 < int(headers["Retry-After"]) < 60
             statuses = [status for status, _, _ in await asyncio.gather(*greedy)]
             assert set(statuses) == {200, 429}

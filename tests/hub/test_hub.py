@@ -222,9 +222,13 @@ def test_clients_of_a_hub_that_stops_are_closed_with_1012_and_come_back():
                 sim.key, http_url=sim.http_url, stream_url=sim.stream_url
             )
             async with Hub(upstream(), port=8765) as hub:
-                client = Client("any", http_url=hub.http_url, stream_url=hub.stream_url)
+                # The key that ``qos hub`` prints; a client redacts its key in reasons.
+                client = Client("hub", http_url=hub.http_url, stream_url=hub.stream_url)
                 events = client.watch_trades("US:AAPL").events()
                 await anext(events)
+                changes = client.states()
+            assert "1012: restarting" in (await anext(changes)).reason
+            await changes.aclose()
             await asyncio.sleep(3)
             assert client.stats.reconnects_by_reason["close 1012"] == 1
             async with Hub(upstream(), port=8765):
