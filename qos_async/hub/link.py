@@ -18,6 +18,7 @@ from qos_async.topics import Topic
 __all__ = ["HubLink", "Push"]
 
 _FRAMES_BEHIND_MAX = 20_000
+_BYTES_BEHIND_MAX = 64 * 1024 * 1024
 _BUFFERED_MAX = 64 * 1024  # Bytes that wait in the socket; more wait here.
 _FRAME_MAX = 64 * 1024  # Bytes of a command.
 _COMMANDS_MAX = 100  # In a second; more wait, in the end at the client.
@@ -64,7 +65,7 @@ class HubLink(ServerConnection):
         self.owner = owner
         self.topics: dict[Topic, None] = {}
         self.pending: Counter[Topic] = Counter()
-        self.outbox = Outbox(_FRAMES_BEHIND_MAX)
+        self.outbox = Outbox(_FRAMES_BEHIND_MAX, _BYTES_BEHIND_MAX)
         self.sent = 0
         self.ended = False
         self._received: deque[float] = deque(maxlen=_COMMANDS_MAX)

@@ -67,7 +67,8 @@ def test_the_code_of_the_page_is_python(block: Block):
         f"{commands._PENDING_MAX:,} without a reply",
         f"{commands._GARBAGE_MAX} frames that are no JSON objects",
         f"at most {link._FRAME_MAX // 1024} KiB",
-        f"more than {link._FRAMES_BEHIND_MAX:,} frames behind",
+        f"more than {link._FRAMES_BEHIND_MAX:,} frames or",
+        f"or {link._BYTES_BEHIND_MAX // 1024**2} MiB behind",
         f"or lasts more than {relay._OUTAGE_HIDDEN:g} s",
     ],
 )

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import random
+from contextlib import AsyncExitStack
 from typing import Any
 
+import aiohttp
 import pytest
 
 from qos_async.testing.virtual import simulate
@@ -12,6 +15,7 @@ from tests.support.hub_rig import rigged
 from tests.support.sweep import running_loop
 from tests.support.tape_judge import check_trades
 
+_NAMES = {"T": "trade", "D": "depth"}
 SUBSCRIBE = {"codes": ["US:AAPL"], "reqid": 1}
 
 
@@ -74,6 +78,26 @@ def test_a_client_that_is_too_far_behind_is_closed_with_a_reason(monkeypatch):
             raw.stop_reading()
             await asyncio.sleep(15)
             assert rig.hub.stats.clients == []
+
+    simulate(main)
+
+
+@pytest.mark.fault("H6")
+def test_a_client_that_asks_for_much_and_reads_nothing_is_closed(monkeypatch):
+    monkeypatch.setattr("qos_async.hub.link._BYTES_BEHIND_MAX", 1_000_000)
+
+    async def main() -> None:
+        async with rigged(rate=20.0) as rig, rig.raw() as raw:
+            good = await rig.consumer("US:AAPL")
+            await asyncio.sleep(5)
+            raw.stop_reading()
+            request = {"type": "RT", "codes": ["US:AAPL"], "count": 50, "reqid": 1}
+            for _ in range(1000):
+                await raw.ws.send_json(request)
+            await asyncio.sleep(12)  # Less than it takes to miss its pongs.
+            assert len(rig.hub.stats.clients) == 1
+            check_trades(good, rig.sim)
+            await good.stop()
 
     simulate(main)
 
@@ -176,6 +200,52 @@ def test_a_malformed_command_is_rejected_with_the_reason(frame, message):
 
 
 @pytest.mark.fault("H9")
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\xff" * 50,  # A reserved opcode.
+        b"\x83\x80\x00\x00\x00\x00",
+        b"GET / HTTP/1.1\r\n\r\n",
+        b"\x00" * 5000,
+    ],
+)
+def test_bytes_that_are_no_frames_end_the_link_and_no_other(data):
+    async def main() -> None:
+        async with rigged() as rig:
+            good = await rig.consumer("US:AAPL")
+            async with rig.raw() as raw:
+                await raw.ask(type="T", **SUBSCRIBE)
+                raw.transport.write(data)
+                await raw.closing()
+            await asyncio.sleep(10)
+            assert len(rig.hub.stats.clients) == 1
+            check_trades(good, rig.sim)
+            assert good.client.stats.links == 1
+            await good.stop()
+
+    simulate(main)
+
+
+@pytest.mark.fault("H9")
+def test_what_is_no_request_is_refused_and_disturbs_no_client():
+    async def main() -> None:
+        async with rigged() as rig:
+            good = await rig.consumer("US:AAPL")
+            port = int(rig.hub.http_url.rpartition(":")[2].partition("/")[0])
+            for data in (b"\x16\x03\x01\x02\x00", b"\x00" * 100_000, b"X" * 100_000):
+                reader, writer = await asyncio.open_connection("127.0.0.1", port)
+                writer.write(data + b"\r\n\r\n")
+                reply = await reader.read()  # Until the hub closes it.
+                assert not reply or reply[8:13] == b" 400 "
+                writer.close()
+            check_trades(good, rig.sim)
+            assert good.client.stats.links == 1
+            await good.stop()
+
+    simulate(main)
+
+
+@pytest.mark.fault("H9")
 def test_a_frame_that_is_too_large_ends_the_link():
     async def main() -> None:
         async with rigged() as rig, rig.raw() as raw:
@@ -211,6 +281,55 @@ def test_the_pushes_of_a_topic_end_with_its_unsubscription():
             with pytest.raises(TimeoutError):
                 async with asyncio.timeout(20):
                     await raw.receive()
+
+    simulate(main)
+
+
+@pytest.mark.fault("H10")
+def test_a_storm_from_many_clients_leaves_the_union_and_disturbs_no_other():
+    async def main() -> None:
+        async with rigged(hub={"linger": 0.0}) as rig, AsyncExitStack() as stack:
+            good = await rig.consumer("US:AAPL")
+            rng = random.Random(1)
+            links = [await stack.enter_async_context(rig.raw()) for _ in range(20)]
+            for _ in range(60):
+                for raw in links:
+                    kind = rng.choice(["T", "TC", "D", "DC"])
+                    code = rng.choice(["US:AAPL", "US:TSLA", "HK:700"])
+                    await raw.ws.send_json({"type": kind, "codes": [code], "reqid": 1})
+                await asyncio.sleep(0.05)
+            await asyncio.sleep(30)
+            wanted = {
+                name for client in rig.hub.stats.clients for name in client.topics
+            }
+            assert len(rig.hub.stats.clients) == 21
+            assert {
+                f"{_NAMES[t.letter]} {t.symbol}" for t in rig.sim.subscribed
+            } == wanted
+            check_trades(good, rig.sim)
+            assert good.gaps() == []
+            assert rig.sim.violations == []
+            await good.stop()
+
+    simulate(main)
+
+
+@pytest.mark.fault("H11")
+def test_more_clients_than_the_hub_takes_are_asked_to_come_back(monkeypatch):
+    monkeypatch.setattr("qos_async.hub.clients._CLIENTS_MAX", 2)
+
+    async def main() -> None:
+        async with rigged() as rig, rig.raw() as first, rig.raw():
+            with pytest.raises(aiohttp.WSServerHandshakeError) as error:
+                async with rig.raw():
+                    pass
+            assert error.value.status == 503
+            assert error.value.headers is not None
+            assert error.value.headers["Retry-After"] == "1"
+            assert rig.hub.stats.refused == 1
+            await first.ws.close()
+            async with rig.raw() as third:
+                assert (await third.ask(type="H"))["msg"] == "OK"
 
     simulate(main)
 
