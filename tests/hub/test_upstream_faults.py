@@ -15,6 +15,7 @@ from qos_async.hub import Hub
 from qos_async.sim import Simulator, Variants
 from qos_async.testing.virtual import simulate
 from tests.support.hub_rig import TIMING, rigged
+from tests.support.sweep import running_loop
 from tests.support.tape_judge import check_trades
 
 TAKES_OVER = Variants(second_connection="close_oldest")
@@ -152,6 +153,22 @@ def test_replies_that_are_late_or_never_come_delay_one_client_and_no_push():
                 reply = await slow.ask(type="S", codes=["US:TSLA"], reqid=2)
                 assert reply["msg"] == "OK"
             check_trades(consumer, rig.sim)
+            assert consumer.gaps() == []
+            assert rig.sim.violations == []
+            await consumer.stop()
+
+    simulate(main)
+
+
+@pytest.mark.fault("H21")
+def test_a_slow_network_delays_ticks_and_loses_none():
+    async def main() -> None:
+        running_loop().net.latency = (0.3, 0.8)
+        async with rigged() as rig:
+            consumer = await rig.consumer("US:AAPL")
+            await asyncio.sleep(120)
+            check_trades(consumer, rig.sim)
+            assert len(consumer.events) > 120
             assert consumer.gaps() == []
             assert rig.sim.violations == []
             await consumer.stop()
