@@ -126,7 +126,7 @@ class BareClient:
                 pass
             await asyncio.sleep(0.1)
 
-    async def _read(self, ws: websockets.ClientConnection) -> None:
+    async def _read(self, ws: Any) -> None:
         trades: list[TradeKey] = []
         self.links.append(trades)
         try:
