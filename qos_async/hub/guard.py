@@ -26,7 +26,7 @@ _log = logging.getLogger("qos_async.hub")
 
 # ``same-site`` is another port of this host; "none" is an address that a user typed.
 _OF_A_PAGE = frozenset(["cross-site", "same-site"])
-_HANDSHAKES_MAX = 50  # In a second, from all clients together.
+_HANDSHAKES_MAX = 50  # In a second, of one token; without tokens, of one address.
 
 
 class Guard:
@@ -44,7 +44,7 @@ class Guard:
             raise ValueError(f"hosts must be a list of names, such as [{hosts!r}]")  # noqa: TRY004 - as for every wrong argument
         self._tokens = tokens
         self._hosts = {name.lower() for name in hosts}
-        self._handshakes: deque[float] = deque()
+        self._handshakes: dict[str, deque[float]] = {}
 
     @property
     def tokens(self) -> Tokens | None:
@@ -76,13 +76,12 @@ class Guard:
             return request.remote or "unknown", None
         return tokens.find(find_key(request)[0])
 
-    def allows_handshake(self, now: float) -> bool:
-        """Count a handshake; return False if there are too many."""
-        while self._handshakes and self._handshakes[0] <= now - 1.0:
-            self._handshakes.popleft()
-        if len(self._handshakes) >= _HANDSHAKES_MAX:
+    def allows_handshake(self, owner: str, now: float) -> bool:
+        """Count a handshake of a client; return False if there are too many."""
+        times = self._handshakes.setdefault(owner, deque(maxlen=_HANDSHAKES_MAX))
+        if len(times) == _HANDSHAKES_MAX and times[0] > now - 1.0:
             return False
-        self._handshakes.append(now)
+        times.append(now)
         return True
 
 
