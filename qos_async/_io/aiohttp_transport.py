@@ -35,6 +35,7 @@ from qos_async._io.transport import (
     EndOfStream,
     LinkClosed,
     Socket,
+    missing_seconds,
     status_label,
 )
 from qos_async.config import Timing
@@ -285,7 +286,9 @@ class _AiohttpSocket:
                 return EndOfStream(reason)
             detail = f": {reason}" if reason else ""
             return LinkClosed(
-                f"the server closed the link with {code}{detail}", code=code
+                f"the server closed the link with {code}{detail}",
+                code=code,
+                missing=missing_seconds(reason),
             )
         if message.type is aiohttp.WSMsgType.ERROR:
             error = type(message.data).__name__

@@ -62,11 +62,13 @@ def test_an_outage_that_was_not_filled_ends_the_links_that_it_concerns():
             quiet = Client("any", stream_url=rig.hub.stream_url)
             await quiet.connect()
             await asyncio.sleep(10)
+            cut_at = rig.sim.now
             await rig.sim.outage(3)
             await asyncio.sleep(20)
             [gap] = consumer.gaps()
             assert gap.status != "filled"
-            assert "1012: US:AAPL: ticks may be missing since" in gap.reason
+            assert "1012: US:AAPL: ticks of the last" in gap.reason
+            assert cut_at - 3 < gap.since.timestamp() < cut_at + 0.5
             check_trades(consumer, rig.sim)
             assert quiet.stats.links == 1
             await quiet.aclose()

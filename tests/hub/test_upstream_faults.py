@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
 
@@ -128,13 +129,23 @@ def test_a_service_that_falls_silent_is_noticed_and_its_clients_get_a_gap():
             closing = asyncio.create_task(raw.closing())
             await asyncio.sleep(10)
             rig.sim.mute()
+            muted_at = rig.sim.now
             await asyncio.sleep(40)
             assert not rig.hub.is_ready
-            assert await closing == (1012, "US:AAPL: the link to the service is down")
+            code, reason = await closing
+            assert code == 1012
+            assert re.fullmatch(
+                r"US:AAPL: ticks of the last \d+ s may be missing: "
+                "the link to the service is down",
+                reason,
+            )
             assert any(isinstance(e, Interrupted) for e in consumer.events)
             rig.sim.unmute()
             await asyncio.sleep(60)
             check_trades(consumer, rig.sim)
+            # The hub replied to heartbeats until it noticed.
+            [gap] = consumer.gaps()
+            assert muted_at - 3 < gap.since.timestamp() < muted_at + 1
             await consumer.stop()
 
     simulate(main)
