@@ -123,21 +123,12 @@ class StreamProtocol(Generic[N]):
             interval=self._timing.heartbeat, timeout=self._timing.silence, now=now
         )
 
-    def link_down(
-        self, reason: str, now: float, *, missing: float = 0.0
-    ) -> list[OutageBegan | Failed]:
-        """Record that the link is gone, and with it the replies to what was sent.
-
-        Args:
-            reason: Why, as text.
-            now: The time.
-            missing: For how many seconds ticks may be missing although frames arrived.
-        """
-        events: list[OutageBegan | Failed] = []
+    def link_down(self, reason: str, now: float, missing: float = 0.0) -> list[Outcome]:
+        """Record that the link is gone; ticks may be missing for some seconds already."""
+        events: list[Outcome] = []
         if self._liveness is not None:
             since = min(self._liveness.last_received_at, now - missing)
-            outage = Outage(since, reason)
-            if topics := self.outages.link_down(outage):
+            if topics := self.outages.link_down(outage := Outage(since, reason)):
                 events.append(OutageBegan(topics, outage))
         for reqid in self.recovery.link_down():
             self.cancel(reqid)

@@ -268,7 +268,15 @@ class _AiohttpSocket:
     async def receive(self) -> Sequence[bytes]:
         self._handoff.reader_idle = True
         try:
-            message = await self._ws.receive()
+            while True:
+                try:
+                    message = await self._ws.receive()
+                    break
+                except (aiohttp.ClientError, OSError):
+                    # aiohttp answers pings in there, and raises if the connection is
+                    # closed by then, as after a pause of the process. What came behind
+                    # the ping is still to be read, and then the end.
+                    continue
         finally:
             self._handoff.reader_idle = False
         if isinstance(message, FrameBatchMessage):

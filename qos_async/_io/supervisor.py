@@ -195,7 +195,7 @@ class LinkSupervisor(Generic[N]):
             for confirmed in self._protocol.flush_confirmed():
                 self._dispatcher.on_event(confirmed)
             missing = error.missing if isinstance(error, LinkClosed) else 0.0
-            events = self._protocol.link_down(str(error), _loop_time(), missing=missing)
+            events = self._protocol.link_down(str(error), _loop_time(), missing)
             # Without an error the stream is shutting down and reports its own.
             if error is not None:
                 if self._observer is not None:
