@@ -305,6 +305,8 @@ class Relay:
         self.interrupted.pop(gap.topic, None)
         if gap.status != "filled":
             self._lose([gap.topic], _missing(gap.since))
+            if gap.status != "partial":  # There the end of what was fetched is certain.
+                self.live.start_after(gap.topic, gap.until)
         if gap.topic in self._subscribed:
             self.live.live.add(gap.topic)
         self._resumed.notify_all()
