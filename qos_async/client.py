@@ -52,6 +52,7 @@ __all__ = ["Client", "ClientOptions", "Key"]
 T = TypeVar("T")
 
 _NO_LIMIT = 1_000_000
+_HUB_BACKOFF_MAX = 5.0
 
 Key: TypeAlias = str | Callable[[], str]
 """An API key, or a callable that returns one and is asked anew at each connect."""
@@ -99,7 +100,8 @@ class Client(Fetching[N], Watching[N]):
         stream_url: Else ``QOS_STREAM_URL``, else ``wss://api.qos.hk/ws``.
         key_in: Where the key goes: ``"header"``, or ``"url"`` as ``?key=``.
         limits: What the plan allows; by default the default plan, or none at a hub.
-        timing: How patient to be.
+        timing: How patient to be; by default ``Timing()``, at a hub with a
+            ``backoff_max`` of 5 s.
         session: An open ``aiohttp.ClientSession`` to borrow; it is not closed.
         ssl: As in aiohttp: an ``SSLContext``, a ``Fingerprint``, or True.
         proxy: The address of an HTTP proxy, such as ``"http://host:3128"``.
@@ -400,7 +402,13 @@ def _limits_and_timing(
         if limits is None
         else _instance("limits", limits, Limits)
     )
-    timing = Timing() if timing is None else _instance("timing", timing, Timing)
+    if timing is None:
+        timing = Timing()
+        if _is_hub(stream_url):
+            # A hub is near, starts within seconds, and refuses too many at once.
+            timing = replace(timing, backoff_max=_HUB_BACKOFF_MAX)
+    else:
+        timing = _instance("timing", timing, Timing)
     timing.check(limits)
     return limits, timing
 

@@ -46,7 +46,7 @@ MUTANTS = [
     Mutant(
         "a late reply matches a later command",
         "scheduler",
-        "return reply.reqid is None or reply.reqid == self.reqid",
+        "return reply.reqid in (None, self.reqid, self.earlier)",
         "return True",
         (f"{PROTOCOL}::test_a_late_ack_does_not_confirm_a_later_command",),
     ),
@@ -67,7 +67,7 @@ MUTANTS = [
     Mutant(
         "the pace starts at the send",
         "rate_limits",
-        "self.free_at = now + self._reply_timeout",
+        "self.free_at = max(latest, now + self._interval)",
         "self.free_at, self._reply_pending = now + self._interval, False",
         (
             "tests.core.test_rate_limits::test_the_server_never_sees_two_frames_within_the_interval",

@@ -25,8 +25,8 @@ class Gap(Struct, frozen=True, kw_only=True):
 
     Attributes:
         topic: The topic that was interrupted.
-        since: When something was last received (not when the loss was noticed);
-            aware, UTC.
+        since: When something was last received (not when the loss was noticed), by a
+            hub if its link was lost; aware, UTC.
         until: When the topic was live again; aware, UTC.
         reason: Why the link ended, or what else may have cost ticks: an event loop that
             was blocked, a machine that was suspended, a frame that could not be read.

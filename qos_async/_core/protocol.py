@@ -126,12 +126,14 @@ class StreamProtocol(Generic[N]):
             interval=self._timing.heartbeat, timeout=self._timing.silence, now=now
         )
 
-    def link_down(self, reason: str, now: float, *, about_pace: bool = False) -> _Lost:
-        """Record that the link is gone; for the pace, requests are sent again later."""
+    def link_down(
+        self, reason: str, now: float, *, missing: float = 0.0, about_pace: bool = False
+    ) -> _Lost:
+        """Record that the link is gone; ticks may be missing for some seconds already."""
         events: _Lost = []
         if self._liveness is not None:
-            outage = Outage(self._liveness.last_received_at, reason)
-            if topics := self.outages.link_down(outage):
+            since = min(self._liveness.last_received_at, now - missing)
+            if topics := self.outages.link_down(outage := Outage(since, reason)):
                 events.append(OutageBegan(topics, outage))
         for reqid in self.recovery.link_down():
             self.cancel(reqid)
@@ -189,9 +191,8 @@ class StreamProtocol(Generic[N]):
     def _mark_received(self, now: float) -> None:
         live = self._liveness
         assert live is not None, "receive() without a link"
-        if now - live.last_received_at > self._timing.silence:
+        if (seconds := now - live.last_received_at) > self._timing.silence:
             # Silence alone would have ended the link: so the loop was blocked.
-            seconds = now - live.last_received_at
             reason = f"nothing was read for {seconds:.0f} s: the event loop was blocked"
             self._suspect(Outage(live.last_received_at, reason))
         live.last_received_at = now
@@ -333,9 +334,8 @@ class StreamProtocol(Generic[N]):
             return None
         if self._is_resubscribed:
             for request in self.recovery.next_requests(now):
-                query = request.query
-                reqid = self.request(query.operation, query.body, now)
-                self.recovery.sent(reqid, request)
+                operation, body = request.query.operation, request.query.body
+                self.recovery.sent(self.request(operation, body, now), request)
         live = self._liveness
         frame = None if live is None else self.scheduler.poll(live, now)
         if frame is not None:

@@ -35,6 +35,7 @@ from qos_async._io.transport import (
     EndOfStream,
     LinkClosed,
     Socket,
+    missing_seconds,
     status_label,
 )
 from qos_async.config import Timing
@@ -267,7 +268,15 @@ class _AiohttpSocket:
     async def receive(self) -> Sequence[bytes]:
         self._handoff.reader_idle = True
         try:
-            message = await self._ws.receive()
+            while True:
+                try:
+                    message = await self._ws.receive()
+                    break
+                except (aiohttp.ClientError, OSError):
+                    # aiohttp answers pings in there, and raises if the connection is
+                    # closed by then, as after a pause of the process. What came behind
+                    # the ping is still to be read, and then the end.
+                    continue
         finally:
             self._handoff.reader_idle = False
         if isinstance(message, FrameBatchMessage):
@@ -285,7 +294,9 @@ class _AiohttpSocket:
                 return EndOfStream(reason)
             detail = f": {reason}" if reason else ""
             return LinkClosed(
-                f"the server closed the link with {code}{detail}", code=code
+                f"the server closed the link with {code}{detail}",
+                code=code,
+                missing=missing_seconds(reason),
             )
         if message.type is aiohttp.WSMsgType.ERROR:
             error = type(message.data).__name__

@@ -128,9 +128,9 @@ class LinkSupervisor(Generic[N]):
             only_one = self._limits.connections == 1
             if contention.link_ended(uptime, code) and only_one:
                 raise LimitError(
-                    f"the server closes each new link soon ({ending.error}): another "
-                    "client seems to use this plan's only connection; stop that one, "
-                    "or use another key"
+                    "another client seems to use this plan's only connection: stop that "
+                    "one, or use another key (the server closes each new link soon: "
+                    f"{ending.error})"
                 )
             least, most = backoff.next_wait(uptime, code)
             wait = least + self._rng() * (most - least)
@@ -196,10 +196,12 @@ class LinkSupervisor(Generic[N]):
             self._link = None
             for confirmed in self._protocol.flush_confirmed():
                 self._dispatcher.on_event(confirmed)
-            reason = "" if ending is None else str(ending.error)
+            cause = None if ending is None else ending.error
             about_pace = ending is not None and ending.is_about_pace
+            missing = cause.missing if isinstance(cause, LinkClosed) else 0.0
+            reason = "" if cause is None else str(cause)
             events = self._protocol.link_down(
-                reason, _loop_time(), about_pace=about_pace
+                reason, _loop_time(), about_pace=about_pace, missing=missing
             )
             # Without an ending the stream is shutting down and reports its own error.
             if ending is not None:

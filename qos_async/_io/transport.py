@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Iterable, Sequence
 from enum import StrEnum
 from http import HTTPStatus
@@ -21,6 +22,8 @@ __all__ = [
     "Socket",
     "Transport",
     "close_label",
+    "missing_reason",
+    "missing_seconds",
     "status_label",
 ]
 
@@ -182,13 +185,20 @@ class LinkClosed(TransportError):  # noqa: N818 - an event, not always an error
     Attributes:
         code: The server's close code; None if there was no close frame.
         label: The metric label of the reason; by default that of the code.
+        missing: For how many seconds ticks may be missing already: a hub reports it.
     """
 
     def __init__(
-        self, message: str, *, code: int | None = None, label: str | None = None
+        self,
+        message: str,
+        *,
+        code: int | None = None,
+        label: str | None = None,
+        missing: float = 0.0,
     ) -> None:
         super().__init__(message)
         self.code = code
+        self.missing = missing
         self.label = close_label(code) if label is None else label
 
 
@@ -201,6 +211,24 @@ RECORDING_ENDED_REASON = "the recording has ended"
 
 class EndOfStream(Exception):  # noqa: N818 - an event, not an error
     """No more frames on this link or any other: a replay has reached its end."""
+
+
+_MISSING = re.compile(r"\bticks of the last (\d{1,6}) s may be missing\b")
+
+
+def missing_reason(seconds: int) -> str:
+    """Return the words of a close reason for ticks that are missing for some seconds.
+
+    A hub replies to heartbeats while its own link is dead, so that its clients cannot
+    know since when: the reason has the length, as clocks may differ.
+    """
+    return f"ticks of the last {seconds} s may be missing"
+
+
+def missing_seconds(reason: str) -> float:
+    """Return the seconds that ``missing_reason`` put into a close reason; else 0."""
+    found = _MISSING.search(reason)
+    return float(found[1]) if found else 0.0
 
 
 def close_label(code: int | None) -> str:

@@ -66,6 +66,9 @@ class ServerConnection:
     async def _may_write(self) -> None:
         """Wait until frames may be written."""
 
+    async def _may_read(self, size: int) -> None:
+        """Wait until another frame may be received, after one of so many bytes."""
+
     # Lifetime
 
     @property
@@ -118,6 +121,7 @@ class ServerConnection:
             message = await self.ws.receive()
             if message.type in (WSMsgType.TEXT, WSMsgType.BINARY):
                 on_frame(self, message.data)
+                await self._may_read(len(message.data))
             elif message.type is WSMsgType.PING:
                 self._answer_ping(message.data)
             elif message.type is WSMsgType.CLOSE:

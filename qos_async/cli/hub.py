@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 from argparse import ArgumentParser, ArgumentTypeError
 from functools import partial
@@ -23,7 +22,7 @@ from qos_async.cli.streams import print_message
 
 if TYPE_CHECKING:  # Slow to import.
     import ssl
-    from collections.abc import Generator, Sequence
+    from collections.abc import Sequence
 
     from rich.text import Text
 
@@ -118,11 +117,12 @@ def _run(options: Options) -> int:
 
 async def _serve(options: Options) -> None:
     from qos_async.cli.client import explaining, make_client, open_settings
+    from qos_async.cli.log import printing_warnings
 
     async with open_settings(options) as settings:
         for warning in settings.warnings:
             print_message(f"qos: warning: {warning}")
-        with explaining(settings), _printing_warnings():
+        with explaining(settings), printing_warnings():
             # Text is passed on as it is, which is faster than Decimal.
             recorder = _recorder(options)
             hub = _hub(options, make_client(settings, numbers=str, recorder=recorder))
@@ -138,23 +138,6 @@ async def _serve(options: Options) -> None:
                 await _show_until_it_ends(hub)
             finally:
                 await hub.aclose()
-
-
-@contextlib.contextmanager
-def _printing_warnings() -> Generator[None]:
-    """Print what the hub logs: a command has no log."""
-    import logging
-
-    class Printer(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            print_message(f"qos: warning: {self.format(record)}")
-
-    logger, printer = logging.getLogger("qos_async.hub"), Printer(logging.WARNING)
-    logger.addHandler(printer)
-    try:
-        yield
-    finally:
-        logger.removeHandler(printer)
 
 
 def _port_error(error: OSError, options: Options) -> str:
@@ -355,6 +338,7 @@ def _tables(stats: HubStats) -> Sequence[Table]:
     about = [
         [Cell("answered"), Cell(answered or "-")],
         [Cell("requests upstream"), Cell(f"{stats.requests:,}")],
+        [Cell("upstream was last lost"), Cell(stats.upstream_reason or "-")],
         [Cell("topics interrupted"), Cell(f"{stats.interrupted:,}")],
         [Cell("refused"), Cell(f"{stats.refused:,}")],
         [Cell("longest hold of its loop"), Cell(f"{stats.loop_lag_max * 1000:.0f} ms")],

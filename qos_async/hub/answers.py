@@ -54,7 +54,7 @@ class MustWaitError(Exception):
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
         super().__init__(
-            "Too many requests: the hub is waiting for the plan's rate; try again in "
+            "Too many requests: the plan's rate is used up; try again in "
             f"{seconds:.0f} s."
         )
 

@@ -73,14 +73,15 @@ class Clients:
         client = self._guard.client(request)
         if client is None:
             return self.refuse(401, "Invalid key.")
+        owner, token = client
         now = asyncio.get_running_loop().time()
-        if len(self.links) >= _CLIENTS_MAX or not self._guard.allows_handshake(now):
+        allowed = self._guard.allows_handshake(owner, now)
+        if len(self.links) >= _CLIENTS_MAX or not allowed:
             self.refused += 1
             return try_later(503, "Too many connections.", 1.0)
         unavailable = self._unavailable()
         if unavailable is not None:
             return unavailable
-        owner, token = client
         self._opened += 1
         link = HubLink(self._opened, request, owner=owner)
         handler = CommandHandler(link, token, self._relay, self._answers)
@@ -119,4 +120,4 @@ class Clients:
     @staticmethod
     async def _dismiss(link: HubLink) -> None:
         await asyncio.sleep(random.random() * _SHUTDOWN_SPREAD)
-        link.end(_RESTART, "the hub is restarting")
+        link.end(_RESTART, "restarting")

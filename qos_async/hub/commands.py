@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 from collections.abc import Coroutine
 from typing import Any
 
@@ -36,8 +35,6 @@ _CHANNELS = {
     "K": Channel.KLINE,
 }
 _REQUESTS = frozenset(OPERATIONS.values())
-_COMMANDS_MAX = 100  # In a second.
-_BYTES_MAX = 256 * 1024  # In a second: to read commands takes time of all clients.
 _PENDING_MAX = 1000
 _GARBAGE_MAX = 20
 _TOPICS_MAX = 20_000
@@ -67,14 +64,11 @@ class CommandHandler:
         self._answers = answers
         self._asker = link if token is None else link.owner
         self._tasks: set[asyncio.Task[None]] = set()
-        self._second = -math.inf
-        self._commands = 0
-        self._bytes = 0
         self._garbage = 0
 
     def on_frame(self, link: HubLink, raw: bytes) -> None:
         """Process one frame."""
-        if link.ended or self._is_flood(len(raw)):
+        if link.ended:
             return
         body = as_row(parse_json(raw))
         if body is None:
@@ -175,20 +169,7 @@ class CommandHandler:
             await work
         except Exception:  # noqa: BLE001 - else the client would wait for ever
             _log.exception("this is a bug in qos_async; please report it")
-            self._link.end(_INTERNAL_ERROR, "internal error of the hub")
-
-    def _is_flood(self, size: int) -> bool:
-        now = asyncio.get_running_loop().time()
-        if now - self._second >= 1.0:
-            self._second, self._commands, self._bytes = now, 0, 0
-        self._commands += 1
-        self._bytes += size
-        if self._commands > _COMMANDS_MAX:
-            self._link.end(_POLICY, f"more than {_COMMANDS_MAX} commands in a second")
-        elif self._bytes > _BYTES_MAX:
-            size_max = f"{_BYTES_MAX // 1024} KiB"
-            self._link.end(_POLICY, f"more than {size_max} of commands in a second")
-        return self._link.ended
+            self._link.end(_INTERNAL_ERROR, "internal error")
 
 
 def _echo(body: Row) -> Row:

@@ -2,7 +2,9 @@
 
 Any web page can open ``ws://localhost`` and post to it, and a name that it controls can
 resolve to 127.0.0.1. So a request with a foreign ``Origin`` or ``Host`` is refused, on
-loopback as well. Addresses other than loopback need tokens.
+loopback as well. Browsers send no ``Origin`` with what a page embeds (a script, an image,
+a frame): that is refused by its ``Sec-Fetch-Site``. Addresses other than loopback need
+tokens.
 """
 
 from __future__ import annotations
@@ -25,7 +27,9 @@ __all__ = ["Guard"]
 _log = logging.getLogger("qos_async.hub")
 
 _NAME = re.compile(r"[a-z0-9._-]+")
-_HANDSHAKES_MAX = 50  # In a second, from all clients together.
+# ``same-site`` is another port of this host; "none" is an address that a user typed.
+_OF_A_PAGE = frozenset(["cross-site", "same-site"])
+_HANDSHAKES_MAX = 50  # In a second, of one token; without tokens, of one address.
 
 
 class Guard:
@@ -47,7 +51,7 @@ class Guard:
     ) -> None:
         self._tokens = tokens
         self.names = _checked_names(hosts)
-        self._handshakes: deque[float] = deque()
+        self._handshakes: dict[str, deque[float]] = {}
 
     @property
     def tokens(self) -> Tokens | None:
@@ -67,10 +71,8 @@ class Guard:
         origin = request.headers.get("Origin")
         # A page of this very host is served; one of a file or a sandbox has "null".
         host_header = request.headers.get("Host", "").lower()
-        if origin is not None and _netloc(origin) != host_header:
-            return "Not served to web pages."
-        # An image or a script of a page is requested without an origin.
-        if request.headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin"):
+        foreign = origin is not None and _netloc(origin) != host_header
+        if foreign or request.headers.get("Sec-Fetch-Site", "").lower() in _OF_A_PAGE:
             return "Not served to web pages."
         return None
 
@@ -81,13 +83,12 @@ class Guard:
             return request.remote or "unknown", None
         return tokens.find(find_key(request)[0])
 
-    def allows_handshake(self, now: float) -> bool:
-        """Count a handshake; return False if there are too many."""
-        while self._handshakes and self._handshakes[0] <= now - 1.0:
-            self._handshakes.popleft()
-        if len(self._handshakes) >= _HANDSHAKES_MAX:
+    def allows_handshake(self, owner: str, now: float) -> bool:
+        """Count a handshake of a client; return False if there are too many."""
+        times = self._handshakes.setdefault(owner, deque(maxlen=_HANDSHAKES_MAX))
+        if len(times) == _HANDSHAKES_MAX and times[0] > now - 1.0:
             return False
-        self._handshakes.append(now)
+        times.append(now)
         return True
 
 

@@ -106,7 +106,7 @@ class HubHttp:
     async def _on_ready(self, request: web.Request) -> web.StreamResponse:
         if self._is_ready():
             return json_response({"msg": "OK"})
-        return try_later(503, "The hub has no link to the service.", 1.0)
+        return try_later(503, "No link to the service.", 1.0)
 
     async def _on_status(self, request: web.Request) -> web.StreamResponse:
         if self._guard.client(request) is None:

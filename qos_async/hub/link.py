@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Hashable, Sequence
 from contextlib import suppress
 
@@ -18,8 +18,11 @@ from qos_async.topics import Topic
 __all__ = ["HubLink", "Push"]
 
 _FRAMES_BEHIND_MAX = 20_000
+_BYTES_BEHIND_MAX = 64 * 1024 * 1024
 _BUFFERED_MAX = 64 * 1024  # Bytes that wait in the socket; more wait here.
 _FRAME_MAX = 64 * 1024  # Bytes of a command.
+_COMMANDS_MAX = 100  # In a second; more wait, in the end at the client.
+_RECEIVED_MAX = 256 * 1024  # Bytes of them in a second, likewise.
 _HEARTBEAT = 20.0  # Seconds between pings: a client that vanished is found out.
 _TRY_AGAIN_LATER = 1013
 _CLOSE_TIMEOUT = 2.0
@@ -63,9 +66,11 @@ class HubLink(ServerConnection):
         self.owner = owner
         self.topics: dict[Topic, None] = {}
         self.pending: Counter[Topic] = Counter()
-        self.outbox = Outbox(_FRAMES_BEHIND_MAX)
+        self.outbox = Outbox(_FRAMES_BEHIND_MAX, _BYTES_BEHIND_MAX)
         self.sent = 0
         self.ended = False
+        self._received: deque[float] = deque(maxlen=_COMMANDS_MAX)
+        self._free_at = 0.0
 
     @property
     def stats(self) -> HubClientStats:
@@ -112,6 +117,16 @@ class HubLink(ServerConnection):
         # At a limit of bytes, and not within a character.
         reason = reason.encode()[:_REASON_MAX].decode(errors="ignore")
         self._track_task(asyncio.create_task(self._end(code, reason)))
+
+    async def _may_read(self, size: int) -> None:
+        # A client that sends a command at each reply sends thousands in a second, and to
+        # read commands takes time of all clients.
+        now, times = asyncio.get_running_loop().time(), self._received
+        times.append(now)
+        wait = times[0] + 1.0 - now if len(times) == _COMMANDS_MAX else 0.0
+        self._free_at = max(self._free_at, now - 1.0) + size / _RECEIVED_MAX
+        if (wait := max(wait, self._free_at - now)) > 0:
+            await asyncio.sleep(wait)
 
     @property
     def _is_flushed(self) -> bool:

@@ -10,6 +10,7 @@ server has acknowledged it, and no outage is open), and
 from __future__ import annotations
 
 from collections import deque
+from datetime import datetime
 from typing import Any
 
 from qos_async.config import TRADES_MAX
@@ -32,22 +33,37 @@ class LiveState:
         self.live: set[Topic] = set()
         self._last: dict[Topic, tuple[AnyTick[Any], bytes]] = {}
         self._trades: dict[Topic, deque[bytes]] = {}
+        self._starts: dict[Topic, int] = {}
 
     def update(self, topic: Topic, tick: AnyTick[Any], frame: bytes) -> None:
         """Add a push."""
         if tick.__class__ is not Trade:
             self._last[topic] = tick, frame
             return
+        if topic in self._starts:
+            if tick.recovered or tick.received_at < self._starts[topic]:
+                return
+            del self._starts[topic]
         tail = self._trades.get(topic)
         if tail is None:
             tail = self._trades[topic] = deque(maxlen=TRADES_MAX)
         tail.append(frame)
+
+    def start_after(self, topic: Topic, time: datetime) -> None:
+        """Begin the last trades of a topic anew with those received from then on.
+
+        After a hole, what was fetched of it, or came on a link that did not last, need
+        not be followed by what is pushed now.
+        """
+        self._trades.pop(topic, None)
+        self._starts[topic] = int(time.timestamp() * 1e9)
 
     def remove(self, topic: Topic) -> None:
         """Forget a topic: it is not subscribed any more, or ticks of it are missing."""
         self.live.discard(topic)
         self._last.pop(topic, None)
         self._trades.pop(topic, None)
+        self._starts.pop(topic, None)
 
     def state(self, topic: Topic) -> bytes | None:
         """Return the last push of a live topic, for a new client; None for trades."""

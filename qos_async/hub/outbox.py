@@ -18,16 +18,18 @@ class Outbox:
 
     Args:
         limit: The number of frames that may wait.
+        size_limit: Their bytes.
 
     Attributes:
         conflated: How many frames were replaced by a newer one of their slot.
     """
 
-    __slots__ = ("_count", "_frames", "_limit", "conflated")
+    __slots__ = ("_count", "_frames", "_limit", "_size", "_size_limit", "conflated")
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, size_limit: int) -> None:
         self.conflated = 0
-        self._limit = limit
+        self._limit, self._size_limit = limit, size_limit
+        self._size = 0
         self._frames: dict[Hashable, bytes] = {}
         self._count = 0
 
@@ -47,8 +49,10 @@ class Outbox:
             slot = self._count
         elif slot in self._frames:
             self.conflated += 1
+            self._size -= len(self._frames[slot])
         self._frames[slot] = frame
-        return len(self._frames) <= self._limit
+        self._size += len(frame)
+        return len(self._frames) <= self._limit and self._size <= self._size_limit
 
     def take(self, size: int) -> list[bytes]:
         """Remove and return the oldest frames, of at most ``size`` bytes but at least one."""
@@ -58,9 +62,11 @@ class Outbox:
             if count and size < 0:
                 break
             count += 1
+            self._size -= len(frame)
         slots = list(islice(self._frames, count))
         return [self._frames.pop(slot) for slot in slots]
 
     def clear(self) -> None:
         """Remove every frame."""
         self._frames.clear()
+        self._size = 0

@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import time
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
+from datetime import datetime
 from typing import Any
 
 from qos_async._core.notices import Dropped, Gap, Interrupted, Rejected
 from qos_async._io.notifier import Notifier
 from qos_async._io.subscription import Subscription
+from qos_async._io.transport import missing_reason
 from qos_async._server.connection import text_frame
 from qos_async.errors import (
     ClosedError,
@@ -48,14 +51,15 @@ class Relay:
 
     Attributes:
         live: What was received, for replies and for new clients.
-        interrupted: The topics with an open outage, and since when on the loop's clock.
+        interrupted: The topics with an open outage: when it was noticed, on the loop's
+            clock, and since when ticks may be missing.
         forwarded: How many ticks were received from upstream.
     """
 
     def __init__(self, upstream: Upstream, places: Places[HubLink]) -> None:
         self.places = places
         self.live = LiveState()
-        self.interrupted: dict[Topic, float] = {}
+        self.interrupted: dict[Topic, tuple[float, datetime]] = {}
         self.forwarded = 0
         self._upstream = upstream
         self._subscription: Subscription[Any] | None = None
@@ -186,12 +190,14 @@ class Relay:
             await asyncio.sleep(_INTERVAL)
             self.places.expire(self._now())
             await self._drop_unwanted()
-            late = [
-                topic
-                for topic, since in self.interrupted.items()
-                if self._now() - since > _OUTAGE_HIDDEN
-            ]
-            self._end_links(late, _DOWN)
+            late = {
+                topic: since
+                for topic, (noticed_at, since) in self.interrupted.items()
+                if self._now() - noticed_at > _OUTAGE_HIDDEN
+            }
+            if late:
+                reason = f"{_missing(min(late.values()))}: {_DOWN}"
+                self._end_links(late, reason)
             if not self.is_ready:
                 for link in list(self.places.topics):
                     if link.pending:  # Of what it waits for, nothing is known.
@@ -280,16 +286,16 @@ class Relay:
 
     def _on_notice(self, notice: object) -> None:
         match notice:
-            case Interrupted(topic=topic):
+            case Interrupted(topic=topic, since=since):
                 self.live.live.discard(topic)
-                self.interrupted.setdefault(topic, self._now())
+                self.interrupted.setdefault(topic, (self._now(), since))
             case Gap(topic=topic):
                 self._on_gap(notice)
             case Rejected(topic, message):
                 self._on_rejected(topic, message)
             case Dropped(count):
                 _log.error("the hub is too slow: %d ticks were dropped", count)
-                self._lose(self._subscribed, f"the hub dropped {count} ticks")
+                self._lose(self._subscribed, f"{count} ticks were dropped")
             case _:
                 raise AssertionError(f"{notice!r} is no notice")
 
@@ -302,7 +308,9 @@ class Relay:
     def _on_gap(self, gap: Gap) -> None:
         self.interrupted.pop(gap.topic, None)
         if gap.status != "filled":
-            self._lose([gap.topic], f"ticks may be missing since {gap.since:%H:%M:%SZ}")
+            self._lose([gap.topic], _missing(gap.since))
+            if gap.status != "partial":  # There the end of what was fetched is certain.
+                self.live.start_after(gap.topic, gap.until)
         if gap.topic in self._subscribed:
             self.live.live.add(gap.topic)
         self._resumed.notify_all()
@@ -329,3 +337,8 @@ class Relay:
     @staticmethod
     def _now() -> float:
         return asyncio.get_running_loop().time()
+
+
+def _missing(since: datetime) -> str:
+    # One second more, for the way to the client.
+    return missing_reason(math.ceil(time.time() - since.timestamp()) + 1)

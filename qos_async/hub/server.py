@@ -230,6 +230,7 @@ class Hub:
         return HubStats(
             ready=self.is_ready,
             upstream=self._upstream.client.state.value,
+            upstream_reason=self._upstream.reason,
             symbols=len({topic.symbol for topic in topics}),
             symbols_max=self._upstream.limits.symbols,
             topics=len(topics),
@@ -247,7 +248,7 @@ class Hub:
         if isinstance(self._error, (AuthenticationError, LimitError)):
             return error_response(self._error)
         if not self.is_ready:
-            return try_later(503, "The hub has no link to the service.", 1.0)
+            return try_later(503, "No link to the service.", 1.0)
         return None
 
     def _netloc(self) -> str:

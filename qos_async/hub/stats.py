@@ -33,6 +33,8 @@ class HubStats(Struct, frozen=True, kw_only=True):
     Attributes:
         ready: Whether clients are accepted.
         upstream: The state of the link upstream.
+        upstream_reason: Why that link was last lost, or could not be opened; empty if it
+            never was.
         symbols: The distinct symbols upstream.
         symbols_max: The places of the plan.
         topics: The topics upstream, those that linger included.
@@ -58,6 +60,7 @@ class HubStats(Struct, frozen=True, kw_only=True):
     refused: int
     loop_lag_max: float
     clients: list[HubClientStats]
+    upstream_reason: str = ""
 
 
 def hub_metrics(stats: HubStats) -> str:

@@ -60,6 +60,11 @@ class Upstream:
         """Whether the client is closed, or its link has ended for good."""
         return self.client.state is LinkState.CLOSED
 
+    @property
+    def reason(self) -> str:
+        """Why the link was last lost or could not be opened; empty if it never was."""
+        return self._stream.states.reason
+
     def check(self) -> None:
         """Raise the error that has ended the link for good, if it has ended."""
         self._stream.check_usable()

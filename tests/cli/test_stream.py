@@ -150,6 +150,7 @@ def test_more_symbols_than_the_plan_allows_is_a_failure(live, qos):
     assert "if your plan allows more, add --symbols-limit N" in ran.err
 
 
+@pytest.mark.fault("F10")
 @pytest.mark.parametrize(
     ("words", "says"),
     [

@@ -126,6 +126,7 @@ with mock.patch.object(Simulator, "__aenter__", enter):
 """
 
 
+@pytest.mark.fault("F11")
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs procfs")
 @pytest.mark.parametrize("closed", CLOSINGS)
 def test_no_socket_or_file_takes_the_place_of_a_closed_stream(

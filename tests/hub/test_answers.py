@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from qos_async import Limits
-from qos_async.enums import Adjustment, Market
+from qos_async.enums import Adjustment, Channel, Market
+from qos_async.hub.live import LiveState
+from qos_async.models import Trade
 from qos_async.testing.virtual import WALL, simulate
+from qos_async.topics import Topic
 from tests.support.hub_rig import Rig, rigged
 
 
@@ -203,7 +207,7 @@ def test_a_client_learns_to_wait_where_the_rate_of_the_plan_is_used_up():
             await asyncio.sleep(0.5)
             status, body, headers = await rig.post("/snapshot", {"codes": ["US:AAPL"]})
             assert status == 429
-            assert "the hub is waiting for the plan's rate; try again in" in body["msg"]
+            assert "the plan's rate is used up; try again in" in body["msg"]
             assert 5 < int(headers["Retry-After"]) < 60
             statuses = [status for status, _, _ in await asyncio.gather(*greedy)]
             assert set(statuses) == {200, 429}
@@ -330,3 +334,25 @@ def test_trades_that_were_held_back_when_their_topic_left_are_not_the_last_ones(
             )
 
     simulate(main)
+
+
+@pytest.mark.fault("H2")
+@pytest.mark.parametrize("recovered", [True, False])
+def test_trades_of_within_a_hole_are_not_the_last_ones(recovered):
+    """Those that were fetched, or came on a link that did not last, stand alone."""
+    topic = Topic(Channel.TRADE, "US:AAPL")
+    state = LiveState()
+    state.live.add(topic)
+    state.start_after(topic, datetime.fromtimestamp(100.0, UTC))
+    for second, count in ((99, 0), (100, 1), (101, 2)):
+        before = recovered and second < 100
+        tick = Trade(
+            symbol="US:AAPL",
+            timestamp=second,
+            price="1",
+            received_at=(101 if before else second) * 1_000_000_000,
+            recovered=before,
+        )
+        state.update(topic, tick, b'{"tp":"T","ts":%d}' % second)
+        assert state.trades(topic, count + 1) is None
+        assert not count or state.trades(topic, count)

@@ -128,6 +128,7 @@ async def test_two_processes_share_the_key_of_the_command():
         assert ran.code == 0
         assert "1 clients, 1 of 10 symbols, 1 topics" in ran.out
         assert "trade US:AAPL" in ran.out
+        assert "upstream was last lost" in ran.out
         assert json.loads(found.out)["clients"][0]["topics"] == ["trade US:AAPL"]
         process.send_signal(signal.SIGTERM)
         assert (await asyncio.to_thread(finish, process)).code == 0
@@ -230,6 +231,7 @@ def test_what_a_terminal_would_obey_is_escaped_in_a_status(monkeypatch, capsys):
     stats = HubStats(
         ready=True,
         upstream="open\u2028",
+        upstream_reason="\x1b[2J",
         symbols=1,
         symbols_max=10,
         topics=1,

@@ -465,6 +465,19 @@ def test_too_many_handshakes_in_a_second_are_refused():
     simulate(main)
 
 
+@pytest.mark.fault("H8")
+def test_a_flood_of_handshakes_with_one_token_refuses_no_other():
+    async def main() -> None:
+        async with rigged(hub={"tokens": TOKENS}) as rig:
+            flood = [handshake(rig, key=BOT) for _ in range(80)]
+            other = handshake(rig, key=RISK)
+            *found, status = await asyncio.gather(*flood, other)
+            assert set(found) == {101, 503}
+            assert status == 101
+
+    simulate(main)
+
+
 def test_a_key_of_bytes_that_are_no_text_is_refused():
     async def main() -> None:
         async with rigged(hub={"tokens": TOKENS}) as rig:

@@ -238,6 +238,32 @@ async def test_a_connection_that_ends_without_a_close_frame_has_no_code():
         await socket.close(graceful=True)
 
 
+@pytest.mark.fault("T2", "T7")
+@pytest.mark.parametrize("cut", ["abort", "close"])
+async def test_a_ping_that_can_no_longer_be_answered_costs_nothing_that_follows(cut):
+    """As after a pause of the process: ping, frames and the end are read together."""
+
+    async def talk(ws: web.WebSocketResponse) -> None:
+        await ws.ping()
+        await ws.send_str("{}")
+        await ws.ping()
+        if cut == "close":
+            await ws.close(code=1012, message=b"restarting")
+        ws._req.transport.abort()  # type: ignore[union-attr]
+
+    async with talking(talk) as transport:
+        socket = await transport.dial()
+        connection = transport_module._transport(socket._ws)  # type: ignore[attr-defined]
+        assert connection is not None
+        await asyncio.sleep(0.1)
+        connection.abort()
+        assert await frames_of(socket, 1) == [b"{}"]
+        with pytest.raises(LinkClosed) as caught:
+            await socket.receive()
+        assert caught.value.code == (1012 if cut == "close" else None)
+        await socket.close(graceful=False)
+
+
 @pytest.mark.fault("T10")
 async def test_a_protocol_violation_ends_the_link():
     async def talk(ws: web.WebSocketResponse) -> None:
