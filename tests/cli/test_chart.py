@@ -15,8 +15,8 @@ from msgspec.structs import replace
 from rich.console import Console
 
 from qos_async import Interval, Kline
-from qos_async.cli.charts import html, png
-from qos_async.cli.charts.model import THEMES, ChartModel
+from qos_async.charts import html, picture
+from qos_async.charts.model import ChartModel, Look
 from qos_async.cli.charts.terminal import bars_that_fit, print_chart
 from qos_async.cli.watch.chart import draw_klines
 from tests.support.factories import flat_kline
@@ -39,7 +39,7 @@ def chart_model(count=120, *, interval=Interval.MIN_1, symbol="CF:BTCUSDT", step
         )
         for n in range(count)
     ]
-    return ChartModel(klines, "here")
+    return ChartModel(klines, Look(source="here"))
 
 
 def printed(model, width, height=24, **options):
@@ -61,7 +61,7 @@ UNUSUAL = [
 
 def two_bars(first, last):
     klines = [flat_kline(n, Decimal(price)) for n, price in enumerate((first, last))]
-    return ChartModel(klines, "here")
+    return ChartModel(klines, Look(source="here"))
 
 
 @pytest.mark.fault("F9")
@@ -70,11 +70,11 @@ def test_the_change_of_unusual_prices_is_right_in_sign_and_colour(
     first, last, text, rises
 ):
     shown = two_bars(first, last)
-    assert (shown.change, shown.rises) == (text, rises)
+    words = [f"{text} last bar", f"{text} in 2 bars"]
+    assert shown.changes == [(word, rises) for word in words]
     code = {True: "\x1b[32m", False: "\x1b[31m", None: ""}[rises]
     head = printed(shown, 80, force_terminal=True, color_system="standard")[0]
-    assert f"{code}  {text}" in head
-    colour = {True: "#26a69a", False: "#ef5350", None: ""}[rises]
+    assert f"{code}  {text} last bar" in head
     page = html.page(shown, theme="light", cdn=True)
     start = page.index('"title":{"text":') + len('"title":{"text":')
     title, _ = json.JSONDecoder().raw_decode(page[start:])
@@ -89,17 +89,20 @@ def test_the_change_of_unusual_prices_is_right_in_sign_and_colour(
 def test_a_picture_has_the_same_change(first, last, text, rises, monkeypatch):
     drawn = []
     monkeypatch.setattr(
-        png, "_after", lambda *words, **style: drawn.append((words[2], style["color"]))
+        picture,
+        "_after",
+        lambda *words, **style: drawn.append((words[2], style["color"])),
     )
-    png.draw(two_bars(first, last), io.BytesIO(), theme="light")
-    colour = {True: "rise", False: "fall", None: "soft"}[rises]
-    assert drawn[1] == (text, THEMES["light"][colour])
+    picture.png(two_bars(first, last), io.BytesIO(), theme="light")
+    colour = {True: "#26a69a", False: "#ef5350", None: "#6b7684"}[rises]
+    assert drawn[1:3] == [(f"{text} last bar", colour), (f"{text} in 2 bars", colour)]
 
 
 def test_the_texts_have_symbol_prices_range_and_source():
     shown = chart_model()
     assert shown.title == "CF:BTCUSDT  1m"
-    assert (shown.last, shown.change, shown.rises) == ("110.5", "+10.50%", True)
+    assert shown.last == "110.5"
+    assert shown.changes == [("+0.91% last bar", True), ("+10.50% in 120 bars", True)]
     assert shown.span == "2025-01-30 16:00 to 2025-01-30 17:59 UTC, 120 bars"
     assert (
         shown.newest(2).span
@@ -128,7 +131,7 @@ def test_the_texts_have_symbol_prices_range_and_source():
             Interval.MONTH,
             timedelta(days=31),
             12,
-            "Mar 2025 May 2025 Jul 2025 Sep 2025 Nov 2025 Jan 2026",
+            "Mar 2025 May Jul Sep Nov Jan 2026",
         ),
         (Interval.YEAR, timedelta(days=366), 8, "2026 2027 2028 2029"),
         (Interval.MIN_1, None, 1, "30 Jan 16:00"),
@@ -138,7 +141,7 @@ def test_the_axis_has_round_times(interval, step, count, marks):
     """Each label has what differs from the one before."""
     ticks = chart_model(count, interval=interval, step=step).ticks(10)
     assert len(ticks) <= 10
-    assert marks in " ".join(ticks.values())
+    assert marks in " ".join(tick.text for tick in ticks)
 
 
 # Terminal
@@ -176,7 +179,7 @@ def test_the_command_draws_the_klines_of_the_server(live, qos):
     ran = qos("chart", "US:AAPL")
     assert (ran.code, ran.err) == (0, "")
     assert ran.lines[0].startswith(" US:AAPL  1d  ")
-    assert re.search(r"\d bars · http://127.0.0.1:\d+$", ran.lines[-1])
+    assert re.search(r"\d bars · MA20 MA60 · http://127.0.0.1:\d+$", ran.lines[-1])
     assert (
         qos("chart", "CF:BTCUSDT", "--interval", "1m", "--count", "7")
         .lines[-1]
@@ -196,12 +199,15 @@ def test_html_is_complete_and_loads_nothing_from_the_network(live, qos, tmp_path
     text = out.read_text()
     assert not re.search(r"<(script|link)[^>]+(src|href)=", text)
     assert "<title>HK:700  1d  " in text
-    assert '"type":"category"' in text
     assert "prefers-color-scheme: dark" in text
     begin = text.index("Plotly.newPlot(")
-    candles, volume = json.JSONDecoder().raw_decode(text, text.index("[{", begin))[0]
-    assert (candles["type"], volume["type"]) == ("candlestick", "bar")
-    assert len(candles["x"]) == len(set(candles["x"])) == len(volume["y"]) == 30
+    drawn = json.JSONDecoder().raw_decode(text, text.index("[{", begin))[0]
+    traces = {trace["name"]: trace for trace in drawn}
+    assert [*traces] == ["rises", "falls", "MA20", "MA60", "volume", "details"]
+    places = [*traces["rises"]["x"], *traces["falls"]["x"]]
+    assert sorted(places) == traces["volume"]["x"] == [*range(30)]
+    assert len(traces["MA60"]["y"]) == 30, "from bars that are not shown"
+    assert None not in traces["MA60"]["y"]
 
 
 def test_html_with_cdn_is_small_and_a_theme_is_fixed(live, qos, tmp_path):
@@ -260,7 +266,7 @@ def test_a_missing_package_is_reported_before_any_request(
 @pytest.mark.parametrize(
     ("words", "code", "says"),
     [
-        (["-o", "a.pdf"], 2, "'a.pdf' should end in .html or .png"),
+        (["-o", "a.pdf"], 2, "'a.pdf' should end in .html, .png or .svg"),
         (["-o", "none/a.png"], 1, "there is no directory none: create it first"),
         (["-o", "/proc/a.html"], 1, "cannot write /proc/a.html: "),
         (["--count", "1001"], 2, "a whole number from 1 to 1000"),
