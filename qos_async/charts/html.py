@@ -27,7 +27,6 @@ _CONFIG = {
     "displaylogo": False,
     "doubleClick": "reset",
     "modeBarButtons": _BUTTONS,
-    "plotlyServerURL": "",
     "responsive": True,
     "scrollZoom": True,
     "showSendToCloud": False,
@@ -69,6 +68,20 @@ const ticks = (first, last, most) => {
   }
   return shown;
 };
+const format = new Intl.NumberFormat("en-US", {
+  minimumFractionDigits: view.places, maximumFractionDigits: view.places,
+});
+// Round prices; one that the tag of the last price would cover in part has no text.
+const roundPrices = (bottom, top, height) => {
+  const least = (top - bottom) / 9, power = 10 ** Math.floor(Math.log10(least));
+  const step = [1, 2, 2.5, 5, 10].map(one => one * power).find(one => one >= least);
+  const hidden = 30 * (top - bottom) / height, found = [];
+  for (let n = Math.ceil(bottom / step); n * step <= top; n++) {
+    const near = Math.abs(n * step - view.last) < hidden;
+    found.push({value: n * step, text: near ? "" : format.format(n * step)});
+  }
+  return found;
+};
 const fit = () => {
   const [from, to] = chart.layout.xaxis.range;
   const first = Math.max(Math.ceil(from), 0);
@@ -78,10 +91,14 @@ const fit = () => {
   const high = Math.max(...view.high.slice(first, last + 1));
   const volume = Math.max(...view.volume.slice(first, last + 1));
   const margin = (high - low) * 0.05 || Math.abs(high) * 0.0005 || 1;
+  const [bottom, top] = [low - margin, high + margin];
+  const prices = roundPrices(bottom, top, chart.clientHeight);
   const width = chart.clientWidth - $margins;
   const shown = ticks(first, last, Math.min(Math.max(Math.floor(width / 95), 2), $most));
   Plotly.relayout(chart, {
-    "yaxis.range": [low - margin, high + margin],
+    "yaxis.range": [bottom, top],
+    "yaxis.tickvals": prices.map(price => price.value),
+    "yaxis.ticktext": prices.map(price => price.text),
     "yaxis2.range": [0, volume * 1.08 || 1],
     "xaxis.tickvals": shown.map(tick => tick.place),
     "xaxis.ticktext": shown.map((tick, place) => place ? tick.text : tick.full),
@@ -135,6 +152,8 @@ def page(model: ChartModel, *, theme: str, cdn: bool) -> str:
 def _script(model: ChartModel, theme: str) -> str:
     """Return what keeps labels, the price axis and the theme in step with the viewer."""
     view = {
+        "places": model.places,
+        "last": model.candles[-1].close,
         "low": [candle.low for candle in model.candles],
         "high": [candle.high for candle in model.candles],
         "volume": [candle.volume for candle in model.candles],
@@ -166,8 +185,14 @@ def _figure(model: ChartModel, theme: str) -> Any:
         ]
     )
     figure.update_layout(
-        title={"text": _title(model), "x": 0.02, "y": 0.97, "yanchor": "top"},
-        margin={"l": _LEFT, "r": _RIGHT, "t": 84, "b": 64},
+        title={
+            "text": _title(model),
+            "x": 0,
+            "y": 1,
+            "yanchor": "top",
+            "pad": {"l": _LEFT, "t": 26},
+        },
+        margin={"l": _LEFT, "r": _RIGHT, "t": 100, "b": 64},
         font={"family": "system-ui, -apple-system, 'Segoe UI', sans-serif"},
         showlegend=False,
         hovermode="x",
@@ -294,7 +319,7 @@ def _title(model: ChartModel) -> str:
         f"   {_coloured(one.name, one.colour)}" for one in model.averages
     )
     return (
-        f"<b>{html.escape(model.title)}</b>   {model.last}   "
+        f"<b>{html.escape(model.title)}</b>   {model.last}<br>"
         f'<span style="font-size:0.8em">{changes}</span><br>'
         f'<span style="font-size:0.72em;opacity:0.7">{html.escape(model.span)}'
         f"{averages}</span>"

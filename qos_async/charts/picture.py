@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import warnings
 from html import escape
 from typing import IO, Any
 
@@ -15,6 +16,8 @@ _INCHES = (12.8, 7.2)
 _DPI = 150
 _TICKS = 10
 _CANDLE = 0.68
+_TAG = 0.045
+"""Height of the tag of the last price, as a part of the axis."""
 _MANY = 150
 """Bars from which wicks are thin."""
 # Beside the font of matplotlib, which has no Chinese.
@@ -44,7 +47,10 @@ def svg(model: ChartModel, file: IO[bytes], *, theme: str) -> None:
     Arguments and errors are those of ``png``.
     """
     drawn = io.BytesIO()
-    _save(model, drawn, theme, format="svg", metadata={"Date": None})
+    with warnings.catch_warnings():
+        # The texts are texts: the fonts of the viewer count, not those of this machine.
+        warnings.filterwarnings("ignore", "Glyph .* missing", UserWarning)
+        _save(model, drawn, theme, format="svg", metadata={"Date": None})
 
     def with_title(found: re.Match[str]) -> str:
         lines = model.details(int(found[1]))
@@ -129,10 +135,11 @@ def _candles(axes: Any, model: ChartModel) -> None:
     heights = [max(abs(one.close - one.open), least) for one in candles]
     bottoms = [min(one.open, one.close) for one in candles]
     axes.bar(places, heights, _CANDLE, bottoms, color=colours, linewidth=0)
-    axes.yaxis.set_major_formatter(_price_formatter(model))
     low, high = min(lows), max(highs)
     margin = (high - low) * 0.05 or abs(high) * 0.0005 or 1.0
     axes.set_ylim(low - margin, high + margin)
+    hidden = (high - low + 2 * margin) * _TAG
+    axes.yaxis.set_major_formatter(_price_formatter(model, hidden))
 
 
 def _averages(axes: Any, model: ChartModel) -> None:
@@ -180,11 +187,14 @@ def _volume(axes: Any, model: ChartModel) -> None:
     axes.set_ylim(0, max(volumes) * 1.08 or 1)
 
 
-def _price_formatter(model: ChartModel) -> Any:
+def _price_formatter(model: ChartModel, hidden: float) -> Any:
+    """Return the format of prices; what the tag would cover in part has no text."""
     from matplotlib import ticker  # noqa: PLC0415 - an extra
 
+    last = model.candles[-1].close
+
     def text(value: float, place: int) -> str:
-        return model.round(value)
+        return "" if abs(value - last) < hidden else model.round(value)
 
     return ticker.FuncFormatter(text)
 

@@ -17,6 +17,7 @@ __all__ = ["LEAST_GAP", "AxisTick", "TickLevel", "fitting", "levels"]
 
 _Period = Callable[[datetime], Any]
 _MINUTES = (1, 2, 5, 10, 15, 30, 60, 120, 240, 360, 720)
+_DAYS = (1, 2, 4, 7, 14)
 _MONTHS = (1, 2, 3, 6)
 _YEARS = (1, 2, 5, 10, 20, 50, 1000)
 LEAST_GAP = 0.6
@@ -102,7 +103,7 @@ def fitting(found: list[TickLevel], most: int, count: int) -> list[AxisTick]:
 
 def _periods(interval: Interval) -> list[tuple[_Style, _Period]]:
     days: list[tuple[_Style, _Period]] = [
-        *((_OF_DAYS, _days(count)) for count in (1, 7, 14)),
+        *((_OF_DAYS, _days(count)) for count in _DAYS),
         *((_OF_MONTHS, _months(count)) for count in _MONTHS),
         *((_OF_YEARS, _years(count)) for count in _YEARS),
     ]
@@ -111,7 +112,7 @@ def _periods(interval: Interval) -> list[tuple[_Style, _Period]]:
     if interval is Interval.MONTH:
         return days[-len(_YEARS) - len(_MONTHS) :]
     if interval >= Interval.DAY:
-        return days
+        return [days[0], *days[3:]]  # Days of trading are counted in weeks.
     return [*((_OF_MINUTES, _minutes(count)) for count in _MINUTES), *days]
 
 

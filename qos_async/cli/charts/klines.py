@@ -13,6 +13,8 @@ from qos_async.cli.options import (
     UsageError,
     time_span,
 )
+from qos_async.cli.streams import print_message
+from qos_async.cli.times import iso
 from qos_async.periods import bar_end, bar_start
 from qos_async.symbols import market_of
 
@@ -75,12 +77,18 @@ async def fetch(
         klines = await _fetch_newest(client, options, wanted, wanted.newest)
         shown = min(wanted.newest, len(klines))
     if not shown:
-        between = " in that time" if options.since or options.until else ""
-        raise CommandError(
-            f"the server has no {options.interval.short} bars of {options.symbol}"
-            f"{between}: check the spelling with qos products"
-        )
+        raise CommandError(_explain_empty(options))
     return klines, shown
+
+
+def _explain_empty(options: Options) -> str:
+    what = f"the server has no {options.interval.short} bars of {options.symbol}"
+    if options.since or options.until:
+        return (
+            f"{what} in that time: the market was closed, or they do not reach back so "
+            "far, and those of a longer --interval may"
+        )
+    return f"{what}: check the spelling with qos products"
 
 
 async def _fetch_newest(
@@ -117,6 +125,11 @@ async def _fetch_since(
                 )
     if not klines and pages.end_ignored:
         raise _end_ignored()
+    if klines and klines[0].timestamp > start + _DAYS_CLOSED:
+        print_message(
+            f"qos: the server has no {options.interval.short} bars of {options.symbol} "
+            f"before {iso(klines[0].timestamp)}"
+        )
     lead = sum(kline.timestamp < start for kline in klines)
     return klines[max(lead - wanted.lead, 0) :]
 

@@ -60,9 +60,9 @@ def print_chart(model: ChartModel, console: Console | None = None) -> None:
         averages=shown.averages,
     )
     lines = [
-        *_head(shown, width),
+        *_joined([_title(shown), _changes(shown)], width),
         *(_text(line, styles) for line in drawn),
-        _foot(shown),
+        *_joined(_foot(shown), width),
     ]
     for line in lines:
         console.print(line, overflow="crop", no_wrap=True, crop=True)
@@ -88,29 +88,36 @@ def _trend_colours(*, red_up: bool) -> tuple[str, str]:
     return ("red", "green") if red_up else ("green", "red")
 
 
-def _head(model: ChartModel, width: int) -> list[Text]:
-    """Return the title, the newest price and its changes, on as few lines as fit."""
-    rise, fall = _trend_colours(red_up=model.look.red_up)
-    colours = {True: rise, False: fall, None: ""}
+def _title(model: ChartModel) -> Text:
     last = model.price(model.klines[-1].close)
-    title = Text.assemble((f" {model.title}", "bold"), (f"  {last}", "bold"))
-    changes = Text.assemble(
-        *((f"  {one.text}", colours[one.rises]) for one in model.changes)
-    )
-    one_line = title + changes
-    return [one_line] if one_line.cell_len <= width else [title, changes[1:]]
+    return Text.assemble((f" {model.title}", "bold"), (f"  {last}", "bold"))
 
 
-def _foot(model: ChartModel) -> Text:
-    """Return the times, the averages and the server."""
-    averages = (
-        (f" {one.name}", _STYLES[f"ma{n}"]) for n, one in enumerate(model.averages)
-    )
+def _changes(model: ChartModel) -> Text:
+    rise, fall = _trend_colours(red_up=model.look.red_up)
+    styles = {True: rise, False: fall, None: ""}
     return Text.assemble(
-        (f" {model.span}{' ·' * bool(model.averages)}", "bright_black"),
-        *averages,
-        (f" · {printable(model.look.source)}", "bright_black"),
+        *((f"  {change.text}", styles[change.rises]) for change in model.changes)
     )
+
+
+def _foot(model: ChartModel) -> list[Text]:
+    """Return the times, and the averages and the server."""
+    averages = [
+        (f"  {one.name}", _STYLES[f"ma{n}"]) for n, one in enumerate(model.averages)
+    ]
+    source = f"  {printable(model.look.source)}"
+    return [
+        Text(f" {model.span}", "bright_black"),
+        Text.assemble(*averages, (source, "bright_black")),
+    ]
+
+
+def _joined(texts: list[Text], width: int) -> list[Text]:
+    """Return two texts as one line, or as a line each where they do not fit."""
+    line = Text.assemble(*texts)
+    first, second = texts
+    return [line] if line.cell_len <= width else [first, second[1:]]
 
 
 def _text(line: Iterable[tuple[str, str]], styles: dict[str, str]) -> Text:
