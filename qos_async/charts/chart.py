@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 from collections.abc import Iterable, Mapping
 from datetime import tzinfo
 from html import escape
@@ -93,6 +94,7 @@ class Chart:
         except ModuleNotFoundError as error:
             return f"<p>{escape(str(error))}</p>"
         image = drawn[drawn.index("<svg") :].replace("<svg", _FLUID, 1)
+        image = _GLOBAL_STYLE.sub("", image, count=1)
         return f'<div style="max-width:{_NOTEBOOK_WIDTH}px">{image}</div>'
 
     def _repr_png_(self) -> tuple[bytes, dict[str, int]] | None:
@@ -107,7 +109,10 @@ class Chart:
         return file.getvalue(), {"width": _NOTEBOOK_WIDTH}
 
 
-_FLUID = '<svg style="width:100%;height:auto"'
+_LINES = "stroke-linejoin:round;stroke-linecap:butt"
+_FLUID = f'<svg style="width:100%;height:auto;{_LINES}"'
+# Of matplotlib; inside a page it would be the style of every element of the page.
+_GLOBAL_STYLE = re.compile(r"<style[^>]*>\*\{[^}]*\}</style>")
 
 
 def candles(

@@ -312,6 +312,7 @@ def test_a_notebook_shows_a_picture_that_fits():
     html, png = candles(ROWS)._repr_html_(), candles(ROWS)._repr_png_()
     assert html.startswith('<div style="max-width:960px"><svg style="width:100%')
     assert "<?xml" not in html
+    assert "<style" not in html, "it would be that of the whole page"
     assert png is not None
     assert png[0].startswith(b"\x89PNG")
     assert png[1] == {"width": 960}
