@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sized
+from datetime import tzinfo
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from msgspec import Struct
@@ -13,6 +14,7 @@ if TYPE_CHECKING:  # Optional packages; and the core stands on results, not on f
     import pandas as pd
     import polars as pl
 
+    from qos_async.charts import Chart
     from qos_async.frames import Numbers
 
 __all__ = ["Result"]
@@ -155,6 +157,26 @@ class Result(dict[str, T]):
         from qos_async.frames import to_arrow  # noqa: PLC0415 - the core needs no frames
 
         return to_arrow(self, numbers=numbers, explode=explode)
+
+    def chart(
+        self,
+        *,
+        title: str | None = None,
+        ma: Iterable[int] | int = (20, 60),
+        tz: str | tzinfo = "market",
+        red_up: bool = False,
+        theme: str = "auto",
+    ) -> Chart:
+        """Return a chart of the klines of a result with one symbol.
+
+        >>> result = await client.fetch_klines("HK:700", interval="1d")
+        >>> result.chart().save("tencent.html")
+
+        Arguments and errors are those of ``qos_async.charts.candles``.
+        """
+        from qos_async.charts import candles  # noqa: PLC0415 - the core needs no charts
+
+        return candles(self, title=title, ma=ma, tz=tz, red_up=red_up, theme=theme)
 
 
 def _count(things: Sized, name: str) -> str:

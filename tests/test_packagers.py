@@ -15,11 +15,11 @@ PACKAGE = ROOT / "qos_async"
 # Each optional package, and a module of ours that needs it.
 OPTIONAL = {
     "exchange_calendars": "qos_async.markets.sessions",
-    "matplotlib.figure": "qos_async.cli.charts.png",
-    "matplotlib.ticker": "qos_async.cli.charts.png",
+    "matplotlib.figure": "qos_async.charts.picture",
+    "matplotlib.ticker": "qos_async.charts.picture",
     "pandas": "qos_async.frames.packages",
     "platformdirs": "qos_async.cli.settings",
-    "plotly.graph_objects": "qos_async.cli.charts.html",
+    "plotly.graph_objects": "qos_async.charts.html",
     "polars": "qos_async.frames.packages",
     "pyarrow": "qos_async.frames.packages",
     "pyarrow.parquet": "qos_async.recordings.parquet",

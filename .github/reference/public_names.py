@@ -32,6 +32,7 @@ __all__ = [
 
 MODULES = (
     "qos_async",
+    "qos_async.charts",
     "qos_async.frames",
     "qos_async.hub",
     "qos_async.markets",

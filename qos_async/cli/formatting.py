@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime
-from decimal import Decimal
 from typing import Any
 
 from qos_async import (
@@ -19,6 +18,7 @@ from qos_async import (
     Trade,
 )
 from qos_async._printable import printable
+from qos_async._wording import percent, percent_change, plural
 from qos_async.models import AnyTick
 
 __all__ = [
@@ -34,7 +34,6 @@ __all__ = [
 ]
 
 _NANO = 1_000_000_000
-_LEAST_CHANGE = Decimal("0.005")
 
 
 def iso_time(time: datetime | None = None) -> str:
@@ -48,39 +47,9 @@ def clock(time: datetime) -> str:
     return f"{time:%H:%M:%S}"
 
 
-def plural(count: int, noun: str) -> str:
-    """Format a count: ``1 bar``, ``1,500 bars``."""
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
-
-
 def or_dash(value: object) -> str:
     """Format a value; a missing one is a dash."""
     return "-" if value is None else f"{value}"
-
-
-def percent_change(value: Decimal | None, base: Decimal | None) -> Decimal | None:
-    """Return the change from ``base`` to ``value`` in percent; None if unknown.
-
-    It is relative to the absolute value of ``base``: prices may be negative, and a rise
-    is positive nevertheless. A price of 0 has no meaning: nothing was traded, as in a suspended
-    share. What would be shown as 0.00% is 0, so that its colour agrees with its text.
-    """
-    if not value or not base:
-        return None
-    try:
-        change = 100 * (value - base) / abs(base)
-        if not change.is_finite():
-            return None
-        return change if abs(change) > _LEAST_CHANGE else Decimal(0)
-    except ArithmeticError:  # NaN, or numbers that are too far apart.
-        return None
-
-
-def percent(value: Decimal | None) -> str:
-    """Format a change from ``percent_change``, with its sign; an unknown one is a dash."""
-    if value is None:
-        return "-"
-    return f"{value:+.2f}%" if value else "0.00%"
 
 
 def tick_line(tick: AnyTick) -> str:

@@ -45,6 +45,7 @@ __all__ = [
     "speed",
     "symbol",
     "symbol_list",
+    "time_span",
     "time_spec",
 ]
 
@@ -303,6 +304,29 @@ def time_spec(text: str) -> TimeSpec:
         return TimeSpec.parse(text)
     except ValueError as error:
         raise ArgumentTypeError(str(error)) from None
+
+
+def time_span(options: Options, now: float) -> tuple[int | None, int]:
+    """Return ``--from``, None without it, and ``--to``, at most now, in epoch seconds.
+
+    Raises:
+        UsageError: If there is no time between them.
+    """
+    from qos_async.periods import market_zone  # With time zones: not for ``--help``.
+
+    zone = market_zone(symbols.market_of(options.symbol))
+    since, until = options.since, options.until
+    try:
+        start = since.start(zone, now) if since else None
+        end = min(until.end(zone, now), int(now)) if until else int(now)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    if since and start is not None:
+        if start >= now:
+            raise UsageError(f"--from {since.text} is in the future")
+        if until and start >= end:
+            raise UsageError(f"--from {since.text} is not before --to {until.text}")
+    return start, end
 
 
 def bounded_int(maximum: int) -> Callable[[str], int]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import re
 import struct
 import sys
+import webbrowser
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
@@ -15,10 +17,13 @@ from msgspec.structs import replace
 from rich.console import Console
 
 from qos_async import Interval, Kline
-from qos_async.cli.charts import html, png
-from qos_async.cli.charts.model import THEMES, ChartModel
+from qos_async.charts import html, picture
+from qos_async.charts.model import ChartModel, Look
+from qos_async.cli import main
 from qos_async.cli.charts.terminal import bars_that_fit, print_chart
-from qos_async.cli.watch.chart import draw_klines
+from qos_async.cli.watch.chart import draw_klines, label_width
+from qos_async.sim import Simulator, Variants
+from tests.cli.conftest import FAST
 from tests.support.factories import flat_kline
 
 CORNER = datetime(2025, 1, 30, 16, tzinfo=UTC)
@@ -39,7 +44,7 @@ def chart_model(count=120, *, interval=Interval.MIN_1, symbol="CF:BTCUSDT", step
         )
         for n in range(count)
     ]
-    return ChartModel(klines, "here")
+    return ChartModel(klines, Look(source="here"))
 
 
 def printed(model, width, height=24, **options):
@@ -61,7 +66,7 @@ UNUSUAL = [
 
 def two_bars(first, last):
     klines = [flat_kline(n, Decimal(price)) for n, price in enumerate((first, last))]
-    return ChartModel(klines, "here")
+    return ChartModel(klines, Look(source="here"))
 
 
 @pytest.mark.fault("F9")
@@ -70,15 +75,15 @@ def test_the_change_of_unusual_prices_is_right_in_sign_and_colour(
     first, last, text, rises
 ):
     shown = two_bars(first, last)
-    assert (shown.change, shown.rises) == (text, rises)
+    words = [f"{text} last bar", f"{text} in 2 bars"]
+    assert shown.changes == [(word, rises) for word in words]
     code = {True: "\x1b[32m", False: "\x1b[31m", None: ""}[rises]
     head = printed(shown, 80, force_terminal=True, color_system="standard")[0]
-    assert f"{code}  {text}" in head
-    colour = {True: "#26a69a", False: "#ef5350", None: ""}[rises]
+    assert f"{code}  {text} last bar" in head
     page = html.page(shown, theme="light", cdn=True)
-    start = page.index('"title":{"text":') + len('"title":{"text":')
-    title, _ = json.JSONDecoder().raw_decode(page[start:])
-    assert text in title
+    [title] = re.findall(r'"title":(\{"pad".*?"yanchor":"top"\})', page)
+    title = json.loads(title)["text"]
+    assert all(word in title for word in words)
     colour = {True: "#26a69a", False: "#ef5350", None: ""}[rises]
     assert ("color:" in title) == bool(colour)
     assert colour in title
@@ -89,17 +94,20 @@ def test_the_change_of_unusual_prices_is_right_in_sign_and_colour(
 def test_a_picture_has_the_same_change(first, last, text, rises, monkeypatch):
     drawn = []
     monkeypatch.setattr(
-        png, "_after", lambda *words, **style: drawn.append((words[2], style["color"]))
+        picture,
+        "_after",
+        lambda *words, **style: drawn.append((words[2], style["color"])),
     )
-    png.draw(two_bars(first, last), io.BytesIO(), theme="light")
-    colour = {True: "rise", False: "fall", None: "soft"}[rises]
-    assert drawn[1] == (text, THEMES["light"][colour])
+    picture.png(two_bars(first, last), io.BytesIO(), theme="light")
+    colour = {True: "#26a69a", False: "#ef5350", None: "#6b7684"}[rises]
+    assert drawn[1:3] == [(f"{text} last bar", colour), (f"{text} in 2 bars", colour)]
 
 
 def test_the_texts_have_symbol_prices_range_and_source():
     shown = chart_model()
     assert shown.title == "CF:BTCUSDT  1m"
-    assert (shown.last, shown.change, shown.rises) == ("110.5", "+10.50%", True)
+    assert shown.last == "110.5"
+    assert shown.changes == [("+0.91% last bar", True), ("+10.50% in 120 bars", True)]
     assert shown.span == "2025-01-30 16:00 to 2025-01-30 17:59 UTC, 120 bars"
     assert (
         shown.newest(2).span
@@ -128,7 +136,7 @@ def test_the_texts_have_symbol_prices_range_and_source():
             Interval.MONTH,
             timedelta(days=31),
             12,
-            "Mar 2025 May 2025 Jul 2025 Sep 2025 Nov 2025 Jan 2026",
+            "Mar 2025 May Jul Sep Nov Jan 2026",
         ),
         (Interval.YEAR, timedelta(days=366), 8, "2026 2027 2028 2029"),
         (Interval.MIN_1, None, 1, "30 Jan 16:00"),
@@ -138,7 +146,7 @@ def test_the_axis_has_round_times(interval, step, count, marks):
     """Each label has what differs from the one before."""
     ticks = chart_model(count, interval=interval, step=step).ticks(10)
     assert len(ticks) <= 10
-    assert marks in " ".join(ticks.values())
+    assert marks in " ".join(tick.text for tick in ticks)
 
 
 # Terminal
@@ -176,13 +184,169 @@ def test_the_command_draws_the_klines_of_the_server(live, qos):
     ran = qos("chart", "US:AAPL")
     assert (ran.code, ran.err) == (0, "")
     assert ran.lines[0].startswith(" US:AAPL  1d  ")
-    assert re.search(r"\d bars · http://127.0.0.1:\d+$", ran.lines[-1])
+    foot = " ".join(ran.out.split())
+    assert re.search(r"\d bars MA20 MA60 http://127.0.0.1:\d+$", foot)
+    few = qos("chart", "CF:BTCUSDT", "--interval", "1m", "--count", "7")
+    assert ", 7 bars" in few.out
+
+
+@pytest.mark.fault("C2")
+@pytest.mark.parametrize("width", [60, 80, 120])
+@pytest.mark.parametrize(
+    ("interval", "step", "form"),
+    [(Interval.DAY, timedelta(days=1), "%d %b"), (Interval.MIN_1, None, "%H:%M")],
+)
+def test_the_middle_of_each_label_is_under_its_bar(interval, step, form, width):
+    shown = chart_model(25, interval=interval, step=step)
+    lines = printed(shown, width)
+    room = width - label_width(shown.klines, shown.price) - 2
+    candle_width = next(one for one in (4, 3, 2) if 25 * one <= room)
+    left = room - 25 * candle_width
+    labels = list(re.finditer(r"(?:\S+ )*\S+", lines[-2]))
+    assert len(labels) >= 2
+    for label in labels[1:-1]:  # Those at the edges may be moved into the picture.
+        middle = label.start() + len(label[0]) // 2
+        bar, rest = divmod(middle - left, candle_width)
+        assert rest == 0
+        assert f"{shown.times[bar]:{form}}" == label[0]
+
+
+@pytest.mark.parametrize(("width", "count"), [(120, 1), (60, 2)])
+def test_the_foot_is_on_as_many_lines_as_it_needs(width, count):
+    shown = chart_model(24, interval=Interval.HOUR_1)
+    shown.look = shown.look._replace(ma=(5,), source="the simulator")
+    *_, axis = printed(shown, width)[:-count]
+    foot = printed(shown, width)[-count:]
+    assert "31 Jan" in axis
+    assert foot[0].startswith(" 2025-01-30 16:00 to")
+    assert foot[-1].endswith(" MA5  the simulator")
+
+
+def test_averages_are_dots_in_colours_of_their_own():
+    rising = [flat_kline(60 * n, Decimal(n)) for n in range(1, 31)]
+    shown = ChartModel(rising, Look(ma=(6, 12)))
+    text = "".join(printed(shown, 80, force_terminal=True, color_system="standard"))
+    assert "\x1b[33m•" in text
+    assert "\x1b[34m•" in text
+    assert "\x1b[33m  MA6" in text
+
+
+def test_red_up_swaps_the_colours_in_the_terminal():
+    shown = chart_model(30)
+    shown.look = shown.look._replace(red_up=True)
+    head = printed(shown, 80, force_terminal=True, color_system="standard")[0]
+    assert "\x1b[31m  +" in head
+
+
+@pytest.mark.fault("C1")
+def test_the_changes_are_the_same_in_all_outputs(live, qos, tmp_path):
+    words = ("chart", "HK:700", "--count", "20", "--to", "yesterday")
+    name = re.compile(r"[+-]?\d+\.\d\d% (?:last bar|in 20 bars)")
+    found = [name.findall(qos(*words).lines[0])]
+    for suffix in ("html", "svg"):
+        assert qos(*words, "-o", tmp_path / f"a.{suffix}").code == 0
+        found.append(name.findall((tmp_path / f"a.{suffix}").read_text("utf-8")))
+    assert len(found[0]) == 2
+    assert found == [found[0]] * 3
+
+
+# Which bars
+
+
+def test_from_and_to_choose_the_bars(live, qos):
+    ran = qos("chart", "CF:BTCUSDT", "--interval", "1h", "--from", "30h", "--tz", "UTC")
+    assert ", 30 bars" in ran.out
+    days = qos("chart", "HK:700", "--from", "2024-03-04", "--to", "2024-03-08")
+    assert "2024-03-04 to 2024-03-08, 5 bars  MA20  MA60" in days.out
+    newest = qos("chart", "HK:700", "--count", "5", "--to", "2024-03-08")
+    assert "2024-03-04 to 2024-03-08, 5 bars" in newest.out
+
+
+def test_bars_before_from_are_for_the_averages_only(live, qos, tmp_path):
+    out = tmp_path / "a.svg"
+    words = ("HK:700", "--interval", "15m", "--from", "5d", "--to", "now")
+    assert qos("chart", *words, "--ma", "100", "-o", out).code == 0
     assert (
-        qos("chart", "CF:BTCUSDT", "--interval", "1m", "--count", "7")
-        .lines[-1]
-        .split(", ")[1]
-        .startswith("7 bars")
+        "MA100 " in re.findall(r"<title>(.*?)</title>", out.read_text(), re.DOTALL)[0]
     )
+
+
+def test_times_are_in_the_zone_of_tz(live, qos, tmp_path):
+    words = ("chart", "HK:700", "--interval", "1h", "--count", "3")
+    assert " Hong Kong, 3 bars" in qos(*words, "-o", tmp_path / "a.svg").err
+    assert " UTC, 3 bars" in qos(*words, "-o", tmp_path / "a.svg", "--tz", "UTC").err
+    assert " Hong Kong, 3 bars" in qos(*words, "--tz", "market").out
+
+
+def test_red_up_is_an_option_of_the_command(live, qos, tmp_path):
+    words = ("chart", "SZ:000001", "--count", "1", "--ma", "none")
+    colours = []
+    for option in ((), ("--red-up",)):
+        assert qos(*words, *option, "-o", tmp_path / "a.svg").code == 0
+        text = (tmp_path / "a.svg").read_text()
+        colours.append({one for one in ("#26a69a", "#ef5350") if one in text})
+    assert colours[0] != colours[1]
+
+
+def test_bars_that_are_missing_are_explained(live, qos):
+    closed = ("--interval", "1h", "--from", "2024-03-09", "--to", "2024-03-10")
+    ran = qos("chart", "HK:700", *closed)
+    assert ran.code == 1
+    assert "no 1h bars of HK:700 in that time: the market was closed, or" in ran.err
+    short = qos("chart", "CF:BTCUSDT", "--interval", "1m", "--from", "100d")
+    assert short.code == 0
+    assert "qos: the server has no 1m bars of CF:BTCUSDT before 20" in short.err
+
+
+def test_more_bars_than_can_be_drawn_are_refused(live, qos, monkeypatch):
+    monkeypatch.setattr("qos_async.cli.charts.klines._MOST", 1500)
+    ran = qos("chart", "CF:BTCUSDT", "--interval", "1m", "--from", "2d")
+    assert ran.code == 1
+    says = "there are more than 1,500 bars since 2d: take a longer --interval"
+    assert says in ran.err
+
+
+async def test_a_server_that_ignores_to_is_reported(home, monkeypatch, capfd):
+    variants = Variants(history_ignores_end=True)
+    async with Simulator(plan=FAST, variants=variants) as sim:
+        monkeypatch.setenv("QOS_API_KEY", sim.key)
+        monkeypatch.setenv("QOS_HTTP_URL", sim.http_url)
+        monkeypatch.setenv("QOS_STREAM_URL", sim.stream_url)
+        words = ["chart", "HK:700", "--interval", "1m", "--to", "2024-03-08"]
+        for more in (["--count", "5"], ["--from", "2024-03-04"]):
+            assert await asyncio.to_thread(main, [*words, *more]) == 1
+            assert (
+                "the server ignored --to and sent its newest" in capfd.readouterr().err
+            )
+
+
+# The browser
+
+
+def test_open_shows_the_file_or_a_page(live, qos, tmp_path, monkeypatch):
+    opened: list[str] = []
+
+    def show(url: str) -> bool:
+        opened.append(url)
+        return True
+
+    monkeypatch.setattr(webbrowser, "open", show)
+    out = tmp_path / "a.svg"
+    assert qos("chart", "US:AAPL", "--open", "-o", out).code == 0
+    ran = qos("chart", "US:AAPL", "--open", "--cdn")
+    assert (ran.code, ran.out) == (0, "")
+    assert opened[0] == out.as_uri()
+    assert opened[1].endswith("/US-AAPL-1d.html")
+    assert ran.err.startswith(opened[1].removeprefix("file://"))
+
+
+def test_open_without_a_browser_names_the_file(live, qos, tmp_path, monkeypatch):
+    monkeypatch.setattr(webbrowser, "open", lambda url: False)
+    out = tmp_path / "a.svg"
+    ran = qos("chart", "US:AAPL", "--open", "-o", out)
+    assert ran.code == 1
+    assert f"qos: no browser was found: open {out} in one" in ran.err
+    assert out.exists()
 
 
 # Files
@@ -196,12 +360,15 @@ def test_html_is_complete_and_loads_nothing_from_the_network(live, qos, tmp_path
     text = out.read_text()
     assert not re.search(r"<(script|link)[^>]+(src|href)=", text)
     assert "<title>HK:700  1d  " in text
-    assert '"type":"category"' in text
     assert "prefers-color-scheme: dark" in text
     begin = text.index("Plotly.newPlot(")
-    candles, volume = json.JSONDecoder().raw_decode(text, text.index("[{", begin))[0]
-    assert (candles["type"], volume["type"]) == ("candlestick", "bar")
-    assert len(candles["x"]) == len(set(candles["x"])) == len(volume["y"]) == 30
+    drawn = json.JSONDecoder().raw_decode(text, text.index("[{", begin))[0]
+    traces = {trace["name"]: trace for trace in drawn}
+    assert [*traces] == ["rises", "falls", "MA20", "MA60", "volume", "details"]
+    places = [*traces["rises"]["x"], *traces["falls"]["x"]]
+    assert sorted(places) == traces["volume"]["x"] == [*range(30)]
+    assert len(traces["MA60"]["y"]) == 30, "from bars that are not shown"
+    assert None not in traces["MA60"]["y"]
 
 
 def test_html_with_cdn_is_small_and_a_theme_is_fixed(live, qos, tmp_path):
@@ -260,10 +427,17 @@ def test_a_missing_package_is_reported_before_any_request(
 @pytest.mark.parametrize(
     ("words", "code", "says"),
     [
-        (["-o", "a.pdf"], 2, "'a.pdf' should end in .html or .png"),
+        (["-o", "a.pdf"], 2, "'a.pdf' should end in .html, .png or .svg"),
         (["-o", "none/a.png"], 1, "there is no directory none: create it first"),
         (["-o", "/proc/a.html"], 1, "cannot write /proc/a.html: "),
         (["--count", "1001"], 2, "a whole number from 1 to 1000"),
+        (["--ma", "20,x"], 2, "not a list of numbers of bars from 1 to 1000: try"),
+        (["--ma", "0"], 2, "--ma 20,60, or --ma none"),
+        (["--tz", "Mars"], 2, "'Mars' is not a time zone: take local, market, UTC"),
+        (["--from", "2d", "--count", "5"], 2, "take it, or --from, not both"),
+        (["--from", "2100"], 2, "--from 2100 is in the future"),
+        (["--from", "2d", "--to", "3d"], 2, "--from 2d is not before --to 3d"),
+        (["--from", "soon"], 2, "'soon' is not a time: try a day"),
         (["--interval", "3m"], 2, "take one of 1m 5m 15m"),
         (["--seed", "3"], 2, "add --sim"),
     ],

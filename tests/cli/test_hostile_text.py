@@ -30,8 +30,8 @@ from qos_async import (
     TradingDay,
 )
 from qos_async._printable import printable
-from qos_async.cli.charts import html, png
-from qos_async.cli.charts.model import ChartModel
+from qos_async.charts import html, picture
+from qos_async.charts.model import ChartModel, Look
 from qos_async.cli.charts.terminal import print_chart
 from qos_async.cli.doctor.report import Check, Report
 from qos_async.cli.formatting import move_line, tick_line
@@ -220,7 +220,8 @@ def chart() -> ChartModel:
         low=Decimal(1),
         close=Decimal(2),
     )
-    return ChartModel([kline], f"http://{NASTY}<img src=x onerror=alert(1)>")
+    source = f"http://{NASTY}<img src=x onerror=alert(1)>"
+    return ChartModel([kline], Look(source=source))
 
 
 def test_texts_of_charts_are_printable(capsys):
@@ -240,7 +241,7 @@ def test_a_picture_of_any_text_is_drawn():
     model = chart()
     model.symbol = "US:$\\frac{$"
     file = io.BytesIO()
-    png.draw(model, file, theme="light")
+    picture.png(model, file, theme="light")
     assert file.getvalue().startswith(b"\x89PNG")
 
 

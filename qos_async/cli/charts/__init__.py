@@ -1,5 +1,4 @@
-"""``qos chart``: klines as candles with volume.
+"""``qos chart``: fetches klines and draws them, in the terminal or into a file.
 
-``model`` has the texts, axis labels and colours of every chart; ``html``, ``png`` and
-``terminal`` draw it. The candles of the terminal are those of ``qos watch``.
+Files are drawn by ``qos_async.charts``, the terminal by the functions of ``qos watch``.
 """

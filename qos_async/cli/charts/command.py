@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import importlib.util
 import shutil
-from argparse import ArgumentParser
+from argparse import ArgumentParser, ArgumentTypeError
+from datetime import tzinfo
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,28 +18,27 @@ from qos_async.cli.options import (
     Command,
     CommandError,
     Options,
+    UsageError,
     add_connection,
     add_interval,
     bounded_int,
     file_format,
     output_file,
     symbol,
+    time_spec,
 )
 from qos_async.cli.streams import print_message
+from qos_async.cli.times import TIMES
 from qos_async.enums import Interval
 
 if TYPE_CHECKING:  # Slow to import.
     from qos_async import Kline
-    from qos_async.cli.charts.model import ChartModel
+    from qos_async.charts.model import ChartModel
 
 __all__ = ["COMMAND"]
 
 _FILE_COUNT = 120
-_PACKAGES = {
-    ".html": ("plotly", "HTML charts need plotly", "plot"),
-    ".png": ("matplotlib", "PNG charts need matplotlib", "plot"),
-    "": ("rich", "charts in the terminal need rich", "cli"),
-}
+_AVERAGES = (20, 60)
 
 
 def _add_arguments(parser: ArgumentParser) -> None:
@@ -52,97 +52,139 @@ def _add_arguments(parser: ArgumentParser) -> None:
         help=f"number of bars, up to {KLINES_MAX} (file: {_FILE_COUNT}, "
         "terminal: as many as fit)",
     )
+    add("--from", dest="since", type=time_spec, metavar="TIME", help="start")
+    add("--to", dest="until", type=time_spec, metavar="TIME", help="end (now)")
     add("--adjust", action="store_true", help="adjust for dividends and splits")
+    add(
+        "--ma",
+        type=_averages,
+        metavar="N,N",
+        help="moving averages of so many bars, or none (20,60)",
+    )
     add(
         "-o",
         "--output",
-        type=output_file(".html", ".png"),
+        type=output_file(".html", ".png", ".svg"),
         metavar="FILE",
-        help="write a file instead: .html or .png",
+        help="write a file instead: .html, .png or .svg",
     )
+    add(
+        "--open",
+        action="store_true",
+        help="show the file, or without -o an HTML page, in the browser",
+    )
+    _add_looks(parser)
+    add_connection(parser)
+
+
+def _add_looks(parser: ArgumentParser) -> None:
+    add = parser.add_argument
+    add(
+        "--tz",
+        metavar="ZONE",
+        help="local, market, UTC or a name such as Asia/Hong_Kong (file: market, "
+        "terminal: local)",
+    )
+    add("--red-up", action="store_true", help="red rises and green falls, as in China")
     add(
         "--theme",
         choices=("auto", "light", "dark"),
         default="auto",
-        help="theme of the file (auto: the viewer's for HTML, light for PNG)",
+        help="theme of the file (auto: the viewer's for HTML, otherwise light)",
     )
     add(
         "--cdn",
         action="store_true",
         help="let the HTML load plotly (5 MB) from the network",
     )
-    add_connection(parser)
+
+
+def _averages(text: str) -> tuple[int, ...]:
+    """Parse ``20,60``, or ``none``."""
+    count = bounded_int(KLINES_MAX)
+    if text.strip().lower() in {"", "none"}:
+        return ()
+    try:
+        return tuple(dict.fromkeys(count(part.strip()) for part in text.split(",")))
+    except ArgumentTypeError:
+        raise ArgumentTypeError(
+            f"{text!r} is not a list of numbers of bars from 1 to {KLINES_MAX}: try "
+            "--ma 20,60, or --ma none"
+        ) from None
 
 
 def _run(options: Options) -> int:
     """Fetch the klines, draw them, and return the exit code."""
+    from qos_async.charts.files import check_package
     from qos_async.cli.files import check_place
-    from qos_async.cli.settings import server_label
 
     path = options.output
     try:
-        _check_package(file_format(path) if path else "")
         if path:
             check_place(path, force=True)
-        return _fetch_and_draw(options, server_label(options))
+        if path or options.open:
+            check_package(file_format(path) if path else ".html")
+        else:
+            _check_rich()
     except ModuleNotFoundError as error:
         raise CommandError(str(error)) from None
+    return _fetch_and_draw(options)
 
 
-def _check_package(suffix: str) -> None:
-    """Fail before the first request if the drawing package is missing.
-
-    Raises:
-        ModuleNotFoundError: The message names the package to install.
-    """
-    package, need, extra = _PACKAGES[suffix]
+def _check_rich() -> None:
     try:
-        found = importlib.util.find_spec(package)
-    except ValueError:  # sys.modules[package] is None: an import of it fails, too.
+        found = importlib.util.find_spec("rich")
+    except ValueError:  # sys.modules["rich"] is None: an import of it fails, too.
         found = None
     if found is None:
         raise ModuleNotFoundError(
-            f"{need}, which is not installed: pip install 'qos-async[{extra}]'",
-            name=package,
+            "charts in the terminal need rich, which is not installed: "
+            "pip install 'qos-async[cli]'"
         )
 
 
-def _fetch_and_draw(options: Options, source: str) -> int:
-    from qos_async import Adjustment
-    from qos_async.cli.charts.model import ChartModel
+def _fetch_and_draw(options: Options) -> int:
+    from qos_async.charts.model import ChartModel, Look
+    from qos_async.cli.charts.klines import fetch, wanted
     from qos_async.cli.client import open_client, run_async
+    from qos_async.cli.settings import server_label
 
-    klines: list[Kline] = []
+    in_terminal = options.output is None and not options.open
+    ma = _AVERAGES if options.ma is None else options.ma
+    zone = _zone(options, "local" if in_terminal else "market")
+    default_count = _count_that_fits() if in_terminal else _FILE_COUNT
+    chosen = wanted(options, default_count, ma)
+    found: list[tuple[list[Kline], int]] = []
 
-    async def fetch() -> None:
+    async def run() -> None:
         async with open_client(options) as client:
-            found = await client.fetch_klines(
-                options.symbol,
-                interval=options.interval,
-                count=options.count or _default_count(options),
-                adjust=Adjustment.FORWARD if options.adjust else Adjustment.NONE,
-            )
-        klines.extend(found.get(options.symbol, ()))
+            found.append(await fetch(client, options, chosen))
 
-    code = run_async(fetch)
+    code = run_async(run)
     if code:
         return code
-    if not klines:
-        raise CommandError(
-            f"the server has no {options.interval.short} bars of {options.symbol}: "
-            "check the spelling with qos products"
-        )
-    model = ChartModel(klines, source)
-    if options.output is None:
+    [(klines, shown)] = found
+    look = Look(source=server_label(options), ma=ma, zone=zone, red_up=options.red_up)
+    model = ChartModel(klines, look, shown=shown)
+    if in_terminal:
         _print(model)
-    else:
-        _write(model, options.output, options)
-    return exits.OK
+        return exits.OK
+    return _write(model, options)
 
 
-def _default_count(options: Options) -> int:
-    if options.output is not None:
-        return _FILE_COUNT
+def _zone(options: Options, default: str) -> tzinfo | None:
+    from qos_async.charts.zones import zone_of
+
+    try:
+        return zone_of(options.tz or default, options.symbol)
+    except ValueError:
+        raise UsageError(
+            f"argument --tz: {options.tz!r} is not a time zone: take local, market, UTC "
+            "or a name such as Asia/Hong_Kong"
+        ) from None
+
+
+def _count_that_fits() -> int:
     from qos_async.cli.charts.terminal import bars_that_fit
 
     return bars_that_fit(shutil.get_terminal_size().columns)
@@ -161,41 +203,47 @@ def _print(model: ChartModel) -> None:
         ) from None
 
 
-def _write(model: ChartModel, path: Path, options: Options) -> None:
+def _write(model: ChartModel, options: Options) -> int:
+    from qos_async.charts.files import open_page, page_path, write
     from qos_async.cli.files import whole_file
 
+    path: Path = options.output or page_path(model)
     with whole_file(path) as file:
-        if file_format(path) == ".html":
-            from qos_async.cli.charts import html
-
-            text = html.page(model, theme=options.theme, cdn=options.cdn)
-            file.write(text.encode())
-        else:
-            from qos_async.cli.charts import png
-
-            png.draw(model, file, theme=options.theme)
+        write(model, file, file_format(path), theme=options.theme, cdn=options.cdn)
     print_message(f"{path}: {model.title}, {model.span}")
+    if options.open:
+        try:
+            open_page(path)
+        except RuntimeError as error:
+            raise CommandError(str(error)) from None
+    return exits.OK
 
 
 COMMAND = Command(
-    "candles with volume, in the terminal or as HTML or PNG",
+    "candles with volume, in the terminal or as HTML, PNG or SVG",
     """\
-Draws the newest klines of a symbol as candles with volume: in the terminal, or
-with -o into a file. HTML can be panned and zoomed, works without a network,
-and follows the viewer's light or dark theme; PNG is 1920 x 1080.
+Draws the klines of a symbol as candles with volume and moving averages: in the
+terminal, or with -o into a file. HTML can be panned and zoomed, works without a
+network, and follows the viewer's light or dark theme; PNG is 1920 x 1080.
 
 examples:
   qos chart US:AAPL
-  qos chart --sim CF:BTCUSDT --interval 1m --count 60
-  qos chart HK:700 --interval 1d -o tencent.html
+  qos chart --sim CF:BTCUSDT --interval 1m --count 60 --ma 10,30
+  qos chart HK:700 --interval 15m --from 2025-01-20 --to 2025-01-24 --open
+  qos chart SZ:000001 --red-up -o pingan.html
 """,
-    """\
-The time axis leaves out the hours when the market is closed. Intraday times
-are UTC; days and longer have the market's own date. The newest bar is
-unfinished.
+    f"""\
+The first change is that of the newest bar from the close before it, the second
+that of all bars shown, from the first open to the last close. The newest bar is
+unfinished, unless --to is in the past.
+
+The time axis leaves out the hours when the market is closed. Intraday times are
+in the zone of --tz; days and longer have the market's own date.
+
+{TIMES}
 
 Charts in the terminal need rich: pip install 'qos-async[cli]'. Files need
-plotly or matplotlib: pip install 'qos-async[plot]'.
+plotly (HTML) or matplotlib (PNG, SVG): pip install 'qos-async[plot]'.
 """,
     _add_arguments,
     _run,

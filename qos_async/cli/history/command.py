@@ -19,11 +19,11 @@ from qos_async.cli.options import (
     file_format,
     output_file,
     symbol,
+    time_span,
     time_spec,
 )
 from qos_async.cli.streams import print_message
 from qos_async.cli.times import TIMES, iso
-from qos_async.symbols import market_of
 
 if TYPE_CHECKING:  # Slow to import.
     from qos_async.cli.history.partial import PartialDownload, Request
@@ -139,19 +139,10 @@ def _request(options: Options, now: float) -> Request:
     """
     from qos_async.cli.history.partial import Request
     from qos_async.cli.settings import server_label
-    from qos_async.periods import market_zone
 
-    zone = market_zone(market_of(options.symbol))
+    start, end = time_span(options, now)
+    assert start is not None, "--from is required"
     since, until = options.since, options.until
-    try:
-        start = since.start(zone, now)
-        end = min(until.end(zone, now), int(now)) if until else int(now)
-    except ValueError as error:
-        raise UsageError(str(error)) from None
-    if start >= now:
-        raise UsageError(f"--from {since.text} is in the future")
-    if until and start >= end:
-        raise UsageError(f"--from {since.text} is not before --to {until.text}")
     return Request(
         symbol=options.symbol,
         interval=options.interval.short,

@@ -7,11 +7,13 @@ into the upper or the lower half of a row; volume and sparklines use eighths.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from datetime import datetime
-from typing import NamedTuple
+from datetime import UTC, tzinfo
+from typing import Any, NamedTuple
 
-from qos_async import Interval, Kline
-from qos_async.cli.charts.model import Candle, kline_time
+from qos_async import Kline
+from qos_async.charts.model import Average, Candle
+from qos_async.charts.ticks import AxisTick, fitting, levels
+from qos_async.charts.zones import bar_time
 from qos_async.cli.watch.model import Model
 from qos_async.cli.watch.text import Line, pad_or_cut
 
@@ -59,6 +61,7 @@ _THIN = {
     (True, False): "┯",
     (True, True): "┿",
 }
+_AVERAGE = "•"
 _ROUND_STEPS = (1.0, 2.0, 2.5, 5.0, 10.0)
 
 
@@ -167,19 +170,11 @@ def nice_step(span: float, parts: int) -> float:
 _MIN_HEIGHT_WITH_VOLUME = 9
 _LABEL_ROWS = 3
 """Least number of rows between two prices on the axis."""
-_LABEL_COLUMNS = 14
-"""Least number of columns between two times on the axis."""
-_TIME_STEPS = (5, 10, 15, 30, 60, 120, 240, 480, 720, 1440, 2880, 7200, 14400)
-"""Minutes between two times on the axis."""
+_LABEL_COLUMNS = 12
+"""Columns of the axis for each label, on average."""
 _FRAME_COLUMNS = 6
 """What the frame takes of the width of a title."""
 _HOUR = 3600
-_FORMATS = {
-    Interval.DAY: "%d %b",
-    Interval.WEEK: "%d %b %y",
-    Interval.MONTH: "%b %Y",
-    Interval.YEAR: "%Y",
-}
 
 
 def draw_chart(
@@ -196,23 +191,42 @@ def draw_chart(
 
 
 def draw_klines(
-    klines: Sequence[Kline],
+    klines: Sequence[Kline[Any]],
     price: Callable[..., str],
     width: int,
     height: int,
     *,
     candle_width: int = 2,
+    zone: tzinfo | None = UTC,
+    averages: Sequence[Average] = (),
 ) -> list[Line]:
-    """Draw the newest klines that fit; ``price`` turns prices into text."""
+    """Draw the newest klines that fit.
+
+    Args:
+        klines: Ascending.
+        price: Turns prices into text.
+        width: Columns.
+        height: Rows.
+        candle_width: Columns of a candle.
+        zone: Of intraday times; None is that of this machine.
+        averages: With a value for each kline; the first has the role ``ma0``.
+    """
     axis = label_width(klines, price) + 2
-    shown = klines[-max((width - axis) // candle_width, 1) :]
+    count = min(max((width - axis) // candle_width, 1), len(klines))
     chart = ChartDrawing(
-        shown, price, width=width, height=height, axis=axis, candle_width=candle_width
+        klines[-count:],
+        price,
+        width=width,
+        height=height,
+        axis=axis,
+        candle_width=candle_width,
     )
+    chart.zone = zone
+    chart.averages = [average.values[-count:] for average in averages]
     return chart.lines
 
 
-def label_width(klines: Iterable[Kline], price: Callable[..., str]) -> int:
+def label_width(klines: Iterable[Kline[Any]], price: Callable[..., str]) -> int:
     """Return the width of the longest label: of a low, where prices are negative."""
     prices = (one for kline in klines for one in (kline.high, kline.low))
     return max(_LABEL_MIN, *map(len, map(price, prices)))
@@ -244,7 +258,7 @@ class ChartDrawing:
 
     def __init__(
         self,
-        klines: Sequence[Kline],
+        klines: Sequence[Kline[Any]],
         price: Callable[..., str],
         *,
         width: int,
@@ -252,6 +266,8 @@ class ChartDrawing:
         axis: int,
         candle_width: int,
     ) -> None:
+        self.zone: tzinfo | None = UTC
+        self.averages: list[list[float | None]] = []
         self._klines, self._price = klines, price
         self._width, self._axis, self._candle_width = width, axis, candle_width
         self._volume_rows = (
@@ -289,7 +305,8 @@ class ChartDrawing:
         self, row: int, cells: list[str], labels: dict[int, str], last: int
     ) -> Line:
         ground = "╌" if row == last else "┈" if row in labels else " "
-        line = self._spread(cells, ground, "last" if row == last else "grid", "")
+        role, over = "last" if row == last else "grid", self._average_roles(row)
+        line = self._spread(cells, ground, role, "", over)
         if row != last:
             label = labels.get(row, "")
             return [*line, (f" {label:>{self._axis - 2}} ", "axis")]
@@ -303,18 +320,38 @@ class ChartDrawing:
         return [*line, (f" {label:>{self._axis - 2}} ", "axis")]
 
     def _spread(
-        self, cells: list[str], ground: str, ground_role: str, suffix: str
+        self,
+        cells: list[str],
+        ground: str,
+        ground_role: str,
+        suffix: str,
+        over: Sequence[str] = (),
     ) -> Line:
+        """Return a row of cells; where one is empty, ``over`` has a role or nothing."""
         room = self._width - self._axis - len(cells) * self._candle_width
         line: Line = [(ground * room, ground_role)]
         gap = ground * (self._candle_width - 1)
-        for cell, candle in zip(cells, self._candles, strict=True):
-            role = "up" if candle.rises else "down"
-            if cell == " ":
-                line.append((ground + gap, ground_role))
+        roles = over or [""] * len(cells)
+        for cell, role, candle in zip(cells, roles, self._candles, strict=True):
+            trend = ("up" if candle.rises else "down") + suffix
+            if cell != " ":
+                line += [(cell, trend), (gap, ground_role)]
+            elif role:
+                line += [(_AVERAGE, role), (gap, ground_role)]
             else:
-                line += [(cell, role + suffix), (gap, ground_role)]
+                line.append((ground + gap, ground_role))
         return _merge_roles(line)
+
+    def _average_roles(self, row: int) -> list[str]:
+        """Return the role of the average that goes through each cell of a row."""
+        roles = [""] * len(self._candles)
+        for number, values in enumerate(self.averages):
+            for place, value in enumerate(values):
+                if value is None or not self._scale.low <= value <= self._scale.high:
+                    continue
+                if self._scale.half(value) // 2 == row:
+                    roles[place] = f"ma{number}"
+        return roles
 
     def _price_labels(self) -> dict[int, str]:
         """Return round prices by their row."""
@@ -329,38 +366,26 @@ class ChartDrawing:
         }
 
     def _time_axis(self) -> Line:
-        room = self._width - self._axis - len(self._klines) * self._candle_width
-        text, before = "", None
-        for place in self._labelled_bars():
-            at = room + place * self._candle_width
-            moment = kline_time(self._klines[place])
-            label = _label(moment, before, self._klines[place].interval)
-            before = moment
-            if at + len(label) <= self._width - self._axis:
-                text = text.ljust(at) + label
+        """Return the times, each with its middle under its bar."""
+        left = self._width - self._axis - len(self._klines) * self._candle_width
+        text = ""
+        for tick in self._ticks():
+            middle = left + tick.place * self._candle_width
+            latest = self._width - self._axis - len(tick.text)
+            at = max(min(middle - len(tick.text) // 2, latest), 0)
+            if at > len(text) or not text:
+                text = text.ljust(at) + tick.text
         return pad_or_cut([(text, "axis")], self._width)
 
-    def _labelled_bars(self) -> list[int]:
-        """Return the indexes of the bars with a time below: round times, far apart."""
-        every = max(-(-_LABEL_COLUMNS // self._candle_width), 1)
-        minutes = int(self._klines[0].interval)
-        if minutes >= Interval.DAY:
-            return list(range(every // 2, len(self._klines), every))
-        step = next((s for s in _TIME_STEPS if s >= every * minutes), _TIME_STEPS[-1])
-        marks: list[int] = []
-        for place, kline in enumerate(self._klines):
-            far = not marks or place - marks[-1] >= every
-            if far and kline.timestamp // 60 % step == 0:
-                marks.append(place)
-        return marks
-
-
-def _label(moment: datetime, before: datetime | None, interval: Interval) -> str:
-    form = _FORMATS.get(interval)
-    if form is not None:
-        return f"{moment:{form}}"
-    new_day = before is not None and before.date() != moment.date()
-    return f"{moment:%d %b}" if new_day else f"{moment:%H:%M}"
+    def _ticks(self) -> list[AxisTick]:
+        interval = self._klines[0].interval
+        times = [
+            bar_time(kline.timestamp, interval, kline.symbol, self.zone)
+            for kline in self._klines
+        ]
+        columns = len(times) * self._candle_width
+        most = max(columns // _LABEL_COLUMNS, 2)
+        return fitting(levels(times, interval), most, len(times))
 
 
 def _merge_roles(line: Line) -> Line:

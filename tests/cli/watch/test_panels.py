@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from decimal import Decimal
 
@@ -16,7 +17,7 @@ from qos_async import (
     Side,
     Snapshot,
 )
-from qos_async.cli.charts.model import Candle
+from qos_async.charts.model import Candle
 from qos_async.cli.watch.board import draw_board, first_row
 from qos_async.cli.watch.chart import (
     Scale,
@@ -337,13 +338,19 @@ def test_the_chart_tags_the_last_price_and_the_times_are_round():
     close = MODEL.bars.of(MODEL.symbol)[-1].close
     tagged = [line for line in lines if line.rstrip().endswith(f"{close}")]
     assert len(tagged) == 1
-    assert all(time.endswith(("0", "5")) for time in lines[-1].split())
-    assert len(lines[-1].split()) >= 3
+    times = re.findall(r"\d\d:\d\d", lines[-1])
+    assert all(time.endswith(("0", "5")) for time in times)
+    assert len(times) >= 3
 
 
 @pytest.mark.parametrize(
     ("interval", "label"),
-    [("1d", "25 Feb"), ("1w", "25 Feb 26"), ("1M", "Feb 2026"), ("1y", "2026")],
+    [
+        ("1d", "23 Feb 2026     02 Mar"),
+        ("1w", "23 Feb 2026     02 Mar"),
+        ("1M", "Mar 2026"),
+        ("1y", "2026"),
+    ],
 )
 def test_daily_labels_are_in_the_time_zone_of_the_market(interval, label):
     """A day of Hong Kong begins on the evening before, in UTC."""
