@@ -122,9 +122,7 @@ class FrameDecoder(Generic[N]):
             tp = _kind_decoder.decode(data).tp
             reply = _read_reply(data) if tp is None else None
         except (msgspec.MsgspecError, RecursionError, ValueError) as exc:
-            if (quoted := quote_bare_words(data)) is not None:
-                return self.read(quoted)
-            reason = str(exc)
+            reason, quoted = str(exc), quote_bare_words(data)
         else:
             if tp in _CHANNELS:
                 return self._pushes.decode(data)
@@ -132,7 +130,9 @@ class FrameDecoder(Generic[N]):
                 return Unknown(tp)
             if reply is not None:
                 return reply
-            reason = "neither a push nor a reply"
+            reason, quoted = "neither a push nor a reply", None
+        if quoted is not None:
+            return self.read(quoted)
         raise DecodeError(f"cannot decode a frame ({reason})")
 
 

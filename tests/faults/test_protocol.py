@@ -153,7 +153,7 @@ async def test_a_reply_to_another_command_does_not_match(
     net = Network(respond=respond)
     async with opened(net) as client:
         sub = client.watch_trades(AAPL)
-        await asyncio.sleep(5)
+        await asyncio.sleep(4)
         assert client.stats.unmatched == 1
         assert net.peers[0].types() == ["T"]  # It still waits.
         net.peers[0].answer(net.peers[0].sent[-1])
