@@ -259,7 +259,10 @@ class _PartitionFile:
         """Close the file; rename it if it is complete, else remove it."""
         try:
             with self._file:
-                self._writer.close()
+                try:
+                    self._writer.close()
+                finally:  # After an error it would try again when it is freed.
+                    self._writer.is_open = False
                 self._file.flush()
                 if whole:
                     os.fsync(self._file.fileno())
