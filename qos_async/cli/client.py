@@ -31,7 +31,12 @@ from qos_async.cli.settings import (
     origin_only,
     resolve,
 )
-from qos_async.cli.signals import on_termination, terminate
+from qos_async.cli.signals import (
+    hold_repeated_interrupts,
+    on_termination,
+    restored_interrupt,
+    terminate,
+)
 from qos_async.cli.streams import print_message
 from qos_async.cli.unread import reporting_unread
 
@@ -170,7 +175,7 @@ def run_async(main: Callable[[], Coroutine[Any, Any, int | None]]) -> int:
         logger.addHandler(logging.NullHandler())
     running: list[asyncio.Task[Any]] = []
     try:
-        with on_termination(partial(_cancel, running)):
+        with on_termination(partial(_cancel, running)), restored_interrupt():
             return asyncio.run(_run(main, running)) or exits.OK
     except KeyboardInterrupt:
         return exits.INTERRUPTED
@@ -194,6 +199,7 @@ async def _run(
     task = asyncio.current_task()
     assert task is not None
     running.append(task)
+    hold_repeated_interrupts()  # Now that asyncio has set its handler.
     return await main()
 
 

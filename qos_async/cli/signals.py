@@ -10,7 +10,14 @@ from collections.abc import Callable, Generator
 from types import FrameType
 from typing import Any, NoReturn
 
-__all__ = ["Terminated", "ignore_signals", "on_termination", "terminate"]
+__all__ = [
+    "Terminated",
+    "hold_repeated_interrupts",
+    "ignore_signals",
+    "on_termination",
+    "restored_interrupt",
+    "terminate",
+]
 
 # SIGHUP: the terminal was closed; on Windows, that is SIGBREAK.
 _SIGNALS: list[signal.Signals] = [
@@ -25,6 +32,7 @@ class Terminated(BaseException):
 
 
 _ends: list[Callable[[], object]] = []
+_received_at = -math.inf
 _REPEATED_WITHIN = 1.0
 """Seconds: a terminal that is closed may send two, which must not disturb the end."""
 
@@ -55,14 +63,40 @@ def ignore_signals() -> None:
 
 
 @contextlib.contextmanager
+def restored_interrupt() -> Generator[None]:
+    """Restore the handler of Ctrl-C at the end of the block."""
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(
+            ValueError
+        ):  # Only the main thread may handle signals.
+            signal.signal(signal.SIGINT, before)
+
+
+def hold_repeated_interrupts() -> None:
+    """Ignore a Ctrl-C that soon follows another, or another signal, from now on."""
+    with contextlib.suppress(ValueError):  # Only the main thread may handle signals.
+        _hold_interrupt()
+
+
+def _is_first() -> bool:
+    """Return whether no signal came shortly before the present one."""
+    global _received_at
+    before, _received_at = _received_at, time.monotonic()
+    return _received_at - before > _REPEATED_WITHIN
+
+
+@contextlib.contextmanager
 def _handled() -> Generator[None]:
-    received_at = -math.inf
+    global _received_at  # noqa: PLW0603 - signals are those of the process
+    _received_at = -math.inf
 
     def handle(number: int, frame: object) -> None:
-        nonlocal received_at
-        before, received_at = received_at, time.monotonic()
-        if received_at - before > _REPEATED_WITHIN:
-            _hold_interrupt(lambda: time.monotonic() - received_at > _REPEATED_WITHIN)
+        if _is_first():
+            # Within the end it would leave a part undone.
+            _hold_interrupt()
             _ends[-1]()
 
     interrupt = signal.getsignal(signal.SIGINT)
@@ -80,12 +114,18 @@ def _handled() -> Generator[None]:
             signal.signal(signal.SIGINT, interrupt)
 
 
-def _hold_interrupt(is_over: Callable[[], bool]) -> None:
-    """Ignore Ctrl-C for the same time: within the end it would leave a part undone."""
-    interrupt = signal.getsignal(signal.SIGINT)
+class _HeldInterrupt:
+    """A handler of Ctrl-C that passes on only what does not soon follow a signal."""
 
-    def handle(number: int, frame: FrameType | None) -> None:
-        if is_over() and callable(interrupt):
-            interrupt(number, frame)
+    def __init__(self, handler: Any) -> None:
+        self._handler = handler
 
-    signal.signal(signal.SIGINT, handle)
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        if _is_first() and callable(self._handler):
+            self._handler(number, frame)
+
+
+def _hold_interrupt() -> None:
+    handler = signal.getsignal(signal.SIGINT)
+    if not isinstance(handler, _HeldInterrupt):
+        signal.signal(signal.SIGINT, _HeldInterrupt(handler))
