@@ -236,6 +236,7 @@ def test_a_page_runs_no_text_of_the_server():
     assert is_safe(page.replace("\t", ""))
 
 
+@pytest.mark.filterwarnings("ignore:Glyph")  # The fonts of versions differ.
 def test_a_picture_of_any_text_is_drawn():
     """Matplotlib reads ``$`` as the start of a formula."""
     model = chart()
