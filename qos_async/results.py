@@ -80,27 +80,17 @@ class Result(dict[str, T]):
 
     def _symbol(self, key: object) -> str | None:
         """Return the key that another spelling of a symbol stands for."""
-        try:
-            symbol = canonical(key) if isinstance(key, str) else None
-        except ValueError:
-            return None
-        return symbol if symbol is not None and super().__contains__(symbol) else None
+        symbol = _canonical(key)
+        return symbol if super().__contains__(symbol) else None
 
     def _advice(self, key: object) -> str:
         meant = suggest(key) if isinstance(key, str) else None
         if meant is not None and super().__contains__(meant):
             return f"no record of {key!r}: did you mean {meant!r}?"
-        if self._has_no_data(key):
+        if _canonical(key) in self.missing:
             return f"no record of {key!r}: the service sent none, see .missing"
-        has = ", ".join([*self][:_NAMES]) or "none"
-        more = ", …" if len(self) > _NAMES else ""
-        return f"no record of {key!r}, which was not requested; there are: {has}{more}"
-
-    def _has_no_data(self, key: object) -> bool:
-        try:
-            return isinstance(key, str) and canonical(key) in self.missing
-        except ValueError:
-            return False
+        has = _listed(tuple(self)) or "none"
+        return f"no record of {key!r}, which was not requested; there are: {has}"
 
     def __repr__(self) -> str:
         missing = f", missing={self.missing!r}" if self.missing else ""
@@ -122,8 +112,7 @@ class Result(dict[str, T]):
     def _summary(self) -> str:
         summary = _count(self, "symbol")
         if self.missing:
-            more = ", …" if len(self.missing) > _NAMES else ""
-            summary += f"; missing: {', '.join(self.missing[:_NAMES])}{more}"
+            summary += f"; missing: {_listed(self.missing)}"
         return summary
 
     def copy(self) -> Result[T]:
@@ -177,6 +166,19 @@ class Result(dict[str, T]):
         from qos_async.charts import candles  # noqa: PLC0415 - the core needs no charts
 
         return candles(self, title=title, ma=ma, tz=tz, red_up=red_up, theme=theme)
+
+
+def _canonical(key: object) -> str | None:
+    """Return the canonical form of a symbol; None for anything else."""
+    try:
+        return canonical(key) if isinstance(key, str) else None
+    except ValueError:
+        return None
+
+
+def _listed(names: tuple[str, ...]) -> str:
+    more = ", …" if len(names) > _NAMES else ""
+    return f"{', '.join(names[:_NAMES])}{more}"
 
 
 def _count(things: Sized, name: str) -> str:

@@ -170,31 +170,28 @@ _METAL = "XAU|XAG|XPT|XPD|XBR|XTI|XNG"
 
 # Upper-case texts and their symbols, the first that fits: futu, longbridge, yfinance,
 # tushare and joinquant, akshare and sina, ccxt and the exchanges.
-_SPELLINGS = [
-    (re.compile(pattern), symbol)
-    for pattern, symbol in (
-        (rf"({'|'.join(_KNOWN)})[.:_ -]+([^:]+)", r"\1:\2"),
-        (rf"([^:]+)[.:@]({'|'.join(_SUFFIXES)})", r"\2:\1"),
-        (r"(SH|SZ|HK)(\d+)", r"\1:\2"),
-        (r"(?:GB_|10[567]\.)(.+)", r"US:\1"),
-        (r"GC=F", "CM:XAUUSD"),
-        (r"SI=F", "CM:XAGUSD"),
-        (r"BZ=F", "CM:XBRUSD"),
-        (r"CL=F", "CM:XTIUSD"),
-        (r"NG=F", "CM:XNGUSD"),
-        (rf"({_METAL})[/_-]?USD(?:=X)?", r"CM:\1USD"),
-        (rf"({_FIAT})[/_-]?({_FIAT})(?:=X)?", r"FX:\1\2"),
-        (rf"({_FIAT})=X", r"FX:USD\1"),
-        (r"([A-Z0-9]{2,15}?)[/_-]?USDT(?:[.:_-].*)?", r"CF:\1USDT"),
-        (r"([A-Z0-9]{2,15}?)[/_-]USDC?(?:[.:_-].*)?", r"CF:\1USDT"),
-        (r"\^(.+)", r"IX:\1"),
-        (r"([569]\d{5})", r"SH:\1"),
-        (r"([0-3]\d{5})", r"SZ:\1"),
-        (r"(\d{1,5})", r"HK:\1"),
-        (r"([A-Z]{1,5})", r"US:\1"),
-        (r"([A-Z]{1,5})[.-]([A-Z])", r"US:\1.\2"),
-    )
-]
+_SPELLINGS = (
+    (rf"({'|'.join(_KNOWN)})[.:_ -]+([^:]+)", r"\1:\2"),
+    (rf"([^:]+)[.:@]({'|'.join(_SUFFIXES)})", r"\2:\1"),
+    (r"(SH|SZ|HK)(\d+)", r"\1:\2"),
+    (r"(?:GB_|10[567]\.)(.+)", r"US:\1"),
+    (r"GC=F", "CM:XAUUSD"),
+    (r"SI=F", "CM:XAGUSD"),
+    (r"BZ=F", "CM:XBRUSD"),
+    (r"CL=F", "CM:XTIUSD"),
+    (r"NG=F", "CM:XNGUSD"),
+    (rf"({_METAL})[/_-]?USD(?:=X)?", r"CM:\1USD"),
+    (rf"({_FIAT})[/_-]?({_FIAT})(?:=X)?", r"FX:\1\2"),
+    (rf"({_FIAT})=X", r"FX:USD\1"),
+    (r"([A-Z0-9]{2,15}?)[/_-]?USDT(?:[.:_-].*)?", r"CF:\1USDT"),
+    (r"([A-Z0-9]{2,15}?)[/_-]USDC?(?:[.:_-].*)?", r"CF:\1USDT"),
+    (r"\^(.+)", r"IX:\1"),
+    (r"([569]\d{5})", r"SH:\1"),
+    (r"([0-3]\d{5})", r"SZ:\1"),
+    (r"(\d{1,5})", r"HK:\1"),
+    (r"([A-Z]{1,5})", r"US:\1"),
+    (r"([A-Z]{1,5})[.-]([A-Z])", r"US:\1.\2"),
+)
 
 
 def suggest(text: str) -> str | None:
@@ -209,8 +206,8 @@ def suggest(text: str) -> str | None:
     if len(text) > 2 * _LONGEST:
         return None
     cleaned = unicodedata.normalize("NFKC", text).strip().strip("'\"").upper()
-    for pattern, symbol in _SPELLINGS:
-        if found := pattern.fullmatch(cleaned):
+    for pattern, symbol in _SPELLINGS:  # Compiled, and kept, when first needed.
+        if found := re.fullmatch(pattern, cleaned):
             market, _, code = found.expand(symbol).partition(":")
             market = _SUFFIXES.get(market, market)
             if market == "HK":

@@ -25,6 +25,7 @@ from qos_async.errors import DecodeError
 from qos_async.models import Trade
 
 __all__ = [
+    "NOT_FINITE",
     "UNREADABLE",
     "RecordDecoder",
     "finite_type",
@@ -58,7 +59,7 @@ _BARE_WORD = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 
-_NOT_FINITE = "a number is infinite, NaN or out of range"
+NOT_FINITE = "a number is infinite, NaN or out of range"
 _EXPONENT_MAX = 99
 _UPPER_N, _LOWER_N, _ESCAPE = b"Nn\\"
 
@@ -102,7 +103,7 @@ class RecordDecoder(Generic[T]):
             normalized = normalize(_plain.decode(data), as_text=self._as_text)
             value: T = msgspec.convert(normalized, self._type, strict=False)
             if self._check and not is_finite(value):
-                raise msgspec.ValidationError(_NOT_FINITE)
+                raise msgspec.ValidationError(NOT_FINITE)
         except UNREADABLE as exc:
             reason = str(exc)
         else:
@@ -131,7 +132,7 @@ def _checked(decode: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
                 return value
         elif not _may_be_nonfinite(data) or is_finite(value):
             return value
-        raise msgspec.ValidationError(_NOT_FINITE)
+        raise msgspec.ValidationError(NOT_FINITE)
 
     return fast
 

@@ -30,6 +30,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from qos_async._core.decoding import (
+    NOT_FINITE,
     UNREADABLE,
     RecordDecoder,
     finite_type,
@@ -47,7 +48,6 @@ T = TypeVar("T")
 # What Decimal and float accept and is finite. An exponent of three digits is of no price.
 _NUMBER = r"^[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]{1,2})?\Z"
 _may_be_out_of_range = re.compile(rb"[0-9.][eE][-+]?[0-9]{3}").search
-_OUT_OF_RANGE = "a number is infinite, NaN or out of range"
 _NUMBER_AS_TEXT = Annotated[str, Meta(pattern=_NUMBER)]
 
 _PLACED_BY_TIME = (Trade, Kline)
@@ -97,7 +97,7 @@ class RowsDecoder(Generic[T]):
         Raises:
             DecodeError: If there are rows and not one can be read.
         """
-        reason = f"cannot decode a message ({_OUT_OF_RANGE})"
+        reason = f"cannot decode a message ({NOT_FINITE})"
         if not _may_be_out_of_range(data):
             try:
                 return self._whole.decode(data)
@@ -243,7 +243,7 @@ class _Salvage:
     def _convert(self, value: Any, type: Any) -> Any:
         found = msgspec.convert(value, type, strict=False)
         if not is_finite(found):
-            raise msgspec.ValidationError(_OUT_OF_RANGE)
+            raise msgspec.ValidationError(NOT_FINITE)
         return found
 
     def _fields_of(self, kind: Any) -> tuple[_Field, ...]:

@@ -11,7 +11,7 @@ from collections.abc import Generator
 
 from qos_async.cli.streams import print_message
 
-__all__ = ["printing_warnings"]
+__all__ = ["handling", "printing_warnings"]
 
 
 class _Printer(logging.Handler):
@@ -25,9 +25,16 @@ class _Printer(logging.Handler):
 @contextlib.contextmanager
 def printing_warnings() -> Generator[None]:
     """Print the warnings and errors that the library logs in the block."""
-    logger, printer = logging.getLogger("qos_async"), _Printer(logging.WARNING)
-    logger.addHandler(printer)
+    with handling(_Printer(logging.WARNING)):
+        yield
+
+
+@contextlib.contextmanager
+def handling(handler: logging.Handler) -> Generator[None]:
+    """Pass what the library logs in the block to a handler, too."""
+    logger = logging.getLogger("qos_async")
+    logger.addHandler(handler)
     try:
         yield
     finally:
-        logger.removeHandler(printer)
+        logger.removeHandler(handler)

@@ -64,7 +64,10 @@ def ignore_signals() -> None:
 
 @contextlib.contextmanager
 def restored_interrupt() -> Generator[None]:
-    """Restore the handler of Ctrl-C at the end of the block."""
+    """Restore the handler of Ctrl-C at the end of the block.
+
+    asyncio restores its own only where nothing else has changed it.
+    """
     before = signal.getsignal(signal.SIGINT)
     try:
         yield
@@ -99,19 +102,17 @@ def _handled() -> Generator[None]:
             _hold_interrupt()
             _ends[-1]()
 
-    interrupt = signal.getsignal(signal.SIGINT)
     replaced: dict[signal.Signals, Any] = {}
     with contextlib.suppress(ValueError):  # Only the main thread may handle signals.
         for number in _SIGNALS:
             if signal.getsignal(number) is not signal.SIG_IGN:
                 replaced[number] = signal.signal(number, handle)
     try:
-        yield
+        with restored_interrupt():
+            yield
     finally:
         for number, handler in replaced.items():
             signal.signal(number, handler)
-        if replaced:  # asyncio restores its own only where nothing else has changed it.
-            signal.signal(signal.SIGINT, interrupt)
 
 
 class _HeldInterrupt:

@@ -10,6 +10,7 @@ import logging
 from collections import Counter
 from collections.abc import Generator
 
+from qos_async.cli.log import handling
 from qos_async.cli.streams import print_message
 
 __all__ = ["reporting_unread"]
@@ -32,12 +33,11 @@ class _Collector(logging.Handler):
 @contextlib.contextmanager
 def reporting_unread() -> Generator[None]:
     """Print at the end of the block what could not be read, a line for each kind."""
-    logger, collector = logging.getLogger("qos_async"), _Collector()
-    logger.addHandler(collector)
+    collector = _Collector()
     try:
-        yield
+        with handling(collector):
+            yield
     finally:
-        logger.removeHandler(collector)
         for kind, first in collector.first.items():
             more = collector.counts[kind] - 1
             others = f" (and {more} more like this)" if more else ""

@@ -12,7 +12,7 @@ import aiohttp
 from qos_async import Client, Timing
 from qos_async.hub import Hub
 from qos_async.sim import Simulator
-from tests.support.tape_judge import Consumer
+from tests.support.tape_judge import Consumer, check_trades
 
 __all__ = ["RawClient", "Rig", "rigged"]
 
@@ -94,6 +94,12 @@ class Rig:
         consumer = Consumer(self.client(**options), *symbols)
         await consumer.start()
         return consumer
+
+    async def end_undisturbed(self, consumer: Consumer) -> None:
+        """Check that a consumer had every trade, over one link, and stop it."""
+        check_trades(consumer, self.sim)
+        assert consumer.client.stats.links == 1
+        await consumer.stop()
 
 
 @asynccontextmanager
