@@ -19,6 +19,7 @@ from pathlib import Path
 from benchmarks import (
     chart,
     competitors,
+    consumers,
     decode,
     harness,
     hub,
@@ -26,6 +27,7 @@ from benchmarks import (
     recording,
     scale,
     startup,
+    stream,
     throughput,
 )
 from benchmarks.harness import Report
@@ -37,10 +39,12 @@ _ALL: dict[str, Callable[..., Report]] = {
     "throughput": throughput.run,
     "latency": latency.run,
     "scale": scale.run,
+    "consumers": consumers.run,
     "competitors": competitors.run,
     "startup": startup.run,
     "recording": recording.run,
     "hub": hub.run,
+    "stream": stream.run,
 }
 
 

@@ -19,6 +19,7 @@ import platform
 import sys
 import time
 from collections.abc import Callable, Iterator
+from decimal import Decimal
 from statistics import median
 from typing import Any
 
@@ -26,7 +27,9 @@ import msgspec
 
 from benchmarks import frames, parsers
 from benchmarks.harness import Report, Spread
-from qos_async import __version__
+from benchmarks.wires import symbols, trade
+from qos_async import Depth, Kline, Snapshot, Trade, __version__
+from qos_async._core.wire import FrameDecoder
 
 TYPES = frames.TYPES
 
@@ -95,9 +98,26 @@ def report(*, quick: bool) -> Report:
         group = f"{row.record}, {row.numbers}"
         for name, times in row.times.items():
             made.figure(group, name, "ns", Spread.of(times))
+    ratio = burst(quick=quick)
+    what = "a trade among 128, Decimal: time, to msgspec's own decoder"
+    made.reach("1", what, ratio, at_most=1.10)
     for name in parsers.MISSING:
         made.note(f"{name} is left out: it is not installed")
     return made
+
+
+def burst(*, quick: bool) -> Spread:
+    """Return the time of 128 trades that arrived together, to that of msgspec alone."""
+    kinds: Any = Snapshot[Decimal] | Trade[Decimal] | Depth[Decimal] | Kline[Decimal]
+    bare = msgspec.json.Decoder(kinds, strict=False).decode
+    trades = [trade(name, 24600) for name in symbols(128)]
+    ours = FrameDecoder(Decimal).push_all
+    rounds, seconds = (2, 0.0005) if quick else (15, 0.02)
+    return Spread.of(
+        measure(lambda: ours(trades), seconds)
+        / measure(lambda: list(map(bare, trades)), seconds)
+        for _ in range(rounds)
+    )
 
 
 def run(*, quick: bool) -> list[dict[str, Any]]:

@@ -17,7 +17,8 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
@@ -45,7 +46,9 @@ __all__ = [
     "installed",
     "loops",
     "main",
+    "other_process",
     "pin",
+    "read_line",
     "run_in",
     "shown",
 ]
@@ -233,6 +236,35 @@ def in_child(work: Callable[[], T]) -> T:
         return result
     finally:
         child.join()
+
+
+@asynccontextmanager
+async def other_process(
+    module: str, *words: str
+) -> AsyncGenerator[asyncio.StreamReader]:
+    """Start a module in another process; yield its output."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", module, *words), stdout=asyncio.subprocess.PIPE
+    )
+    assert process.stdout is not None
+    try:
+        yield process.stdout
+    finally:
+        with suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
+
+
+async def read_line(lines: asyncio.StreamReader) -> bytes:
+    """Return the next line of another process.
+
+    Raises:
+        RuntimeError: If it has ended.
+    """
+    line = await lines.readline()
+    if not line:
+        raise RuntimeError("the other process died")
+    return line
 
 
 class Rounds:

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import sys
 import tracemalloc
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
@@ -39,7 +38,9 @@ from benchmarks.harness import (
     Spread,
     in_child,
     main,
+    other_process,
     pin,
+    read_line,
     run_in,
 )
 from benchmarks.hub_parts import SYMBOLS, Reader, ReadersPlan, Reading, dial
@@ -162,36 +163,13 @@ async def _bare_server() -> AsyncGenerator[str]:
 async def _measured(url: str, count: int, frames: int, each: int) -> Figures:
     plan = ReadersPlan(url=url, count=count, frames=frames, symbols=each)
     words = ("readers", msgspec.json.encode(plan).decode())
-    async with _process(*words) as lines:
-        await _line(lines)
+    async with other_process("benchmarks.hub_parts", *words) as lines:
+        await read_line(lines)
         cpu = process_time_ns()
-        line = await _line(lines)
+        line = await read_line(lines)
         cpu = process_time_ns() - cpu
     reading = msgspec.json.decode(line, type=Reading)
     return {"wall": reading.wall / reading.frames, "cpu": cpu / reading.frames}
-
-
-@asynccontextmanager
-async def _process(*words: str) -> AsyncGenerator[asyncio.StreamReader]:
-    """Start one of the other processes; yield its output."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "benchmarks.hub_parts", *words),
-        stdout=asyncio.subprocess.PIPE,
-    )
-    assert process.stdout is not None
-    try:
-        yield process.stdout
-    finally:
-        with suppress(ProcessLookupError):
-            process.kill()
-        await process.wait()
-
-
-async def _line(lines: asyncio.StreamReader) -> bytes:
-    line = await lines.readline()
-    if not line:
-        raise RuntimeError("the other process died")
-    return line
 
 
 # Latency.
@@ -216,8 +194,8 @@ def _added(report: Report, *, quick: bool) -> None:
 
 
 async def _through_hub(upstream: str, warm: int, ticks: int) -> Figures:
-    async with _process("hub", upstream) as lines:
-        url = (await _line(lines)).decode().strip()
+    async with other_process("benchmarks.hub_parts", "hub", upstream) as lines:
+        url = (await read_line(lines)).decode().strip()
         return await each_trade(url, warm, ticks)
 
 

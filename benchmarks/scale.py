@@ -178,7 +178,7 @@ def _restoring(report: Report, *, quick: bool) -> None:
         hold = rounds.spread("restored", figure, 1e-6)
         if figure == "cpu":
             text = f"{what}: longest hold of the loop, {words}"
-            report.reach("5", text, hold, at_most=20, unit="ms")
+            report.reach("5", text, hold, at_most=15, unit="ms")
         else:
             report.figure(what, f"longest hold of the loop, {words}", "ms", hold)
     took = rounds.spread("restored", "took", 1e3)

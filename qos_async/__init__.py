@@ -59,6 +59,7 @@ if TYPE_CHECKING:
         TradingDay,
     )
     from qos_async.recordings.files import RecordingError
+    from qos_async.recordings.follow_client import follow
     from qos_async.recordings.recorder import Recorder
     from qos_async.recordings.replay_client import replay
     from qos_async.results import Result
@@ -119,6 +120,7 @@ __all__ = [
     "TradingStatus",
     "TransportError",
     "__version__",
+    "follow",
     "replay",
 ]
 
@@ -177,6 +179,7 @@ _LAZY = {
     ],
     "qos_async.recordings.files": ["RecordingError"],
     "qos_async.recordings.recorder": ["Recorder"],
+    "qos_async.recordings.follow_client": ["follow"],
     "qos_async.recordings.replay_client": ["replay"],
     "qos_async.results": ["Result"],
     "qos_async.stats": ["Stats", "SubscriptionStats"],

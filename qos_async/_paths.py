@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import os
+import stat
+import sys
 from pathlib import Path
 from typing import cast
 
-__all__ = ["user_path", "user_text"]
+__all__ = [
+    "check_readable",
+    "is_special",
+    "state_directory",
+    "user_path",
+    "user_text",
+]
 
 
 def user_path(name: str, value: object) -> Path:
@@ -43,6 +51,29 @@ def user_path(name: str, value: object) -> Path:
     return Path(expanded)
 
 
+def is_special(path: Path) -> bool:
+    """Whether it is a pipe, a socket or a device: reading one may last for ever.
+
+    Raises:
+        OSError: If there is nothing at this path.
+    """
+    mode = path.stat().st_mode
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+
+
+def check_readable(path: Path) -> None:
+    """Check that reading a file would end.
+
+    Raises:
+        ValueError: If it is a pipe, a socket or a device.
+        OSError: If there is nothing at this path.
+    """
+    if is_special(path):
+        raise ValueError(
+            "not a regular file: a pipe, a socket or a device cannot be read again"
+        )
+
+
 def user_text(content: bytes) -> str:
     """Return the text of a file, without the byte order marks that editors of Windows add.
 
@@ -52,3 +83,16 @@ def user_text(content: bytes) -> str:
     if b"\0" in content:
         raise UnicodeDecodeError("utf-8", content, 0, 1, "null character")
     return content.decode().lstrip("\ufeff")
+
+
+def state_directory() -> Path:
+    """Return the directory in which the programs of this user keep their state.
+
+    ``$XDG_STATE_HOME/qos-async``, ``~/.local/state/qos-async`` without that; on Windows
+    in ``%LOCALAPPDATA%``.
+    """
+    name = "LOCALAPPDATA" if sys.platform == "win32" else "XDG_STATE_HOME"
+    found = Path(os.environ.get(name, ""))
+    # The XDG specification says to ignore relative paths.
+    base = found if found.is_absolute() else Path.home() / ".local" / "state"
+    return base / "qos-async"

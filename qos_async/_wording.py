@@ -1,10 +1,10 @@
-"""Texts of counts and of changes in percent."""
+"""Texts of counts, of changes in percent, and of what may be meant."""
 
 from __future__ import annotations
 
 from decimal import Decimal
 
-__all__ = ["percent", "percent_change", "plural"]
+__all__ = ["did_you_mean", "percent", "percent_change", "plural"]
 
 _LEAST_CHANGE = Decimal("0.005")
 
@@ -12,6 +12,11 @@ _LEAST_CHANGE = Decimal("0.005")
 def plural(count: int, noun: str) -> str:
     """Format a count: ``1 bar``, ``1,500 bars``."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def did_you_mean(*meant: str) -> str:
+    """Return ``; did you mean US:AAPL, US:TSLA?``; empty if nothing is meant."""
+    return f"; did you mean {', '.join(meant)}?" if meant else ""
 
 
 def percent_change(value: Decimal | None, base: Decimal | None) -> Decimal | None:

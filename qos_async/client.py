@@ -12,6 +12,7 @@ from functools import partial
 from ssl import SSLContext
 from types import TracebackType
 from typing import (
+    TYPE_CHECKING,
     Any,
     Literal,
     Self,
@@ -32,9 +33,9 @@ from qos_async._core.stats import Counters
 from qos_async._event_loop import running_loop
 from qos_async._io.aiohttp_session import AiohttpSession, check_proxy, check_url
 from qos_async._io.aiohttp_transport import AiohttpTransport
+from qos_async._io.clocks import ServerClock
 from qos_async._io.http import Fetcher, HttpClient
 from qos_async._io.secret import Secret
-from qos_async._io.shared_quota import SharedQuota
 from qos_async._io.states import StateChanges
 from qos_async._io.stream import Stream
 from qos_async._io.transport import FrameObserver
@@ -46,6 +47,9 @@ from qos_async.fetching import Fetching
 from qos_async.models import N
 from qos_async.stats import Stats
 from qos_async.watching import Watching
+
+if TYPE_CHECKING:  # Few programs use it.
+    from qos_async._io.shared_quota import SharedQuota
 
 __all__ = ["Client", "ClientOptions", "Key"]
 
@@ -100,8 +104,8 @@ class Client(Fetching[N], Watching[N]):
         stream_url: Else ``QOS_STREAM_URL``, else ``wss://api.qos.hk/ws``.
         key_in: Where the key goes: ``"header"``, or ``"url"`` as ``?key=``.
         limits: What the plan allows; by default the default plan, or none at a hub.
-        timing: How patient to be; by default ``Timing()``, at a hub with a
-            ``backoff_max`` of 5 s.
+        timing: How patient to be; by default ``Timing()``. At a hub ``backoff_max`` is
+            5 s, unless it is set to another value than the default.
         session: An open ``aiohttp.ClientSession`` to borrow; it is not closed.
         ssl: As in aiohttp: an ``SSLContext``, a ``Fingerprint``, or True.
         proxy: The address of an HTTP proxy, such as ``"http://host:3128"``.
@@ -217,6 +221,9 @@ class Client(Fetching[N], Watching[N]):
         self._session = session
         self._http = http
         self._stream = stream
+        self._server_clock = ServerClock(
+            stream.clock, stream.collector.clock_offset, lambda: http.clock_ahead
+        )
         self._queries = queries
         self._recorder = recorder
 
@@ -402,13 +409,10 @@ def _limits_and_timing(
         if limits is None
         else _instance("limits", limits, Limits)
     )
-    if timing is None:
-        timing = Timing()
-        if _is_hub(stream_url):
-            # A hub is near, starts within seconds, and refuses too many at once.
-            timing = replace(timing, backoff_max=_HUB_BACKOFF_MAX)
-    else:
-        timing = _instance("timing", timing, Timing)
+    timing = Timing() if timing is None else _instance("timing", timing, Timing)
+    if _is_hub(stream_url) and timing.backoff_max == Timing().backoff_max:
+        # A hub is near, starts within seconds, and refuses too many at once.
+        timing = replace(timing, backoff_max=_HUB_BACKOFF_MAX)
     timing.check(limits)
     return limits, timing
 
@@ -429,6 +433,8 @@ def _check_connection_options(
     _check_session(session)
     _check_proxy(proxy)
     if quota is not None:
+        from qos_async._io.shared_quota import SharedQuota  # noqa: PLC0415
+
         _instance("quota", quota, SharedQuota)
 
 

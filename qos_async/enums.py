@@ -9,6 +9,7 @@ from __future__ import annotations
 from enum import IntEnum, StrEnum
 from typing import Self
 
+from qos_async._spellings import interval_advice
 from qos_async._validation import as_whole
 
 __all__ = [
@@ -159,9 +160,10 @@ class Interval(_WireEnum):
         found = None if key is None else _INTERVALS.get(key)
         if found is None:
             allowed = " ".join(_SHORT.values())
+            advice = interval_advice(value) if isinstance(value, str) else ""
             raise ValueError(
                 f"unknown interval {value!r}: expected one of {allowed}, "
-                "or a member of Interval"
+                f"or a member of Interval{advice}"
             )
         return found
 
@@ -253,6 +255,7 @@ class LinkState(StrEnum):
 
     Attributes:
         IDLE: Not needed yet.
+        STANDBY: Waiting for the lease that another recorder holds.
         CONNECTING: Connecting.
         OPEN: Open.
         BACKOFF: Waiting before the next attempt, after a failed one or a lost link.
@@ -260,6 +263,7 @@ class LinkState(StrEnum):
     """
 
     IDLE = "idle"
+    STANDBY = "standby"
     CONNECTING = "connecting"
     OPEN = "open"
     BACKOFF = "backoff"

@@ -22,6 +22,10 @@ __all__ = [
 ]
 
 
+_SHOWN = 10
+"""Symbols that a message lists; the error has all of them."""
+
+
 class QosError(Exception):
     """Base class of every error raised by qos_async.
 
@@ -70,7 +74,9 @@ class RejectedError(RequestError):
         super().__init__(message)
 
     def __str__(self) -> str:
-        about = f" {', '.join(self.symbols)}" if self.symbols else ""
+        shown = ", ".join(self.symbols[:_SHOWN])
+        more = len(self.symbols) - _SHOWN
+        about = f" {shown}{f' and {more} more' if more > 0 else ''}" if shown else ""
         head = f"{self.operation}{about}".strip()
         return f"{head}: {self.message}" if head else self.message
 

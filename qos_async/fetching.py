@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from datetime import datetime
 from functools import partial
-from typing import Generic, Literal, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Generic, Literal, TypeAlias, TypeVar
 
 from msgspec import Struct
 
 from qos_async._core.queries import Queries, Query, merge
-from qos_async._io.history import HistoryPages
+from qos_async._io.clocks import ServerClock
 from qos_async._io.http import Fetcher
 from qos_async._io.retry import OnWait, Patience
 from qos_async._io.stream import Stream
@@ -27,6 +27,9 @@ from qos_async.models import (
 )
 from qos_async.results import Result
 from qos_async.symbols import Symbols, split
+
+if TYPE_CHECKING:
+    from qos_async._io.history import HistoryPages
 
 __all__ = ["Fetching", "Via"]
 
@@ -67,6 +70,7 @@ class Fetching(Generic[N]):
     _queries: Queries[N]
     _http: Fetcher
     _stream: Stream[N]
+    _server_clock: ServerClock
 
     async def fetch_instruments(
         self, *symbols: Symbols, via: Via = "http"
@@ -110,7 +114,7 @@ class Fetching(Generic[N]):
         queries = self._queries.klines(
             split(*symbols), interval=interval, count=count, adjust=adjust
         )
-        return await self._fetch(queries, via, Kline)
+        return await self._fetch(queries, via, Kline, Interval.parse(interval))
 
     async def fetch_history(
         self,
@@ -135,11 +139,11 @@ class Fetching(Generic[N]):
         queries = self._queries.history(
             split(*symbols),
             interval=interval,
-            end=self._stream.server_time() if end is None else end,
+            end=self._server_clock.time() if end is None else end,
             count=count,
             adjust=adjust,
         )
-        return await self._fetch(queries, via, Kline)
+        return await self._fetch(queries, via, Kline, Interval.parse(interval))
 
     def iter_history(
         self,
@@ -169,6 +173,9 @@ class Fetching(Generic[N]):
         error and the number of seconds before each such wait, which is also logged to
         ``qos_async.http``.
         """
+        # Slower to import than most, and only needed here.
+        from qos_async._io.history import HistoryPages  # noqa: PLC0415
+
         return HistoryPages(
             partial(self._http.fetch, patience=Patience(on_wait)),
             self._queries,
@@ -177,13 +184,9 @@ class Fetching(Generic[N]):
             start=start,
             end=end,
             adjust=adjust,
-            ahead=self._clock_ahead,
+            clock=self._stream.clock.time,
+            ahead=self._server_clock.ahead,
         )
-
-    def _clock_ahead(self) -> float:
-        """Return how far the server's clock is ahead, as far as is known."""
-        offset = self._stream.collector.clock_offset()
-        return self._http.clock_ahead if offset is None else offset
 
     async def fetch_calendar(self, *markets: str) -> dict[Market, list[TradingDay]]:
         """Return the next trading days of each market (``/market-calendar``).
@@ -197,7 +200,11 @@ class Fetching(Generic[N]):
         return await self._http.fetch(self._queries.products(markets))
 
     async def _fetch(
-        self, queries: list[Query[dict[str, T]]], via: Via, kind: type[Struct]
+        self,
+        queries: list[Query[dict[str, T]]],
+        via: Via,
+        kind: type[Struct],
+        interval: Interval | None = None,
     ) -> Result[T]:
         if via not in ("http", "stream"):
             raise ValueError(f'via must be "http" or "stream", not {via!r}')
@@ -207,15 +214,19 @@ class Fetching(Generic[N]):
             try:
                 reply = await fetch(query)
             except QosError as error:
-                error.partial = _result(queries[: len(replies)], replies, kind)
+                answered = queries[: len(replies)]
+                error.partial = _result(answered, replies, kind, interval)
                 raise
             replies.append(reply)
-        return _result(queries, replies, kind)
+        return _result(queries, replies, kind, interval)
 
 
 def _result(
-    queries: list[Query[dict[str, T]]], replies: list[dict[str, T]], kind: type[Struct]
+    queries: list[Query[dict[str, T]]],
+    replies: list[dict[str, T]],
+    kind: type[Struct],
+    interval: Interval | None,
 ) -> Result[T]:
     result = merge(queries, replies)
-    result.kind = kind
+    result.kind, result.interval = kind, interval
     return result

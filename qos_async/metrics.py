@@ -1,4 +1,4 @@
-"""OpenMetrics text of ``Stats``, for Prometheus."""
+"""OpenMetrics text of ``Stats`` and ``RecorderStats``, for Prometheus."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from qos_async.enums import LinkState
 
-__all__ = ["openmetrics"]
+__all__ = ["openmetrics", "recorder_metrics"]
 
 
 class _Family(NamedTuple):
@@ -107,6 +107,12 @@ _FAMILIES = (
         "clock_error",
         "Largest error of the clock offset, either way.",
     ),
+    _Family(
+        "retention_left_seconds",
+        "gauge",
+        "retention_left",
+        "Until the stream removes what a durable follower has not handled.",
+    ),
     _Family("http_requests", "counter", "http_requests", "HTTP requests sent."),
     _Family("http_retries", "counter", "http_retries", "HTTP requests retried."),
     _Family(
@@ -119,12 +125,59 @@ _FAMILIES = (
         "http_sent_bytes", "counter", "http_bytes_sent", "Bodies of HTTP requests."
     ),
 )
+_RECORDER_FAMILIES = (
+    _Family("recorder_frames", "counter", "frames", "Frames recorded."),
+    _Family("recorder_dropped", "counter", "dropped", "Frames not recorded."),
+    _Family("recorder_waiting_bytes", "gauge", "waiting", "Frames not written yet."),
+    _Family(
+        "recorder_written_bytes",
+        "gauge",
+        "bytes_written",
+        "Compressed bytes of files; of a stream, of its spool.",
+    ),
+    _Family("recorder_published", "counter", "published", "Messages sent to a stream."),
+    _Family("recorder_stored", "counter", "stored", "Messages that it acknowledged."),
+    _Family("recorder_pending", "gauge", "pending", "Messages that it did not."),
+    _Family("recorder_epoch", "gauge", "epoch", "The number under which it may write."),
+    _Family("recorder_lease_held", "gauge", "lease_held", "Whether it has the lease."),
+    _Family(
+        "recorder_lease_renewed_seconds",
+        "gauge",
+        "lease_renewed_at",
+        "When the lease was renewed, since the epoch.",
+    ),
+    _Family(
+        "recorder_lag_seconds",
+        "gauge",
+        "lag",
+        "Age of the oldest message that a stream does not have.",
+    ),
+    _Family(
+        "recorder_age_seconds",
+        "gauge",
+        "ages",
+        "Since the last tick was recorded, by channel and market.",
+        "feed",
+    ),
+    _Family(
+        "recorder_failing", "gauge", "last_error", "Whether a stream gets nothing."
+    ),
+)
 _UNITS = ("seconds", "bytes")
 
 
 def openmetrics(stats: object) -> str:
     """Return the OpenMetrics text of a ``Stats``."""
-    lines = [line for family in _FAMILIES for line in _lines(family, stats)]
+    return _text(_FAMILIES, stats)
+
+
+def recorder_metrics(stats: object) -> str:
+    """Return the OpenMetrics text of a ``RecorderStats``."""
+    return _text(_RECORDER_FAMILIES, stats)
+
+
+def _text(families: tuple[_Family, ...], stats: object) -> str:
+    lines = [line for family in families for line in _lines(family, stats)]
     return "\n".join([*lines, "# EOF", ""])
 
 
@@ -143,10 +196,11 @@ def _lines(family: _Family, stats: object) -> Iterator[str]:
     elif family.label:
         yield from _samples(sample, family.label, value)
     elif value is not None:
-        yield f"{sample} {value}"
+        number = int(bool(value)) if isinstance(value, (bool, str)) else value
+        yield f"{sample} {number}"
 
 
-def _samples(name: str, label: str, values: Mapping[str, int]) -> Iterator[str]:
+def _samples(name: str, label: str, values: Mapping[str, float]) -> Iterator[str]:
     for word, value in values.items():
         yield f'{name}{{{label}="{_escaped(word)}"}} {value}'
 

@@ -9,7 +9,9 @@ A field that a market may leave out is ``None``; a missing ``timestamp`` is 0.
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime
+import datetime as dt
+from collections.abc import Callable
+from datetime import UTC, datetime
 from decimal import Decimal
 from enum import Enum
 from typing import (
@@ -24,8 +26,9 @@ from typing import (
 
 from msgspec import Meta, Struct
 
+from qos_async._books import best_level
 from qos_async.enums import Channel, Interval, Session, Side, TradingStatus
-from qos_async.periods import FAR_FUTURE, bar_end
+from qos_async.periods import FAR_FUTURE, bar_date, bar_end
 from qos_async.symbols import market_of
 from qos_async.topics import Topic
 
@@ -40,6 +43,7 @@ else:
 
 __all__ = [
     "CHANNELS",
+    "PLACE",
     "AnyTick",
     "Depth",
     "Instrument",
@@ -59,20 +63,36 @@ __all__ = [
 _Second = Annotated[int, Meta(gt=-10_000_000_000, lt=FAR_FUTURE)]
 
 
+PLACE = "place"
+"""The field of a tick that is left out where it is empty."""
+
+
 class Record(Struct, frozen=True, gc=False):
     """The base class of all records."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields by name, in the order of the class.
 
-        Every field is there, also one that is None. Enums are their words (``"buy"``,
-        ``"1d"``, ``"pre_market"``), nested records dicts, the levels of a book a list
-        of dicts. All else is as the record has it: numbers of the client's type,
-        ``timestamp`` in epoch seconds, ``received_at`` in epoch nanoseconds, the day
-        of a ``TradingDay`` a ``date``. Properties such as ``time`` and ``topic`` are
-        not in it.
+        Every field is there, also one that is None; but ``place`` only where a tick has
+        one. Enums are their words (``"buy"``, ``"1d"``, ``"pre_market"``), nested records
+        dicts, the levels of a book a list of dicts. All else is as the record has it:
+        numbers of the client's type, ``timestamp`` in epoch seconds, ``received_at`` in
+        epoch nanoseconds, the day of a ``TradingDay`` a ``date``. Properties such as
+        ``time`` and ``topic`` are not in it.
         """
-        return {name: _plain(getattr(self, name)) for name in self.__struct_fields__}
+        found = {name: _plain(getattr(self, name)) for name in self.__struct_fields__}
+        if not found.get(PLACE, True):
+            del found[PLACE]
+        return found
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        """Return the fields for ``repr``."""
+        fields = [(name, getattr(self, name)) for name in self.__struct_fields__]
+        return [field for field in fields if field != (PLACE, "")]
+
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{name}={value!r}" for name, value in self.__rich_repr__())
+        return f"{type(self).__name__}({shown})"
 
     def _repr_html_(self) -> str:
         from qos_async.notebook import record_table  # noqa: PLC0415 - for notebooks only
@@ -93,7 +113,8 @@ class Tick(
     frozen=True,
     kw_only=True,
     gc=False,
-    rename={"symbol": "c", "timestamp": "ts"},
+    # No field of the service has the name of the place, so that none can set it.
+    rename={"symbol": "c", "timestamp": "ts", PLACE: "qos_async.place"},
 ):
     """The fields that snapshots, trades, depths and klines have in common.
 
@@ -105,6 +126,9 @@ class Tick(
         received_at: When this machine received it, in nanoseconds since the epoch;
             0 on fetched records.
         recovered: Whether it was fetched after an outage instead of pushed.
+        place: Its place in a recording, where it is from one; empty on ticks of the
+            service. Text that is unique, sorts in the order of the recording, and is the
+            same each time that it is read: a key for writes that may be repeated.
     """
 
     channel: ClassVar[Channel]
@@ -113,6 +137,7 @@ class Tick(
     timestamp: _Second = 0
     received_at: int = 0
     recovered: bool = False
+    place: str = ""
 
     @property
     def time(self) -> datetime:
@@ -296,38 +321,38 @@ class Depth(
 
     @property
     def best_bid(self) -> PriceLevel[N] | None:
-        """The highest bid with a size above zero, or None."""
-        return _best(self.bids)
+        """The highest bid with a price and a size; None without one.
+
+        In an auction, a level without a price has the orders at any price.
+        """
+        return best_level(self.bids)
 
     @property
     def best_ask(self) -> PriceLevel[N] | None:
-        """The lowest ask with a size above zero, or None."""
-        return _best(self.asks)
+        """The lowest ask with a price and a size; None without one."""
+        return best_level(self.asks)
 
     @property
     def mid(self) -> N | None:
         """The mean of best bid and best ask; None if a side is empty."""
-        bid, ask = self.best_bid, self.best_ask
-        if bid is None or ask is None:
-            return None
-        if isinstance(bid.price, str):
-            return cast("N", str((Decimal(bid.price) + Decimal(ask.price)) / 2))
-        return cast("N", (cast("Any", bid.price) + ask.price) / 2)
+        return self._of_best(lambda bid, ask: (bid + ask) / 2)
 
     @property
     def spread(self) -> N | None:
         """Best ask minus best bid; None if a side is empty."""
+        return self._of_best(lambda bid, ask: ask - bid)
+
+    def _of_best(self, compute: Callable[[Any, Any], Any]) -> N | None:
         bid, ask = self.best_bid, self.best_ask
         if bid is None or ask is None:
             return None
-        if isinstance(bid.price, str):
-            return cast("N", str(Decimal(ask.price) - Decimal(bid.price)))
-        return cast("N", cast("Any", ask.price) - bid.price)
-
-
-def _best(levels: tuple[PriceLevel[N], ...]) -> PriceLevel[N] | None:
-    # A price limit leaves levels of size zero at the top: there is nothing to trade.
-    return next((level for level in levels if float(level.size)), None)
+        if not isinstance(bid.price, str):
+            return cast("N", compute(bid.price, ask.price))
+        try:
+            found: Decimal = compute(Decimal(bid.price), Decimal(ask.price))
+        except ArithmeticError:  # Text is as it was sent.
+            return None
+        return cast("N", str(found))
 
 
 class Kline(
@@ -349,8 +374,9 @@ class Kline(
 ):
     """Open, high, low, close and volume of one interval (sections 4.6, 5.5, 5.9).
 
-    ``timestamp`` is the start of the bar; for a day bar, local midnight of its market.
-    The newest bar is unfinished.
+    ``timestamp`` is the start of the bar; for a day bar, local midnight of its market. So
+    in UTC a day bar of Hong Kong or Shanghai starts on the day before; ``date`` is its
+    trading date. The newest bar is unfinished.
 
     Attributes:
         interval: Its length.
@@ -374,6 +400,14 @@ class Kline(
     def topic(self) -> Topic:
         """The topic to which this tick belongs."""
         return Topic(self.channel, self.symbol, self.interval)
+
+    @property
+    def date(self) -> dt.date:
+        """The trading date on which the bar starts, in the time zone of its market.
+
+        For a week, month or year it is the first day.
+        """
+        return bar_date(self.timestamp, market_of(self.symbol))
 
     @property
     def end(self) -> datetime:
@@ -461,5 +495,5 @@ class TradingDay(Record, frozen=True, kw_only=True, gc=False):
         half_day: Whether it ends early.
     """
 
-    date: date
+    date: dt.date
     half_day: bool = False

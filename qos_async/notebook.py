@@ -11,6 +11,7 @@ from typing import Any, cast
 from msgspec import Struct
 
 from qos_async._printable import printable
+from qos_async.enums import Interval
 
 __all__ = ["record_table", "records_table"]
 
@@ -21,7 +22,7 @@ _LEVELS = 3
 
 def record_table(record: Struct) -> str:
     """Return a table of the fields of one record, without the empty ones."""
-    cells = [(name, _cell(record, name)) for name in record.__struct_fields__]
+    cells = [(name, _cell(record, name)) for name in _names(record)]
     rows = "".join(
         f"<tr><th>{_clean(name)}</th><td>{_clean(text)}</td></tr>"
         for name, text in cells
@@ -35,7 +36,7 @@ def records_table(records: Sequence[Struct], caption: str) -> str:
     half = _ROWS // 2
     cut = len(records) > _ROWS
     rows = [*records[:half], *records[-half:]] if cut else list(records)
-    names = rows[0].__struct_fields__ if rows else ()
+    names = _names(rows[0]) if rows else ()
     texts = {name: [_cell(row, name) for row in rows] for name in names}
     shown = {name: cells for name, cells in texts.items() if any(cells)}
     lines = [_line(cells) for cells in zip(*shown.values(), strict=True)]
@@ -48,6 +49,14 @@ def records_table(records: Sequence[Struct], caption: str) -> str:
     )
 
 
+def _names(record: Any) -> list[str]:
+    """Return the fields; of a bar with its trading date, which may not be that of UTC."""
+    names = list(record.__struct_fields__)
+    if hasattr(record, "date") and "date" not in names:
+        names.insert(names.index("timestamp") + 1, "date")
+    return names
+
+
 def _line(cells: Iterable[str]) -> str:
     return f"<tr>{''.join(f'<td>{_clean(cell)}</td>' for cell in cells)}</tr>"
 
@@ -58,6 +67,10 @@ def _cell(record: Struct, name: str) -> str:
         return _time(value, 1)
     if name == "received_at":
         return _time(value, 10**9)
+    if name == "date" and "date" not in record.__struct_fields__:
+        bar = cast("Any", record)
+        is_day = bar.timestamp and bar.interval >= Interval.DAY
+        return str(value) if is_day else ""
     return _text(value)
 
 

@@ -11,12 +11,12 @@ from __future__ import annotations
 
 from datetime import date, datetime, timedelta, timezone, tzinfo
 from functools import lru_cache
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from qos_async.enums import Interval
 
 __all__ = [
     "FAR_FUTURE",
+    "bar_date",
     "bar_end",
     "bar_start",
     "first_day",
@@ -42,6 +42,9 @@ What is beyond is milliseconds by mistake, and no ``datetime`` holds the end of 
 @lru_cache(maxsize=64)
 def market_zone(market: str) -> tzinfo:
     """Return the time zone of a market's days; UTC if unknown."""
+    # Slow to import, and few programs need it.
+    from zoneinfo import ZoneInfo, ZoneInfoNotFoundError  # noqa: PLC0415
+
     name, hours = _ZONES.get(market, ("UTC", 0))
     try:
         return ZoneInfo(name)
@@ -68,6 +71,11 @@ def bar_end(start: int, interval: Interval, market: str) -> int:
     if interval >= Interval.DAY:
         return end
     return min(start + interval * _MINUTE, end)
+
+
+def bar_date(start: int, market: str) -> date:
+    """Return the date, in its market, on which the bar that starts at ``start`` starts."""
+    return datetime.fromtimestamp(start, market_zone(market)).date()
 
 
 def first_day(day: date, interval: Interval) -> date:

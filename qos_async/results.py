@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from msgspec import Struct
 
+from qos_async.enums import Interval
 from qos_async.symbols import canonical, suggest
 
 if TYPE_CHECKING:  # Optional packages; and the core stands on results, not on frames.
@@ -40,15 +41,17 @@ class Result(dict[str, T]):
             with codes that it has no data for.
         kind: The class of the records, or None if unknown. It determines the columns of
             a frame of an empty result.
+        interval: Of klines, as requested; None for other records.
     """
 
-    __slots__ = ("kind", "missing")
+    __slots__ = ("interval", "kind", "missing")
 
     def __init__(
         self,
         requested: Iterable[str],
         found: Mapping[str, T],
         kind: type[Struct] | None = None,
+        interval: Interval | None = None,
     ) -> None:
         requested = tuple(requested)
         super().__init__(
@@ -56,6 +59,7 @@ class Result(dict[str, T]):
         )
         self.missing: tuple[str, ...] = tuple(s for s in requested if s not in found)
         self.kind = kind
+        self.interval = interval
 
     def __missing__(self, key: object) -> T:
         if (symbol := self._symbol(key)) is not None:
@@ -117,10 +121,11 @@ class Result(dict[str, T]):
 
     def copy(self) -> Result[T]:
         """Return a shallow copy, ``missing`` included."""
-        return Result((*self, *self.missing), self, self.kind)
+        return Result((*self, *self.missing), self, self.kind, self.interval)
 
     def __reduce__(self) -> tuple[object, ...]:
-        return (Result, ((*self, *self.missing), dict(self), self.kind))
+        requested = (*self, *self.missing)
+        return (Result, (requested, dict(self), self.kind, self.interval))
 
     def to_polars(
         self, *, numbers: Numbers = float, explode: bool = False

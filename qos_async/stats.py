@@ -5,7 +5,6 @@ from __future__ import annotations
 from msgspec import Struct, field
 
 from qos_async.enums import Channel, LinkState
-from qos_async.metrics import openmetrics
 
 __all__ = ["Stats", "SubscriptionStats"]
 
@@ -35,7 +34,8 @@ class Stats(Struct, frozen=True, kw_only=True):
             ``Timing.silence``), ``"close 1001"`` (the server's close code; ``"close
             3xxx"``, ``"close 4xxx"`` and ``"close other"`` for those above 1015),
             ``"broken"`` (without a close frame), ``"protocol"`` (not websocket),
-            ``"send"`` (the server stopped reading), ``"unreachable"``, ``"timeout"`` (of an
+            ``"send"`` (the server stopped reading), ``"lease"`` (another recorder has the
+            lease), ``"unreachable"``, ``"timeout"`` (of an
             attempt), ``"http 503"`` (the status of a rejected handshake),
             ``"redirect"``, ``"key refused"`` (a key accepted before), ``"other"``.
         frames_received: Whole frames, of any kind.
@@ -73,6 +73,9 @@ class Stats(Struct, frozen=True, kw_only=True):
             offset to one second plus a round trip, and the estimate is the middle of the
             intersection.
         clock_error: The largest error of ``clock_offset``, either way.
+        retention_left: Of a follower of a stream with a durable name: how long it takes
+            until the stream removes what it has not handled, estimated every ten seconds
+            from how fast the stream grows; None without a limit, and for others.
         http_requests: HTTP requests sent, retries included.
         http_retries: HTTP requests that were retried.
         http_bytes_received: Bodies of complete HTTP responses, decompressed.
@@ -107,6 +110,7 @@ class Stats(Struct, frozen=True, kw_only=True):
     heartbeat_round_trip: float | None = None
     clock_offset: float | None = None
     clock_error: float | None = None
+    retention_left: float | None = None
     http_requests: int = 0
     http_retries: int = 0
     http_bytes_received: int = 0
@@ -133,6 +137,8 @@ class Stats(Struct, frozen=True, kw_only=True):
         Serve it as ``application/openmetrics-text; version=1.0.0; charset=utf-8``. Names
         begin with ``qos_``. Values that are None are left out.
         """
+        from qos_async.metrics import openmetrics  # noqa: PLC0415 - for servers only
+
         return openmetrics(self)
 
 

@@ -80,6 +80,34 @@ def test_any_other_interval_raises_with_the_allowed_ones(wrong: Any):
         assert short in text
 
 
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("60m", "1h"),
+        ("1D", "1d"),
+        ("1wk", "1w"),
+        ("1mo", "1M"),
+        ("5min", "5m"),
+        ("H4", "4h"),
+        ("daily", "1d"),
+        ("1 hour", "1h"),
+        ("1H", "1h"),
+        ("D", "1d"),
+    ],
+)
+def test_an_interval_of_another_program_suggests_one(text: str, meant: str):
+    with pytest.raises(ValueError, match="unknown interval") as caught:
+        Interval.parse(text)
+    assert str(caught.value).endswith(f"; did you mean {meant}?")
+
+
+@pytest.mark.parametrize("text", ["3m", "10m", "", "x", "0m", "1q", "d1d", "60"])
+def test_an_interval_that_there_is_not_suggests_nothing(text: str):
+    with pytest.raises(ValueError, match="unknown interval") as caught:
+        Interval.parse(text)
+    assert "did you mean" not in str(caught.value)
+
+
 def test_a_number_of_any_whole_type_is_an_interval():
     class Sixty:
         def __index__(self) -> int:
@@ -215,6 +243,7 @@ def test_channels_and_states_are_plain_words():
     ]
     assert [str(state) for state in LinkState] == [
         "idle",
+        "standby",
         "connecting",
         "open",
         "backoff",

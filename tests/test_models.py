@@ -12,6 +12,7 @@ import msgspec
 import pytest
 
 from qos_async._core.decoding import RecordDecoder
+from qos_async._core.wire import FrameDecoder
 from qos_async.enums import Interval, Session, Side, TradingStatus
 from qos_async.models import (
     Depth,
@@ -243,7 +244,8 @@ def test_the_wires_letters_are_those_of_the_document():
         return {f.name: f.encode_name for f in msgspec.structs.fields(kind)}
 
     common = {"symbol": "c", "timestamp": "ts"}
-    own = {"received_at": "received_at", "recovered": "recovered"}
+    own = {name: name for name in ("received_at", "recovered")}
+    own["place"] = "qos_async.place"
     quote = {
         "last_price": "lp",
         "prev_close": "yp",
@@ -292,6 +294,25 @@ def test_the_wires_letters_are_those_of_the_document():
     }
 
 
+def fields_without_place(kind):
+    return tuple(name for name in kind.__struct_fields__ if name != "place")
+
+
+def test_only_a_tick_with_a_place_shows_it():
+    placed, bare = Trade(symbol="US:A", price=1, place="7.a.0"), BARE[Trade]
+    assert placed.to_dict()["place"] == "7.a.0"
+    assert "place='7.a.0'" in repr(placed)
+    assert "place" not in repr(bare)
+    assert bare.place == ""
+
+
+@pytest.mark.parametrize("numbers", [D, float, str])
+def test_a_field_of_the_service_named_place_does_not_set_it(numbers):
+    frame = b'{"tp":"T","c":"US:A","p":"1","v":"2","place":"7.a.0"}'
+    tick: Any = FrameDecoder(numbers).read(frame)
+    assert (tick.symbol, float(tick.price), tick.place) == ("US:A", 1, "")
+
+
 def test_a_trade_as_a_dict_has_long_names_and_words():
     assert FULL[Trade].to_dict() == {
         **TICK,
@@ -299,7 +320,7 @@ def test_a_trade_as_a_dict_has_long_names_and_words():
         "size": D("0.5"),
         "side": "sell",
     }
-    assert list(FULL[Trade].to_dict()) == list(Trade.__struct_fields__)
+    assert tuple(FULL[Trade].to_dict()) == fields_without_place(Trade)
     assert Trade(symbol="US:A", price=1.5).to_dict()["price"] == 1.5
 
 
@@ -307,7 +328,7 @@ def test_a_kline_as_a_dict_has_the_word_of_its_interval():
     row = FULL[Kline].to_dict()
     assert row["interval"] == "1m"
     assert row["high"] == D("4.5")
-    assert set(row) == set(Kline.__struct_fields__)
+    assert tuple(row) == fields_without_place(Kline)
 
 
 def test_a_snapshot_as_a_dict_has_dicts_of_its_sessions():
@@ -336,6 +357,42 @@ def test_a_trading_day_as_a_dict_has_its_date():
 def test_a_record_as_a_dict_has_every_field_and_none_for_what_is_missing(kind: Any):
     for record in (FULL[kind], BARE[kind]):
         row = record.to_dict()
-        assert tuple(row) == kind.__struct_fields__
+        assert tuple(row) == fields_without_place(kind)
         missing = {name for name in row if getattr(record, name) is None}
         assert missing == {name for name in row if row[name] is None}
+
+
+@pytest.mark.fault("F8")
+@pytest.mark.parametrize("numbers", [Decimal, float, str])
+def test_a_level_without_a_price_is_not_the_best_one(numbers):
+    """In an auction it has the orders at any price, which are first in line."""
+
+    def book(bids, asks):
+        sides = [
+            tuple(PriceLevel(numbers(price), numbers("5")) for price in side)
+            for side in (bids, asks)
+        ]
+        return Depth(symbol="HK:1", bids=sides[0], asks=sides[1], timestamp=1)
+
+    auction = book(["0", "10"], ["0.000", "11"])
+    assert float(auction.mid) == 10.5
+    assert float(auction.spread) == 1
+    assert book(["0"], ["11"]).best_bid is None
+    oil = book(["0", "-0.5"], ["1"])  # Negative prices, of April 2020.
+    assert float(oil.best_bid.price) == 0
+
+
+@pytest.mark.fault("F83")
+@pytest.mark.parametrize("sent", ["1e9999999", "abc", ""])
+def test_text_that_is_no_number_has_no_middle(sent):
+    book = Depth(
+        symbol="US:A",
+        bids=(PriceLevel(sent, "1"),),
+        asks=(PriceLevel("2", "1"),),
+        timestamp=1,
+    )
+    assert (book.mid, book.spread) == (None, None)
+    assert Depth(symbol="US:A", bids=(PriceLevel("1", sent),)).best_bid in (
+        None,
+        PriceLevel("1", sent),
+    )

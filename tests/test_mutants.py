@@ -183,7 +183,7 @@ MUTANTS = [
     Mutant(
         "the first subscriber to leave unsubscribes",
         "registry",
-        "if self._wanted[topic] > 1:",
+        "if self._wanted.get(topic, 0) > 1:",
         "if False:",
         (
             f"{REGISTRY}::test_two_subscribers_share_one_subscription_and_the_last_release_ends_it",
@@ -356,8 +356,8 @@ MUTANTS = [
     Mutant(
         "a price may be infinite",
         "decoding",
-        "if value.price.is_finite() and (size is None or size.is_finite()):",
-        "if True:",
+        "value.price.is_finite()",
+        "True",
         (
             "tests.core.test_decoding::test_an_infinite_or_nan_number_raises_in_any_field",
         ),

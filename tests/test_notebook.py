@@ -9,7 +9,16 @@ from typing import Any
 
 import pytest
 
-from qos_async import Depth, Instrument, Kline, PriceLevel, Result, Snapshot, Trade
+from qos_async import (
+    Depth,
+    Instrument,
+    Interval,
+    Kline,
+    PriceLevel,
+    Result,
+    Snapshot,
+    Trade,
+)
 from tests.support.full_records import AT, BARE, FULL, KINDS, LIVE
 
 
@@ -49,6 +58,17 @@ def test_a_record_is_a_table_of_its_non_empty_fields():
         ["price", "1"],
         ["side", "unknown"],
     ]
+
+
+def test_a_day_bar_has_its_trading_date_beside_its_time():
+    prices: dict[str, Any] = dict.fromkeys(("open", "high", "low", "close"), Decimal(1))
+    day = Kline(
+        symbol="HK:700", timestamp=1_735_747_200, interval=Interval.DAY, **prices
+    )
+    rows = dict(cells(shown(day)))
+    assert rows["timestamp"] == "2025-01-01 16:00:00 UTC"
+    assert rows["date"] == "2025-01-02"
+    assert "date" not in dict(cells(shown(FULL[Kline])))
 
 
 def test_a_book_shows_its_best_levels_and_the_number_of_others():

@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qos_async import periods
 from qos_async.enums import Interval
 from qos_async.periods import bar_end, bar_start, market_zone
 
@@ -157,7 +156,7 @@ def test_without_time_zone_data_only_daylight_saving_is_wrong(
     def absent(name: str) -> ZoneInfo:
         raise ZoneInfoNotFoundError(name)
 
-    monkeypatch.setattr(periods, "ZoneInfo", absent)
+    monkeypatch.setattr("zoneinfo.ZoneInfo", absent)
     market_zone.cache_clear()
     try:
         start = int(datetime(2025, 1, 6, tzinfo=NEW_YORK).timestamp())

@@ -28,6 +28,7 @@ LIVELY = Stats(
     heartbeat_round_trip=0.012,
     clock_offset=-3.5,
     clock_error=0.5,
+    retention_left=3600.5,
 )
 
 
@@ -139,6 +140,7 @@ def test_an_unknown_value_has_no_sample():
 def test_small_and_negative_numbers_are_exact():
     assert value(LIVELY, "qos_command_wait_seconds_total") == 1e-7
     assert value(LIVELY, "qos_clock_offset_seconds") == -3.5
+    assert value(LIVELY, "qos_retention_left_seconds") == 3600.5
     assert math.isclose(value(LIVELY, "qos_heartbeat_round_trip_seconds"), 0.012)
 
 

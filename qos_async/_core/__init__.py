@@ -22,7 +22,7 @@ one topic, nothing else in progress)::
     _io.frame_splitter      FastFrameParser.feed_data, ._split   bytes to whole frames
     _io.receiver            Receiver.on_frames                   counts, order of steps
     _core.protocol          StreamProtocol.receive_ticks         decoding, liveness
-    _core.decoding          RecordDecoder.decode_strict          one frame to one record
+    _core.decoding          RecordDecoder.decode_ticks           frames to records
     _io.dispatcher          Dispatcher.dispatch                  stamp, subscribers
     _io.subscription_queue  SubscriptionQueue.put                final klines, wakes the task
     _core.buffers           put                                  the buffer's policy

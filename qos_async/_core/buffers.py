@@ -12,7 +12,8 @@ import sys
 from collections import deque
 from collections.abc import Callable, Sequence, Sized
 from itertools import islice
-from typing import Any, Generic, Protocol, TypeAlias, TypeVar
+from operator import attrgetter
+from typing import Any, Generic, Protocol, TypeAlias, TypeVar, cast
 
 from msgspec import Struct
 from msgspec.structs import force_setattr
@@ -84,6 +85,11 @@ class Buffer(Protocol[T]):
     @property
     def oldest_received_at(self) -> int:
         """When the oldest tick that waits was received, ns since the epoch; else 0."""
+        ...
+
+    @property
+    def oldest(self) -> T | None:
+        """The tick that waits whose place in a recording is the first; None without."""
         ...
 
     def __len__(self) -> int: ...
@@ -163,6 +169,10 @@ class _Ring(Generic[T]):
     def oldest_received_at(self) -> int:
         return next((t.received_at for t in self._ticks if t.received_at), 0)
 
+    @property
+    def oldest(self) -> T | None:
+        return self._ticks[0] if self._ticks else None
+
     def put(self, ticks: Sequence[T]) -> None:
         if len(self._ticks) + len(ticks) <= self._size:
             self._ticks.extend(ticks)
@@ -220,6 +230,8 @@ class _Ring(Generic[T]):
 
     def take_event(self) -> T | Notice:
         dropped = self._unreported_drops
+        if not dropped and not self._notices:
+            return self._ticks.popleft()
         if self._notice_before(self._drop_position if dropped else self._position):
             return self._take_notice()
         if dropped:
@@ -279,6 +291,12 @@ class _Conflating(Generic[T]):
     def oldest_received_at(self) -> int:
         ticks = (item for item in self._waiting.values() if isinstance(item, Tick))
         return min((t.received_at for t in ticks if t.received_at), default=0)
+
+    @property
+    def oldest(self) -> T | None:
+        items: list[Any] = [*self._waiting.values()]
+        ticks = (item for item in items if isinstance(item, Tick))
+        return min(cast("Any", ticks), key=attrgetter("place"), default=None)
 
     def put(self, ticks: Sequence[T]) -> None:
         waiting = self._waiting

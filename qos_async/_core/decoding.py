@@ -6,14 +6,14 @@
 
 So tolerance costs a well-formed frame nothing.
 
-No decoded number is infinite or NaN: such a price cannot be compared or summed.
+No decoded number is infinite, NaN or has an exponent of three digits: such a price
+cannot be compared or summed.
 """
 
 from __future__ import annotations
 
 import re
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from decimal import Decimal
 from typing import Annotated, Any, Generic, TypeVar, cast
 
@@ -22,7 +22,7 @@ from msgspec import Meta, Struct
 from msgspec.structs import astuple
 
 from qos_async.errors import DecodeError
-from qos_async.models import Trade
+from qos_async.models import CHANNELS, Trade
 
 __all__ = [
     "NOT_FINITE",
@@ -49,8 +49,11 @@ _CODES = ("d", "s", "tt")
 _CODE = re.compile(r"-?[0-9]{1,18}", re.ASCII)
 _HUGE = 2**63
 
-_MAX_FLOAT = sys.float_info.max
-_FINITE_FLOAT = Annotated[float, Meta(ge=-_MAX_FLOAT, le=_MAX_FLOAT)]
+# A number with an exponent of three digits is no price: sums and means of such floats
+# overflow, and as text a decimal of that size fills the memory.
+_EXPONENT_MAX = 99
+_MAX_FLOAT = 10.0 ** (_EXPONENT_MAX + 1)
+_FINITE_FLOAT = Annotated[float, Meta(gt=-_MAX_FLOAT, lt=_MAX_FLOAT)]
 
 # What some servers send for such numbers, which is not JSON. Text is matched first: as a
 # whole, also if its end is missing, so that the search takes linear time.
@@ -60,8 +63,9 @@ _BARE_WORD = re.compile(
 )
 
 NOT_FINITE = "a number is infinite, NaN or out of range"
-_EXPONENT_MAX = 99
-_UPPER_N, _LOWER_N, _ESCAPE = b"Nn\\"
+_UPPER_N, _LOWER_N, _UPPER_E, _LOWER_E, _ESCAPE = b"NnEe\\"
+_WORTH_JOINING = 4  # Frames.
+_ALL_BUT_UPPER_NE = bytes(set(range(256)) - set(b"NE"))
 
 
 class RecordDecoder(Generic[T]):
@@ -84,9 +88,23 @@ class RecordDecoder(Generic[T]):
         self._as_text = numbers is str
         self._check = numbers is Decimal
         decoder: msgspec.json.Decoder[T] = msgspec.json.Decoder(type, strict=False)
-        # Called for each frame: for float and str this is msgspec's own method, without
-        # a Python function around it.
+        # For float and str this is msgspec's own method, without a Python function
+        # around it.
+        self._decode: Callable[[bytes], Any] = decoder.decode
         self.decode_strict = _checked(decoder.decode) if self._check else decoder.decode
+
+    def decode_ticks(self, frames: Sequence[bytes]) -> list[T]:
+        """Return the ticks of frames that arrived together, as ``decode_strict`` does.
+
+        Their text is searched at once: nearly always none of it needs a second look.
+        """
+        if not self._check or len(frames) < _WORTH_JOINING:
+            return list(map(self.decode_strict, frames))
+        ticks = list(map(self._decode, frames))
+        if _may_be_unusable(b"".join(frames), ticks):
+            for data, tick in zip(frames, ticks, strict=True):
+                _check(data, tick)
+        return ticks
 
     def decode(self, data: bytes) -> T:
         """Return the value that ``data`` encodes.
@@ -121,32 +139,72 @@ def finite_type(numbers: type[Any]) -> Any:
 
 
 def _checked(decode: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
-    # Called for each frame. Nearly all frames are trades: to test the two numbers of a
-    # trade is faster than to search the text. For other records it is the other way
-    # round, as a book may have forty numbers.
-    def fast(data: bytes) -> Any:
+    def decode_checked(data: bytes) -> Any:
         value = decode(data)
-        if value.__class__ is Trade:
-            size = value.size
-            if value.price.is_finite() and (size is None or size.is_finite()):
-                return value
-        elif not _may_be_nonfinite(data) or is_finite(value):
-            return value
-        raise msgspec.ValidationError(NOT_FINITE)
+        _check(data, value)
+        return value
 
-    return fast
+    return decode_checked
+
+
+def _check(data: bytes, value: Any) -> None:
+    """Raise msgspec's error if a decoded number is infinite, NaN or out of range."""
+    # Nearly all frames are trades: to test the two numbers of a trade is faster than to
+    # search the text. For other records it is the other way round, as a book may have
+    # forty numbers.
+    if value.__class__ is Trade:
+        size = value.size
+        if value.price.is_finite() and (size is None or size.is_finite()):
+            if not (_LOWER_E in data or _UPPER_E in data or _ESCAPE in data):
+                return
+            # The symbol may have an E.
+            if _is_in_range(value.price) and (size is None or _is_in_range(size)):
+                return
+    elif not (
+        _may_be_nonfinite(data)
+        or (value.__class__ in CHANNELS and _may_have_exponent(data, value))
+    ) or is_finite(value):
+        return
+    raise msgspec.ValidationError(NOT_FINITE)
+
+
+def _may_be_unusable(data: bytes, ticks: Sequence[Any]) -> bool:
+    """Whether a number in the text of ``ticks`` may be infinite, NaN or out of range.
+
+    Each spelling of the first two has an N, an exponent an E; JSON escapes may hide both.
+    Of the keys only "nq" has one. Letters of symbols are counted, if there are any.
+    """
+    if _ESCAPE in data or _LOWER_N in data or _LOWER_E in data:
+        return True
+    if _UPPER_N not in data and _UPPER_E not in data:
+        return False
+    symbols = "".join([tick.symbol for tick in ticks])
+    letters = len(data.translate(None, _ALL_BUT_UPPER_NE))
+    return letters > symbols.count("N") + symbols.count("E")
 
 
 def _may_be_nonfinite(data: bytes) -> bool:
-    # Decimal accepts "NaN", "sNaN", "Inf" and "Infinity" in any case. Each contains
-    # "nan" or "inf", unless JSON escapes hide a letter ("\u004eaN"). Most frames do not
-    # even contain an N, which two scans for one byte find out.
+    # Decimal accepts "NaN", "sNaN", "Inf" and "Infinity" in any case, with underscores
+    # anywhere ("N_aN"). Without those, each contains "nan" or "inf", unless JSON escapes
+    # hide a letter ("\u004eaN"). Most frames do not even contain an N, which two scans
+    # for one byte find out.
     if _ESCAPE in data:
         return True
     if _UPPER_N not in data and _LOWER_N not in data:
         return False
-    text = data.lower()
+    text = data.lower().replace(b"_", b"")
     return b"nan" in text or b"inf" in text
+
+
+def _may_have_exponent(data: bytes, tick: Any) -> bool:
+    # Keys have no E, the symbol of a tick may.
+    if _LOWER_E in data:
+        return True
+    return _UPPER_E in data and data.count(_UPPER_E) > tick.symbol.count("E")
+
+
+def _is_in_range(number: Decimal) -> bool:
+    return -_EXPONENT_MAX <= number.adjusted() <= _EXPONENT_MAX
 
 
 def is_finite(value: object) -> bool:
@@ -156,8 +214,7 @@ def is_finite(value: object) -> bool:
     """
     match value:
         case Decimal():
-            exponent = value.as_tuple().exponent
-            return isinstance(exponent, int) and abs(exponent) <= _EXPONENT_MAX
+            return value.is_finite() and _is_in_range(value)
         case Struct():
             return all(map(is_finite, astuple(value)))
         case list() | tuple():

@@ -23,8 +23,9 @@ _PRIVATE_CODES = range(3000, 5000)
 
 
 class LinkEvent(Enum):
-    """Inputs of the state machine."""
+    """Inputs of the state machine; ``HOLD`` is that of a gate before the dial."""
 
+    HOLD = auto()
     DIAL = auto()
     OPENED = auto()
     LOST = auto()
@@ -33,7 +34,10 @@ class LinkEvent(Enum):
 
 _S, _E = LinkState, LinkEvent
 MOVES = {
+    (_S.IDLE, _E.HOLD): _S.STANDBY,
+    (_S.BACKOFF, _E.HOLD): _S.STANDBY,
     (_S.IDLE, _E.DIAL): _S.CONNECTING,
+    (_S.STANDBY, _E.DIAL): _S.CONNECTING,
     (_S.CONNECTING, _E.OPENED): _S.OPEN,
     (_S.CONNECTING, _E.LOST): _S.BACKOFF,
     (_S.OPEN, _E.LOST): _S.BACKOFF,

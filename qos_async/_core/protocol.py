@@ -56,9 +56,8 @@ class StreamProtocol(Generic[N]):
 
     Time is an argument, in seconds. After any call that takes ``now``, the caller sends
     the frame that :meth:`poll` returns, if any, hands out what :meth:`tick` returns, and
-    comes back at :meth:`wake_at` at the latest.
-
-    At most one frame awaits its reply: the pace starts at the reply (see ``Pacer``).
+    comes back at :meth:`wake_at` at the latest. At most one frame awaits its reply: the
+    pace starts at the reply (see ``Pacer``).
 
     Attributes:
         stats: Counters, shared with the caller.
@@ -66,6 +65,7 @@ class StreamProtocol(Generic[N]):
         scheduler: What is sent next, and what is awaited.
         outages: The topics that were live when data stopped, until recovery has ended.
         recovery: Gets back what the outages missed.
+        decoder: Decodes frames.
         is_verified: Whether the server has sent something valid on this link.
     """
 
@@ -78,6 +78,7 @@ class StreamProtocol(Generic[N]):
         stats: Counters,
         redact: Callable[[str], str] = str,
         recovery: Recovery[N] | None = None,
+        decoder: FrameDecoder[N] | None = None,
     ) -> None:
         self.stats = stats
         self.registry = Registry()
@@ -87,7 +88,7 @@ class StreamProtocol(Generic[N]):
         self.is_verified = False
         self._timing = timing
         self._redact = redact
-        self._decoder = FrameDecoder(numbers)
+        self.decoder = FrameDecoder(numbers) if decoder is None else decoder
         self._liveness: Liveness | None = None
         self._resumed: set[Topic] = set()
         self._unemitted: deque[Confirmed] = deque()
@@ -120,7 +121,7 @@ class StreamProtocol(Generic[N]):
 
     def link_up(self, now: float) -> None:
         """Record a fresh link: the server has no subscriptions yet."""
-        self.registry.link_down()
+        self.registry.link_up()
         self.is_verified = False
         self._liveness = Liveness(
             interval=self._timing.heartbeat, timeout=self._timing.silence, now=now
@@ -156,9 +157,9 @@ class StreamProtocol(Generic[N]):
             self._liveness.heartbeat_at = -math.inf  # Test the link at once.
             self.scheduler.stats.clock.reset()
             since = self._liveness.last_received_at - seconds
-            self._suspect(Outage(since, f"the machine slept for {seconds:.0f} s"))
+            self.mark_suspect(Outage(since, f"the machine slept for {seconds:.0f} s"))
 
-    def _suspect(
+    def mark_suspect(
         self, outage: Outage, among: Callable[[Topic], bool] = lambda _: True
     ) -> None:
         """Open an outage of topics that may have missed data though the link is up."""
@@ -174,7 +175,7 @@ class StreamProtocol(Generic[N]):
         Then nothing was done: call :meth:`receive` with each.
         """
         try:
-            ticks = list(map(self._decoder.push, frames))
+            ticks = self.decoder.push_all(frames)
         except (msgspec.MsgspecError, RecursionError, ValueError):
             return []
         self._mark_received(now)
@@ -184,7 +185,7 @@ class StreamProtocol(Generic[N]):
         """Decode one frame into at most one event."""
         self._mark_received(now)
         try:
-            return self._decoder.push(data)
+            return self.decoder.push(data)
         except (msgspec.MsgspecError, RecursionError, ValueError):
             return self._on_other(data, now)
 
@@ -194,16 +195,16 @@ class StreamProtocol(Generic[N]):
         if (seconds := now - live.last_received_at) > self._timing.silence:
             # Silence alone would have ended the link: so the loop was blocked.
             reason = f"nothing was read for {seconds:.0f} s: the event loop was blocked"
-            self._suspect(Outage(live.last_received_at, reason))
+            self.mark_suspect(Outage(live.last_received_at, reason))
         live.last_received_at = now
 
     def _on_other(self, data: bytes, now: float) -> Event[N] | None:
         try:
-            message = self._decoder.read(data)
+            message = self.decoder.read(data)
         except DecodeError as exc:
             self.stats.unreadable += 1
             outage = Outage(now, "a frame could not be read")
-            self._suspect(outage, topics_possibly_in(data))
+            self.mark_suspect(outage, topics_possibly_in(data))
             shown = excerpt(data, self._redact)
             return Unreadable(f"{self._redact(str(exc))}: {shown}")
         if isinstance(message, Reply):

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from functools import cache
 from typing import Any, Generic, TypeAlias, TypeVar
+
+from msgspec import Struct
 
 from qos_async._core.decoding import RecordDecoder
 from qos_async._core.responses import (
@@ -56,8 +57,7 @@ _SNAPSHOTS = 5_000
 _DEPTHS = 2_000
 
 
-@dataclass(frozen=True, slots=True)
-class Query(Generic[T_co]):
+class Query(Struct, Generic[T_co], frozen=True):
     """One request, and the decoder of its response.
 
     Attributes:
@@ -98,14 +98,18 @@ class Queries(Generic[N]):
     document does not allow.
     """
 
-    def __init__(self, numbers: type[N], *, chunk: int) -> None:
+    def __init__(
+        self, numbers: type[N], *, chunk: int, most_trades: int = TRADES_MAX
+    ) -> None:
         """Prepare the readers; each builds its decoder when a first response arrives.
 
         Args:
             numbers: The type of prices and volumes: Decimal, float or str.
             chunk: The most symbols that one query may name.
+            most_trades: The most trades of a symbol.
         """
         self._chunk = chunk
+        self._most_trades = most_trades
         self.numbers: Any = numbers
 
         def rows(
@@ -146,9 +150,9 @@ class Queries(Generic[N]):
         self, symbols: Iterable[str], *, count: int = 1
     ) -> list[Query[dict[str, list[Trade[N]]]]]:
         """Return queries for the last 1 to 50 trades, oldest first (4.5, 5.7)."""
-        count = check_whole("count", count, most=TRADES_MAX)
+        count = check_whole("count", count, most=self._most_trades)
         more = {"count": count}
-        parts = self._parts(symbols, _ROWS // count)
+        parts = self._parts(symbols, max(_ROWS // count, 1))
         return _code_queries(parts, "/trade", "RT", more, self._trades)
 
     def klines(

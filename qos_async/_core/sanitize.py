@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Callable, Iterable
+from functools import cache
 
 from qos_async import _printable
 from qos_async.errors import AuthenticationError, LimitError, QosError, RejectedError
@@ -30,18 +31,16 @@ _FAULTY = (
     r"|denied|refused|rejected|banned|过期|无效|错误"
     r"|not (?:found|exist|valid|recogni|active|authori)"
 )
-_ABOUT_THE_KEY = re.compile(
+_ABOUT_THE_KEY = (
     rf"(?<![:,\w])key\W+(?:\*\*\*\W+)?(?:(?:has|have|is|was|does|been)\W+)*(?:{_FAULTY})"
     r"|\b(?:expired|invalid|incorrect|wrong|unknown|missing|bad|no)\W+(?:api[ _-]?)?key"
     r"(?: (?:provided|supplied|given))?\W*$"
-    r"|key ?(?:已|不)?(?:过期|无效|错误|存在)|unauthori[sz]ed\W*$|authentication (?:failed|error|required)|密钥",
-    re.IGNORECASE,
+    r"|key ?(?:已|不)?(?:过期|无效|错误|存在)|unauthori[sz]ed\W*$|authentication (?:failed|error|required)|密钥"
 )
 # The Chinese words are: frequent, exceeds, goes beyond, upper limit, limit.
-_ABOUT_THE_PLAN = re.compile(
+_ABOUT_THE_PLAN = (
     r"limit|quota|exceed|too (?:many|fast|frequent|often)|frequen|rate\b|maximum|throttl"
-    r"|[频頻]|超[过過出]|上限|限制",
-    re.IGNORECASE,
+    r"|[频頻]|超[过過出]|上限|限制"
 )
 _SOME = r"(?:\d[\d.]*|an?|one|few|some)"
 _SHORT = r"(?:ms|milliseconds?|s|secs?|seconds?|min|minutes?)\b"
@@ -59,10 +58,12 @@ _PACE_PATTERNS = (
     # The frequency or the rate is limited or exceeded.
     rf"(?:{_SENT}|send|limit|exceed|high)\w*(?:\W+\w+){{0,2}}\W+frequenc",
     r"frequenc\w+\W+(?:\w+\W+)?(?:limit|exceed|control|high)",
-    r"\brate\b(?:\W+\w+)?\W+(?:limit|exceed)|\brate[-_ ]?limit",
+    r"\brate\b(?:\W+\w+)?\W+(?:limit|exceed|(?:too|very)\W+high)|\brate[-_ ]?limit",
     r"(?:exceed|limit|over)\w*(?:\W+\w+){0,2}\W+rate\b",
     # A number of requests: too many; 10 requests per minute, in 60 seconds, 1/s.
-    rf"(?:too many|excess(?:ive)?) {_SENT}",
+    rf"(?:too many|excess(?:ive)?) {_SENT}|\bper\W+(?:second|minute)\W+{_SENT}",
+    rf"\bonce\W+(?:per|an?|each|every)\W+(?:{_SOME}\W*)?{_SHORT}",
+    rf"\b{_SENT}s?\W+(?:rate\W+)?limit\b.*\b(?:again|later)\b",
     (
         rf"\b{_SENT}s?\b.{{0,40}}?(?:\b(?:per|within|in|every|each|an?)\b|/)\W*"
         rf"(?:{_SOME}\W*)?{_SHORT}"
@@ -98,20 +99,20 @@ _PACE_PATTERNS = (
         r"|不足.{0,4}秒"
     ),
 )
-_ABOUT_THE_PACE = re.compile("|".join(_PACE_PATTERNS), re.IGNORECASE)
+_ABOUT_THE_PACE = "|".join(_PACE_PATTERNS)
 # A server that is only busy. The Chinese words are: later, busy; unavailable, timeout,
 # failure or exception, and retry.
-_LATER = re.compile(
+_LATER = (
     r"(?:try|retry|send|request|come|back)\W+(?:\w+\W+){0,2}?(?:again|later)"
-    r"|again later|\bbusy\b|overload|temporar\w+\W+unavailable"
+    r"|again later|(?:previous|last) (?:request|command|message|one) .{0,20}"
+    r"\b(?:process|progress|pending|running|not\W+(?:yet\W+)?(?:finish|complet|answer))"
+    r"|\bbusy\b|overload|temporar\w+\W+unavailable"
     r"|(?:unavailable|time\W?out|timed out|fail\w+)\W+(?:please\W+)?(?:re)?try\b"
-    r"|稍[后候後]|忙|(?:不可用|超[时時]|失[败敗]|异常|異常).{0,4}重[试試]",
-    re.IGNORECASE,
+    r"|稍[后候後]|忙|(?:不可用|超[时時]|失[败敗]|异常|異常).{0,4}重[试試]"
 )
-_LONG_PERIOD = re.compile(
+_LONG_PERIOD = (
     r"\b(?:daily|today|tomorrow|month\w*|(?:per|a|each|every)\W+day)\b"
-    r"|今[日天]|明[日天]|当[日天]|每[日天月]|本月",
-    re.IGNORECASE,
+    r"|今[日天]|明[日天]|当[日天]|每[日天月]|本月"
 )
 
 _SYMBOLS = re.compile(r"\b[A-Za-z]{2}:[\w.,-]+", re.ASCII)
@@ -164,20 +165,20 @@ def error_from_message(
     """
     requested = tuple(requested)
     message = printable(message) or "rejected without a reason"
-    if _ABOUT_THE_KEY.search(_without(message, (*requested, *symbols))):
+    if _is_in(_ABOUT_THE_KEY, _without(message, (*requested, *symbols))):
         return AuthenticationError(
-            f"the server rejected the API key: {message} "
-            "(see QOS_API_KEY, or the key argument of Client)"
+            f"the server rejected the API key: {message} (check that it is complete and "
+            "has not expired)"
         )
     symbols = symbols or _named(message, tuple(requested))
-    about_limits = _ABOUT_THE_PLAN.search(message) or is_about_pace(message)
+    about_limits = _is_in(_ABOUT_THE_PLAN, message) or is_about_pace(message)
     kind = LimitError if about_limits else RejectedError
     return kind(message, operation=operation, symbols=symbols)
 
 
 def is_about_pace(message: str) -> bool:
     """Whether the server's text says that something was sent too soon after another."""
-    return bool(_ABOUT_THE_PACE.search(message)) and not _LONG_PERIOD.search(message)
+    return _is_in(_ABOUT_THE_PACE, message) and not _is_in(_LONG_PERIOD, message)
 
 
 def means_later(message: str, requested: Iterable[str] = ()) -> bool:
@@ -188,10 +189,19 @@ def means_later(message: str, requested: Iterable[str] = ()) -> bool:
         requested: The symbols of the request, which are ignored in the text.
     """
     text = _without(printable(message), requested)
-    if _ABOUT_THE_KEY.search(text) or _LONG_PERIOD.search(text):
+    if _is_in(_ABOUT_THE_KEY, text) or _is_in(_LONG_PERIOD, text):
         return False
-    busy = _LATER.search(text) and not _ABOUT_THE_PLAN.search(text)
-    return bool(busy) or is_about_pace(text)
+    busy = _is_in(_LATER, text) and not _is_in(_ABOUT_THE_PLAN, text)
+    return busy or is_about_pace(text)
+
+
+def _is_in(pattern: str, text: str) -> bool:
+    return bool(_compiled(pattern).search(text))
+
+
+@cache  # Not at import: that would take longer than all other modules together.
+def _compiled(pattern: str) -> re.Pattern[str]:
+    return re.compile(pattern, re.IGNORECASE)
 
 
 def _named(text: str, requested: tuple[str, ...]) -> tuple[str, ...]:

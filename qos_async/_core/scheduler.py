@@ -375,11 +375,11 @@ class CommandScheduler:
         self._link_up_at = min(self._link_up_at, now)
         change = None if self._pending is None else self._pending.change
         in_flight = () if change is None else change.topics
-        self._waiting = {
-            topic: self._waiting.get(topic, now)
-            for topic in self._registry.dirty
-            if topic not in in_flight
-        }
+        dirty = self._registry.dirty
+        since = map(self._waiting.get, dirty, itertools.repeat(now))
+        self._waiting = dict(zip(dirty, since, strict=True))
+        for topic in in_flight:
+            self._waiting.pop(topic, None)
 
     def _measure(self, sent: PendingCommand, reply: Reply, now: float) -> None:
         if sent.type == "H":
@@ -416,9 +416,9 @@ class CommandScheduler:
             return None
         self._prefer_request = True
         self._registry.sent(change)
-        self.stats.waits.add(now - min(self._waiting[t] for t in change.topics))
+        self.stats.waits.add(now - min(map(self._waiting.__getitem__, change.topics)))
         reqid, topic = self.new_reqid(), change.any_topic
-        symbols = tuple(sorted(topic.symbol for topic in change.topics))
+        symbols = tuple(sorted([topic.symbol for topic in change.topics]))
         frame = change_frame(
             topic.channel,
             symbols,

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 
+from qos_async._wording import plural
 from qos_async.stats import Stats, SubscriptionStats
 
 __all__ = ["Counters", "HttpCounters", "RecoveryCounters", "report"]
@@ -151,7 +152,7 @@ def _flow_rows(stats: Stats) -> Iterator[tuple[str, str]]:
         "skipped",
         _format_counts({"unreadable": stats.unreadable, "unknown": stats.unknown}),
     )
-    recovered = f"; {stats.recovered:,} ticks recovered" if stats.gaps else ""
+    recovered = f"; {plural(stats.recovered, 'tick')} recovered" if stats.gaps else ""
     yield "gaps", _format_counts(stats.gaps_by_status) + recovered
     yield "dropped", f"{stats.dropped:,}"
     waiting = _format_backlog(stats.backlog, stats.consumer_lag)

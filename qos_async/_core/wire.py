@@ -6,6 +6,7 @@ The names of a record's fields are in ``models``, those of a request in ``querie
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from decimal import Decimal
 from functools import cache
 from typing import Any, Generic, TypeAlias, cast
 
@@ -17,7 +18,7 @@ from qos_async.enums import Channel, Interval
 from qos_async.errors import DecodeError
 from qos_async.models import CHANNELS, AnyTick, Depth, Kline, N, Snapshot, Trade
 from qos_async.periods import FAR_FUTURE
-from qos_async.symbols import canonical, pack, split
+from qos_async.symbols import canonical, pack_canonical, split
 from qos_async.topics import Topic
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "Reply",
     "Unknown",
     "change_frame",
+    "push_row",
     "request_frame",
     "symbols_in",
     "topics_possibly_in",
@@ -98,11 +100,13 @@ class FrameDecoder(Generic[N]):
     Attributes:
         push: Decodes a well-formed push in one step. Raises msgspec's exceptions for
             any other frame, which is then to be passed to ``read``.
+        push_all: Does the same with frames that arrived together, in less time.
     """
 
     def __init__(self, numbers: type[N]) -> None:
         self._pushes: RecordDecoder[AnyTick[N]] = _pushes(cast("Any", numbers))
         self.push = self._pushes.decode_strict
+        self.push_all = self._pushes.decode_ticks
 
     def read(self, data: bytes) -> Message[N]:
         """Return the message that any frame holds.
@@ -144,11 +148,14 @@ def change_frame(
     reqid: int,
     interval: Interval | None = None,
 ) -> bytes:
-    """Return a subscribe or unsubscribe command (sections 5.2 to 5.5)."""
+    """Return a subscribe or unsubscribe command (sections 5.2 to 5.5).
+
+    The symbols are those of topics, and so canonical.
+    """
     letter = LETTERS[channel]
     frame: dict[str, Any] = {
         "type": letter if add else f"{letter}C",
-        "codes": pack(symbols),
+        "codes": pack_canonical(symbols),
         "reqid": reqid,
     }
     if interval is not None:
@@ -188,6 +195,33 @@ def symbols_in(body: dict[str, Any]) -> tuple[str, ...]:
     return split(entries) if entries else ()
 
 
+def push_row(tick: AnyTick[Any]) -> Raw:
+    """Return a tick as the push that it might have been.
+
+    It has the fields of the wire that are not None. Numbers have the digits that were
+    received; a ``float`` has as many as distinguish it from all others.
+    """
+    fields = msgspec.to_builtins(tick, builtin_types=(Decimal,))
+    for name in _OWN_FIELDS:
+        del fields[name]
+    return Raw(_encoder.encode(_plain(fields)))
+
+
+def _plain(value: Any) -> Any:
+    """Return a value without fields that are None, and with decimals in full.
+
+    ``str`` of a small ``Decimal`` has an exponent (1.2E-7), which the wire has not.
+    """
+    if isinstance(value, Decimal):
+        return f"{value:f}"
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in cast("list[Any]", value)]
+    if not isinstance(value, dict):
+        return value
+    fields = cast("dict[str, Any]", value)
+    return {n: _plain(item) for n, item in fields.items() if item is not None}
+
+
 class _EnvelopeKind(Struct):
     tp: str | None = None
 
@@ -208,6 +242,8 @@ class _EnvelopeReply(Struct):
 
 
 _encoder = msgspec.json.Encoder()
+# Fields of a tick that the wire does not have.
+_OWN_FIELDS = ("received_at", "recovered", "qos_async.place")
 _kind_decoder = msgspec.json.Decoder(_EnvelopeKind)
 _topic_decoder = msgspec.json.Decoder(_EnvelopeTopic)
 _reply_decoder = msgspec.json.Decoder(_EnvelopeReply)

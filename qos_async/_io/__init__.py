@@ -15,7 +15,8 @@ subscription. Here is who owns what::
     Subscription ── SubscriptionQueue ◀─ iterators (events, batches, frames)
 
 - ``transport`` has what the stream needs of a network (``Transport``, ``Socket``), its
-  errors, and ``FrameObserver``, which a recorder implements. A replay brings another
+  errors, and ``FrameObserver``, which a recorder implements; one that is also a
+  ``dial_gate.DialGate`` decides when links are opened. A replay brings another
   transport (``recordings.replay_transport``), tests an in-memory one.
 - ``Stream`` starts one task. It runs ``LinkSupervisor.run``, in whose task group one task
   dials and receives, and one keeps the time and sends.

@@ -191,8 +191,7 @@ class AiohttpTransport:
         ):
             return AuthenticationError(
                 f"the server rejected the websocket (HTTP {exc.status}): the API key "
-                "is wrong or expired, or another connection holds the plan's only slot; "
-                "see QOS_API_KEY, or the key argument of Client"
+                "is wrong or expired, or another connection holds the plan's only slot"
             )
         wait = retry_after(
             exc.headers.get("Retry-After") if exc.headers else None, time.time()

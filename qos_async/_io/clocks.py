@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Protocol
 
 from qos_async._clock import MachineClock, SourceClock
 
-__all__ = ["SYSTEM_CLOCK", "SuspendDetector", "WallClock", "steady_ns"]
+__all__ = [
+    "SYSTEM_CLOCK",
+    "ServerClock",
+    "SuspendDetector",
+    "WallClock",
+    "steady_ns",
+]
 
 
 class WallClock(SourceClock, Protocol):
@@ -35,6 +42,30 @@ class _SystemClock(MachineClock):
 
 SYSTEM_CLOCK: WallClock = _SystemClock()
 """The clock of this machine."""
+
+
+class ServerClock:
+    """The clock of the service, as far as its replies have shown it.
+
+    Args:
+        source: The clock of the source of ticks, which counts as long as nothing is known.
+        offsets: Return the seconds by which the service's clock is ahead of that one, or
+            None while that is not known. The first that is known counts.
+    """
+
+    def __init__(
+        self, source: SourceClock, *offsets: Callable[[], float | None]
+    ) -> None:
+        self._source, self._offsets = source, offsets
+
+    def ahead(self) -> float:
+        """Return the seconds by which it is ahead of the source's; 0 if not known."""
+        known = (found for offset in self._offsets if (found := offset()) is not None)
+        return next(known, 0.0)
+
+    def time(self) -> float:
+        """Return the present of the service, in epoch seconds."""
+        return self._source.time() + self.ahead()
 
 
 def steady_ns() -> int:

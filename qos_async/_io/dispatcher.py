@@ -55,6 +55,9 @@ class Dispatcher:
     Attributes:
         send_ready: Notified when the protocol may have a frame to send.
         observer: As passed.
+        gaps: As passed.
+        frames_left: How many frames follow the present one among those that arrived
+            together, where they are handled one by one.
     """
 
     def __init__(
@@ -71,10 +74,11 @@ class Dispatcher:
         self._protocol = protocol
         self._router = router
         self._pending = pending
-        self._gaps = gaps
+        self.gaps = gaps
         self.send_ready = Notifier()
         self._silence = silence
         self.observer = observer
+        self.frames_left = 0
         self._now = clock.now
         self._suspend_detector = SuspendDetector()
         self._next_check_at = 0
@@ -160,7 +164,9 @@ class Dispatcher:
 
     def _dispatch_one_by_one(self, ticks: Sequence[AnyTick[Any]], now: int) -> None:
         """Deliver ticks one by one while subscriptions or recoveries are in progress."""
-        for tick in ticks:
+        after = self.frames_left + len(ticks)
+        for number, tick in enumerate(ticks, 1):
+            self.gaps.frames_left = after - number
             force_setattr(tick, "received_at", now)
             if tick.recovered:
                 force_setattr(tick, "recovered", False)
@@ -171,7 +177,7 @@ class Dispatcher:
                 continue
             if unsettled:
                 self.send_ready.notify_all()
-                if self._gaps.intercept(tick, route):
+                if self.gaps.intercept(tick, route):
                     continue
             route.tail.append(tick)
             for queue in route.subscribers:
@@ -185,19 +191,20 @@ class Dispatcher:
         Raises:
             QosError: If it ends the stream for good.
         """
+        self.gaps.frames_left = self.frames_left
         match event:
             case Replied(reqid, reply) | Failed(reqid, reply):
                 self._pending.resolve(reqid, reply)
             case Confirmed() | SubscriptionRejected() | SubscriptionTimedOut():
                 self._on_subscription_event(event)
             case OutageBegan(_, outage):
-                self._gaps.on_outage(outage)
+                self.gaps.on_outage(outage)
             case Resumed(topics):
-                self._gaps.on_live(in_order(topics), None)
+                self.gaps.on_live(in_order(topics), None)
             case Recovered(results, unread):
                 self._pending.unread.warn("recovery", unread, by_symbol=True)
                 for result in results:
-                    self._gaps.finish_recovery(result)
+                    self.gaps.finish_recovery(result)
             case KeyRejected(error):
                 raise error
             case _:
@@ -210,7 +217,9 @@ class Dispatcher:
         if isinstance(event, Confirmed):
             if self.observer is not None:
                 self.observer.subscribed(topics)
-            self._gaps.on_live(ordered, event.second)
+            self.gaps.on_live(ordered, event.second)
+        if isinstance(event, SubscriptionRejected) and self.observer is not None:
+            self.observer.rejected(topics, event.message)
         for queue in self._queues_of(ordered):
             match event:
                 case Confirmed():

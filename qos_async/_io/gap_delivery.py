@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from msgspec.structs import force_setattr
+from msgspec.structs import force_setattr, replace
 
 from qos_async._core.notices import Gap, Interrupted
 from qos_async._core.protocol import StreamProtocol
 from qos_async._core.recovery import Outage, RecoveryResult
 from qos_async._core.router import Route, Router
 from qos_async._io.clocks import WallClock
+from qos_async._io.dial_gate import InheritedOutage
+from qos_async._io.inherited_outages import InheritedOutages
 from qos_async._io.subscription_queue import SubscriptionQueue
+from qos_async._io.transport import FrameObserver
 from qos_async.enums import Channel
 from qos_async.models import AnyTick
 from qos_async.topics import Topic, in_order
@@ -34,6 +37,10 @@ class GapDelivery:
         protocol: The core.
         router: Which queues each topic has.
         clock: Stamps interruptions and gaps.
+        observer: Gets the outages of topics, and what was recovered.
+
+    Attributes:
+        frames_left: How many frames of those that arrived together are not delivered.
     """
 
     def __init__(
@@ -41,14 +48,19 @@ class GapDelivery:
         protocol: StreamProtocol[Any],
         router: Router[SubscriptionQueue],
         clock: WallClock,
+        observer: FrameObserver | None = None,
     ) -> None:
+        self.frames_left = 0
         self._router = router
         self._clock = clock
+        self._observer = observer
+        self._protocol = protocol
         self._stats = protocol.stats.recovery
         self._outages = protocol.outages
         self._recovery = protocol.recovery
         # The beginning of outages, in the caller's time, as their notices had it.
         self._began: dict[float, datetime] = {}
+        self._inherited = InheritedOutages(protocol, router, clock, self._began)
 
     # Topics of queues
 
@@ -58,6 +70,7 @@ class GapDelivery:
             if topic in self._recovery.cases:
                 queue.gaps.skip_held[topic] = self._recovery.held_ids(topic)
             self._router.add(topic, queue)
+            self._inherited.begin(topic)
 
     def remove_queue(self, queue: SubscriptionQueue, topics: Iterable[Topic]) -> None:
         """Route topics to a queue no more, after it was given what recovery holds back."""
@@ -70,10 +83,12 @@ class GapDelivery:
         if not self._recovery.is_live(topic):
             self._interrupt(queue, topic)
         result = self._recovery.result_so_far(topic)
+        gap = self._gap(result)
         if self._router.of(topic).subscribers == (queue,):
             self._stats.released += result.received
+            self._observe(gap, result)
         if topic in queue.gaps.interrupted:
-            self._put_gap_and_recovered(result, (queue,))
+            self._put_gap_and_recovered(gap, result, (queue,))
         self._put_held(result, (queue,))
         queue.gaps.skip_held.pop(topic, None)
 
@@ -111,6 +126,10 @@ class GapDelivery:
         if queue.interrupt(topic):
             queue.put_interrupted(self._interrupted(topic))
 
+    def _interrupt_all(self, topic: Topic) -> None:
+        for queue in self._router.of(topic).subscribers:
+            self._interrupt(queue, topic)
+
     def on_outage(self, outage: Outage) -> None:
         """Queue notices that live topics are interrupted: the link is lost."""
         since = self._clock.from_loop_time(outage.since)
@@ -142,9 +161,11 @@ class GapDelivery:
                 continue
             route = self._router.of(topic)
             if recovery.open_case(topic, outage, route.tail, now):
-                for queue in route.subscribers:
-                    self._interrupt(queue, topic)
-            if recovery.is_enabled:
+                if self._observer is not None:
+                    notice = self._interrupted(topic)
+                    self._observer.suspect(notice, left=self.frames_left)
+                self._interrupt_all(topic)
+            if recovery.awaits(topic):
                 recovery.acknowledged(topic, second)
             else:
                 self.finish_recovery(recovery.close_case(topic))
@@ -159,7 +180,9 @@ class GapDelivery:
         """
         topic, recovery = tick.topic, self._recovery
         self._outages.note_early_tick(topic)
+        self.frames_left += 1  # This tick is not delivered either.
         self.on_live([topic], None)
+        self.frames_left -= 1
         for queue in route.subscribers:
             queue.gaps.live.add(topic)
         if topic not in recovery.cases:
@@ -172,14 +195,29 @@ class GapDelivery:
             self.finish_recovery(result)
         return True
 
-    def finish_recovery(self, result: RecoveryResult) -> None:
+    def inherit(self, outages: Iterable[InheritedOutage]) -> None:
+        """Begin the outages that another client has left; give up those of this one.
+
+        The observer does not get these: the other client received what they missed.
+        """
+        now = asyncio.get_running_loop().time()
+        for topic, outage in [*self._outages.open.items()]:
+            route = self._router.of(topic)
+            self._recovery.open_case(topic, outage, route.tail, now)
+            self._interrupt_all(topic)
+            self.finish_recovery(self._recovery.close_case(topic), observed=False)
+        self._inherited.begin_all(outages)
+
+    def finish_recovery(self, result: RecoveryResult, *, observed: bool = True) -> None:
         """Emit a gap; deliver the recovered ticks, and the ticks held back since."""
         topic, route = result.topic, self._router.of(result.topic)
         self._outages.end(topic)
         self._stats.released += result.received
-        self._put_gap_and_recovered(
-            result, [q for q in route.subscribers if topic in q.gaps.interrupted]
-        )
+        gap = self._gap(result)
+        if observed:
+            self._observe(gap, result)
+        interrupted = [q for q in route.subscribers if topic in q.gaps.interrupted]
+        self._put_gap_and_recovered(gap, result, interrupted)
         trades, status = topic.channel is Channel.TRADE, result.status
         if trades and status != "filled":
             # The tail bridges the next outage only if nothing is missing in it.
@@ -192,16 +230,39 @@ class GapDelivery:
             queue.gaps.skip_held.pop(topic, None)
         self.forget_ended_outages()
 
+    def begin_recorded(self, topics: Collection[Topic], outage: Outage) -> None:
+        """Begin an outage as it was recorded, of topics whose link is open."""
+        self._protocol.mark_suspect(outage, topics.__contains__)
+        self.on_live(topics, None)
+
+    def deliver_recorded(self, result: RecoveryResult, then: Outage | None) -> None:
+        """Deliver the end of an outage as it was recorded; begin the next if there is one.
+
+        Subscriptions that joined since it began get the held ticks only.
+        """
+        topic, route = result.topic, self._router.of(result.topic)
+        if not route.subscribers:
+            return
+        self.on_live([topic], None)
+        if topic in self._recovery.cases:
+            self._recovery.close_with(result)
+        else:
+            result = replace(result, recovered=())
+        route.ticks += result.received
+        self._stats.held += result.received
+        self.finish_recovery(result)
+        if then is not None:
+            self._outages.inherit(topic, then)
+            self._interrupt_all(topic)
+
     def forget_ended_outages(self) -> None:
         """Forget when outages began of which no topic has its gap still to come."""
         if self._began and not self._outages.open:
             self._began.clear()
 
-    def _put_gap_and_recovered(
-        self, result: RecoveryResult, queues: Sequence[SubscriptionQueue]
-    ) -> None:
-        since, until = self._span(result.outage, result.until)
-        gap = Gap(
+    def _gap(self, result: RecoveryResult) -> Gap:
+        since, until = result.span or self._span(result.outage, result.until)
+        return Gap(
             topic=result.topic,
             since=since,
             until=until,
@@ -209,6 +270,23 @@ class GapDelivery:
             status=result.status,
             recovered=result.recovered_count,
         )
+
+    def _observe(self, gap: Gap, result: RecoveryResult) -> None:
+        """Pass a gap to the observer, with what was recovered; see ``FrameObserver``."""
+        if self._observer is None:
+            return
+        numbers = {id(tick): number for number, tick in enumerate(result.pushed)}
+        rows = [
+            numbers.pop(id(tick)) if tick.received_at else tick
+            for tick in result.recovered
+        ]
+        for tick in result.held:
+            numbers.pop(id(tick), None)
+        self._observer.fetched(gap, rows, [*numbers.values()], left=self.frames_left)
+
+    def _put_gap_and_recovered(
+        self, gap: Gap, result: RecoveryResult, queues: Sequence[SubscriptionQueue]
+    ) -> None:
         for queue in queues:
             self._stats.gaps[gap.status] += 1
             self._stats.recovered += result.fetched
@@ -232,19 +310,14 @@ class GapDelivery:
     @staticmethod
     def _put_held(result: RecoveryResult, queues: Sequence[SubscriptionQueue]) -> None:
         for queue in queues:
-            skip = queue.gaps.skip_held.get(result.topic)
-            queue.put(
-                result.held
-                if skip is None
-                else [tick for tick in result.held if id(tick) not in skip]
-            )
+            skip = queue.gaps.skip_held.get(result.topic, ())
+            queue.put([tick for tick in result.held if id(tick) not in skip])
 
     def finish(self) -> None:
         """Deliver what is still held back: no more will be received."""
         for topic in self._recovery.cases:
             if not self._recovery.is_live(topic):
                 # A queue that joined since has a share in the next gap.
-                for queue in self._router.of(topic).subscribers:
-                    self._interrupt(queue, topic)
+                self._interrupt_all(topic)
         for result in self._recovery.close_all():
             self.finish_recovery(result)

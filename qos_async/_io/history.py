@@ -6,12 +6,12 @@ import logging
 import math
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeAlias
 
 import anyio
+from msgspec.structs import replace
 
 from qos_async import frames
 from qos_async._core.queries import Queries, Query, epoch
@@ -173,15 +173,25 @@ class HistoryPages(Generic[N]):
             QosError: As the ``fetch_*`` methods; pages already read are kept.
             ValueError: For a number that does not fit the type.
         """
-        return frames.to_polars(await self._bars("polars"), numbers=numbers, kind=Kline)
+        return frames.to_polars(
+            await self._bars("polars"), numbers=numbers, kind=Kline, **self._layout()
+        )
 
     async def to_pandas(self, *, numbers: Numbers = float) -> pd.DataFrame:
         """Return one pandas DataFrame; otherwise as ``to_polars``."""
-        return frames.to_pandas(await self._bars("pandas"), numbers=numbers, kind=Kline)
+        return frames.to_pandas(
+            await self._bars("pandas"), numbers=numbers, kind=Kline, **self._layout()
+        )
 
     async def to_arrow(self, *, numbers: Numbers = float) -> Any:
         """Return one ``pyarrow.Table``; otherwise as ``to_polars``."""
-        return frames.to_arrow(await self._bars("pyarrow"), numbers=numbers, kind=Kline)
+        return frames.to_arrow(
+            await self._bars("pyarrow"), numbers=numbers, kind=Kline, **self._layout()
+        )
+
+    def _layout(self) -> dict[str, bool]:
+        """Return which columns depend on what was requested."""
+        return {"live": False, "dates": self._interval >= Interval.DAY}
 
     async def _bars(self, package: Package) -> list[Kline[N]]:
         load(package)

@@ -10,7 +10,7 @@ import time
 from collections.abc import Awaitable, Callable
 from functools import partial
 from ssl import SSLContext
-from typing import Any, Literal, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, TypeVar
 
 import aiohttp
 import anyio
@@ -41,10 +41,12 @@ from qos_async._io.retry import (
     retrying,
 )
 from qos_async._io.secret import Secret
-from qos_async._io.shared_quota import QuotaShare, SharedQuota
 from qos_async._io.unread import UnreadLog
 from qos_async.config import Limits, Timing
 from qos_async.errors import ClosedError
+
+if TYPE_CHECKING:  # Few programs use it.
+    from qos_async._io.shared_quota import QuotaShare, SharedQuota
 
 __all__ = ["BODY_MAX", "Fetcher", "HttpClient", "HttpCounters", "RateLimiter"]
 
@@ -63,11 +65,11 @@ class Fetcher(Protocol):
     """Sends queries: over HTTP, or to what stands for it, such as a recording.
 
     Attributes:
-        clock_ahead: Seconds by which the server's clock is ahead of this machine's; 0
+        clock_ahead: Seconds by which the server's clock is ahead of this machine's; None
             while that is not known.
     """
 
-    clock_ahead: float
+    clock_ahead: float | None
 
     async def fetch(self, query: Query[T], *, patience: Patience | None = None) -> T:
         """Send a query and return its result.
@@ -154,7 +156,7 @@ class HttpClient:
         self._unread = UnreadLog(_log, secret.redact)
         self._in_flight: set[anyio.CancelScope] = set()
         self._closed = False
-        self.clock_ahead = 0.0
+        self.clock_ahead: float | None = None
         self._sleep = sleep
         self._retrying = partial(retrying, timing, period=limits.http_period, rng=rng)
 
@@ -263,7 +265,8 @@ class HttpClient:
                     ) as response:
                         reply = await _receive(response)
                         self._counters.bytes_received += len(reply.body or b"")
-                        self.clock_ahead = reply.clock_ahead
+                        if reply.clock_ahead is not None:
+                            self.clock_ahead = reply.clock_ahead
                         return reply
                 except aiohttp.ConnectionTimeoutError:
                     if not waiting:
@@ -433,9 +436,12 @@ def _loop_time() -> float:
 
 async def _receive(response: aiohttp.ClientResponse) -> HttpResponse:
     # A date is one of the server's clock, which may differ from that of this machine.
-    now = http_date(response.headers.get("Date")) or time.time()
-    ahead = now - time.time()
-    wait = retry_after(response.headers.get("Retry-After"), now)
+    date, now = http_date(response.headers.get("Date")), time.time()
+    # It is in whole seconds: on average the response was begun half a second later.
+    ahead = None if date is None else date + 0.5 - now
+    wait = retry_after(
+        response.headers.get("Retry-After"), now if date is None else date
+    )
     body = bytearray()
     # In chunks, as a small compressed body may decompress to a huge one.
     async for chunk in response.content.iter_chunked(_CHUNK):

@@ -92,13 +92,13 @@ class HttpResponse(Struct, frozen=True):
         status: The HTTP status.
         body: The body, decompressed; None if it is larger than ``BODY_MAX``.
         retry_after: The ``Retry-After`` header in seconds, if there was one.
-        clock_ahead: Seconds by which its ``Date`` is ahead; 0 without one.
+        clock_ahead: Seconds by which its ``Date`` is ahead; None without one.
     """
 
     status: int
     body: bytes | None
     retry_after: float | None = None
-    clock_ahead: float = 0.0
+    clock_ahead: float | None = None
 
 
 def classify_response(
@@ -249,8 +249,8 @@ def _error_from_status(path: str, status: int, symbols: tuple[str, ...]) -> QosE
 
 def _key_error(path: str, status: int, text: str) -> str:
     return (
-        f"{path}: the server rejected the API key (HTTP {status}: {text}); "
-        "see QOS_API_KEY, or the key argument of Client"
+        f"{path}: the server rejected the API key (HTTP {status}: {text}); check that it "
+        "is complete and has not expired"
     )
 
 

@@ -16,6 +16,7 @@ from qos_async._clock import SourceClock
 from qos_async._core.notices import Notice
 from qos_async._event_loop import running_loop
 from qos_async._io.subscription_queue import SubscriptionQueue
+from qos_async.enums import Interval
 from qos_async.frames.packages import Package, load
 from qos_async.models import Tick
 from qos_async.topics import Topic
@@ -70,10 +71,13 @@ class Events(_QueueIterator, Generic[T]):
 
     async def __anext__(self) -> T | Notice:
         queue = self._queue
-        buffer = queue.buffer
-        while not buffer.has_event or queue.needs_check or self._subscription is None:
+        while (
+            (not queue.pending and not queue.buffer.has_event)
+            or queue.needs_check
+            or self._subscription is None
+        ):
             await self._wait()
-        event: T | Notice = buffer.take_event()
+        event: T | Notice = queue.buffer.take_event()
         return event
 
     # For ``markets``
@@ -156,13 +160,9 @@ class Batches(_QueueIterator, Generic[I]):
         )
 
     async def _fill(self, until: float) -> None:
-        queue = self._queue
-        wait = until - queue.clock.elapsed()
-        if wait <= 0:
+        queue, timer = self._queue, None
+        if until <= queue.clock.elapsed():
             return
-        timer = None
-        if wait != math.inf and queue.clock.goes_on:
-            timer = queue.clock.call_later(wait, self._end_batch)
         try:
             while (
                 self._due is None
@@ -171,6 +171,10 @@ class Batches(_QueueIterator, Generic[I]):
                 and not queue.needs_check
                 and self._subscription is not None
             ):
+                # The clock of a follower goes on once it has caught up.
+                if timer is None and until != math.inf and queue.clock.goes_on:
+                    wait = max(until - queue.clock.elapsed(), 0.0)
+                    timer = queue.clock.call_later(wait, self._end_batch)
                 await self._wait(self._wanted)
         finally:
             if timer is not None:
@@ -227,13 +231,17 @@ class Batches(_QueueIterator, Generic[I]):
             raise ValueError(
                 "a frame has no place for notices: use batches() without events=True"
             )
-        channels = sorted({topic.channel.value for topic in self._queue.acks.topics})
+        topics = self._queue.acks.topics
+        channels = sorted({topic.channel.value for topic in topics})
         if len(channels) > 1:
             raise ValueError(
                 f"a frame holds records of one kind, this subscription has {channels}: "
                 "watch each channel with a subscription of its own"
             )
-        return Frames(self, lambda batch: make(batch, **options))
+        dates = any((topic.interval or 0) >= Interval.DAY for topic in topics)
+        return Frames(
+            self, lambda batch: make(batch, live=True, dates=dates, **options)
+        )
 
 
 class Frames(Generic[F_co]):

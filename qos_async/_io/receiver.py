@@ -92,7 +92,8 @@ class Receiver(Generic[N]):
             protocol.is_verified = True
             self._dispatcher.dispatch(ticks)
         else:
-            for data in frames:
+            for number, data in enumerate(frames, 1):
+                self._dispatcher.frames_left = len(frames) - number
                 self._on_event(protocol.receive(data, now))
 
     def _on_event(self, event: Any) -> None:

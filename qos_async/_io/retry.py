@@ -7,12 +7,12 @@ import email.utils
 import random
 import re
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from datetime import UTC
 from enum import Enum
 from typing import Any, Generic, TypeAlias, TypeVar, cast
 
 import tenacity
+from msgspec import Struct
 
 from qos_async._core.rows import Unread
 from qos_async.config import Timing
@@ -60,8 +60,7 @@ class Retry(Enum):
     PACE = "pace"
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome(Generic[T]):
+class Outcome(Struct, Generic[T], frozen=True):
     """The outcome of one attempt.
 
     Errors are values here: raised inside an ``except`` block, they would be chained to
@@ -183,9 +182,12 @@ def retry_after(header: str | None, now: float) -> float | None:
     """
     if header is None:
         return None
-    if _SECONDS.fullmatch(header.strip()):
-        seconds = float(header)
-    elif (date := http_date(header)) is not None:
+    text = header.strip(
+        " \t"
+    )  # What HTTP allows around it: ``float`` takes other than ``strip``.
+    if _SECONDS.fullmatch(text):
+        seconds = float(text)
+    elif (date := http_date(text)) is not None:
         seconds = date - now
     else:
         return None

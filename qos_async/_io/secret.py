@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import inspect
 import json
 import re
@@ -19,10 +18,16 @@ __all__ = ["Secret"]
 # Visible ASCII: aiohttp would send other characters, and keys of any length, as they
 # are.
 _VALID = re.compile(r"[\x21-\x7e]{1,256}")
+# As html.escape, whose module is slow to import.
+_HTML = str.maketrans(
+    {"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&#x27;"}
+)
+_NO_KEY = "there is no API key"
 _KEY_HELP = (
     "set QOS_API_KEY, or pass key=... to Client (a string, or a callable that "
     "returns one)"
 )
+_GET_A_KEY = "; keys are given out at https://qos.hk, for an e-mail address"
 _REMEMBERED = (
     8  # The newest keys that are redacted, if a callable returns different ones.
 )
@@ -59,7 +64,8 @@ class Secret:
         if invalid_reason:
             # Raised here, in a frame without the invalid value and outside of the
             # except block: tracebacks with local variables would show both.
-            raise AuthenticationError(f"{invalid_reason}: {_KEY_HELP}")
+            where = _GET_A_KEY if invalid_reason == _NO_KEY else ""
+            raise AuthenticationError(f"{invalid_reason}: {_KEY_HELP}{where}")
         return value
 
     def redact(self, text: str) -> str:
@@ -100,7 +106,7 @@ class Secret:
 
 def _invalid_reason(value: Any) -> str:
     if value is None or value == "":
-        return "there is no API key"
+        return _NO_KEY
     if inspect.iscoroutine(value):
         value.close()  # Avoids the warning that it was never awaited.
         return "the callable for the API key must not be a coroutine function"
@@ -122,6 +128,6 @@ def _encodings(value: str) -> list[str]:
         quote_plus(value),
         URL.build(query={"key": value}).raw_query_string.removeprefix("key="),
         json.dumps(value)[1:-1],
-        html.escape(value),
+        value.translate(_HTML),
     }
     return sorted(forms, key=len, reverse=True)

@@ -45,12 +45,14 @@ class LinkStates:
         changed_at: When the last transition was, in epoch seconds.
         reason: The last reason that is not empty.
         lost_for_pace: Whether the server closed the last link for the pace.
+        stood_by: Whether another recorder of the key was seen, whose dead link may still
+            hold the plan's only slot.
     """
 
     def __init__(self) -> None:
         self.changed_at = time.time()
         self.reason = ""
-        self.lost_for_pace = False
+        self.lost_for_pace = self.stood_by = False
         self._link = Link()
         # Weak: an iterator without other references must not collect changes for ever.
         self._watchers: WeakSet[StateChanges] = WeakSet()

@@ -116,6 +116,20 @@ class StatsCollector:
         )
 
     @property
+    def queues(self) -> tuple[SubscriptionQueue, ...]:
+        """The open subscriptions."""
+        return tuple(self._queues)
+
+    @property
+    def longest_backlog(self) -> int:
+        """The largest number of ticks that wait for one consumer."""
+        return max((len(queue.buffer) for queue in self._queues), default=0)
+
+    def count_unreadable(self) -> None:
+        """Count a frame that the recorded client could not read."""
+        self._protocol.stats.unreadable += 1
+
+    @property
     def is_settled(self) -> bool:
         """Whether the server holds exactly what is subscribed."""
         return self._protocol.registry.settled

@@ -19,6 +19,7 @@ from qos_async._core.queries import Query
 from qos_async._core.recovery import Recovery
 from qos_async._core.router import Router
 from qos_async._core.stats import Counters
+from qos_async._core.wire import FrameDecoder
 from qos_async._io.clocks import SYSTEM_CLOCK, WallClock
 from qos_async._io.dispatcher import Dispatcher
 from qos_async._io.gap_delivery import GapDelivery
@@ -69,11 +70,14 @@ class Stream(Generic[N]):
         observer: Gets every frame and every change of the link.
         clock: Stamps ticks and gaps.
         policy: The buffer of every subscription, whatever it asks for; None: its own.
+        decoder: Decodes frames; by default as the service sends them.
 
     Attributes:
         binding: Where the stream may be used.
         limits: What the plan allows.
         collector: Returns the statistics.
+        gaps: Delivers outages, also recorded ones.
+        clock: Stamps ticks and gaps.
     """
 
     def __init__(
@@ -90,6 +94,7 @@ class Stream(Generic[N]):
         observer: FrameObserver | None = None,
         clock: WallClock = SYSTEM_CLOCK,
         policy: Policy | None = None,
+        decoder: FrameDecoder[N] | None = None,
     ) -> None:
         self.binding = binding
         self.limits = limits
@@ -105,16 +110,17 @@ class Stream(Generic[N]):
             stats=stats,
             redact=redact,
             recovery=recovery,
+            decoder=decoder,
         )
         self._pending = PendingReplies(self._protocol, redact)
         router: Router[SubscriptionQueue] = Router()
-        self._clock = clock
-        self._gaps = GapDelivery(self._protocol, router, clock)
+        self.clock = clock
+        self.gaps = GapDelivery(self._protocol, router, clock, observer)
         dispatcher = Dispatcher(
             self._protocol,
             router,
             self._pending,
-            self._gaps,
+            self.gaps,
             silence=timing.silence,
             clock=clock,
             observer=observer,
@@ -232,7 +238,7 @@ class Stream(Generic[N]):
         self._error = self._error or error
         reason = (ended or "closed by the user") if error is None else str(error)
         self.states.transition(LinkEvent.STOP, reason, failed=error is not None)
-        self._gaps.finish()
+        self.gaps.finish()
         for queue in self._queues:
             queue.end(error)
         self._pending.fail_all(error or ClosedError("the client was closed"))
@@ -253,10 +259,6 @@ class Stream(Generic[N]):
         self._start()
         self._supervisor.send_ready.notify_all()
         return await reply
-
-    def server_time(self) -> float:
-        """Return the server's time, in epoch seconds; the source's, if it is not known."""
-        return self._clock.time() + (self.collector.clock_offset() or 0.0)
 
     # Subscriptions
 
@@ -296,7 +298,7 @@ class Stream(Generic[N]):
         registry = self._protocol.registry
         added = [t for t in dict.fromkeys(topics) if t not in queue.acks.topics]
         queue.acks.add(added)
-        self._gaps.add_queue(queue, added)
+        self.gaps.add_queue(queue, added)
         registry.want(added)
         queue.ack([topic for topic in added if registry.holds(topic)])
         self._supervisor.send_ready.notify_all()
@@ -307,8 +309,7 @@ class Stream(Generic[N]):
         if len(watched) + len(added) > most:
             raise LimitError(
                 f"the plan allows {most} symbols on one connection: {len(watched)} are "
-                f"watched and these would be new: {', '.join(sorted(added))} "
-                "(see Limits(symbols=...))",
+                f"watched, and {len(added)} would be new (see Limits(symbols=...))",
                 symbols=tuple(sorted(added)),
             )
 
@@ -317,7 +318,7 @@ class Stream(Generic[N]):
     ) -> None:
         """Unsubscribe ``queue`` from topics."""
         # It may deliver what is held back, and so close a ``Strict`` buffer.
-        self._gaps.remove_queue(queue, queue.acks.topics.intersection(topics))
+        self.gaps.remove_queue(queue, queue.acks.topics.intersection(topics))
         removed = queue.remove(topics)
         registry = self._protocol.registry
         registry.release(removed)
@@ -325,12 +326,12 @@ class Stream(Generic[N]):
         if self._observer is not None:
             self._observer.unsubscribed(unwanted)
         self._protocol.remove(unwanted)
-        self._gaps.forget_ended_outages()
+        self.gaps.forget_ended_outages()
         self._supervisor.send_ready.notify_all()
 
     def enable_events(self, queue: SubscriptionQueue) -> None:
         """Queue a notice of each interruption from now on, and of those that last."""
-        self._gaps.enable_events(queue)
+        self.gaps.enable_events(queue)
 
     def close(self, queue: SubscriptionQueue) -> None:
         """Unsubscribe ``queue`` from everything; what is queued stays."""

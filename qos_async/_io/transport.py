@@ -6,8 +6,9 @@ import re
 from collections.abc import Callable, Collection, Iterable, Sequence
 from enum import StrEnum
 from http import HTTPStatus
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
+from qos_async._core.notices import Gap, Interrupted
 from qos_async.errors import ConnectError, TransportError
 from qos_async.topics import Topic
 
@@ -97,7 +98,7 @@ class FrameObserver(Protocol):
     """Observes the frames and the life of links; ``qos_async.Recorder`` is one.
 
     All methods but ``aclose`` are called synchronously, some inside ``data_received``:
-    they must not block.
+    they must not block. One that is also a ``DialGate`` decides when links are opened.
     """
 
     def attach(self, redact: Callable[[str], str]) -> None:
@@ -134,6 +135,33 @@ class FrameObserver(Protocol):
         """Record that topics lost their last subscriber; ``topics`` may be empty."""
         ...
 
+    def rejected(self, topics: Iterable[Topic], message: str) -> None:
+        """Record that the server rejected subscriptions for good."""
+        ...
+
+    def suspect(self, outage: Interrupted, *, left: int) -> None:
+        """Record that the ticks of a topic are held back from now on, after an outage.
+
+        Args:
+            outage: The outage, also one that began with the loss of the link.
+            left: How many of the frames observed last are delivered later.
+        """
+        ...
+
+    def fetched(
+        self, gap: Gap, rows: Sequence[Any], omitted: Sequence[int], *, left: int
+    ) -> None:
+        """Record the end of an outage; no ticks of the topic are held back any more.
+
+        Args:
+            gap: The gap, as subscriptions get it.
+            rows: The recovered ticks, in order: those that were fetched, and the numbers
+                of those that were pushed, among the ticks of the topic held back.
+            omitted: The numbers of ticks held back that are not delivered.
+            left: As of ``suspect``.
+        """
+        ...
+
     async def aclose(self) -> None:
         """Finish, as the client is closed. May be called more than once."""
         ...
@@ -144,6 +172,7 @@ class DisconnectReason(StrEnum):
 
     SILENCE = "silence"
     SEND = "send"
+    LEASE = "lease"
     BROKEN = "broken"
     PROTOCOL = "protocol"
     UNREACHABLE = "unreachable"

@@ -90,9 +90,10 @@ class Chart:
 
     def _repr_html_(self) -> str:
         try:
-            drawn = self._drawn(".svg").decode()
+            check_package(".svg", "Charts in notebooks")
         except ModuleNotFoundError as error:
             return f"<p>{escape(str(error))}</p>"
+        drawn = self._drawn(".svg").decode()
         image = drawn[drawn.index("<svg") :].replace("<svg", _FLUID, 1)
         image = _GLOBAL_STYLE.sub("", image, count=1)
         return f'<div style="max-width:{_NOTEBOOK_WIDTH}px">{image}</div>'

@@ -21,20 +21,24 @@ _PACKAGES = {
 }
 
 
-def check_package(suffix: str) -> None:
+def check_package(suffix: str, what: str = "") -> None:
     """Check that the package that draws a format is installed.
+
+    Args:
+        suffix: Of the format.
+        what: What needs it, for the message; by default charts of the format.
 
     Raises:
         ModuleNotFoundError: The message has the command to install it.
     """
-    what, package = _PACKAGES[suffix]
+    charts, package = _PACKAGES[suffix]
     try:
         found = importlib.util.find_spec(package)
     except ValueError:  # sys.modules[package] is None: an import of it fails, too.
         found = None
     if found is None:
         raise ModuleNotFoundError(
-            f"{what} need {package}, which is not installed: "
+            f"{what or charts} need {package}, which is not installed: "
             "pip install 'qos-async[plot]'",
             name=package,
         )

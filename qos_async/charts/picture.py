@@ -20,8 +20,16 @@ _TAG = 0.045
 """Height of the tag of the last price, as a part of the axis."""
 _MANY = 150
 """Bars from which wicks are thin."""
-# Beside the font of matplotlib, which has no Chinese.
-_CHINESE = ("Noto Sans CJK SC", "PingFang SC", "Microsoft YaHei", "WenQuanYi Zen Hei")
+# Fonts with Chinese, which that of matplotlib has not: those of Linux, macOS, Windows. Of a
+# collection, matplotlib may list the first font only, which is the Japanese one of Noto.
+_CHINESE = (
+    *(f"Noto Sans CJK {region}" for region in ("SC", "HK", "TC", "JP")),
+    *("Source Han Sans SC", "Source Han Sans CN", "Noto Sans SC"),
+    *("WenQuanYi Micro Hei", "WenQuanYi Zen Hei", "Droid Sans Fallback"),
+    *("PingFang SC", "PingFang HK", "Hiragino Sans GB", "Heiti TC", "STHeiti"),
+    *("Songti SC", "Arial Unicode MS"),
+    *("Microsoft YaHei", "Microsoft JhengHei", "SimHei", "SimSun"),
+)
 _BAR = "bar-"
 """Of the ids of the columns that show the details of a bar under the pointer."""
 
@@ -38,7 +46,22 @@ def png(model: ChartModel, file: IO[bytes], *, theme: str, dpi: int = _DPI) -> N
     Raises:
         ModuleNotFoundError: If matplotlib is not installed.
     """
-    _save(model, file, theme, format="png", dpi=dpi)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        _save(model, file, theme, format="png", dpi=dpi)
+    missing = False
+    for one in caught:
+        if re.match(r"Glyph .* missing", str(one.message)):
+            missing = True  # One for each character, and for each time it is measured.
+        else:
+            warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
+    if missing:
+        warnings.warn(
+            f"no font of this machine has all characters of {model.title!r}: the picture "
+            "has boxes for them. Install one, such as Noto Sans CJK for Chinese, or "
+            "write SVG or HTML, which have the fonts of the viewer",
+            stacklevel=2,
+        )
 
 
 def svg(model: ChartModel, file: IO[bytes], *, theme: str) -> None:
@@ -204,6 +227,13 @@ def _time_axis(prices: Any, volume: Any, model: ChartModel) -> None:
     volume.set_xticks([tick.place for tick in ticks], [tick.text for tick in ticks])
     prices.tick_params(labelbottom=False)
     prices.set_xlim(-1, len(model.klines))
+    room = volume.get_window_extent()
+    for label in volume.get_xticklabels():  # At the edges, not beyond them.
+        extent = label.get_window_extent()
+        if extent.x0 < room.x0:
+            label.set_horizontalalignment("left")
+        elif extent.x1 > room.x1:
+            label.set_horizontalalignment("right")
 
 
 def _hover_columns(axes: Any, model: ChartModel) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import AsyncIterable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
@@ -11,6 +10,7 @@ from typing import Any, cast
 from msgspec import Struct
 
 from qos_async.enums import Interval
+from qos_async.frames.reading import column_values, is_frame, is_missing, plain, seconds
 from qos_async.models import Kline
 from qos_async.symbols import canonical
 
@@ -36,7 +36,7 @@ def read_bars(bars: object) -> list[Kline[Decimal]]:
         ValueError: If there is no bar, or bars of several symbols or intervals, or a
             value that cannot be drawn.
     """
-    rows = _frame_rows(bars) if _is_frame(bars) else _record_rows(bars)
+    rows = _frame_rows(bars) if is_frame(bars) else _record_rows(bars)
     found = {row.timestamp: row for row in map(_kline, rows)}
     if not found:
         raise ValueError("there are no bars to draw: the list or the frame is empty")
@@ -92,12 +92,6 @@ def _mapped_rows(result: Mapping[Any, object]) -> Iterator[dict[str, Any]]:
 # Frames
 
 
-def _is_frame(bars: object) -> bool:
-    return hasattr(bars, "__getitem__") and (
-        hasattr(bars, "columns") or hasattr(bars, "column_names")
-    )
-
-
 def _frame_rows(frame: Any) -> Iterator[dict[str, Any]]:
     if getattr(getattr(frame, "index", None), "name", None) in {"time", "timestamp"}:
         frame = frame.reset_index()
@@ -108,37 +102,15 @@ def _frame_rows(frame: Any) -> Iterator[dict[str, Any]]:
         raise ValueError(
             f"the frame has no column {', '.join(absent)}: a chart needs {_COLUMNS}"
         )
-    columns = {name: _values(frame[name]) for name in (*_FIELDS, time)}
+    columns = {name: column_values(frame[name]) for name in (*_FIELDS, time)}
     columns["volume"] = (
-        _values(frame["volume"]) if "volume" in names else [None] * len(columns[time])
+        column_values(frame["volume"])
+        if "volume" in names
+        else [None] * len(columns[time])
     )
-    columns["timestamp"] = [_seconds(value) for value in columns.pop(time)]
+    columns["timestamp"] = [seconds(value) for value in columns.pop(time)]
     for row in zip(*columns.values(), strict=True):
         yield dict(zip(columns, row, strict=True))
-
-
-def _values(column: Any) -> list[Any]:
-    """Return a column of pandas, polars or Arrow as a list."""
-    for name in ("to_pylist", "to_list", "tolist"):
-        if hasattr(column, name):
-            values: list[Any] = getattr(column, name)()
-            return values
-    raise TypeError(f"{_HOW}; a column of it is {type(column).__name__}")
-
-
-def _seconds(value: Any) -> int:
-    """Return the epoch seconds of a time of a frame."""
-    if isinstance(value, datetime):
-        if value.tzinfo is None:
-            raise ValueError(
-                f"the time {value} of the frame has no time zone: make it UTC, as in "
-                "frames of this package"
-            )
-        value = value.timestamp()
-    try:
-        return int(value)
-    except (TypeError, ValueError, OverflowError):
-        raise ValueError(f"the frame has a time that is none: {value!r}") from None
 
 
 # Values
@@ -153,7 +125,7 @@ def _kline(row: dict[str, Any]) -> Kline[Decimal]:
         symbol=canonical(row["symbol"]),
         interval=_interval(row["interval"]),
         timestamp=timestamp,
-        volume=None if _is_missing(volume) else _price("volume", volume, place),
+        volume=None if is_missing(volume) else _price("volume", volume, place),
         **prices,
     )
 
@@ -172,12 +144,8 @@ def _place(timestamp: int) -> str:
         ) from None
 
 
-def _is_missing(value: Any) -> bool:
-    return value is None or (isinstance(value, float) and math.isnan(value))
-
-
 def _price(name: str, value: Any, place: str) -> Decimal:
-    if _is_missing(value):
+    if is_missing(value):
         raise ValueError(f"the bar of {place} has no {name}: leave it out")
     try:
         number = _decimal(value)
@@ -190,13 +158,8 @@ def _price(name: str, value: Any, place: str) -> Decimal:
 
 def _decimal(value: Any) -> Decimal:
     if isinstance(value, Decimal):
-        # A decimal of Arrow has 18 places, whatever was sent.
-        exponent = value.as_tuple().exponent
-        long = isinstance(exponent, int) and exponent <= _ARROW_EXPONENT
-        return value.normalize() if long else value
+        found: Decimal = plain(value)
+        return found
     if isinstance(value, str):
         return Decimal(value)
     return Decimal(repr(float(value)))  # Also a number of numpy.
-
-
-_ARROW_EXPONENT = -18

@@ -2,14 +2,36 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, tzinfo
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from difflib import get_close_matches
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
+from qos_async._wording import did_you_mean
 from qos_async.enums import Interval
 from qos_async.periods import market_zone
 from qos_async.symbols import market_of
 
-__all__ = ["bar_time", "zone_name", "zone_of"]
+__all__ = ["bar_time", "similar_zones", "zone_name", "zone_of"]
+
+_SHANGHAI, _HONG_KONG = "Asia/Shanghai", "Asia/Hong_Kong"
+_NEW_YORK, _CHICAGO = "America/New_York", "America/Chicago"
+_ABBREVIATIONS = {
+    **dict.fromkeys(("beijing", "shenzhen", "china", "sh", "sz", "cn"), (_SHANGHAI,)),
+    **dict.fromkeys(("hkt", "hk"), (_HONG_KONG,)),
+    **dict.fromkeys(("utc+8", "gmt+8", "+8", "+08:00"), (_SHANGHAI, _HONG_KONG)),
+    **dict.fromkeys(("et", "edt", "us", "nyc", "ny"), (_NEW_YORK,)),
+    "cst": (_SHANGHAI, _CHICAGO),
+    "ct": (_CHICAGO,),
+    "cdt": (_CHICAGO,),
+    "sgt": ("Asia/Singapore",),
+    "jst": ("Asia/Tokyo",),
+    "bst": ("Europe/London",),
+    "cest": ("Europe/Berlin",),
+}
+"""What has no entry in the database of time zones."""
+_SIMILAR = 0.8
+"""How similar a misspelt city is to the right one, from 0 to 1."""
 
 
 def zone_of(tz: object, symbol: str) -> tzinfo | None:
@@ -39,8 +61,24 @@ def zone_of(tz: object, symbol: str) -> tzinfo | None:
         pass
     raise ValueError(
         'tz must be "market", "local", "UTC", a time zone such as "Asia/Hong_Kong", or a '
-        f"tzinfo, not {tz!r}"
+        f"tzinfo, not {tz!r}{did_you_mean(*similar_zones(tz))}"
     )
+
+
+def similar_zones(text: object) -> list[str]:
+    """Return the time zones that a city or an abbreviation probably means."""
+    if not isinstance(text, str):
+        return []
+    word = re.sub(r"[\s_-]+", "", text).lower()
+    if word in _ABBREVIATIONS:
+        return list(_ABBREVIATIONS[word])
+    cities: dict[str, str] = {}
+    for name in sorted(available_timezones()):
+        area, _, city = name.rpartition("/")
+        if area and not area.startswith("Etc"):
+            cities.setdefault(city.replace("_", "").lower(), name)
+    found = get_close_matches(word.rpartition("/")[2], cities, 1, _SIMILAR)
+    return [cities[city] for city in found]
 
 
 def bar_time(

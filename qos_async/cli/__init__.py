@@ -16,6 +16,12 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from qos_async.cli import exits
+from qos_async.cli.signals import (
+    Terminated,
+    ignore_signals,
+    on_termination,
+    terminate,
+)
 
 __all__ = ["main", "program"]
 
@@ -37,11 +43,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def program() -> NoReturn:
     """Run ``qos`` as a program: exit with the code of ``main``."""
-    code = main()
     try:
-        from qos_async.cli.signals import ignore_signals
-
-        ignore_signals()  # The run is over, and its exit code shall not change.
+        with on_termination(terminate):
+            code = main()
+            # The run is over, and its exit code shall not change. Within the block, so that
+            # no signal comes between the handlers of the run and this.
+            ignore_signals()
     except KeyboardInterrupt:
         code = exits.INTERRUPTED
+    except Terminated:
+        code = exits.TERMINATED
     sys.exit(code)

@@ -41,17 +41,30 @@ from qos_async.cli.streams import print_message
 from qos_async.cli.unread import reporting_unread
 
 __all__ = [
+    "check_followed",
+    "check_key",
     "explaining",
     "first_error",
     "make_client",
+    "message_of",
     "open_client",
     "open_settings",
     "report_error",
     "run_async",
+    "shared_quota",
 ]
 
 _ABOUT_SYMBOLS = ("symbol", "product", "codes", "产品")
 """Words for what a plan limits besides the request rate: the client's and the service's."""
+
+_OF_A_SERVER = ("key", "http_url", "stream_url", "proxy")
+_OF_A_PLAN = ("symbols_limit", "requests_limit", "seed", "speed")
+_LIBRARY_WORDS = {
+    " (see Limits(symbols=...))": "",  # A hint names the option.
+    "that Limits describes your plan": "that --symbols-limit and the limits of the "
+    "configuration describe your plan",
+}
+"""What messages of the library name, and what users of the command line know."""
 
 
 @contextlib.asynccontextmanager
@@ -130,12 +143,7 @@ def make_client(settings: Settings, **client_options: Any) -> Client[Any]:
         UsageError: If an address or another option is invalid.
         AuthenticationError: If there is no key.
     """
-    if not settings.key:
-        path = config_path()
-        or_file = f', or add the line key = "..." to {path}' if path else ""
-        raise AuthenticationError(
-            f"there is no API key: set QOS_API_KEY{or_file}; --sim needs none"
-        )
+    key = check_key(settings)
     defaults: dict[str, Any] = {
         "http_url": settings.http_url,
         "stream_url": settings.stream_url,
@@ -143,13 +151,36 @@ def make_client(settings: Settings, **client_options: Any) -> Client[Any]:
         "proxy": settings.proxy,
         # None, so that a hub is used without limits.
         "limits": None if settings.limits == Limits() else settings.limits,
+        "quota": shared_quota(settings),
     }
-    if settings.quota_folder is not None:
-        defaults["quota"] = SharedQuota(settings.quota_folder, on_wait=_report_wait)
     try:
-        return Client(settings.key, **{**defaults, **client_options})
+        given: dict[str, Any] = {"key": key, **defaults, **client_options}
+        return Client(**given)
     except ValueError as error:
         raise UsageError(str(error)) from None
+
+
+def check_key(settings: Settings) -> str:
+    """Return the key.
+
+    Raises:
+        AuthenticationError: If it is missing; the message has how to get and set one.
+    """
+    if settings.key:
+        return settings.key
+    path = config_path()
+    or_file = f", or run qos login, which stores it in {path}" if path else ""
+    raise AuthenticationError(
+        "there is no API key: set QOS_API_KEY to one (https://qos.hk gives them out, "
+        f"for an e-mail address){or_file}; --sim needs none"
+    )
+
+
+def shared_quota(settings: Settings) -> SharedQuota | None:
+    """Return the HTTP quota that commands share; None if they do not."""
+    if settings.quota_folder is None:
+        return None
+    return SharedQuota(settings.quota_folder, on_wait=_report_wait)
 
 
 def _report_wait(seconds: float) -> None:
@@ -222,10 +253,17 @@ def report_error(error: BaseException) -> int:
         return error.report()
     if not isinstance(error, QosError):
         raise error
-    notes = getattr(error, "__notes__", ())
-    print_message(f"qos: {'; '.join([str(error), *notes])}")
+    print_message(f"qos: {message_of(error)}")
     is_key_refused = isinstance(error, AuthenticationError)
     return exits.KEY_REFUSED if is_key_refused else exits.FAILED
+
+
+def message_of(error: QosError) -> str:
+    """Return the message of an error with its notes, in the words of the command line."""
+    text = str(error)
+    for words, replacement in _LIBRARY_WORDS.items():
+        text = text.replace(words, replacement)
+    return "; ".join([text, *getattr(error, "__notes__", ())])
 
 
 def _hint(error: BaseException, settings: Settings) -> str:
@@ -254,6 +292,22 @@ def _plan_hint(error: LimitError) -> str:
     return ""
 
 
+def check_followed(options: Options) -> None:
+    """Check the options of a command that follows a recording, with ``--from``.
+
+    Raises:
+        UsageError: If one of them is of a server.
+    """
+    if options.sim:
+        raise UsageError("--from follows a recording, and --sim a simulator: take one")
+    for name in (*_OF_A_SERVER, *_OF_A_PLAN):
+        if getattr(options, name) is not None:
+            option = f"--{name.replace('_', '-')}"
+            raise UsageError(
+                f"--from follows a recording, without a server or a key: leave out {option}"
+            )
+
+
 def _check(options: Options) -> None:
     if not options.sim:
         if options.seed is not None or options.speed is not None:
@@ -261,7 +315,7 @@ def _check(options: Options) -> None:
                 "--seed and --speed are options of the simulator: add --sim"
             )
         return
-    for name in ("key", "http_url", "stream_url", "proxy"):
+    for name in _OF_A_SERVER:
         if getattr(options, name) is not None:
             option = f"--{name.replace('_', '-')}"
             raise UsageError(f"--sim starts its own server: leave out {option}")

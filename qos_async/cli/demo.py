@@ -10,6 +10,7 @@ from argparse import ArgumentParser
 from typing import TYPE_CHECKING
 
 from qos_async.cli import exits
+from qos_async.cli.display import add_red_up, add_tz, resolve_display
 from qos_async.cli.options import Command, Options, add_market, seconds
 from qos_async.cli.streams import print_message
 from qos_async.cli.watch.command import missing_terminal, missing_textual
@@ -35,6 +36,8 @@ def _add_arguments(parser: ArgumentParser) -> None:
         "--json", action="store_true", help="one JSON object for each tick"
     )
     shape.add_argument("--plain", action="store_true", help="lines, even on a terminal")
+    add_tz(parser)
+    add_red_up(parser)
     add_market(parser)
 
 
@@ -61,13 +64,14 @@ def _choose_view(options: Options, scenario: Scenario, stats: RunStats) -> View:
 
     if options.json:
         return JsonView(stats)
+    display = resolve_display(options)
     if options.plain or missing_terminal():
-        return PlainView(stats)
+        return PlainView(stats, display)
     problem = missing_textual()
     if problem:
         print_message(f"qos: no screen, because {problem}")
-        return PlainView(stats)
-    return ScreenView(scenario, stats)
+        return PlainView(stats, display)
+    return ScreenView(scenario, stats, display)
 
 
 COMMAND = Command(

@@ -6,7 +6,9 @@ The view for ``--json`` is ``JsonView``, which ``qos stream`` uses too.
 from __future__ import annotations
 
 import asyncio
+import shutil
 import sys
+import textwrap
 import time
 from collections.abc import AsyncIterator, Coroutine
 from typing import Any, Protocol
@@ -23,9 +25,18 @@ from qos_async import (
     Tick,
 )
 from qos_async._printable import printable
-from qos_async.cli.formatting import gaps_line, iso_time, move_line, tick_line
-from qos_async.cli.run_stats import RunStats, summary_rows
+from qos_async.cli.display import IN_UTC, Display
+from qos_async.cli.formatting import (
+    DecimalPlaces,
+    gaps_line,
+    iso_time,
+    move_line,
+    plural,
+    tick_line,
+)
+from qos_async.cli.run_stats import LinkOutage, RunStats, summary_rows
 from qos_async.cli.scenario import SYMBOLS, Scenario
+from qos_async.cli.tables import is_terminal
 from qos_async.cli.watch.command import make_app, run_app
 from qos_async.cli.watch.model import Model
 from qos_async.models import AnyTick
@@ -35,6 +46,13 @@ __all__ = ["PlainView", "ScreenView", "View", "play"]
 
 _REFRESH_INTERVAL = 1 / 6
 _NOTE_TIME = 2.0
+_LABEL = 11
+_NEXT = (
+    ("next", "qos watch --sim           the screen, with keys"),
+    ("", "qos stream --sim US:AAPL  live ticks, or --json"),
+    ("", "qos sim -- python bot.py  your own, without a key"),
+    ("", "qos login                 live data with your key"),
+)
 
 
 class View(Protocol):
@@ -72,14 +90,16 @@ class View(Protocol):
 class PlainView:
     """Writes a line for each tick, gap and state, and the summary."""
 
-    def __init__(self, stats: RunStats) -> None:
-        self._stats = stats
+    def __init__(self, stats: RunStats, display: Display = IN_UTC) -> None:
+        self._stats, self._display = stats, display
         self._gaps: list[Gap] = []
+        self._places = DecimalPlaces()
+        self._recovered = 0
 
     def on_tick(self, tick: AnyTick) -> None:
         """Write a line."""
         self._write_gaps()
-        print(tick_line(tick))
+        print(tick_line(tick, self._display, self._places))
 
     def on_gap(self, gap: Gap) -> None:
         """Collect gaps: those of one channel come together and become one line."""
@@ -89,7 +109,7 @@ class PlainView:
 
     def on_dropped(self, count: int) -> None:
         """Write a line."""
-        self._write("dropped", f"{count} ticks: this program was too slow for them")
+        self._write("dropped", f"{plural(count, 'tick')}: this program was too slow")
 
     def on_state(self, change: StateChange) -> None:
         """Write a line."""
@@ -100,7 +120,12 @@ class PlainView:
         self._write("demo", text)
 
     def refresh(self) -> None:
-        """Flush, so that the reader of a pipe is up to date."""
+        """Report recovered outages; flush, so that the reader of a pipe is up to date."""
+        recovered = _recovered(self._stats)
+        for outage in recovered[self._recovered :]:
+            self._write_gaps()
+            self._write("demo", str(outage))
+        self._recovered = len(recovered)
         sys.stdout.flush()
 
     def summarize(self, elapsed: float) -> None:
@@ -115,7 +140,8 @@ class PlainView:
             self._write("gap", gaps_line(gaps))
 
     def _write(self, kind: str, text: str) -> None:
-        print(printable(f"{iso_time()} {kind:<8} {text}"))
+        time = iso_time(zone=self._display.zone())
+        print(printable(f"{time} {kind:<8} {text}"))
 
 
 class ScreenView:
@@ -125,11 +151,12 @@ class ScreenView:
     the keys work as in ``qos watch``. Its subscriptions share the topics of the run.
     """
 
-    def __init__(self, scenario: Scenario, stats: RunStats) -> None:
+    def __init__(self, scenario: Scenario, stats: RunStats, display: Display) -> None:
         self._scenario, self._stats = scenario, stats
-        self._model = Model(SYMBOLS, Interval.MIN_1)
+        self._model = Model(SYMBOLS, Interval.MIN_1, display)
         self._model.select(SYMBOLS.index("CF:BTCUSDT"))  # It has the deepest book.
         self._note, self._note_ends_at = "", 0.0
+        self._recovered = 0
         self._started_at = time.monotonic()
 
     async def show(self, client: Client, run: Coroutine[Any, Any, None]) -> None:
@@ -159,11 +186,20 @@ class ScreenView:
         self._model.event_log.add(f"demo: {text}", time.time())
 
     def refresh(self) -> None:
-        """Update the progress, which stands beside the title of the quotes."""
+        """Update the progress, which stands beside the title of the quotes.
+
+        That of an outage stays until the next.
+        """
+        recovered = _recovered(self._stats)
+        for outage in recovered[self._recovered :]:
+            self._model.event_log.add(f"demo: {outage}", time.time())
+        self._recovered = len(recovered)
         seconds = self._scenario.seconds
         now = time.monotonic()
         elapsed = min(now - self._started_at, seconds)
         progress = f"link {self._stats.progress}"
+        if recovered and len(recovered) == len(self._stats.outages):
+            progress = str(recovered[-1])
         text = self._note if now < self._note_ends_at else progress
         self._model.caption = f"demo {elapsed:.0f} of {seconds:g} s, {text}"
 
@@ -172,9 +208,19 @@ class ScreenView:
         _print_summary(self._stats, elapsed)
 
 
+def _recovered(stats: RunStats) -> list[LinkOutage]:
+    return [outage for outage in stats.outages if outage.recovered_at is not None]
+
+
 def _print_summary(stats: RunStats, elapsed: float) -> None:
-    for label, text in summary_rows(stats, elapsed):
-        print(printable(f"{label:<10} {text}"))
+    width = shutil.get_terminal_size().columns if is_terminal() else sys.maxsize
+    following = () if stats.violations else _NEXT
+    for label, text in (*summary_rows(stats, elapsed), *following):
+        head, indent = f"{label:<{_LABEL}}", " " * _LABEL
+        lines = textwrap.wrap(
+            printable(text), width, initial_indent=head, subsequent_indent=indent
+        )
+        print("\n".join(lines))
 
 
 # The run

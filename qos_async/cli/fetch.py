@@ -8,7 +8,9 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from qos_async._wording import did_you_mean
 from qos_async.cli import exits
+from qos_async.cli.display import Display, add_red_up, add_tz, resolve_display
 from qos_async.cli.options import (
     KLINES_MAX,
     TRADES_MAX,
@@ -25,16 +27,19 @@ from qos_async.cli.streams import print_message
 from qos_async.enums import Adjustment, Interval
 
 if TYPE_CHECKING:  # Slow to import.
+    from qos_async import Client
     from qos_async.cli.tables import Table
     from qos_async.models import Record
 
 __all__ = ["COMMANDS"]
 
+_MARK = "\ufeff"
 _NOTE = """\
 What the server does not return is listed on stderr. The exit code is 0 if
 anything was returned, else 1. If a request fails, what came before it is
-printed, the error is on stderr, and the exit code is not 0. With --json and --csv, numbers are exact as sent,
-and times ISO 8601.
+printed, the error is on stderr, and the exit code is not 0. With --json and
+--csv, numbers are exact as sent, and times ISO 8601, in UTC without --tz; bars
+of days and longer have their date, too.
 """
 
 
@@ -49,10 +54,27 @@ class _Request(NamedTuple):
 
     fetch: Callable[..., Awaitable[Mapping[Any, Any]]]
     record: type[Record]
-    tables: Callable[[Mapping[str, Any]], Iterable[Table]]
+    tables: Callable[[Mapping[str, Any], Display], Iterable[Table]]
 
 
-def _add_symbols(parser: ArgumentParser) -> None:
+def add_csv_bom(group: Any) -> None:
+    """Add ``--csv-bom``, for rows with names, to the options of the format."""
+    group.add_argument(
+        "--csv-bom",
+        action="store_const",
+        dest="csv",
+        const=_MARK,
+        help="CSV for Excel and WPS, with a byte order mark: without it they garble "
+        "Chinese names (pandas and polars read both)",
+    )
+
+
+def csv_header(names: Iterable[str], csv: object) -> str:
+    """Return the first line of CSV, with the mark if ``--csv-bom`` asks for it."""
+    return f"{_MARK if csv == _MARK else ''}{','.join(names)}"
+
+
+def _add_symbols(parser: ArgumentParser, *, has_names: bool = False) -> None:
     parser.add_argument(
         "symbols",
         type=symbol_list,
@@ -61,11 +83,11 @@ def _add_symbols(parser: ArgumentParser) -> None:
         help="US:AAPL, or several of a market as US:AAPL,TSLA",
     )
     parser.set_defaults(markets=[])
-    add_format(parser)
+    _add_format(parser, has_names=has_names)
     add_connection(parser)
 
 
-def _add_markets(parser: ArgumentParser) -> None:
+def _add_markets(parser: ArgumentParser, *, has_names: bool = False) -> None:
     parser.add_argument(
         "markets",
         type=market,
@@ -74,12 +96,19 @@ def _add_markets(parser: ArgumentParser) -> None:
         help="US HK SH SZ CF FX IX CM, or another one that the server knows",
     )
     parser.set_defaults(symbols=[])
-    add_format(parser)
+    _add_format(parser, has_names=has_names)
     add_connection(parser)
+
+
+def _add_format(parser: ArgumentParser, *, has_names: bool) -> None:
+    group = add_format(parser)
+    if has_names:
+        add_csv_bom(group)
 
 
 def _add_count(parser: ArgumentParser, default: int, maximum: int) -> None:
     parser.add_argument(
+        "-n",
         "--count",
         type=bounded_int(maximum),
         default=default,
@@ -88,18 +117,37 @@ def _add_count(parser: ArgumentParser, default: int, maximum: int) -> None:
     )
 
 
-def _add_trades(parser: ArgumentParser) -> None:
+def _add_ticks(parser: ArgumentParser) -> None:
     _add_symbols(parser)
+    add_tz(parser)
+    add_red_up(parser)
+
+
+def _add_calendar(parser: ArgumentParser) -> None:
+    _add_markets(parser)
+    add_tz(parser)
+
+
+def _add_trades(parser: ArgumentParser) -> None:
+    _add_ticks(parser)
     _add_count(parser, 10, TRADES_MAX)
 
 
 def _add_klines(parser: ArgumentParser) -> None:
-    _add_symbols(parser)
+    _add_ticks(parser)
     add_interval(parser, Interval.DAY)
     _add_count(parser, 20, KLINES_MAX)
     parser.add_argument(
         "--adjust", action="store_true", help="for dividends and splits"
     )
+
+
+def _add_instruments(parser: ArgumentParser) -> None:
+    _add_symbols(parser, has_names=True)
+
+
+def _add_products(parser: ArgumentParser) -> None:
+    _add_markets(parser, has_names=True)
 
 
 def _run(options: Options) -> int:
@@ -112,7 +160,7 @@ def _run(options: Options) -> int:
 def _request(command: str) -> _Request:
     import qos_async as qos
     from qos_async import Client
-    from qos_async.cli import tables
+    from qos_async.cli import months, tables
 
     requests = {
         "snapshot": _Request(Client.fetch_snapshots, qos.Snapshot, tables.snapshots),
@@ -123,7 +171,7 @@ def _request(command: str) -> _Request:
             Client.fetch_instruments, qos.Instrument, tables.instruments
         ),
         "products": _Request(Client.fetch_products, qos.Product, tables.products),
-        "calendar": _Request(Client.fetch_calendar, qos.TradingDay, tables.calendar),
+        "calendar": _Request(Client.fetch_calendar, qos.TradingDay, months.calendar),
     }
     return requests[command]
 
@@ -143,7 +191,28 @@ async def _fetch(options: Options, request: _Request) -> int:
             if error.partial:
                 _print(options, request, error.partial)
             raise
+        if options.command in ("snapshot", "instruments"):
+            request = await _with_names(client, options, request, response)
     return _exit_code(options, _print(options, request, response))
+
+
+async def _with_names(
+    client: Client[Any],
+    options: Options,
+    request: _Request,
+    response: Mapping[Any, Any],
+) -> _Request:
+    """Return the request with names in the table of snapshots, on a terminal."""
+    from qos_async.cli import tables
+    from qos_async.cli.names import NameCache, names_of
+
+    if options.command == "instruments":
+        NameCache(options).add(response.values())
+        return request
+    if options.json or options.csv or not tables.is_terminal():
+        return request
+    names = await names_of(client, options, response)
+    return request._replace(tables=partial(tables.snapshots, names=names))
 
 
 def _print(
@@ -152,11 +221,12 @@ def _print(
     """Print what was fetched on stdout, and return what there is."""
     from qos_async.cli.tables import show
 
+    display = resolve_display(options)
     found = {str(name): value for name, value in response.items() if value != []}
     if options.json or options.csv:
-        _write(options, request.record, found)
+        _write(options, request.record, found, display.for_programs)
     elif found:
-        show(request.tables(found))
+        show(request.tables(found, display), display)
     if sys.stdout is not None:
         sys.stdout.flush()  # Before an error that follows on stderr.
     return found
@@ -178,22 +248,29 @@ def _extra_args(options: Options) -> dict[str, Any]:
             return {}
 
 
-def _write(options: Options, record: type[Record], found: Mapping[str, Any]) -> None:
+def _write(
+    options: Options,
+    record: type[Record],
+    found: Mapping[str, Any],
+    display: Display,
+) -> None:
     from qos_async.cli.serialize import csv_lines, fields, header, json_line, table_rows
 
     sys.stdout.reconfigure(encoding="utf-8")  # type: ignore[union-attr] # a TextIOWrapper
-    names = [*(["market"] if options.markets else []), *header(record)]
+    # None for commands without --interval.
+    dates = (getattr(options, "interval", None) or 0) >= Interval.DAY
+    names = [*(["market"] if options.markets else []), *header(record, dates=dates)]
     if options.csv:
-        print(",".join(names))
+        print(csv_header(names, options.csv))
     for name, value in found.items():
         extra = {"market": name} if options.markets else {}
         records: Any = [value] if isinstance(value, record) else value
         for one in records:
             if options.csv:
-                rows = ({**extra, **row} for row in table_rows(one))
+                rows = ({**extra, **row} for row in table_rows(one, display=display))
                 print(csv_lines(names, rows), end="")
             else:
-                print(json_line({**extra, **fields(one)}), end="")
+                print(json_line({**extra, **fields(one, display=display)}), end="")
 
 
 def _exit_code(options: Options, found: Mapping[str, Any]) -> int:
@@ -204,8 +281,16 @@ def _exit_code(options: Options, found: Mapping[str, Any]) -> int:
         print_message(
             f"qos: nothing about {', '.join(missing)}: the server does not know "
             f"{'it' if len(missing) == 1 else 'them'}, or has no data"
+            f"{_meant(missing) if options.symbols else ''}"
         )
     return exits.OK if found else exits.FAILED
+
+
+def _meant(missing: Iterable[str]) -> str:
+    """Return a hint for the markets of other services, as in SSE:600519; or nothing."""
+    from qos_async.cli.formatting import other_spelling
+
+    return did_you_mean(*filter(None, map(other_spelling, missing)))
 
 
 COMMANDS = {
@@ -213,7 +298,7 @@ COMMANDS = {
         "last price, change and range of the day",
         """\
 Shows the state of the trading day: last price, change since yesterday's close
-(or since the open, where there is no close), range, volume. Times are in UTC.
+(or since the open, where there is no close), range, volume.
 
 examples:
   qos snapshot US:AAPL,TSLA HK:700
@@ -221,7 +306,7 @@ examples:
   qos snapshot --sim US:AAPL --json
 """,
         _NOTE,
-        _add_symbols,
+        _add_ticks,
         _run,
     ),
     "depth": Command(
@@ -236,14 +321,14 @@ examples:
   qos depth --sim HK:700 --csv
 """,
         _NOTE,
-        _add_symbols,
+        _add_ticks,
         _run,
     ),
     "trades": Command(
         "the last trades",
         """\
-Shows the last trades, the newest one last. Times are in UTC, in whole seconds
-as the server sends them. For live trades, see qos stream.
+Shows the last trades, the newest one last. Times have whole seconds, as the
+server sends them. For live trades, see qos stream.
 
 examples:
   qos trades US:AAPL --count 50
@@ -258,7 +343,7 @@ examples:
         "the newest bars",
         """\
 Shows the newest bars, the newest one last; it is unfinished. Change is relative
-to the bar before. Times are the start of each bar, in UTC; for days and longer,
+to the bar before. Times are the start of each bar; bars of days and longer have
 the date in the market's own time zone.
 
 examples:
@@ -281,7 +366,7 @@ examples:
   qos instruments --sim US:AAPL HK:700 --json
 """,
         _NOTE,
-        _add_symbols,
+        _add_instruments,
         _run,
     ),
     "products": Command(
@@ -296,22 +381,22 @@ examples:
   qos products --sim CF --csv
 """,
         _NOTE,
-        _add_markets,
+        _add_products,
         _run,
     ),
     "calendar": Command(
         "on which days a market trades",
         """\
-Shows on which of the next days a market trades, and which of them are half
-days.
+Shows on which of the next days a market trades, and its regular hours: a month
+each, in which closed days and half days are marked.
 
 examples:
-  qos calendar US HK
+  qos calendar US HK --tz local
   qos calendar --sim HK
   qos calendar --sim US --json
 """,
         _NOTE,
-        _add_markets,
+        _add_calendar,
         _run,
     ),
 }

@@ -9,21 +9,24 @@ from collections.abc import Generator
 from pathlib import Path
 from typing import IO
 
-from qos_async.cli.options import CommandError
+from qos_async.cli.options import CommandError, missing_package
 
-__all__ = ["OutputError", "check_place", "whole_file"]
+__all__ = ["OutputError", "check_parquet", "check_place", "whole_file"]
 
 
 class OutputError(CommandError):
     """A file cannot be written; the message says why, and what to do."""
 
 
-def check_place(output: Path, *, force: bool) -> None:
+def check_place(
+    output: Path, *, force: bool, advice: str = "--force replaces it"
+) -> None:
     """Check that a file can be written, before there is work to lose.
 
     Args:
         output: The file to write.
         force: Whether to replace an existing one.
+        advice: What to do about an existing one.
 
     Raises:
         OutputError: If it cannot be written.
@@ -33,7 +36,19 @@ def check_place(output: Path, *, force: bool) -> None:
     if not output.parent.is_dir():
         raise OutputError(f"there is no directory {output.parent}: create it first")
     if output.exists() and not force:
-        raise OutputError(f"{output} already exists: --force replaces it")
+        raise OutputError(f"{output} already exists: {advice}")
+
+
+def check_parquet() -> None:
+    """Check that Parquet files can be written.
+
+    Raises:
+        CommandError: Without pyarrow; the message has the command to install it.
+    """
+    try:
+        import pyarrow as pa  # noqa: F401 # pyright: ignore[reportUnusedImport] - a check
+    except ImportError:
+        raise missing_package("Parquet files need", "pyarrow", "cli") from None
 
 
 @contextlib.contextmanager

@@ -7,34 +7,36 @@ from argparse import ArgumentParser, ArgumentTypeError
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from qos_async._paths import check_readable
 from qos_async.cli import exits
 from qos_async.cli.options import (
     Command,
-    CommandError,
     Options,
     UsageError,
     add_connection,
     any_path,
+    channel_or_symbols,
+    place,
     port,
+    seconds,
 )
 from qos_async.cli.sim import PortError, port_error
 from qos_async.cli.streams import print_message
 
 if TYPE_CHECKING:  # Slow to import.
     import ssl
-    from collections.abc import Sequence
+    from collections.abc import Coroutine, Sequence
 
-    from rich.text import Text
-
-    from qos_async.cli.tables import Table
-    from qos_async.hub import Hub, HubStats
-    from qos_async.recordings import Recorder
+    from qos_async import Topic
+    from qos_async.hub import Hub
+    from qos_async.recordings import Recorder, RecordingError
 
 __all__ = ["COMMAND"]
 
 _PORT = 8765
 _DEFAULT = f"QOS_HTTP_URL, if of a hub, or http://127.0.0.1:{_PORT}"
 _INTERVAL = 1.0
+_OF_A_STREAM = ("name", "lease", "spool")
 _OPTIONS = {
     "ssl=": "--tls-cert",
     "allow_insecure=True": "--allow-insecure",
@@ -63,13 +65,13 @@ def _add_arguments(parser: ArgumentParser) -> None:
         help="serve other addresses without TLS",
     )
     add(
-        "--name",
+        "--hostname",
         action="append",
         default=[],
         metavar="HOST",
         help="a host name that clients may use",
     )
-    add("--record", type=any_path, metavar="DIR", help="also record what arrives")
+    _add_recordings(parser)
     _add_files(parser)
     add(
         "--linger",
@@ -80,6 +82,43 @@ def _add_arguments(parser: ArgumentParser) -> None:
     )
     add("--json", action="store_true", help="with status: one JSON object")
     add_connection(parser)
+
+
+def _add_recordings(parser: ArgumentParser) -> None:
+    add = parser.add_argument
+    add(
+        "--from",
+        dest="followed",
+        type=place,
+        metavar="PLACE",
+        help="serve a recording that is written meanwhile: needs no key",
+    )
+    add(
+        "--record",
+        type=place,
+        metavar="PLACE",
+        help="also record what arrives, in a directory or a stream",
+    )
+    add(
+        "--subscribe",
+        type=channel_or_symbols,
+        nargs="+",
+        metavar="WORD",
+        help="channels and symbols to subscribe also without a client",
+    )
+    add("--name", help="of a stream: the name of this recorder in it (default)")
+    add(
+        "--lease",
+        type=seconds,
+        metavar="S",
+        help="of a stream: seconds until a standby takes over",
+    )
+    add(
+        "--spool",
+        type=any_path,
+        metavar="DIR",
+        help="of a stream: where what it does not have yet is kept",
+    )
 
 
 def _linger(text: str) -> float:
@@ -104,12 +143,32 @@ def _run(options: Options) -> int:
     from qos_async.cli.client import run_async
 
     if options.action == "status":
-        return run_async(partial(_status, options))
-    if options.json:
-        raise UsageError("--json is an option of qos hub status")
+        from qos_async.cli.hub_status import show_status
+
+        return run_async(partial(show_status, options))
+    _check(options)
     code = run_async(partial(_serve, options))
     # Stopping it is the regular end.
     return exits.OK if code in (exits.INTERRUPTED, exits.TERMINATED) else code
+
+
+def _check(options: Options) -> None:
+    if options.json:
+        raise UsageError("--json is an option of qos hub status")
+    if options.followed is not None:
+        from qos_async.cli.client import check_followed
+
+        check_followed(options)
+        if options.record is not None or options.subscribe:
+            option = "--subscribe" if options.record is None else "--record"
+            raise UsageError(
+                f"--from serves what another process records: leave out {option}"
+            )
+    given = [name for name in _OF_A_STREAM if getattr(options, name) is not None]
+    if given and options.record is None:
+        raise UsageError(
+            f"--{given[0]} is about a stream to record to: add --record PLACE"
+        )
 
 
 # Serve
@@ -119,25 +178,64 @@ async def _serve(options: Options) -> None:
     from qos_async.cli.client import explaining, make_client, open_settings
     from qos_async.cli.log import printing_warnings
 
+    # Text is passed on as it is, which is faster than Decimal.
+    if options.followed is not None:
+        from qos_async.recordings import follow
+
+        with printing_warnings():
+            await _serve_from(options, follow(options.followed, numbers=str), None)
+        return
     async with open_settings(options) as settings:
         for warning in settings.warnings:
             print_message(f"qos: warning: {warning}")
         with explaining(settings), printing_warnings():
-            # Text is passed on as it is, which is faster than Decimal.
-            recorder = _recorder(options)
-            hub = _hub(options, make_client(settings, numbers=str, recorder=recorder))
-            try:
-                await hub.__aenter__()
-            except OSError as error:
-                raise PortError(_port_error(error, options)) from None
-            try:
-                key = "TOKEN" if options.tokens else "hub"
-                print(f"export QOS_HTTP_URL={hub.http_url}")
-                print(f"export QOS_STREAM_URL={hub.stream_url}")
-                print(f"export QOS_API_KEY={key}", flush=True)
-                await _show_until_it_ends(hub)
-            finally:
-                await hub.aclose()
+            recording = _Recording(options)
+            client = make_client(settings, numbers=str, recorder=recording.recorder)
+            await _serve_from(options, client, recording)
+
+
+async def _serve_from(
+    options: Options, client: Any, recording: _Recording | None
+) -> None:
+    topics = _topics(options) if options.subscribe else ()
+    hub = _hub(options, client)
+    try:
+        await hub.__aenter__()
+    except OSError as error:
+        raise PortError(_port_error(error, options)) from None
+    try:
+        key = "TOKEN" if options.tokens else "hub"
+        print(f"export QOS_HTTP_URL={hub.http_url}")
+        print(f"export QOS_STREAM_URL={hub.stream_url}")
+        print(f"export QOS_API_KEY={key}", flush=True)
+        parts = [hub.serve_forever(), _show(hub)]
+        if options.subscribe:
+            parts.append(_keep_subscribed(client, topics))
+        if recording is not None:
+            parts.append(recording.failed())
+        await _first_of(parts)
+    finally:
+        await hub.aclose()
+
+
+def _topics(options: Options) -> tuple[Topic, ...]:
+    """Return the topics of ``--subscribe``; klines are those of a minute."""
+    from qos_async.cli.stream import topics_of
+
+    words = Options(words=options.subscribe, channel=[], interval=None, csv=False)
+    return topics_of(words)
+
+
+async def _keep_subscribed(client: Any, topics: Sequence[Topic]) -> None:
+    """Subscribe topics that no client of the hub may have, so that they are recorded."""
+    import asyncio
+
+    from qos_async import Latest
+    from qos_async.cli.stream import await_acks
+
+    ticks = client.watch(*topics, buffer=Latest())  # The recorder has them, too.
+    await await_acks(ticks, print_message)
+    await asyncio.Event().wait()
 
 
 def _port_error(error: OSError, options: Options) -> str:
@@ -153,17 +251,52 @@ def _port_error(error: OSError, options: Options) -> str:
     return port_error(error, options.port)
 
 
-def _recorder(options: Options) -> Recorder | None:
-    if options.record is None:
-        return None
-    from qos_async.recordings import Recorder
+class _Recording:
+    """What is recorded besides, if anything.
 
-    return Recorder(
-        options.record,
-        on_error=lambda error: print_message(
-            f"qos: warning: {error}; the hub goes on without a recording"
-        ),
-    )
+    Attributes:
+        recorder: The recorder; None without ``--record``.
+    """
+
+    def __init__(self, options: Options) -> None:
+        import asyncio
+
+        self.recorder: Recorder | None = None
+        self._failed = asyncio.Event()
+        self._of_a_stream = isinstance(options.record, str)
+        if options.record is None:
+            return
+        from qos_async.recordings import Recorder
+
+        given = {
+            name: value
+            for name in _OF_A_STREAM
+            if (value := getattr(options, name)) is not None
+        }
+        try:
+            self.recorder = Recorder(options.record, on_error=self._on_error, **given)
+        except ValueError as error:
+            raise UsageError(str(error)) from None
+
+    async def failed(self) -> None:
+        """Wait until a stream cannot be recorded to any more, and raise why.
+
+        A hub serves without a recording in a directory: its clients may not need it. Not
+        so with a stream, which has followers, and a standby.
+        """
+        await self._failed.wait()
+        assert self.recorder is not None, "it has failed"
+        if self.recorder.error is not None:
+            raise self.recorder.error
+
+    def _on_error(self, error: RecordingError) -> None:
+        assert self.recorder is not None, "it has failed"
+        if self.recorder.error is None:
+            print_message(f"qos: warning: {error}")
+        elif self._of_a_stream:
+            self._failed.set()
+        else:
+            print_message(f"qos: warning: {error}; the hub goes on without a recording")
 
 
 def _hub(options: Options, client: Any) -> Hub:
@@ -177,7 +310,7 @@ def _hub(options: Options, client: Any) -> Hub:
             tokens=options.tokens,
             ssl=_ssl(options),
             allow_insecure=options.allow_insecure,
-            hosts=options.name,
+            hosts=options.hostname,
             keep=options.keep,
             linger=options.linger,
         )
@@ -198,9 +331,12 @@ def _ssl(options: Options) -> ssl.SSLContext | None:
     files = [file for file in (options.tls_cert, options.tls_key) if file is not None]
     for file in files:
         try:
+            check_readable(file)
             file.open().close()
         except OSError as error:
             raise UsageError(f"cannot read {file}: {error.strerror}") from None
+        except ValueError as error:
+            raise UsageError(f"{file}: {error}") from None
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     try:
         # Without this, OpenSSL would ask on the terminal.
@@ -220,18 +356,18 @@ def _no_passphrase() -> str:
     )
 
 
-async def _show_until_it_ends(hub: Hub) -> None:
+async def _first_of(work: Sequence[Coroutine[Any, Any, None]]) -> None:
+    """Run coroutines until the first of them ends, and raise what any has raised."""
     import asyncio
 
-    serving = asyncio.create_task(hub.serve_forever())
-    showing = asyncio.create_task(_show(hub))
+    tasks = [asyncio.create_task(one) for one in work]
     try:
-        await asyncio.wait((serving, showing), return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        serving.cancel()
-        showing.cancel()
-        await asyncio.gather(serving, showing, return_exceptions=True)
-    for task in (serving, showing):
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    for task in tasks:
         if not task.cancelled():
             await task
 
@@ -240,6 +376,7 @@ async def _show(hub: Hub) -> None:
     """Show the clients: as a table on a terminal, else a line for each change."""
     import asyncio
 
+    from qos_async.cli.hub_status import as_text, status_line
     from qos_async.cli.tables import is_terminal
 
     if is_terminal():
@@ -250,113 +387,16 @@ async def _show(hub: Hub) -> None:
         else:
             with Live(auto_refresh=False, transient=True) as live:
                 while True:
-                    live.update(_as_text(_tables(hub.stats)), refresh=True)
+                    live.update(as_text(hub.stats), refresh=True)
                     await asyncio.sleep(_INTERVAL)
     print_message("listening; Ctrl-C stops it")
     known = ""
     while True:
-        stats = hub.stats
-        line = (
-            f"{len(stats.clients)} clients, {stats.symbols} of {stats.symbols_max} "
-            f"symbols, upstream {stats.upstream}"
-        )
+        line = status_line(hub.stats)
         if line != known:
             print_message(line)
         known = line
         await asyncio.sleep(_INTERVAL)
-
-
-# Status
-
-
-async def _status(options: Options) -> None:
-    import msgspec
-
-    from qos_async._printable import printable_json
-    from qos_async.cli.tables import show
-    from qos_async.hub.status import StatusError, fetch_status
-
-    try:
-        stats = await fetch_status(*_place(options))
-    except StatusError as error:
-        raise CommandError(str(error)) from None
-    if options.json:
-        print(printable_json(msgspec.json.encode(stats).decode()))
-    else:
-        show(_tables(stats))
-
-
-def _place(options: Options) -> tuple[str, str | None]:
-    """Return the address of a hub, from any form in which it may be typed, and the key.
-
-    The key of the environment is used only with the address of the environment: where a
-    hub is started, it is the key of the service.
-    """
-    import os
-
-    url, key = options.url or options.http_url, options.key
-    if url is None:
-        url = os.environ.get("QOS_HTTP_URL", "").strip().rstrip("/")
-        if url.endswith("/hub"):
-            key = key or os.environ.get("QOS_API_KEY", "").strip()
-        else:
-            host = f"[{options.host}]" if ":" in options.host else options.host
-            url = f"{host}:{options.port}"
-    scheme, _, rest = url.rpartition("://")
-    scheme = {"ws": "http", "wss": "https"}.get(scheme, scheme or "http")
-    place = rest.rstrip("/").removesuffix("/ws").removesuffix("/hub")
-    return f"{scheme}://{place}", key
-
-
-def _tables(stats: HubStats) -> Sequence[Table]:
-    from qos_async.cli.tables import Cell, Table, TableColumn
-
-    columns = [
-        TableColumn("client", left=True),
-        TableColumn("topics", 3),
-        TableColumn("sent", 2),
-        TableColumn("backlog"),
-        TableColumn("dropped"),
-        TableColumn("first topics", 1, left=True),
-    ]
-    rows = [
-        [
-            Cell(f"{client.number} {client.owner}"),
-            Cell(str(len(client.topics))),
-            Cell(f"{client.sent:,}"),
-            Cell(f"{client.backlog:,}", "yellow" if client.backlog else ""),
-            Cell(f"{client.conflated:,}", "yellow" if client.conflated else ""),
-            Cell(", ".join(client.topics[:3])),
-        ]
-        for client in stats.clients
-    ]
-    answered = ", ".join(f"{n:,} {name}" for name, n in sorted(stats.answered.items()))
-    title = (
-        f"{len(stats.clients)} clients, {stats.symbols} of {stats.symbols_max} symbols, "
-        f"{stats.topics} topics, {stats.ticks:,} ticks, upstream {stats.upstream}"
-    )
-    about = [
-        [Cell("answered"), Cell(answered or "-")],
-        [Cell("requests upstream"), Cell(f"{stats.requests:,}")],
-        [Cell("upstream was last lost"), Cell(stats.upstream_reason or "-")],
-        [Cell("topics interrupted"), Cell(f"{stats.interrupted:,}")],
-        [Cell("refused"), Cell(f"{stats.refused:,}")],
-        [Cell("longest hold of its loop"), Cell(f"{stats.loop_lag_max * 1000:.0f} ms")],
-    ]
-    facts = [TableColumn("", left=True), TableColumn("", left=True)]
-    return [Table(title, columns, rows), Table("", facts, about)]
-
-
-def _as_text(tables: Sequence[Table]) -> Text:
-    import shutil
-
-    from rich.text import Text
-
-    from qos_async.cli.tables import render
-
-    width = shutil.get_terminal_size().columns
-    lines = [Text.assemble(*line) for table in tables for line in render(table, width)]
-    return Text("\n").join(lines)
 
 
 COMMAND = Command(
@@ -370,6 +410,8 @@ examples:
   qos hub
   qos hub --sim
   qos hub status
+  qos hub --record nats://broker/QOS --lease 10 --subscribe trades US:AAPL,TSLA
+  qos hub --from nats://broker/QOS
   qos hub --host 0.0.0.0 --tokens tokens.toml --tls-cert hub.pem
 """,
     """\
@@ -382,8 +424,16 @@ A file of tokens has a table for each client:
 
 Addresses other than loopback need tokens, and TLS or --allow-insecure. Clients
 that are closed with 1012 should reconnect: the hub restarts, or ticks of theirs
-are missing. /readyz and /metrics are served on the same port. Whether you may
-pass quotes on to others is a matter of your agreement with the service.
+are missing. Recorded is what the clients subscribe, and what --subscribe names.
+With --lease, of several hubs with one key one has the link and serves; the
+others are not ready, and one of them takes over.
+
+With --from the hub serves what another process records, to a directory or a
+stream: the topics that are recorded, and their last values; what only the
+service knows is refused. It is ready once it has read up to now.
+
+/readyz and /metrics are served on the same port. Whether you may pass quotes on
+to others is a matter of your agreement with the service.
 """,
     _add_arguments,
     _run,

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import math
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from qos_async import symbols
+from qos_async import _spellings, _wording, symbols
 from qos_async._paths import user_path
 from qos_async.cli import exits
 from qos_async.cli.streams import print_message
@@ -20,6 +22,8 @@ from qos_async.cli.times import TimeSpec
 from qos_async.enums import Channel, Interval
 
 __all__ = [
+    "CHANNELS",
+    "INTERVALS",
     "KLINES_MAX",
     "TRADES_MAX",
     "Command",
@@ -30,19 +34,27 @@ __all__ = [
     "add_format",
     "add_interval",
     "add_market",
+    "add_place",
     "add_seconds",
+    "add_slice",
     "add_topics",
     "any_path",
     "bounded_int",
+    "channel_or_symbols",
+    "did_you_mean",
     "file_format",
     "interval",
     "market",
     "market_hours",
+    "missing_package",
     "output_file",
+    "place",
     "port",
     "seconds",
     "seed",
+    "slice_of",
     "speed",
+    "start_of",
     "symbol",
     "symbol_list",
     "time_span",
@@ -56,7 +68,8 @@ KLINES_MAX = 1000
 _SPEED_MAX = 100.0
 _PORT_MAX = 65535
 _MARKET_HOURS = ("always", "real")
-_INTERVALS = "1m 5m 15m 30m 1h 2h 4h 1d 1w 1M 1y"
+INTERVALS = "1m 5m 15m 30m 1h 2h 4h 1d 1w 1M 1y"
+CHANNELS = ("snapshots", "trades", "depth", "klines")
 
 
 class CommandError(Exception):
@@ -68,6 +81,13 @@ class CommandError(Exception):
         """Print the message on stderr, and return the exit code."""
         print_message(f"qos: {self}")
         return self.exit_code
+
+
+def missing_package(use: str, package: str, extra: str) -> CommandError:
+    """Return the error for a package that is not installed."""
+    return CommandError(
+        f"{use} {package}, which is not installed: pip install 'qos-async[{extra}]'"
+    )
 
 
 class UsageError(CommandError):
@@ -161,19 +181,26 @@ def add_market(parser: ArgumentParser) -> None:
     )
 
 
-def add_format(parser: ArgumentParser) -> None:
-    """Add ``--json`` and ``--csv``."""
+def add_format(parser: ArgumentParser) -> Any:
+    """Add ``--json`` and ``--csv``, and return their group: one of them is allowed."""
     group = parser.add_mutually_exclusive_group()
     group.add_argument("--json", action="store_true", help="one JSON object per line")
     group.add_argument("--csv", action="store_true", help="CSV with a header")
+    return group
 
 
-def add_topics(parser: ArgumentParser) -> None:
+def add_place(parser: ArgumentParser) -> None:
+    """Add the recording to read."""
+    about = "a recording, one of its files, or a stream: nats://host:4222/STREAM"
+    parser.add_argument("place", type=place, metavar="PLACE", help=about)
+
+
+def add_topics(parser: ArgumentParser, *, optional: bool = False) -> None:
     """Add channels, symbols and the interval of klines."""
     parser.add_argument(
         "words",
-        type=_channel_or_symbols,
-        nargs="+",
+        type=channel_or_symbols,
+        nargs="*" if optional else "+",
         metavar="CHANNEL or SYMBOL",
         help="such as trades, or US:AAPL,TSLA",
     )
@@ -185,7 +212,9 @@ def add_topics(parser: ArgumentParser) -> None:
         metavar="C",
         help="the same as CHANNEL; may be repeated",
     )
-    parser.add_argument("--interval", type=interval, metavar="I", help="of klines (1m)")
+    parser.add_argument(
+        "-i", "--interval", type=interval, metavar="I", help="of klines (1m)"
+    )
 
 
 def add_seconds(parser: ArgumentParser) -> None:
@@ -195,17 +224,75 @@ def add_seconds(parser: ArgumentParser) -> None:
     )
 
 
+def add_slice(parser: ArgumentParser) -> None:
+    """Add ``--from`` and ``--to``, by the time of receipt."""
+    add = parser.add_argument
+    add(
+        "--from",
+        dest="since",
+        type=time_spec,
+        metavar="T",
+        help="only from then on: a day (UTC), a time, or a span back from now",
+    )
+    add("--to", dest="until", type=time_spec, metavar="T", help="only until then")
+
+
+def start_of(options: Options) -> datetime | None:
+    """Return ``--from``.
+
+    Raises:
+        UsageError: If it is out of range.
+    """
+    import time
+
+    since: TimeSpec | None = options.since
+    try:
+        now = time.time()
+        return since and datetime.fromtimestamp(since.start(UTC, now), UTC)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+
+
+def slice_of(options: Options) -> tuple[datetime | None, datetime | None]:
+    """Return ``--from`` and ``--to``.
+
+    Raises:
+        UsageError: If there is no time between them.
+    """
+    import time
+
+    start, until = start_of(options), options.until
+    try:
+        end = until and datetime.fromtimestamp(until.end(UTC, time.time()), UTC)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    if start and end and start >= end:
+        raise UsageError(f"--from {options.since.text} is not before --to {until.text}")
+    return start, end
+
+
 def add_interval(parser: ArgumentParser, default: Interval | None = None) -> None:
     """Add ``--interval`` of klines; required without a default."""
     shown = f" ({default.short})" if default else ""
     parser.add_argument(
+        "-i",
         "--interval",
         type=interval,
         default=default,
         required=default is None,
         metavar="I",
-        help=f"{_INTERVALS}{shown}",
+        help=f"{INTERVALS}{shown}",
     )
+
+
+def did_you_mean(text: str, known: Iterable[str]) -> str:
+    """Return ``; did you mean snapshot?`` for the nearest known word; empty without one."""
+    from difflib import get_close_matches
+
+    bare = {word.lstrip("-"): word for word in known}  # Dashes make all options alike.
+    begun = [word for word in bare.values() if word.startswith(text)]
+    close = begun or [bare[one] for one in get_close_matches(text.lstrip("-"), bare, 1)]
+    return _wording.did_you_mean(*close[:1])
 
 
 # Types of argparse
@@ -294,7 +381,8 @@ def interval(text: str) -> Interval:
         return Interval.parse(text)
     except ValueError:
         raise ArgumentTypeError(
-            f"{text!r} is not an interval: take one of {_INTERVALS}"
+            f"{text!r} is not an interval: take one of {INTERVALS}"
+            f"{_spellings.interval_advice(text)}"
         ) from None
 
 
@@ -351,6 +439,19 @@ def any_path(text: str) -> Path:
         raise ArgumentTypeError(str(error)) from None
 
 
+def place(text: str) -> Path | str:
+    """Parse a directory, or a stream as text."""
+    if not text.lower().startswith(("nats://", "tls://")):
+        return any_path(text)
+    from qos_async.jetstream.places import parse_place
+
+    try:
+        parse_place(text)
+    except ValueError as error:
+        raise ArgumentTypeError(str(error)) from None
+    return text
+
+
 def output_file(*suffixes: str) -> Callable[[str], Path]:
     """Return a type for files to write that end in one of ``suffixes``."""
     allowed = f"{', '.join(suffixes[:-1])} or {suffixes[-1]}"
@@ -374,25 +475,25 @@ def _channel(text: str) -> Channel:
     for one in Channel:
         if text.lower().removesuffix("s") == one:
             return one
-    names = ", ".join(Channel)
-    raise ArgumentTypeError(f"{text!r} is not a channel: take one of {names}")
+    meant = _spellings.CHANNELS_ELSEWHERE.get(text.lower(), text)
+    raise ArgumentTypeError(
+        f"{text!r} is not a channel: take one of {', '.join(CHANNELS)}"
+        f"{_spellings.channels_advice(text) or did_you_mean(meant, CHANNELS)}"
+    )
 
 
-def _channel_or_symbols(text: str) -> Channel | tuple[str, ...]:
+def channel_or_symbols(text: str) -> Channel | tuple[str, ...]:
     """Parse a word; one of letters only is a channel, any other holds symbols."""
-    is_word = text.isascii() and text.isalpha()
-    return _channel(text) if is_word else symbol_list(text)
+    return _channel(text) if _spellings.is_channel(text) else symbol_list(text)
 
 
 def _float(text: str) -> float:
-    try:
+    with suppress(ValueError):
         return float(text)
-    except ValueError:
-        return math.nan
+    return math.nan
 
 
 def _integer(text: str) -> int | None:
-    try:
+    with suppress(ValueError):
         return int(text)
-    except ValueError:
-        return None
+    return None

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
+import msgspec
 from msgspec import Struct
 
 from qos_async import Channel, Gap, LinkState, StateChange, Topic
+from qos_async._wording import plural
+from qos_async.cli.formatting import state_word
 from qos_async.models import AnyTick
 
 __all__ = ["LinkOutage", "RunStats", "summary_rows"]
@@ -22,6 +25,7 @@ class LinkOutage(Struct):
         missing: Topics that were live before and are not yet live again.
         back_at: When the next link was open; None: not yet.
         recovered_at: When all topics were live again; None: not yet.
+        recovered: Ticks that were recovered, by channel.
     """
 
     reason: str
@@ -29,6 +33,21 @@ class LinkOutage(Struct):
     missing: set[Topic]
     back_at: float | None = None
     recovered_at: float | None = None
+    recovered: Counter[Channel] = msgspec.field(default_factory=Counter[Channel])
+
+    def __str__(self) -> str:
+        """How it ended: ``live again after 2.1 s, 16 trades recovered``."""
+        if self.back_at is None:
+            return "the link was not back before the end"
+        if self.recovered_at is None:
+            missing = plural(len(self.missing), "topic")
+            back = self.back_at - self.lost_at
+            return f"link back after {back:.1f} s, {missing} not live before the end"
+        counts = [
+            plural(count, channel) for channel, count in self.recovered.most_common()
+        ]
+        found = f", {' and '.join(counts)} recovered" if counts else ""
+        return f"live again after {self.recovered_at - self.lost_at:.1f} s{found}"
 
 
 class RunStats:
@@ -74,6 +93,8 @@ class RunStats:
         """Count a gap; its topic is live again."""
         self.gaps[gap.status] += 1
         self.recovered += gap.recovered
+        if gap.recovered and self.outages:
+            self.outages[-1].recovered[gap.topic.channel] += gap.recovered
         self._mark_live(gap.topic, now)
 
     def on_dropped(self, count: int) -> None:
@@ -97,7 +118,7 @@ class RunStats:
         state = self.change.state
         if state is LinkState.OPEN:
             return f"open, {len(self.live)} of {len(self.topics)} topics live"
-        return "lost" if state is LinkState.BACKOFF else str(state)
+        return state_word(state)
 
     def _mark_live(self, topic: Topic, now: float) -> None:
         self.live.add(topic)
@@ -110,28 +131,19 @@ class RunStats:
 def summary_rows(stats: RunStats, elapsed: float) -> Iterator[tuple[str, str]]:
     """Yield the rows of a summary: a label (empty: of the row before) and its text."""
     total = stats.ticks.total()
-    yield "ran", f"{elapsed:.1f} s, {total} ticks of {len(stats.symbols)} symbols"
+    symbols = plural(len(stats.symbols), "symbol")
+    yield "ran", f"{elapsed:.1f} s, {plural(total, 'tick')} of {symbols}"
     for channel in Channel:
-        yield channel, f"{stats.ticks[channel]} ticks"
+        yield channel, plural(stats.ticks[channel], "tick")
     yield "outages", str(len(stats.outages) or "none")
     for outage in stats.outages:
-        yield "", outage.reason
-        yield "", _recovery(outage)
+        yield "", f"{outage} ({outage.reason})"
     statuses = ", ".join(f"{n} {status}" for status, n in sorted(stats.gaps.items()))
-    yield "gaps", f"{statuses or 'none'}; {stats.recovered} ticks recovered"
+    yield "gaps", f"{statuses or 'none'}; {plural(stats.recovered, 'tick')} recovered"
     if stats.dropped:
-        yield "dropped", f"{stats.dropped} ticks: this program was too slow for them"
+        yield "dropped", f"{plural(stats.dropped, 'tick')}: this program was too slow"
     count = len(stats.violations)
     breaches = f"{count} {'breach' if count == 1 else 'breaches'} of the protocol"
-    yield "sent", f"{stats.frames_sent} frames, {breaches}"
+    yield "sent", f"{plural(stats.frames_sent, 'frame')}, {breaches}"
     for violation in stats.violations:
         yield "", violation
-
-
-def _recovery(outage: LinkOutage) -> str:
-    if outage.back_at is None:
-        return "the link was not back before the end"
-    back = f"link back after {outage.back_at - outage.lost_at:.1f} s"
-    if outage.recovered_at is None:
-        return f"{back}, {len(outage.missing)} topics not live before the end"
-    return f"{back}, all live again after {outage.recovered_at - outage.lost_at:.1f} s"

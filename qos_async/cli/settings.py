@@ -7,6 +7,8 @@ import os
 import re
 import stat
 import tomllib
+import unicodedata
+from argparse import ArgumentTypeError
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -16,10 +18,14 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import asdict, replace
 
-from qos_async._paths import user_text
+from qos_async._paths import is_special, user_text
 from qos_async.cli import exits
-from qos_async.cli.options import CommandError, Options
+from qos_async.cli.display import time_zone
+from qos_async.cli.options import CommandError, Options, interval
+from qos_async.cli.watch.alerts import Alert, parse_alert
 from qos_async.config import HTTP_URL, Limits
+from qos_async.enums import Interval
+from qos_async.symbols import split
 
 __all__ = [
     "Settings",
@@ -53,6 +59,22 @@ class _LimitsTable(Limits, forbid_unknown_fields=True, frozen=True, kw_only=True
     """The table ``[limits]`` of the file."""
 
 
+class _Profile(Struct, forbid_unknown_fields=True, kw_only=True):
+    """A table ``[profiles.NAME]`` of the file: a key of a fleet."""
+
+    key: str
+
+
+class _WatchTable(Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
+    """The table ``[watch]`` of the file."""
+
+    symbols: tuple[str, ...] | str = ()
+    interval: str | None = None
+    sort: Literal["given", "symbol", "change", "volume"] = "given"
+    alerts: tuple[str, ...] = ()
+    theme: Literal["dark", "light"] = "dark"
+
+
 class _ConfigFile(Struct, forbid_unknown_fields=True, kw_only=True):
     """The file."""
 
@@ -61,19 +83,27 @@ class _ConfigFile(Struct, forbid_unknown_fields=True, kw_only=True):
     stream_url: str | None = None
     key_in: Literal["header", "url"] | None = None
     proxy: str | None = None
+    tz: str | None = None
+    red_up: bool = False
     limits: _LimitsTable = _LimitsTable()
+    profiles: dict[str, _Profile] = {}
+    watch: _WatchTable = _WatchTable()
 
 
 _ALLOWED = {
     "": f"allowed: {', '.join(_ConfigFile.__struct_fields__)}",
     "limits": f"allowed: {', '.join(Limits.__struct_fields__)}",
+    "watch": f"allowed: {', '.join(_WatchTable.__struct_fields__)}",
     "key_in": 'allowed: "header", "url"',
+    "watch.sort": 'allowed: "given", "symbol", "change", "volume"',
+    "watch.theme": 'allowed: "dark", "light"',
 }
 """What msgspec's messages leave out."""
+_CHOICES = ("key_in", "watch.sort", "watch.theme")
 
 
 class Settings(Struct, frozen=True, kw_only=True):
-    """How to reach the service.
+    """How to reach the service, and how to show what comes.
 
     Attributes:
         key: None if none is configured.
@@ -81,10 +111,18 @@ class Settings(Struct, frozen=True, kw_only=True):
         key_in: ``"header"`` or ``"url"``.
         proxy: None for none.
         limits: The plan.
+        profiles: Keys by name, for ``qos record --fleet``.
         quota_folder: Where commands share the HTTP quota; None if they do not.
         origins: Where each of these that is set came from, for people: ``"--key"``,
             ``"QOS_API_KEY"`` or the file's name.
         warnings: Sentences about unsafe settings.
+        tz: The time zone of what people read; None for the default of each command.
+        red_up: Whether rises are red.
+        watch_symbols: Canonical; those of ``qos watch``, if any.
+        watch_interval: Of the candles of ``qos watch``; None for the default.
+        watch_sort: The order of its rows.
+        watch_alerts: The prices that it waits for.
+        watch_light: Whether its theme is the light one.
     """
 
     key: str | None = None
@@ -93,9 +131,17 @@ class Settings(Struct, frozen=True, kw_only=True):
     key_in: str | None = None
     proxy: str | None = None
     limits: Limits = Limits()
+    profiles: dict[str, str] = {}
     quota_folder: Path | None = None
     origins: dict[str, str] = {}
     warnings: tuple[str, ...] = ()
+    tz: str | None = None
+    red_up: bool = False
+    watch_symbols: tuple[str, ...] = ()
+    watch_interval: Interval | None = None
+    watch_sort: str = "given"
+    watch_alerts: tuple[Alert, ...] = ()
+    watch_light: bool = False
 
     def __repr__(self) -> str:
         return "<Settings key=***>"
@@ -190,7 +236,7 @@ def read_file(path: Path) -> Settings:
         SettingsError: As for ``resolve``.
     """
     try:
-        if _is_special(path):
+        if is_special(path) and not path.samefile(os.devnull):
             return Settings(warnings=(f"{path} {_SPECIAL}",))
         entries = tomllib.loads(user_text(path.read_bytes()))
         file = msgspec.convert(entries, _ConfigFile)
@@ -206,7 +252,8 @@ def read_file(path: Path) -> Settings:
             return Settings()  # There is no such home.
         raise SettingsError(f"cannot read {path}: {error.strerror}") from None
     except tomllib.TOMLDecodeError as error:
-        raise SettingsError(f"{path} is not valid TOML: {error}") from None
+        why = f"{path} is not valid TOML: {error}{_strange_character(error, path)}"
+        raise SettingsError(why) from None
     except msgspec.ValidationError as error:
         raise SettingsError(f"{path}: {_explained(str(error))}") from None
     return Settings(
@@ -216,16 +263,54 @@ def read_file(path: Path) -> Settings:
         key_in=file.key_in,
         proxy=file.proxy,
         limits=Limits(**asdict(file.limits)),
-        origins={name: str(path) for name in entries},
-        warnings=_world_readable(path) if file.key else (),
+        profiles={name: one.key for name, one in file.profiles.items()},
+        origins={name: str(path) for name in entries if name != "profiles"},
+        warnings=_world_readable(path) if file.key or file.profiles else (),
+        **_shown(file, path),
     )
 
 
-def _is_special(path: Path) -> bool:
-    """Whether it is a pipe, a socket or a device: reading one may last for ever."""
-    mode = path.stat().st_mode
-    is_special = not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
-    return is_special and not path.samefile(os.devnull)
+def _strange_character(error: tomllib.TOMLDecodeError, path: Path) -> str:
+    """Return a note on a character that looks like another one, where the error is."""
+    at = re.search(r"\(at line (\d+), column (\d+)\)", str(error))
+    if at is None:
+        return ""
+    lines = user_text(path.read_bytes()).split("\n")
+    char = "".join(lines[int(at[1]) - 1 :][:1])[int(at[2]) - 1 :][:1]
+    if char.isascii():
+        return ""
+    name = unicodedata.name(char, "no character of text")
+    return f": there is {char!a} ({name}), where TOML takes ASCII only"
+
+
+def _shown(file: _ConfigFile, path: Path) -> dict[str, Any]:
+    """Return the settings of what people read, checked as the options are.
+
+    Raises:
+        SettingsError: If one of them is invalid.
+    """
+    entry = ""
+    try:
+        entry = "tz"
+        tz = None if file.tz is None else time_zone(file.tz)
+        entry = "watch.symbols"
+        symbols = split(file.watch.symbols) if file.watch.symbols else ()
+        entry = "watch.interval"
+        length = file.watch.interval
+        watch_interval = None if length is None else interval(length)
+        entry = "watch.alerts"
+        alerts = tuple(parse_alert(text) for text in file.watch.alerts)
+    except (ArgumentTypeError, ValueError) as error:
+        raise SettingsError(f"{path}: {entry}: {error}") from None
+    return {
+        "tz": tz,
+        "red_up": file.red_up,
+        "watch_symbols": symbols,
+        "watch_interval": watch_interval,
+        "watch_sort": file.watch.sort,
+        "watch_alerts": alerts,
+        "watch_light": file.watch.theme == "light",
+    }
 
 
 def origin_only(url: str) -> str:
@@ -259,7 +344,7 @@ def _explained(message: str) -> str:
     problem, _, at = message.partition(" - at ")
     entry = at.strip("`").removeprefix("$").removeprefix(".")
     unknown = re.search("unknown field `(.*)`", problem)
-    allowed = _ALLOWED.get(entry, "") if unknown or entry == "key_in" else ""
+    allowed = _ALLOWED.get(entry, "") if unknown or entry in _CHOICES else ""
     if unknown:
         entry = f"{entry}.{unknown[1]}".lstrip(".")
         problem = "unknown"

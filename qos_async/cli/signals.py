@@ -41,7 +41,8 @@ _REPEATED_WITHIN = 1.0
 def on_termination(end: Callable[[], object]) -> Generator[None]:
     """Call ``end`` at a signal, instead of that of an outer ``on_termination``.
 
-    A signal that was ignored before, as by ``nohup``, stays ignored.
+    A signal that was ignored before, as by ``nohup``, stays ignored, and so does one that
+    is ignored within the block.
     """
     with contextlib.ExitStack() as stack:
         if not _ends:
@@ -72,10 +73,9 @@ def restored_interrupt() -> Generator[None]:
     try:
         yield
     finally:
-        with contextlib.suppress(
-            ValueError
-        ):  # Only the main thread may handle signals.
-            signal.signal(signal.SIGINT, before)
+        # Only the main thread may handle signals.
+        with contextlib.suppress(ValueError):
+            _restore(signal.SIGINT, before)
 
 
 def hold_repeated_interrupts() -> None:
@@ -112,7 +112,12 @@ def _handled() -> Generator[None]:
             yield
     finally:
         for number, handler in replaced.items():
-            signal.signal(number, handler)
+            _restore(number, handler)
+
+
+def _restore(number: signal.Signals, handler: Any) -> None:
+    if signal.getsignal(number) is not signal.SIG_IGN:
+        signal.signal(number, handler)
 
 
 class _HeldInterrupt:

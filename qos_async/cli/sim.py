@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shlex
 import shutil
 from argparse import ArgumentParser
 from collections.abc import AsyncGenerator, Callable, Coroutine
@@ -12,6 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from qos_async._printable import printable
+from qos_async._wording import did_you_mean, plural
 from qos_async.cli import exits
 from qos_async.cli.options import (
     Command,
@@ -123,23 +125,37 @@ def _run(options: Options) -> int:
     job: Callable[[], Coroutine[Any, Any, int | None]]
     if options.program:
         if shutil.which(options.program[0]) is None:
-            raise _cannot_run(options.program, "there is no such program")
+            raise _cannot_run(
+                options.program,
+                f"there is no such program{_by_python(options.program)}",
+            )
         job = partial(_run_program, sim, options.port, options.program)
     else:
         job = partial(_serve, sim, options.port)
     code = run_async(job)
     print_message(
         "",
-        f"{len(sim.frames)} frames and {len(sim.requests)} requests received, "
-        f"{len(sim.violations)} violations of the protocol",
+        f"{plural(len(sim.frames), 'frame')} and {plural(len(sim.requests), 'request')} "
+        f"received, {plural(len(sim.violations), 'violation')} of the protocol",
     )
     return code if options.program else exits.OK
 
 
 async def _serve(sim: Simulator, port: int) -> None:
+    import asyncio
+
+    from qos_async.cli.sim_keys import SimKeys, pressed_keys
+
     async with listening(sim, port):
         print_message("listening; Ctrl-C stops it")
-        await _report_violations(sim)
+        keys = SimKeys(sim)
+        report = asyncio.create_task(_report_violations(sim))
+        try:
+            with pressed_keys(keys.press):
+                await keys.quit.wait()
+        finally:
+            keys.close()
+            report.cancel()
 
 
 async def _report_violations(sim: Simulator) -> NoReturn:
@@ -194,6 +210,13 @@ def _end(end: Callable[[], None]) -> None:
         end()
 
 
+def _by_python(program: list[str]) -> str:
+    """Return the command that runs a script of Python; empty for anything else."""
+    if not program[0].endswith(".py"):
+        return ""
+    return did_you_mean(f"qos sim -- python {printable(shlex.join(program))}")
+
+
 def _cannot_run(program: list[str], why: str) -> CommandError:
     return CommandError(f"cannot run {printable(program[0])}: {why}")
 
@@ -204,6 +227,9 @@ COMMAND = Command(
 Runs the simulated QOS server alone, on this machine only, until Ctrl-C. It
 enforces the free plan and reports every violation of the protocol on stderr.
 The lines on stdout set the environment of a client; a shell can evaluate them.
+
+On a terminal, keys cause faults: c cuts the links, o is an outage of 30 s, k
+expires the key, m sends nothing more (o, k, m again: the end of it); q quits.
 
 With a command after --, it runs that program with this environment instead,
 stops when the program ends, and exits with its code.

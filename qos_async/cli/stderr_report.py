@@ -9,10 +9,12 @@ from typing import Any
 from msgspec.structs import asdict
 
 from qos_async import Gap, StateChange
-from qos_async.cli.formatting import gaps_line, iso_time, move_line
+from qos_async.cli.display import IN_UTC, Display
+from qos_async.cli.formatting import gaps_line, move_line, plural
 from qos_async.cli.run_stats import RunStats
 from qos_async.cli.serialize import json_line
 from qos_async.cli.streams import print_message
+from qos_async.cli.timed_lines import timed_lines
 from qos_async.models import AnyTick
 
 __all__ = ["JsonView", "StderrReport"]
@@ -23,8 +25,8 @@ _COALESCE_WITHIN = 0.1
 class StderrReport:
     """Writes lines of text; simultaneous gaps of one channel become one line."""
 
-    def __init__(self, stats: RunStats) -> None:
-        self._stats = stats
+    def __init__(self, stats: RunStats, display: Display = IN_UTC) -> None:
+        self._stats, self._display = stats, display
         self._gaps: list[Gap] = []
 
     def on_gap(self, gap: Gap) -> None:
@@ -37,7 +39,9 @@ class StderrReport:
 
     def on_dropped(self, count: int) -> None:
         """Report dropped ticks."""
-        self._line(f"dropped {count} ticks: the reader of the output is too slow")
+        self._line(
+            f"dropped {plural(count, 'tick')}: the reader of the output is too slow"
+        )
 
     def on_state(self, change: StateChange) -> None:
         """Report a change of the link's state."""
@@ -75,7 +79,7 @@ class StderrReport:
             self._line(f"no ticks of {', '.join(silent)}")
 
     def _line(self, text: str) -> None:
-        print_message(f"{iso_time()} {text}")
+        print_message(*timed_lines(text, self._display))
 
 
 class JsonView:

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Sequence,
+)
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import qos_async as qos
 from qos_async.cli import exits
+from qos_async.cli.display import Display, add_red_up, add_tz, resolve_display
 from qos_async.cli.options import (
     Command,
     CommandError,
@@ -18,7 +26,9 @@ from qos_async.cli.options import (
     add_format,
     add_seconds,
     add_topics,
+    place,
 )
+from qos_async.cli.streams import end_line
 from qos_async.enums import Channel, Interval
 
 if TYPE_CHECKING:  # Slow to import.
@@ -143,7 +153,16 @@ async def await_acks(
 def _add_arguments(parser: ArgumentParser) -> None:
     parser.usage = "qos stream [CHANNEL ...] SYMBOL [SYMBOL ...] [options]"
     add_topics(parser)
+    parser.add_argument(
+        "--from",
+        dest="place",
+        type=place,
+        metavar="PLACE",
+        help="follow a recording that qos record writes: needs no key",
+    )
     add_seconds(parser)
+    add_tz(parser)
+    add_red_up(parser)
     add_format(parser)
     add_connection(parser)
 
@@ -163,36 +182,57 @@ async def _stream(options: Options) -> None:
     from decimal import Decimal
 
     from qos_async.cli.async_stdout import AsyncStdout
-    from qos_async.cli.client import open_client
     from qos_async.cli.run_stats import RunStats
     from qos_async.cli.stderr_report import JsonView, StderrReport
 
     topics = topics_of(options)
     numbers = str if options.json or options.csv else Decimal
     stats, stdout = RunStats(topics), AsyncStdout()
-    report = JsonView(stats) if options.json else StderrReport(stats)
+    display = resolve_display(options)
+    report = JsonView(stats) if options.json else StderrReport(stats, display)
     timing = qos.Timing(close_timeout=CLOSE_TIMEOUT)
-    async with open_client(options, numbers=numbers, timing=timing) as client:
+    async with _opened(options, numbers, timing) as client:
+        # Before it connects, so that the first frame is a subscription.
+        ticks = client.watch(*topics)
         ends_at = await connect_within(client, options.seconds)
-        states, ticks = client.states(), client.watch(*topics)
+        states = client.states()
         started_at, acks = time.monotonic(), None
         stats.on_state(qos.StateChange(client.state), started_at)
         try:
             async with asyncio.timeout_at(ends_at), asyncio.TaskGroup() as tasks:
                 writing = tasks.create_task(stdout.run())
                 tasks.create_task(_follow(states, stats, report))
-                write = await _writer(options, topics, stdout)
+                write = await _writer(options, topics, stdout, display)
                 acks = tasks.create_task(await_acks(ticks, report.on_message))
                 await _read(ticks, write, stdout, stats, report)
                 writing.cancel()  # A replay has ended.
         except TimeoutError:
             if acks is not None and acks.cancelled():
                 report.on_message(NOT_ACKNOWLEDGED)
+        except asyncio.CancelledError:
+            end_line()
+            raise
         finally:
             stats.frames_sent = client.stats.frames_sent
             if not stdout.failed:
                 await stdout.finish()
                 report.summarize(time.monotonic() - started_at)
+
+
+@asynccontextmanager
+async def _opened(
+    options: Options, numbers: type[Any], timing: qos.Timing
+) -> AsyncGenerator[qos.Client[Any]]:
+    """Open a client of the service, or with ``--from`` of a recording."""
+    from qos_async.cli.client import check_followed, open_client
+
+    if options.place is None:
+        async with open_client(options, numbers=numbers, timing=timing) as client:
+            yield client
+        return
+    check_followed(options)
+    async with qos.follow(options.place, numbers=numbers) as followed:
+        yield followed
 
 
 async def _read(
@@ -233,33 +273,58 @@ async def _follow(
 
 
 async def _writer(
-    options: Options, topics: Sequence[qos.Topic], stdout: AsyncStdout
+    options: Options,
+    topics: Sequence[qos.Topic],
+    stdout: AsyncStdout,
+    display: Display,
 ) -> Callable[[AnyTick], Awaitable[None]]:
     """Return what writes a tick in the chosen format; writes the header of CSV."""
-    from qos_async.cli.formatting import tick_line
     from qos_async.cli.serialize import csv_lines, fields, header, json_line, table_rows
 
-    async def write_text(tick: AnyTick) -> None:
-        await stdout.write(f"{tick_line(tick)}\n")
-
     async def write_json(tick: AnyTick) -> None:
-        row = {"channel": tick.channel.value, **fields(tick, live=True)}
+        row = {"channel": tick.channel.value, **fields(tick, live=True, display=exact)}
         await stdout.write(json_line(row))
 
     async def write_csv(tick: AnyTick) -> None:
-        await stdout.write(csv_lines(names, table_rows(tick, live=True)))
+        rows = table_rows(tick, live=True, display=exact)
+        await stdout.write(csv_lines(names, rows))
 
+    exact = display.for_programs
+    if options.json:
+        return write_json
     if not options.csv:
-        return write_json if options.json else write_text
+        return _text_writer(topics, stdout, display)
     records: dict[Channel, type[Any]] = {
         Channel.SNAPSHOT: qos.Snapshot,
         Channel.TRADE: qos.Trade,
         Channel.DEPTH: qos.Depth,
         Channel.KLINE: qos.Kline,
     }
-    names = header(records[topics[0].channel], live=True)
+    dates = (topics[0].interval or 0) >= Interval.DAY
+    names = header(records[topics[0].channel], live=True, dates=dates)
+    names += [] if options.place is None else ["place"]
     await stdout.write(f"{','.join(names)}\n")
     return write_csv
+
+
+def _text_writer(
+    topics: Sequence[qos.Topic], stdout: AsyncStdout, display: Display
+) -> Callable[[AnyTick], Awaitable[None]]:
+    """Return what writes a line for each tick, for a terminal, a pipe or a file."""
+    from qos_async.cli.formatting import DecimalPlaces, tick_line
+    from qos_async.cli.tables import is_terminal
+    from qos_async.cli.tick_lines import TickLines, has_colours
+
+    if is_terminal():
+        channels = [topic.channel for topic in topics]
+        line = TickLines(display, channels, colours=has_colours()).line
+    else:
+        line = partial(tick_line, display=display, places=DecimalPlaces())
+
+    async def write(tick: AnyTick) -> None:
+        await stdout.write(f"{line(tick)}\n")
+
+    return write
 
 
 COMMAND = Command(
@@ -267,12 +332,14 @@ COMMAND = Command(
     """\
 Writes live ticks until Ctrl-C or for --seconds: a line of text each, with
 --json an object per line, with --csv a row. CHANNEL is snapshots, trades (the
-default), depth or klines.
+default), depth or klines. A terminal has short lines with the time of the tick;
+elsewhere a line has the time of receipt.
 
 examples:
   qos stream trades US:AAPL,TSLA
   qos stream --sim trades CF:BTCUSDT --seconds 5
   qos stream --sim trades depth CF:BTCUSDT --json | head -3
+  qos stream trades US:AAPL --from recordings --json
 """,
     """\
 What may be missing is reported on stderr, in order: lost links, gaps, and ticks
@@ -280,6 +347,11 @@ that were dropped because the reader of the output was too slow. A summary comes
 at the end. A lost link is dialled again without limit; only the first one must
 open at once. Ctrl-C (or SIGTERM, or SIGHUP) is the regular end, so the exit
 code is 0; with --seconds it is 130 (143), because the time was not over.
+
+With --from, ticks are those that another process records into a directory or a
+stream (nats://host:4222/STREAM), from now on, also while that is stopped and
+started again. Each has a place, which is the same whenever it is read. It waits
+for a directory that does not exist yet.
 """,
     _add_arguments,
     _run,

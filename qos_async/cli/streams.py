@@ -11,13 +11,19 @@ from typing import Any, TextIO, cast
 
 from qos_async._printable import printable
 
-__all__ = ["discard_output", "print_message", "standard_streams"]
+__all__ = ["discard_output", "end_line", "print_message", "standard_streams"]
 
 
 def print_message(*lines: str) -> None:
     """Print lines on stderr; what a terminal would obey in them is escaped."""
     for line in lines:
         print(printable(line), file=sys.stderr, flush=True)
+
+
+def end_line() -> None:
+    """Begin a new line on a terminal, which has shown ``^C`` at the start of this one."""
+    if sys.stderr is not None and sys.stderr.isatty():
+        print(file=sys.stderr, flush=True)
 
 
 @contextlib.contextmanager

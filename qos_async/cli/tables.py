@@ -12,8 +12,8 @@ import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
-from itertools import pairwise, zip_longest
-from typing import NamedTuple
+from itertools import groupby, pairwise, zip_longest
+from typing import NamedTuple, TextIO, TypeAlias
 
 from qos_async import (
     Depth,
@@ -23,20 +23,18 @@ from qos_async import (
     Product,
     Side,
     Snapshot,
+    Tick,
     Trade,
-    TradingDay,
     TradingStatus,
 )
 from qos_async._printable import printable
-from qos_async.cli.formatting import percent, percent_change
-from qos_async.periods import market_zone
-from qos_async.symbols import market_of
+from qos_async.cli.display import IN_UTC, Display
+from qos_async.cli.formatting import percent, percent_change, without_empty_levels
 
 __all__ = [
     "Cell",
     "Table",
     "TableColumn",
-    "calendar",
     "depth",
     "instruments",
     "is_terminal",
@@ -49,6 +47,8 @@ __all__ = [
 ]
 
 _GAP = "  "
+_BETWEEN = "    "
+"""What is between tables that are side by side."""
 
 
 class Cell(NamedTuple):
@@ -73,30 +73,72 @@ class TableColumn(NamedTuple):
 
 
 class Table(NamedTuple):
-    """A table, with a title above it that may be empty."""
+    """A table.
+
+    Attributes:
+        title: Above it; may be empty.
+        columns: Those of each row.
+        rows: Without the header.
+        group: Tables of the same group that follow each other are side by side where
+            the terminal has room for them; empty for none.
+    """
 
     title: str
     columns: Sequence[TableColumn]
     rows: Sequence[Sequence[Cell]]
+    group: str = ""
 
 
-def show(tables: Iterable[Table]) -> None:
+def show(tables: Iterable[Table], display: Display = IN_UTC) -> None:
     """Print tables on stdout, separated by empty lines."""
     sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     terminal = is_terminal()
     width = shutil.get_terminal_size().columns if terminal else None
     write = _printer() if terminal else _plain
-    for number, table in enumerate(tables):
+    for number, lines in enumerate(_side_by_side(tables, width)):
         if number:
             write([])
-        for line in render(table, width):
-            write(line)
+        for line in lines:
+            write([cell._replace(style=display.style(cell.style)) for cell in line])
 
 
-def is_terminal() -> bool:
-    """Return whether stdout is a terminal that can do more than print lines."""
+_Lines: TypeAlias = list[list[Cell]]
+
+
+def _side_by_side(tables: Iterable[Table], width: int | None) -> Iterator[_Lines]:
+    """Iterate over the lines of tables, those of a group beside each other if they fit."""
+    for group, members in groupby(tables, lambda table: table.group):
+        shown: _Lines = []
+        for table in members:
+            lines = list(render(table, width))
+            room = _lines_width(shown) + len(_BETWEEN) + _lines_width(lines)
+            if shown and group and width is not None and room <= width:
+                shown = _joined(shown, lines)
+                continue
+            if shown:
+                yield shown
+            shown = lines
+        yield shown
+
+
+def _joined(left: _Lines, right: _Lines) -> _Lines:
+    """Return the lines of two tables beside each other."""
+    wide = _lines_width(left) + len(_BETWEEN)
+    blank: list[Cell] = []
+    return [
+        [*one, Cell(" " * (wide - sum(map(_width, one)))), *other]
+        for one, other in zip_longest(left, right, fillvalue=blank)
+    ]
+
+
+def _lines_width(lines: _Lines) -> int:
+    return max((sum(map(_width, line)) for line in lines), default=0)
+
+
+def is_terminal(stream: TextIO | None = None) -> bool:
+    """Return whether a stream, by default stdout, is a terminal that has colours."""
     dumb = os.environ.get("TERM") in ("dumb", "unknown")
-    return sys.stdout.isatty() and not dumb
+    return (stream or sys.stdout).isatty() and not dumb
 
 
 def render(table: Table, width: int | None = None) -> Iterator[list[Cell]]:
@@ -183,10 +225,15 @@ _SIDES = {Side.BUY: Cell("buy", "green"), Side.SELL: Cell("sell", "red")}
 _NAME = 30
 
 
-def snapshots(found: Mapping[str, Snapshot]) -> Iterator[Table]:
-    """One table for all symbols."""
+def snapshots(
+    found: Mapping[str, Snapshot],
+    display: Display = IN_UTC,
+    names: Mapping[str, str] = {},
+) -> Iterator[Table]:
+    """One table for all symbols, with their names if there are any."""
     columns = (
         TableColumn("Symbol", left=True),
+        *([TableColumn("Name", 8, left=True)] if names else []),
         TableColumn("Last"),
         TableColumn("Change"),
         TableColumn("Open", 5),
@@ -195,20 +242,22 @@ def snapshots(found: Mapping[str, Snapshot]) -> Iterator[Table]:
         TableColumn("Volume", 7),
         TableColumn("Turnover", 3),
         TableColumn("Session", 1, left=True),
-        TableColumn("UTC", 4),
+        TableColumn(_zone_title(display), 4),
     )
-    yield Table("", columns, [_snapshot(one) for one in found.values()])
+    yield Table("", columns, [_snapshot(one, display, names) for one in found.values()])
 
 
-def trades(found: Mapping[str, list[Trade]]) -> Iterator[Table]:
+def trades(
+    found: Mapping[str, list[Trade]], display: Display = IN_UTC
+) -> Iterator[Table]:
     """A table for each symbol."""
-    columns = (
-        TableColumn("UTC", left=True),
-        TableColumn("Price"),
-        TableColumn("Size"),
-        TableColumn("Side"),
-    )
     for symbol, rows in found.items():
+        columns = (
+            TableColumn(_zone_title(display, rows), left=True),
+            TableColumn("Price"),
+            TableColumn("Size"),
+            TableColumn("Side"),
+        )
         prices = [row.price for row in rows]
         sizes = [row.size for row in rows]
         yield Table(
@@ -216,7 +265,7 @@ def trades(found: Mapping[str, list[Trade]]) -> Iterator[Table]:
             columns,
             [
                 (
-                    Cell(_date_time(row.timestamp), "dim"),
+                    Cell(_date_time(row, display), "dim"),
                     price,
                     size,
                     _SIDES.get(row.side, _NONE),
@@ -228,18 +277,22 @@ def trades(found: Mapping[str, list[Trade]]) -> Iterator[Table]:
         )
 
 
-def depth(found: Mapping[str, Depth]) -> Iterator[Table]:
+def depth(found: Mapping[str, Depth], display: Display = IN_UTC) -> Iterator[Table]:
     """A ladder for each symbol, best prices on top."""
     columns = [TableColumn(one) for one in ("", "Bid size", "Bid", "Ask", "Ask size")]
     for symbol, book in found.items():
-        yield Table(f"{symbol}  {_middle(book)}", columns, list(_ladder(book)))
+        shown = without_empty_levels(book)
+        yield Table(f"{symbol}  {_middle(shown)}", columns, list(_ladder(shown)))
 
 
-def klines(found: Mapping[str, list[Kline]]) -> Iterator[Table]:
+def klines(
+    found: Mapping[str, list[Kline]], display: Display = IN_UTC
+) -> Iterator[Table]:
     """A table for each symbol."""
     for symbol, bars in found.items():
         interval = bars[0].interval if bars else Interval.UNKNOWN
-        day = "Date" if interval >= Interval.DAY else "UTC"
+        is_day = interval >= Interval.DAY
+        day = "Date" if is_day else _zone_title(display, bars)
         columns = (
             TableColumn(day, left=True),
             TableColumn("Open"),
@@ -249,10 +302,12 @@ def klines(found: Mapping[str, list[Kline]]) -> Iterator[Table]:
             TableColumn("Change", 1),
             TableColumn("Volume", 2),
         )
-        yield Table(f"{symbol}  {interval.short}", columns, _bars(bars))
+        yield Table(f"{symbol}  {interval.short}", columns, _bars(bars, display))
 
 
-def instruments(found: Mapping[str, Instrument]) -> Iterator[Table]:
+def instruments(
+    found: Mapping[str, Instrument], display: Display = IN_UTC
+) -> Iterator[Table]:
     """One table for all symbols."""
     columns = (
         TableColumn("Symbol", left=True),
@@ -270,7 +325,9 @@ def instruments(found: Mapping[str, Instrument]) -> Iterator[Table]:
     yield Table("", columns, [_instrument(one) for one in found.values()])
 
 
-def products(found: Mapping[str, list[Product]]) -> Iterator[Table]:
+def products(
+    found: Mapping[str, list[Product]], display: Display = IN_UTC
+) -> Iterator[Table]:
     """A table for each market."""
     columns = (TableColumn("Symbol", left=True), TableColumn("Name", left=True))
     for market, rows in found.items():
@@ -278,29 +335,11 @@ def products(found: Mapping[str, list[Product]]) -> Iterator[Table]:
         yield Table(f"{market}  {len(rows)}", columns, cells)
 
 
-def calendar(found: Mapping[str, list[TradingDay]]) -> Iterator[Table]:
-    """A table for each market."""
-    columns = (
-        TableColumn("Date", left=True),
-        TableColumn("", left=True),
-        TableColumn("", left=True),
-    )
-    for market, days in found.items():
-        rows = [
-            (
-                Cell(day.date.isoformat()),
-                Cell(f"{day.date:%a}", "dim"),
-                Cell("half day" if day.half_day else "", "yellow"),
-            )
-            for day in days
-        ]
-        yield Table(market, columns, rows)
-
-
-def _snapshot(one: Snapshot) -> list[Cell]:
+def _snapshot(one: Snapshot, display: Display, names: Mapping[str, str]) -> list[Cell]:
     last, opened, high, low = _aligned([one.last_price, one.open, one.high, one.low])
     return [
         Cell(one.symbol, "bold"),
+        *([_text(names.get(one.symbol))] if names else []),
         Cell(last.text, "bold"),
         _change(one.last_price, one.prev_close or one.open),
         opened,
@@ -309,7 +348,7 @@ def _snapshot(one: Snapshot) -> list[Cell]:
         _grouped(one.volume),
         _short(one.turnover),
         _session(one),
-        Cell(_clock(one.timestamp), "dim"),
+        Cell(_clock(one, display), "dim"),
     ]
 
 
@@ -344,14 +383,14 @@ def _middle(book: Depth) -> str:
     return f"mid {book.mid:f}  spread {book.spread:f}"
 
 
-def _bars(bars: Sequence[Kline]) -> list[list[Cell]]:
+def _bars(bars: Sequence[Kline], display: Display) -> list[list[Cell]]:
     places = _places(
         price for bar in bars for price in (bar.open, bar.high, bar.low, bar.close)
     )
     before = [bars[0].open if bars else None, *(bar.close for bar in bars)]
     return [
         [
-            Cell(_start(bar), "dim"),
+            Cell(_start(bar, display), "dim"),
             *(
                 _number(price, places)
                 for price in (bar.open, bar.high, bar.low, bar.close)
@@ -422,19 +461,26 @@ def _text(text: str | None) -> Cell:
     return _NONE if shown is None else Cell(shown)
 
 
-def _date_time(timestamp: int) -> str:
-    time = datetime.fromtimestamp(timestamp, UTC)
-    return f"{time:%Y-%m-%d %H:%M:%S}" if timestamp else "-"
+def _zone_title(display: Display, rows: Sequence[Tick] = ()) -> str:
+    """Return the name of the zone of a column of times, all of the symbol of ``rows``."""
+    if not rows:
+        return display.zone_name(timestamp=datetime.now(UTC).timestamp())
+    return display.zone_name(rows[-1].symbol, rows[-1].timestamp)
 
 
-def _clock(timestamp: int) -> str:
-    moment, today = datetime.fromtimestamp(timestamp, UTC), datetime.now(UTC).date()
-    shown = f"{moment:%H:%M:%S}" if moment.date() == today else f"{moment:%Y-%m-%d}"
-    return shown if timestamp else "-"
+def _date_time(tick: Tick, display: Display) -> str:
+    at = display.time(tick.timestamp, tick.symbol)
+    return f"{at:%Y-%m-%d %H:%M:%S}" if tick.timestamp else "-"
 
 
-def _start(bar: Kline) -> str:
+def _clock(tick: Tick, display: Display) -> str:
+    at = display.time(tick.timestamp, tick.symbol)
+    today = datetime.now(UTC).astimezone(at.tzinfo).date()
+    shown = f"{at:%H:%M:%S}" if at.date() == today else f"{at:%Y-%m-%d}"
+    return shown if tick.timestamp else "-"
+
+
+def _start(bar: Kline, display: Display) -> str:
     if bar.interval >= Interval.DAY:
-        zone = market_zone(market_of(bar.symbol))
-        return f"{datetime.fromtimestamp(bar.timestamp, zone):%Y-%m-%d}"
-    return f"{bar.time:%Y-%m-%d %H:%M}"
+        return f"{bar.date}"
+    return f"{display.time(bar.timestamp, bar.symbol):%Y-%m-%d %H:%M}"

@@ -22,6 +22,9 @@ back from now (90m, 12h, 2d, 4w), or now."""
 """Which times there are, for the help of a command."""
 
 _SPAN = re.compile(r"-?(\d+)([mhdw])", re.ASCII)
+# Units that a span does not have, in days; those that it has, written otherwise.
+_OTHER_SPAN = re.compile(r"-?(\d{1,6})\s*([A-Za-z]+)", re.ASCII)
+_IN_DAYS = {"M": 30, "mo": 30, "q": 91, "y": 365}
 _DAYS_AGO = {"today": 0, "yesterday": 1}
 _MAX = 10_000_000_000
 """Epoch seconds; the client takes larger numbers for milliseconds."""
@@ -80,6 +83,8 @@ class TimeSpec(NamedTuple):
                 return cls(text, days=_days(written))
             return cls(text, at=datetime.fromisoformat(written))
         except (ValueError, OverflowError):
+            if other := _OTHER_SPAN.fullmatch(typed):
+                raise ValueError(_other_unit(text, int(other[1]), other[2])) from None
             raise ValueError(
                 f"{text!r} is not a time: try a day such as 2025-01-31 or yesterday, a "
                 "time such as 2025-01-31T09:30 (in the market's time zone) or "
@@ -134,6 +139,18 @@ def _span(text: str) -> timedelta | None:
     return timedelta(**{_UNITS[span[2]]: int(span[1])}) if span else None
 
 
+def _other_unit(text: str, count: int, unit: str) -> str:
+    """Return what to type instead of a span in a unit that there is not."""
+    lower = unit.lower()
+    days = _IN_DAYS.get(unit) or _IN_DAYS.get(lower[:2]) or _IN_DAYS.get(lower[:1])
+    meant = f"{count * days}d" if days else f"{count}{lower[0]}"
+    hint = f": try {meant}" if _SPAN.fullmatch(meant) else ""
+    return (
+        f"{text!r} is not a time: the units of a span back from now are m (minutes), "
+        f"h (hours), d (days) and w (weeks){hint}"
+    )
+
+
 def _epoch(text: str) -> datetime | None:
     """Return a Unix time; in ms, us or ns if it has that many digits more."""
     found = _EPOCH.fullmatch(text)
@@ -164,16 +181,20 @@ def _first_of(year: int, month: int) -> date:
     return date(year, month, 1) if year <= date.max.year else date.max
 
 
-def iso(timestamp: float) -> str:
-    """Format epoch seconds as ISO 8601, in UTC: ``2025-01-31T09:30:00Z``."""
-    return f"{datetime.fromtimestamp(timestamp, UTC):%Y-%m-%dT%H:%M:%SZ}"
+def iso(timestamp: float, zone: tzinfo | None = UTC) -> str:
+    """Format epoch seconds as ISO 8601: ``2025-01-31T09:30:00Z``, or with an offset."""
+    time = datetime.fromtimestamp(timestamp, UTC).astimezone(zone)
+    return time.isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
-def local_time(timestamp: float, symbol: str, interval: Interval) -> str:
-    """Format the start of a bar: the market's date for days and longer, else UTC."""
+def local_time(
+    timestamp: float, symbol: str, interval: Interval, zone: tzinfo | None = UTC
+) -> str:
+    """Format the start of a bar: the market's date for days and longer, else in ``zone``."""
     from qos_async.periods import market_zone  # With time zones: not for ``--help``.
 
     if interval >= Interval.DAY:
         zone = market_zone(market_of(symbol))
         return f"{datetime.fromtimestamp(timestamp, zone):%Y-%m-%d}"
-    return f"{datetime.fromtimestamp(timestamp, UTC):%Y-%m-%d %H:%M}"
+    time = datetime.fromtimestamp(timestamp, UTC).astimezone(zone)
+    return f"{time:%Y-%m-%d %H:%M}"

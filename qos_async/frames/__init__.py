@@ -26,6 +26,10 @@ Types depend only on the kind of record, never on its values:
 (``"buy"``, ``"1m"``, ``"pre_market"``). Missing values are null (in pandas NaN, NaT, NA
 or None, depending on the type), and so is a ``timestamp`` or ``received_at`` of 0. The
 sessions of a snapshot become columns such as ``pre_market_last_price``.
+
+Frames of live ticks have the columns ``received_at`` and ``recovered``; those of fetched
+records have not. Where a bar is of a day or longer, there is a column ``date``: the
+trading date in the time zone of its market, which is not always that of ``time``, in UTC.
 """
 
 from __future__ import annotations

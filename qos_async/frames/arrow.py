@@ -30,6 +30,8 @@ def to_arrow(
     numbers: Numbers = float,
     explode: bool = False,
     kind: type[Struct] | None = None,
+    live: bool | None = None,
+    dates: bool | None = None,
 ) -> Any:
     """Return a ``pyarrow.Table`` with a row for each record.
 
@@ -40,6 +42,8 @@ def to_arrow(
         numbers: As in ``to_polars``.
         explode: As in ``to_polars``.
         kind: As in ``to_polars``.
+        live: As in ``to_polars``.
+        dates: As in ``to_polars``.
 
     Raises:
         ModuleNotFoundError: Without pyarrow; the message has the command to install it.
@@ -47,7 +51,9 @@ def to_arrow(
         ValueError: As in ``to_polars``.
     """
     pa = load("pyarrow")
-    columns = tabulate(records, numbers, explode=explode, kind=kind)
+    columns = tabulate(
+        records, numbers, explode=explode, kind=kind, live=live, dates=dates
+    )
     found = pa.schema([_field(pa, one.column, numbers) for one in columns])
     arrays = [
         _array(pa, one, of, numbers)
@@ -57,9 +63,17 @@ def to_arrow(
 
 
 def schema(
-    kind: type[Struct], *, numbers: Numbers = float, explode: bool = False
+    kind: type[Struct],
+    *,
+    numbers: Numbers = float,
+    explode: bool = False,
+    live: bool = True,
+    dates: bool = False,
 ) -> Any:
     """Return the ``pyarrow.Schema`` of ``to_arrow``, for a ``ParquetWriter``.
+
+    Pass ``live`` and ``dates`` to both functions: here they are as in ``columns``, and by
+    default those of live ticks.
 
     >>> schema(Trade, numbers=Decimal).field("price").type
     Decimal128Type(decimal128(38, 18))
@@ -70,7 +84,7 @@ def schema(
         ValueError: For ``explode`` with another kind than Depth.
     """
     pa = load("pyarrow")
-    found = layout(kind, explode=explode)
+    found = layout(kind, explode=explode, live=live, dates=dates)
     return pa.schema([_field(pa, column, check_numbers(numbers)) for column in found])
 
 

@@ -25,10 +25,12 @@ from msgspec import Struct
 from msgspec.structs import fields
 
 from qos_async.enums import Side
-from qos_async.models import PriceLevel, TradingDay
+from qos_async.models import PLACE, PriceLevel, TradingDay
 
 __all__ = [
+    "DATE",
     "LEVEL",
+    "LIVE",
     "MARKET",
     "PRECISION",
     "SCALE",
@@ -98,8 +100,12 @@ LEVEL = (
 )
 
 _TIMESTAMP = "timestamp"
-_FIRST = ("market", "symbol", "time")
-_LAST = ("received_at", "recovered")
+# The trading date of a bar of a day or longer: its time is of the day before in UTC,
+# where the market is east of it.
+DATE = Column("date", Dtype.DATE, "date")
+
+_FIRST = ("market", "symbol", "time", DATE.name)
+LIVE = ("received_at", "recovered")
 
 _BUILTIN_DTYPES = {
     str: Dtype.TEXT,
@@ -109,7 +115,13 @@ _BUILTIN_DTYPES = {
 }
 
 
-def columns(kind: type[Struct], *, explode: bool = False) -> tuple[str, ...]:
+def columns(
+    kind: type[Struct],
+    *,
+    explode: bool = False,
+    live: bool = True,
+    dates: bool = False,
+) -> tuple[str, ...]:
     """Return the names of the columns for a kind of record; needs no other package.
 
     >>> columns(TradingDay)
@@ -118,15 +130,22 @@ def columns(kind: type[Struct], *, explode: bool = False) -> tuple[str, ...]:
     Args:
         kind: The class of the records, such as ``Trade``.
         explode: For Depth, the columns with a row for each level.
+        live: Whether ticks have the columns ``received_at`` and ``recovered``, as in
+            frames of live ticks; those of fetched ones have not.
+        dates: Whether bars have the column ``date``, as in frames with bars of a day or
+            longer.
 
     Raises:
         TypeError: If ``kind`` is not a class of records.
         ValueError: For ``explode`` with another kind than Depth.
     """
-    return tuple(column.name for column in layout(kind, explode=explode))
+    found = layout(kind, explode=explode, live=live, dates=dates)
+    return tuple(column.name for column in found)
 
 
-def layout(kind: Any, *, explode: bool) -> tuple[Column, ...]:
+def layout(
+    kind: Any, *, explode: bool, live: bool = True, dates: bool = False
+) -> tuple[Column, ...]:
     """Return the columns of a kind of record.
 
     Raises:
@@ -138,7 +157,7 @@ def layout(kind: Any, *, explode: bool) -> tuple[Column, ...]:
         raise TypeError(
             f"expected a class of records, such as Trade or Kline, not {kind!r}"
         )
-    return _cached_layout(found, explode)
+    return _cached_layout(found, explode, live, dates)
 
 
 def base_type(kind: Any) -> Any:
@@ -153,15 +172,22 @@ def is_book(kind: Any) -> bool:
 
 
 @cache
-def _cached_layout(kind: Any, explode: bool) -> tuple[Column, ...]:  # noqa: FBT001 - cached
+def _cached_layout(
+    kind: Any,
+    explode: bool,  # noqa: FBT001 - a key of the cache, as the others
+    live: bool,  # noqa: FBT001
+    dates: bool,  # noqa: FBT001
+) -> tuple[Column, ...]:
     found = [MARKET] if issubclass(kind, TradingDay) else []
-    found += _columns(kind)
+    found += [column for column in _columns(kind) if live or column.name not in LIVE]
+    if dates and hasattr(kind, "interval"):
+        found.append(DATE)
     if explode:
         found = [*_exploded(kind, found)]
     return (
         *(column for name in _FIRST for column in found if column.name == name),
-        *(column for column in found if column.name not in _FIRST + _LAST),
-        *(column for name in _LAST for column in found if column.name == name),
+        *(column for column in found if column.name not in _FIRST + LIVE),
+        *(column for name in LIVE for column in found if column.name == name),
     )
 
 
@@ -176,6 +202,8 @@ def _exploded(kind: Any, found: list[Column]) -> Iterator[Column]:
 
 def _columns(kind: Any, within: str = "") -> Iterator[Column]:
     for field in fields(kind):
+        if field.name == PLACE:  # Ticks of the service have none.
+            continue
         of = _unwrapped(field.type)
         if isinstance(of, type) and issubclass(of, Struct):
             yield from _columns(of, field.name)

@@ -11,7 +11,9 @@ from typing import Any, NamedTuple, TypeAlias, cast
 
 from msgspec import Struct
 
+from qos_async.enums import Interval
 from qos_async.frames.column_types import (
+    DATE,
     LEVEL,
     MARKET,
     Column,
@@ -22,6 +24,7 @@ from qos_async.frames.column_types import (
     convert,
     layout,
 )
+from qos_async.models import Tick
 
 __all__ = [
     "Collected",
@@ -79,6 +82,22 @@ def collect(records: Any, kind: type[Struct] | None) -> Collected:
     return Collected(_common_kind(rows, base_type(kind)), rows, keys)
 
 
+def _has_live(rows: list[Any]) -> bool:
+    """Return whether ticks of a stream are among records of one kind."""
+    if not rows or not isinstance(rows[0], Tick):
+        return False
+    return any(row.received_at or row.recovered for row in rows)
+
+
+def _has_days(records: Any, rows: list[Any]) -> bool:
+    """Return whether bars of a day or longer are among records of one kind."""
+    if not rows:  # A Result of klines knows what was requested.
+        return getattr(records, "interval", None) in _DAYS
+    if not hasattr(rows[0], DATE.name) or not hasattr(rows[0], "interval"):
+        return False
+    return any(row.interval in _DAYS for row in rows)
+
+
 def items(records: Mapping[Any, Any]) -> Iterator[tuple[Any, Any]]:
     """Yield each record of a mapping, or of the lists in it, with its key."""
     for key, value in records.items():
@@ -131,6 +150,7 @@ def _name(kind: Any) -> str:
 
 _PRICE, _SIZE = LEVEL[2], LEVEL[3]
 _INT64 = 2**63 - 1
+_DAYS = frozenset(one for one in Interval if one >= Interval.DAY)
 
 
 class LevelLists(NamedTuple):
@@ -163,9 +183,25 @@ class ColumnValues(NamedTuple):
 
 
 def tabulate(
-    records: Any, numbers: Numbers, *, explode: bool, kind: type[Struct] | None
+    records: Any,
+    numbers: Numbers,
+    *,
+    explode: bool,
+    kind: type[Struct] | None,
+    live: bool | None = None,
+    dates: bool | None = None,
 ) -> list[ColumnValues]:
     """Return the columns of records.
+
+    Args:
+        records: As in ``to_polars``.
+        numbers: As in ``to_polars``.
+        explode: As in ``to_polars``.
+        kind: As in ``to_polars``.
+        live: Whether ticks have the columns ``received_at`` and ``recovered``. By
+            default with ``kind``, and where a record has them.
+        dates: Whether bars have the column ``date``. By default where one is of a day or
+            longer.
 
     Raises:
         TypeError: If something is not a record, or the records are of several kinds.
@@ -174,7 +210,11 @@ def tabulate(
     """
     check_numbers(numbers)
     collected = collect(records, kind)
-    found = layout(collected.kind, explode=explode)
+    if live is None:
+        live = kind is not None or _has_live(collected.records)
+    if dates is None:
+        dates = _has_days(records, collected.records)
+    found = layout(collected.kind, explode=explode, live=live, dates=dates)
     if not explode:
         return [_column_values(column, collected, numbers) for column in found]
     own = _exploded_levels(collected.records, numbers)
@@ -196,6 +236,8 @@ def _column_values(
         # Markets, in the result of fetch_calendar; a caller may have other keys.
         keys = [None if key is None else str(key) for key in collected.keys]
         return ColumnValues(column, keys)
+    if column is DATE:
+        return ColumnValues(column, _trading_dates(collected.records))
     values = column.read(collected.records)
     match column.dtype:
         case Dtype.LEVELS:
@@ -211,6 +253,13 @@ def _column_values(
         case _:
             pass
     return ColumnValues(column, values)
+
+
+def _trading_dates(bars: list[Any]) -> list[Any]:
+    """Return the trading date of each bar; None for bars of less than a day."""
+    return [
+        bar.date if bar.timestamp and bar.interval in _DAYS else None for bar in bars
+    ]
 
 
 def _level_lists(name: str, sides: list[Any], numbers: Numbers) -> LevelLists:

@@ -25,12 +25,16 @@ def to_pandas(
     numbers: Numbers = float,
     explode: bool = False,
     kind: type[Struct] | None = None,
+    live: bool | None = None,
+    dates: bool | None = None,
 ) -> pd.DataFrame:
     """Return a pandas DataFrame with a row for each record.
 
     With ``numbers=Decimal`` they are ``Decimal`` objects: slow, but exact for any number
     of digits, also in calculations. (The product of two columns of pyarrow's
-    ``decimal128(38, 18)`` raises, since it has too many digits.)
+    ``decimal128(38, 18)`` raises, since it has too many digits.) The column ``date`` is
+    ``datetime64``, at midnight: pandas has no dates, and ``pandas.read_parquet`` makes
+    Python objects of those in files. ``pandas.to_datetime`` makes both alike.
 
     >>> to_pandas(await client.fetch_trades("US:AAPL", count=50)).set_index("time")
 
@@ -39,6 +43,8 @@ def to_pandas(
         numbers: As in ``to_polars``; here ``Decimal`` has no limit of digits.
         explode: As in ``to_polars``.
         kind: As in ``to_polars``.
+        live: As in ``to_polars``.
+        dates: As in ``to_polars``.
 
     Raises:
         ModuleNotFoundError: Without pandas; the message has the command to install it.
@@ -46,7 +52,9 @@ def to_pandas(
         ValueError: As in ``to_polars``.
     """
     pandas = load("pandas")
-    columns = tabulate(records, numbers, explode=explode, kind=kind)
+    columns = tabulate(
+        records, numbers, explode=explode, kind=kind, live=live, dates=dates
+    )
     frame: pd.DataFrame = pandas.DataFrame(
         {one.column.name: _values(pandas, one, numbers) for one in columns}, copy=False
     )

@@ -30,6 +30,8 @@ def to_polars(
     numbers: Numbers = float,
     explode: bool = False,
     kind: type[Struct] | None = None,
+    live: bool | None = None,
+    dates: bool | None = None,
 ) -> pl.DataFrame:
     """Return a polars DataFrame with a row for each record.
 
@@ -45,6 +47,12 @@ def to_polars(
             the lists ``bids`` and ``asks``. An empty book has no row.
         kind: The class of the records, such as ``Trade``. Needed for the columns of an
             empty frame, unless ``records`` is a ``Result`` of a client.
+        live: Whether ticks have the columns ``received_at`` and ``recovered``. By
+            default where a record has been received live or recovered, and with
+            ``kind``; a frame of fetched records has neither.
+        dates: Whether bars have the column ``date``, the trading date in the time zone
+            of their market; null for bars of less than a day. By default where a bar
+            is of a day or longer.
 
     Raises:
         ModuleNotFoundError: Without polars; the message has the command to install it.
@@ -53,7 +61,9 @@ def to_polars(
             fit; for ``explode`` with another kind than Depth.
     """
     polars = load("polars")
-    columns = tabulate(records, numbers, explode=explode, kind=kind)
+    columns = tabulate(
+        records, numbers, explode=explode, kind=kind, live=live, dates=dates
+    )
     frame: pl.DataFrame = polars.DataFrame(
         [_series(polars, one, numbers) for one in columns]
     )

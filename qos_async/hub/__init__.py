@@ -5,7 +5,8 @@
 
 ``server`` listens, ``guard`` decides what is served, ``commands`` processes the frames of
 one client and ``link`` sends to it. ``relay`` has the one subscription upstream: ``places``
-folds the clients' topics into it, ``live`` keeps what arrived. ``answers`` replies to
+folds the clients' topics into it, ``live`` keeps what arrived. ``upstream`` is what they
+need of the client, ``followed`` the same for a follower. ``answers`` replies to
 requests: from ``live``, from ``kept`` bars, or through ``questions``, which merges what
 the clients ask the service.
 """

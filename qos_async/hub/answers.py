@@ -114,6 +114,7 @@ class Answers:
             MustWaitError: The service cannot be asked for a while.
             QosError: What the request upstream ended with.
         """
+        self._upstream.check_current()
         asking = _Asker(asker, self.questions.ahead(asker))
         if kind in ("RK", "RH"):
             requests = self.parser.klines(kind, body)
@@ -211,7 +212,7 @@ class Answers:
         ask = Ask(kind, tuple(options.items()))
         groups = await self._ask(asker, ask, missing)
         for symbol, rows in groups.items():
-            if not request.adjust:
+            if not request.adjust and self._upstream.keeps_klines:
                 await self._keep(symbol, request, rows)
         known = [
             b'{"c":%b,"k":%b}' % (msgspec.json.encode(symbol), _array(found[symbol]))

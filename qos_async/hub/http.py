@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from aiohttp import web
 
+from qos_async._printable import printable_json
 from qos_async._server.parsing import (
     OPERATIONS,
     Rejection,
@@ -50,7 +51,7 @@ class HubHttp:
         guard: Finds the client of a request.
         answers: Answers requests.
         clients: The links.
-        is_ready: Returns whether clients are accepted.
+        not_ready: Returns why no client is accepted; empty if clients are.
         stats: Returns the statistics.
         upstream_metrics: Returns the OpenMetrics text of the client upstream.
     """
@@ -61,14 +62,14 @@ class HubHttp:
         answers: Answers,
         clients: Clients,
         *,
-        is_ready: Callable[[], bool],
+        not_ready: Callable[[], str],
         stats: Callable[[], HubStats],
         upstream_metrics: Callable[[], str],
     ) -> None:
         self._guard = guard
         self._answers = answers
         self._clients = clients
-        self._is_ready = is_ready
+        self._not_ready = not_ready
         self._stats = stats
         self._upstream_metrics = upstream_metrics
 
@@ -104,14 +105,16 @@ class HubHttp:
         )
 
     async def _on_ready(self, request: web.Request) -> web.StreamResponse:
-        if self._is_ready():
-            return json_response({"msg": "OK"})
-        return try_later(503, "No link to the service.", 1.0)
+        if why := self._not_ready():
+            return try_later(503, why, 1.0)
+        return json_response({"msg": "OK"})
 
     async def _on_status(self, request: web.Request) -> web.StreamResponse:
         if self._guard.client(request) is None:
             return self._clients.refuse(401, "Invalid key.")
-        return web.Response(body=encode(self._stats()), content_type="application/json")
+        # It is read in terminals, too, and has text of the service.
+        text = printable_json(encode(self._stats()).decode())
+        return web.Response(body=text.encode(), content_type="application/json")
 
     async def _on_metrics(self, request: web.Request) -> web.StreamResponse:
         if self._guard.client(request) is None:

@@ -8,7 +8,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from qos_async._core.notices import Dropped, Gap, Interrupted, Rejected
@@ -38,7 +38,6 @@ _log = logging.getLogger("qos_async.hub")
 _SERVICE_RESTART = 1012
 _POLICY = 1008
 _OUTAGE_HIDDEN = 5.0  # Seconds after which an outage upstream ends the links.
-_DOWN = "the link to the service is down"
 _INTERVAL = 0.5
 
 
@@ -78,8 +77,10 @@ class Relay:
         ``subscribe`` has to follow.
 
         Raises:
+            Rejection: There are no such topics.
             NoPlaceError: The plan has no place for the symbols.
         """
+        self._upstream.check_topics(topics)
         return self.places.subscribe(link, topics)
 
     async def subscribe(
@@ -190,18 +191,24 @@ class Relay:
             await asyncio.sleep(_INTERVAL)
             self.places.expire(self._now())
             await self._drop_unwanted()
-            late = {
-                topic: since
-                for topic, (noticed_at, since) in self.interrupted.items()
-                if self._now() - noticed_at > _OUTAGE_HIDDEN
-            }
-            if late:
-                reason = f"{_missing(min(late.values()))}: {_DOWN}"
-                self._end_links(late, reason)
-            if not self.is_ready:
-                for link in list(self.places.topics):
-                    if link.pending:  # Of what it waits for, nothing is known.
-                        link.end(_SERVICE_RESTART, _DOWN)
+            self._end_late()
+
+    def _end_late(self) -> None:
+        """End the links of topics with a long outage, or of all while nothing is live."""
+        ready, outage = self.is_ready, self._upstream.outage
+        late = {
+            topic: since
+            for topic, (noticed_at, since) in self.interrupted.items()
+            if self._now() - noticed_at > _OUTAGE_HIDDEN or not ready
+        }
+        if not ready and self._open_at > -math.inf:
+            age = self._now() - self._open_at + self._upstream.notices_after
+            late = dict.fromkeys(self._subscribed, _ago(age)) | late
+        if late:
+            self._end_links(late, f"{_missing(min(late.values()))}: {outage}")
+        for link in [one for one in self.places.topics if one.pending and not ready]:
+            # Of what it waits for, nothing is known.
+            link.end(_SERVICE_RESTART, outage)
 
     async def _subscribe_upstream(self, topics: Sequence[Topic]) -> None:
         await self._drop_unwanted()  # First: it may make the room.
@@ -230,9 +237,7 @@ class Relay:
         )
 
     async def _drop_unwanted(self) -> None:
-        await self._unsubscribe_upstream(self._subscribed - {*self.places.upstream})
-
-    async def _unsubscribe_upstream(self, topics: Collection[Topic]) -> None:
+        topics = self._subscribed - {*self.places.upstream}
         if not topics or self._subscription is None:
             return
         self._subscribed.difference_update(topics)
@@ -330,13 +335,20 @@ class Relay:
         for link in list(self.places.topics):
             concerned = [topic for topic in topics if topic in link.topics]
             if concerned:
-                name = concerned[0].symbol
-                more = f" and {len(concerned) - 1} more" if len(concerned) > 1 else ""
-                link.end(code, f"{name}{more}: {reason}")
+                link.end(code, f"{_named(concerned)}: {reason}")
 
     @staticmethod
     def _now() -> float:
         return asyncio.get_running_loop().time()
+
+
+def _named(topics: Sequence[Topic]) -> str:
+    more = f" and {len(topics) - 1} more" if len(topics) > 1 else ""
+    return f"{topics[0].symbol}{more}"
+
+
+def _ago(seconds: float) -> datetime:
+    return datetime.fromtimestamp(time.time() - seconds, UTC)
 
 
 def _missing(since: datetime) -> str:

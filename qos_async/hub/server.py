@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 from collections.abc import Awaitable, Callable, Collection, Mapping
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 from ssl import PROTOCOL_TLS_CLIENT, SSLContext
 from types import TracebackType
 from typing import Any, Self
@@ -20,7 +20,6 @@ from qos_async.config import HUB_PATH
 from qos_async.errors import (
     AuthenticationError,
     ClosedError,
-    ConnectError,
     LimitError,
     QosError,
 )
@@ -28,6 +27,7 @@ from qos_async.hub.addresses import address_to_dial, is_loopback
 from qos_async.hub.answers import Answers
 from qos_async.hub.clients import Clients
 from qos_async.hub.connections import Connections
+from qos_async.hub.followed import upstream_of
 from qos_async.hub.guard import Guard
 from qos_async.hub.http import HubHttp, error_response
 from qos_async.hub.kept import KeptBars
@@ -36,8 +36,6 @@ from qos_async.hub.places import Places
 from qos_async.hub.relay import Relay
 from qos_async.hub.stats import HubStats
 from qos_async.hub.tokens import Token, TokenFile, Tokens
-from qos_async.hub.upstream import Upstream
-from qos_async.metrics import openmetrics
 
 __all__ = ["Hub"]
 
@@ -50,6 +48,9 @@ _LAG_COMPLAINT = 0.1
 
 class Hub:
     """Serves the protocol of the service to many clients, over one ``Client``.
+
+    Or from a recording: ``Hub(follow(place))`` needs no key. It serves the topics that are
+    recorded, and answers with their last values; what only the service knows is refused.
 
     Use it as an async context manager. A plan allows one connection a key; the clients of
     a hub share it: qos_async, the vendor's SDKs, or anything that speaks the protocol.
@@ -66,8 +67,9 @@ class Hub:
       finished kline, and every trade; it is closed if it falls too far behind.
 
     Args:
-        client: The client upstream, not entered elsewhere; it is closed with the hub. Its
-            numbers must be ``Decimal`` or ``str``: a ``float`` would lose digits.
+        client: The client upstream, or a follower, not entered elsewhere; it is closed
+            with the hub. Its numbers must be ``Decimal`` or ``str``: a ``float`` would
+            lose digits.
         host: The address to listen on. Others than loopback need ``tokens``, and ``ssl``
             or ``allow_insecure``.
         port: The port; 0 for a free one.
@@ -101,7 +103,7 @@ class Hub:
         _check_exposure(host, tokens, ssl, allow_insecure=allow_insecure)
         port = check_whole("port", port, least=0, most=65535)
         linger = check_number("linger", linger, unit="seconds")
-        self._upstream = Upstream(client)
+        self._upstream = upstream_of(client)
         if self._upstream.numbers is float:
             raise ValueError(
                 "the client of a hub needs numbers=Decimal or str: a float would lose "
@@ -129,7 +131,10 @@ class Hub:
     # Lifetime
 
     async def __aenter__(self) -> Self:
-        """Connect upstream and listen.
+        """Connect upstream and listen; a follower begins to read.
+
+        Without a link it listens, too, and accepts clients once there is one: also if its
+        client records with a lease that another one has.
 
         Raises:
             AuthenticationError: The key upstream is rejected.
@@ -147,8 +152,7 @@ class Hub:
         client = self._upstream.client
         await client.__aenter__()
         try:
-            with suppress(ConnectError):  # It dials on, in the background.
-                await client.connect()
+            await self._upstream.connect()
             await self._listen()
         except BaseException:
             self._kept.close()
@@ -232,7 +236,7 @@ class Hub:
             upstream=self._upstream.client.state.value,
             upstream_reason=self._upstream.reason,
             symbols=len({topic.symbol for topic in topics}),
-            symbols_max=self._upstream.limits.symbols,
+            symbols_max=self._upstream.places,
             topics=len(topics),
             interrupted=len(self._relay.interrupted),
             ticks=self._relay.forwarded,
@@ -248,8 +252,14 @@ class Hub:
         if isinstance(self._error, (AuthenticationError, LimitError)):
             return error_response(self._error)
         if not self.is_ready:
-            return try_later(503, "No link to the service.", 1.0)
+            return try_later(503, self._not_ready(), 1.0)
         return None
+
+    def _not_ready(self) -> str:
+        """Return why no client is accepted; empty if clients are."""
+        if self.is_ready:
+            return ""
+        return f"No link to the service: {self._upstream.outage}."
 
     def _netloc(self) -> str:
         if not self._tasks:
@@ -264,14 +274,13 @@ class Hub:
             client_max_size=_BODY_MAX,
             middlewares=[self._connections.process, self._clients.check],
         )
-        client = self._upstream.client
         http = HubHttp(
             self._guard,
             self._answers,
             self._clients,
-            is_ready=lambda: self.is_ready,
+            not_ready=self._not_ready,
             stats=lambda: self.stats,
-            upstream_metrics=lambda: openmetrics(client.stats),
+            upstream_metrics=self._upstream.metrics,
         )
         http.add_routes(app)
         self._address = await self._connections.listen(app, *self._address, self._ssl)

@@ -36,12 +36,13 @@ class HubStats(Struct, frozen=True, kw_only=True):
         upstream_reason: Why that link was last lost, or could not be opened; empty if it
             never was.
         symbols: The distinct symbols upstream.
-        symbols_max: The places of the plan.
+        symbols_max: The places of the plan; 0 for a hub of a recording, which has none.
         topics: The topics upstream, those that linger included.
         interrupted: The topics with an open outage.
         ticks: The number of ticks received from upstream.
         answered: How many symbols of requests were answered, by ``live`` (from what was
-            pushed), ``kept`` (finished klines on disk) and ``upstream``.
+            pushed), ``kept`` (finished klines on disk) and ``upstream`` (the service, or
+            the last values of a recording).
         requests: The number of requests upstream.
         refused: The number of handshakes and requests that were refused.
         loop_lag_max: The longest time in seconds that the event loop was held.

@@ -23,7 +23,7 @@ from typing import Any, cast
 import msgspec
 from msgspec import Struct
 
-from qos_async._paths import user_path, user_text
+from qos_async._paths import check_readable, user_path, user_text
 from qos_async._validation import check_whole
 from qos_async.enums import Channel
 from qos_async.symbols import market_of
@@ -199,6 +199,7 @@ class TokenFile:
 
     def _read(self) -> Tokens:
         try:
+            check_readable(self.path)
             content: dict[str, Any] = tomllib.loads(user_text(self.path.read_bytes()))
             mode = self.path.stat().st_mode
             tokens = {name: _token(name, one) for name, one in content.items()}

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
-from decimal import Decimal
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 
+from qos_async._core.wire import push_row
 from qos_async.models import AnyTick, Kline, Trade
 
 __all__ = ["push_frame", "row_of", "slot_of"]
 
 _encode = msgspec.json.Encoder().encode
-# The two fields of a tick that the wire does not have; they follow each other. No field
-# before them can contain this: a quote within a symbol is escaped.
+# The first of three fields of a tick that the wire does not have; they follow each other.
+# No field before them can contain this: a quote within a symbol is escaped.
 _RECEIVED_AT = b',"received_at":'
 _PREFIX = len(b'{"tp":"T",')
 
@@ -23,14 +23,12 @@ def push_frame(tick: AnyTick[Any]) -> bytes:
     """Return the push of a tick: the fields of the wire, without those that are None."""
     encoded = _encode(tick)
     # ``find`` is faster than ``in``. A symbol may contain these, too.
-    # ``str`` of a small ``Decimal`` has an exponent (1.2E-7), which the wire has not.
+    # A small ``Decimal`` is encoded with an exponent.
     find = encoded.find
     if find(b"null") >= 0 or find(b"E-") >= 0 or find(b"E+") >= 0:
-        fields = msgspec.to_builtins(tick, builtin_types=(Decimal,))
-        del fields["received_at"], fields["recovered"]
-        return _encode(_plain(fields))
+        return bytes(push_row(tick))
     head, _, rest = encoded.partition(_RECEIVED_AT)
-    return head + b"," + rest.split(b",", 2)[2]
+    return head + b"," + rest.split(b",", 3)[3]
 
 
 def row_of(frame: bytes) -> bytes:
@@ -45,15 +43,3 @@ def slot_of(tick: AnyTick[Any]) -> Hashable | None:
     if isinstance(tick, Kline):
         return (tick.symbol, tick.interval, tick.timestamp)
     return (tick.channel, tick.symbol)
-
-
-def _plain(value: Any) -> Any:
-    """Return a value without fields that are None, and with decimals in full."""
-    if isinstance(value, Decimal):
-        return f"{value:f}"
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in cast("list[Any]", value)]
-    if not isinstance(value, dict):
-        return value
-    fields = cast("dict[str, Any]", value)
-    return {n: _plain(item) for n, item in fields.items() if item is not None}

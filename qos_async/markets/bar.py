@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any, Generic
 
@@ -11,6 +11,7 @@ from msgspec import Struct
 from qos_async.enums import Interval, Session
 from qos_async.markets.alignment import BarSpan
 from qos_async.models import N, Trade
+from qos_async.periods import bar_date
 from qos_async.symbols import market_of
 
 __all__ = ["Bar", "OpenBar"]
@@ -60,6 +61,11 @@ class Bar(Struct, Generic[N], frozen=True, kw_only=True, gc=False):
     def time(self) -> datetime:
         """The start, as an aware UTC datetime."""
         return datetime.fromtimestamp(self.timestamp, UTC)
+
+    @property
+    def date(self) -> date:
+        """The trading date on which it starts, in the time zone of its market."""
+        return bar_date(self.timestamp, market_of(self.symbol))
 
     @property
     def end(self) -> datetime:

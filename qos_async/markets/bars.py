@@ -2,30 +2,29 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections import defaultdict, deque
-from collections.abc import AsyncIterable, AsyncIterator, Iterable
-from typing import Any, Generic, Protocol, Self, cast
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping
+from typing import Any, Generic, Protocol, cast, overload
 
-from qos_async._clock import MachineClock, SourceClock
 from qos_async._core.notices import Dropped, Gap, Notice
 from qos_async._validation import check_number
 from qos_async.enums import Channel, Interval
 from qos_async.markets.alignment import BarAligner, BarSpan
 from qos_async.markets.bar import Bar, OpenBar
+from qos_async.markets.bar_iterators import BarIterator, PastBars
 from qos_async.markets.hours import Calendar, TradingHours
+from qos_async.markets.rows import is_rows
 from qos_async.markets.staleness import Stale
 from qos_async.markets.stamps import AGREEMENT, StampFilter, Verdict, is_possible
 from qos_async.models import AnyTick, N, Trade
 from qos_async.symbols import market_of
 
-__all__ = ["Bar", "BarBuilder", "BarIterator", "bars"]
+__all__ = ["Bar", "BarBuilder", "bars"]
 
 # Seconds added on both sides of a gap: timestamps are whole seconds, and clocks differ.
 _SLACK = 2.0
 
-_MACHINE_CLOCK = MachineClock()
 _log = logging.getLogger("qos_async.bars")
 
 
@@ -285,6 +284,7 @@ class TradeSource(Protocol[N]):
         ...
 
 
+@overload
 def bars(
     trades: TradeSource[N] | AsyncIterable[AnyTick[N] | Notice | Stale],
     interval: Interval | str,
@@ -292,12 +292,44 @@ def bars(
     calendar: Calendar | None = None,
     growing: bool = False,
     close_after: float | None = None,
-) -> BarIterator[N]:
+) -> BarIterator[N]: ...
+@overload
+def bars(
+    trades: Iterable[AnyTick[N] | Notice | Stale] | Mapping[str, list[Trade[N]]],
+    interval: Interval | str,
+    *,
+    calendar: Calendar | None = None,
+    growing: bool = False,
+    close_after: None = None,
+) -> PastBars[N]: ...
+@overload
+def bars(
+    trades: Iterable[Any],
+    interval: Interval | str,
+    *,
+    calendar: Calendar | None = None,
+    growing: bool = False,
+    close_after: None = None,
+) -> PastBars[Any]: ...
+def bars(
+    trades: Any,
+    interval: Interval | str,
+    *,
+    calendar: Calendar | None = None,
+    growing: bool = False,
+    close_after: float | None = None,
+) -> BarIterator[Any] | PastBars[Any]:
     """Build bars from trades; each is yielded once, when it is over.
 
     >>> async with client.watch_trades("US:AAPL") as trades:
     ...     async for bar in bars(trades, "5m"):
     ...         print(bar.time, bar.close, bar.volume, bar.complete)
+
+    Trades of the past, in a list, a ``Result`` or a frame, give an ordinary iterator:
+
+    >>> past = await client.fetch_trades("CF:BTCUSDT", count=50)
+    >>> for bar in bars(past, "1m"):
+    ...     print(bar.time, bar.close, bar.volume)
 
     **Where a bar starts.** Below a day: at the start of its session plus whole intervals,
     and it ends with its session at the latest. So the hours of the US are 9:30, 10:30, …,
@@ -341,7 +373,10 @@ def bars(
     Args:
         trades: A subscription (its gaps are taken into account), or any async iterable of
             trades and other items of ``Subscription.events()``; ticks of other channels
-            are skipped. Numbers of any type: those of the bars are the same.
+            are skipped. Or the same in a list or another iterable, oldest first; a
+            ``Result``; or a frame of pandas, polars or pyarrow with the columns of
+            ``Trade`` (``symbol``, ``time``, ``price``, ``size``), or its rows as dicts or
+            named tuples. Numbers of any type: those of the bars are the same.
         interval: Such as ``"1m"`` or ``Interval.MIN_1``.
         calendar: Holidays and half days, as for ``sessions``.
         growing: Also yield the growing bar after each trade, with ``final=False``.
@@ -351,10 +386,15 @@ def bars(
             into account. If trades of that bar are recovered after an outage, it is
             yielded a second time, with them. For subscriptions only.
 
+    Returns:
+        An iterator for ``async for``; of trades of the past, one for ``for``, which
+        ``async for`` takes, too.
+
     Raises:
         ValueError: For an unknown interval, a negative ``close_after``, or one without a
-            subscription; for trades that are not an async iterable, or a ``calendar``
-            that is not a calendar.
+            subscription; for trades that are not iterable, or a ``calendar`` that is not
+            a calendar. From the iterator, for trades of the past that are newest first,
+            are klines, or are rows without a symbol, a time or a price.
         ModuleNotFoundError: From the iterator, as for ``sessions``.
     """
     close_after = check_number(
@@ -366,110 +406,14 @@ def bars(
             "close_after needs a live subscription, such as client.watch_trades(...), "
             f"not {type(trades).__name__}"
         )
-    if events is None and not isinstance(trades, AsyncIterable):
-        raise ValueError(
-            "trades must be a subscription, such as client.watch_trades(...), or an "
-            f"async iterable of trades, not {type(trades).__name__}"
-        )
-    source = trades if events is None else events()
     aligner = BarAligner(Interval.parse(interval), TradingHours(calendar))
-    builder = BarBuilder[N](Interval.parse(interval), aligner, growing=growing)
-    return BarIterator(cast("AsyncIterable[Any]", source), builder, close_after)
-
-
-class BarIterator(Generic[N]):
-    """Bars built from trades, read with ``async for``; ``bars`` returns one."""
-
-    def __init__(
-        self,
-        source: AsyncIterable[Any],
-        builder: BarBuilder[N],
-        close_after: float | None,
-    ) -> None:
-        self._source = source
-        self._events: AsyncIterator[Any] | None = None
-        self._builder = builder
-        self._close_after = close_after
-        self._ready: deque[Bar[N]] = deque()
-        self._closed = False
-
-    def __aiter__(self) -> Self:
-        self._events = aiter(self._source)
-        return self
-
-    @property
-    def left_out(self) -> int:
-        """The trades left out so far because their timestamps cannot be right."""
-        return self._builder.left_out
-
-    async def aclose(self) -> None:
-        """End this iterator, and the events that it reads; the subscription stays."""
-        self._closed = True
-        self._ready.clear()
-        close = getattr(self._events or self._source, "aclose", None)
-        if close is not None:
-            await close()
-
-    async def __anext__(self) -> Bar[N]:
-        ready = self._ready
-        if self._closed:
-            raise StopAsyncIteration
-        while not ready:
-            try:
-                ready.extend(await self._next_bars())
-            except StopAsyncIteration:
-                if not self._closed:
-                    ready.extend(self._last_bars())
-                if not ready:
-                    raise
-        return ready.popleft()
-
-    async def _next_bars(self) -> list[Bar[N]]:
-        if self._events is None:
-            self._events = aiter(self._source)
-        builder, close_after = self._builder, self._close_after
-        if close_after is None:
-            return builder.push(await anext(self._events))
-        due = builder.due_at
-        if due is None or getattr(self._events, "has_next", False):
-            event = await anext(self._events)
-        else:
-            event = await self._next_event_until(due + close_after, self._events)
-        if event is None:
-            return builder.close(max(self._clock.time() - close_after, due or 0.0))
-        received_at = getattr(event, "received_at", 0)
-        if not received_at:
-            return builder.push(event)
-        # So the bars do not depend on when this task got to run.
-        return builder.close(received_at / 1e9 - close_after) + builder.push(event)
-
-    async def _next_event_until(
-        self, time: float, events: AsyncIterator[Any]
-    ) -> object | None:
-        """Return the next event; None if that time comes first."""
-        loop, clock = asyncio.get_running_loop(), self._clock
-        scope = asyncio.timeout(None)
-        try:
-            async with scope:
-                timer = clock.call_later(
-                    max(time - clock.time(), 0), lambda: scope.reschedule(loop.time())
-                )
-                try:
-                    return await anext(events)
-                finally:
-                    timer.cancel()
-        except TimeoutError:
-            if not scope.expired():
-                raise
-            return None
-
-    def _last_bars(self) -> list[Bar[N]]:
-        over: list[Bar[N]] = []
-        if self._close_after is not None:
-            over = self._builder.close(self._clock.time() - self._close_after)
-        return over + self._builder.flush()
-
-    @property
-    def _clock(self) -> SourceClock:
-        found: SourceClock | None = getattr(self._events, "clock", None)
-        return _MACHINE_CLOCK if found is None else found
+    builder = BarBuilder[Any](Interval.parse(interval), aligner, growing=growing)
+    source = trades if events is None else events()
+    if events is not None or isinstance(trades, AsyncIterable):
+        return BarIterator(source, builder, close_after)
+    if is_rows(trades):
+        return PastBars(trades, builder)
+    raise ValueError(
+        "trades must be a subscription, such as client.watch_trades(...), an iterable or "
+        f"async iterable of trades, a Result or a frame, not {type(trades).__name__}"
+    )

@@ -29,16 +29,17 @@ from qos_async.recordings.format import VERSION, Zstd
 
 __all__ = [
     "HEAD_MAGIC",
+    "BlockReader",
     "Damage",
     "FileId",
     "Head",
+    "Lines",
     "compressor",
     "damaged_head",
     "decode_head",
     "encode_block",
     "encode_head",
     "find",
-    "read_blocks",
     "read_head",
 ]
 
@@ -128,6 +129,13 @@ def encode_block(file: FileId, first: int, text: bytes, packer: Any) -> bytes:
     return b"".join((header, _CRC.pack(crc32(header)), body))
 
 
+class Lines(NamedTuple):
+    """Whole lines of a file, and the number of the first, from 0."""
+
+    first: int
+    text: bytes
+
+
 class _Header(NamedTuple):
     """The header of a block, and its places in the file."""
 
@@ -161,15 +169,13 @@ def read_head(file: IO[bytes]) -> Head | None:
     return None if own < min(head.lines, max(lines.values(), default=0)) else head
 
 
-def read_blocks(
-    file: IO[bytes], head: Head | None, library: Zstd
-) -> Iterator[bytes | Damage]:
-    """Yield the text of each block in the order of lines; ``Damage`` where one is lost.
+def _sorted_blocks(file: IO[bytes], library: Zstd) -> Iterator[Lines | Damage]:
+    """Yield each block in the order of lines; ``Damage`` where one is lost.
 
     Blocks that are whole are read, also if they are not in their place. The beginning of
     a block behind the size in the head is no damage: it is being written.
     """
-    headers = _headers(file)
+    head, headers = read_head(file), _headers(file)
     owner = head.file.owner if head else None
     if owner is None and headers:
         [(owner, _)] = _lines_by_owner(headers).most_common(1)
@@ -183,7 +189,7 @@ def read_blocks(
             continue
         if block.first > expected or block.place != place:
             yield _lost(place, block.place, block.first - expected)
-        yield text
+        yield Lines(block.first, text)
         place, expected = block.end, block.first + block.lines
     if left_out:
         entries = sum(block.lines for block in left_out)
@@ -221,6 +227,83 @@ def _headers(file: IO[bytes]) -> list[_Header]:
     return found
 
 
+class BlockReader:
+    """Reads the blocks of a file, also while it is being written.
+
+    Of a file that does not grow, blocks are sorted. Of one that does, they are read in
+    their places, and after damage reading goes on with the next block that is whole. The
+    beginning of a block behind the size in the head is no damage: it is being written.
+
+    Attributes:
+        offset: Where the next block begins.
+    """
+
+    def __init__(self, file: IO[bytes], library: Zstd) -> None:
+        self._file = file
+        self._library = library
+        self.offset, self._expected = _HEAD_SIZE, 0
+        self._owner: int | None = None
+        self._damaged_at: int | None = None
+        self._ready: list[Lines | Damage] = []
+        self._has_ended = False
+        self._sorted: Iterator[Lines | Damage] | None = None
+
+    def read(self, *, grows: bool = False) -> Lines | Damage | None:
+        """Return the next lines, or damage; None at the end.
+
+        Args:
+            grows: Whether more is to be expected behind the last block that is whole.
+        """
+        if not grows and self.offset == _HEAD_SIZE and self._damaged_at is None:
+            self._sorted = self._sorted or _sorted_blocks(self._file, self._library)
+        if self._sorted is not None:
+            return next(self._sorted, None)
+        while not self._ready and not self._has_ended:
+            # The head is written after the blocks that it counts, and so is read before.
+            self._file.seek(0)
+            head = decode_head(self._file.read(_HEAD_SIZE))
+            if head is not None and self._owner is None:
+                self._owner = head.file.owner
+            block = _read_header(self._file, self.offset)
+            text = block and _read_body(self._file, block, self._library)
+            if block is not None and text is not None:
+                self._take(block, text)
+            elif grows and (head is None or self.offset >= head.size):
+                return None
+            else:
+                self._skip_damage(head, grows=grows)
+        return self._ready.pop(0) if self._ready else None
+
+    def _take(self, block: _Header, text: bytes) -> None:
+        place, expected = self.offset, self._expected
+        self._owner = block.owner if self._owner is None else self._owner
+        if block.owner != self._owner or block.first < expected:
+            why = f"the {block.lines} entries at byte {place} are out of place"
+            self._ready.append(Damage(why))
+        else:
+            if self._damaged_at is not None or block.first > expected:
+                lost = block.first - expected
+                self._ready.append(_lost(self._damaged_at, place, lost))
+            self._ready.append(Lines(block.first, text))
+            self._expected = block.first + block.lines
+        self._damaged_at, self.offset = None, block.end
+
+    def _skip_damage(self, head: Head | None, *, grows: bool) -> None:
+        if self._damaged_at is None:
+            self._damaged_at = self.offset
+        found = find(self._file, _SYNC, self.offset + 1)
+        if found is not None:
+            self.offset = found
+        elif grows:  # All of it is damaged, and the next block is behind it.
+            assert head is not None, "else it is not known to be damaged"
+            self.offset = head.size
+        else:
+            self._has_ended = True
+            self._ready += _check_end(
+                self._file, head, self._damaged_at, self._expected
+            )
+
+
 def _check_end(
     file: IO[bytes], head: Head | None, place: int, expected: int
 ) -> Iterator[Damage]:
@@ -237,11 +320,12 @@ def _begins_block(rest: bytes) -> bool:
     return _SYNC.startswith(rest)
 
 
-def _lost(since: int, until: int, entries: int) -> Damage:
+def _lost(since: int | None, until: int, entries: int) -> Damage:
     if not entries:
         return Damage(f"what is before byte {until} is damaged, or not in its place")
     plural = "entry" if entries == 1 else "entries"
-    where = f"at bytes {since} to {until}" if since < until else f"before byte {until}"
+    known = since is not None and since < until
+    where = f"at bytes {since} to {until}" if known else f"before byte {until}"
     return Damage(f"{entries} {plural} {where} damaged or missing, and left out")
 
 

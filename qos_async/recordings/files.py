@@ -17,6 +17,7 @@ __all__ = [
     "files_in",
     "make_directory",
     "newest_time",
+    "time_in_name",
 ]
 
 SUFFIX = ".jsonl.zst"
@@ -80,10 +81,14 @@ def newest_time(directory: Path) -> int:
     The names of a new recorder's files begin after it, wherever its clock stands.
     """
     names = sorted(one.name for one in directory.glob(f"qos-*Z{SUFFIX}"))
-    for name in reversed(names):
-        with suppress(ValueError):
-            started = datetime.strptime(name, _NAME).replace(tzinfo=UTC)
-            return (started - _EPOCH) // timedelta(microseconds=1) * 1000
+    return next((time for name in reversed(names) if (time := time_in_name(name))), 0)
+
+
+def time_in_name(name: str) -> int:
+    """Return the time in the name of a file, in ns; 0 if it has none."""
+    with suppress(ValueError):
+        started = datetime.strptime(name, _NAME).replace(tzinfo=UTC)
+        return (started - _EPOCH) // timedelta(microseconds=1) * 1000
     return 0
 
 
@@ -111,7 +116,12 @@ def files_in(path: str | os.PathLike[str]) -> list[Path]:
                 f"{place} does not exist: expected a recording's directory or file"
             )
         # Unlike ``glob``, ``iterdir`` raises where the directory may not be read.
-        names = (one for one in place.iterdir() if one.name.endswith(SUFFIX))
+        # macOS writes ``._NAME`` beside a file that is copied to another file system.
+        names = (
+            one
+            for one in place.iterdir()
+            if one.name.endswith(SUFFIX) and not one.name.startswith(".")
+        )
         found = sorted(one for one in names if one.is_file())
     except OSError as exc:
         raise RecordingError(f"cannot read {place}: {exc.strerror}") from exc

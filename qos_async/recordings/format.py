@@ -8,13 +8,33 @@ one of these:
 - ``{"recording":2,"at":…,"up":…,"run":"…","file":0,"link":false,"topics":[…]}`` begins
   each file: the run of the recorder, the number of the file, the state of the link and
   the topics that are subscribed; ``locked`` if no other recorder had the directory;
+  ``gaps`` if each gap has an entry ``fetched``; ``awaited``, the topics whose entry is
+  still to come; ``begins``, in nanoseconds, where the file does not begin at ``at`` but
+  at a later time, as the wall clock was set back since the file before; ``previous``, in
+  archives, the time of the last entry of the file that this one follows without a gap;
 - ``{"at":…,"up":…,"frame":{…}}``: an inbound frame, exactly as received;
 - ``{"at":…,"up":…,"base64":"…"}``: a frame that is not JSON, or has a line feed;
 - ``{"at":…,"up":…,"event":"opened"}``, and ``lost`` with a ``reason``, ``subscribed``
-  and ``unsubscribed`` with ``topics``, ``dropped`` with a ``count`` of frames that were
-  not written because the disk was too slow, ``closed`` at the end of the recording.
+  and ``unsubscribed`` with ``topics``, ``rejected`` with ``topics`` and the server's text
+  as ``reason``, ``dropped`` with a ``count`` of frames that were not written because the
+  disk was too slow, ``closed`` at the end of the recording;
+- ``suspect``: topics that may have missed data though the link is open, with a
+  ``reason`` and ``since``; the ticks that follow are held back until ``fetched``;
+- ``fetched``: the end of an outage of the one topic in ``topics``: the ``status``,
+  ``reason``, ``since`` and ``until`` of its gap; in ``rows`` the ticks that were delivered
+  behind it as recovered, in order: those that were fetched as pushes, those that had been
+  pushed as a number, from 0, among the pushes of the topic since the outage began; in
+  ``omitted`` the numbers of those that were not delivered, as later ones have replaced
+  them. All others were delivered behind ``rows``, in order of receipt.
 
-A new kind of entry is an ``event`` of another name, with other fields: readers skip and
+``suspect`` and ``fetched`` have ``left`` if they happened between frames that were
+received together: how many of the frames before them came later. In streams, and in
+archives of them, they have ``topic_left``: how many of the pushes of their topic.
+
+- ``placed``, in archives: the entry in the next line has the place that ``origin``,
+  ``position`` and ``index`` make up, and those behind it have the positions that follow.
+
+A set clock is no entry: ``at`` moves another way than ``up``. A new kind of entry is an ``event`` of another name, with other fields: readers skip and
 count the events that they do not know. Format 1 had no ``up`` and no checksums: its files
 are zstandard frames of such lines, one after another, and are still read.
 """
@@ -28,12 +48,14 @@ from typing import Any, Literal, Protocol, TypeAlias, cast, get_args
 
 import msgspec
 from msgspec import Raw, Struct
+from msgspec.structs import force_setattr
 
+from qos_async._core.notices import GapStatus
 from qos_async.enums import Channel
 from qos_async.errors import QosError
 from qos_async.recordings.files import RecordingError
 from qos_async.symbols import canonical
-from qos_async.topics import Topic
+from qos_async.topics import Topic, WireTopic
 
 __all__ = [
     "FORMAT_WORDS",
@@ -53,14 +75,24 @@ __all__ = [
     "encode_header",
     "is_frame_line",
     "load_zstd",
+    "place_of",
 ]
 
 VERSION = 2
 
 Event: TypeAlias = Literal[
-    "opened", "lost", "subscribed", "unsubscribed", "dropped", "closed"
+    "opened",
+    "lost",
+    "subscribed",
+    "unsubscribed",
+    "rejected",
+    "suspect",
+    "fetched",
+    "dropped",
+    "closed",
+    "placed",
 ]
-Kind: TypeAlias = Literal["started", "frame", "damaged", "unknown"] | Event
+Kind: TypeAlias = Literal["started", "frame", "damaged", "missing", "unknown"] | Event
 
 _EVENTS: dict[str, Event] = {name: name for name in get_args(Event)}
 
@@ -71,6 +103,7 @@ NO_UP = -1
 """The time ``up`` of a line of format 1, which has none."""
 
 _encoder = msgspec.json.Encoder()
+_INDEXES = [f"{index:05d}" for index in range(100)]
 
 
 class Entry(Struct, frozen=True, kw_only=True):
@@ -81,29 +114,110 @@ class Entry(Struct, frozen=True, kw_only=True):
             back where that clock was set back.
         elapsed: Nanoseconds since the first entry; never less than of the entry before.
         kind: ``"frame"``, an event of the link (``"opened"``, ``"lost"``,
-            ``"subscribed"``, ``"unsubscribed"``), ``"dropped"``, ``"closed"``, or
-            of a file: ``"started"``, and ``"damaged"`` where a part of it is unreadable.
+            ``"subscribed"``, ``"unsubscribed"``, ``"rejected"``), of an outage
+            (``"suspect"``, ``"fetched"``), ``"dropped"``, ``"closed"``, or of a file:
+            ``"started"``, ``"damaged"`` where a part of it is unreadable, and
+            ``"missing"`` where whole files are.
+        origin: The first part of ``place``: it identifies the file.
+        position: The number of the entry in its file.
+        index: The number of a push within its entry, where a log has several in one.
+        sequence: In a stream: the first message to read for a consumer that has handled
+            this entry; 0 elsewhere.
         frame: The inbound frame, exactly as received; an API key in it is redacted.
-        reason: Why the link was lost; the place that is unreadable, and what is lost.
-        topics: The topics subscribed or unsubscribed; of ``"started"``, all that are.
+        pushes: Where a log has several in one: the frames, in place of ``frame``, all of
+            them pushes of ``topic``, of the indexes from 0.
+        topic: The topic of ``pushes``.
+        reason: Why the link was lost, or a topic is suspect; the reason of a gap; the text
+            of a rejection; the place that is unreadable, and what is lost.
+        topics: The topics subscribed, unsubscribed, rejected, suspect, or fetched; of
+            ``"started"``, all that are subscribed.
+        awaited: Of ``"started"``: the topics whose ``"fetched"`` is still to come.
+        gaps: Of ``"started"``: whether each gap has an entry ``"fetched"``.
+        status: Of ``"fetched"``: the status of the gap.
+        since: The beginning of an outage, in nanoseconds since the epoch.
+        until: Of ``"fetched"``: the end of the gap, in the same unit.
+        rows: Of ``"fetched"``: the recovered ticks, as pushes, and the numbers of those
+            that had been pushed; see ``format``.
+        omitted: Of ``"fetched"``: the numbers of pushes that were not delivered.
+        left: How many of the frames before this came after it.
+        topic_left: How many of the frames of its topic before this came after it.
         count: The number of dropped frames.
         link: Of ``"started"``: whether the link was open.
         run: Of ``"started"``: an id of the recorder.
         number: Of ``"started"``: the number of this file among the recorder's, from 0.
         locked: Of ``"started"``: whether no other recorder could write there.
+        previous: Of ``"started"``: the time of the entry that it follows without a gap, in
+            nanoseconds since the epoch; 0 if the run and the number say what it follows.
+        begins: Of ``"started"``: a time that is later than that of the file before, also
+            if the wall clock was set back, in nanoseconds since the epoch.
     """
 
     at: int
     kind: Kind
     elapsed: int = NO_UP
+    origin: str = ""
+    position: int = 0
+    index: int = 0
+    sequence: int = 0
     frame: bytes = b""
+    pushes: Sequence[bytes] = ()
+    topic: WireTopic | None = None
     reason: str = ""
     topics: tuple[Topic, ...] = ()
+    awaited: tuple[Topic, ...] = ()
+    gaps: bool = False
+    status: str = ""
+    since: int = 0
+    until: int = 0
+    rows: tuple[bytes | int, ...] = ()
+    omitted: tuple[int, ...] = ()
+    left: int = 0
+    topic_left: int = 0
     count: int = 0
     link: bool = False
     run: str = ""
     number: int = 0
     locked: bool = False
+    previous: int = 0
+    begins: int = 0
+
+    @property
+    def place(self) -> str:
+        """The place of the entry in its recording, as of a tick: see ``Tick.place``."""
+        if self.index:
+            return place_of(self.origin, self.position, self.index)
+        return f"{self.origin}.{self.position:010d}.00000"  # In half the time.
+
+    def places(self) -> list[str]:
+        """Return the places of ``pushes``."""
+        before, count = f"{self.origin}.{self.position:010d}.", len(self.pushes)
+        if count <= len(_INDEXES):
+            return [before + index for index in _INDEXES[:count]]
+        return [f"{before}{index:05d}" for index in range(count)]
+
+    def single(self) -> list[Entry]:
+        """Return an entry for each of ``pushes``; without them, this one."""
+        if not self.pushes:
+            return [self]
+        last = len(self.pushes) - 1
+        return [
+            Entry(
+                at=self.at,
+                elapsed=self.elapsed,
+                kind="frame",
+                origin=self.origin,
+                position=self.position,
+                index=index,
+                frame=push,
+                sequence=self.sequence if index == last else 0,
+            )
+            for index, push in enumerate(self.pushes)
+        ]
+
+
+def place_of(origin: str, position: int, index: int) -> str:
+    """Return a place: text that sorts in the order of the recording."""
+    return f"{origin}.{position:010d}.{index:05d}"
 
 
 class _Line(Struct):
@@ -119,6 +233,20 @@ class _Line(Struct):
     file: int = 0
     link: bool = False
     locked: bool = False
+    gaps: bool = False
+    awaited: tuple[str, ...] = ()
+    begins: int = 0
+    previous: int = 0
+    status: str = ""
+    since: int = 0
+    until: int = 0
+    rows: tuple[Raw, ...] = ()
+    omitted: tuple[int, ...] = ()
+    left: int = 0
+    topic_left: int = 0
+    origin: str = ""
+    position: int = 0
+    index: int = 0
 
 
 FORMAT_WORDS = " ".join(
@@ -126,6 +254,7 @@ FORMAT_WORDS = " ".join(
         '{"": [] },null true false http header url',
         *(name for kind in (_Line, Topic) for name in kind.__struct_fields__),
         *get_args(Event),
+        *get_args(GapStatus),
         *("started", "frame"),
         *Channel,
         *("type", "data", "codes", "reqid"),
@@ -150,10 +279,11 @@ def encode_header(
     topics: Sequence[str],
     up: int = 0,
     locked: bool = False,
+    **more: Any,
 ) -> bytes:
     """Return the first line of a file."""
     first = {"recording": VERSION, "at": at, "up": up, "run": run, "file": number}
-    state = {"link": link, "topics": topics, "locked": locked}
+    state = {"link": link, "topics": topics, "locked": locked, **more}
     return _encoder.encode({**first, **state}) + b"\n"
 
 
@@ -205,8 +335,13 @@ def is_frame_line(line: bytes) -> bool:
     return line.startswith(_AT) and _FRAME in line[:_LONGEST]
 
 
-def decode_line(line: bytes) -> Entry:
+def decode_line(line: bytes, origin: str = "", position: int = 0) -> Entry:
     """Return the entry of a line, given without its line feed.
+
+    Args:
+        line: The line.
+        origin: Its file; see ``Entry``.
+        position: Its number in the file.
 
     Raises:
         ValueError: If it is not a line of a recording.
@@ -217,11 +352,22 @@ def decode_line(line: bytes) -> Entry:
         at, has_up, up = times.partition(_UP)
         if found and at.isdigit() and (up.isdigit() or not has_up):
             elapsed = int(up) if up else NO_UP
-            return Entry(at=int(at), elapsed=elapsed, kind="frame", frame=rest[:-1])
+            return Entry(
+                at=int(at),
+                elapsed=elapsed,
+                kind="frame",
+                frame=rest[:-1],
+                origin=origin,
+                position=position,
+            )
     try:
-        return _entry(_line_decoder.decode(line))
+        entry = _entry(_line_decoder.decode(line))
     except (msgspec.MsgspecError, RecursionError) as exc:
         raise ValueError(f"not a line of a recording: {exc}") from None
+    if entry.kind != "placed":
+        force_setattr(entry, "origin", origin)
+        force_setattr(entry, "position", position)
+    return entry
 
 
 def _entry(line: _Line) -> Entry:
@@ -236,22 +382,45 @@ def _entry(line: _Line) -> Entry:
             run=line.run,
             number=line.file,
             locked=line.locked,
+            gaps=line.gaps,
+            awaited=_topics(line.awaited),
+            begins=line.begins or line.at,
+            previous=line.previous,
         )
     if line.base64 is not None:
         frame = base64.b64decode(line.base64, validate=True)
         return Entry(at=line.at, elapsed=line.up, kind="frame", frame=frame)
     if line.event is None:
         raise ValueError("not a line of a recording: neither a frame nor an event")
-    if line.event not in _EVENTS:
+    return _event(line, line.event)
+
+
+def _event(line: _Line, name: str) -> Entry:
+    if name not in _EVENTS:
         return Entry(at=line.at, elapsed=line.up, kind="unknown")
     return Entry(
         at=line.at,
         elapsed=line.up,
-        kind=_EVENTS[line.event],
+        kind=_EVENTS[name],
         reason=line.reason,
         topics=_topics(line.topics),
         count=line.count,
+        status=line.status,
+        since=line.since,
+        until=line.until,
+        rows=tuple(map(_row, line.rows)),
+        omitted=line.omitted,
+        left=line.left,
+        topic_left=line.topic_left,
+        origin=line.origin,
+        position=line.position,
+        index=line.index,
     )
+
+
+def _row(raw: Raw) -> bytes | int:
+    text = bytes(raw)
+    return text if text.startswith(b"{") else msgspec.json.decode(text, type=int)
 
 
 def check_version(version: int) -> None:

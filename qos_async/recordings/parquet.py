@@ -1,122 +1,77 @@
-"""Parquet conversion of recordings, for polars, duckdb, pandas and others."""
+"""Tables of ticks: a directory for each channel and day, complete files only."""
 
 from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
-from decimal import Decimal
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import IO, Any, NamedTuple, Protocol, Self
 
-import msgspec
 from msgspec import Struct
-from msgspec.structs import force_setattr
 
 from qos_async import frames
-from qos_async._core.wire import FrameDecoder
 from qos_async._locks import Lock, LockedError
-from qos_async._paths import user_path
-from qos_async.errors import DecodeError
 from qos_async.models import CHANNELS
-from qos_async.recordings.files import SUFFIX, RecordingError, files_in
-from qos_async.recordings.format import Entry, load_zstd
-from qos_async.recordings.reading import contents, in_order, read_files
+from qos_async.recordings.files import RecordingError
 
-__all__ = ["Converted", "convert"]
+__all__ = [
+    "ParquetTables",
+    "Partitions",
+    "PushedRow",
+    "TableFormat",
+    "TableWriter",
+    "workplace",
+]
 
 # Bytes of frames that are held at most. As objects they take up to ten times as much;
 # a book of 20 levels a side has twenty times the bytes of a trade.
 _MAX_PENDING = 250_000
 _UNFINISHED = ".unfinished"
+_TRADING_DATE = "trading_date"
 _DAY = 86_400 * 1_000_000_000
 
 
-class Converted(Struct, frozen=True, kw_only=True):
-    """Summary of a conversion.
+class TableWriter(Protocol):
+    """Writes the ticks of one class to a file."""
 
-    Attributes:
-        rows: The number of rows by channel: snapshot, trade, depth, kline.
-        files: The Parquet files.
-        unreadable: The number of frames that could not be read.
-        faults: A message for each damaged part of the recording.
-        unknown: The number of entries of kinds that this version does not know.
-    """
+    def write(self, ticks: Sequence[Any]) -> None:
+        """Write rows."""
+        ...
 
-    rows: dict[str, int]
-    files: tuple[Path, ...]
-    unreadable: int
-    faults: tuple[str, ...]
-    unknown: int = 0
+    def close(self) -> None:
+        """Write what is left, and leave the file open."""
+        ...
 
 
-def convert(
-    path: str | os.PathLike[str],
-    out: str | os.PathLike[str],
-    *,
-    numbers: type[float | Decimal | str] = float,
-) -> Converted:
-    """Write the ticks of a recording as partitioned Parquet, one row per tick.
+class TableFormat(Protocol):
+    """A format of tables: Parquet here, CSV in the command line."""
 
-    Files are named ``OUT/channel=trade/date=2025-01-02/….parquet``: a directory for each
-    channel and each day, UTC, on which ticks were received; in it a file for each file of
-    the recording. Columns are those of ``qos_async.frames``. A second conversion replaces
-    the files of the first; more files of a recording can be added later. A file gets its
-    name and place when it is complete: until then it is in the directory
-    ``.OUT.unfinished`` beside ``OUT``, which the next conversion empties.
+    @property
+    def suffix(self) -> str:
+        """The end of the names of files, with its dot."""
+        ...
 
-    Args:
-        path: A recording's directory, or one of its files.
-        out: The output directory; created if missing. ``~`` is the home directory.
-        numbers: The type of prices, sizes and volumes: ``float``; ``Decimal`` for
-            decimal128(38, 18), in which no digit is lost; or ``str``.
+    def open(
+        self, file: IO[bytes], kind: type[Struct], numbers: Any, *, dates: bool
+    ) -> TableWriter:
+        """Return a writer for a class of ticks; with ``dates``, klines have theirs."""
+        ...
 
-    Raises:
-        RecordingError: If there is no recording, it is empty, ``out`` is not writable, or
-            another conversion writes to it.
-        ModuleNotFoundError: Without pyarrow or a zstandard library; the message has the
-            command to install it.
-        ValueError: For an unknown type of numbers, a number that does not fit, or a path
-            that cannot be one.
 
-    Example:
-        >>> convert("recordings", "parquet").rows
-        {'trade': 86400}
-        >>> polars.read_parquet("parquet/channel=trade/**/*.parquet")
-        >>> duckdb.sql("from read_parquet('parquet/channel=trade/**/*.parquet')")
-        >>> pandas.read_parquet("parquet/channel=trade")
-    """
-    if numbers not in (float, Decimal, str):
-        raise ValueError(f"numbers must be one of float, Decimal, str, not {numbers!r}")
-    place = user_path("out", out)
-    found = contents(path)
-    rows: Counter[str] = Counter()
-    written: list[Path] = []
-    unreadable = 0
-    try:
-        with _workplace(place) as unfinished:
-            library, files = load_zstd(), files_in(path)
-            for file in [one.file for one in in_order(files, library) if not one.fault]:
-                entries = read_files([file], library, alone=len(files) == 1)
-                with _Partitions(place, unfinished, file.name, numbers) as partitions:
-                    unreadable += partitions.fill(entries)
-                rows += partitions.rows
-                written += partitions.files
-    except OSError as exc:
-        raise RecordingError(f"cannot write to {place}: {exc.strerror or exc}") from exc
-    return Converted(
-        rows={str(channel): count for channel, count in rows.items()},
-        files=tuple(written),
-        unreadable=unreadable,
-        faults=found.faults,
-        unknown=found.unknown,
-    )
+class PushedRow(NamedTuple):
+    """A tick, None if it is unreadable, the size of its push, and its time of receipt."""
+
+    tick: Any
+    size: int
+    at: int
 
 
 @contextmanager
-def _workplace(out: Path) -> Generator[Path]:
+def workplace(out: Path) -> Generator[Path]:
     """Return an empty directory for files that are not complete, of this call alone.
 
     Raises:
@@ -169,19 +124,29 @@ class _Key(NamedTuple):
     day: int
 
 
-class _Partitions:
-    """The Parquet files of one file of a recording.
+class Partitions:
+    """The tables of one file of a recording.
 
     Attributes:
         rows: The number of rows written, by channel.
         files: The complete files.
     """
 
-    def __init__(self, out: Path, unfinished: Path, source: str, numbers: Any) -> None:
+    def __init__(
+        self,
+        out: Path,
+        unfinished: Path,
+        name: str,
+        numbers: Any,
+        tables: TableFormat,
+        *,
+        dates: bool,
+    ) -> None:
         self.rows: Counter[str] = Counter()
         self.files: list[Path] = []
         self._out, self._unfinished = out, unfinished
-        self._name, self._numbers = source.removesuffix(SUFFIX), numbers
+        self._name, self._numbers, self._tables = name, numbers, tables
+        self._dates = dates
         self._pending: dict[_Key, list[Any]] = {}
         self._pending_bytes: Counter[_Key] = Counter()
         self._files_by_key: dict[_Key, _PartitionFile] = {}
@@ -195,14 +160,14 @@ class _Partitions:
                 closing.callback(table.close, whole=kind is None)
         self.files += [table.path for table in self._files_by_key.values()]
 
-    def fill(self, entries: Iterable[Entry]) -> int:
-        """Write the ticks of a file; return the number of unreadable frames."""
+    def fill(self, rows: Iterable[PushedRow]) -> int:
+        """Write ticks; return the number of unreadable frames."""
         unreadable = held = 0
-        for tick, size in _ticks(entries, self._numbers):
+        for tick, size, at in rows:
             if tick is None:
                 unreadable += 1
                 continue
-            key = _Key(type(tick), tick.received_at // _DAY)
+            key = _Key(type(tick), at // _DAY)
             self._pending.setdefault(key, []).append(tick)
             self._pending_bytes[key] += size
             held += size
@@ -219,50 +184,93 @@ class _Partitions:
         del self._pending_bytes[key]
         table = self._files_by_key.get(key)
         if table is None:
-            schema = frames.schema(key.kind, numbers=self._numbers)
-            table = self._files_by_key[key] = self._create(key, schema)
-        table.write(frames.to_arrow(rows, numbers=self._numbers, kind=key.kind))
+            table = self._files_by_key[key] = self._create(key)
+        table.write(rows)
         self.rows[CHANNELS[key.kind]] += len(rows)
 
-    def _create(self, key: _Key, schema: Any) -> _PartitionFile:
+    def _create(self, key: _Key) -> _PartitionFile:
         channel = CHANNELS[key.kind]
         date = datetime.fromtimestamp(key.day * 86_400, UTC).date()
         folder = self._out / f"channel={channel}" / f"date={date}"
         draft = self._unfinished / f"{channel}-{date}-{self._name}.part"
-        return _PartitionFile(folder / f"{self._name}.parquet", draft, schema)
+        path = folder / f"{self._name}{self._tables.suffix}"
+        opened = partial(
+            self._tables.open, kind=key.kind, numbers=self._numbers, dates=self._dates
+        )
+        return _PartitionFile(path, draft, opened)
+
+
+class ParquetTables:
+    """The format of Parquet."""
+
+    suffix = ".parquet"
+
+    def open(
+        self, file: IO[bytes], kind: type[Struct], numbers: Any, *, dates: bool
+    ) -> TableWriter:
+        """Return a writer for a class of ticks; with ``dates``, klines have theirs."""
+        return _ParquetWriter(file, kind, numbers, dates=dates)
+
+
+class _ParquetWriter:
+    """A ``TableWriter`` of pyarrow."""
+
+    def __init__(
+        self, file: IO[bytes], kind: type[Struct], numbers: Any, *, dates: bool
+    ) -> None:
+        self._kind, self._numbers, self._dates = kind, numbers, dates
+        schema = self._table([]).schema  # Its error has the remedy.
+        from pyarrow import parquet  # noqa: PLC0415 - an extra
+
+        self._writer: Any = parquet.ParquetWriter(file, schema, compression="zstd")
+
+    def write(self, ticks: Sequence[Any]) -> None:
+        """Write rows."""
+        self._writer.write_table(self._table(ticks))
+
+    def _table(self, ticks: Sequence[Any]) -> Any:
+        table = frames.to_arrow(
+            ticks, numbers=self._numbers, kind=self._kind, live=True, dates=self._dates
+        )
+        # Readers give each row the date of its directory, or refuse a second one.
+        return table.rename_columns(
+            [_TRADING_DATE if name == "date" else name for name in table.column_names]
+        )
+
+    def close(self) -> None:
+        """Write the end of the file."""
+        try:
+            self._writer.close()
+        finally:  # After an error it would try again when it is freed.
+            self._writer.is_open = False
 
 
 class _PartitionFile:
-    """A Parquet file that gets its name when it is complete."""
+    """A file that gets its name when it is complete."""
 
-    def __init__(self, path: Path, draft: Path, schema: Any) -> None:
-        from pyarrow import parquet  # noqa: PLC0415 - an extra
-
+    def __init__(
+        self, path: Path, draft: Path, open_table: Callable[[IO[bytes]], TableWriter]
+    ) -> None:
         self.path = path
         self._draft = draft
         # pyarrow takes only paths that are Unicode.
         self._file = draft.open("wb")
         try:
-            self._writer: Any = parquet.ParquetWriter(
-                self._file, schema, compression="zstd"
-            )
+            self._writer = open_table(self._file)
         except BaseException:
             self._file.close()
             self._remove()
             raise
 
-    def write(self, table: Any) -> None:
+    def write(self, ticks: Sequence[Any]) -> None:
         """Write rows."""
-        self._writer.write_table(table)
+        self._writer.write(ticks)
 
     def close(self, *, whole: bool) -> None:
         """Close the file; rename it if it is complete, else remove it."""
         try:
             with self._file:
-                try:
-                    self._writer.close()
-                finally:  # After an error it would try again when it is freed.
-                    self._writer.is_open = False
+                self._writer.close()
                 self._file.flush()
                 if whole:
                     os.fsync(self._file.fileno())
@@ -281,28 +289,3 @@ class _PartitionFile:
         for leftover in (self._draft, self.path.with_suffix(".unfinished")):
             with suppress(OSError):
                 leftover.unlink(missing_ok=True)
-
-
-def _read(reader: FrameDecoder[Any], frame: bytes) -> Any:
-    try:
-        return reader.push(frame)
-    except (msgspec.MsgspecError, RecursionError, ValueError):
-        return reader.read(frame)
-
-
-def _ticks(entries: Iterable[Entry], numbers: type[Any]) -> Iterator[tuple[Any, int]]:
-    """Yield the tick of each push, None if unreadable, and the size of the frame."""
-    reader: FrameDecoder[Any] = FrameDecoder(numbers)
-    for entry in entries:
-        if entry.kind != "frame":
-            continue
-        size = len(entry.frame)
-        try:
-            tick = _read(reader, entry.frame)
-        except DecodeError:
-            yield None, size
-            continue
-        if type(tick) in CHANNELS:
-            force_setattr(tick, "received_at", entry.at)
-            force_setattr(tick, "recovered", False)
-            yield tick, size

@@ -4,25 +4,22 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
-from itertools import islice
+from contextlib import closing
 from pathlib import Path
 from typing import IO, NamedTuple, NoReturn
 
-from msgspec import Struct
 from msgspec.structs import force_setattr
 
-from qos_async._core.wire import LETTERS
-from qos_async.enums import Interval
 from qos_async.recordings.blocks import (
     HEAD_MAGIC,
+    BlockReader,
     Damage,
+    Lines,
     damaged_head,
     decode_head,
-    read_blocks,
     read_head,
 )
-from qos_async.recordings.files import RecordingError, files_in
+from qos_async.recordings.files import RecordingError, files_in, time_in_name
 from qos_async.recordings.format import (
     MAGIC,
     NO_UP,
@@ -35,13 +32,18 @@ from qos_async.recordings.format import (
     load_zstd,
 )
 from qos_async.recordings.old_format import read_old_texts
-from qos_async.recordings.replay_timeline import push_header
-from qos_async.topics import Topic, WireTopic
 
-__all__ = ["Contents", "OrderedFile", "contents", "in_order", "read", "read_files"]
+__all__ = [
+    "FileReader",
+    "OrderedFile",
+    "SteadyClock",
+    "damage_entry",
+    "in_order",
+    "read",
+    "read_files",
+]
 
 _HEAD_ROOM = 128
-_CHANNELS = {letter: channel for channel, letter in LETTERS.items()}
 
 
 def read(path: str | os.PathLike[str]) -> Iterator[Entry]:
@@ -85,23 +87,25 @@ def read_files(
         alone: Whether there are no others, so that one that is not a recording raises.
         frames: False for only the last of each run of frames.
     """
-    clock = _SteadyClock()
+    clock = SteadyClock()
     for file, fault in in_order(files, library):
         if fault:
-            damage = _damage_entry(clock.at, file, fault)
+            damage = damage_entry(clock.at, file, fault)
             clock.set_elapsed(damage)
             yield damage
             continue
         try:
-            for entry in _read_file(file, library, frames=frames):
-                clock.set_elapsed(entry)
-                yield entry
+            with closing(FileReader(file, library, frames=frames)) as reader:
+                while (entries := reader.read()) is not None:
+                    for entry in entries:
+                        clock.set_elapsed(entry)
+                        yield entry
         except NewerFormatError:
             raise
         except RecordingError as exc:
             if alone:
                 raise
-            damage = _damage_entry(clock.at, file, str(exc))
+            damage = damage_entry(clock.at, file, str(exc))
             clock.set_elapsed(damage)
             yield damage
 
@@ -196,18 +200,21 @@ def _identify(file: Path, library: Zstd) -> _Identity | None:
             size = os.fstat(opened.fileno()).st_size
         if head is not None:
             return _Identity(head.file.run.hex(), head.file.number, head.lines, size)
-        for line in islice(_lines(file, library), 2):  # The first may be ``Damage``.
-            if not isinstance(line, Damage):
-                entry = decode_line(line)
-                return (
-                    _Identity(entry.run, entry.number, 0, size) if entry.run else None
-                )
+        with closing(FileReader(file, library, frames=False)) as reader:
+            for _ in range(2):  # The first may be damage.
+                for entry in reader.read() or ():
+                    if entry.kind != "damaged":
+                        return (
+                            _Identity(entry.run, entry.number, 0, size)
+                            if entry.run
+                            else None
+                        )
     except (OSError, RecordingError, ValueError):
         pass  # Reading it as a whole reports that.
     return None
 
 
-class _SteadyClock:
+class SteadyClock:
     """Sets ``Entry.elapsed``, over files and recorders: it never goes back.
 
     Attributes:
@@ -233,79 +240,177 @@ class _SteadyClock:
         force_setattr(entry, "elapsed", self._elapsed)
 
 
-def _read_file(file: Path, library: Zstd, *, frames: bool = True) -> Iterator[Entry]:
-    """Read one file; without ``frames``, only the last of each run of frames."""
-    at, skipped, intact = 0, b"", True
-    for line in _lines(file, library):
-        if isinstance(line, Damage):
-            found, intact = _damage_entry(at, file, line.reason), False
-        elif not frames and at and is_frame_line(line):
-            skipped = line
-            continue
+class FileReader:
+    """Reads the entries of one file, also while it is being written.
+
+    Args:
+        file: The file.
+        library: Decompresses it.
+        frames: False for only the last of each run of frames.
+    """
+
+    def __init__(self, file: Path, library: Zstd, *, frames: bool = True) -> None:
+        self._file = file
+        self._library = library
+        self._frames = frames
+        self._opened: IO[bytes] | None = None
+        self._parts: BlockReader | _OldReader | None = None
+        self._ready: list[Lines | Damage] = []
+        self._origin = ""
+        self._at = self._position = self._shift = self._index = 0
+        self._rest = self._skipped = b""
+        self._intact = True
+
+    @property
+    def offset(self) -> int:
+        """The bytes that were read."""
+        return self._parts.offset if isinstance(self._parts, BlockReader) else 0
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._opened is not None:
+            self._opened.close()
+
+    def read(self, *, grows: bool = False) -> list[Entry] | None:
+        """Return the next entries; None at the end.
+
+        Args:
+            grows: Whether more is to be expected, so that the end is no damage.
+
+        Raises:
+            RecordingError: If the file cannot be read, or is not a recording.
+            NewerFormatError: If it is of a newer format.
+        """
+        try:
+            part = self._next_part(grows=grows)
+        except OSError as exc:
+            why = f"cannot read {self._file}: {exc.strerror}"
+            raise RecordingError(why) from exc
+        if part is not None:
+            return [*self._entries(part)]
+        entries: list[Entry] = []
+        if not grows:
+            entries += self._take_skipped()
+            if self._rest:
+                self._rest = b""
+                entries.append(self._damage("ends in the middle of a line"))
+        return entries or None
+
+    def _next_part(self, *, grows: bool) -> Lines | Damage | None:
+        if self._parts is None:
+            self._open(grows=grows)
+        if self._ready:
+            return self._ready.pop()
+        return None if self._parts is None else self._parts.read(grows=grows)
+
+    def _open(self, *, grows: bool) -> None:
+        if self._opened is None:
+            # A buffer would not show what is written to the file meanwhile.
+            self._opened = self._file.open("rb", buffering=0)
+        opened = self._opened
+        opened.seek(0)
+        raw = opened.read(_HEAD_ROOM)
+        head = decode_head(raw)
+        if head is not None:
+            check_version(head.version)
+            head = head if grows else read_head(opened)
+        if head is not None:
+            pass
+        elif MAGIC.startswith(raw[: len(MAGIC)]) and (raw or not grows):
+            self._parts = _OldReader(opened, self._library)
+            return
+        elif grows:
+            return  # Its head is being written.
+        elif damaged_head(opened):
+            self._ready.append(Damage("its first bytes, the head, are damaged"))
         else:
-            found = _entry(line, file, at, intact=intact)
-        if skipped:
-            yield decode_line(skipped)
-        at, skipped = found.at, b""
-        yield found
-    if skipped:
-        yield decode_line(skipped)
+            _raise_foreign(self._file, raw)
+        if head is not None:
+            name = time_in_name(self._file.name)
+            self._origin = _origin(name, head.file.run.hex(), head.file.number)
+        self._parts = BlockReader(opened, self._library)
+
+    def _entries(self, part: Lines | Damage) -> Iterator[Entry]:
+        if isinstance(part, Damage):
+            self._rest, self._intact = b"", False
+            yield from self._take_skipped()
+            yield self._damage(part.reason)
+            return
+        *whole, rest = (self._rest + part.text).split(b"\n")
+        self._rest = rest
+        for self._position, line in enumerate(whole, part.first):
+            if not self._frames and self._at and is_frame_line(line):
+                self._skipped = line
+                continue
+            yield from self._take_skipped()
+            entry = self._entry(line)
+            if entry.kind == "placed":
+                self._origin, self._index = entry.origin, entry.index
+                self._shift = entry.position - self._position - 1
+            else:
+                yield entry
+
+    def _take_skipped(self) -> Iterator[Entry]:
+        if self._skipped:
+            line, self._skipped = self._skipped, b""
+            yield self._entry(line)
+
+    def _entry(self, line: bytes) -> Entry:
+        """Return the entry of a line; ``_at`` is 0 for the first of a file."""
+        intact = not self._at and self._intact
+        try:
+            entry = decode_line(line, self._origin, self._position + self._shift)
+        except NewerFormatError:
+            raise
+        except ValueError as exc:
+            if intact:
+                why = f"{self._file} is not a recording: {exc}"
+                raise RecordingError(why) from None
+            return self._damage(f"an entry is left out: {exc}")
+        if intact and entry.kind != "started":
+            raise RecordingError(
+                f"{self._file} is not a recording: it does not start with a header"
+            )
+        if self._index and entry.kind != "placed":
+            force_setattr(entry, "index", self._index)
+            self._index = 0
+        if entry.kind == "started":
+            self._origin = _origin(entry.begins, entry.run, entry.number)
+            force_setattr(entry, "origin", self._origin)
+        self._at = entry.at
+        return entry
+
+    def _damage(self, why: str) -> Entry:
+        return damage_entry(self._at, self._file, why)
 
 
-def _entry(line: bytes, file: Path, at: int, *, intact: bool) -> Entry:
-    """Return the entry of a line; ``at`` is 0 for the first of a file."""
-    try:
-        entry = decode_line(line)
-    except NewerFormatError:
-        raise
-    except ValueError as exc:
-        if not at and intact:
-            raise RecordingError(f"{file} is not a recording: {exc}") from None
-        return _damage_entry(at, file, f"an entry is left out: {exc}")
-    if not at and intact and entry.kind != "started":
-        raise RecordingError(
-            f"{file} is not a recording: it does not start with a header"
-        )
-    return entry
+def _origin(begins: int, run: str, number: int) -> str:
+    """Return the first part of the places in a file; see ``Tick.place``.
+
+    Files of one directory begin at different microseconds, in their order.
+    """
+    return f"{begins // 1000:016d}.{run}.{number}"
 
 
-def _damage_entry(at: int, file: Path, why: str) -> Entry:
+class _OldReader:
+    """Reads a file of format 1, whose parts are not counted."""
+
+    def __init__(self, file: IO[bytes], library: Zstd) -> None:
+        self._texts = read_old_texts(file, library)
+        self._lines = 0
+
+    def read(self, *, grows: bool) -> Lines | Damage | None:
+        """Return the next lines, or damage; None at the end."""
+        text = next(self._texts, None)
+        if text is None or isinstance(text, Damage):
+            return text
+        first, self._lines = self._lines, self._lines + text.count(b"\n")
+        return Lines(first, text)
+
+
+def damage_entry(at: int, file: Path, why: str) -> Entry:
+    """Return the entry that stands for a part of a file that is left out."""
     return Entry(at=at, kind="damaged", reason=f"{file.name}: {why}")
-
-
-def _lines(file: Path, library: Zstd) -> Iterator[bytes | Damage]:
-    """Yield the complete lines of a file, and ``Damage`` where something is lost."""
-    rest = b""
-    try:
-        with file.open("rb") as opened:
-            for text in _texts(file, opened, library):
-                if isinstance(text, Damage):
-                    rest = b""
-                    yield text
-                    continue
-                *whole, rest = (rest + text).split(b"\n")
-                yield from whole
-    except OSError as exc:
-        raise RecordingError(f"cannot read {file}: {exc.strerror}") from exc
-    if rest:
-        yield Damage("ends in the middle of a line")
-
-
-def _texts(file: Path, opened: IO[bytes], library: Zstd) -> Iterator[bytes | Damage]:
-    raw = opened.read(_HEAD_ROOM)
-    if (head := decode_head(raw)) is not None:
-        check_version(head.version)
-        head = read_head(opened)
-    if head is not None:
-        pass
-    elif MAGIC.startswith(raw[: len(MAGIC)]):
-        yield from read_old_texts(opened, library)
-        return
-    elif damaged_head(opened):
-        yield Damage("its first bytes, the head, are damaged")
-    else:
-        _raise_foreign(file, raw)
-    yield from read_blocks(opened, head, library)
 
 
 def _raise_foreign(file: Path, raw: bytes) -> NoReturn:
@@ -314,102 +419,3 @@ def _raise_foreign(file: Path, raw: bytes) -> NoReturn:
     raise RecordingError(
         f"{file} is not a recording: it is not compressed with zstandard"
     )
-
-
-class Contents(Struct, frozen=True, kw_only=True):
-    """Summary of a recording.
-
-    Attributes:
-        topics: All topics that were ever subscribed; of a damaged recording also those of
-            its frames.
-        begins_at: The start, in nanoseconds since the epoch.
-        ends_at: The end, in the same unit; not before the start, wherever the clock was
-            set.
-        faults: A message for each damaged part, with its file and place.
-        unknown: The number of entries of kinds that this version does not know.
-    """
-
-    topics: frozenset[Topic]
-    begins_at: int
-    ends_at: int
-    faults: tuple[str, ...]
-    unknown: int = 0
-
-
-def contents(path: str | os.PathLike[str]) -> Contents:
-    """Return the summary of a recording; reads about 100 MB of files a second.
-
-    Raises:
-        RecordingError: If there is no recording, it is empty, or several recorders wrote it at
-            the same time.
-        MissingZstdError: If no zstandard library is installed.
-        ValueError: For a path that cannot be one.
-    """
-    topics: set[Topic] = set()
-    faults: list[str] = []
-    begins_at = ends_at = elapsed = unknown = 0
-    runs = _Runs()
-    library, files = load_zstd(), files_in(path)
-    for entry in read_files(files, library, alone=len(files) == 1, frames=False):
-        if entry.kind == "damaged":
-            faults.append(entry.reason)
-            continue
-        runs.add(entry)
-        unknown += entry.kind == "unknown"
-        topics.update(entry.topics)
-        begins_at = begins_at or entry.at
-        ends_at, elapsed = max(ends_at, entry.at), entry.elapsed
-    if not begins_at:
-        faulty = f": {faults[0]}" if faults else ""
-        raise RecordingError(f"{path} is empty: nothing was recorded in it{faulty}")
-    return Contents(
-        topics=frozenset(topics | _pushed_topics(path) if faults else topics),
-        begins_at=begins_at,
-        ends_at=max(ends_at, begins_at + elapsed),
-        faults=tuple(faults),
-        unknown=unknown,
-    )
-
-
-class _Runs:
-    """Checks that no two recorders wrote at the same time."""
-
-    def __init__(self) -> None:
-        self._run = ""
-        self._last: dict[str, int] = {}
-        self._locked: set[str] = set()
-
-    def add(self, entry: Entry) -> None:
-        """Add an entry.
-
-        Raises:
-            RecordingError: If it is of a time for which there is another recording. A
-                recorder with a lock was alone: the clock was set back between the two.
-        """
-        if entry.kind == "started":
-            self._run = entry.run
-            if entry.locked:
-                self._locked.add(entry.run)
-            for other, last in self._last.items():
-                alone = {other, entry.run} <= self._locked
-                if other != entry.run and entry.at < last and not alone:
-                    raise RecordingError(
-                        "the directory has two recordings of the same time: put each "
-                        "into its own directory"
-                    )
-        self._last[self._run] = max(self._last.get(self._run, 0), entry.at)
-
-
-def _pushed_topics(path: str | os.PathLike[str]) -> set[Topic]:
-    """Return the topics of all frames: their subscriptions may be what is damaged."""
-    pushed: set[WireTopic] = set()
-    for entry in read(path):
-        header = push_header(entry.frame) if entry.kind == "frame" else None
-        if header is not None and header.tp in _CHANNELS:
-            pushed.add(header.topic)
-    topics: set[Topic] = set()
-    for letter, symbol, kt in pushed:
-        with suppress(ValueError):
-            interval = None if kt is None else Interval(kt)
-            topics.add(Topic(_CHANNELS[letter], symbol, interval))
-    return topics

@@ -19,6 +19,7 @@ __all__ = ["ReplayClock", "loop_time"]
 
 _CATCH_UP = 3_600_000_000_000  # Nanoseconds.
 _MOMENTS = 100_000
+_FAR = 1 << 62  # Nanoseconds.
 
 
 class ReplayClock:
@@ -40,13 +41,15 @@ class ReplayClock:
         self._elapsed = 0
         self._next_elapsed = 0
         self._called_at = 0
+        self._is_live = False
         self._timers: list[_ReplayTimer] = []
         self._wakeup: asyncio.TimerHandle | None = None
 
-    def start(self, begins_at: int) -> None:
-        """Set the time at which the recording begins."""
+    def start(self, begins_at: int, elapsed: int = 0) -> None:
+        """Set the time at which the recording begins, or is resumed."""
         self._times = [begins_at]
         self._begins_at = begins_at
+        self._elapsed = elapsed
 
     def now(self) -> int:
         """Return the recorded time, in ns since the epoch."""
@@ -60,6 +63,14 @@ class ReplayClock:
         place = bisect_right(self._moments, moment) - 1
         time = self._times[place] if place >= 0 else self._begins_at
         return datetime.fromtimestamp(time / 1e9, UTC)
+
+    def to_loop_time(self, time: int) -> float:
+        """Return when the last event was played that is not after a recorded time.
+
+        It is the event of that time, unless the recorded clock was set since.
+        """
+        place = bisect_right(self._times, time) - 1
+        return self._moments[max(place, 0)]
 
     def set(self, time: int, elapsed: int) -> None:
         """Set the recorded time, after what is due before it.
@@ -75,6 +86,15 @@ class ReplayClock:
         self._moments.append(loop_time())
         self._times.append(time)
         self._elapsed = elapsed
+        if self._is_live:
+            self._started = (loop_time(), elapsed)
+            self._arm()
+
+    def go_live(self) -> None:
+        """Let the time go on with that of the machine, from each event to the next."""
+        self._is_live, self._speed = True, 1.0
+        self._started = (loop_time(), self._elapsed)
+        self.expect(_FAR)
 
     # The time between two events
 
@@ -90,7 +110,7 @@ class ReplayClock:
 
     def expect(self, elapsed: int) -> None:
         """Set the time of the next event."""
-        self._next_elapsed = elapsed
+        self._next_elapsed = _FAR if self._is_live else elapsed
         self._arm()
 
     def due(self, elapsed: int) -> float:

@@ -4,33 +4,42 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Iterable, Iterator
+from collections import deque
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import suppress
+from datetime import datetime
+from types import TracebackType
 from typing import Self
+
+from msgspec.structs import replace
 
 from qos_async._core.wire import LETTERS
 from qos_async._event_loop import running_loop
-from qos_async._io.transport import RECORDING_ENDED, RECORDING_ENDED_REASON
-from qos_async._paths import user_path
+from qos_async._io.transport import (
+    RECORDING_ENDED,
+    RECORDING_ENDED_REASON,
+    EndOfStream,
+)
 from qos_async._validation import check_number
 from qos_async.config import Limits
 from qos_async.enums import Interval
-from qos_async.recordings.reading import Contents, contents, read
+from qos_async.recordings.last_values import LastValues, PushHeader, Row, push_header
 from qos_async.recordings.replay_timeline import (
     FramesReceived,
-    LastValues,
     LinkLost,
-    PushHeader,
-    Row,
+    Timeline,
     TimelineEvent,
-    push_header,
-    timeline,
+    TopicRecovered,
 )
+from qos_async.recordings.slices import recorded_source
+from qos_async.recordings.source import Opening, Start
 from qos_async.sim.server import ProtocolServer
 from qos_async.sim.source import MarketData, PushSource, WireTopic
 
 __all__ = ["ReplayServer"]
 
 _RECONNECT_TIMEOUT = 10.0
+_LOOK_AHEAD = 120_000_000_000  # Nanoseconds.
 _LETTERS = frozenset(LETTERS.values())
 
 
@@ -43,15 +52,22 @@ class ReplayServer(ProtocolServer):
     subscription. At the end it does neither: ``close_ended`` ends the links.
 
     Args:
-        path: A recording's directory, or one of its files.
+        path: A recording's directory, one of its files, or a stream.
         speed: Recorded seconds in a second.
+        start: Where to begin; see ``replay``.
+        end: Where to end, likewise.
         plan: The limits of the key.
         host: The address to listen on.
         port: The port; 0 for any free one.
         key: The API key to accept.
 
     Raises:
-        ValueError: For a speed that is not above 0, or a path that cannot be one.
+        ValueError: For a speed that is not above 0, another start or end, or a path that
+            cannot be one.
+
+    Attributes:
+        ended: Set at the end of the recording.
+        contents: What is known of the recording, once it is open.
     """
 
     def __init__(
@@ -59,6 +75,8 @@ class ReplayServer(ProtocolServer):
         path: str | os.PathLike[str],
         *,
         speed: float = 1.0,
+        start: Start = None,
+        end: str | datetime | None = None,
         plan: Limits | None = None,
         host: str = "127.0.0.1",
         port: int = 0,
@@ -67,8 +85,10 @@ class ReplayServer(ProtocolServer):
         super().__init__(plan=plan, host=host, port=port, key=key)
         speed = check_number("speed", speed, above_zero=True)
         self.ended = asyncio.Event()
-        self._path, self._playback_speed = user_path("path", path), speed
-        self._played_at = 0
+        self._source, _ = recorded_source(path, start, end)
+        self._playback_speed = speed
+        self._timeline = Timeline(hold=False)
+        self._played_at = self._begins_at = 0
         self._last_values = LastValues()
 
     async def __aenter__(self) -> Self:
@@ -80,9 +100,14 @@ class ReplayServer(ProtocolServer):
             OSError: If the port is in use.
         """
         running_loop()
-        self.contents: Contents = await asyncio.to_thread(contents, self._path)
-        self._played_at = self.contents.begins_at
-        await super().__aenter__()
+        try:
+            self.contents: Opening = await self._source.open()
+            self._played_at = self.contents.begins_at
+            await asyncio.to_thread(self._pass_over)
+            await super().__aenter__()
+        except BaseException:
+            await self._source.aclose()
+            raise
         self._tasks.append(asyncio.create_task(self._play()))
         return self
 
@@ -90,6 +115,26 @@ class ReplayServer(ProtocolServer):
     def now(self) -> float:
         """The recorded time, in epoch seconds."""
         return self._played_at / 1e9
+
+    def _pass_over(self) -> None:
+        """Record the values before the start."""
+        for entry in self.contents.before:
+            self._begins_at = entry.elapsed
+            for event in self._timeline.add(entry):
+                self._record(event)
+        for event in self._timeline.flush():
+            self._record(event)
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            await super().__aexit__(kind, error, trace)
+        finally:
+            await self._source.aclose()
 
     def _sources(self) -> tuple[MarketData, PushSource]:
         symbols = {topic.symbol for topic in self.contents.topics}
@@ -100,16 +145,22 @@ class ReplayServer(ProtocolServer):
         await self.close(RECORDING_ENDED, RECORDING_ENDED_REASON)
 
     async def _play(self) -> None:
+        try:
+            await self._play_all()
+        finally:
+            self.ended.set()
+
+    async def _play_all(self) -> None:
         await self._await_subscription()
         loop = asyncio.get_running_loop()
-        started, start = loop.time(), 0
-        events = timeline(read(self._path))
-        event = next(events, None)
+        started, start = loop.time(), self._begins_at
+        events = _recovered_first(self._events())
+        event = await anext(events, None)
         while event is not None:
             due = started + (event.elapsed - start) / 1e9 / self._playback_speed
             await asyncio.sleep(max(due - loop.time(), 0.0))
             self._played_at = max(event.at, self._played_at)
-            following = next(events, None)
+            following = await anext(events, None)
             # A loss with which the recording ends is its end, and not an outage.
             if isinstance(event, LinkLost) and following is not None:
                 self.cut()
@@ -118,7 +169,17 @@ class ReplayServer(ProtocolServer):
                 started, start = loop.time(), event.elapsed
             await self._push(event)
             event = following
-        self.ended.set()
+
+    async def _events(self) -> AsyncIterator[TimelineEvent]:
+        for event in self._timeline.resume():
+            yield event
+        with suppress(EndOfStream):
+            while True:
+                for entry in await self._source.read():
+                    for event in self._timeline.add(entry):
+                        yield event
+        for event in self._timeline.end():
+            yield event
 
     async def _await_subscription(self) -> None:
         while not self.subscribed:  # noqa: ASYNC110 - the server polls anyway
@@ -132,14 +193,26 @@ class ReplayServer(ProtocolServer):
             pass
 
     async def _push(self, event: TimelineEvent) -> None:
-        if not isinstance(event, FramesReceived):
-            return
-        for frame in event.frames:
+        pushes = self._record(event)
+        if isinstance(event, FramesReceived):
+            for frame, header in pushes:
+                self._forward(frame, header)
+            await asyncio.sleep(0)
+
+    def _record(self, event: TimelineEvent) -> list[tuple[bytes, PushHeader]]:
+        """Record the values of an event, for replies; return its pushes."""
+        frames: list[bytes] = []
+        if isinstance(event, FramesReceived):
+            frames = [entry.frame for entry in event.entries]
+        elif isinstance(event, TopicRecovered) and event.entry is not None:
+            frames = [row for row in event.entry.rows if isinstance(row, bytes)]
+        pushes: list[tuple[bytes, PushHeader]] = []
+        for frame in frames:
             header = push_header(frame)
             if header is not None and header.tp in _LETTERS:
                 self._last_values.record(frame, header)
-                self._forward(frame, header)
-        await asyncio.sleep(0)
+                pushes.append((frame, header))
+        return pushes
 
     def _forward(self, frame: bytes, header: PushHeader) -> None:
         topic = header.topic
@@ -147,6 +220,29 @@ class ReplayServer(ProtocolServer):
             if topic in link.topics:
                 link.send(frame)
                 self._log.pushed[topic.letter] += 1
+
+
+async def _recovered_first(
+    events: AsyncIterator[TimelineEvent],
+) -> AsyncIterator[TimelineEvent]:
+    """Yield events, with what was fetched after a loss right behind the loss.
+
+    So the server has it when a client that was cut requests it, as the service had.
+    """
+    ahead: deque[TimelineEvent] = deque()
+    while event := ahead.popleft() if ahead else await anext(events, None):
+        yield event
+        if not isinstance(event, LinkLost) or not event.awaited:
+            continue
+        while not ahead or ahead[-1].elapsed - event.elapsed < _LOOK_AHEAD:
+            later = await anext(events, None)
+            if later is None:
+                break
+            ahead.append(later)
+        for later in [*ahead]:
+            if isinstance(later, TopicRecovered) and later.topic in event.awaited:
+                ahead.remove(later)
+                yield replace(later, at=event.at, elapsed=event.elapsed)
 
 
 class _RecordedMarket:

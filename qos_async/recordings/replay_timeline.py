@@ -1,37 +1,44 @@
-"""Timeline of a replay: link events, and the last values pushed for each topic."""
+"""Timeline of a recording: its entries as events of links."""
 
 from __future__ import annotations
 
-from collections import deque
+import math
 from collections.abc import Iterable, Iterator
-from functools import lru_cache
-from itertools import islice
-from typing import Any, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
-import msgspec
-from msgspec import Raw, Struct
+from msgspec import Struct
+from msgspec.structs import force_setattr
 
-from qos_async._core.decoding import quote_bare_words
-from qos_async.config import KLINES_MAX, TRADES_MAX
+from qos_async._core.wire import LETTERS
+from qos_async.enums import Interval
 from qos_async.recordings.format import Entry
-from qos_async.symbols import canonical
-from qos_async.topics import WireTopic
+from qos_async.recordings.last_values import push_header
+from qos_async.topics import Topic, WireTopic
 
 __all__ = [
+    "LEFT_INDEX",
     "FramesReceived",
-    "LastValues",
     "LinkLost",
     "LinkOpened",
-    "PushHeader",
-    "Row",
+    "Timeline",
     "TimelineEvent",
-    "push_header",
-    "timeline",
+    "TopicRecovered",
+    "TopicSuspect",
+    "known_topic",
+    "wire_topic",
 ]
 
+LEFT_INDEX = 90_000
+"""The index, in the end of an outage, of frames that were stored before it and follow."""
+
+_CHANNELS = {letter: channel for channel, letter in LETTERS.items()}
 # Nanoseconds. Heartbeats are at most 30 s apart and each is answered: a recording without
-# a frame for longer has a gap, although it does not say so.
+# a frame for longer has a gap, although it does not say so. Since each gap is recorded,
+# this is needed for older recordings only.
 _SILENCE = 35_000_000_000
+# Nanoseconds after which an outage ends although its end was not recorded: longer than
+# recovery takes.
+_RECOVERY = 20_000_000_000
 
 
 class LinkOpened(Struct, frozen=True):
@@ -48,47 +55,160 @@ class LinkOpened(Struct, frozen=True):
 
 
 class FramesReceived(Struct, frozen=True):
-    """Frames were received together; the times are as of ``LinkOpened``."""
+    """Frames were received together; the times are as of ``LinkOpened``.
+
+    Attributes:
+        at: A time.
+        elapsed: A time.
+        entries: The entries of the frames.
+        gaps: Whether the recording has each gap, also those after unreadable frames.
+    """
 
     at: int
     elapsed: int
-    frames: list[bytes]
+    entries: list[Entry]
+    gaps: bool = False
 
 
 class LinkLost(Struct, frozen=True):
-    """The link was lost, or frames of it were; the times are as of ``LinkOpened``."""
+    """The link was lost, or frames of it were; the times are as of ``LinkOpened``.
+
+    Attributes:
+        at: A time.
+        elapsed: A time.
+        reason: Why.
+        awaited: The topics for which ``TopicRecovered`` follows; the others have a gap
+            that ends when the link is open again.
+    """
 
     at: int
     elapsed: int
     reason: str
+    awaited: frozenset[Topic] = frozenset()
 
 
-TimelineEvent: TypeAlias = LinkOpened | FramesReceived | LinkLost
+class TopicSuspect(Struct, frozen=True):
+    """A topic may have missed something; ``TopicRecovered`` follows.
+
+    Attributes:
+        at: A time.
+        elapsed: A time.
+        topic: The topic.
+        reason: Why.
+        since: When the outage began, in ns since the epoch.
+    """
+
+    at: int
+    elapsed: int
+    topic: Topic
+    reason: str
+    since: int
 
 
-def timeline(entries: Iterable[Entry]) -> Iterator[TimelineEvent]:
-    """Yield the entries of a recording as events of links.
+class TopicRecovered(Struct, frozen=True):
+    """The outage of a topic has ended.
+
+    Attributes:
+        at: A time.
+        elapsed: A time.
+        topic: The topic.
+        entry: The entry ``"fetched"``; None if the recording lacks it.
+        held: The frames of the topic since the outage began.
+        skipped: How many frames of the outage are not in ``held``: they were delivered
+            before it was known, or are before the start.
+        following: How many of ``held``, at its end, came after the outage.
+    """
+
+    at: int
+    elapsed: int
+    topic: Topic
+    entry: Entry | None
+    held: list[Entry]
+    skipped: int = 0
+    following: int = 0
+
+
+TimelineEvent: TypeAlias = (
+    LinkOpened | FramesReceived | LinkLost | TopicSuspect | TopicRecovered
+)
+
+
+class Timeline:
+    """Turns the entries of a recording, one by one, into events of links.
+
+    Frames that were received together are one event, so that it comes with the entry
+    after them, or with ``flush``. Frames of a topic that recovery held back are events
+    when its outage ends, in the order in which they were delivered.
 
     Where the recording has a gap although the link was open (dropped frames, a killed
-    process, a suspended machine) the link is lost and opened again, so that subscribers
-    receive a ``Gap``.
+    process) the link is lost and opened again, so that subscribers receive a ``Gap``.
+
+    Args:
+        hold: False for the frames in the order of receipt, also those held back.
     """
-    links = _LinkTracker()
-    first: Entry | None = None
-    together = list[bytes]()
-    for entry in entries:
-        if first is not None and (entry.kind != "frame" or entry.at != first.at):
-            yield FramesReceived(first.at, first.elapsed, together)
-            first = None
-        if entry.kind != "frame":
-            yield from links.on_entry(entry)
-            continue
-        if first is None:
-            yield from links.on_frames(entry)
-            first, together = entry, []
-        together.append(entry.frame)
-    if first is not None:
-        yield FramesReceived(first.at, first.elapsed, together)
+
+    def __init__(self, *, hold: bool = True) -> None:
+        self._links = _LinkTracker(hold=hold)
+        self._together: list[Entry] = []
+
+    def add(self, entry: Entry) -> list[TimelineEvent]:
+        """Return the events that end with an entry."""
+        together = self._together
+        if entry.kind == "frame":
+            events = self._release() if together and entry.at != together[0].at else []
+            self._together.append(entry)
+            return events
+        if entry.kind in ("subscribed", "unsubscribed", "rejected", "unknown"):
+            # They may stand between frames received together and what followed from them.
+            return [*self._links.on_entry(entry)]
+        following = self._following(entry)
+        # Where entries are read as they are stored, some may have been released before.
+        released = max(entry.topic_left - len(following), 0)
+        events = [*self._release(), *self._links.on_entry(entry, released)]
+        self._together = following
+        # Their places are behind those of the ticks of the outage.
+        if entry.origin and any(
+            isinstance(one, TopicRecovered) and one.entry is entry for one in events
+        ):
+            for index, frame in enumerate(following, LEFT_INDEX + released):
+                force_setattr(frame, "origin", entry.origin)
+                force_setattr(frame, "position", entry.position)
+                force_setattr(frame, "index", index)
+        return events
+
+    def _following(self, entry: Entry) -> list[Entry]:
+        """Remove the frames that follow an event from those before it; return them."""
+        if not (entry.left or entry.topic_left):
+            return []
+        before = [one for frame in self._together for one in frame.single()]
+        if entry.topic_left:
+            wanted = {*map(wire_topic, entry.topics)}
+            following = [one for one in before if _pushed_topic(one) in wanted]
+            following = following[-entry.topic_left :]
+        else:
+            following = before[-entry.left :]
+        ids = set(map(id, following))
+        self._together = [one for one in before if id(one) not in ids]
+        return following
+
+    def flush(self) -> list[TimelineEvent]:
+        """Return the event of the last frames: no others were received with them."""
+        return self._release()
+
+    def end(self) -> list[TimelineEvent]:
+        """Return the last events: no entry follows."""
+        return [*self._release(), *self._links.on_end()]
+
+    def resume(self) -> list[TimelineEvent]:
+        """Return the events for a consumer that begins here, after all entries so far.
+
+        Outages that go on are among them, now or when the link is opened.
+        """
+        return [*self._links.on_resume()]
+
+    def _release(self) -> list[TimelineEvent]:
+        frames, self._together = self._together, []
+        return [*self._links.on_frames(frames)] if frames else []
 
 
 class _Moment(NamedTuple):
@@ -102,63 +222,182 @@ class _Moment(NamedTuple):
         return _Moment(other.at + self.elapsed - other.elapsed, self.elapsed)
 
 
-class _LinkTracker:
-    """Tracks whether the recorded link is open, entry by entry."""
+def _pushed_topic(entry: Entry) -> WireTopic | None:
+    """Return the topic of a frame; None if it is no push."""
+    if entry.topic is not None:
+        return entry.topic
+    header = push_header(entry.frame)
+    return None if header is None else header.topic
 
-    def __init__(self) -> None:
+
+class _Held:
+    """A topic whose outage has not ended.
+
+    Attributes:
+        topic: The topic.
+        reason: Why.
+        since: When the outage began, in nanoseconds since the epoch.
+        live_since: When it was live again, as of ``Entry.elapsed``.
+        frames: Its frames since then.
+        skipped: As of ``TopicRecovered``.
+    """
+
+    def __init__(self, topic: Topic, reason: str, since: int) -> None:
+        self.topic, self.reason, self.since = topic, reason, since
+        self.live_since = math.inf
+        self.frames: list[Entry] = []
+        self.skipped = 0
+
+
+class _LinkTracker:
+    """Tracks whether the recorded link is open, and which topics have an outage."""
+
+    def __init__(self, *, hold: bool) -> None:
+        self._hold = hold
         self._is_open = False
         self._last_frame = _Moment(0, 0)
+        self._last_at = 0
         self._lost: _Moment | None = None
         self._run = ""
         self._number = -1
+        self._gaps = False
+        self._topics: set[Topic] = set()
+        self._held: dict[WireTopic, _Held] = {}
+        # Frames were lost within their outage: the numbers in its end are wrong.
+        self._broken: set[WireTopic] = set()
+        # Outages from before the start, to be announced when the link is open.
+        self._unannounced: list[_Held] = []
 
-    def on_frames(self, entry: Entry) -> Iterator[TimelineEvent]:
-        """Return the events that the first of frames received together implies."""
-        moment = _Moment(entry.at, entry.elapsed)
+    def on_frames(self, frames: list[Entry]) -> Iterator[TimelineEvent]:
+        """Return the events of frames received together."""
+        moment = _Moment(frames[0].at, frames[0].elapsed)
+        self._last_at = moment.at
         silence = moment.elapsed - self._last_frame.elapsed
         if not self._is_open:
-            yield self._open(moment)
-        elif silence > _SILENCE:
+            yield from self._open(moment)
+        elif silence > _SILENCE and not self._gaps:
             why = f"nothing was recorded for {silence / 1e9:.0f} s"
             yield from self._gap(moment, why)
         self._last_frame = moment
+        if self._held:
+            yield from self._expire(moment)
+            frames = [entry for entry in frames if not self._is_held(entry)]
+        if frames:
+            yield FramesReceived(moment.at, moment.elapsed, frames, self._gaps)
 
-    def on_entry(self, entry: Entry) -> Iterator[TimelineEvent]:
-        """Return the events that any other entry implies."""
+    def on_entry(self, entry: Entry, released: int = 0) -> Iterator[TimelineEvent]:
+        """Return those of any other entry; ``released`` frames before it follow it."""
         moment = _Moment(entry.at, entry.elapsed)
         match entry.kind:
             case "started":
                 yield from self._on_started(entry, moment)
             case "opened":
                 yield from self._lose("the link was lost")
-                yield self._open(moment)
+                yield from self._open(moment)
             case "lost":
+                self._await_all(entry)
                 yield from self._lose(entry.reason, moment)
             case "closed":
+                yield from self._abandon(moment)
+                self._topics.clear()
                 yield from self._lose("the recording was closed", moment)
             case "dropped":
+                yield from self._break(moment, live_only=True)
                 why = f"{entry.count} frames were not recorded: the disk was too slow"
                 yield from self._gap(moment, why)
             case "damaged":
+                yield from self._break(self._latest)
                 yield from self._lose(f"the recording is damaged: {entry.reason}")
+            case "missing":
+                yield from self._break(self._latest)
+                yield from self._lose("retention")
+            case _:
+                yield from self._on_topics(entry, moment, released)
+        self._last_at = entry.at
+
+    def _on_topics(
+        self, entry: Entry, moment: _Moment, released: int
+    ) -> Iterator[TimelineEvent]:
+        match entry.kind:
+            case "subscribed":
+                self._on_subscribed(entry.topics, moment)
+            case "unsubscribed" | "rejected":
+                self._topics.difference_update(entry.topics)
+                for topic in entry.topics:
+                    yield from self._recover(topic, moment)
+            case "suspect":
+                for topic in entry.topics:
+                    if held := self._await(topic, entry.reason, entry.since):
+                        held.skipped = released
+                        yield TopicSuspect(*moment, topic, entry.reason, entry.since)
+            case "fetched":
+                for topic in entry.topics:
+                    if wire_topic(topic) not in self._broken:
+                        self._await(topic, entry.reason, entry.since)
+                    yield from self._recover(topic, moment, entry, released)
             case _:
                 pass
 
+    def _on_subscribed(self, topics: Iterable[Topic], moment: _Moment) -> None:
+        self._topics.update(topics)
+        for topic in topics:
+            if (held := self._held.get(wire_topic(topic))) is not None:
+                held.live_since = moment.elapsed
+
     def _on_started(self, entry: Entry, moment: _Moment) -> Iterator[TimelineEvent]:
         follows = (self._run, self._number + 1) == (entry.run, entry.number)
+        if entry.previous:  # Of an archive, whose files have no numbers.
+            follows = entry.previous == self._last_at
         self._run, self._number = entry.run, entry.number
         if not follows:
+            yield from self._abandon(self._latest)
+            self._broken.clear()
             yield from self._lose("the recording was interrupted")
+        self._gaps, self._topics = entry.gaps, set(entry.topics)
+        for topic in entry.awaited:
+            self._await(topic, "the link was lost", entry.at)
         if entry.link and not self._is_open:
-            yield self._open(moment)
+            yield from self._open(moment)
 
-    def _open(self, moment: _Moment) -> LinkOpened:
+    def on_resume(self) -> Iterator[TimelineEvent]:
+        """Return the opening of the link, if it is open, and the outages that go on."""
+        if self._hold:
+            self._unannounced = [*self._held.values()]
+        if self._is_open:
+            yield LinkOpened(*self._last_frame)
+            yield from self._announce(self._last_frame)
+
+    def on_end(self) -> Iterator[TimelineEvent]:
+        """Return the ends of outages during which frames were received."""
+        for held in [*self._held.values()]:
+            if held.frames:
+                yield from self._recover(held.topic, self._latest)
+
+    # The link
+
+    @property
+    def _latest(self) -> _Moment:
+        """The moment of the last frame, or of the loss after it."""
+        if self._is_open or self._lost is None:
+            return self._last_frame
+        return self._lost
+
+    def _open(self, moment: _Moment) -> Iterator[TimelineEvent]:
         if self._lost is not None:
             opened = LinkOpened(*moment.after(self._lost))
         else:
             opened = LinkOpened(*moment)
         self._is_open, self._last_frame = True, moment
-        return opened
+        for held in self._held.values():
+            held.live_since = math.inf
+        yield opened
+        yield from self._announce(moment)
+
+    def _announce(self, moment: _Moment) -> Iterator[TimelineEvent]:
+        unannounced, self._unannounced = self._unannounced, []
+        for held in unannounced:
+            if held is self._held.get(wire_topic(held.topic)):
+                yield TopicSuspect(*moment, held.topic, held.reason, held.since)
 
     def _lose(
         self, reason: str, moment: _Moment | None = None
@@ -167,102 +406,92 @@ class _LinkTracker:
             self._is_open = False
             last = self._last_frame
             self._lost = last if moment is None else moment.after(last)
-            yield LinkLost(*self._lost, reason)
+            awaited = frozenset(held.topic for held in self._held.values())
+            yield LinkLost(*self._lost, reason, awaited)
 
     def _gap(self, moment: _Moment, reason: str) -> Iterator[TimelineEvent]:
         if self._is_open:
             yield from self._lose(reason)
-            yield self._open(moment)
+            yield from self._open(moment)
+
+    # Outages of topics
+
+    def _await_all(self, lost: Entry) -> None:
+        if self._gaps:
+            for topic in self._topics:
+                self._await(topic, lost.reason, lost.at)
+        self._topics.clear()
+
+    def _await(self, topic: Topic, reason: str, since: int) -> _Held | None:
+        """Begin to hold the frames of a topic back; return None if that has begun."""
+        key = wire_topic(topic)
+        if key in self._held:
+            return None
+        held = self._held[key] = _Held(topic, reason, since)
+        return held
+
+    def _is_held(self, entry: Entry) -> bool:
+        if not self._hold:
+            return False
+        topic = _pushed_topic(entry)
+        held = None if topic is None else self._held.get(topic)
+        if held is not None:
+            held.live_since = min(held.live_since, entry.elapsed)
+            held.frames += entry.single()
+        return held is not None
+
+    def _recover(
+        self,
+        topic: Topic,
+        moment: _Moment,
+        entry: Entry | None = None,
+        following: int = 0,
+    ) -> Iterator[TimelineEvent]:
+        key = wire_topic(topic)
+        held = self._held.pop(key, None)
+        end = None if key in self._broken else entry
+        self._broken.discard(key)
+        if held is not None:
+            at, elapsed = moment
+            yield TopicRecovered(
+                at, elapsed, held.topic, end, held.frames, held.skipped, following
+            )
+
+    def _expire(self, moment: _Moment) -> Iterator[TimelineEvent]:
+        for held in [*self._held.values()]:
+            if moment.elapsed - held.live_since > _RECOVERY:
+                yield from self._recover(held.topic, moment)
+
+    def _break(
+        self, moment: _Moment, *, live_only: bool = False
+    ) -> Iterator[TimelineEvent]:
+        """End the outages of topics where frames are lost.
+
+        With ``live_only``, those of topics that are not subscribed again go on.
+        """
+        broken = self._broken | self._held.keys()
+        yield from self._abandon(moment, live_only=live_only)
+        self._broken = broken
+
+    def _abandon(
+        self, moment: _Moment, *, live_only: bool = False
+    ) -> Iterator[TimelineEvent]:
+        for held in [*self._held.values()]:
+            if held.live_since < math.inf or not live_only:
+                yield from self._recover(held.topic, moment)
 
 
-Row: TypeAlias = dict[str, Any]
-
-
-class PushHeader(Struct):
-    """The fields of a push that identify it."""
-
-    tp: str | None = None
-    c: str = ""
-    kt: int | None = None
-    ts: int = 0
-
-    @property
-    def topic(self) -> WireTopic:
-        """The topic of the push."""
-        kt = self.kt if self.tp == "K" else None
-        return WireTopic(self.tp or "", _canonical(self.c), kt)
-
-
-_header_decoder = msgspec.json.Decoder(PushHeader, strict=False)
-_row_decoder = msgspec.json.Decoder(dict[str, Raw])
-
-
-def push_header(frame: bytes) -> PushHeader | None:
-    """Return the header of a frame, or None if it is unreadable."""
+def known_topic(topic: WireTopic) -> Topic | None:
+    """Return a topic of the protocol as a ``Topic``; None if it is not a known one."""
+    channel = _CHANNELS.get(topic.letter)
     try:
-        return _header_decoder.decode(frame)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        quoted = quote_bare_words(frame)
-        return None if quoted is None else push_header(quoted)
-
-
-@lru_cache(maxsize=10_000)
-def _canonical(symbol: str) -> str:
-    try:
-        return canonical(symbol)
+        interval = None if topic.kt is None else Interval(topic.kt)
+        return None if channel is None else Topic(channel, topic.symbol, interval)
     except ValueError:
-        return symbol
+        return None
 
 
-class LastValues:
-    """Keeps the last pushes of each topic, and returns them as rows of a reply.
-
-    Numbers keep the digits that were received.
-    """
-
-    def __init__(self) -> None:
-        self._last: dict[WireTopic, bytes] = {}
-        self._trades: dict[str, deque[bytes]] = {}
-        self._klines: dict[WireTopic, dict[int, bytes]] = {}
-
-    def record(self, frame: bytes, header: PushHeader) -> None:
-        """Keep a push."""
-        topic = header.topic
-        match topic.letter:
-            case "T":
-                kept = self._trades.get(topic.symbol)
-                if kept is None:
-                    kept = self._trades[topic.symbol] = deque(maxlen=TRADES_MAX)
-                kept.append(frame)
-            case "K":
-                klines = self._klines.setdefault(topic, {})
-                klines[header.ts] = frame
-                if len(klines) > KLINES_MAX:
-                    del klines[next(iter(klines))]
-            case _:
-                self._last[topic] = frame
-
-    def last(self, letter: str, symbol: str) -> list[Row]:
-        """Return the last snapshot (``S``) or book (``D``), or an empty list."""
-        frame = self._last.get(WireTopic(letter, symbol))
-        return [] if frame is None else [_row(frame)]
-
-    def trades(self, symbol: str, count: int) -> list[Row]:
-        """Return the last trades, oldest first."""
-        kept = self._trades.get(symbol, ())
-        newest = list(islice(reversed(kept), count))
-        return [_row(frame) for frame in reversed(newest)]
-
-    def klines(
-        self, symbol: str, kt: int, count: int, *, end: float | None = None
-    ) -> list[Row]:
-        """Return the last klines, ascending; with ``end``, those that start by then."""
-        kept = self._klines.get(WireTopic("K", symbol, kt), {})
-        known = sorted(ts for ts in kept if end is None or ts <= end)
-        return [_row(kept[ts]) for ts in known[-count:]]
-
-
-def _row(frame: bytes) -> Row:
-    row: Row = dict(_row_decoder.decode(frame))
-    row.pop("tp", None)
-    return row
+def wire_topic(topic: Topic) -> WireTopic:
+    """Return a topic in the terms of the protocol."""
+    kt = None if topic.interval is None else int(topic.interval)
+    return WireTopic(LETTERS[topic.channel], topic.symbol, kt)

@@ -4,24 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import secrets
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
-from qos_async.recordings.blocks import (
-    FileId,
-    Head,
-    compressor,
-    encode_block,
-    encode_head,
-)
+from qos_async.recordings.block_file import BlockFile
+from qos_async.recordings.blocks import FileId, compressor
 from qos_async.recordings.files import RecordingError, create_file, newest_time
 from qos_async.recordings.format import (
-    VERSION,
     Event,
     Zstd,
     encode_event,
@@ -29,7 +22,7 @@ from qos_async.recordings.format import (
     encode_header,
 )
 
-__all__ = ["FrameBatch", "RecordedEvent", "Writer"]
+__all__ = ["FrameBatch", "OutageLog", "RecordedEvent", "Writer"]
 
 _log = logging.getLogger("qos_async.recorder")
 
@@ -37,7 +30,6 @@ _CHUNK_SIZE = 64 * 1024
 _BLOCK_SIZE = 256 * 1024
 _SECOND = 1_000_000_000
 _MICROSECOND = 1000
-_NO_FILE = -1
 
 
 class FrameBatch(NamedTuple):
@@ -60,6 +52,33 @@ class RecordedEvent(NamedTuple):
 
 
 Item: TypeAlias = FrameBatch | RecordedEvent
+
+
+class OutageLog:
+    """The topics that are subscribed, and those whose outage has not ended, by name.
+
+    Attributes:
+        topics: What the server has accepted on this link.
+        awaited: The topics of which an entry ``fetched`` is still to come.
+    """
+
+    def __init__(self) -> None:
+        self.topics: set[str] = set()
+        self.awaited: set[str] = set()
+
+    def subscribed(self, topics: Iterable[str]) -> None:
+        """Record that the server accepted topics."""
+        self.topics.update(topics)
+
+    def unsubscribed(self, topics: Iterable[str]) -> None:
+        """Record that topics were unsubscribed or rejected."""
+        self.topics.difference_update(topics)
+        self.awaited.difference_update(topics)
+
+    def lost(self) -> None:
+        """Record that the link was lost: each topic of it will have a gap."""
+        self.awaited |= self.topics
+        self.topics.clear()
 
 
 class Writer:
@@ -286,28 +305,27 @@ class _RotatingFile:
         self.locked = False
         self.bytes_written = 0
         self.paths: list[Path] = []
-        # Shared by all chunks: creating one takes as long as compressing 64 kB.
         self._packer = packer
         self._rotate_ns = None if rotate is None else max(int(rotate * _SECOND), 1)
         self._max_bytes = max_bytes
-        self._head = Head(VERSION, FileId(secrets.token_bytes(8), _NO_FILE), 0, 0)
+        self._run = secrets.token_bytes(8)
         self._link = False
-        self._topics: set[str] = set()
-        self._file = _NO_FILE
+        self._outages = OutageLog()
+        self._file: BlockFile | None = None
         self._until = self._latest = 0
 
     @property
     def is_open(self) -> bool:
         """Whether a file is open."""
-        return self._file != _NO_FILE
+        return self._file is not None
 
     def should_rotate(self, at: int) -> bool:
         """Whether an item of this time belongs into a new file."""
-        if not self.is_open:
+        if self._file is None:
             return False
         late = self._rotate_ns is not None and at >= self._until
         return late or (
-            self._max_bytes is not None and self._head.size >= self._max_bytes
+            self._max_bytes is not None and self._file.size >= self._max_bytes
         )
 
     def open_next(self, item: Item) -> bytes:
@@ -319,20 +337,26 @@ class _RotatingFile:
         # Names must sort in the order of the files, also if the clock was set back.
         self._latest = self._latest or newest_time(self.directory)
         self._latest = max(item.at, self._latest + _MICROSECOND)
-        path, self._file = create_file(self.directory, self._latest)
+        path, descriptor = create_file(self.directory, self._latest)
         if self._rotate_ns is not None:
             self._until = (item.at // self._rotate_ns + 1) * self._rotate_ns
-        file = FileId(self._head.file.run, len(self.paths))
-        self._head = Head(VERSION, file, lines=0, size=0)
+        file = FileId(self._run, len(self.paths))
+        self._file = BlockFile(descriptor, file, self._packer)
         self.paths.append(path)
+        more: dict[str, Any] = {"gaps": True}
+        if self._outages.awaited:
+            more["awaited"] = sorted(self._outages.awaited)
+        if self._latest != item.at:
+            more["begins"] = self._latest
         return encode_header(
             item.at,
             file.run.hex(),
             file.number,
             up=item.up,
             link=self._link,
-            topics=sorted(self._topics),
+            topics=sorted(self._outages.topics),
             locked=self.locked,
+            **more,
         )
 
     def track_state(self, what: RecordedEvent) -> None:
@@ -342,11 +366,15 @@ class _RotatingFile:
                 self._link = True
             case "lost":
                 self._link = False
-                self._topics.clear()
+                self._outages.lost()
             case "subscribed":
-                self._topics.update(what.fields["topics"])
-            case "unsubscribed":
-                self._topics.difference_update(what.fields["topics"])
+                self._outages.subscribed(what.fields["topics"])
+            case "unsubscribed" | "rejected":
+                self._outages.unsubscribed(what.fields["topics"])
+            case "suspect":
+                self._outages.awaited.update(what.fields["topics"])
+            case "fetched":
+                self._outages.awaited.difference_update(what.fields["topics"])
             case _:
                 pass
 
@@ -356,38 +384,14 @@ class _RotatingFile:
         Raises:
             OSError: If it could not be written as a whole; the file is cut back then.
         """
-        file, lines, size = self._head.file, self._head.lines, self._head.size
-        packed = encode_block(file, lines, text, self._packer)
-        if not size:
-            packed = encode_head(file) + packed
-        done, rest = 0, memoryview(packed)
-        try:
-            while done < len(packed):
-                done += os.write(self._file, rest[done:])
-        except OSError:
-            with contextlib.suppress(OSError):
-                os.ftruncate(self._file, size)
-            raise
-        lines, size = lines + text.count(b"\n"), size + done
-        self._head = Head(VERSION, file, lines, size)
-        self.bytes_written += done
-        self._update_head(encode_head(file, lines=lines, size=size))
-
-    def _update_head(self, head: bytes) -> None:
-        # It follows the block: a process that is killed in between leaves one more block
-        # than the head has counted, and never one less.
-        os.lseek(self._file, 0, os.SEEK_SET)
-        os.write(self._file, head)
-        os.lseek(self._file, 0, os.SEEK_END)
+        assert self._file is not None, "open_next comes before"
+        self.bytes_written += self._file.write(text)
 
     def close(self) -> None:
         """Sync and close the file."""
-        if self.is_open:
-            file, self._file = self._file, _NO_FILE
-            try:
-                os.fsync(file)
-            finally:
-                os.close(file)
+        if self._file is not None:
+            file, self._file = self._file, None
+            file.close()
 
     def abandon(self) -> None:
         """Close the file, ignoring errors."""

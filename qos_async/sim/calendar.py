@@ -34,7 +34,11 @@ TimeSpan: TypeAlias = tuple[int, int]
 
 _CALENDAR_DAYS = 92
 _HALF_DAYS = {"HK": ((12, 24), (12, 31)), "US": ((7, 3), (12, 24))}
-_HOLIDAYS = ((1, 1), (12, 25))
+_HOLIDAYS = frozenset({(1, 1), (12, 25)})
+# The fixed ones: those by the lunar calendar, such as the Spring Festival, are left out.
+_CHINESE_HOLIDAYS = frozenset(
+    {(1, 1), *((5, day) for day in range(1, 4)), *((10, day) for day in range(1, 8))}
+)
 _SATURDAY = 5
 _DAY = timedelta(days=1)
 _DAY_SECONDS = 86_400
@@ -46,7 +50,8 @@ def is_trading_day(market: str, day: date) -> bool:
     hours = HOURS.get(market)
     if hours is not None and hours.daily:
         return True
-    return day.weekday() < _SATURDAY and (day.month, day.day) not in _HOLIDAYS
+    holidays = _CHINESE_HOLIDAYS if market in ("SH", "SZ") else _HOLIDAYS
+    return day.weekday() < _SATURDAY and (day.month, day.day) not in holidays
 
 
 def open_days(market: str, now: float) -> list[str]:

@@ -288,9 +288,18 @@ def test_another_suffix_is_refused(name, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("name", "says"),
     [
-        ("a.html", "HTML charts need plotly, which is not installed: pip install"),
+        (
+            "a.html",
+            "HTML charts need plotly, which is not installed: pip install",
+        ),
         ("a.png", "PNG charts need matplotlib"),
-        ("a.svg", r"SVG charts need matplotlib.*: pip install 'qos-async\[plot\]'"),
+        (
+            "a.svg",
+            (
+                "SVG charts need matplotlib, which is not installed: "
+                r"pip install 'qos-async\[plot\]'"
+            ),
+        ),
     ],
 )
 def test_a_missing_package_is_a_sentence_and_no_file(name, says, tmp_path, monkeypatch):
@@ -304,7 +313,7 @@ def test_a_missing_package_is_a_sentence_and_no_file(name, says, tmp_path, monke
 def test_a_notebook_without_the_package_shows_the_sentence(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     chart = candles(ROWS)
-    assert "SVG charts need matplotlib" in chart._repr_html_()
+    assert "Charts in notebooks need matplotlib, which is not" in chart._repr_html_()
     assert chart._repr_png_() is None
 
 

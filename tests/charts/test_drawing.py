@@ -15,11 +15,12 @@ from xml.etree import ElementTree as ET
 from zoneinfo import ZoneInfo
 
 import pytest
+from matplotlib.figure import Figure
 
 from qos_async import Interval, Kline
 from qos_async.charts import html, picture
 from qos_async.charts.model import ChartModel, Look
-from qos_async.charts.ticks import fitting
+from qos_async.charts.ticks import AxisTick, fitting
 
 HONG_KONG = ZoneInfo("Asia/Hong_Kong")
 GREEN, RED = "#26a69a", "#ef5350"
@@ -190,6 +191,41 @@ def test_few_bars_are_drawn_in_every_format(shapes):
     picture.png(model(*shapes), file, theme="dark")
     assert struct.unpack(">II", file.getvalue()[16:24]) == (1920, 1080)
     assert "<title>HK:700" in page(model(*shapes), "auto")
+
+
+@pytest.mark.parametrize("places", [(0, 60), (1, 118), (2, 119)])
+def test_the_labels_of_the_time_axis_stay_between_the_edges(places, monkeypatch):
+    labels = [AxisTick(place, "23 Nov 2026", "", major=False) for place in places]
+    monkeypatch.setattr(ChartModel, "ticks", lambda *_: labels)
+    drawn: list[Any] = []
+    monkeypatch.setattr(
+        Figure, "savefig", lambda figure, *_, **__: drawn.append(figure)
+    )
+    picture.png(model(*["flat"] * 120), io.BytesIO(), theme="light")
+    volume = drawn[0].axes[1]
+    room = volume.get_window_extent()
+    for label in volume.get_xticklabels():
+        extent = label.get_window_extent()
+        assert room.x0 <= extent.x0 < extent.x1 <= room.x1
+
+
+@pytest.mark.parametrize(
+    "font", ["WenQuanYi Micro Hei", "Noto Sans CJK JP", "Heiti TC", "SimHei"]
+)
+def test_a_chinese_title_is_drawn_with_an_installed_font_that_has_it(font, monkeypatch):
+    font_manager = pytest.importorskip("matplotlib.font_manager")
+    monkeypatch.setattr(font_manager, "get_font_names", lambda: ["Arial", font])
+    used = picture._fonts(model("rise", title="腾讯"))["font.family"]
+    assert used == ["sans-serif", font]
+
+
+def test_a_title_without_a_font_is_one_warning_that_names_it(monkeypatch):
+    font_manager = pytest.importorskip("matplotlib.font_manager")
+    monkeypatch.setattr(font_manager, "get_font_names", list)
+    with pytest.warns(UserWarning, match="no font of this machine has") as caught:
+        picture.png(model("rise", title="腾讯"), io.BytesIO(), theme="light")
+    assert len(caught) == 1
+    assert "'腾讯'" in str(caught[0].message)
 
 
 def test_an_svg_has_texts_labels_and_no_random_ids():

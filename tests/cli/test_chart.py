@@ -53,6 +53,18 @@ def printed(model, width, height=24, **options):
     return out.getvalue().splitlines()
 
 
+# Size
+
+
+@pytest.mark.parametrize("width", [40, 60, 100])
+@pytest.mark.parametrize("height", [20, 24])
+def test_the_chart_and_the_prompt_fit_the_terminal(width, height):
+    """Also where the title and the times need two lines each."""
+    lines = printed(chart_model(), width, height)
+    assert len(lines) < height
+    assert all(len(line) <= width for line in lines)
+
+
 # Words
 
 UNUSUAL = [
@@ -401,11 +413,17 @@ def test_png_needs_no_display(live, qos, tmp_path, monkeypatch):
     [
         (
             ["-o", "a.html"],
-            "HTML charts need plotly, which is not installed: pip install 'qos-async[plot]'",
+            (
+                "HTML charts need plotly, which is not installed: "
+                "pip install 'qos-async[plot]'"
+            ),
         ),
         (
             ["-o", "a.png"],
-            "PNG charts need matplotlib, which is not installed: pip install 'qos-async[plot]'",
+            (
+                "PNG charts need matplotlib, which is not installed: "
+                "pip install 'qos-async[plot]'"
+            ),
         ),
         (
             [],

@@ -73,6 +73,17 @@ def test_json_numbers_are_text_as_sent(live, qos):
     assert (trade["timestamp"], trade["price"], trade["size"]) in sent
 
 
+@pytest.mark.parametrize(
+    "words", [("instruments", "HK:700"), ("products", "HK"), ("search", "700")]
+)
+def test_csv_with_names_has_a_byte_order_mark_only_if_asked_for(words, live, qos):
+    """Excel needs it; Python, awk and head would take it for a part of the first name."""
+    plain, marked = (qos(*words, shape).out for shape in ("--csv", "--csv-bom"))
+    assert marked == f"\ufeff{plain}"
+    assert plain.startswith(("symbol,", "market,"))
+    assert qos(*words, "--csv", "--csv-bom").code == 2
+
+
 @pytest.mark.parametrize("shape", ["--json", "--csv"])
 def test_a_tiny_price_is_as_it_was_sent(shape, live, qos, monkeypatch):
     """Not as 1.0E-7, which is the same number."""
@@ -119,12 +130,22 @@ def test_klines_follow_their_options(live, qos):
     assert requested["kline_reqs"][0]["a"] == 1
 
 
+@pytest.mark.fault("Y1")
 def test_a_day_bar_has_the_date_in_the_zone_of_its_market(live, qos):
     """Midnight in Hong Kong is the day before in UTC."""
     words = ("HK:700", "--count", "1")
     [bar] = objects(qos("klines", *words, "--json"))
     day = datetime.fromtimestamp(bar["timestamp"] + 8 * 3600, UTC).date()
     assert qos("klines", *words).lines[-1].startswith(f"{day} ")
+    assert bar["date"] == day.isoformat()
+    [row] = table(qos("klines", *words, "--csv"))
+    assert row["date"] == day.isoformat()
+
+
+def test_an_intraday_bar_has_no_date(live, qos):
+    words = ("HK:700", "--interval", "1h", "--count", "1")
+    assert "date" not in objects(qos("klines", *words, "--json"))[0]
+    assert "date" not in table(qos("klines", *words, "--csv"))[0]
 
 
 def test_trading_days_are_dates(live, qos):
@@ -146,11 +167,26 @@ def test_missing_symbols_are_listed_on_stderr(shape, live, qos):
     assert "US:AAPL" in ran.out
 
 
+def test_a_missing_symbol_that_may_be_misspelt_has_a_suggestion(live, qos):
+    """Codes are as the server has them, so small letters are not corrected."""
+    ran = qos("snapshot", "US:aapl", "NASDAQ:TSLA", "US:NOSUCH")
+    assert ran.err == (
+        "qos: nothing about US:aapl, NASDAQ:TSLA, US:NOSUCH: the server does not know "
+        "them, or has no data; did you mean US:AAPL, US:TSLA?\n"
+    )
+
+
 @pytest.mark.parametrize("name", ABOUT_SYMBOLS)
 def test_an_empty_response_is_a_failure(name, live, qos):
     ran = qos(name, "US:NOSUCH", "US:NEITHER")
     assert (ran.code, ran.out) == (1, "")
     assert "nothing about US:NOSUCH, US:NEITHER: the server does not" in ran.err
+
+
+def test_a_market_of_another_service_has_a_suggestion(live, qos):
+    ran = qos("snapshot", "SSE:600519", "US:NOSUCH")
+    assert ran.code == 1
+    assert ran.err.endswith("did you mean SH:600519?\n")
 
 
 def test_an_unknown_market_is_listed_on_stderr(live, qos):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 import pytest
+from msgspec import structs
 
 from qos_async import (
     Depth,
@@ -17,7 +18,10 @@ from qos_async import (
     Topic,
     Trade,
 )
+from qos_async.cli.display import IN_UTC
 from qos_async.cli.formatting import gaps_line, percent, percent_change, tick_line
+from qos_async.cli.tick_lines import TickLines
+from qos_async.models import AnyTick
 from tests.support.factories import gap
 
 TRADE = Trade(symbol="US:AAPL", price=Decimal("211.1"), size=Decimal(40), side=Side.BUY)
@@ -41,9 +45,38 @@ def test_numbers_ticks_and_gaps_as_text():
     assert percent(None) == "-"
     assert tick_line(DEPTH).endswith("211.05 x 3  /  -")
     assert "1m 00:00" in tick_line(KLINE)
-    assert gaps_line([gap(TOPIC, NOON, seconds=1), gap(TOPIC, NOON, seconds=2)]) == (
-        "trade of 2 symbols may have missed 2.0 s, unfilled, 0 ticks recovered"
+    tesla = Topic("trade", "US:TSLA")
+    assert gaps_line([gap(TOPIC, NOON, seconds=1), gap(tesla, NOON, seconds=2)]) == (
+        "trade of US:AAPL, US:TSLA may have missed 2.0 s, unfilled, 0 ticks recovered"
     )
+
+
+def test_a_gap_names_its_symbols_unless_they_are_many():
+    """A list of more than three is a number; a topic twice is one symbol."""
+    topics = [Topic("trade", f"US:{name}") for name in "ABCD"]
+    gaps = [gap(topic, NOON, seconds=1) for topic in topics]
+    assert gaps_line(gaps).startswith("trade of 4 symbols may have")
+    assert gaps_line(gaps[:1] * 4).startswith("trade of US:A may have")
+    assert gaps_line(gaps[:3]).startswith("trade of US:A, US:B, US:C may have")
+
+
+def test_one_recovered_tick_is_no_plural():
+    """A count of one is singular."""
+    one = structs.replace(gap(TOPIC, NOON, seconds=1), recovered=1)
+    assert gaps_line([one]).endswith(", 1 tick recovered")
+
+
+@pytest.mark.parametrize("tick", [TRADE, KLINE])
+def test_the_line_of_a_recovered_tick_has_the_time_it_is_written(tick: AnyTick):
+    """A fetched record has no time of receipt: 0 would be 1970."""
+    before = datetime.now(UTC)
+    line = tick_line(structs.replace(tick, recovered=True, received_at=0))
+    assert line.endswith("(recovered)")
+    written = datetime.fromisoformat(line.split()[0])
+    assert abs(written - before) < timedelta(minutes=1)
+    short = TickLines(IN_UTC, [], colours=False, columns=lambda: 120)
+    line = short.line(structs.replace(tick, recovered=True, received_at=0))
+    assert line.split()[0][:5] in {f"{t:%H:%M}" for t in (before, datetime.now(UTC))}
 
 
 def test_records_have_the_long_names_and_words_for_enums():

@@ -13,6 +13,8 @@ import pytest
 from qos_async.cli.settings import config_path
 from tests.support.cli_process import ROOT
 
+pytestmark = pytest.mark.slow
+
 UNKNOWN_USER = 54_321
 # This user may not read the Python of another one, so everything is imported before.
 AS_USER = f"""

@@ -43,6 +43,18 @@ from tests.support.cli_process import command, environment
         (["trades", "US:AAPL", "--count", "51"], "a whole number from 1 to 50"),
         (["klines", "US:AAPL", "--count", "x"], "a whole number from 1 to 1000"),
         (["klines", "US:AAPL", "--interval", "3m"], "take one of 1m 5m 15m 30m 1h"),
+        (["klines", "US:AAPL", "-i", "60m"], "1M 1y; did you mean 1h?"),
+        (["stream", "candles", "US:AAPL"], "klines; did you mean klines?"),
+        (["stream", "OHLCV", "US:AAPL"], "klines; did you mean klines?"),
+        (["stream", "quotes", "US:AAPL"], "klines; did you mean snapshots?"),
+        (["stream", "orderbook", "US:AAPL"], "klines; did you mean depth?"),
+        (["stream", "trdes", "US:AAPL"], "klines; did you mean trades?"),
+        (
+            ["chart", "US:AAPL", "US:TSLA"],
+            "qos chart: error: unrecognized arguments: U",
+        ),
+        (["chart", "US:AAPL", "--json"], "unrecognized arguments: --json\n"),
+        (["snapshot", "US:AAPL,HK:700"], "did you mean US:AAPL HK:700?"),
         ([], "usage: qos"),
     ],
 )

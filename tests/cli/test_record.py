@@ -1,4 +1,4 @@
-"""Tests of ``qos_async.cli.record``: record, replay and convert."""
+"""Tests of recordings on the command line: record, replay and convert."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_a_full_disk_ends_a_recording_with_exit_code_1(
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("qos_async.recordings.writer.os.write", full)
+    monkeypatch.setattr("qos_async.recordings.block_file.os.write", full)
     words = "record", "--sim", "--speed", "50", "CF:BTCUSDT", "--seconds", "20"
     assert main([*words, "-o", str(tmp_path / "r")]) == exits.FAILED
     assert "stopped: No space left on device" in capsys.readouterr().err
@@ -78,8 +78,23 @@ def test_a_full_disk_ends_a_recording_with_exit_code_1(
             1,
             "/dev/null is a file: expected a",
         ),
-        (("record", "US:AAPL"), 2, "required: -o/--output"),
+        (("record", "US:AAPL"), 2, "name where to record to: -o PLACE; or --fleet"),
         (("record", "trades", "-o", "r"), 2, "name at least one symbol"),
+        (
+            ("record", "US:AAPL", "-o", "r", "--on-broker-loss", "close"),
+            2,
+            "on_broker_loss",
+        ),
+        (
+            ("record", "US:AAPL", "-o", "nats://h/S", "--on-conflict", "fight"),
+            2,
+            "on_conflict must be",
+        ),
+        (
+            ("record", "US:AAPL", "-o", "nats://h/S", "--to", "parquet"),
+            2,
+            "--to parquet is for directories",
+        ),
     ],
 )
 def test_mistakes_are_reported(words, code, message, capsys, nowhere):
@@ -91,8 +106,8 @@ def test_mistakes_are_reported(words, code, message, capsys, nowhere):
 def test_without_pyarrow_parquet_fails_before_recording(tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     words = "record", "--sim", "US:AAPL", "-o", str(tmp_path / "r"), "--to", "parquet"
-    assert main(list(words)) == exits.USAGE
-    assert "pip install 'qos-async[arrow]'" in capsys.readouterr().err
+    assert main(list(words)) == exits.FAILED
+    assert "pip install 'qos-async[cli]'" in capsys.readouterr().err
     assert not (tmp_path / "r").exists()
 
 
@@ -176,6 +191,7 @@ async def test_replay_serves_a_recording_until_its_end(tmp_path):
     process.send_signal(signal.SIGINT)
     ran = finish(process)
     assert ran.code == 0
+    assert "recorded from 2023-11-14T22:13:20.000Z on" in ran.err
     assert "2 s of trade US:AAPL; starts at the first subscription" in ran.err
 
 
@@ -230,8 +246,8 @@ def test_a_missing_acknowledgement_is_reported_and_retried(
 ):
     """The recording starts meanwhile."""
     timing = Timing(request_timeout=0.2, close_timeout=0.5)
-    monkeypatch.setattr("qos_async.cli.record._timing", lambda: timing)
-    live.sim.drop_replies("T")
+    monkeypatch.setattr("qos_async.cli.record.recording.timing", lambda: timing)
+    live.sim.drop_replies("T", 2)  # The first of all is sent again.
     ran = qos("record", "CF:BTCUSDT", "-o", tmp_path / "r", "--seconds", "0.3")
     assert ran.code == 0
     lines = ran.err.splitlines()
@@ -239,6 +255,23 @@ def test_a_missing_acknowledgement_is_reported_and_retried(
         "Z no reply to the subscription of trade CF:BTCUSDT; retrying"
     )
     assert lines[1].startswith("1 topic to ")
+
+
+@pytest.mark.parametrize("words", [("stream",), ("record", "-o", "r")])
+def test_the_first_frame_subscribes(words, live, qos, tmp_path, monkeypatch):
+    """A heartbeat before it would delay it for a second."""
+    monkeypatch.chdir(tmp_path)
+    before = len(live.sim.frames)
+    ran = qos(*words, "CF:BTCUSDT", "--seconds", "0.3")
+    assert ran.code == 0, ran.err
+    assert live.sim.frames[before].type == "T"
+
+
+def test_a_recorder_that_ends_sends_no_frame(live, qos, tmp_path):
+    """It would delay those of its successor."""
+    before = len(live.sim.frames)
+    qos("record", "CF:BTCUSDT", "-o", tmp_path / "r", "--seconds", "2.5")
+    assert {frame.type for frame in live.sim.frames[before:]} == {"T"}
 
 
 def test_the_time_is_over_although_nothing_was_acknowledged(live, qos, tmp_path):

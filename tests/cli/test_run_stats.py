@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 
 import pytest
+from msgspec.structs import replace
 
 from qos_async import (
     Interval,
@@ -82,12 +83,23 @@ def test_statistics_follow_an_outage():
     stats.on_gap(gap(TOPICS[0], NOON, seconds=2.5), 4.0)
     (outage,) = stats.outages
     assert (outage.back_at, outage.recovered_at) == (3.5, None)
-    assert "1 topics not live before the end" in str(list(summary_rows(stats, 5.0)))
+    assert "1 topic not live before the end" in str(list(summary_rows(stats, 5.0)))
     stats.on_tick(KLINE, 4.5)
     assert outage.recovered_at == 4.5
     rows = list(summary_rows(stats, 5.0))
-    assert ("", "link back after 0.5 s, all live again after 1.5 s") in rows
+    assert ("", "live again after 1.5 s (the wire was cut)") in rows
     assert ("gaps", "1 unfilled; 0 ticks recovered") in rows
+
+
+@pytest.mark.fault("Y6")
+def test_an_outage_has_what_was_recovered():
+    stats = RunStats(TOPICS)
+    stats.on_state(OPEN, 1.0)
+    stats.on_tick(TRADE, 2.0)
+    stats.on_state(LOST, 3.0)
+    stats.on_state(OPEN, 4.0)
+    stats.on_gap(replace(gap(TOPICS[0], NOON, seconds=2), recovered=16), 5.1)
+    assert str(stats.outages[0]) == "live again after 2.1 s, 16 trades recovered"
 
 
 def test_a_link_that_is_not_restored_is_one_outage():
@@ -103,8 +115,8 @@ def test_a_link_that_is_not_restored_is_one_outage():
     stats.violations = ["too fast"]
     rows = list(summary_rows(stats, 5.0))
     assert ("outages", "1") in rows
-    assert ("", "the link was not back before the end") in rows
-    assert ("dropped", "7 ticks: this program was too slow for them") in rows
+    assert ("", "the link was not back before the end (the wire was cut)") in rows
+    assert ("dropped", "7 ticks: this program was too slow") in rows
     assert rows[-2:] == [
         ("sent", "0 frames, 1 breach of the protocol"),
         ("", "too fast"),

@@ -160,6 +160,8 @@ def test_a_platform_with_another_place_still_reads_the_old_file(tmp_path, monkey
             'key_in: Invalid enum value \'pocket\'; allowed: "header", "url"',
         ),
         ('key = "k"\nhttp_url = \n', "config.toml is not valid TOML: "),
+        ("key = \u201cabc\u201d\n", "there is '\\u201c' (LEFT DOUBLE QUOTATION MARK)"),
+        ('key = "k"\n\u00a0proxy = ""\n', "there is '\\xa0' (NO-BREAK SPACE)"),
         ('key = "k"\nhttp_url = \n', "line 2"),
     ],
 )
@@ -245,3 +247,19 @@ def test_a_file_that_is_no_text_raises(path):
 
 def test_the_repr_does_not_show_the_key(path):
     assert "key-of" not in repr(resolve(options(), {}, path=path))
+
+
+@pytest.mark.parametrize(
+    ("entry", "why"),
+    [
+        ('sort = "price"', 'watch.sort: .*allowed: "given", "symbol", "change"'),
+        ('theme = "blue"', 'watch.theme: .*allowed: "dark", "light"'),
+        ('alerts = ["US:AAPL"]', "watch.alerts: .* is not a symbol and a price"),
+        ('alerts = ["AAPL 5"]', "watch.alerts: .*did you mean US:AAPL"),
+        ('alerts = ["US:AAPL 1e99"]', "watch.alerts: '1e99' is not a price"),
+    ],
+)
+def test_the_table_of_watch_is_checked(entry, why, path):
+    path.write_text(f"[watch]\n{entry}\n")
+    with pytest.raises(SettingsError, match=why):
+        read_file(path)

@@ -25,10 +25,12 @@ async def test_simultaneous_gaps_of_one_channel_become_one_line(capsys):
     report.on_gap(gap("trade", "US:TSLA"))
     assert capsys.readouterr().err == ""
     report.on_gap(gap("depth"))
-    line = "gap: trade of 2 symbols may have missed 2.0 s, filled/unfilled, 2 ticks"
+    line = (
+        "gap: trade of US:AAPL, US:TSLA may have missed 2.0 s, filled/unfilled, 2 ticks"
+    )
     assert line in capsys.readouterr().err
     report.refresh()
-    assert "gap: depth of 1 symbol" in capsys.readouterr().err
+    assert "gap: depth of US:AAPL may" in capsys.readouterr().err
     report.on_gap(gap("kline"))
     await asyncio.sleep(0.12)
     assert "gap: kline" in capsys.readouterr().err

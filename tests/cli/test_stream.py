@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import re
 import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +16,7 @@ import pytest
 
 from qos_async.cli.async_stdout import AsyncStdout
 from qos_async.cli.stderr_report import StderrReport
-from tests.support.cli_process import finish, start
+from tests.support.cli_process import finish, run_on_terminal, start
 
 
 @pytest.fixture
@@ -111,7 +112,7 @@ def test_a_gap_is_reported_in_order(live, qos, monkeypatch):
     messages = [line.split(" ", 1)[1] for line in ran.err.splitlines()]
     assert messages[0].startswith("link lost, dialling again in ")
     assert messages[1:3] == ["link connecting", "link open"]
-    assert messages[3].startswith("gap: trade of 1 symbol may have missed ")
+    assert messages[3].startswith("gap: trade of CF:BTCUSDT may have missed ")
     assert "outages: 1; gaps: 1 " in messages[4]
 
 
@@ -155,8 +156,13 @@ def test_more_symbols_than_the_plan_allows_is_a_failure(live, qos):
     ("words", "says"),
     [
         (["trades"], "name at least one symbol"),
-        (["tredes", "US:AAPL"], "'tredes' is not a channel: take one of snapshot,"),
+        (["tredes", "US:AAPL"], "'tredes' is not a channel: take one of snapshots,"),
         (["US:AAPL", "--channel", "x"], "'x' is not a channel"),
+        (
+            ["trades,depth", "US:AAPL"],
+            "klines; each is a word or a --channel of its own: trades depth",
+        ),
+        (["AAPL,TSLA"], "malformed symbol"),
         (["US\uff1aAAPL"], "(FULLWIDTH COLON) is in no symbol"),
         (["US\uff1bAAPL"], "(FULLWIDTH SEMICOLON) is in no symbol"),
         (["trades\u3001US"], "(IDEOGRAPHIC COMMA) is in no symbol"),
@@ -199,6 +205,28 @@ def test_a_closed_pipe_and_ctrl_c_end_a_process_with_0():
         ran = stopped.result()
         assert ran.code == 0, "the regular end"
         assert " trade; outages: none; gaps: none" in ran.err
+
+
+INTERRUPTED_BY_ITSELF = """
+import os, signal, sys
+from qos_async.cli import main
+from qos_async.cli.async_stdout import AsyncStdout
+
+async def write_and_interrupt(stdout, text):
+    await write(stdout, text)
+    os.kill(os.getpid(), signal.SIGINT)
+
+write, AsyncStdout.write = AsyncStdout.write, write_and_interrupt
+sys.exit(main())
+"""
+
+
+def test_the_summary_after_ctrl_c_is_on_a_line_of_its_own():
+    words = ("stream", "--sim", "CF:BTCUSDT")
+    ran = run_on_terminal(*words, code=INTERRUPTED_BY_ITSELF, stderr=True)
+    assert ran.code == 0
+    # The terminal shows ^C at the start of the empty line.
+    assert re.search(r"\n\r?\n\d\d:\d\d:\d\d ran ", ran.out)
 
 
 def test_ctrl_c_before_the_given_seconds_exits_with_130(live, qos):
@@ -279,3 +307,25 @@ def test_the_time_is_over_although_nothing_was_acknowledged(live, qos):
     assert ran.code == 0
     assert ran.err.count("the server has not acknowledged all subscriptions") == 1
     assert "no reply" not in ran.err
+
+
+def test_ticks_of_a_recording_are_followed_while_it_is_written(tmp_path):
+    place = tmp_path / "recordings"
+    streaming = start("stream", "CF:BTCUSDT", "--from", place, "--json")
+    recording = start("record", "--sim", "--speed", "20", "CF:BTCUSDT", "-o", place)
+    ticks = [json.loads(streaming.stdout.readline()) for _ in range(3)]
+    for process in (streaming, recording):
+        process.terminate()
+        assert process.wait(15) == 0
+    places = [tick["place"] for tick in ticks]
+    assert places == sorted(set(places))
+    assert {tick["symbol"] for tick in ticks} == {"CF:BTCUSDT"}
+    for process in (streaming, recording):
+        process.stdout.close()
+        process.stderr.close()
+
+
+def test_a_recording_is_not_followed_from_a_simulator(qos, tmp_path):
+    ran = qos("stream", "CF:BTCUSDT", "--from", tmp_path, "--sim")
+    assert ran.code == 2
+    assert "take one" in ran.err

@@ -170,6 +170,20 @@ def test_a_ladder_may_have_uneven_sides():
     assert empty.title == "A:B  one side is empty"
 
 
+def test_a_level_of_size_0_is_not_in_the_ladder():
+    def level(price, size):
+        return PriceLevel(price=Decimal(price), size=Decimal(size))
+
+    book = Depth(
+        symbol="A:B",
+        bids=(level(2, "0.0"), level(1, 5)),
+        asks=(level(3, 4), level(4, 0)),
+    )
+    [table] = tables.depth({"A:B": book})
+    assert table.title == "A:B  mid 2  spread 2"
+    assert cells([table]) == [["1", "5", "1", "3", "4"]]
+
+
 def test_the_change_of_a_kline_is_relative_to_the_one_before():
     """For the first one, to its own open; days have the date of their market."""
     midnight = 1751472000  # 2025-07-03 in Hong Kong.

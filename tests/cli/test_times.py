@@ -104,6 +104,14 @@ def test_a_point_in_time_is_taken_in_any_usual_form(text, market, moment):
         ("2d3h", "units m h d w"),
         ("99999999999999w", "units m h d w"),
         ("", "is not a time"),
+        ("1y", r"units .* are m \(minutes\), h \(hours\), .*: try 365d$"),
+        ("2 Years", ": try 730d$"),
+        ("3M", ": try 90d$"),
+        ("6mo", ": try 180d$"),
+        ("-1q", ": try 91d$"),
+        ("5D", ": try 5d$"),
+        ("90min", ": try 90m$"),
+        ("10s", r"and w \(weeks\)$"),
     ],
 )
 def test_an_invalid_time_raises_with_an_example(text, says):

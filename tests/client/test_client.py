@@ -87,7 +87,7 @@ async def test_some_queries_are_sent_over_http_only(sim, dial):
 async def test_history_is_paged_over_http(start, dial):
     sim = await start(speed=0.0)
     async with dial(sim) as client:
-        begin = sim.now - 1500 * 60
+        begin = int(sim.now) - 1500 * 60  # The wire has whole seconds.
         pages = [
             page
             async for page in client.iter_history(

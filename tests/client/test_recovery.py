@@ -12,6 +12,8 @@ from qos_async import Client, Gap, Kline, Limits, Snapshot, Topic, Trade
 from qos_async.sim import Simulator, Variants
 from tests.support.factories import drain, gaps
 
+pytestmark = pytest.mark.slow
+
 BTC, ETH = "CF:BTCUSDT", "CF:ETHUSDT"
 FAST = Limits(command_interval=0.02, symbols=40)
 

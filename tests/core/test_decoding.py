@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 from decimal import Decimal
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -84,6 +86,7 @@ def test_a_price_that_is_not_a_number_raises():
 
 LIMITLESS = ["NaN", "nan", "NAN", "-nan", "inf", "Inf", "INFINITY", "-Infinity"]
 SIGNALS = ["sNaN", "-SNAN", "NaN123"]
+SPACED = ["N_aN", "_i_n_f", "Inf_inity"]
 HIDDEN = ["\\u004e\\u0061\\u004e", "i\\u006ef"]
 RECORDS: dict[str, type[Any]] = {"S": Snapshot, "T": Trade, "D": Depth, "K": Kline}
 
@@ -112,7 +115,7 @@ def everywhere(kind: str, written: str) -> list[bytes]:
 @pytest.mark.fault("P18")
 @pytest.mark.parametrize("numbers", [Decimal, float])
 @pytest.mark.parametrize("kind", PUSHES)
-@pytest.mark.parametrize("written", [*LIMITLESS, *SIGNALS, *HIDDEN])
+@pytest.mark.parametrize("written", [*LIMITLESS, *SIGNALS, *HIDDEN, *SPACED])
 def test_an_infinite_or_nan_number_raises_in_any_field(
     written: str, kind: str, numbers: type[Any]
 ):
@@ -140,6 +143,47 @@ def test_the_tolerant_attempt_rejects_infinite_numbers_too(written: str):
 def test_a_number_beyond_the_range_of_float_raises(written: str):
     with pytest.raises(DecodeError):
         trades(float).decode(b'[{"c":"US:A","p":%s}]' % written.encode())
+
+
+@pytest.mark.fault("F83")
+@pytest.mark.parametrize("numbers", [Decimal, float])
+@pytest.mark.parametrize("symbol", ["US:A", "CF:ETHUSDT", "ZZ:new"])
+@pytest.mark.parametrize("kind", PUSHES)
+def test_a_push_with_an_exponent_of_three_digits_raises(kind, symbol, numbers):
+    """Nothing has such a price, and the mean of two such floats overflows."""
+    frames = FrameDecoder(numbers)
+    push = json.dumps(PUSHES[kind] | {"c": symbol})
+    name = {"S": "lp", "T": "p", "D": "p", "K": "cl"}[PUSHES[kind]["tp"]]
+
+    def sent(number):
+        return re.sub(rf'("{name}": ?)"?[-0-9.]+"?', rf"\g<1>{number}", push, count=1)
+
+    for number in ('"1e400"', '"-1E+300"', "1.7e308"):
+        with pytest.raises(msgspec.ValidationError):
+            frames.push(sent(number).encode())
+    for number in ('"1e-7"', "1E+3"):
+        assert frames.push(sent(number).encode()).symbol == symbol
+
+
+@pytest.mark.fault("P18", "F83")
+@pytest.mark.parametrize("numbers", [Decimal, float])
+@pytest.mark.parametrize("symbol", ["US:A", "CF:ETHUSDT", "US:INFY", "US:nee"])
+@pytest.mark.parametrize("kind", PUSHES)
+@pytest.mark.parametrize(
+    "written",
+    [*LIMITLESS, *SIGNALS, *HIDDEN, *SPACED, "1e400", "1E+300", "1\\u0065400"],
+)
+def test_one_such_number_among_frames_that_arrived_together_raises(
+    written: str, kind: str, symbol: str, numbers: type[Any]
+):
+    frames = FrameDecoder(numbers)
+    good = [
+        json.dumps(PUSHES[kind] | {"c": symbol}).encode() for kind in (*PUSHES, "T")
+    ]
+    assert frames.push_all(good) == [frames.push(data) for data in good]
+    for bad in everywhere(kind, written):
+        with pytest.raises(msgspec.ValidationError):
+            frames.push_all([*good, bad, *good])
 
 
 @pytest.mark.fault("P18")

@@ -295,6 +295,16 @@ def test_a_lost_link_clears_what_was_held_and_resubscribes_in_one_change():
     assert frames(registry) == [(True, {A}), (True, {DEPTH})]
 
 
+def test_on_a_new_link_trades_are_subscribed_first():
+    registry = Registry()
+    registry.want([DEPTH, A, MINUTE, B])
+    registry.link_up()
+    assert frames(registry)[0] == (True, {A, B})
+    registry.link_down()
+    registry.link_up()
+    assert frames(registry)[0] == (True, {A, B})
+
+
 def test_a_lost_link_clears_the_change_in_flight():
     registry = Registry()
     registry.want([A])

@@ -79,7 +79,7 @@ def test_text_about_the_key_is_an_authentication_error(words: str):
     error = error_from_message(words, operation="T", symbols=("US:A",))
     assert type(error) is AuthenticationError
     assert words in str(error)
-    assert "QOS_API_KEY" in str(error)
+    assert "has not expired" in str(error)
 
 
 @pytest.mark.parametrize(
@@ -157,6 +157,10 @@ def test_text_about_the_plan_is_a_limit_error(words: str):
         "Command sent too early",
         "Less than 1 second since the last command",
         "Excessive requests",
+        "message rate too high",
+        "you have reached the per-minute request cap",
+        "one command, once per second",
+        "request limit reached, retry later",
         "Burst limit exceeded, retry later",
         "Speed limit exceeded",
         "请降低请求频率",
@@ -183,6 +187,7 @@ def test_text_about_the_pace_means_later_and_is_a_limit_error(words: str):
         "服务器忙",
         "服务暂时不可用,请重试",
         "Internal timeout, please retry",
+        "the previous request is still being processed",
     ],
 )
 def test_text_of_a_busy_server_means_later(words: str):

@@ -578,7 +578,7 @@ def test_any_bytes_decode_to_a_message_or_count_as_unreadable(data: bytes):
         protocol = new_protocol()
         protocol.registry.want(trades("US:AAPL"))
         protocol.poll(0.0)
-        protocol._decoder = FrameDecoder(numbers)
+        protocol.decoder = FrameDecoder(numbers)
         event = protocol.receive(data, 1.0)
         stats = protocol.stats
         skipped = stats.unreadable + stats.unknown + stats.unmatched

@@ -211,3 +211,10 @@ def test_the_notebook_contains_its_output():
     kinds = {one["output_type"] for cell in CELLS for one in cell["outputs"]}
     assert kinds == {"stream", "execute_result"}
     assert str(ROOT) not in json.dumps(NOTEBOOK)
+
+
+def test_the_notebook_has_a_small_picture_in_the_time_of_hong_kong():
+    outputs = [one for cell in CELLS for one in cell["outputs"]]
+    [chart] = [one["data"] for one in outputs if "image/png" in one.get("data", {})]
+    assert "Hong Kong" in "".join(chart["text/plain"])
+    assert len(chart["image/png"]) < 200_000

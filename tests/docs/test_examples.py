@@ -37,6 +37,7 @@ async def test_an_example_runs_and_prints(name, simulator: Simulator, environmen
 def test_every_example_is_run():
     elsewhere = {"gap_alerts", "ingest_parquet", "moving_average", "relay"}
     elsewhere |= {"test_bot"}  # In test_cookbook.py, and in test_readme_code.py.
+    elsewhere |= {"risk_stop", "postgres", "duckdb_bars", "mcp_server"}  # Recipes.
     assert {path.stem for path in EXAMPLES} == set(PRINTS) | elsewhere
 
 

@@ -19,6 +19,7 @@ PACKAGE = ROOT / "qos_async"
 PAGES = (
     *("README.md", "llms.txt", "CHANGELOG.md", "examples/README.md"),
     "examples/hub.md",
+    "examples/fleet.md",
     *("benchmarks/README.md", "tests/FAULTS.md"),
     *(".github/CONTRIBUTING.md", ".github/SECURITY.md"),
 )

@@ -205,7 +205,8 @@ def test_every_program_is_in_the_table_of_the_cookbook():
         for row in table("program", COOKBOOK)
         for name in re.findall(r"\]\((.+?)\)", row[0])
     }
-    programs = {*ROOT.glob("examples/*.py"), *ROOT.glob("examples/*.ipynb")}
+    kinds = ("*.py", "*.ipynb", "*.service", "Dockerfile")
+    programs = [path for kind in kinds for path in (ROOT / "examples").glob(kind)]
     assert linked == {path.name for path in programs}
 
 

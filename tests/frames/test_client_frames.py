@@ -34,8 +34,8 @@ async def test_a_result_without_records_still_has_its_columns():
         assert kind in KINDS
         assert answer.missing == ("US:NO",)
         frame = answer.to_polars()
-        assert (len(frame), tuple(frame.columns)) == (0, columns(kind))
-    assert history.to_arrow().column_names == list(columns(Kline))
+        assert (len(frame), tuple(frame.columns)) == (0, columns(kind, live=False))
+    assert history.to_arrow().column_names == list(columns(Kline, live=False))
 
 
 # History
@@ -49,7 +49,7 @@ async def test_history_is_one_ascending_frame_without_duplicates():
     server = Server(range(60, 481, 60))
     frame = await paging(server).to_polars()
     assert times(frame) == list(range(60, 481, 60))
-    assert tuple(frame.columns) == columns(Kline)
+    assert tuple(frame.columns) == columns(Kline, live=False)
 
 
 async def test_history_can_be_a_frame_of_each_library():
@@ -65,7 +65,7 @@ async def test_history_can_be_a_frame_of_each_library():
 
 async def test_history_without_a_bar_is_an_empty_frame():
     frame = await paging(Server([])).to_polars()
-    assert (len(frame), tuple(frame.columns)) == (0, columns(Kline))
+    assert (len(frame), tuple(frame.columns)) == (0, columns(Kline, live=False))
 
 
 async def test_a_failure_keeps_the_klines_fetched_before_it():

@@ -91,7 +91,8 @@ def test_a_kind_may_have_a_type_parameter(make: Any, kind: Any):
 
 
 def test_an_empty_result_has_a_kind_or_needs_one():
-    assert Result(("US:A",), {}, Kline).to_polars().columns == list(columns(Kline))
+    empty: Any = Result(("US:A",), {}, Kline)
+    assert empty.to_polars().columns == list(columns(Kline, live=False))
     with pytest.raises(ValueError, match="pass kind=, such as kind=Trade"):
         Result(("US:A",), {}).to_polars()
     with pytest.raises(ValueError, match="so the columns are unknown"):

@@ -10,6 +10,7 @@ from typing import Any
 import aiohttp
 import pytest
 
+from qos_async import Client, Timing
 from qos_async.testing.virtual import block, simulate
 from tests.support.hub_rig import rigged
 from tests.support.sweep import running_loop
@@ -428,5 +429,25 @@ def test_a_hundred_clients_have_every_trade():
             await asyncio.gather(*(consumer.stop() for consumer in consumers))
             assert rig.sim.connections == 1
             assert rig.sim.violations == []
+
+    simulate(main)
+
+
+@pytest.mark.parametrize("options", [{}, {"timing": Timing(close_timeout=1.0)}])
+def test_a_client_dials_a_hub_that_is_away_every_few_seconds(options: Any):
+    async def main() -> None:
+        url = "127.0.0.1:1/hub"
+        client = Client(
+            "k", http_url=f"http://{url}", stream_url=f"ws://{url}/ws", **options
+        )
+        async with client:
+            states, waits = client.states(), list[float]()
+            ticks = client.watch_trades("US:AAPL")
+            reading = asyncio.create_task(anext(aiter(ticks)))
+            while len(waits) < 30:
+                waits.append((await anext(states)).retry_in)
+            reading.cancel()
+            await asyncio.gather(reading, return_exceptions=True)
+            assert 1.0 < max(waits) <= 5.0
 
     simulate(main)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -214,6 +215,16 @@ def test_a_tilde_in_an_option_is_the_home_directory(option, monkeypatch, tmp_pat
     monkeypatch.setenv("USERPROFILE", str(tmp_path))
     options = parse(["hub", f"{option}=~/file"])
     assert vars(options)[option[2:].replace("-", "_")] == tmp_path / "file"
+
+
+@pytest.mark.fault("F13")
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+@pytest.mark.parametrize("option", ["--tokens", "--tls-cert"])
+def test_a_pipe_in_place_of_a_file_of_the_hub_is_refused(option, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    ran = run("hub", "--sim", option, str(tmp_path / "pipe"))
+    assert ran.code == 2
+    assert "pipe: not a regular file" in ran.err
 
 
 def test_a_missing_key_of_a_certificate_is_named(tmp_path):

@@ -494,3 +494,20 @@ def test_a_body_with_a_broken_encoding_is_refused():
                 assert response.status == 400
 
     simulate(main)
+
+
+@pytest.mark.fault("F13")
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_pipe_in_place_of_the_tokens_is_refused(tmp_path):
+    """Reading it would wait for a writer, at a reload with all clients."""
+    path = tmp_path / "tokens.toml"
+    os.mkfifo(path)
+    with pytest.raises(ValueError, match=r"tokens\.toml: not a regular file"):
+        TokenFile(path, places=10)
+    path.unlink()
+    path.write_text('[a]\ntoken = "0123456789abcdef"\n')
+    tokens = TokenFile(path, places=10)
+    path.unlink()
+    os.mkfifo(path)
+    assert "not a regular file" in str(tokens.reload())
+    assert "a" in tokens.tokens.by_name

@@ -13,6 +13,8 @@ from qos_async.testing.virtual import simulate
 from tests.support.hub_rig import Rig, rigged
 from tests.support.tape_judge import Consumer, check_trades
 
+pytestmark = pytest.mark.slow
+
 SEEDS = int(os.environ.get("QOS_TEST_EFFORT", "1")) * 3
 SYMBOLS = ["US:AAPL", "US:TSLA", "HK:700", "CF:BTCUSDT", "CF:ETHUSDT"]
 MINUTES = 6

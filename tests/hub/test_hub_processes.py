@@ -61,7 +61,10 @@ async def test_clients_of_a_hub_that_is_killed_have_each_trade_once_or_a_gap():
         assert await hub.stop(signal.SIGKILL) == -signal.SIGKILL
         await hub.start()
         await sim.until(
-            lambda: all(trades_of(one, 1) > 5 for one in others), timeout=30
+            lambda: (
+                all(trades_of(one, 1) > 5 for one in others) and bool(consumer.gaps())
+            ),
+            timeout=30,
         )
         assert consumer.client.stats.reconnects_by_reason["broken"] == 1
         assert len(consumer.gaps()) == 1

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import trustme
-from aiohttp import web
+from aiohttp import ClientSession, web
 from cryptography.hazmat.primitives import serialization
 
 from qos_async import AuthenticationError, Client
@@ -240,3 +240,19 @@ def test_a_key_that_is_refused_is_reported_with_its_origin(monkeypatch, capsys):
     assert main(["hub", "--sim"]) == 3
     expected = "qos: the key is wrong; the key came from the simulator\n"
     assert capsys.readouterr().err == expected
+
+
+@pytest.mark.fault("F7")
+async def test_the_status_has_no_character_that_a_terminal_obeys(monkeypatch):
+    reason = "bye \x1b[2J\x9b31m\u202e"
+    monkeypatch.setattr("qos_async.hub.upstream.Upstream.reason", reason)
+    async with (
+        Simulator() as sim,
+        Hub(Client(sim.key, http_url=sim.http_url, stream_url=sim.stream_url)) as hub,
+        ClientSession() as http,
+    ):
+        url = hub.http_url.removesuffix("/hub")
+        async with http.get(f"{url}/status") as response:
+            body = await response.text()
+        assert body.isprintable()
+        assert (await fetch_status(url, None)).upstream_reason == reason

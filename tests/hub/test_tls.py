@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -82,9 +82,9 @@ async def test_a_connection_without_tls_is_closed(authority, monkeypatch, sent):
             writer.write(sent)
         await check_served(hub, authority)
         for reader, writer in links:
-            async with asyncio.timeout(10):
-                with_alert = await reader.read()
-            assert len(with_alert) < 10
+            with suppress(ConnectionResetError):  # That closes it, too.
+                async with asyncio.timeout(10):
+                    assert len(await reader.read()) < 10  # At most an alert.
             writer.close()
 
 

@@ -163,7 +163,7 @@ REFUSALS = {
     "words of the plan": (rejecting("symbol limit"), LimitError, "symbol limit"),
     "400 with words": (rejecting("bad codes", 400), RejectedError, "bad codes"),
     "404 without": (saying(404, "<html>"), RejectedError, "HTTP 404"),
-    "401": (saying(401), AuthenticationError, "QOS_API_KEY"),
+    "401": (saying(401), AuthenticationError, "has not expired"),
     "403 with words": (rejecting("go away", 403), AuthenticationError, "go away"),
     "403, of the plan": (rejecting("limit", 403), LimitError, "limit"),
     "500, of the key": (rejecting("Key expired.", 500), AuthenticationError, "expired"),

@@ -120,6 +120,8 @@ async def test_retry_after_sets_the_wait(server, waits):
         ("nan", None),
         ("9" * 400, 300.0),
         ("\u0665", None),
+        (" 2\t", 2.0),
+        ("0\x1f", None),
         ("Thu, 01 Jan 1970 00:02:00 GMT", 20.0),
         ("Thu, 01 Jan 1970 00:02:00 -0000", 20.0),
         ("Thu, 01 Jan 1970 00:00:00 GMT", 1.0),

@@ -541,7 +541,7 @@ def test_invalid_options_are_named():
             ValueError, match="close_after must be a number of seconds from 0"
         ):
             bars(source, "1m", close_after=wrong)
-    for wrong in ([], None):
+    for wrong in ("trades", None):
         with pytest.raises(ValueError, match="trades must be a subscription, such as"):
             bars(wrong, "1m")
     calendar: Any = "XNYS"

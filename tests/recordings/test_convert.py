@@ -16,7 +16,7 @@ import pytest
 from qos_async import RecordingError
 from qos_async.recordings import convert, parquet
 from tests.support.memory_transport import kline, snapshot, trade
-from tests.support.recording_files import frame, recorded, trades, write
+from tests.support.recording_files import fetched, frame, recorded, trades, write
 
 pd = pytest.importorskip("pandas")
 pl = pytest.importorskip("polars")
@@ -247,7 +247,7 @@ def test_what_is_held_in_memory_is_bounded_by_bytes(
     real = parquet._PartitionFile.write
 
     def measure(file, table):
-        sizes.append(table.num_rows)
+        sizes.append(len(table))
         real(file, table)
 
     monkeypatch.setattr(parquet._PartitionFile, "write", measure)
@@ -272,3 +272,25 @@ def test_without_pyarrow_the_error_has_the_command_to_install_it(
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(ModuleNotFoundError, match=r"pip install 'qos-async\[arrow\]'"):
         convert(place, out)
+
+
+def test_what_was_fetched_after_an_outage_has_rows_of_its_own(tmp_path, out):
+    rows = [trade(n, ts=n) for n in (3, 4)]
+    # The last one of those was pushed after all: live it was left out.
+    pushed = frame(9, trade(4, ts=4), trade(5, ts=5))
+    write(tmp_path / "in", recorded(trades(1, 1), fetched(8, *rows), pushed))
+    made = convert(tmp_path / "in", out)
+    assert made.rows == {"trade": 4}
+    assert made.unknown == 0
+    found = pl.read_parquet(f"{out}/channel=trade/**/*.parquet")
+    assert found["price"].to_list() == [1, 3, 4, 5]
+    assert found["recovered"].to_list() == [False, True, True, False]
+    assert found["received_at"].is_null().to_list() == [False, True, True, False]
+
+
+def test_a_recording_with_a_gap_is_converted_to_what_the_consumer_got(tmp_path, out):
+    rows = [trade("2.50", ts=3)]
+    write(tmp_path / "in", recorded(trades(1, 1), fetched(8, *rows)))
+    convert(tmp_path / "in", out, numbers=str)
+    found = pl.read_parquet(f"{out}/channel=trade/**/*.parquet")
+    assert found["price"].to_list() == ["1", "2.50"]

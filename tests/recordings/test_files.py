@@ -162,3 +162,10 @@ def test_unidentified_files_stay_where_their_names_are(tmp_path):
     kinds = [entry.kind for entry in read(tmp_path)]
     whole = ["started", "frame"]
     assert kinds == ["damaged", *whole, "damaged", *whole]
+
+
+@pytest.mark.fault("F37")
+def test_a_hidden_file_that_a_copy_left_behind_is_no_part_of_the_recording(files):
+    first = files[0]
+    first.with_name(f"._{first.name}").write_bytes(b"\0\5\x16\7" + bytes(200))
+    assert damage(first.parent) == []

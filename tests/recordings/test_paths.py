@@ -12,6 +12,7 @@ import pytest
 
 from qos_async import RecordingError, replay
 from qos_async.recordings import Recorder, contents, convert, read
+from qos_async.recordings.recorder import DirectoryRecorder
 from qos_async.recordings.replay_server import ReplayServer
 from tests.support.recording_files import recorded, trades, write
 
@@ -64,8 +65,8 @@ def test_a_path_of_any_bytes_is_one(home):
     converted = convert(place, place + b"/out")
     assert converted.rows == {"trade": 1}
     assert all(file.exists() for file in converted.files)
-    with closing(Recorder(place + b"/new")) as recorder:
-        assert recorder.directory.exists()
+    with closing(Recorder(place + b"/new")):
+        assert Path(os.fsdecode(place + b"/new")).exists()
 
 
 @pytest.mark.fault("F20")
@@ -77,6 +78,7 @@ def test_a_tilde_is_the_home_directory(home, kind):
     assert convert(kind("~/in"), kind("~/out")).rows == {"trade": 1}
     assert (home / "out").is_dir()
     recorder = Recorder(kind("~/rec"))
+    assert isinstance(recorder, DirectoryRecorder)
     assert recorder.directory == home / "rec"
     recorder.close()
     assert not (home / "~").exists()
@@ -98,7 +100,7 @@ def test_what_may_not_be_read_raises(home):
 
 
 def test_a_file_that_cannot_be_read_raises(home, monkeypatch):
-    def refuse(*_):
+    def refuse(*_, **__):
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr("pathlib.Path.open", refuse)

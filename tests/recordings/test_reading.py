@@ -9,8 +9,10 @@ import pytest
 from qos_async import RecordingError, Topic
 from qos_async.recordings import MissingZstdError, contents, read
 from tests.support.recording_files import (
+    SECOND,
     START,
     event,
+    fetched,
     frame,
     recorded,
     started,
@@ -139,6 +141,23 @@ def test_contents_are_everything_but_the_frames(tmp_path):
     assert found.faults == ()
 
 
+def test_a_rejected_topic_is_no_topic_of_the_recording(tmp_path):
+    rejected = event(1, "rejected", topics=["trade US:TSLA"], reason="No permission.")
+    write(tmp_path, recorded(trades(1, 1), rejected))
+    assert contents(tmp_path).topics == {Topic("trade", "US:AAPL")}
+    [entry] = [one for one in read(tmp_path) if one.kind == "rejected"]
+    assert entry.reason == "No permission."
+
+
+def test_the_end_of_an_outage_is_an_entry_with_the_rows_of_the_wire(tmp_path):
+    row = {"tp": "T", "c": "US:AAPL", "p": "1.50"}
+    write(tmp_path, recorded(fetched(8, row, 3, omitted=[2], left=1)))
+    [entry] = [one for one in read(tmp_path) if one.kind == "fetched"]
+    assert entry.rows == (b'{"tp":"T","c":"US:AAPL","p":"1.50"}', 3)
+    assert (entry.status, entry.omitted, entry.left) == ("filled", (2,), 1)
+    assert (entry.since, entry.until) == (START + 10**9, START + 9 * 10**9)
+
+
 def test_an_unfinished_recording_ends_with_its_last_frame(tmp_path):
     write(tmp_path, started() + trades(1, 1) + trades(7, 1))
     assert contents(tmp_path).ends_at == START + 7 * 10**9
@@ -158,3 +177,11 @@ def test_without_zstandard_the_error_has_the_command_to_install_it(
         monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(MissingZstdError, match=r"pip install 'qos-async\[record\]'"):
         list(read(tmp_path))
+
+
+@pytest.mark.fault("F4")
+@pytest.mark.parametrize("step", [3600, -3600, 0])
+def test_the_length_of_a_recording_is_not_that_of_the_wall_clock(tmp_path, step):
+    later = trades(20 + step, "2", up=20)
+    write(tmp_path, recorded(trades(5, "1"), later, end=30 + step, up=30))
+    assert contents(tmp_path).elapsed == 30 * SECOND

@@ -12,6 +12,7 @@ from qos_async import (
     ClosedError,
     DropOldest,
     Gap,
+    Interrupted,
     Latest,
     RecordingError,
     RejectedError,
@@ -35,6 +36,7 @@ from tests.support.recording_files import (
     SECOND,
     START,
     event,
+    fetched,
     frame,
     recorded,
     started,
@@ -132,6 +134,11 @@ async def test_an_outage_is_a_gap_with_the_recorded_times_and_reason(tmp_path, s
     assert gap.status == "unfilled"
 
 
+def live_again(at):
+    """Return the entries of a link that is opened and has its topic."""
+    return event(at, "opened") + event(at, "subscribed", topics=[f"trade {AAPL}"])
+
+
 def _frames_dropped():
     return recorded(trades(1, 1), event(2, "dropped", count=7), trades(3, 2))
 
@@ -181,6 +188,119 @@ async def test_everything_missing_from_a_recording_is_a_gap(tmp_path, texts, rea
     got = await events_of(tmp_path)
     assert prices(got) == [1, 2]
     assert [one.reason for one in got if isinstance(one, Gap)] == [reason]
+
+
+@pytest.mark.fault("N95")
+@pytest.mark.parametrize("dropped", [0, 2])
+async def test_an_outage_in_which_frames_were_dropped_is_not_filled(tmp_path, dropped):
+    """The numbers of frames in the end of the outage are those before that."""
+    write(
+        tmp_path,
+        recorded(
+            trades(1, 1),
+            event(2, "lost", reason="the cable"),
+            live_again(3),
+            *([event(4, "dropped", count=dropped)] if dropped else []),
+            trades(4, 4),
+            trades(5, 5),
+            fetched(6, trade(2), trade(3), 0),
+            trades(7, 6),
+            gaps=True,
+        ),
+    )
+    got = await events_of(tmp_path)
+    gaps = {one.status for one in got if isinstance(one, Gap)}
+    assert gaps == ({"unfilled"} if dropped else {"filled"})
+    assert prices(got) == ([1, 4, 5, 6] if dropped else [1, 2, 3, 4, 5, 6])
+
+
+@pytest.mark.fault("N97")
+@pytest.mark.parametrize("speed", [None, 1000.0])
+@pytest.mark.parametrize("again", [False, True])
+async def test_frames_dropped_within_an_outage_have_their_own_gap(
+    tmp_path, again, speed
+):
+    """Between the ticks that were held back before and after them."""
+    further = (
+        event(6, "lost", reason="cut again"),
+        live_again(7),
+    )
+    write(
+        tmp_path,
+        recorded(
+            trades(1, 1),
+            event(2, "lost", reason="the cable"),
+            live_again(3),
+            trades(4, 4),
+            event(5, "dropped", count=1),
+            trades(6, 6),
+            *(further if again else ()),
+            trades(8, 8),
+            fetched(9, trade(2), trade(3), 0, 1),
+            trades(10, 10),
+            event(11, "lost", reason="the end"),
+            live_again(12),
+            fetched(13, trade(11)),
+            trades(14, 12),
+            gaps=True,
+        ),
+    )
+    got = await events_of(tmp_path, speed)
+    dropped = "1 frames were not recorded: the disk was too slow"
+    assert [
+        one.reason if isinstance(one, Gap) else int(one.price)
+        for one in got
+        if not isinstance(one, Interrupted)
+    ] == [
+        *(1, "the cable", 4, dropped, 6),
+        *(("cut again",) if again else ()),
+        *(8, 10, "the cable", 11, 12),
+    ]
+    assert [one.status for one in got if isinstance(one, Gap)][-1] == "filled"
+
+
+@pytest.mark.fault("N97")
+async def test_frames_dropped_while_the_link_is_lost_do_not_end_the_outage(tmp_path):
+    write(
+        tmp_path,
+        recorded(
+            trades(1, 1),
+            event(2, "lost", reason="the cable"),
+            event(3, "dropped", count=1),
+            live_again(8),
+            trades(8, 8),
+            fetched(9, trade(2), trade(3), 0, until=8),
+            trades(10, 10),
+            gaps=True,
+        ),
+    )
+    first, gap, *others = [
+        one for one in await events_of(tmp_path) if not isinstance(one, Interrupted)
+    ]
+    assert prices([first, *others]) == [1, 8, 10]
+    assert (gap.status, gap.since) == ("unfilled", after(1))
+    assert gap.until >= after(8)
+
+
+@pytest.mark.fault("N96")
+async def test_places_ascend_where_frames_came_after_the_end_of_an_outage(tmp_path):
+    write(
+        tmp_path,
+        recorded(
+            trades(1, 1),
+            event(2, "lost", reason="the cable"),
+            live_again(3),
+            trades(5, 3),
+            trades(6, 4, 5),
+            fetched(6, trade(2), left=1),
+            trades(7, 6),
+            gaps=True,
+        ),
+    )
+    ticks = [one for one in await events_of(tmp_path) if not isinstance(one, Gap)]
+    assert prices(ticks) == [1, 2, 3, 4, 5, 6]
+    places = [tick.place for tick in ticks]
+    assert places == sorted({*places})
 
 
 async def test_the_next_file_of_a_run_is_not_a_gap(tmp_path):

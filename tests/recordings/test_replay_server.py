@@ -10,7 +10,16 @@ import pytest
 from qos_async import Client, Gap, Limits, Timing
 from qos_async.recordings.replay_server import ReplayServer
 from tests.support.memory_transport import gaps_and_ticks, snapshot, trade
-from tests.support.recording_files import event, frame, recorded, trades, write
+from tests.support.recording_files import (
+    event,
+    fetched,
+    frame,
+    recorded,
+    trades,
+    write,
+)
+
+pytestmark = pytest.mark.slow
 
 AAPL = "US:AAPL"
 PLAN = Limits(command_interval=0.0, http_requests=1000)
@@ -69,3 +78,33 @@ async def test_the_server_waits_for_the_first_subscription(tmp_path):
 def test_an_invalid_speed_raises(tmp_path, speed):
     with pytest.raises(ValueError, match="speed must be a number above 0, not"):
         ReplayServer(tmp_path, speed=speed)
+
+
+async def test_a_client_that_was_cut_recovers_what_was_fetched_live(tmp_path):
+    outage = event(2, "lost", reason="the cable") + event(5, "opened")
+    ack = event(5, "subscribed", topics=[f"trade {AAPL}"])
+    rows = [trade(n, ts=n) for n in (3, 4)]
+    before = frame(1, *(trade(n, ts=n) for n in (1, 2)))
+    after = [frame(at, trade(at, ts=at)) for at in (6, 9, 12)]
+    parts = before, outage, ack, after[0], fetched(7, *rows), *after[1:]
+    write(tmp_path, recorded(*parts, gaps=True, end=13))
+    events: list[Any] = []
+    async with (
+        ReplayServer(tmp_path, speed=2, plan=PLAN) as server,
+        Client(
+            server.key,
+            http_url=server.http_url,
+            stream_url=server.stream_url,
+            limits=PLAN,
+            timing=TIMING,
+        ) as client,
+    ):
+        async for one in gaps_and_ticks(client.watch_trades(AAPL).events()):
+            events.append(one)
+            if len(events) == 7:
+                break
+    assert [int(one.price) for one in events if not isinstance(one, Gap)] == [
+        *(1, 2, 3, 4, 6, 9),
+    ]
+    assert isinstance(events[2], Gap)
+    assert events[2].recovered == 2

@@ -17,6 +17,7 @@ from qos_async.markets import is_open, session_at, sessions
 from qos_async.models import TradingDay
 from qos_async.periods import bar_start, market_zone
 from qos_async.sim import SimulatedMarket, Simulator
+from qos_async.sim.calendar import is_trading_day
 from qos_async.sim.instruments import INSTRUMENTS
 from qos_async.symbols import market_of
 
@@ -292,6 +293,20 @@ def test_days_follow_each_other_without_weekends_and_holidays():
         "20241231,H",
         "20250102,F",
         "20250103,F",
+    ]
+
+
+@pytest.mark.parametrize("market", ["SH", "SZ"])
+def test_shanghai_and_shenzhen_have_the_fixed_holidays_of_the_mainland(market):
+    assert [
+        day
+        for month in (1, 5, 10, 12)
+        for day in (date(2026, month, number) for number in range(1, 31))
+        if day.weekday() < 5 and not is_trading_day(market, day)
+    ] == [
+        date(2026, 1, 1),
+        date(2026, 5, 1),
+        *(date(2026, 10, number) for number in (1, 2, 5, 6, 7)),
     ]
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from qos_async.sim import Limits, Simulator
+from qos_async.sim import Limits, Simulator, Variants
 
 ROOT = Path(__file__).parents[2]
 
@@ -199,3 +199,22 @@ def test_an_option_that_does_not_fit_is_named(option, value):
 async def test_the_market_works_at_both_ends_of_its_times(start):
     async with Simulator(start=start, seed=-1) as sim:
         assert isinstance(sim.tape("US:AAPL"), list)
+
+
+@pytest.mark.fault("F82")
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("too_fast", "silent"),
+        ("bad_key", 401),
+        ("second_connection", "Refuse"),
+        ("unknown_symbol", None),
+        ("reqid_on_errors", "no"),
+        ("compression", 1),
+        ("too_fast_code", 99),
+        ("second_connection_status", True),
+    ],
+)
+def test_a_variant_that_there_is_not_is_named_with_those_that_there_are(option, value):
+    with pytest.raises(ValueError, match=f"^{option} must be .*, not {value!r}"):
+        Variants(**{option: value})

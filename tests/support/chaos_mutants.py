@@ -144,7 +144,7 @@ MUTANTS = [
     Mutant(
         "a topic is not subscribed again",
         Registry,
-        "link_down",
+        "link_up",
         _keeps_some_topics,
         "I[18] ",
     ),

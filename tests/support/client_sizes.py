@@ -29,6 +29,6 @@ def client_sizes(client: Client) -> dict[str, int]:
         "recovery_requests": len(recovery._sent),
         "requests": len(requests._unsent) + len(requests._sent),
         "futures": len(stream._pending._futures),
-        "routes": sum(map(len, stream._gaps._router.by_symbol.values())),
+        "routes": sum(map(len, stream.gaps._router.by_symbol.values())),
         "queues": len(stream._queues),
     }

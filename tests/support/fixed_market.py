@@ -42,9 +42,20 @@ class IdleReader(MarketReader):
     def __init__(self, model):
         self.model = model
         self.intervals = []
+        self.dials = 0
+        self.added, self.removed = [], []
 
     async def run(self):
         pass
+
+    async def add(self, *symbols):
+        self.added += symbols
+
+    async def remove(self, *symbols):
+        self.removed += symbols
+
+    async def dial_now(self):
+        self.dials += 1
 
     def update_stats(self, now):
         self.model.update_stats(STATS, now)
@@ -58,8 +69,8 @@ def record(kind, row, **more):
     return msgspec.convert({**row, **more}, kind, strict=False)
 
 
-def trade(at, price="1", **more):
-    return Trade(symbol="US:A", price=Decimal(price), timestamp=at, **more)
+def trade(at, price="1", symbol="US:A", **more):
+    return Trade(symbol=symbol, price=Decimal(price), timestamp=at, **more)
 
 
 def kline(at, close="1", **more):

@@ -29,19 +29,26 @@ TradeKey: TypeAlias = tuple[int, float, float]
 class HubProcess:
     """``qos hub`` on one port, which the next process of it takes over.
 
+    Args:
+        sim: The service; None for a hub that has no key.
+        options: Further options.
+
     Attributes:
         port: The port, once started.
         lines: What it wrote on stderr, all processes together.
     """
 
-    def __init__(self, sim: Simulator) -> None:
+    def __init__(self, sim: Simulator | None, *options: str) -> None:
         self.port = 0
         self.lines: list[str] = []
-        self._variables = {
-            "QOS_HTTP_URL": sim.http_url,
-            "QOS_STREAM_URL": sim.stream_url,
-            "QOS_API_KEY": sim.key,
-        }
+        self._sim, self._options = sim, options
+        self._variables: dict[str, str] = {}
+        if sim is not None:
+            self._variables = {
+                "QOS_HTTP_URL": sim.http_url,
+                "QOS_STREAM_URL": sim.stream_url,
+                "QOS_API_KEY": sim.key,
+            }
 
     @property
     def stream_url(self) -> str:
@@ -55,9 +62,17 @@ class HubProcess:
         )
 
     async def start(self) -> None:
-        """Start a process, and wait until it listens."""
+        """Start a process, and wait until it listens.
+
+        A new process does not know when the last one sent a frame: the service still counts
+        that for a second, which a fast machine is back within.
+        """
+        if self._sim is not None and self._sim.frames:
+            since = asyncio.get_running_loop().time() - self._sim.frames[-1].at
+            await asyncio.sleep(1.0 - since)
         self.process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "qos_async", "hub", "--port", str(self.port)),
+            *self._options,
             stdout=PIPE,
             stderr=PIPE,
             env=environment(**self._variables),
@@ -87,9 +102,11 @@ class HubProcess:
 
 
 @asynccontextmanager
-async def hub_process(sim: Simulator) -> AsyncGenerator[HubProcess]:
-    """Run ``qos hub`` over a simulator."""
-    hub = HubProcess(sim)
+async def hub_process(
+    sim: Simulator | None, *options: str
+) -> AsyncGenerator[HubProcess]:
+    """Run ``qos hub`` over a simulator, or without a key."""
+    hub = HubProcess(sim, *options)
     await hub.start()
     try:
         yield hub

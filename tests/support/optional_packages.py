@@ -17,6 +17,8 @@ _OPTIONAL = (
     "exchange_calendars",
     "fastapi",
     "matplotlib",
+    "nats",
+    "nkeys",
     "pandas",
     "plotly",
     "polars",

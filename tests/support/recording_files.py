@@ -17,8 +17,10 @@ from tests.support.memory_transport import trade
 
 __all__ = [
     "SECOND",
+    "START",
     "blocks",
     "event",
+    "fetched",
     "frame",
     "recorded",
     "started",
@@ -53,9 +55,28 @@ def trades(at, *prices, up=None):
     return frame(at, *(trade(price) for price in prices), up=up)
 
 
-def recorded(*parts, topics=(TOPIC,), end=1000, up=None):
+def fetched(at, *rows, topic=TOPIC, status="filled", since=1, until=9, **more):
+    """Return the end of an outage, with rows as objects of the wire and as numbers."""
+    return event(
+        at,
+        "fetched",
+        topics=[topic],
+        status=status,
+        reason="the cable",
+        since=_ns(since),
+        until=_ns(until),
+        rows=list(rows),
+        **more,
+    )
+
+
+def recorded(*parts, topics=(TOPIC,), end=1000, up=None, **header):
     """Return the lines of a recording: the link opens, the parts, and the end."""
-    start = (started(), event(0, "opened"), event(0, "subscribed", topics=list(topics)))
+    start = (
+        started(**header),
+        event(0, "opened"),
+        event(0, "subscribed", topics=list(topics)),
+    )
     return b"".join([*start, *parts, event(end, "closed", up=up)])
 
 

@@ -32,9 +32,12 @@ from qos_async import (
     Topic,
     Trade,
     TradingDay,
+    follow,
+    replay,
 )
 from qos_async.frames import to_pandas, to_polars
-from qos_async.markets import Bar, bars
+from qos_async.markets import Bar, bars, resample
+from qos_async.recordings import Follow, Replay
 
 assert_type(Client(), Client[Decimal])
 assert_type(Client("key", key_in="url"), Client[Decimal])
@@ -42,6 +45,13 @@ assert_type(Client(lambda: "key"), Client[Decimal])
 assert_type(Client(numbers=Decimal), Client[Decimal])
 assert_type(Client(numbers=float), Client[float])
 assert_type(Client("key", numbers=str, recover=False), Client[str])
+
+assert_type(replay("recordings"), Replay[Decimal])
+assert_type(replay("recordings", None, numbers=float), Replay[float])
+assert_type(follow("recordings"), Follow[Decimal])
+assert_type(follow("recordings", "first", durable="bot", strict=True), Follow[Decimal])
+assert_type(follow("recordings", numbers=str), Follow[str])
+assert_type(follow("recordings").live, bool)
 
 
 async def requests(client: Client[float]) -> None:
@@ -124,6 +134,14 @@ async def live(client: Client[float]) -> None:  # noqa: C901 - a list
 async def the_rest() -> None:
     async with Client() as client:
         assert_type(client, Client[Decimal])
+        past = await client.fetch_trades("CF:BTCUSDT")
+        for built in bars(past, "1m"):
+            assert_type(built, Bar[Decimal])
+        for built in bars(past["CF:BTCUSDT"], "1m"):
+            assert_type(built, Bar[Decimal])
+        minutes = await client.fetch_klines("CF:BTCUSDT", interval="1m")
+        assert_type(resample(minutes, "1h"), list[Bar[Decimal]])
+        assert_type(resample(bars(past, "1m"), "1h"), list[Bar[Decimal]])
         assert_type(client.state, LinkState)
         assert_type(client.stats, Stats)
         assert_type(client.stats.ticks_by_channel, dict[str, int])

@@ -36,6 +36,7 @@ from qos_async._core.recovery.cases import (
     RecoveryCase,
     RecoveryResult,
     bars_since,
+    inherited_case,
     make_case,
 )
 from qos_async._core.recovery.outages import Outage, OutageTracker
@@ -48,7 +49,14 @@ from qos_async.errors import DecodeError
 from qos_async.models import N
 from qos_async.topics import Topic
 
-__all__ = ["Outage", "OutageTracker", "Recovery", "RecoveryRequest", "RecoveryResult"]
+__all__ = [
+    "Outage",
+    "OutageTracker",
+    "Recovery",
+    "RecoveryRequest",
+    "RecoveryResult",
+    "inherited_case",
+]
 
 _CLOSE_AFTER = 5.0  # Seconds from when all topics are resubscribed.
 # Seconds from when the topic is live, where others are not resubscribed by then.
@@ -106,6 +114,10 @@ class Recovery(Generic[N]):
         return sum(
             len(c.held) + len(c.held_earlier) for c in tuple(self.cases.values())
         )
+
+    def awaits(self, topic: Topic) -> bool:
+        """Whether a case that is opened for a topic is to be closed later."""
+        return self.is_enabled
 
     # Topics
 
@@ -166,6 +178,10 @@ class Recovery(Generic[N]):
         result = self.cases[topic].result()
         self._close_if_final(result)
         return result
+
+    def close_with(self, result: RecoveryResult) -> None:
+        """Close a case with a result that was recorded."""
+        self._close_if_final(result)
 
     def remove(self, topics: Iterable[Topic]) -> list[int]:
         """Forget topics that no subscription has any more.

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from datetime import datetime
 from decimal import Decimal
 from typing import Any, Generic, TypeVar
 
@@ -59,6 +60,8 @@ class RecoveryResult(Struct, frozen=True):
         recovered: Ticks to deliver after the gap: fetched ones, and those that were
             held back on a link that was lost before the case was closed.
         held: Held live ticks, to deliver after those.
+        pushed: All ticks that were held back, in order of receipt.
+        span: The beginning and end of the gap, where they were recorded.
     """
 
     topic: Topic
@@ -67,6 +70,8 @@ class RecoveryResult(Struct, frozen=True):
     status: GapStatus
     recovered: tuple[Any, ...] = ()
     held: tuple[Any, ...] = ()
+    pushed: tuple[Any, ...] = ()
+    span: tuple[datetime, datetime] | None = None
 
     @property
     def fetched(self) -> int:
@@ -200,6 +205,7 @@ class RecoveryCase(Generic[T]):
             status,
             tuple(recovered),
             tuple(self.held),
+            (*self.held_earlier, *self.held),
         )
 
 
@@ -212,6 +218,24 @@ def make_case(
         Channel.KLINE: _Klines,
     }.get(topic.channel, _LatestOnly)
     return kind(topic, outage, tail, now=now)
+
+
+def inherited_case(
+    topic: Topic,
+    outage: Outage,
+    tail: Sequence[Any],
+    held: Sequence[Any],
+    *,
+    now: float,
+) -> RecoveryCase[Any]:
+    """Return the case of a topic of which another client held ticks back.
+
+    It waits for the next link, like one that was open when a link was lost.
+    """
+    case = make_case(topic, outage, tail, now=now)
+    case.held_earlier = [*held]
+    case.live, case.restored_at = False, math.inf
+    return case
 
 
 def bars_since(outage: Outage, interval: Interval, now: float) -> int:

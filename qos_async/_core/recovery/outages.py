@@ -60,6 +60,10 @@ class OutageTracker:
         self._ticking_unacked.clear()
         return self._begin(live, outage)
 
+    def inherit(self, topic: Topic, outage: Outage) -> None:
+        """Open the outage of a topic that another client received before."""
+        self.open[topic] = outage
+
     def removed_while_wanted(self, removal: Change, outage: Outage) -> None:
         """Open an outage of removed topics that are wanted again and ticked meanwhile.
 

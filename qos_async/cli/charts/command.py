@@ -7,18 +7,19 @@ from __future__ import annotations
 
 import importlib.util
 import shutil
+import warnings
 from argparse import ArgumentParser, ArgumentTypeError
-from datetime import tzinfo
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from qos_async._printable import printable
 from qos_async.cli import exits
+from qos_async.cli.display import add_red_up, add_tz, resolve_display
 from qos_async.cli.options import (
     KLINES_MAX,
     Command,
     CommandError,
     Options,
-    UsageError,
     add_connection,
     add_interval,
     bounded_int,
@@ -46,6 +47,7 @@ def _add_arguments(parser: ArgumentParser) -> None:
     add("symbol", type=symbol, metavar="SYMBOL", help="such as US:AAPL")
     add_interval(parser, Interval.DAY)
     add(
+        "-n",
         "--count",
         type=bounded_int(KLINES_MAX),
         metavar="N",
@@ -79,13 +81,8 @@ def _add_arguments(parser: ArgumentParser) -> None:
 
 def _add_looks(parser: ArgumentParser) -> None:
     add = parser.add_argument
-    add(
-        "--tz",
-        metavar="ZONE",
-        help="local, market, UTC or a name such as Asia/Hong_Kong (file: market, "
-        "terminal: local)",
-    )
-    add("--red-up", action="store_true", help="red rises and green falls, as in China")
+    add_tz(parser, "file: market, terminal: local")
+    add_red_up(parser)
     add(
         "--theme",
         choices=("auto", "light", "dark"),
@@ -147,24 +144,36 @@ def _fetch_and_draw(options: Options) -> int:
     from qos_async.charts.model import ChartModel, Look
     from qos_async.cli.charts.klines import fetch, wanted
     from qos_async.cli.client import open_client, run_async
+    from qos_async.cli.names import names_of
     from qos_async.cli.settings import server_label
+    from qos_async.cli.tables import is_terminal
 
     in_terminal = options.output is None and not options.open
     ma = _AVERAGES if options.ma is None else options.ma
-    zone = _zone(options, "local" if in_terminal else "market")
+    display = resolve_display(options, default="local" if in_terminal else "market")
+    zone = display.zone(options.symbol)
     default_count = _count_that_fits() if in_terminal else _FILE_COUNT
     chosen = wanted(options, default_count, ma)
     found: list[tuple[list[Kline], int]] = []
+    names: dict[str, str] = {}
 
     async def run() -> None:
         async with open_client(options) as client:
             found.append(await fetch(client, options, chosen))
+            if is_terminal():
+                names.update(await names_of(client, options, [options.symbol]))
 
     code = run_async(run)
     if code:
         return code
     [(klines, shown)] = found
-    look = Look(source=server_label(options), ma=ma, zone=zone, red_up=options.red_up)
+    look = Look(
+        source=server_label(options),
+        title=_title(klines, names),
+        ma=ma,
+        zone=zone,
+        red_up=display.red_up,
+    )
     model = ChartModel(klines, look, shown=shown)
     if in_terminal:
         _print(model)
@@ -172,16 +181,13 @@ def _fetch_and_draw(options: Options) -> int:
     return _write(model, options)
 
 
-def _zone(options: Options, default: str) -> tzinfo | None:
-    from qos_async.charts.zones import zone_of
-
-    try:
-        return zone_of(options.tz or default, options.symbol)
-    except ValueError:
-        raise UsageError(
-            f"argument --tz: {options.tz!r} is not a time zone: take local, market, UTC "
-            "or a name such as Asia/Hong_Kong"
-        ) from None
+def _title(klines: list[Kline], names: dict[str, str]) -> str | None:
+    """Return the symbol with its name; None without one."""
+    if not klines or not names:
+        return None
+    first = klines[0]
+    name = printable(names.get(first.symbol, ""))
+    return f"{first.symbol} {name}  {first.interval.short}" if name else None
 
 
 def _count_that_fits() -> int:
@@ -208,8 +214,10 @@ def _write(model: ChartModel, options: Options) -> int:
     from qos_async.cli.files import whole_file
 
     path: Path = options.output or page_path(model)
-    with whole_file(path) as file:
+    with warnings.catch_warnings(record=True) as caught, whole_file(path) as file:
         write(model, file, file_format(path), theme=options.theme, cdn=options.cdn)
+    for one in caught:
+        print_message(f"qos: {one.message}")
     print_message(f"{path}: {model.title}, {model.span}")
     if options.open:
         try:
@@ -242,8 +250,8 @@ in the zone of --tz; days and longer have the market's own date.
 
 {TIMES}
 
-Charts in the terminal need rich: pip install 'qos-async[cli]'. Files need
-plotly (HTML) or matplotlib (PNG, SVG): pip install 'qos-async[plot]'.
+Charts in the terminal need rich and HTML plotly: pip install 'qos-async[cli]'.
+PNG and SVG need matplotlib: pip install 'qos-async[plot]'.
 """,
     _add_arguments,
     _run,

@@ -46,9 +46,9 @@ _PACKAGES = ("aiohttp", "msgspec", "anyio", "tenacity")
 _PROXY_VARIABLES = ("HTTPS_PROXY", "HTTP_PROXY", "WSS_PROXY", "WS_PROXY", "ALL_PROXY")
 
 
-def versions() -> Check:
-    """Return the versions of everything involved."""
-    packages = ", ".join(f"{name} {_version(name)}" for name in _PACKAGES)
+def versions(*more: str) -> Check:
+    """Return the versions of everything involved, and of other packages."""
+    packages = ", ".join(f"{name} {_version(name)}" for name in (*_PACKAGES, *more))
     python = f"{platform.python_implementation()} {platform.python_version()}"
     system = f"{platform.system()} {platform.release()} {platform.machine()}"
     detail = f"qos-async {__version__}, {python}, {packages}; {system}"

@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from qos_async._printable import printable
 
-__all__ = ["Check", "Emit", "Report", "milliseconds", "password_of"]
+__all__ = ["Check", "Emit", "Report", "milliseconds", "password_of", "wrapped"]
 
 _WIDTH = 80
 _INDENT = 24
@@ -99,18 +99,19 @@ def password_of(url: str | None) -> str | None:
 
 def _text(check: Check) -> str:
     head = f"{check.status.upper() if check.status == 'failed' else check.status:<8}"
-    lines = _wrapped(f"{head}{check.check:<{_INDENT - 8}}", check.detail)
+    lines = wrapped(f"{head}{check.check:<{_INDENT - 8}}", check.detail)
     if check.hint:
-        lines += _wrapped(" " * _INDENT, f"-> {check.hint}")
+        lines += wrapped(" " * _INDENT, f"-> {check.hint}")
     return "\n".join(lines)
 
 
-def _wrapped(head: str, text: str) -> list[str]:
+def wrapped(head: str, text: str, indent: int = _INDENT) -> list[str]:
+    """Return the lines of a text beside a head, indented below it."""
     return textwrap.wrap(
         text,
         _WIDTH,
         initial_indent=head,
-        subsequent_indent=" " * _INDENT,
+        subsequent_indent=" " * indent,
         break_long_words=False,
         break_on_hyphens=False,
     ) or [head.rstrip()]

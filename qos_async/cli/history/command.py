@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from argparse import ArgumentParser
-from functools import partial
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from qos_async.cli import exits
-from qos_async.cli.files import OutputError, check_place
+from qos_async.cli.display import add_tz, resolve_display
+from qos_async.cli.files import check_place
+from qos_async.cli.history.targets import output_pattern, words_of_symbols
 from qos_async.cli.options import (
     Command,
     CommandError,
@@ -17,40 +18,43 @@ from qos_async.cli.options import (
     add_connection,
     add_interval,
     file_format,
-    output_file,
-    symbol,
-    time_span,
     time_spec,
 )
 from qos_async.cli.streams import print_message
-from qos_async.cli.times import TIMES, iso
-
-if TYPE_CHECKING:  # Slow to import.
-    from qos_async.cli.history.partial import PartialDownload, Request
+from qos_async.cli.times import TIMES
 
 __all__ = ["COMMAND"]
 
 
 def _add_arguments(parser: ArgumentParser) -> None:
     add = parser.add_argument
-    add("symbol", type=symbol, metavar="SYMBOL", help="such as US:AAPL")
+    add(
+        "symbols",
+        type=words_of_symbols,
+        nargs="+",
+        metavar="SYMBOL",
+        help="such as US:AAPL, or @FILE with one symbol a line, and # comments",
+    )
     add_interval(parser)
     add(
         "--from",
         dest="since",
         type=time_spec,
-        required=True,
         metavar="TIME",
-        help="start",
+        help="start; with --update, of a symbol that is not in the file yet",
     )
     add("--to", dest="until", type=time_spec, metavar="TIME", help="end (now)")
     add(
         "-o",
         "--output",
-        type=output_file(".parquet", ".csv", ".jsonl"),
+        type=output_pattern,
         required=True,
         metavar="FILE",
-        help="where to; the suffix is the format: .parquet, .csv or .jsonl",
+        help="where to; the suffix is the format: .parquet, .csv or .jsonl. "
+        "One file a symbol: {symbol}.csv, or DIR/ for Parquet",
+    )
+    add(
+        "--update", action="store_true", help="append what is new to FILE, or create it"
     )
     add("--adjust", action="store_true", help="for dividends and splits")
     add(
@@ -60,101 +64,66 @@ def _add_arguments(parser: ArgumentParser) -> None:
     )
     add("--force", action="store_true", help="replace FILE and a leftover .FILE.part")
     add("--all-holes", action="store_true", help="list every hole, not the 20 longest")
+    add_tz(parser, "of messages; terminal: local, else UTC")
     add_connection(parser)
 
 
 def _run(options: Options) -> int:
     """Fetch, write, report, and return the exit code."""
-    from qos_async.cli.history.partial import PartialDownload, part_path
+    from qos_async.cli.history.targets import by_file, make_directory
 
-    path = part_path(options.output)
-    request = _request(options, time.time())
-    _check(options)
-    with PartialDownload(path, request, anew=options.force) as part:
+    _check_update(options)
+    files = by_file((one for group in options.symbols for one in group), options.output)
+    make_directory(options.output)
+    for path in files:
+        _check(options, path)
+    code = exits.OK
+    for path, names in files.items():
+        one = Options(**{**vars(options), "output": path})
         try:
-            return _download(options, part)
+            ended = _run_file(one, names)
         except CommandError as error:
-            return error.report()
-        finally:
-            if part.count and path.exists():
-                _print(
-                    f"stopped: {part.progress_text()} kept in {path}; the same command "
-                    "resumes there"
-                )
+            ended = error.report()
+        if ended in (exits.INTERRUPTED, exits.TERMINATED, exits.KEY_REFUSED):
+            return ended
+        code = code or ended
+    return code
 
 
-def _download(options: Options, part: PartialDownload) -> int:
-    from qos_async.cli.client import run_async
-
-    if part.resumed_from and not part.ended:
-        span = f"{iso(part.request.start)} to {iso(part.request.end)}"
-        _print(f"resuming {part.path}: {part.progress_text()}, of {span}")
-    if not part.ended:
-        code = run_async(partial(_fetch, options, part))
-        if code:
-            return code
-    return _finish(options, part)
-
-
-async def _fetch(options: Options, part: PartialDownload) -> int:
-    from qos_async.cli.client import open_client
-    from qos_async.cli.history.paging import page_back
-    from qos_async.cli.history.progress import make_progress
-    from qos_async.cli.history.report import explain_empty
-    from qos_async.cli.settings import resolve
-
-    limits = resolve(options).limits
-    async with open_client(options, numbers=str) as client:
-        with make_progress(part, limits) as progress:
-            await page_back(client, part, progress)
-        if part.count:
-            return exits.OK
-        symbol = part.request.symbol
-        known = not (await client.fetch_instruments(symbol)).missing
-    return _print(explain_empty(part, known=known), exits.FAILED)
+def _check_update(options: Options) -> None:
+    if not options.update:
+        if options.since is None:
+            raise UsageError(
+                "add --from, such as --from 2024-01-01, where the file should begin"
+            )
+    elif options.force:
+        raise UsageError("--force replaces a file, and --update extends it: take one")
+    elif options.adjust:
+        raise UsageError(
+            "--update cannot extend adjusted bars, because each dividend and split changes "
+            "those before it: fetch all of them again, with --force"
+        )
 
 
-def _finish(options: Options, part: PartialDownload) -> int:
-    from qos_async.cli.history.output import write
-    from qos_async.cli.history.paging import IGNORED
-    from qos_async.cli.history.report import summarize
-
-    output = options.output
-    try:
-        write(output, part.pages(), part.request, options.numbers)
-    except ValueError as error:
-        raise OutputError(
-            f"cannot write {output}: {error}: try --numbers text"
-        ) from None
-    print_message(*summarize(part, output, all_holes=options.all_holes))
-    part.remove()
-    return exits.FAILED if part.ended == IGNORED else exits.OK
-
-
-def _request(options: Options, now: float) -> Request:
-    """Return what to fetch.
-
-    Raises:
-        UsageError: If there is no time between from and to.
-    """
-    from qos_async.cli.history.partial import Request
+def _run_file(options: Options, names: list[str]) -> int:
+    """Download one file, or what is new in it."""
+    from qos_async.cli.history.existing import Existing
+    from qos_async.cli.history.jobs import run_jobs
     from qos_async.cli.settings import server_label
 
-    start, end = time_span(options, now)
-    assert start is not None, "--from is required"
-    since, until = options.since, options.until
-    return Request(
-        symbol=options.symbol,
-        interval=options.interval.short,
-        adjusted=options.adjust,
-        source=server_label(options),
-        asked=(since.text, until and until.text),
-        start=start,
-        end=end,
-    )
+    now, display = time.time(), resolve_display(options, on_stderr=True)
+    if not (options.update and options.output.exists()):
+        return run_jobs(options, names, None, now, display)
+    with Existing(options.output, options.interval, now) as existing:
+        existing.check(names, server_label(options), options.numbers)
+        if existing.is_cut_off:
+            print_message(
+                f"{options.output}: the last line is cut off: its bar counts as missing"
+            )
+        return run_jobs(options, names, existing, now, display)
 
 
-def _check(options: Options) -> None:
+def _check(options: Options, output: Path) -> None:
     """Check what can fail without a request.
 
     Raises:
@@ -163,8 +132,8 @@ def _check(options: Options) -> None:
     """
     from qos_async.cli.history.output import check
 
-    output = options.output
-    check_place(output, force=options.force)
+    advice = "--update extends it, --force replaces it"
+    check_place(output, force=options.force or options.update, advice=advice)
     if options.numbers and file_format(output) != ".parquet":
         raise UsageError(
             f"--numbers is about Parquet: in {file_format(output)} they are exact, as sent"
@@ -172,17 +141,13 @@ def _check(options: Options) -> None:
     check(output)
 
 
-def _print(message: str, code: int = exits.OK) -> int:
-    print_message(f"qos: {message}")
-    return code
-
-
 COMMAND = Command(
-    "klines of the past, into a Parquet, CSV or JSON Lines file",
+    "klines of the past, into Parquet, CSV or JSON Lines",
     """\
-Pages back through the history of a symbol, as fast as the plan allows, and
-writes one file: ascending, no bar twice, without the newest bar while it is
-unfinished. Lists where bars are missing although the market was open.
+Pages back through the history of symbols, as fast as the plan allows, and
+writes one file for all, or one a symbol: ascending, no bar twice, without the
+newest bar while it is unfinished. Lists where bars are missing although the
+market was open. With --update, a second run appends what is new.
 
 After Ctrl-C, an outage or a crash, the same command resumes where it stopped:
 until the download is complete, its pages are kept beside the output, in
@@ -192,15 +157,30 @@ examples:
   qos history CF:BTCUSDT --interval 1m --from 2025-01-01 -o btc.parquet
   qos history US:AAPL --interval 1d --from 2015-01-01 --adjust -o aapl.csv
   qos history --sim CF:ETHUSDT --interval 1m --from 2d -o eth.jsonl
+  qos history US:AAPL HK:700 -i 1d --from 2020-01-01 -o 'bars/{symbol}.csv'
+  qos history CF:BTCUSDT,ETHUSDT -i 1h --from 2024-01-01 --update -o bars/
 """,
     f"""\
 {TIMES}
 
-CSV and JSON Lines hold numbers as sent, exact, under the names of qos klines
---csv and --json. Parquet needs pyarrow: pip install 'qos-async[arrow]'
+Times in files are in UTC; bars of days and longer have their date, too, in the
+market's own time zone. CSV and JSON Lines hold numbers as sent, exact, under the
+names of qos klines --csv and --json. Parquet needs pyarrow: pip install
+'qos-async[cli]'
+
+In Parquet the date is a date, not a time. pandas reads it as Python objects:
+bars["date"] = pandas.to_datetime(bars["date"]) makes it datetime64, or
+read_parquet(FILE, dtype_backend="pyarrow") keeps it a date, with .dt.
 
 For stocks, only regular sessions are checked for holes. Holidays are known if
 the package exchange_calendars is installed: pip install 'qos-async[calendars]'
+
+With --update, an existing file gets the bars after its last finished one, and
+--from is that of symbols that it does not have yet. Its interval and its columns
+stay; it is replaced as a whole, when the new one is complete. In a file of
+several symbols, each update is a block of rows a symbol. What is missing
+between the last bar and the new ones is listed. Adjusted bars cannot be
+extended. In the name of a file, {{symbol}} of CF:BTCUSDT is CF_BTCUSDT.
 
 Where the server ignores --to, as it was seen to do in 2024, its newest bars are
 written, with a message, and the exit code is 1.

@@ -10,37 +10,35 @@ from typing import IO, Any
 
 import msgspec
 
-from qos_async import Kline, __version__
-from qos_async.cli.files import OutputError, whole_file
+from qos_async import Interval, Kline, __version__
+from qos_async.cli.files import check_parquet, whole_file
+from qos_async.cli.history.existing import Existing
 from qos_async.cli.history.partial import Request
 from qos_async.cli.options import file_format
 from qos_async.cli.serialize import csv_lines, fields, header, json_line
 from qos_async.cli.times import iso
 
-__all__ = ["check", "write"]
+__all__ = ["NUMBERS", "check", "parquet_schema", "write"]
 
-_NUMBERS: dict[str | None, Any] = {
+NUMBERS: dict[str | None, Any] = {
     None: float,
     "float": float,
     "decimal": Decimal,
     "text": str,
 }
+"""The types that Parquet has numbers in, by the words of ``--numbers``."""
 _ROW_GROUP = 50_000
 """Rows of Parquet that are quick to read together."""
-_LIVE = ("received_at", "recovered")
 
 
 def check(output: Path) -> None:
     """Check that the package for the format is installed.
 
     Raises:
-        OutputError: The message says what to install.
+        CommandError: The message says what to install.
     """
     if file_format(output) == ".parquet":
-        try:
-            _schema(None)
-        except ModuleNotFoundError as error:
-            raise OutputError(str(error)) from None
+        check_parquet()
 
 
 def write(
@@ -48,14 +46,16 @@ def write(
     pages: Iterable[list[Kline[str]]],
     request: Request,
     numbers: str | None,
+    existing: Existing | None = None,
 ) -> None:
-    """Write all bars, ascending.
+    """Write all bars, ascending, after those of an existing file.
 
     Args:
         output: The file; its suffix is the format.
         pages: Oldest first.
         request: What they are; metadata of Parquet.
         numbers: Of Parquet: ``"float"``, ``"decimal"`` or ``"text"``.
+        existing: What the file holds, which stays as it is.
 
     Raises:
         OutputError: If it cannot be written; an existing file stays as it was.
@@ -63,10 +63,12 @@ def write(
     """
     with whole_file(output) as file:
         if file_format(output) == ".parquet":
-            _write_parquet(file, pages, request, numbers)
+            _write_parquet(file, pages, request, numbers, existing)
             return
-        names = header(Kline)
-        if file_format(output) == ".csv":
+        names = header(Kline, dates=request.length >= Interval.DAY)
+        if existing is not None:
+            file.writelines(existing.lines())
+        elif file_format(output) == ".csv":
             file.write(f"{','.join(names)}\n".encode())
         for page in pages:
             rows = map(fields, page)
@@ -83,35 +85,40 @@ def _write_parquet(
     pages: Iterable[list[Kline[str]]],
     request: Request,
     numbers: str | None,
+    existing: Existing | None,
 ) -> None:
     from pyarrow import parquet
 
     from qos_async.frames import to_arrow
 
-    schema = _schema(numbers).with_metadata(_metadata(request))
+    if existing is not None:
+        numbers = existing.numbers
+    metadata = _metadata(request, existing.value("from") if existing else None)
+    schema = parquet_schema(numbers, request.length).with_metadata(metadata)
     writer: Any = parquet.ParquetWriter(file, schema, compression="zstd")
     with writer:
+        for table in existing.tables() if existing is not None else ():
+            writer.write_table(table.cast(schema))
         for bars in _row_groups(pages):
-            table = to_arrow(bars, numbers=_NUMBERS[numbers]).drop_columns(_LIVE)
-            writer.write_table(table.replace_schema_metadata(schema.metadata))
+            table = to_arrow(bars, numbers=NUMBERS[numbers])
+            writer.write_table(table.cast(schema))
 
 
-def _schema(numbers: str | None) -> Any:
+def parquet_schema(numbers: str | None, length: Interval) -> Any:
+    """Return the columns of Parquet."""
     from qos_async.frames import schema
 
-    found: Any = schema(Kline, numbers=_NUMBERS[numbers])
-    for name in _LIVE:
-        found = found.remove(found.get_field_index(name))
-    return found
+    dates = length >= Interval.DAY
+    return schema(Kline, numbers=NUMBERS[numbers], live=False, dates=dates)
 
 
-def _metadata(request: Request) -> dict[str, str]:
+def _metadata(request: Request, since: str | None) -> dict[str, str]:
     """Return where the bars come from, under names that do not change."""
     values = {
         "symbol": request.symbol,
         "interval": request.interval,
         "adjusted": str(request.adjusted).lower(),
-        "from": iso(request.start),
+        "from": since or iso(request.start),
         "to": iso(request.end),
         "source": request.source,
         "writer": f"qos-async {__version__}",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from qos_async import Adjustment, Client, HistoryPages, Kline
 from qos_async.cli.history.partial import PartialDownload
 from qos_async.cli.history.progress import Progress
@@ -20,6 +22,8 @@ async def page_back(
     client: Client[str],
     part: PartialDownload,
     progress: Progress,
+    *,
+    end_at: Callable[[float], int] | None = None,
 ) -> None:
     """Fetch the missing pages, newest first, and append each to the file.
 
@@ -29,6 +33,8 @@ async def page_back(
         client: With ``numbers=str``, which is lossless.
         part: The file, and the request.
         progress: Where to report each page, and each wait.
+        end_at: Returns the requested end at a present of the service, where the end
+            depends on that: its clock, which the first page shows, may be another one.
 
     Raises:
         QosError: When the client gives up; earlier pages are kept.
@@ -40,9 +46,15 @@ async def page_back(
     if part.oldest == start:
         part.finish(START)
         return
-    async with _pages(client, part, progress) as pages:
+    if part.oldest is not None:
+        end_at = None  # It was found by the run that has the newest pages.
+    async with _pages(client, part, progress, up_to_now=end_at is not None) as pages:
         async for page in pages:
-            bars = _new(page, part, pages.server_time())
+            now = pages.server_time()
+            if end_at is not None:
+                part.move_end(end_at(now))
+                end_at = None
+            bars = _new(page, part, now)
             if bars:
                 part.add(bars)
             progress.page()
@@ -55,15 +67,20 @@ async def page_back(
 
 
 def _pages(
-    client: Client[str], part: PartialDownload, progress: Progress
+    client: Client[str],
+    part: PartialDownload,
+    progress: Progress,
+    *,
+    up_to_now: bool,
 ) -> HistoryPages[str]:
     request = part.request
+    end = request.end - 1 if part.oldest is None else part.oldest
     return client.iter_history(
         request.symbol,
         interval=request.length,
         start=request.start,
         # The end is included; pages of ours begin where the last ones ended.
-        end=request.end - 1 if part.oldest is None else part.oldest,
+        end=None if up_to_now else end,
         adjust=Adjustment.FORWARD if request.adjusted else Adjustment.NONE,
         on_wait=lambda error, seconds: progress.waiting(str(error), seconds),
     )

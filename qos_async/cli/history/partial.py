@@ -7,6 +7,7 @@ then the reason why there are no more. An incomplete line is cut off at the next
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any, Self
@@ -15,11 +16,12 @@ import msgspec
 from msgspec import Struct
 
 from qos_async import Interval, Kline
+from qos_async.cli.display import IN_UTC
 from qos_async.cli.formatting import plural
 from qos_async.cli.options import CommandError
 from qos_async.cli.times import local_time
 
-__all__ = ["PartError", "PartialDownload", "Request", "part_path"]
+__all__ = ["PartError", "PartialDownload", "Request", "lock", "part_path"]
 
 Row = tuple[int, str, str, str, str, str | None]
 """Start, open, high, low, close and volume of a bar, numbers as sent."""
@@ -79,11 +81,18 @@ _line = msgspec.json.Decoder(_PartLine)
 _encode = msgspec.json.Encoder().encode
 
 
-def part_path(output: Path) -> Path:
+def part_path(output: Path, symbol: str | None = None) -> Path:
     """Return the path of the file beside an output, also if an earlier version wrote it.
 
     Readers of a directory of Parquet files skip names that begin with a dot.
+
+    Args:
+        output: The file.
+        symbol: Of the pages, where they are only a part of it.
     """
+    if symbol:
+        name = re.sub(r"[^\w.-]", "_", symbol)
+        return output.with_name(f".{output.name}.{name}.part")
     hidden = output.with_name(f".{output.name}.part")
     earlier = output.with_name(f"{output.name}.part")
     return earlier if earlier.exists() and not hidden.exists() else hidden
@@ -100,6 +109,7 @@ class PartialDownload:
         newest: The start of the newest one.
         ended: Why there are no more pages; None while there may be.
         resumed_from: The number of bars of an earlier run.
+        display: The time zone of messages.
     """
 
     def __init__(self, path: Path, request: Request, *, anew: bool = False) -> None:
@@ -115,6 +125,7 @@ class PartialDownload:
                 cannot be created.
         """
         self.path, self.request = path, request
+        self.display = IN_UTC
         self.count = 0
         self.oldest: int | None = None
         self.newest: int | None = None
@@ -126,7 +137,7 @@ class PartialDownload:
         except OSError as error:
             raise self._unwritable(error) from None
         try:
-            _lock(self._file, path)
+            lock(self._file, path)
             self._read(anew=anew)
         except BaseException:
             self._file.close()
@@ -156,6 +167,16 @@ class PartialDownload:
         self._append(_PartLine(bars=rows))
         self._index_page(rows, offset)
 
+    def move_end(self, end: int) -> None:
+        """Set the end of the request, as long as there is no page.
+
+        Raises:
+            PartError: If it cannot be written.
+        """
+        if end > self.request.start:
+            self.request = msgspec.structs.replace(self.request, end=end)
+            self._create()
+
     def finish(self, reason: str) -> None:
         """Append that there are no more pages."""
         self._append(_PartLine(ended=reason))
@@ -176,8 +197,14 @@ class PartialDownload:
         """Return how far back the pages reach, for people."""
         if self.oldest is None:
             return "nothing yet"
-        back = local_time(self.oldest, self.request.symbol, self.request.length)
+        back = self.local_time(self.oldest)
         return f"{plural(self.count, 'bar')} back to {back}"
+
+    def local_time(self, timestamp: float) -> str:
+        """Format the start of a bar, for people."""
+        symbol = self.request.symbol
+        zone = self.display.zone(symbol)
+        return local_time(timestamp, symbol, self.request.length, zone)
 
     def _kline(self, row: Row) -> Kline[str]:
         return Kline(
@@ -274,7 +301,7 @@ class PartialDownload:
         )
 
 
-def _lock(file: IO[bytes], path: Path) -> None:
+def lock(file: IO[bytes], path: Path) -> None:
     """Lock out a second run, where the system can."""
     try:
         import fcntl

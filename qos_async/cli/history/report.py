@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from datetime import date, datetime, timedelta
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple, cast
 
@@ -11,7 +12,7 @@ from qos_async import Interval, Market, Session
 from qos_async.cli.formatting import plural
 from qos_async.cli.history.paging import IGNORED
 from qos_async.cli.history.partial import PartialDownload
-from qos_async.cli.times import iso, local_time
+from qos_async.cli.times import iso
 from qos_async.markets import Calendar, TradingSession, exchange_calendar, sessions
 from qos_async.periods import bar_end, market_zone
 from qos_async.symbols import market_of
@@ -23,32 +24,51 @@ _KILO = 1000
 _DAY = timedelta(days=1)
 
 
-def summarize(part: PartialDownload, output: Path, *, all_holes: bool) -> list[str]:
+def summarize(
+    part: PartialDownload, output: Path, *, all_holes: bool, after: int | None = None
+) -> list[str]:
     """Return sentences on what is in the output and what is missing.
 
     Args:
         part: All pages.
         output: Written.
         all_holes: Whether to list every hole, not only the longest ones.
+        after: The start of the last bar that the output had before; None if it had none.
     """
     request = part.request
     symbol, interval = request.symbol, request.length
-    first, last = (
-        local_time(at or 0, symbol, interval) for at in (part.oldest, part.newest)
-    )
-    zone = "" if interval >= Interval.DAY else " (UTC)"
+    if not part.count:
+        shown = part.local_time(after or 0)
+        head = f"{output}: no new bars of {symbol}, {interval.short}, after {shown}"
+        return [head, *_checked(part, after, all_holes=all_holes)]
+    first, last = (part.local_time(at or 0) for at in (part.oldest, part.newest))
+    name = part.display.zone_name(symbol, part.newest or 0)
+    zone = "" if interval >= Interval.DAY else f" ({name})"
+    bars = plural(part.count, "bar" if after is None else "new bar")
     head = (
-        f"{output}: {plural(part.count, 'bar')} of {symbol}, {interval.short}, from "
+        f"{output}: {bars} of {symbol}, {interval.short}, from "
         f"{first} to {last}{zone}, {_size(output)}"
     )
-    lines = [head, *_missing_before(part)]
+    return [head, *_checked(part, after, all_holes=all_holes)]
+
+
+def _checked(
+    part: PartialDownload, after: int | None, *, all_holes: bool
+) -> Iterator[str]:
+    """Iterate over sentences on what is missing, also between ``after`` and the pages."""
+    request = part.request
+    symbol, interval = request.symbol, request.length
+    if part.count and (after is None or part.ended == IGNORED):
+        yield from _missing_before(part)
     starts = (bar.timestamp for page in part.pages() for bar in page)
-    spans = breaks(starts, symbol, interval, request.end)
+    begun = starts if after is None else chain([after], starts)
+    spans = breaks(begun, symbol, interval, request.end)
     try:
         holes = find_missing(spans, symbol, interval, _calendar)
     except (ValueError, ModuleNotFoundError) as error:
-        return [*lines, f"not checked for holes: {error}"]
-    return [*lines, *_holes(holes, part, all_holes=all_holes)]
+        yield f"not checked for holes: {error}"
+        return
+    yield from _holes(holes, part, all_holes=all_holes)
 
 
 def explain_empty(part: PartialDownload, *, known: bool) -> str:
@@ -224,7 +244,7 @@ class _HoleFinder:
 def _missing_before(part: PartialDownload) -> Iterator[str]:
     """Iterate over sentences on what is missing at the old end."""
     request, oldest = part.request, part.oldest or 0
-    back = local_time(oldest, request.symbol, request.length)
+    back = part.local_time(oldest)
     if part.ended == IGNORED:
         yield (
             "the server ignored the requested end, as it was seen to do in 2024: bars "
@@ -244,7 +264,7 @@ def _missing_before(part: PartialDownload) -> Iterator[str]:
 def _holes(
     holes: list[Hole], part: PartialDownload, *, all_holes: bool
 ) -> Iterator[str]:
-    symbol, interval = part.request.symbol, part.request.length
+    symbol = part.request.symbol
     if not holes:
         yield "no holes"
         return
@@ -260,7 +280,7 @@ def _holes(
             yield f"no bars {reservation} ({bars} would fit):"
         for hole in found:
             if hole in shown:
-                start, end = (local_time(at, symbol, interval) for at in hole[:2])
+                start, end = (part.local_time(at) for at in hole[:2])
                 missing = plural(hole.missing, "bar")
                 yield f"  between {start} and {end}: {missing}"
     if more := len(holes) - len(shown):

@@ -20,6 +20,8 @@ from textual.widget import Widget
 from textual.widgets import Footer
 from textual.worker import Worker, WorkerState
 
+from qos_async.cli.options import CommandError
+from qos_async.cli.watch.alerts import Alert, parse_price
 from qos_async.cli.watch.board import draw_board, first_row
 from qos_async.cli.watch.chart import chart_title, draw_chart
 from qos_async.cli.watch.help import HelpScreen
@@ -32,8 +34,13 @@ from qos_async.cli.watch.panels import (
     draw_tape,
     draw_top,
 )
+from qos_async.cli.watch.prompt import PromptScreen
 from qos_async.cli.watch.reader import MarketReader
+from qos_async.cli.watch.remember import save
+from qos_async.cli.watch.rows import SORTS
 from qos_async.cli.watch.text import Line, line_width, style_of
+from qos_async.cli.watch.themes import CSS, THEMES
+from qos_async.symbols import split
 
 __all__ = ["Panel", "WatchApp"]
 
@@ -52,11 +59,11 @@ class Panel(Widget):
         super().__init__(id=id)
         self._lines: list[Line] = []
         self._title = ""
-        self._style = partial(style_of, red_up=False)
+        self._style = partial(style_of, red_up=False, light=False)
 
-    def set_colours(self, *, red_up: bool) -> None:
-        """Choose whether rises are red or green."""
-        self._style = partial(style_of, red_up=red_up)
+    def set_colours(self, *, red_up: bool, light: bool) -> None:
+        """Choose whether rises are red or green, and the background light or dark."""
+        self._style = partial(style_of, red_up=red_up, light=light)
         self.refresh()
 
     def set_title(self, title: str) -> None:
@@ -95,31 +102,17 @@ class WatchApp(App[None]):
         reader: Fills the model as long as the app runs.
         clock: Returns seconds since the epoch, as ``time.time``.
         red_up: Whether rises are red.
+        light: Whether to begin with the light theme.
 
     Attributes:
         failure: The error that ended the reader, and so the app.
     """
 
-    # Not a file beside this one, which a packager such as PyInstaller would leave out.
-    CSS = """
-    Screen { background: #0b0e14; color: #c9d1d9; layers: panels; overflow: hidden; }
-    Panel {
-        position: absolute;
-        background: #0b0e14;
-        border-top: solid #232c39;
-        border-title-color: #9aa5b1;
-        border-title-style: none;
-    }
-    Panel.framed { border: round #232c39; }
-    #top { dock: top; position: relative; width: 100%; height: 1; border: none; }
-    #events { dock: bottom; position: relative; width: 100%; height: 1; border: none; margin-bottom: 1; }
-    Footer { background: #121822; color: #9aa5b1; }
-    Footer FooterKey .footer-key--key { color: #f0b90b; background: #121822; }
-    Footer FooterKey .footer-key--description { color: #9aa5b1; background: #121822; }
-    """
+    CSS = CSS
     TITLE = "qos watch"
     ENABLE_COMMAND_PALETTE = False
     BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("q", "quit", "Quit"),
         Binding("up,k", "select(-1)", "Symbol", key_display="↑↓"),
         Binding("down,j", "select(1)", show=False),
         Binding("home", "select(-1000)", show=False),
@@ -132,7 +125,14 @@ class WatchApp(App[None]):
         Binding("a", "all_symbols", "All trades"),
         Binding("z", "zoom", "Zoom"),
         Binding("c", "colours", show=False),
-        Binding("q,ctrl+c,ctrl+q", "quit", "Quit", key_display="q", priority=True),
+        Binding("r", "dial", show=False),
+        Binding("plus,insert", "add", "Add", key_display="+"),
+        Binding("minus,delete", "remove", show=False),
+        Binding("s", "sort", "Sort"),
+        Binding("b", "alert", show=False),
+        Binding("t", "theme", show=False),
+        Binding("w", "save", show=False),
+        Binding("ctrl+c,ctrl+q", "quit", show=False, priority=True),
     ]
 
     def __init__(
@@ -142,15 +142,23 @@ class WatchApp(App[None]):
         clock: Callable[[], float],
         *,
         red_up: bool = False,
+        light: bool = False,
     ) -> None:
         super().__init__()
+        for theme in THEMES.values():
+            self.register_theme(theme)
         self._model, self._reader, self._clock = model, reader, clock
         self._panels = {name: Panel(name) for name in ("top", *_PANELS, "events")}
         self._all_symbols = False
         self._candle_width, self._side_panel = _CANDLE_WIDTHS[0], _SIDE_PANELS[0]
-        self._red_up = red_up
+        self._red_up, self._light = red_up, light
+        self._alerts = model.alerts.count
         self._layout: Layout | None = None
         self.failure: BaseException | None = None
+
+    def get_theme_variable_defaults(self) -> dict[str, str]:
+        """Return the colours that textual's own themes do not have."""
+        return THEMES["dark"].variables
 
     def compose(self) -> ComposeResult:
         """Yield the panels; ``draw`` places them."""
@@ -165,7 +173,8 @@ class WatchApp(App[None]):
 
     def on_worker_state_changed(self, event: Worker.StateChanged) -> None:
         """Exit when the reader has failed: nothing would change any more."""
-        if event.state is WorkerState.ERROR:
+        # Those of the keys end in errors that the reader has, too.
+        if self._worker.state is WorkerState.ERROR:
             self.failure = self._worker.error
             self.exit()
 
@@ -186,7 +195,7 @@ class WatchApp(App[None]):
 
     def action_select(self, step: int) -> None:
         """Select another symbol."""
-        self._model.select(self._model.selected + step)
+        self._model.select(self._model.rows.selected + step)
         self.draw()
 
     def action_interval(self, step: int) -> None:
@@ -222,10 +231,75 @@ class WatchApp(App[None]):
         self._red_up = not self._red_up
         self._set_colours()
 
+    def action_dial(self) -> None:
+        """Connect now, while the link is lost."""
+        if self._model.stale:
+            self.run_worker(self._reader.dial_now(), exit_on_error=False)
+
     def action_help(self) -> None:
         """Show the keys."""
-        screen = HelpScreen(self._model.event_log.lines)
+        model = self._model
+        zone = model.display.zone_name(model.symbol, self._clock())
+        screen = HelpScreen(model.event_log.lines, zone, light=self._light)
         self.call_later(self.push_screen, screen)
+
+    def action_add(self) -> None:
+        """Ask for symbols, and watch them, too."""
+        prompt = PromptScreen("add symbols, such as US:AAPL,TSLA HK:700", _symbols)
+        self.call_later(self.push_screen, prompt, self._add)
+
+    def _add(self, symbols: tuple[str, ...] | None) -> None:
+        if symbols:
+            self.run_worker(self._reader.add(*symbols), exit_on_error=False)
+
+    def action_remove(self) -> None:
+        """Watch the selected symbol no longer."""
+        model = self._model
+        if len(model.symbols) == 1:
+            model.event_log.add("the last symbol cannot be removed", self._clock())
+        else:
+            self.run_worker(self._reader.remove(model.symbol), exit_on_error=False)
+        self.draw()
+
+    def action_sort(self) -> None:
+        """Sort the rows by something else."""
+        rows = self._model.rows
+        rows.sort = _next_of(SORTS, rows.sort)
+        self.draw()
+
+    def action_alert(self) -> None:
+        """Ask for a price of the selected symbol to wait for."""
+        symbol, alerts = self._model.symbol, self._model.alerts
+        now = ", ".join(
+            f"{one.price:f}" for one in alerts.waiting if one.symbol == symbol
+        )
+        prompt = PromptScreen(
+            f"alert {symbol} at price (now: {now or 'none'}; empty: none)",
+            lambda text: [Alert(symbol, parse_price(text))] if text.strip() else [],
+        )
+        self.call_later(self.push_screen, prompt, partial(self._set_alerts, symbol))
+
+    def _set_alerts(self, symbol: str, added: list[Alert] | None) -> None:
+        alerts = self._model.alerts
+        if added == []:
+            alerts.remove(symbol)
+        for alert in added or ():
+            alerts.add(alert)
+        self.draw()
+
+    def action_theme(self) -> None:
+        """Change between dark and light."""
+        self._light = not self._light
+        self._set_colours()
+
+    def action_save(self) -> None:
+        """Write what is watched into the configuration."""
+        try:
+            text = f"written to {save(self._model, light=self._light)}"
+        except CommandError as error:
+            text = str(error)
+        self._model.event_log.add(text, self._clock())
+        self.draw()
 
     # Drawing
 
@@ -233,6 +307,9 @@ class WatchApp(App[None]):
         """Draw the model as it is now."""
         now = self._clock()
         self._reader.update_stats(now)
+        if self._alerts != self._model.alerts.count:
+            self._alerts = self._model.alerts.count
+            self.bell()
         width, height = self.size
         model, panels = self._model, self._panels
         layout = arrange(width, height, len(model.symbols), self._side_panel)
@@ -266,7 +343,10 @@ class WatchApp(App[None]):
             return f"trades  {symbols}{paused}"
         if name == "ladder":
             return f"order book  {model.symbol}"
-        return f"quotes  {model.caption}".rstrip()
+        sort = "" if model.rows.sort == SORTS[0] else f"by {model.rows.sort}  "
+        count = len(model.alerts.waiting)
+        alerts = f"alerts {count}  " if count else ""
+        return f"quotes  {sort}{alerts}{model.caption}".rstrip()
 
     def _lines(self, name: str, width: int, height: int, now: float) -> list[Line]:
         model = self._model
@@ -279,8 +359,14 @@ class WatchApp(App[None]):
         return draw_tape(model, width, height, all_symbols=self._all_symbols)
 
     def _set_colours(self) -> None:
+        self.theme = THEMES["light" if self._light else "dark"].name
         for panel in self._panels.values():
-            panel.set_colours(red_up=self._red_up)
+            panel.set_colours(red_up=self._red_up, light=self._light)
+
+
+def _symbols(text: str) -> tuple[str, ...]:
+    """Return the symbols of a line; an empty line has no symbols."""
+    return split(*text.split()) if text.strip() else ()
 
 
 def _next_of(choices: tuple[T, ...], chosen: T) -> T:

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
+from rich.cells import cell_len
+
 from qos_async import Session, Trade, TradingStatus
 from qos_async.cli.formatting import clock, percent
 from qos_async.cli.watch.chart import sparkline
-from qos_async.cli.watch.model import Model, Quote
+from qos_async.cli.watch.model import Model
+from qos_async.cli.watch.rows import Quote
 from qos_async.cli.watch.text import Line, format_size, pad_or_cut
 
 __all__ = ["draw_board", "first_row"]
@@ -17,6 +20,9 @@ _FLASH_TIME = 0.7
 """Seconds for which a price that changed is highlighted."""
 _SPARKLINE_WIDTHS = (8, 48)
 """The narrowest and the widest sparkline, in characters."""
+_NAME = "name"
+_NAME_WIDTHS = (8, 20)
+"""The narrowest and the widest column of names; four Chinese characters fit."""
 _SESSIONS = {
     Session.PRE_MARKET: "pre",
     Session.POST_MARKET: "post",
@@ -33,10 +39,18 @@ class _Column(NamedTuple):
     cell: Callable[[Model, Quote, float], tuple[str, str]]
 
 
+class _Extras(NamedTuple):
+    """Widths of what is shown in the room that the columns leave; 0 for none."""
+
+    name: int
+    spark: int
+
+
 def first_row(model: Model, height: int) -> int:
     """Return the index of the first symbol shown: the selected one is always visible."""
     shown = max(height - 1, 1)
-    return min(max(model.selected - shown + 1, 0), max(len(model.symbols) - shown, 0))
+    selected = model.rows.selected
+    return min(max(selected - shown + 1, 0), max(len(model.symbols) - shown, 0))
 
 
 def draw_board(model: Model, width: int, height: int, now: float) -> list[Line]:
@@ -49,25 +63,21 @@ def draw_board(model: Model, width: int, height: int, now: float) -> list[Line]:
         max(column.width, len(column.title), *(len(row[place][0]) for row in cells), 0)
         for place, column in enumerate(columns)
     ]
-    spark = _sparkline_width(width, widths)
-    lines = [pad_or_cut(_head(columns, widths, spark), width, "head")]
+    extras = _extra_widths(model, width, widths)
+    lines = [pad_or_cut(_head(columns, widths, extras), width, "head")]
     for quote, row in zip(quotes, cells, strict=True):
-        line = _row(model, quote, row, widths, spark)
+        line = _row(model, quote, row, widths, extras)
         chosen = quote.symbol == model.symbol
-        if model.stale:
-            line = [(text, "dim") for text, _ in line]
         lines.append(pad_or_cut(line, width, "cursor" if chosen else ""))
     return lines
 
 
-def _head(columns: list[_Column], widths: list[int], spark: int) -> Line:
-    titles = [c.title.rjust(w) for c, w in zip(columns[1:], widths[1:], strict=True)]
-    named = "  " + columns[0].title.ljust(widths[0])
-    return [(named + _trend_title(spark) + "".join(f"  {t}" for t in titles), "")]
-
-
-def _trend_title(spark: int) -> str:
-    return "  " + "trend".ljust(spark) if spark else ""
+def _head(columns: list[_Column], widths: list[int], extras: _Extras) -> Line:
+    titles = [columns[0].title.ljust(widths[0])]
+    titles += [_NAME.ljust(extras.name)] if extras.name else []
+    titles += ["trend".ljust(extras.spark)] if extras.spark else []
+    titles += [c.title.rjust(w) for c, w in zip(columns[1:], widths[1:], strict=True)]
+    return [("".join(f"  {title}" for title in titles), "")]
 
 
 def _row(
@@ -75,25 +85,37 @@ def _row(
     quote: Quote,
     cells: list[tuple[str, str]],
     widths: list[int],
-    spark: int,
+    extras: _Extras,
 ) -> Line:
     chosen = quote.symbol == model.symbol
-    line: Line = [("▌ " if chosen else "  ", "accent")]
+    line: Line = [("▌" if chosen else " ", "accent")]
+    line.append(("~" if model.stale or quote.quiet else " ", "warn"))
     line.append((cells[0][0].ljust(widths[0]), cells[0][1]))
     note = model.notes.get(quote.symbol)
     if note:
         return [*line, (f"  {note}", "warn")]
-    if spark:
-        text, role = _trend(model, quote, spark)
+    if extras.name:
+        name = pad_or_cut([(model.names.get(quote.symbol, ""), "soft")], extras.name)
+        line += [("  ", ""), *name]
+    if extras.spark:
+        text, role = _trend(model, quote, extras.spark)
         line += [("  ", ""), (text, role)]
     for (text, role), wide in zip(cells[1:], widths[1:], strict=True):
         line += [("  ", ""), (text.rjust(wide), role)]
     return line
 
 
-def _sparkline_width(width: int, widths: list[int]) -> int:
+def _extra_widths(model: Model, width: int, widths: list[int]) -> _Extras:
+    """Return the widths in what the columns leave: names only beside a sparkline."""
     room = width - sum(widths) - 2 * len(widths) - 3
-    return min(room, _SPARKLINE_WIDTHS[1]) if room >= _SPARKLINE_WIDTHS[0] else 0
+    least, most = _SPARKLINE_WIDTHS
+    names = (model.names.get(symbol, "") for symbol in model.symbols)
+    longest = max(map(cell_len, names), default=0)
+    wanted = max(longest, len(_NAME))
+    name = min(wanted, _NAME_WIDTHS[1], room - 2 - least)
+    if not longest or name < min(wanted, _NAME_WIDTHS[0]):
+        return _Extras(0, min(room, most) if room >= least else 0)
+    return _Extras(name, min(room - 2 - name, most))
 
 
 def _trend(model: Model, quote: Quote, width: int) -> tuple[str, str]:
@@ -159,7 +181,11 @@ def _state(model: Model, quote: Quote, now: float) -> tuple[str, str]:
 
 def _traded(model: Model, quote: Quote, now: float) -> tuple[str, str]:
     trade: Trade | None = quote.trade
-    return ("-" if trade is None else clock(trade.time)), "dim"
+    return (
+        "-"
+        if trade is None
+        else clock(model.display.time(trade.timestamp, trade.symbol))
+    ), "dim"
 
 
 _COLUMNS = (

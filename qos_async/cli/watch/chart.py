@@ -187,7 +187,14 @@ def draw_chart(
         message = model.notes.get(model.symbol, "no klines yet")
         blank = [pad_or_cut([], width)] * (height - 1)
         return [pad_or_cut([(f" {message}", "dim")], width), *blank]
-    return draw_klines(klines, price, width, height, candle_width=candle_width)
+    return draw_klines(
+        klines,
+        price,
+        width,
+        height,
+        candle_width=candle_width,
+        zone=model.display.zone(model.symbol),
+    )
 
 
 def draw_klines(

@@ -8,13 +8,8 @@ from __future__ import annotations
 import heapq
 from collections import Counter, deque
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
-from decimal import Decimal
-
-from msgspec import Struct
 
 from qos_async import (
-    Depth,
     Gap,
     Interval,
     Kline,
@@ -25,11 +20,14 @@ from qos_async import (
     Trade,
 )
 from qos_async._printable import printable
-from qos_async.cli.formatting import clock, percent_change
+from qos_async.cli.display import IN_UTC, Display
+from qos_async.cli.formatting import clock
+from qos_async.cli.watch.alerts import Alerts
+from qos_async.cli.watch.rows import Quote, Rows
 from qos_async.models import AnyTick
 from qos_async.stats import Stats
 
-__all__ = ["INTERVALS", "Bars", "EventLog", "Model", "Quote", "TradeTape"]
+__all__ = ["INTERVALS", "Bars", "EventLog", "Model", "TradeTape"]
 
 INTERVALS = tuple(interval for interval in Interval if interval is not Interval.UNKNOWN)
 _MAX_BARS = 1000
@@ -40,61 +38,6 @@ _SAME_OUTAGE = 10.0
 back one channel after another, at the pace of the plan."""
 _RATE_WINDOW = 3.0
 """Seconds over which the tick rate is measured."""
-
-
-class Quote(Struct):
-    """The newest snapshot, trade and order book of one symbol.
-
-    Attributes:
-        symbol: Canonical.
-        places: The most decimal places seen in a price. The server cuts zeros at the
-            end, and a column of prices of different lengths is hard to read.
-        snapshot: The newest one, pushed or fetched.
-        trade: The newest one, pushed or fetched.
-        depth: The newest order book.
-    """
-
-    symbol: str
-    places: int = 0
-    snapshot: Snapshot | None = None
-    trade: Trade | None = None
-    depth: Depth | None = None
-
-    def update(self, tick: Snapshot | Trade | Depth) -> None:
-        """Replace the tick of the same channel."""
-        match tick:
-            case Snapshot():
-                self.snapshot = tick
-            case Trade():
-                self.trade = tick
-            case Depth():
-                self.depth = tick
-
-    def price(self, value: Decimal | None) -> str:
-        """Return a price of this symbol as text, with as many places as the others."""
-        if value is None:
-            return "-"
-        exponent = value.as_tuple().exponent
-        if isinstance(exponent, int):
-            self.places = max(self.places, -exponent)
-        return f"{value:.{self.places}f}"
-
-    @property
-    def last(self) -> Decimal | None:
-        """The newest price, of a trade or of a snapshot."""
-        trade, snapshot = self.trade, self.snapshot
-        if trade is None or (
-            snapshot is not None and snapshot.received_at > trade.received_at
-        ):
-            return snapshot.last_price if snapshot is not None else None
-        return trade.price
-
-    @property
-    def change(self) -> Decimal | None:
-        """Percent since yesterday's close, or since the open where that is missing."""
-        if self.snapshot is None:
-            return None
-        return percent_change(self.last, self.snapshot.prev_close or self.snapshot.open)
 
 
 class Bars:
@@ -133,10 +76,20 @@ class TradeTape:
     """
 
     def __init__(self, symbols: Iterable[str]) -> None:
-        self._trades = {symbol: deque[Trade](maxlen=_MAX_TRADES) for symbol in symbols}
+        self._trades: dict[str, deque[Trade]] = {}
+        self.add_symbols(*symbols)
         self._paused: dict[str, list[Trade]] | None = None
         self.unseen = 0
         self.dropped = 0
+
+    def add_symbols(self, *symbols: str) -> None:
+        """Begin empty tapes for these symbols."""
+        for symbol in symbols:
+            self._trades.setdefault(symbol, deque(maxlen=_MAX_TRADES))
+
+    def remove(self, symbol: str) -> None:
+        """Remove the tape of a symbol."""
+        self._trades.pop(symbol, None)
 
     def add(self, trade: Trade) -> None:
         """Put a live trade on top."""
@@ -165,7 +118,7 @@ class TradeTape:
     def newest(self, count: int, *symbols: str) -> list[Trade]:
         """Return the newest trades of these symbols together, newest first."""
         tapes = self._paused or self._trades
-        newest = (list(tapes[symbol])[:count] for symbol in symbols)
+        newest = (list(tapes.get(symbol, ()))[:count] for symbol in symbols)
         return list(heapq.merge(*newest, key=_trade_order, reverse=True))[:count]
 
 
@@ -176,7 +129,8 @@ def _trade_order(trade: Trade) -> tuple[int, int]:
 class EventLog:
     """The newest hundred events, a line each; the gaps of one outage share a line."""
 
-    def __init__(self) -> None:
+    def __init__(self, display: Display = IN_UTC) -> None:
+        self._display = display
         self._events: deque[tuple[float, str]] = deque(maxlen=_MAX_EVENTS)
         self._gaps: list[Gap] = []
         self._gap_event = (0.0, "")
@@ -199,9 +153,9 @@ class EventLog:
 
     @property
     def lines(self) -> list[str]:
-        """All lines, oldest first, each with its time of day (UTC)."""
+        """All lines, oldest first, each with its time of day."""
         return [
-            printable(f"{clock(datetime.fromtimestamp(at, UTC))} {text}")
+            printable(f"{clock(self._display.time(at))} {text}")
             for at, text in self._events
         ]
 
@@ -225,8 +179,7 @@ class Model:
     """Everything the screen shows, and what the keys have selected.
 
     Attributes:
-        symbols: Canonical, in the order given.
-        selected: Index of the symbol of the order book, the trades and the chart.
+        rows: The quotes, and the symbol of the order book, the trades and the chart.
         interval: Of the klines.
         bars: The klines of that interval.
         tape: The trades.
@@ -236,34 +189,45 @@ class Model:
         price_moves: By symbol, the direction of the last price change (1 or -1) and
             its time.
         notes: By symbol, why its row stays empty.
+        names: By symbol, the name of its instrument.
         caption: Shown beside the title of the quotes; the demo's progress.
+        display: The time zone, and the colours at the start.
+        alerts: The prices that are waited for.
     """
 
-    def __init__(self, symbols: Iterable[str], interval: Interval) -> None:
-        self.symbols = tuple(symbols)
-        self.selected = 0
+    def __init__(
+        self,
+        symbols: Iterable[str],
+        interval: Interval,
+        display: Display = IN_UTC,
+    ) -> None:
+        self.rows = Rows(symbols)
         self.interval = interval
         self.bars = Bars()
         self.tape = TradeTape(self.symbols)
-        self.event_log = EventLog()
+        self.display = display
+        self.event_log = EventLog(display)
         self.link, self.link_at = StateChange(LinkState.IDLE), 0.0
         self.stats = Stats()
         self.price_moves: dict[str, tuple[int, float]] = {}
         self.notes: dict[str, str] = {}
+        self.names: dict[str, str] = {}
         self.caption = ""
-        self._quotes = {symbol: Quote(symbol) for symbol in self.symbols}
+        self.alerts = Alerts()
         self._tick_counts: deque[tuple[float, int]] = deque()
 
     # Input, from the client
 
     def on_tick(self, tick: AnyTick, now: float) -> None:
-        """Show a tick, pushed or fetched."""
+        """Show a tick, pushed or fetched; that of a removed symbol is left out."""
+        quote = self.rows.quotes.get(tick.symbol)
+        if quote is None:
+            return
         if isinstance(tick, Kline):
             # Klines of the previous interval may still be on their way.
             if tick.interval is self.interval:
                 self.bars.add(tick)
             return
-        quote = self._quotes[tick.symbol]
         before = quote.last
         quote.update(tick)
         if isinstance(tick, Trade):
@@ -271,18 +235,24 @@ class Model:
         last = quote.last
         if last and before and last != before:  # 0: nothing was traded, as in a halt.
             self.price_moves[quote.symbol] = (1 if last > before else -1, now)
+            for alert in self.alerts.take_crossed(quote.symbol, before, last):
+                arrow = "▲" if last > before else "▼"
+                text = f"ALERT {alert}: {arrow} {quote.price(last)}"
+                self.event_log.add(text, now)
 
     def backfill(self, symbol: str, trades: Sequence[Trade]) -> None:
         """Add fetched trades, oldest first, below those received live."""
+        quote = self.rows.quotes.get(symbol)
+        if quote is None:
+            return
         self.tape.backfill(symbol, trades)
-        quote = self._quotes[symbol]
         if quote.trade is None and trades:
             quote.trade = trades[-1]
 
     def set_initial(self, snapshot: Snapshot) -> None:
         """Show a fetched snapshot, unless a newer one was pushed."""
-        quote = self._quotes[snapshot.symbol]
-        if quote.snapshot is None:
+        quote = self.rows.quotes.get(snapshot.symbol)
+        if quote is not None and quote.snapshot is None:
             quote.snapshot = snapshot
 
     def on_gap(self, gap: Gap, now: float) -> None:
@@ -290,8 +260,10 @@ class Model:
         self.event_log.add_gap(gap, now)
 
     def on_stale(self, stale: Stale, now: float) -> None:
-        """Log a topic without ticks while its market is open."""
+        """Mark and log a topic without ticks while its market is open."""
         symbol, channel = stale.topic.symbol, stale.topic.channel
+        if symbol in self.rows.quotes and channel != "kline":
+            self.rows.quotes[symbol].quiet.add(str(channel))
         self.event_log.add(
             f"{symbol} {channel}: no tick for {stale.quiet:.0f} s although the market "
             f"is open; usual: {stale.usual:.1f} s",
@@ -306,7 +278,20 @@ class Model:
 
     def add_note(self, symbols: Iterable[str], text: str) -> None:
         """Show in the rows of these symbols why they stay empty."""
-        self.notes |= {symbol: text for symbol in symbols if symbol in self._quotes}
+        known = self.rows.quotes
+        self.notes |= {symbol: text for symbol in symbols if symbol in known}
+
+    def add_symbol(self, symbol: str) -> None:
+        """Add a row, and select it."""
+        self.rows.add(symbol)
+        self.tape.add_symbols(symbol)
+
+    def remove_symbol(self, symbol: str) -> None:
+        """Remove a row that is not the only one, with its alerts."""
+        self.rows.remove(symbol)
+        self.tape.remove(symbol)
+        self.alerts.remove(symbol)
+        self.notes.pop(symbol, None)
 
     def update_stats(self, stats: Stats, now: float) -> None:
         """Replace the client's counters, and measure the tick rate by them."""
@@ -318,8 +303,8 @@ class Model:
     # Input, from the keys
 
     def select(self, index: int) -> None:
-        """Select a symbol; an index out of range selects the nearest one."""
-        self.selected = min(max(index, 0), len(self.symbols) - 1)
+        """Select the symbol of a row; one out of range selects the nearest one."""
+        self.rows.select(index)
 
     def change_interval(self, step: int) -> None:
         """Select a longer or a shorter interval; its bars begin empty."""
@@ -332,22 +317,27 @@ class Model:
     @property
     def stale(self) -> bool:
         """Whether the link is lost, so that nothing on the screen is current."""
-        return self.link.state in (LinkState.BACKOFF, LinkState.CONNECTING)
+        return self.link.state not in (LinkState.OPEN, LinkState.IDLE)
+
+    @property
+    def symbols(self) -> tuple[str, ...]:
+        """All symbols, in the order given."""
+        return self.rows.symbols
 
     @property
     def quotes(self) -> list[Quote]:
-        """The quotes of all symbols, in order."""
-        return list(self._quotes.values())
+        """The quotes of all symbols, in the order of the board."""
+        return self.rows.shown
 
     @property
     def quote(self) -> Quote:
         """The quote of the selected symbol."""
-        return self._quotes[self.symbol]
+        return self.rows.quotes[self.symbol]
 
     @property
     def symbol(self) -> str:
         """The selected symbol."""
-        return self.symbols[self.selected]
+        return self.rows.symbol
 
     def trades(self, count: int, *, all_symbols: bool = False) -> list[Trade]:
         """Return the newest trades, newest first, of the selected symbol or of all."""

@@ -5,15 +5,15 @@ The board and the chart, which are longer, are drawn in modules of their own.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from datetime import UTC, datetime
 from decimal import Context, Decimal
 from itertools import accumulate
 from typing import NamedTuple
 
-from qos_async import Depth, LinkState, PriceLevel, Side, Trade
-from qos_async.cli.formatting import clock, percent
-from qos_async.cli.watch.model import Model, Quote
+from qos_async import Depth, LinkState, Side, Trade
+from qos_async.charts.zones import zone_name
+from qos_async.cli.formatting import clock, percent, without_empty_levels
+from qos_async.cli.watch.model import Model
+from qos_async.cli.watch.rows import Quote
 from qos_async.cli.watch.text import (
     Line,
     format_size,
@@ -152,20 +152,20 @@ _MIN_BAR_WIDTH = 5
 def draw_ladder(model: Model, width: int, height: int) -> list[Line]:
     """Draw the order book of the selected symbol: asks above, the spread, bids below."""
     quote = model.quote
-    depth = quote.depth
+    depth = quote.depth and without_empty_levels(quote.depth)
     if depth is None or not (depth.bids or depth.asks):
         return _message("no order book yet", width, height)
     count = max((height - 2) // 2, 1)
     shown = Depth(symbol=depth.symbol, bids=depth.bids[:count], asks=depth.asks[:count])
-    price, size = _column_widths(quote, depth)
+    widths = price, size = _column_widths(quote, depth)
     head = f" {'price':>{price}}  {'size':>{size}}  {'sum':>{size}}"
     blank: list[Line] = [pad_or_cut([], width)]
     rows = [
         pad_or_cut([(head, "")], width, "head"),
         *blank * (count - len(shown.asks)),
-        *reversed(_book_side(quote, shown, shown.asks, width, "down")),
-        pad_or_cut(_spread_line(depth, width), width, "band"),
-        *_book_side(quote, shown, shown.bids, width, "up"),
+        *reversed(_book_side(quote, shown, widths, width, "down")),
+        pad_or_cut(_spread_line(quote, depth, price, width), width, "band"),
+        *_book_side(quote, shown, widths, width, "up"),
     ]
     return (rows + blank * height)[:height]
 
@@ -184,12 +184,12 @@ def _column_widths(quote: Quote, depth: Depth) -> tuple[int, int]:
 
 
 def _book_side(
-    quote: Quote, shown: Depth, levels: Sequence[PriceLevel], width: int, role: str
+    quote: Quote, shown: Depth, widths: tuple[int, int], width: int, role: str
 ) -> list[Line]:
     """Draw one side, best price first; bars compare its sizes with both sides."""
-    assert quote.depth is not None
+    levels = shown.bids if role == "up" else shown.asks
     largest = max((level.size for level in (*shown.bids, *shown.asks)), default=None)
-    price, size = _column_widths(quote, quote.depth)
+    price, size = widths
     room = width - price - 2 * size - 7
     sums = accumulate(level.size for level in levels)
     lines: list[Line] = []
@@ -209,13 +209,22 @@ def _book_side(
 _TWO, _TWO_DIGITS = Context(prec=2), 10
 
 
-def _spread_line(depth: Depth, width: int) -> Line:
+def _spread_line(quote: Quote, depth: Depth, price: int, width: int) -> Line:
+    """Draw the mid with its decimal point below those of the prices."""
     mid, spread = depth.mid, depth.spread
     if mid is None or spread is None:
         return [(" one side is empty", "")]
     points = _basis_points(spread, mid)
-    left: Line = [(f" {mid.normalize():f}", "bold"), ("  mid", "dim")]
-    return justify(left, [(f"spread {spread.normalize():f}  {points} ", "")], width)
+    whole, _, decimals = f"{mid.normalize():f}".partition(".")
+    point = price - quote.places - (quote.places > 0)
+    shown = f"{whole:>{point}}"
+    if decimals or quote.places:
+        shown += f".{decimals:0<{quote.places}}"
+    left: Line = [(f" {shown}", "bold"), ("  mid", "dim")]
+    right = f"spread {spread.normalize():f}"
+    longer = f"{right}  {points}"
+    fits = line_width(left) + len(longer) + 1 < width
+    return justify(left, [(f"{longer if fits else right} ", "")], width)
 
 
 def _basis_points(spread: Decimal, mid: Decimal) -> str:
@@ -254,7 +263,9 @@ def draw_tape(
     lines = [pad_or_cut([(head, "")], width, "head")]
     for trade in trades:
         price = to_text[trade.symbol](trade.price)
-        line = _trade_line(trade, f"{price:>{price_width}}", name, mean)
+        time = clock(model.display.time(trade.timestamp, trade.symbol))
+        line: Line = [(f" {time}  ", "dim")]
+        line += _trade_line(trade, f"{price:>{price_width}}", name, mean)
         if trade.recovered:
             fits = line_width(line) + len(_RECOVERED) <= width
             line.append((_RECOVERED if fits else _RECOVERED_SHORT, "mark"))
@@ -265,7 +276,7 @@ def draw_tape(
 def _trade_line(trade: Trade, price: str, name: int, mean: float) -> Line:
     arrow, role = _SIDES.get(trade.side, ("·", ""))
     large = trade.size is not None and float(trade.size) >= _LARGE_TRADE * mean > 0
-    line: Line = [(f" {clock(trade.time)}  ", "dim")]
+    line: Line = []
     if name:
         line.append((f"{trade.symbol:<{name}}  ", "soft"))
     line.append((f"{arrow} {price}", role))
@@ -289,10 +300,16 @@ def draw_top(model: Model, width: int, now: float) -> Line:
         (f"  {arrow}{percent(change)}", role),
     ]
     link = _link_status(model, now)
-    time_of_day: Line = [(f"   {clock(datetime.fromtimestamp(now, UTC))} ", "")]
-    zone: Line = [("UTC ", "dim")]
+    if name := model.names.get(quote.symbol):
+        named: Line = [*left[:2], (f"{name} ", "soft"), *left[2:]]
+        if line_width(named) + line_width(link) < width:
+            left = named
+    time = model.display.time(now, quote.symbol)
+    time_of_day: Line = [(f"   {clock(time)} ", "")]
+    zone: Line = [(f"{zone_name(time)} ", "dim")]
     # The first one that fits.
-    for right in ([*link, *time_of_day, *zone], [*link, *time_of_day], link, link[:2]):
+    timed = [*link, *time_of_day]
+    for right in ([*timed, *zone], timed, link, link[:3], link[:2]):
         if line_width(left) + line_width(right) < width:
             return pad_or_cut(justify(left, right, width), width, "top")
     return pad_or_cut(left, width, "top")
@@ -308,7 +325,9 @@ def _link_status(model: Model, now: float) -> Line:
         return [("● ", "good"), ("live", "good"), (counters, "dim")]
     if change.state is LinkState.BACKOFF:
         left = max(model.link_at + change.retry_in - now, 0.0)
-        return [("● ", "bad"), (f"lost, reconnecting in {left:.0f} s", "bad")]
+        soon = f" in {left:.0f} s" if change.retry_in else ""
+        more = (f", reconnecting{soon}", "bad"), ("  r now", "dim")
+        return [("● ", "bad"), ("lost", "bad"), *more]
     return [("● ", "warn"), (f"{change.state}", "warn")]
 
 
@@ -320,8 +339,11 @@ def draw_events(model: Model, width: int) -> Line:
     """Draw the newest event on the left, the counters of gaps on the right."""
     stats = model.stats
     statuses = [f"{n} {status}" for status, n in stats.gaps_by_status.items() if n]
-    gaps = ", ".join(statuses) or "none"
-    counters: Line = [(f"gaps {gaps}", "warn" if statuses else "dim")]
+    counters: Line = []
+    if statuses:
+        counters.append((f"gaps {', '.join(statuses)}", "warn"))
+    elif not model.stale:  # A lost link is a gap that is not counted yet.
+        counters.append(("gaps none", "dim"))
     if stats.recovered:
         counters.append((f"  recovered {stats.recovered}", "mark"))
     if model.tape.dropped:

@@ -8,31 +8,40 @@ which the command pace of the stream does not delay.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any
 
 from qos_async import (
     AuthenticationError,
     Client,
     ClosedError,
+    ConnectError,
     DropOldest,
     Dropped,
     Gap,
     Interrupted,
     Latest,
     LimitError,
+    LinkState,
     QosError,
     Rejected,
     RejectedError,
     RequestTimeoutError,
     Stale,
+    StateChange,
     Subscription,
     Tick,
     Topic,
 )
+from qos_async._wording import did_you_mean
+from qos_async.cli.client import message_of
+from qos_async.cli.formatting import other_spelling
 from qos_async.cli.watch.model import Model
 from qos_async.models import AnyTick
+from qos_async.recordings import Follow
 
 __all__ = ["MarketReader"]
 
@@ -49,6 +58,14 @@ _INITIAL_TRADES = 50
 _INITIAL_KLINES = 300
 
 
+_MakeTopics = Callable[[Sequence[str]], list[Any]]
+"""Returns what ``Subscription.add`` takes for these symbols."""
+
+
+def _snapshots_and_depth(symbols: Sequence[str]) -> list[Any]:
+    return [Topic(one, symbol) for one in ("snapshot", "depth") for symbol in symbols]
+
+
 class MarketReader:
     """Writes what a client receives into a model.
 
@@ -61,14 +78,64 @@ class MarketReader:
         self._client = client
         self._model = model
         self._interval_changed = asyncio.Event()
+        self._is_current = True
+        self._live: dict[str, tuple[Subscription[Any], _MakeTopics]] = {}
 
     def on_interval_changed(self) -> None:
         """Subscribe the klines of the interval that the model has now."""
         self._interval_changed.set()
 
+    async def add(self, *symbols: str) -> None:
+        """Watch more symbols; without room for them they are removed again."""
+        new = [symbol for symbol in symbols if symbol not in self._model.symbols]
+        for symbol in symbols:
+            self._model.add_symbol(symbol)
+        if not new:
+            return
+        adding = [
+            subscription.add(*topics(new))
+            for subscription, topics in self._live.values()
+        ]
+        for error in await asyncio.gather(*adding, return_exceptions=True):
+            if isinstance(error, LimitError):
+                text = f"{message_of(error)} (see --symbols-limit)"
+                self._model.event_log.add(text, time.time())
+                await self.remove(*new)
+                return
+            # Rejected symbols have a note; what was closed begins anew with all symbols.
+            if error and not isinstance(error, QosError):
+                raise error
+        for fetch in (self._fetch_snapshots, self._fetch_trades, self._fetch_klines):
+            await self._fetch(partial(fetch, new))
+
+    async def remove(self, *symbols: str) -> None:
+        """Watch these symbols no longer."""
+        for symbol in symbols:
+            self._model.remove_symbol(symbol)
+        for subscription, topics in self._live.values():
+            with contextlib.suppress(ClosedError):
+                await subscription.remove(*topics(symbols))
+
+    async def dial_now(self) -> None:
+        """Connect at once instead of after the back-off; the model has the result."""
+        with contextlib.suppress(ConnectError, AuthenticationError, ClosedError):
+            await self._client.connect()
+
     def update_stats(self, now: float) -> None:
         """Write the client's counters into the model."""
         self._model.update_stats(self._client.stats, now)
+        if isinstance(self._client, Follow) and self._client.live:
+            self._follow_readable(self._client, now)
+
+    def _follow_readable(self, client: Follow, now: float) -> None:
+        """Show as a lost link that a recording cannot be read for now."""
+        if client.current == self._is_current:
+            return
+        self._is_current = client.current
+        state, reason = client.state, ""
+        if not self._is_current:
+            state, reason = LinkState.BACKOFF, "the recording cannot be read now"
+        self._model.on_state(StateChange(state, reason), now)
 
     async def run(self) -> None:
         """Read until cancelled.
@@ -81,8 +148,9 @@ class MarketReader:
         states = self._client.states()  # Before connecting: the first state counts.
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._read_states(states))
-            tasks.create_task(self._fetch(self._fetch_snapshots))
-            tasks.create_task(self._fetch(self._fetch_trades))
+            symbols = self._model.symbols
+            tasks.create_task(self._fetch(partial(self._fetch_snapshots, symbols)))
+            tasks.create_task(self._fetch(partial(self._fetch_trades, symbols)))
             await self._client.connect()
             tasks.create_task(
                 self._read_until_accepted(self._watch_snapshots_and_depth())
@@ -91,16 +159,17 @@ class MarketReader:
             tasks.create_task(self._read_klines())
 
     def _watch_snapshots_and_depth(self) -> Subscription[Any]:
-        topics = [
-            Topic(channel, symbol)
-            for channel in ("snapshot", "depth")
-            for symbol in self._model.symbols
-        ]
-        return self._client.watch(*topics, buffer=Latest())
+        topics = _snapshots_and_depth(self._model.symbols)
+        subscription = self._client.watch(*topics, buffer=Latest())
+        self._live["quotes"] = subscription, _snapshots_and_depth
+        return subscription
 
     def _watch_trades(self) -> Subscription[Any]:
         symbols = self._model.symbols
-        return self._client.watch_trades(*symbols, buffer=DropOldest(_TRADE_BUFFER))
+        buffer = DropOldest(_TRADE_BUFFER)
+        subscription = self._client.watch_trades(*symbols, buffer=buffer)
+        self._live["trades"] = subscription, list
+        return subscription
 
     async def _read_states(self, states: AsyncIterator[Any]) -> None:
         async for change in states:
@@ -167,10 +236,12 @@ class MarketReader:
                 interval=model.interval,
                 buffer=DropOldest(_KLINE_BUFFER),
             )
+            self._live["klines"] = subscription, list
+            klines = partial(self._fetch_klines, model.symbols)
             async with asyncio.TaskGroup() as tasks:
                 reading = [
                     tasks.create_task(self._read_until_accepted(subscription)),
-                    tasks.create_task(self._fetch(self._fetch_klines)),
+                    tasks.create_task(self._fetch(klines)),
                 ]
                 await self._interval_changed.wait()
                 for task in reading:
@@ -193,28 +264,48 @@ class MarketReader:
             except AuthenticationError:
                 raise
             except QosError as error:
-                self._model.event_log.add(f"no history: {error}", time.time())
+                text = f"no history: {message_of(error)}"
+                self._model.event_log.add(text, time.time())
 
-    async def _fetch_snapshots(self, via: Any) -> None:
+    async def _fetch_snapshots(self, symbols: Sequence[str], via: Any) -> None:
         model = self._model
-        quotes = await self._client.fetch_snapshots(*model.symbols, via=via)
+        quotes = await self._client.fetch_snapshots(*symbols, via=via)
         for quote in quotes.values():
             model.set_initial(quote)
-        model.add_note(quotes.missing, "the service does not have this symbol")
-        for book in (await self._client.fetch_depth(*model.symbols, via=via)).values():
+        self._note_missing(quotes.missing)
+        for book in (await self._client.fetch_depth(*symbols, via=via)).values():
             model.on_tick(book, time.time())
 
-    async def _fetch_trades(self, via: Any) -> None:
+    def _note_missing(self, symbols: Sequence[str]) -> None:
+        """Show in the rows of symbols that there will be nothing, and why."""
+        if isinstance(self._client, Follow):
+            recorded = {topic.symbol for topic in self._client.topics}
+            others = [symbol for symbol in symbols if symbol not in recorded]
+            self._model.add_note(others, "not in the recording")
+            return
+        for symbol in symbols:
+            meant = other_spelling(symbol)
+            note = f"no such symbol{did_you_mean(meant)}"
+            self._model.add_note(
+                [symbol], note if meant else "the service does not have this symbol"
+            )
+
+    async def _fetch_trades(self, symbols: Sequence[str], via: Any) -> None:
         trades = await self._client.fetch_trades(
-            *self._model.symbols, count=_INITIAL_TRADES, via=via
+            *symbols, count=_INITIAL_TRADES, via=via
         )
         for symbol, fetched in trades.items():
             self._model.backfill(symbol, fetched)
 
-    async def _fetch_klines(self, via: Any) -> None:
+    async def _fetch_klines(self, symbols: Sequence[str], via: Any) -> None:
         model, interval = self._model, self._model.interval
+        if isinstance(self._client, Follow) and not any(
+            topic.interval is interval for topic in self._client.topics
+        ):
+            text = f"klines of {interval} are not recorded"
+            model.event_log.add(text, time.time())
         klines = await self._client.fetch_klines(
-            *model.symbols, interval=interval, count=_INITIAL_KLINES, via=via
+            *symbols, interval=interval, count=_INITIAL_KLINES, via=via
         )
         if interval is model.interval:  # It may have changed meanwhile.
             for symbol, fetched in klines.items():

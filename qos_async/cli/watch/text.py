@@ -18,6 +18,7 @@ from qos_async._printable import printable
 
 __all__ = [
     "BACKGROUND",
+    "LIGHT_BACKGROUND",
     "Line",
     "Segment",
     "format_size",
@@ -33,7 +34,7 @@ Segment: TypeAlias = tuple[str, str]
 """A text and its roles: keys of ``_ROLES``, separated by spaces."""
 Line: TypeAlias = list[Segment]
 
-BACKGROUND = "#0b0e14"
+BACKGROUND, LIGHT_BACKGROUND = "#0b0e14", "#ffffff"
 _UP, _DOWN = "#2ebd85", "#f6465d"
 _ROLES = {
     "accent": Style(color="#f0b90b"),
@@ -63,9 +64,39 @@ _ROLES = {
     "up_trend": Style(color="#1f7050"),
     "warn": Style(color="#f0b90b"),
 }
+_LIGHT_UP, _LIGHT_DOWN = "#0a7a4b", "#c9182e"
+_LIGHT_ROLES = _ROLES | {
+    "accent": Style(color="#8a6100"),
+    "axis": Style(color="#6a737d"),
+    "bad": Style(color=_LIGHT_DOWN, bold=True),
+    "band": Style(bgcolor="#eaeef2"),
+    "bold": Style(color="#0b0e14", bold=True),
+    "cursor": Style(bgcolor="#dbe7f5"),
+    "dim": Style(color="#6a737d"),
+    "down": Style(color=_LIGHT_DOWN),
+    "down_bar": Style(color="#f0a8b0"),
+    "down_trend": Style(color="#d9737f"),
+    "flash_down": Style(color="#ffffff", bgcolor=_LIGHT_DOWN, bold=True),
+    "flash_up": Style(color="#ffffff", bgcolor=_LIGHT_UP, bold=True),
+    "good": Style(color=_LIGHT_UP, bold=True),
+    "grid": Style(color="#e1e5ea"),
+    "head": Style(color="#6a737d"),
+    "last": Style(color="#9aa5b1"),
+    "mark": Style(color="#0550ae"),
+    "soft": Style(color="#57606a"),
+    "tag_down": Style(color="#ffffff", bgcolor=_LIGHT_DOWN, bold=True),
+    "tag_up": Style(color="#ffffff", bgcolor=_LIGHT_UP, bold=True),
+    "top": Style(bgcolor="#eaeef2"),
+    "up": Style(color=_LIGHT_UP),
+    "up_bar": Style(color="#9bd5ba"),
+    "up_trend": Style(color="#5fae8b"),
+    "warn": Style(color="#8a6100"),
+}
 _DEFAULT = Style(color="#c9d1d9", bgcolor=BACKGROUND)
+_LIGHT_DEFAULT = Style(color="#24292f", bgcolor=LIGHT_BACKGROUND)
 _SWAPPED = {"up": "down", "down": "up"}
 
+_CUT_OFF = "…"
 _EIGHTHS = " ▏▎▍▌▋▊▉"
 _SUFFIXES = "kMBT"
 _THREE, _FOUR = Context(prec=3), Context(prec=4)
@@ -76,14 +107,15 @@ _SUFFIXED, _SMALLEST, _LARGEST = 4, -8, 15
 
 # Cached: called for each segment of each line that is drawn, five times a second.
 @lru_cache(maxsize=512)
-def style_of(roles: str, *, red_up: bool = False) -> Style:
+def style_of(roles: str, *, red_up: bool = False, light: bool = False) -> Style:
     """Return the style of a text with these roles, later ones over earlier ones.
 
-    With ``red_up`` rises are red and falls are green, as in mainland China.
+    With ``red_up`` rises are red and falls are green, as in mainland China; with
+    ``light`` the colours are for a white background.
     """
-    style = _DEFAULT
+    style, styles = (_LIGHT_DEFAULT, _LIGHT_ROLES) if light else (_DEFAULT, _ROLES)
     for role in roles.split():
-        style += _ROLES[_swap_up_and_down(role) if red_up else role]
+        style += styles[_swap_up_and_down(role) if red_up else role]
     return style
 
 
@@ -108,14 +140,20 @@ def line_width(line: Iterable[Segment]) -> int:
 
 
 def pad_or_cut(line: Iterable[Segment], width: int, role: str = "") -> Line:
-    """Return the line with exactly ``width`` columns; ``role`` is added to all of it."""
-    fitted: Line = []
-    left = width
-    for text, own in printable_line(line):
-        columns = cell_len(text)
+    """Return the line with exactly ``width`` columns; ``role`` is added to all of it.
+
+    One that loses text ends with ``…``: a number without its end looks like another one.
+    """
+    line, fitted = printable_line(line), Line()
+    is_cut = cell_len(plain_text(line).rstrip()) > width > 0
+    left = width - is_cut
+    for text, own in line:
+        columns, roles = cell_len(text), f"{role} {own}".strip()
+        if is_cut and columns > left:
+            return [*fitted, (set_cell_size(text, left) + _CUT_OFF, roles)]
         shown = text if columns <= left else set_cell_size(text, left)
         if shown:
-            fitted.append((shown, f"{role} {own}".strip()))
+            fitted.append((shown, roles))
         left -= min(columns, left)
     if left > 0:
         fitted.append((" " * left, role))

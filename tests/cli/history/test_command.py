@@ -238,7 +238,7 @@ def test_an_existing_file_is_replaced_only_with_force(download, out):
     ran = download()
     assert (ran.code, report(ran)) == (
         1,
-        f"qos: {out} already exists: --force replaces it",
+        f"qos: {out} already exists: --update extends it, --force replaces it",
     )
     assert out.read_text() == "mine"
     assert download("--force").code == 0
@@ -332,7 +332,7 @@ def test_without_pyarrow_the_message_has_the_command_to_install_it(
     out = tmp_path / "bars.parquet"
     ran = qos("history", "US:AAPL", "--interval", "1d", "--from", "9w", "-o", out)
     assert ran.code == 1
-    assert "pip install 'qos-async[arrow]'" in ran.err
+    assert "pip install 'qos-async[cli]'" in ran.err
     assert not [*tmp_path.glob("bars*")]
 
 

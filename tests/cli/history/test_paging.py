@@ -56,11 +56,11 @@ class Pages:
         return step
 
 
-async def paged(path, *steps, now=REQUEST.end, end_ignored=False):
+async def paged(path, *steps, now=REQUEST.end, end_ignored=False, end_at=None):
     client = cast("Any", Pages(*steps, now=now, end_ignored=end_ignored))
     progress = Recorded()
     with PartialDownload(path, REQUEST) as part:
-        await page_back(client, part, progress)
+        await page_back(client, part, progress, end_at=end_at)
         return part, progress, client
 
 
@@ -76,6 +76,23 @@ async def test_a_page_ends_where_the_last_one_started(path):
     assert client.asked["end"] == START_AT + 95 * MINUTE
     assert (part.count, part.resumed_from, progress.pages) == (7, 4, 2)
     assert part.ended == START
+
+
+@pytest.mark.fault("F80")
+@pytest.mark.parametrize("minutes", [60, -60])
+async def test_now_is_the_present_of_the_service(path, minutes):
+    """This machine's clock is behind that of the service, or ahead of it."""
+    last = 99 + minutes
+    now = START_AT + last * MINUTE + 30
+    newest = bars(last - 2, last - 1, last)
+    part, _, client = await paged(path, newest, now=now, end_at=int)
+    assert client.asked["end"] is None
+    assert part.newest == START_AT + (last - 1) * MINUTE
+    assert part.request.end == now
+    with PartialDownload(path, REQUEST) as resumed:
+        assert (resumed.count, resumed.request.end) == (2, now)
+    part, _, client = await paged(path, bars(5), now=now + 600, end_at=int)
+    assert part.request.end == now
 
 
 async def test_a_complete_download_sends_no_request(path):

@@ -71,7 +71,7 @@ def test_a_dumb_terminal_is_an_error(name, monkeypatch):
 def test_without_textual_the_message_has_the_command_to_install_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "textual", None)
     code, shown = run(monkeypatch, "--sim")
-    assert code == 2
+    assert code == 1
     assert "pip install 'qos-async[cli]'" in shown
 
 
@@ -118,7 +118,31 @@ async def test_quitting_by_key_is_success(monkeypatch):
         assert await command.run_app(app) == 0
 
 
-def test_sigint_restores_the_terminal():
+def test_the_configuration_has_what_the_screen_begins_with(monkeypatch, tmp_path):
+    apps = []
+
+    async def run_async(app):
+        apps.append(app)
+        app._return_code = 0
+
+    folder = tmp_path / "qos-async"
+    folder.mkdir()
+    (folder / "config.toml").write_text(
+        '[watch]\nsymbols = ["US:TSLA"]\nsort = "volume"\n'
+        'alerts = ["US:TSLA 250"]\ntheme = "light"\n'
+    )
+    monkeypatch.setattr(WatchApp, "run_async", run_async)
+    assert run(monkeypatch, "--sim")[0] == 0
+    [app] = apps
+    model = app._model
+    assert model.symbols == ("US:TSLA",)
+    assert model.rows.sort == "volume"
+    assert [str(alert) for alert in model.alerts.waiting] == ["US:TSLA 250"]
+    assert app._light
+
+
+def watch_in_a_terminal() -> tuple[subprocess.Popen[bytes], int]:
+    """Start ``qos watch``; return the process, and the other end of its terminal."""
     pty = pytest.importorskip("pty")
     master, slave = pty.openpty()
     process = subprocess.Popen(
@@ -129,6 +153,11 @@ def test_sigint_restores_the_terminal():
         env=environment(LINES="24", COLUMNS="80", TERM="xterm-256color"),
     )
     os.close(slave)
+    return process, master
+
+
+def test_sigint_restores_the_terminal():
+    process, master = watch_in_a_terminal()
     shown, requested = b"", False
     with contextlib.suppress(OSError):  # On Linux, when the other end is closed.
         while piece := os.read(master, 65536):
@@ -143,3 +172,17 @@ def test_sigint_restores_the_terminal():
         b"\x1b[?1049h"
     )  # Alternate screen.
     assert shown.rindex(b"\x1b[?25h") > shown.rindex(b"\x1b[?25l")  # Cursor.
+
+
+@pytest.mark.fault("F81")
+def test_it_ends_when_its_terminal_is_closed_without_a_signal():
+    """As where ``nohup`` or a shell ignores SIGHUP."""
+    process, master = watch_in_a_terminal()
+    shown = b""
+    while b"quotes" not in shown:
+        shown += os.read(master, 65536)
+    os.close(master)
+    try:
+        assert process.wait(15) == 143
+    finally:
+        process.kill()

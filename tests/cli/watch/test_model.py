@@ -16,13 +16,15 @@ from qos_async import (
     Topic,
     Trade,
 )
+from qos_async.cli.watch.alerts import Alert, parse_alert
 from qos_async.cli.watch.board import draw_board
-from qos_async.cli.watch.model import INTERVALS, EventLog, Model, Quote
+from qos_async.cli.watch.model import INTERVALS, EventLog, Model
 from qos_async.cli.watch.panels import (
     draw_events,
     draw_tape,
     draw_top,
 )
+from qos_async.cli.watch.rows import Quote
 from qos_async.cli.watch.text import (
     plain_text,
 )
@@ -128,11 +130,31 @@ def test_a_lost_link_is_logged_and_the_reconnect_counted_down():
     model = scene(TWO)
     model.on_state(StateChange(LinkState.BACKOFF, "no route", retry_in=8.0), NOW)
     assert "lost, reconnecting in 6 s" in plain_text(draw_top(model, 120, NOW + 2))
+    assert "● lost" in plain_text(draw_top(model, 60, NOW + 2))
     assert "link lost: no route" in plain_text(draw_events(model, 120))
-    roles = {role for _, role in draw_board(model, 60, 3, NOW)[2]}
-    assert roles <= {"dim", ""}  # Old values are not shown as current.
+    row = draw_board(model, 60, 3, NOW)[2]
+    assert plain_text(row).startswith(" ~US:TSLA")  # Not shown as current,
+    assert "bold" in {role for _, role in row}  # and yet readable.
     model.on_state(StateChange(LinkState.CONNECTING), NOW + 8)
     assert "connecting" in plain_text(draw_top(model, 120, NOW + 8))
+
+
+def test_gaps_are_not_denied_while_the_link_is_lost():
+    model = Model(TWO, Interval.MIN_1)
+    model.on_state(StateChange(LinkState.OPEN), NOW)
+    assert "gaps none" in plain_text(draw_events(model, 120))
+    model.on_state(StateChange(LinkState.BACKOFF, "no route", retry_in=8.0), NOW)
+    assert "gaps" not in plain_text(draw_events(model, 120))
+
+
+def test_a_row_with_a_stale_topic_is_marked_until_its_next_tick():
+    model = Model(["US:A"], Interval.MIN_1)
+    since = datetime.fromtimestamp(NOW - 75, UTC)
+    topic = Topic("trade", "US:A")
+    model.on_stale(Stale(topic=topic, since=since, quiet=75.0, usual=1.5), NOW)
+    assert "~US:A" in plain_text(draw_board(model, 60, 2, NOW)[1])
+    model.on_tick(trade(1, "5"), NOW)
+    assert "~US:A" not in plain_text(draw_board(model, 60, 2, NOW)[1])
 
 
 def test_a_stale_topic_is_logged():
@@ -156,3 +178,85 @@ def test_a_quote_has_the_newest_price():
     assert quote.last == Decimal("211.1")
     assert quote.price(Decimal("211.05")) == "211.05"
     assert quote.price(quote.last) == "211.10", "as many places as its neighbours"
+
+
+def three():
+    model = Model(["US:C", "US:A", "US:B"], Interval.MIN_1)
+    for symbol, last, volume in (("US:A", 99, 7), ("US:B", 105, 3)):
+        model.on_tick(
+            Snapshot(
+                symbol=symbol,
+                last_price=Decimal(last),
+                prev_close=Decimal(100),
+                volume=Decimal(volume),
+            ),
+            NOW,
+        )
+    return model
+
+
+@pytest.mark.parametrize(
+    ("sort", "order"),
+    [("given", "CAB"), ("symbol", "ABC"), ("change", "BAC"), ("volume", "ABC")],
+)
+def test_rows_are_sorted_and_the_selected_symbol_stays_selected(sort, order):
+    model = three()
+    model.rows.sort = sort
+    shown = draw_board(model, 60, 4, NOW)[1:]
+    assert "".join(plain_text(line)[5] for line in shown) == order
+    assert model.symbol == "US:C"
+    model.select(1)
+    assert model.symbol == f"US:{order[1]}"
+
+
+def test_a_symbol_is_added_and_removed():
+    model = three()
+    model.add_symbol("US:D")
+    assert (model.symbols, model.symbol) == (("US:C", "US:A", "US:B", "US:D"), "US:D")
+    model.on_tick(Trade(symbol="US:D", price=Decimal(1), timestamp=1), NOW)
+    assert model.trades(1)
+    model.remove_symbol("US:D")
+    assert (model.symbols, model.symbol) == (("US:C", "US:A", "US:B"), "US:B")
+    late = Trade(symbol="US:D", price=Decimal(1), timestamp=2)
+    model.on_tick(late, NOW)  # On its way when it was removed.
+    model.backfill("US:D", [late])
+    assert model.trades(9, all_symbols=True) == []
+
+
+@pytest.mark.parametrize(
+    ("moves", "reported"),
+    [
+        (("5", "7"), "▲ 7"),
+        (("7", "6"), "▼ 6"),
+        (("6", "7"), ""),  # It was there already.
+        (("7", "8"), ""),
+    ],
+)
+def test_an_alert_is_reported_once_when_its_price_is_crossed(moves, reported):
+    model = Model(["US:A"], Interval.MIN_1)
+    model.alerts.add(Alert("US:A", Decimal(6)))
+    for at, price in enumerate(moves):
+        model.on_tick(trade(at, price), NOW)
+    assert model.event_log.newest == (
+        f"15:42:27 ALERT US:A 6: {reported}" if reported else ""
+    )
+    assert model.alerts.count == bool(reported)
+    assert len(model.alerts.waiting) == (not reported)
+    model.on_tick(trade(3, "5"), NOW)
+    model.on_tick(trade(4, "7"), NOW)
+    assert model.alerts.count == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("US:A", "not a symbol and a price"),
+        ("US:A x", "type a number"),
+        ("US:A nan", "type a number"),
+        ("AAPL 5", "did you mean US:AAPL"),
+    ],
+)
+def test_a_malformed_alert_is_explained(text, why):
+    with pytest.raises(ValueError, match=why):
+        parse_alert(text)
+    assert str(parse_alert("hk:0700 5.50")) == "HK:700 5.50"

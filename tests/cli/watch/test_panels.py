@@ -169,12 +169,20 @@ def test_bars_and_lines_have_the_given_width():
     assert horizontal_bar(0.5, 4) == "██  "
     assert horizontal_bar(1 / 16, 2) == "▏ "
     assert horizontal_bar(7.0, 3) == "███"
-    assert plain_text(pad_or_cut([("苹果", "up"), ("abc", "")], 4)) == "苹果"
-    assert plain_text(pad_or_cut([("苹果", "")], 3)) == "苹 "
+    assert plain_text(pad_or_cut([("苹果", "up"), ("   ", "")], 4)) == "苹果"
     assert pad_or_cut([("ab", "up")], 3, "cursor") == [
         ("ab", "cursor up"),
         (" ", "cursor"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("width", "shown"),
+    [(6, "苹果ab"), (5, "苹果…"), (4, "苹 …"), (2, " …"), (1, "…"), (0, "")],
+)
+def test_what_is_cut_to_the_width_ends_with_an_ellipsis(width, shown):
+    line = [("苹", "up"), ("果a", ""), ("b  ", "")]
+    assert plain_text(pad_or_cut(line, width)) == shown
 
 
 def test_red_up_swaps_red_and_green():
@@ -310,6 +318,61 @@ def test_the_best_prices_are_next_to_the_spread():
     assert rows[5][1] == rows[5][2]  # The first sum is the first size.
 
 
+def book(*levels):
+    bids, asks = (
+        tuple(PriceLevel(price=Decimal(p), size=Decimal(s)) for p, s in side)
+        for side in levels
+    )
+    return Depth(symbol="US:A", bids=bids, asks=asks)
+
+
+@pytest.mark.parametrize(
+    ("bid", "ask", "mid"),
+    [
+        ("211.4", "211.43", "211.415"),
+        ("211.4", "211.6", "211.5"),
+        ("98.25", "102.75", "100.50"),
+        ("27500", "27501", "27500.5"),
+        ("0.00012", "0.00014", "0.00013"),
+    ],
+)
+def test_the_mid_has_its_decimal_point_below_those_of_the_prices(bid, ask, mid):
+    model = Model(["US:A"], Interval.MIN_1)
+    model.on_tick(book([(bid, "3.500")], [(ask, "12")]), NOW)
+    lines = [plain_text(line) for line in draw_ladder(model, 60, 5)]
+    [line] = [line for line in lines if "spread" in line]
+    assert line.split()[:2] == [mid, "mid"]
+    [above] = [line for line in lines if line.split()[1:2] == ["12"]]
+    assert "." not in above[:10] or above.index(".") == line.index(".")
+
+
+@pytest.mark.parametrize(
+    ("width", "right"), [(60, "spread 1  47 bp"), (30, "spread 1"), (22, "mid")]
+)
+def test_the_spread_is_shown_as_far_as_there_is_room(width, right):
+    model = Model(["US:A"], Interval.MIN_1)
+    model.on_tick(book([("211", "1")], [("212", "1")]), NOW)
+    [line] = [
+        text for text in map(plain_text, draw_ladder(model, width, 5)) if " mid" in text
+    ]
+    assert line.rstrip().endswith(right)
+
+
+def test_a_level_of_size_0_is_no_level():
+    model = Model(["US:A"], Interval.MIN_1)
+    model.on_tick(
+        book([("9", "0"), ("8", "5.50")], [("10", "0.000"), ("12", "2")]), NOW
+    )
+    text = "\n".join(plain_text(line) for line in draw_ladder(model, 60, 9))
+    rows = [line.split()[:3] for line in text.splitlines() if line.strip()]
+    assert rows == [
+        ["price", "size", "sum"],
+        ["12", "2", "2"],
+        ["10", "mid", "spread"],
+        ["8", "5.5", "5.5"],
+    ]
+
+
 def test_an_empty_side_of_the_book_is_a_message():
     model = Model(["US:A"], Interval.MIN_1)
     assert "no order book yet" in plain_text(draw_ladder(model, 40, 8)[0])
@@ -376,3 +439,32 @@ def test_a_note_is_shown_in_the_row_of_its_symbol():
     model = scene(TWO)
     model.add_note(["US:TSLA", "US:ELSE"], "rejected: no such symbol")
     assert "rejected: no such symbol" in plain_text(draw_board(model, 80, 9, NOW)[2])
+    assert plain_text(draw_board(model, 33, 9, NOW)[2]).endswith("rejected: no such …")
+
+
+@pytest.mark.parametrize(
+    ("width", "has_names"), [(30, False), (60, False), (80, True), (140, True)]
+)
+def test_names_are_beside_the_codes_where_there_is_room_for_them(width, has_names):
+    model = Model(["HK:700", "US:AAPL"], Interval.MIN_1)
+    model.names = {"HK:700": "腾讯控股"}
+    model.on_tick(trade(1, "522.0", symbol="HK:700"), NOW)
+    head, row, _ = (plain_text(line) for line in draw_board(model, width, 3, NOW))
+    assert ("name" in head.split()) == ("腾讯控股" in row.split()) == has_names
+
+
+def test_columns_are_below_their_titles_beside_a_name_of_two_characters():
+    model = Model(["US:A"], Interval.MIN_1)
+    model.names = {"US:A": "Ag"}
+    model.on_tick(trade(1, "522.0"), NOW)
+    head, row = (plain_text(line) for line in draw_board(model, 100, 2, NOW))
+    assert head.index("name") == row.index("Ag")
+    assert head.index("last") + len("last") == row.index("522.0") + len("522.0")
+
+
+def test_a_name_without_room_for_all_of_it_ends_with_an_ellipsis():
+    model = Model(["US:AAPL"], Interval.MIN_1)
+    model.names = {"US:AAPL": "Apple Computer Incorporated of California"}
+    [_, row] = [plain_text(line) for line in draw_board(model, 140, 2, NOW)]
+    assert "US:AAPL     Apple" in row
+    assert "…  " in row

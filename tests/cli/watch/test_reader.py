@@ -17,6 +17,7 @@ from qos_async import (
     Limits,
     LinkState,
     RejectedError,
+    Timing,
 )
 from qos_async.cli.watch import reader
 from qos_async.cli.watch.model import Model
@@ -87,14 +88,89 @@ async def test_the_model_is_filled_and_an_outage_is_logged(fast_limits, fast_tim
         assert not sim.violations
 
 
+async def test_the_reader_connects_now_instead_of_after_the_back_off(fast_limits):
+    model = Model(("CF:BTCUSDT",), Interval.MIN_1)
+    timing = Timing(backoff_initial=600.0, backoff_max=1200.0)
+    async with (
+        Simulator(plan=fast_limits, history=60.0) as sim,
+        feeding(sim, model, fast_limits, timing) as (reading, _),
+    ):
+        await until(lambda: model.link.state is LinkState.OPEN)
+        sim.reject_upgrades(503, 1)
+        sim.cut()
+        await until(lambda: model.link.state is LinkState.BACKOFF)
+        await reading.dial_now()  # Refused, which the state reports.
+        await reading.dial_now()
+        await until(lambda: model.link.state is LinkState.OPEN)
+
+
+async def test_symbols_are_added_and_removed_while_it_runs(fast_limits, fast_timing):
+    model = Model(("CF:BTCUSDT",), Interval.MIN_1)
+    async with (
+        Simulator(plan=fast_limits, history=60.0, rate=10.0) as sim,
+        feeding(sim, model, fast_limits, fast_timing) as (reading, _),
+    ):
+        await until(lambda: len(sim.subscribed) == 4)
+        await reading.add("CF:ETHUSDT", "CF:BTCUSDT")
+        assert len(sim.subscribed) == 8
+        assert model.symbol == "CF:BTCUSDT"
+        await until(lambda: model.rows.quotes["CF:ETHUSDT"].depth)
+        assert len(model.bars.of("CF:ETHUSDT")) >= 60
+        await reading.remove("CF:BTCUSDT")
+        await until(lambda: len(sim.subscribed) == 4)
+        model.change_interval(1)
+        reading.on_interval_changed()
+        await until(lambda: ("K", "CF:ETHUSDT", 5) in sim.subscribed)
+        assert ("K", "CF:BTCUSDT", 5) not in sim.subscribed
+        assert not sim.violations
+
+
+async def test_a_symbol_without_room_in_the_plan_is_not_added(fast_timing):
+    model = Model(("CF:BTCUSDT",), Interval.MIN_1)
+    limits = Limits(symbols=1, command_interval=0.02)
+    async with (
+        Simulator(plan=limits, history=60.0) as sim,
+        feeding(sim, model, limits, fast_timing) as (reading, task),
+    ):
+        await until(lambda: len(sim.subscribed) == 4)
+        await reading.add("CF:ETHUSDT")
+        assert model.symbols == ("CF:BTCUSDT",)
+        assert "the plan allows 1 symbol" in model.event_log.newest
+        assert "--symbols-limit" in model.event_log.newest
+        assert "Limits(" not in model.event_log.newest
+        assert not task.done()
+
+
+@pytest.mark.parametrize("unknown", ["refuse", "omit"])
+async def test_an_added_symbol_that_is_unknown_has_a_note_in_its_row(
+    unknown, fast_limits, fast_timing
+):
+    model = Model(("CF:BTCUSDT",), Interval.MIN_1)
+    variants = Variants(unknown_symbol=unknown)
+    async with (
+        Simulator(plan=fast_limits, history=60.0, variants=variants, rate=10.0) as sim,
+        feeding(sim, model, fast_limits, fast_timing) as (reading, task),
+    ):
+        await until(lambda: len(sim.subscribed) == 4)
+        await reading.add("US:NOSUCH")
+        await until(lambda: "US:NOSUCH" in model.notes)
+        model.tape.remove("CF:BTCUSDT")
+        model.tape.add_symbols("CF:BTCUSDT")
+        await until(lambda: model.trades(1, all_symbols=True))
+        assert not task.done()
+
+
 async def test_an_unknown_symbol_has_a_note_in_its_row(fast_limits, fast_timing):
-    model = Model(("CF:BTCUSDT", "US:NOSUCH"), Interval.MIN_1)
+    model = Model(("CF:BTCUSDT", "US:NOSUCH", "US:aapl"), Interval.MIN_1)
     async with (
         Simulator(plan=fast_limits, history=60.0) as sim,
         feeding(sim, model, fast_limits, fast_timing),
     ):
         await until(lambda: model.notes)
-        assert model.notes == {"US:NOSUCH": "the service does not have this symbol"}
+        assert model.notes == {
+            "US:NOSUCH": "the service does not have this symbol",
+            "US:aapl": "no such symbol; did you mean US:AAPL?",
+        }
 
 
 @pytest.mark.parametrize("symbols", [("CF:BTCUSDT", "US:NOSUCH"), ("US:NOSUCH",)])
