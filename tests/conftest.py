@@ -10,6 +10,7 @@ import signal
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping
 from importlib import import_module
 from importlib.util import find_spec
+from types import AsyncGeneratorType
 from typing import Any
 
 import pytest
@@ -173,10 +174,12 @@ def _check_coroutine_tests(request: pytest.FixtureRequest) -> None:
 
 @pytest.fixture
 async def nothing_left() -> AsyncGenerator[None]:
-    """Fail if a task or an unretrieved error outlives the test."""
+    """Fail if a task, an open generator or an unretrieved error outlives the test."""
     unhandled: list[dict[str, Any]] = []
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(lambda _, context: unhandled.append(context))
+    abandoned = _record_abandoned_generators(loop)
+    open_before = _open_generators()
     before = asyncio.all_tasks()
     yield
     for _ in range(3):
@@ -186,8 +189,41 @@ async def nothing_left() -> AsyncGenerator[None]:
     left = asyncio.all_tasks() - before - {asyncio.current_task()}
     # The server of a test may hang in a handler on purpose.
     left = {task for task in left if "RequestHandler" not in repr(task.get_coro())}
+    abandoned += [one.__qualname__ for one in _open_generators() - open_before]
+    assert not abandoned, f"nobody closed these asynchronous generators: {abandoned}"
     assert not left, f"tasks outlived the test: {left}"
     assert not unhandled, unhandled
+
+
+def _record_abandoned_generators(loop: Any) -> list[str]:
+    """Record those of the package that are collected before they are closed.
+
+    The event loop closes such a generator in a task of its own, at some time.
+    """
+    abandoned: list[str] = []
+    close = getattr(loop, "_asyncgen_finalizer_hook", None)
+    if close is None:
+        return abandoned  # uvloop
+
+    def finalize(generator: AsyncGeneratorType[Any, Any]) -> None:
+        if _is_ours(generator):
+            abandoned.append(generator.__qualname__)
+        close(generator)
+
+    loop._asyncgen_finalizer_hook = finalize
+    return abandoned
+
+
+def _open_generators() -> set[AsyncGeneratorType[Any, Any]]:
+    return {
+        one
+        for one in gc.get_objects()
+        if isinstance(one, AsyncGeneratorType) and one.ag_frame and _is_ours(one)
+    }
+
+
+def _is_ours(generator: AsyncGeneratorType[Any, Any]) -> bool:
+    return "/qos_async/" in generator.ag_code.co_filename
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from collections.abc import (
     Callable,
     Sequence,
 )
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -80,7 +80,7 @@ def topics_of(options: Options) -> tuple[qos.Topic, ...]:
 
 async def events(
     ticks: qos.Subscription[Any], report: Callable[[str], None]
-) -> AsyncIterator[AnyTick | qos.Gap | qos.Dropped]:
+) -> AsyncGenerator[AnyTick | qos.Gap | qos.Dropped]:
     """Iterate over ticks, gaps and drops; report each rejected symbol once.
 
     Raises:
@@ -244,20 +244,21 @@ async def _read(
 ) -> None:
     from time import monotonic
 
-    async for event in events(ticks, report.on_message):
-        match event:
-            case qos.Gap():
-                await stdout.drain()  # stdout and stderr stay in order.
-                stats.on_gap(event, monotonic())
-                report.on_gap(event)
-            case qos.Dropped():
-                await stdout.drain()
-                stats.on_dropped(event.count)
-                report.on_dropped(event.count)
-            case _:
-                stats.on_tick(event, monotonic())
-                report.refresh()
-                await write(event)
+    async with aclosing(events(ticks, report.on_message)) as found:
+        async for event in found:
+            match event:
+                case qos.Gap():
+                    await stdout.drain()  # stdout and stderr stay in order.
+                    stats.on_gap(event, monotonic())
+                    report.on_gap(event)
+                case qos.Dropped():
+                    await stdout.drain()
+                    stats.on_dropped(event.count)
+                    report.on_dropped(event.count)
+                case _:
+                    stats.on_tick(event, monotonic())
+                    report.refresh()
+                    await write(event)
 
 
 async def _follow(

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
+from contextlib import aclosing, suppress
 from datetime import UTC, datetime
 from operator import attrgetter
 from typing import NamedTuple
@@ -252,11 +252,12 @@ async def _next(
     at = await _position_at(wire, stream, wanted, sequence)
     if at is not None:
         return sequence, at
-    found = messages_before(wire, stream, [], end, first=sequence, headers_only=True)
-    async for message in found:
-        stamp = stamp_of(message.headers)
-        if stamp is not None and stamp.recorder == wanted.recorder:
-            return message.sequence, stamp.position
+    messages = messages_before(wire, stream, [], end, first=sequence, headers_only=True)
+    async with aclosing(messages) as found:
+        async for message in found:
+            stamp = stamp_of(message.headers)
+            if stamp is not None and stamp.recorder == wanted.recorder:
+                return message.sequence, stamp.position
     return sequence, None
 
 
@@ -379,7 +380,7 @@ async def messages_before(
     *,
     first: int = 1,
     headers_only: bool = False,
-) -> AsyncIterator[PulledMessage]:
+) -> AsyncGenerator[PulledMessage]:
     """Yield the messages of subjects that are stored before a sequence; without, all."""
     pull = Pull(wire, stream, filters=patterns, headers_only=headers_only)
     try:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import deque
-from collections.abc import AsyncIterator, Iterable, Iterator
-from contextlib import suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator
+from contextlib import aclosing, suppress
 from datetime import datetime
 from types import TracebackType
 from typing import Self
@@ -154,23 +154,26 @@ class ReplayServer(ProtocolServer):
         await self._await_subscription()
         loop = asyncio.get_running_loop()
         started, start = loop.time(), self._begins_at
-        events = _recovered_first(self._events())
-        event = await anext(events, None)
-        while event is not None:
-            due = started + (event.elapsed - start) / 1e9 / self._playback_speed
-            await asyncio.sleep(max(due - loop.time(), 0.0))
-            self._played_at = max(event.at, self._played_at)
-            following = await anext(events, None)
-            # A loss with which the recording ends is its end, and not an outage.
-            if isinstance(event, LinkLost) and following is not None:
-                self.cut()
-                await asyncio.sleep(0)
-                await self._await_reconnect()
-                started, start = loop.time(), event.elapsed
-            await self._push(event)
-            event = following
+        async with (
+            aclosing(self._events()) as recorded,
+            aclosing(_recovered_first(recorded)) as events,
+        ):
+            event = await anext(events, None)
+            while event is not None:
+                due = started + (event.elapsed - start) / 1e9 / self._playback_speed
+                await asyncio.sleep(max(due - loop.time(), 0.0))
+                self._played_at = max(event.at, self._played_at)
+                following = await anext(events, None)
+                # A loss with which the recording ends is its end, and not an outage.
+                if isinstance(event, LinkLost) and following is not None:
+                    self.cut()
+                    await asyncio.sleep(0)
+                    await self._await_reconnect()
+                    started, start = loop.time(), event.elapsed
+                await self._push(event)
+                event = following
 
-    async def _events(self) -> AsyncIterator[TimelineEvent]:
+    async def _events(self) -> AsyncGenerator[TimelineEvent]:
         for event in self._timeline.resume():
             yield event
         with suppress(EndOfStream):
@@ -224,7 +227,7 @@ class ReplayServer(ProtocolServer):
 
 async def _recovered_first(
     events: AsyncIterator[TimelineEvent],
-) -> AsyncIterator[TimelineEvent]:
+) -> AsyncGenerator[TimelineEvent]:
     """Yield events, with what was fetched after a loss right behind the loss.
 
     So the server has it when a client that was cut requests it, as the service had.

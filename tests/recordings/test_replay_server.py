@@ -74,6 +74,23 @@ async def test_the_server_waits_for_the_first_subscription(tmp_path):
         assert server.now == 1_700_000_000
 
 
+async def test_a_server_that_is_closed_amid_its_recording_leaves_nothing_open(tmp_path):
+    parts = [frame(at, trade(at, ts=at)) for at in (1, 100, 200, 300)]
+    write(tmp_path, recorded(*parts, end=400))
+    async with (
+        ReplayServer(tmp_path, plan=PLAN) as server,
+        Client(
+            server.key,
+            http_url=server.http_url,
+            stream_url=server.stream_url,
+            limits=PLAN,
+            timing=TIMING,
+        ) as client,
+    ):
+        await anext(client.watch_trades(AAPL))
+        assert not server.ended.is_set()
+
+
 @pytest.mark.parametrize("speed", [0, float("inf"), float("nan"), 10**400, None, "x"])
 def test_an_invalid_speed_raises(tmp_path, speed):
     with pytest.raises(ValueError, match="speed must be a number above 0, not"):
