@@ -218,7 +218,7 @@ def _open_generators() -> set[AsyncGeneratorType[Any, Any]]:
     return {
         one
         for one in gc.get_objects()
-        if isinstance(one, AsyncGeneratorType) and one.ag_frame and _is_ours(one)
+        if type(one) is AsyncGeneratorType and one.ag_frame and _is_ours(one)
     }
 
 

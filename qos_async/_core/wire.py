@@ -19,7 +19,7 @@ from qos_async.errors import DecodeError
 from qos_async.models import CHANNELS, AnyTick, Depth, Kline, N, Snapshot, Trade
 from qos_async.periods import FAR_FUTURE
 from qos_async.symbols import canonical, pack_canonical, split
-from qos_async.topics import Topic
+from qos_async.topics import Topic, WireTopic
 
 __all__ = [
     "HEARTBEAT",
@@ -29,10 +29,12 @@ __all__ = [
     "Reply",
     "Unknown",
     "change_frame",
+    "known_topic",
     "push_row",
     "request_frame",
     "symbols_in",
     "topics_possibly_in",
+    "wire_topic",
 ]
 
 HEARTBEAT = b'{"type":"H"}'
@@ -289,3 +291,19 @@ def _reqid(value: Any) -> int | None:
         return int(value) if isinstance(value, (str, float)) else _NO_REQID
     except (ValueError, OverflowError):
         return _NO_REQID
+
+
+def known_topic(topic: WireTopic) -> Topic | None:
+    """Return a topic of the protocol as a ``Topic``; None if it is not a known one."""
+    channel = _CHANNELS.get(topic.letter)
+    try:
+        interval = None if topic.kt is None else Interval(topic.kt)
+        return None if channel is None else Topic(channel, topic.symbol, interval)
+    except ValueError:
+        return None
+
+
+def wire_topic(topic: Topic) -> WireTopic:
+    """Return a topic in the terms of the protocol."""
+    kt = None if topic.interval is None else int(topic.interval)
+    return WireTopic(LETTERS[topic.channel], topic.symbol, kt)

@@ -13,6 +13,7 @@ from collections import deque
 from datetime import datetime
 from typing import Any
 
+from qos_async._clock import epoch_ns
 from qos_async.config import TRADES_MAX
 from qos_async.enums import Channel, Interval
 from qos_async.hub.wire import row_of
@@ -56,7 +57,7 @@ class LiveState:
         not be followed by what is pushed now.
         """
         self._trades.pop(topic, None)
-        self._starts[topic] = int(time.timestamp() * 1e9)
+        self._starts[topic] = epoch_ns(time)
 
     def remove(self, topic: Topic) -> None:
         """Forget a topic: it is not subscribed any more, or ticks of it are missing."""

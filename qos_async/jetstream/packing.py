@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterator, Sequence
 
 import msgspec
 
-from qos_async._core.wire import LETTERS as LETTERS_OF
+from qos_async._core.wire import wire_topic
 from qos_async.jetstream.messages import encode_pushes, fits_topic
 from qos_async.jetstream.subjects import LETTERS, topic_subject
 from qos_async.recordings.last_values import PushHeader
-from qos_async.topics import Topic, WireTopic
+from qos_async.topics import Topic
 
 __all__ = ["Packer"]
 
@@ -63,9 +63,7 @@ class Packer:
 
     def subject(self, topic: Topic) -> str:
         """Return the subject of a topic."""
-        kt = None if topic.interval is None else int(topic.interval)
-        wire_topic = WireTopic(LETTERS_OF[topic.channel], topic.symbol, kt)
-        return topic_subject(self._stream, wire_topic)
+        return topic_subject(self._stream, wire_topic(topic))
 
     def _find(self, key: tuple[str | None, str, int | None], header: PushHeader) -> str:
         """Return the subject of a push; empty if it has none."""

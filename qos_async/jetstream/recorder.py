@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from msgspec import structs
 
+from qos_async._core.wire import known_topic
 from qos_async._event_loop import running_loop
 from qos_async._io.dial_gate import LinkControl
 from qos_async._paths import user_path
@@ -30,7 +31,6 @@ from qos_async.jetstream.subjects import check_recorder, topic_of
 from qos_async.recordings.files import RecordingError, make_directory
 from qos_async.recordings.format import Event, load_zstd
 from qos_async.recordings.recorder import Recorder, RecorderStats
-from qos_async.recordings.replay_timeline import known_topic
 from qos_async.recordings.writer import OutageLog
 from qos_async.topics import Topic
 

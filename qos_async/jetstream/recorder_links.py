@@ -12,9 +12,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from msgspec.structs import replace
 
 from qos_async._core.notices import GapStatus
+from qos_async._core.wire import known_topic
 from qos_async.jetstream.subjects import topic_of
 from qos_async.recordings.format import Entry
-from qos_async.recordings.replay_timeline import known_topic
 from qos_async.topics import Topic
 
 __all__ = ["RecorderLinks"]
@@ -302,9 +302,16 @@ def _suspect(entry: Entry, topics: Sequence[Topic], reason: str, since: int) -> 
 
 
 def _unfilled(entry: Entry, topic: Topic, reason: str, since: int) -> Entry:
+    """Return the end of an outage that is not in the stream.
+
+    What was held back follows with the places of the entry that shows the end, unless
+    that is a frame, which has ticks of its own.
+    """
     return replace(
         _suspect(entry, [topic], reason, since),
         kind="fetched",
         status="unfilled",
         until=entry.at,
+        origin="" if entry.kind == "frame" else entry.origin,
+        position=entry.position,
     )

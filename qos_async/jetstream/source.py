@@ -8,10 +8,11 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import AsyncExitStack
-from datetime import datetime
 
 from msgspec.structs import force_setattr
 
+from qos_async._clock import epoch_ns
+from qos_async._core.wire import known_topic
 from qos_async._io.transport import EndOfStream
 from qos_async.jetstream.durables import StreamDurable
 from qos_async.jetstream.feed import Feed, Placed
@@ -36,7 +37,6 @@ from qos_async.jetstream.wire import Wire
 from qos_async.recordings.files import RecordingError
 from qos_async.recordings.format import Entry
 from qos_async.recordings.last_values import Row
-from qos_async.recordings.replay_timeline import known_topic
 from qos_async.recordings.source import Opening, Resume, Start
 from qos_async.topics import WireTopic
 
@@ -138,7 +138,7 @@ class StreamSource:
         self._feed.pull.begin(sequence)
         if not self._clock.at:
             now = self._is_live or not info.state.messages
-            self._clock.at = time.time_ns() if now else _ns(info.state.first_ts)
+            self._clock.at = time.time_ns() if now else epoch_ns(info.state.first_ts)
         self._outage.run = str(info.created_ms)
         before = [self._outage.opened()]
         for message in outages:
@@ -164,7 +164,7 @@ class StreamSource:
         return Opening(
             topics=topics,
             begins_at=self._clock.at,
-            ends_at=None if self._grows else _ns(info.state.last_ts),
+            ends_at=None if self._grows else epoch_ns(info.state.last_ts),
             before=before,
             resume=resume,
         )
@@ -340,7 +340,3 @@ class _Entries:
             found = f"{self._created_ms:013d}.{recorder}.{epoch:016d}"
             self._origins[key] = found
         return found
-
-
-def _ns(time: datetime) -> int:
-    return round(time.timestamp() * 1e9)

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from operator import attrgetter
 from typing import NamedTuple
 
+from qos_async._core.wire import wire_topic
 from qos_async.jetstream.api import call, stored_headers
 from qos_async.jetstream.direct import last_of_subjects
 from qos_async.jetstream.errors import BrokerReplyError, BrokerUnavailableError
@@ -22,7 +23,6 @@ from qos_async.jetstream.wanted import MOST_FILTERS
 from qos_async.jetstream.wire import Wire
 from qos_async.recordings.files import RecordingError
 from qos_async.recordings.format import Entry
-from qos_async.recordings.replay_timeline import wire_topic
 from qos_async.recordings.source import Resume, Start
 from qos_async.topics import Topic
 
@@ -282,14 +282,15 @@ async def links_before(
 ) -> list[PulledMessage]:
     """Return the link messages of the epochs that are open at a sequence.
 
-    Those of epochs before them are included where an outage goes on since then.
+    Those of the epochs before them are included: topics may not be subscribed again yet.
+    Those of older ones are where an outage goes on since then.
     """
     fences: dict[str, list[int]] = {}
     async for fence in messages_before(wire, stream, [f"{stream}.fence.*"], sequence):
         fences.setdefault(fence.subject, []).append(fence.sequence)
     if not fences:
         return []
-    count, most = 1, max(map(len, fences.values()))
+    count, most = 2, max(map(len, fences.values()))
     while True:
         began = {
             subject.replace(".fence.", ".link.", 1): of_one[-count:][0]
@@ -303,9 +304,21 @@ async def links_before(
         links = [
             one async for one in found if one.sequence >= began.get(one.subject, first)
         ]
-        if count >= most or not _has_older_outage(links):
+        is_known = began.keys() <= _with_topics(links)
+        if count >= most or (is_known and not _has_older_outage(links)):
             return links
         count *= 2
+
+
+def _with_topics(links: Iterable[PulledMessage]) -> set[str]:
+    """Return the subjects of the recorders of which any topic is known."""
+    found: set[str] = set()
+    for message in links:
+        with suppress(ValueError):  # It cannot be read.
+            entry = decode_link(message.data)
+            if entry.topics or entry.awaited:
+                found.add(message.subject)
+    return found
 
 
 def _has_older_outage(links: Sequence[PulledMessage]) -> bool:

@@ -11,11 +11,11 @@ from typing import Any, Literal, TypeAlias
 
 import msgspec
 
+from qos_async._core.wire import known_topic
 from qos_async.jetstream.api import NO_STREAM, Requester, call
 from qos_async.jetstream.errors import BrokerReplyError
 from qos_async.jetstream.messages import MAX_PAYLOAD
 from qos_async.jetstream.subjects import topic_of
-from qos_async.recordings.replay_timeline import known_topic
 from qos_async.topics import Topic
 
 __all__ = [

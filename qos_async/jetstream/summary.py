@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from datetime import datetime
 from typing import Any, Literal
 
 import msgspec
 from msgspec import Struct
 from msgspec.structs import force_setattr
 
+from qos_async._clock import epoch_ns
+from qos_async._core.wire import known_topic
 from qos_async.jetstream.api import call, last_message
 from qos_async.jetstream.durables import DurableRecord, durable_records
 from qos_async.jetstream.errors import BrokerError
@@ -25,7 +26,6 @@ from qos_async.jetstream.subjects import recorder_of, topic_of
 from qos_async.jetstream.wire import Wire
 from qos_async.recordings.files import RecordingError
 from qos_async.recordings.format import Entry
-from qos_async.recordings.replay_timeline import known_topic
 from qos_async.recordings.summary import RecordedGap, gaps_of
 
 __all__ = [
@@ -157,9 +157,9 @@ async def stream_summary(place: StreamPlace) -> StreamSummary:
         cluster = info.cluster
         return StreamSummary(
             topics=dict(sorted(_by_topic(counts))),
-            begins_at=_ns(state.first_ts) if state.messages else 0,
-            ends_at=_ns(state.last_ts) if state.messages else 0,
-            created_at=_ns(info.created),
+            begins_at=epoch_ns(state.first_ts) if state.messages else 0,
+            ends_at=epoch_ns(state.last_ts) if state.messages else 0,
+            created_at=epoch_ns(info.created),
             messages=state.messages,
             bytes=state.bytes,
             max_bytes=config.max_bytes,
@@ -249,10 +249,6 @@ def _by_topic(counts: dict[str, int]) -> Iterator[tuple[str, int]]:
         topic = known_topic(wanted) if wanted else None
         if topic is not None:
             yield str(topic), count
-
-
-def _ns(time: datetime) -> int:
-    return round(time.timestamp() * 1e9)
 
 
 class _Recorders:

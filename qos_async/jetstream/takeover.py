@@ -18,6 +18,7 @@ import heapq
 from collections import deque
 from collections.abc import Iterable
 
+from qos_async._core.wire import known_topic, wire_topic
 from qos_async._io.dial_gate import InheritedOutage, OlderPush
 from qos_async.enums import Channel
 from qos_async.jetstream.api import NO_MESSAGE, call, stored_stamp
@@ -40,7 +41,6 @@ from qos_async.jetstream.subjects import (
 )
 from qos_async.jetstream.wire import Wire
 from qos_async.recordings.format import Entry
-from qos_async.recordings.replay_timeline import known_topic, wire_topic
 from qos_async.topics import Topic, in_order
 
 __all__ = ["inherited_outages"]

@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
+from qos_async._clock import epoch_ns
 from qos_async._core.wire import LETTERS
 from qos_async._paths import user_path
 from qos_async.recordings.archive_days import TradingDays
@@ -92,8 +93,8 @@ def archive(
     """
     target = user_path("out", out)
     source, _ = recorded_source(place, start)
-    ends_at = time.time_ns() if now is None else round(now.timestamp() * 1e9)
-    begins_at = 0 if start is None else round(start.timestamp() * 1e9)
+    ends_at = time.time_ns() if now is None else epoch_ns(now)
+    begins_at = 0 if start is None else epoch_ns(start)
     try:
         with open_entries(source) as (opening, entries), workplace(target) as drafts:
             archiver = _Archiver(drafts, begins_at)

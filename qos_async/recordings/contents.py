@@ -6,11 +6,11 @@ import os
 
 from msgspec import Struct
 
+from qos_async._core.wire import known_topic
 from qos_async.recordings.files import RecordingError, files_in
 from qos_async.recordings.format import Entry, load_zstd
 from qos_async.recordings.last_values import push_header
 from qos_async.recordings.reading import read, read_files
-from qos_async.recordings.replay_timeline import known_topic
 from qos_async.topics import Topic, WireTopic
 
 __all__ = ["Contents", "contents"]

@@ -16,6 +16,7 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import force_setattr
 
+from qos_async._clock import epoch_ns
 from qos_async._core.recovery.trades import Echoes
 from qos_async._core.wire import FrameDecoder
 from qos_async._paths import user_path
@@ -134,7 +135,7 @@ def convert(
 
 
 def _ns(time: datetime | None, default: int) -> int:
-    return default if time is None else round(time.timestamp() * 1e9)
+    return default if time is None else epoch_ns(time)
 
 
 def _some(names: Sequence[str]) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
+from qos_async._clock import epoch_ns
 from qos_async._io.transport import EndOfStream
 from qos_async.recordings.contents import contents
 from qos_async.recordings.files import RecordingError
@@ -50,7 +51,7 @@ class DirectorySource(ReadWhole):
         if self._start is None:
             return opening
         if isinstance(self._start, datetime):
-            at = round(self._start.timestamp() * 1e9)
+            at = epoch_ns(self._start)
             before = self._before(lambda entry: entry.at >= at)
             begins_at = max(found.begins_at, at)
             return replace(opening, before=before, begins_at=begins_at)

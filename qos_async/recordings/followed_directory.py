@@ -10,6 +10,7 @@ from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
+from qos_async._clock import epoch_ns
 from qos_async.recordings.durable import FileDurable
 from qos_async.recordings.files import SUFFIX, RecordingError
 from qos_async.recordings.format import Entry, NewerFormatError, Zstd, load_zstd
@@ -140,8 +141,10 @@ class FollowedDirectory(ReadWhole):
         for number, file in enumerate(files):
             found = self._first_entry(file)
             if found is not None and found.origin == origin:
+                # At its beginning, outages of the file before may have ended.
+                before = int(not int(position) and number > 0)
                 return (
-                    number,
+                    number - before,
                     lambda entry: (
                         entry.origin != origin or entry.position >= int(position)
                     ),
@@ -168,7 +171,7 @@ class FollowedDirectory(ReadWhole):
     def _find_time(
         self, files: list[Path], start: datetime
     ) -> tuple[int, Callable[[Entry], bool] | None]:
-        at = int(start.timestamp() * 1e9)
+        at = epoch_ns(start)
         for number in range(len(files) - 1, -1, -1):
             found = self._first_entry(files[number])
             if found is not None and found.at <= at:

@@ -138,14 +138,16 @@ class RecordedRecovery(Recovery[N]):
             event: The end.
             is_past: Whether a consumer has handled what is at a place.
         """
-        entry, pushed = event.entry, list(filter(None, map(self._pushed, event.held)))
-        if entry is None or not entry.origin:  # The ticks keep their own places.
+        pushed = list(filter(None, map(self._pushed, event.held)))
+        at = event.place
+        if at is None:
             left = [tick for _, tick in pushed if not is_past(tick.place)]
             return RecoveredTicks([push for push, _ in pushed], (), tuple(left))
+        end = Entry(at=0, kind="fetched") if event.entry is None else event.entry
         # By the numbers that they had for the recorder.
         numbered = dict(enumerate(pushed, event.skipped))
-        unused, items = numbered.keys() - entry.omitted, list[tuple[bytes, Any]]()
-        for row in entry.rows:
+        unused, items = numbered.keys() - end.omitted, list[tuple[bytes, Any]]()
+        for row in end.rows:
             if not isinstance(row, int):
                 items += filter(None, [self._fetched(row)])
             elif row in numbered:
@@ -155,10 +157,10 @@ class RecordedRecovery(Recovery[N]):
         items += [item for number, item in numbered.items() if number in unused]
         first_following = len(items) - event.following
         for number, (_, tick) in enumerate(items):
-            index = entry.index + number + 1
+            index = at.index + event.index + number + 1
             if number >= first_following:
                 index = LEFT_INDEX + number - first_following
-            place = place_of(entry.origin, entry.position, index)
+            place = place_of(at.origin, at.position, index)
             force_setattr(tick, "place", place)
         handled = [is_past(tick.place) for _, tick in items].count(True)
         ticks = [tick for _, tick in items]

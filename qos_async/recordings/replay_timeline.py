@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
+from operator import attrgetter
 from typing import NamedTuple, TypeAlias
 
 from msgspec import Struct
-from msgspec.structs import force_setattr
+from msgspec.structs import force_setattr, replace
 
-from qos_async._core.wire import LETTERS
-from qos_async.enums import Interval
+from qos_async._core.wire import wire_topic
 from qos_async.recordings.format import Entry
 from qos_async.recordings.last_values import push_header
 from qos_async.topics import Topic, WireTopic
@@ -24,14 +24,11 @@ __all__ = [
     "TimelineEvent",
     "TopicRecovered",
     "TopicSuspect",
-    "known_topic",
-    "wire_topic",
 ]
 
 LEFT_INDEX = 90_000
 """The index, in the end of an outage, of frames that were stored before it and follow."""
 
-_CHANNELS = {letter: channel for channel, letter in LETTERS.items()}
 # Nanoseconds. Heartbeats are at most 30 s apart and each is answered: a recording without
 # a frame for longer has a gap, although it does not say so. Since each gap is recorded,
 # this is needed for older recordings only.
@@ -117,6 +114,9 @@ class TopicRecovered(Struct, frozen=True):
         skipped: How many frames of the outage are not in ``held``: they were delivered
             before it was known, or are before the start.
         following: How many of ``held``, at its end, came after the outage.
+        place: The entry with which it ended: its ticks have the places of that, so that
+            places ascend in the order of delivery. None if they keep their own.
+        index: How many ticks of other topics have places of that entry, before these.
     """
 
     at: int
@@ -126,6 +126,14 @@ class TopicRecovered(Struct, frozen=True):
     held: list[Entry]
     skipped: int = 0
     following: int = 0
+    place: Entry | None = None
+    index: int = 0
+
+    @property
+    def last_index(self) -> int:
+        """The index of the last of its ticks in ``place``, or a later one."""
+        rows = 0 if self.entry is None else len(self.entry.rows)
+        return self.index + rows + len(self.held)
 
 
 TimelineEvent: TypeAlias = (
@@ -267,6 +275,8 @@ class _LinkTracker:
         self._broken: set[WireTopic] = set()
         # Outages from before the start, to be announced when the link is open.
         self._unannounced: list[_Held] = []
+        # The place at which outages ended last, and the number of ticks there.
+        self._end = ("", 0), 0
 
     def on_frames(self, frames: list[Entry]) -> Iterator[TimelineEvent]:
         """Return the events of frames received together."""
@@ -298,18 +308,18 @@ class _LinkTracker:
                 self._await_all(entry)
                 yield from self._lose(entry.reason, moment)
             case "closed":
-                yield from self._abandon(moment)
+                yield from self._abandon(moment, entry)
                 self._topics.clear()
                 yield from self._lose("the recording was closed", moment)
             case "dropped":
-                yield from self._break(moment, live_only=True)
+                yield from self._break(moment, entry, live_only=True)
                 why = f"{entry.count} frames were not recorded: the disk was too slow"
                 yield from self._gap(moment, why)
             case "damaged":
-                yield from self._break(self._latest)
+                yield from self._break(self._latest, entry)
                 yield from self._lose(f"the recording is damaged: {entry.reason}")
             case "missing":
-                yield from self._break(self._latest)
+                yield from self._break(self._latest, entry)
                 yield from self._lose("retention")
             case _:
                 yield from self._on_topics(entry, moment, released)
@@ -350,7 +360,7 @@ class _LinkTracker:
             follows = entry.previous == self._last_at
         self._run, self._number = entry.run, entry.number
         if not follows:
-            yield from self._abandon(self._latest)
+            yield from self._abandon(self._latest, entry)
             self._broken.clear()
             yield from self._lose("the recording was interrupted")
         self._gaps, self._topics = entry.gaps, set(entry.topics)
@@ -446,16 +456,24 @@ class _LinkTracker:
         moment: _Moment,
         entry: Entry | None = None,
         following: int = 0,
+        *,
+        place: Entry | None = None,
     ) -> Iterator[TimelineEvent]:
         key = wire_topic(topic)
         held = self._held.pop(key, None)
         end = None if key in self._broken else entry
         self._broken.discard(key)
-        if held is not None:
-            at, elapsed = moment
-            yield TopicRecovered(
-                at, elapsed, held.topic, end, held.frames, held.skipped, following
-            )
+        if held is None:
+            return
+        place = entry or place
+        event = TopicRecovered(
+            *moment, held.topic, end, held.frames, held.skipped, following
+        )
+        if place is not None and place.origin:
+            here, (last, index) = (place.origin, place.position), self._end
+            event = replace(event, place=place, index=index if here == last else 0)
+            self._end = here, event.last_index
+        yield event
 
     def _expire(self, moment: _Moment) -> Iterator[TimelineEvent]:
         for held in [*self._held.values()]:
@@ -463,35 +481,20 @@ class _LinkTracker:
                 yield from self._recover(held.topic, moment)
 
     def _break(
-        self, moment: _Moment, *, live_only: bool = False
+        self, moment: _Moment, entry: Entry, *, live_only: bool = False
     ) -> Iterator[TimelineEvent]:
         """End the outages of topics where frames are lost.
 
         With ``live_only``, those of topics that are not subscribed again go on.
         """
         broken = self._broken | self._held.keys()
-        yield from self._abandon(moment, live_only=live_only)
+        yield from self._abandon(moment, entry, live_only=live_only)
         self._broken = broken
 
     def _abandon(
-        self, moment: _Moment, *, live_only: bool = False
+        self, moment: _Moment, entry: Entry, *, live_only: bool = False
     ) -> Iterator[TimelineEvent]:
-        for held in [*self._held.values()]:
+        # In the same order in each process: their places depend on it.
+        for held in sorted(self._held.values(), key=attrgetter("topic")):
             if held.live_since < math.inf or not live_only:
-                yield from self._recover(held.topic, moment)
-
-
-def known_topic(topic: WireTopic) -> Topic | None:
-    """Return a topic of the protocol as a ``Topic``; None if it is not a known one."""
-    channel = _CHANNELS.get(topic.letter)
-    try:
-        interval = None if topic.kt is None else Interval(topic.kt)
-        return None if channel is None else Topic(channel, topic.symbol, interval)
-    except ValueError:
-        return None
-
-
-def wire_topic(topic: Topic) -> WireTopic:
-    """Return a topic in the terms of the protocol."""
-    kt = None if topic.interval is None else int(topic.interval)
-    return WireTopic(LETTERS[topic.channel], topic.symbol, kt)
+                yield from self._recover(held.topic, moment, place=entry)

@@ -13,7 +13,7 @@ import msgspec
 from msgspec.structs import replace
 
 from qos_async._core.recovery import Outage
-from qos_async._core.wire import LETTERS, symbols_in
+from qos_async._core.wire import LETTERS, symbols_in, wire_topic
 from qos_async._io.notifier import Notifier
 from qos_async._io.stream import Stream
 from qos_async._io.transport import LinkClosed
@@ -34,13 +34,11 @@ from qos_async.recordings.last_values import (
 from qos_async.recordings.recorded_recovery import RecordedRecovery
 from qos_async.recordings.replay_clock import ReplayClock, loop_time
 from qos_async.recordings.replay_timeline import (
-    LEFT_INDEX,
     FramesReceived,
     LinkLost,
     LinkOpened,
     TopicRecovered,
     TopicSuspect,
-    wire_topic,
 )
 from qos_async.recordings.source import CaughtUp, EntrySource, Opening, Resume
 from qos_async.topics import Topic, WireTopic
@@ -301,8 +299,8 @@ class ReplayTransport:
         recovered = self._recovery.read(event, self._is_past)
         record_recovered(event, recovered.pushes, self.last_values)
         self._recovery.deliver(recovered, event, self.stream, self._clock)
-        if event.entry is not None and event.entry.origin:
-            self._playing = _after(event.entry, LEFT_INDEX - 1)
+        if event.place is not None:
+            self._playing = _after(event.place, event.place.index + event.last_index)
 
     def delivered(self) -> None:
         """Record that all frames that were returned have been delivered."""

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
+from qos_async._clock import epoch_ns
 from qos_async._io.transport import EndOfStream
 from qos_async._paths import user_path
 from qos_async.recordings.directory import DirectorySource
@@ -153,7 +154,7 @@ class SlicedSource(ReadWhole):
 
     def __init__(self, source: EntrySource, end: str | datetime, shown: str) -> None:
         self._source, self._shown = source, shown
-        self._at = round(end.timestamp() * 1e9) if isinstance(end, datetime) else None
+        self._at = epoch_ns(end) if isinstance(end, datetime) else None
         self._place = "" if isinstance(end, datetime) else end
         # Places of one recorder, or of one directory, are in order.
         parts = self._place.split(".")

@@ -19,6 +19,7 @@ from qos_async import (
     Topic,
     Trade,
 )
+from qos_async._core.wire import wire_topic
 from qos_async.jetstream.api import call
 from qos_async.jetstream.feed import Feed, Placed
 from qos_async.jetstream.messages import encode_headers
@@ -28,7 +29,6 @@ from qos_async.jetstream.subjects import topic_subject
 from qos_async.jetstream.wanted import MOST_FILTERS, Wanted
 from qos_async.jetstream.wire import Wire
 from qos_async.recordings import RecordingError, follow
-from qos_async.recordings.replay_timeline import wire_topic
 from tests.support.nats_servers import NatsServer
 from tests.support.written_stream import BTC, ETH, Log, push
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from qos_async._core.wire import wire_topic
 from qos_async.jetstream.api import call
 from qos_async.jetstream.messages import encode_headers
 from qos_async.jetstream.places import parse_place
@@ -22,7 +23,6 @@ from qos_async.recordings.replay_timeline import (
     Timeline,
     TimelineEvent,
     TopicRecovered,
-    wire_topic,
 )
 from tests.support.nats_servers import NatsServer
 from tests.support.written_stream import BTC, ETH, Log, Writer, push

@@ -24,6 +24,7 @@ from qos_async.recordings.replay_timeline import (
     TimelineEvent,
     TopicRecovered,
 )
+from qos_async.recordings.source import Resume
 from tests.support.written_stream import BTC, ETH, Log, Writer, push
 
 SYMBOLS = (BTC.symbol, ETH.symbol)
@@ -248,6 +249,69 @@ async def record_takeover(log: Log, *, second: bool) -> None:
     rows = [Raw(push(BTC, 5)), 1]
     await main.event("fetched", **outage, **end, rows=rows)
     await main.trades(BTC, 7)
+
+
+async def record_killed(log: Log) -> None:
+    """Write outages of two topics, of which a killed recorder has ended one."""
+    main, topics = log.writer, [str(BTC), str(ETH)]
+    outage = {"reason": "a pause", "since": 5}
+    await main.begin()
+    await main.event("subscribed", topics=topics)
+    await main.trades(BTC, 1)
+    await main.trades(ETH, 11)
+    await main.event("suspect", topics=topics, **outage)
+    await main.trades(ETH, 12)
+    await main.trades(BTC, 2)
+    await main.trades(ETH, 13)
+    end = {"status": "filled", "until": 6}
+    await main.event("fetched", topics=[str(BTC)], **outage, **end)
+    await main.trades(BTC, 3)
+    await main.begin(run="s")
+    await main.event("subscribed", topics=topics)
+    await main.trades(BTC, 4)
+    await main.trades(ETH, 14)
+
+
+@pytest.mark.fault("N152")
+async def test_ticks_of_an_outage_without_a_recorded_end_follow_what_was_delivered(
+    log: Log,
+):
+    await record_killed(log)
+    whole = ticks(await played(log))
+    assert [one.price for one in whole] == ["1", "11", "2", "3", "12", "13", "4", "14"]
+    assert [one.place for one in whole] == sorted({one.place for one in whole})
+    for number, tick in enumerate(whole[:-1], 1):
+        assert ticks(await played(log, tick.place)) == whole[number:]
+        name = f"bot-{number}"
+        assert await followed(log, "first", number, durable=name) == whole[:number]
+        rest = await followed(log, None, whole[-1].place, durable=name)
+        assert rest == whole[-len(rest) :]
+        assert whole[number - 1] in rest
+
+
+@pytest.mark.fault("N152")
+@pytest.mark.parametrize("kills", [1, 2, 3])
+async def test_a_start_between_two_recorders_has_what_the_first_held_back(
+    log: Log, kills: int
+):
+    main, outage = log.writer, {"reason": "a pause", "since": 5}
+    await main.begin()
+    await main.event("subscribed", topics=[str(ETH)])
+    await main.event("suspect", topics=[str(ETH)], **outage)
+    await main.trades(ETH, 12)
+    for number in range(kills):
+        await main.begin(run=f"r{number}")
+        await main.event("opened")
+    await main.event("subscribed", topics=[str(ETH)])
+    await main.trades(ETH, 13)
+    [last] = [one for one in ticks(await played(log)) if one.price == "13"]
+    info = await call(log.wire, f"STREAM.INFO.{log.stream}")
+    for sequence in range(1, info["state"]["last_seq"]):
+        reader = await log.open(Resume(sequence=sequence), grows=False)
+        entries = [*reader.opening.before, *await reader.all()]
+        found = dict(places(entries, alone=True))
+        assert found["13"] == last.place
+        assert "12" in found
 
 
 @pytest.mark.fault("N135")

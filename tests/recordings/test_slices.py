@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -54,6 +54,23 @@ async def test_a_replay_has_what_was_received_from_start_to_before_end(
     place, start, end, wanted
 ):
     assert "".join(await prices(place, start=start, end=end)) == wanted
+
+
+@pytest.mark.fault("N151")
+async def test_a_slice_by_time_ends_at_its_microsecond(tmp_path):
+    lines = [trades(number / 1e6, str(number)) for number in range(1, 13)]
+    write(tmp_path, recorded(*lines, topics=TOPICS, end=7))
+    begins = datetime.fromtimestamp(START // 10**9, UTC)
+    wrong = []
+    for number in range(1, 13):
+        bound = begins + timedelta(microseconds=number)
+        before, after = (
+            await prices(tmp_path, end=bound),
+            await prices(tmp_path, start=bound),
+        )
+        if len(before) != number - 1 or len(after) != 13 - number:
+            wrong.append((number, len(before), len(after)))
+    assert wrong == []
 
 
 async def test_slices_by_place_make_up_the_whole(place):

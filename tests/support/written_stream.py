@@ -6,6 +6,7 @@ import asyncio
 from typing import Any
 
 from qos_async import Topic
+from qos_async._core.wire import wire_topic
 from qos_async._io.transport import EndOfStream
 from qos_async.jetstream.lease import claim_epoch
 from qos_async.jetstream.messages import Position, Stamp, encode_headers
@@ -14,7 +15,6 @@ from qos_async.jetstream.source import StreamSource
 from qos_async.jetstream.subjects import link_subject, topic_subject
 from qos_async.jetstream.wire import Wire
 from qos_async.recordings.format import Entry, Event, encode_event, encode_header
-from qos_async.recordings.replay_timeline import wire_topic
 from qos_async.recordings.source import Opening
 from tests.support.nats_servers import NatsServer
 
