@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import contextlib
 import time
 from collections import defaultdict
@@ -21,13 +20,14 @@ from qos_async.jetstream.lease import StoredFence, claim_epoch
 from qos_async.jetstream.messages import Outgoing, Stamp, Stamper, decode_stamp
 from qos_async.jetstream.places import parse_place
 from qos_async.jetstream.publisher import Publisher, last_stored
+from qos_async.jetstream.start import messages_before
 from qos_async.jetstream.streams import (
     Batches,
     StreamOptions,
     ensure_stream,
     stream_info,
 )
-from qos_async.jetstream.wire import Message, Wire
+from qos_async.jetstream.wire import Wire
 from tests.support.chaos_proxy import ChaosProxy
 from tests.support.nats_servers import NatsCluster, NatsServer
 
@@ -106,44 +106,17 @@ async def loses(wire: Wire) -> None:
 
 async def stored(url: str, stream: str) -> list[tuple[Stamp, int]]:
     """Return the stamps and payloads of all messages of topics, as they are stored."""
-    found: list[tuple[Stamp, int]] = []
     async with connected(url) as wire:
         info = await stream_info(wire, stream)
         assert info is not None
-        inbox = f"_INBOX.read{base64.b32encode(stream.encode()).decode()[:8]}"
-        done = asyncio.Event()
-
-        count = 0
-
-        def on_message(message: Message) -> None:
-            nonlocal count
-            headers = message.headers or {}
-            if headers.get("Status"):
-                return
-            count += 1
-            if count == info.state.messages:  # As the leader has it.
-                done.set()
-            if message.subject.startswith(f"{stream}.T."):
-                stamp = decode_stamp(headers)
-                assert stamp is not None
-                found.append((stamp, int(message.data)))
-
-        await wire.subscribe(inbox, on_message)
-        body = (
-            b'{"stream_name":"%s","config":{"deliver_policy":"all","ack_policy":"none",'
-            b'"inactive_threshold":30000000000,"num_replicas":1}}' % stream.encode()
-        )
-        subject = f"$JS.API.CONSUMER.CREATE.{stream}"
-        reply = await wire.request(subject, body, timeout=20)
-        name = reply.data.split(b'"name":"')[1].split(b'"')[0].decode()
-        await wire.publish(
-            f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{name}",
-            b'{"batch":1000000,"expires":60000000000}',
-            reply=inbox,
-        )
+        end = info.state.last_seq + 1  # As the leader has it.
+        messages = messages_before(wire, stream, [f"{stream}.T.>"], end)
         async with asyncio.timeout(60):
-            await done.wait()
-    return found
+            return [
+                (stamp, int(message.data))
+                async for message in messages
+                if (stamp := decode_stamp(message.headers)) is not None
+            ]
 
 
 def check_once_and_in_order(found: list[tuple[Stamp, int]], count: int) -> None:
