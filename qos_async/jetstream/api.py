@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import msgspec
@@ -23,6 +25,8 @@ __all__ = [
     "call",
     "check_reply",
     "last_message",
+    "last_sequences",
+    "next_sequence",
     "store",
     "stored_headers",
     "stored_stamp",
@@ -36,6 +40,7 @@ _WRONG_REVISION = frozenset({10071, 10164})
 # enabled, which waiting does not change.
 _UNAVAILABLE = 503
 _NOT_LATER = frozenset({10023, 10039, 10076, 10077})
+_REQUESTS = 200  # At one time.
 
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
 _encode = msgspec.json.Encoder().encode
@@ -154,6 +159,59 @@ async def last_message(
     except (KeyError, TypeError, ValueError):
         raise BrokerReplyError(
             f"the broker's reply about {subject} is malformed"
+        ) from None
+
+
+async def next_sequence(
+    wire: Requester, stream: str, sequence: int, filters: Sequence[str]
+) -> int:
+    """Return the first message from a sequence on as the leader has it; 0 for none.
+
+    Args:
+        wire: The connection.
+        stream: The stream.
+        sequence: Where to begin.
+        filters: Subjects, with wildcards; none for all.
+
+    Raises:
+        BrokerUnavailableError: If the leader did not reply in time.
+        BrokerReplyError: If the request is refused.
+    """
+    bodies = [{"seq": sequence, "next_by_subj": one} for one in filters or [">"]]
+    found = await asyncio.gather(*(_sequence(wire, stream, body) for body in bodies))
+    return min(filter(None, found), default=0)
+
+
+async def last_sequences(
+    wire: Requester, stream: str, subjects: Iterable[str]
+) -> dict[str, int]:
+    """Return the last message of each subject as the leader has it; 0 for none.
+
+    Raises:
+        BrokerUnavailableError: If the leader did not reply in time.
+        BrokerReplyError: If the request is refused.
+    """
+    found: dict[str, int] = {}
+    names = list(subjects)
+    for start in range(0, len(names), _REQUESTS):
+        some = names[start : start + _REQUESTS]
+        bodies = [{"last_by_subj": one} for one in some]
+        numbers = await asyncio.gather(*(_sequence(wire, stream, b) for b in bodies))
+        found.update(zip(some, numbers, strict=True))
+    return found
+
+
+async def _sequence(wire: Requester, stream: str, body: dict[str, Any]) -> int:
+    try:
+        reply = await call(wire, f"STREAM.MSG.GET.{stream}", body)
+        return int(reply["message"]["seq"])
+    except BrokerReplyError as exc:
+        if exc.code == NO_MESSAGE:
+            return 0
+        raise
+    except (KeyError, TypeError, ValueError):
+        raise BrokerReplyError(
+            f"the broker's reply about {stream} is malformed"
         ) from None
 
 

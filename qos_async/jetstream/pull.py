@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from qos_async._io.notifier import Notifier
-from qos_async.jetstream.api import call, stored_headers
+from qos_async.jetstream.api import call, next_sequence, stored_headers
 from qos_async.jetstream.errors import BrokerError, BrokerUnavailableError
 from qos_async.jetstream.messages import ENTRY
 from qos_async.jetstream.streams import stream_info
@@ -107,7 +107,6 @@ class Pull:
         self.next = self._front = 1
         self.idle = IDLE
         self.has_caught_up = False
-        self._looked_to = 0
         self._checkpoints = _Checkpoints()
         self._consumer = _Consumer()
         self._subscription: WireSubscription | None = None
@@ -211,18 +210,21 @@ class Pull:
                 await self._received.wait()
 
     async def _look(self) -> None:
-        """Make a new consumer if the stream has grown, and skip what it leaves out.
+        """Make a new consumer if the stream has grown, and skip what the filters leave out.
 
-        Consumers were seen to send heartbeats and no messages.
+        Consumers were seen to send heartbeats and no messages: by a server that had been
+        started again and was minutes behind, for one. So the leader is asked what is next.
         """
         self._consumer.received_at = time.monotonic()
         info = await stream_info(self._wire, self._stream)
-        if info is None or self._messages:
+        if info is None or self._messages or info.state.last_seq == self._front - 1:
             return
-        before, self._looked_to = self._looked_to, info.state.last_seq
-        if self._looked_to != self._front - 1 and not await self._create():
-            # By now each server of a cluster has what there was the last time.
-            self.next = self._front = max(self._front, min(before, self._looked_to) + 1)
+        if not await self._create():
+            filters = self._config["filter_subjects"]
+            front = self._front
+            found = await next_sequence(self._wire, self._stream, front, filters)
+            if front == self._front:  # Nothing was received meanwhile.
+                self.next = self._front = found or max(front, info.state.last_seq + 1)
 
     async def _request(self) -> bool:
         """Ask for more, unless enough is under way; return whether a consumer was made."""

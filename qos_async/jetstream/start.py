@@ -10,9 +10,8 @@ from operator import attrgetter
 from typing import NamedTuple
 
 from qos_async._core.wire import wire_topic
-from qos_async.jetstream.api import call, stored_headers
-from qos_async.jetstream.direct import last_of_subjects
-from qos_async.jetstream.errors import BrokerReplyError, BrokerUnavailableError
+from qos_async.jetstream.api import call, last_sequences, stored_headers
+from qos_async.jetstream.errors import BrokerUnavailableError
 from qos_async.jetstream.messages import Position, Stamp, decode_link, decode_stamp
 from qos_async.jetstream.order import Accepted, Ordering
 from qos_async.jetstream.pull import Pull, PulledMessage
@@ -39,6 +38,7 @@ __all__ = [
 ]
 
 _PARTS = 5
+_IDLE = 1.0  # Seconds after which a consumer that sends nothing is replaced.
 _ATTEMPTS, _PAUSE = 5, 0.5
 MOST_TOGETHER = 1000
 """Messages of pushes that were received together with the beginning of an outage."""
@@ -351,9 +351,8 @@ async def outages_before(
         return []
     first = max(min(began.values()) - MOST_TOGETHER, 1)
     subjects = {topic_subject(stream, wire_topic(topic)) for topic in began}
-    with suppress(BrokerReplyError, BrokerUnavailableError):  # Not each allows it.
-        last = await last_of_subjects(wire, stream, subjects)
-        subjects = {one.subject for one in last if one.sequence >= first}
+    last = await last_sequences(wire, stream, subjects)
+    subjects = {subject for subject in subjects if last[subject] >= first}
     patterns = sorted(subjects) if len(subjects) <= MOST_FILTERS else []
     pushes: list[PulledMessage] = []
     if subjects:
@@ -394,15 +393,19 @@ async def messages_before(
     first: int = 1,
     headers_only: bool = False,
 ) -> AsyncGenerator[PulledMessage]:
-    """Yield the messages of subjects that are stored before a sequence; without, all."""
+    """Yield the messages of subjects that are stored before a sequence; without, all.
+
+    The consumer may be at a server that is behind. So the leader is asked for the last.
+    """
+    last = max((await last_sequences(wire, stream, patterns or [">"])).values())
     pull = Pull(wire, stream, filters=patterns, headers_only=headers_only)
+    pull.idle = _IDLE
+    pull.begin(first)
     try:
-        pending = await pull.start(first)
-        while pending:
+        while pull.next <= min(last, end - 1):
             for message in await _read(pull):
                 if message.sequence >= end:
                     return
-                pending = message.pending
                 yield message
     finally:
         await pull.aclose()
