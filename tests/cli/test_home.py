@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -18,7 +20,7 @@ pytestmark = pytest.mark.slow
 UNKNOWN_USER = 54_321
 # This user may not read the Python of another one, so everything is imported before.
 AS_USER = f"""
-import contextlib, io, os, sys
+import contextlib, io, json, os, sys
 from qos_async.cli import main
 with contextlib.redirect_stdout(io.TextIOWrapper(io.BytesIO())):
     assert main(["snapshot", "--sim", "US:AAPL", "--json"]) == 0
@@ -28,7 +30,10 @@ os.environ.pop("HOME")
 if "HOME_OF_USER" in os.environ:
     os.environ["HOME"] = os.environ["HOME_OF_USER"]
 os.setgroups([]); os.setgid({UNKNOWN_USER}); os.setuid({UNKNOWN_USER})
-sys.exit(main())
+for words in json.loads(sys.argv[1]):
+    code = main(words)
+    for stream in (sys.stdout, sys.stderr):
+        print(f"exit {{code}}", file=stream, flush=True)
 """
 UNKNOWN = """
 import os, pwd, sys
@@ -52,6 +57,14 @@ def closed(tmp_path):
     (folder / "config.toml").write_text("key = 5\n")
     (tmp_path / "home").chmod(0o700)
     return tmp_path / "home"
+
+
+def run_all(*commands, home):
+    """Return exit code, stdout and stderr of each command, run by another user."""
+    done = run(json.dumps(commands), home=home)
+    outputs = [re.split(r"exit \d+\n", text) for text in (done.stdout, done.stderr)]
+    codes = map(int, re.findall(r"exit (\d+)\n", done.stdout))
+    return list(zip(codes, *outputs, strict=False))
 
 
 def run(*words, home=None, code=AS_USER, **variables):
@@ -80,18 +93,21 @@ def run(*words, home=None, code=AS_USER, **variables):
 def test_a_user_without_a_home_gets_what_one_without_a_file_gets(home, closed):
     place = {"closed": closed, "file": closed / ".config/qos-async/config.toml"}
     home = place.get(home, home)
-    sim = run("snapshot", "--sim", "US:AAPL", "--json", home=home)
-    assert (sim.returncode, sim.stderr) == (0, "")
-    assert sim.stdout.startswith('{"symbol":"US:AAPL"')
-    keyless = run("snapshot", "US:AAPL", home=home)
-    assert keyless.returncode == 3
-    assert keyless.stderr.startswith("qos: there is no API key: set QOS_API_KEY")
-    keyed = run(
-        *("snapshot", "US:AAPL", "--key", "k", "--http-url", "http://127.0.0.1:9"),
+    simulated, keyless, keyed = run_all(
+        ["snapshot", "--sim", "US:AAPL", "--json"],
+        ["snapshot", "US:AAPL"],
+        ["snapshot", "US:AAPL", "--key", "k", "--http-url", "http://127.0.0.1:9"],
         home=home,
     )
-    assert keyed.returncode == 1
-    assert "set QOS_API_KEY" in keyed.stderr
+    code, out, err = simulated
+    assert (code, err) == (0, "")
+    assert out.startswith('{"symbol":"US:AAPL"')
+    code, _, err = keyless
+    assert code == 3
+    assert err.startswith("qos: there is no API key: set QOS_API_KEY")
+    code, _, err = keyed
+    assert code == 1
+    assert "set QOS_API_KEY" in err
 
 
 @pytest.mark.fault("F12")
@@ -120,9 +136,9 @@ def test_a_file_that_may_not_be_read_is_left_out_with_a_warning():
         path.write_text('key = "k"\n')
         home.chmod(0o755)
         path.chmod(0o600)
-        done = run("snapshot", "US:AAPL", home=home)
-    assert done.returncode == 3
-    first, second = done.stderr.splitlines()
+        [(code, _, err)] = run_all(["snapshot", "US:AAPL"], home=home)
+    assert code == 3
+    first, second = err.splitlines()
     assert (
         first == f"qos: warning: cannot read {path}: Permission denied: it is left out"
     )

@@ -195,6 +195,7 @@ async def test_a_holder_that_was_stopped_harms_nothing_when_it_goes_on(
     standby = record(place, "--lease", "2")
     await line(standby, "standby: waiting for the lease")
     holder.send_signal(signal.SIGSTOP)
+    sim.cut()  # Else the service waits 30 s for a heartbeat of the holder.
     await line(standby, "2 topics to")
     await asyncio.sleep(1)
     holder.send_signal(signal.SIGCONT)

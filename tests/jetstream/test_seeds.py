@@ -15,7 +15,7 @@ from tests.support.fleet import FleetOptions, fleet
 from tests.support.fleet_seeds import Plan, run_plan
 
 FIRST = os.environ.get("QOS_FLEET_SEED")
-SEEDS = [int(FIRST)] if FIRST else range(int(os.environ.get("QOS_FLEET_SEEDS", "10")))
+SEEDS = [int(FIRST)] if FIRST else range(int(os.environ.get("QOS_FLEET_SEEDS", "4")))
 
 
 @pytest.mark.slow

@@ -152,8 +152,7 @@ TROUBLES = [cuts, silence, garbage, no_replies]
 
 
 @pytest.mark.fault("R1")
-@pytest.mark.parametrize("seed", range(3))
-@pytest.mark.parametrize("rate", [3.0, 40.0])
+@pytest.mark.parametrize(("rate", "seed"), [(3.0, 0), (3.0, 1), (3.0, 2), (40.0, 0)])
 @pytest.mark.parametrize("trouble", TROUBLES)
 def test_a_replay_has_the_events_of_outages_item_by_item(tmp_path, trouble, rate, seed):
     live = simulate(
@@ -226,8 +225,7 @@ def by_topic(events):
     return found
 
 
-@pytest.mark.parametrize("seed", range(2))
-@pytest.mark.parametrize("rate", [3.0, 40.0])
+@pytest.mark.parametrize(("rate", "seed"), [(3.0, 0), (3.0, 1), (40.0, 0)])
 @pytest.mark.parametrize("trouble", TROUBLES)
 def test_a_follower_has_the_events_of_the_recorded_client(
     tmp_path, trouble, rate, seed

@@ -18,6 +18,7 @@ from qos_async import (
 from qos_async.cli.history.paging import IGNORED, OLDEST, START, page_back
 from qos_async.cli.history.partial import PartialDownload
 from qos_async.sim import Simulator
+from qos_async.testing.virtual import simulate
 from tests.support.history_pages import (
     MINUTE,
     REQUEST,
@@ -126,19 +127,23 @@ async def test_an_error_of_the_client_ends_the_download(steps, path):
 
 
 @pytest.mark.fault("F33")
-async def test_a_download_waits_out_refusals_for_the_pace_and_says_so(tmp_path):
+def test_a_download_waits_out_refusals_for_the_pace_and_says_so(tmp_path):
     limits = Limits(http_requests=1000, http_period=1.0)
-    async with Simulator(plan=limits) as sim:
-        sim.fail_http(429, 6, body=b"", paths="/history")
-        now = int(sim.now)
-        request = replace(REQUEST, start=now - 90_000, end=now)
-        async with Client(
-            sim.key, http_url=sim.http_url, limits=limits, numbers=str
-        ) as client:
-            with PartialDownload(tmp_path / "b.csv.part", request) as part:
-                progress = Recorded()
-                await page_back(client, part, progress)
-                assert part.ended
+    progress = Recorded()
+
+    async def download():
+        async with Simulator(plan=limits) as sim:
+            sim.fail_http(429, 6, body=b"", paths="/history")
+            now = int(sim.now)
+            request = replace(REQUEST, start=now - 90_000, end=now)
+            async with Client(
+                sim.key, http_url=sim.http_url, limits=limits, numbers=str
+            ) as client:
+                with PartialDownload(tmp_path / "b.csv.part", request) as part:
+                    await page_back(client, part, progress)
+                    assert part.ended
+
+    simulate(download)
     assert progress.notes == ["/history CF:BTCUSDT: HTTP 429; asking again in 1 s"]
 
 
