@@ -34,4 +34,8 @@ async def main(place: str, symbols: str) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(*sys.argv[1:]))
+    match sys.argv[1:]:
+        case [place, symbols]:
+            asyncio.run(main(place, symbols))
+        case _:
+            sys.exit(__doc__)

@@ -152,10 +152,10 @@ def _unknown(char: str) -> str:
     if not char:
         return ""
     if unicodedata.name(char, "").startswith("CJK UNIFIED"):
-        return f'{char!a} is in no symbol; "qos search" finds the symbol of a name'
+        return f'{char!r} is in no symbol; "qos search" finds the symbol of a name'
     name = unicodedata.name(char, "a control character")
     return (
-        f"{char!a} ({name}) is in no symbol; a code has ASCII letters, digits and "
+        f"{char!r} ({name}) is in no symbol; a code has ASCII letters, digits and "
         f'{_MARKS}, no spaces, quotes or control characters; write "," between codes'
     )
 

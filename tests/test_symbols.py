@@ -105,15 +105,15 @@ MALFORMED: list[tuple[Any, str]] = [
 
 # Separators and letters of other keyboards, and what pages and spreadsheets leave behind.
 STRANGE = {
-    "US:AAPL\uff0cTSLA": "'\\uff0c' (FULLWIDTH COMMA)",
-    "US:AAPL\u3001TSLA": "'\\u3001' (IDEOGRAPHIC COMMA)",
+    "US:AAPL\uff0cTSLA": "'\uff0c' (FULLWIDTH COMMA)",
+    "US:AAPL\u3001TSLA": "'\u3001' (IDEOGRAPHIC COMMA)",
     "US:AAPL\u060cTSLA": "ARABIC COMMA",
     "US:AAPL\ufe50TSLA": "SMALL COMMA",
     "US:AAPL;TSLA": "';' (SEMICOLON)",
     "US:AAPL\uff1bTSLA": "FULLWIDTH SEMICOLON",
     "US:AAPL|TSLA": "VERTICAL LINE",
     "US:AAPL\u00b7TSLA": "MIDDLE DOT",
-    "US\uff1aAAPL": "'\\uff1a' (FULLWIDTH COLON)",
+    "US\uff1aAAPL": "'\uff1a' (FULLWIDTH COLON)",
     "US\ufe55AAPL": "SMALL COLON",
     "\uff35\uff33:AAPL": "FULLWIDTH LATIN CAPITAL LETTER U",
     "US:\uff21APL": "FULLWIDTH LATIN CAPITAL LETTER A",
@@ -160,6 +160,11 @@ def test_a_character_that_is_in_no_symbol_is_named(entry: str, why: str):
         assert why in text
         assert "is in no symbol" in text
         assert text.isprintable()
+
+
+def test_a_letter_of_another_script_is_shown_as_it_is():
+    with pytest.raises(ValueError, match="'贵' is in no symbol; \"qos search\" finds"):
+        canonical("贵州茅台")
 
 
 @pytest.mark.fault("F10")

@@ -27,7 +27,10 @@ _KEY_HELP = (
     "set QOS_API_KEY, or pass key=... to Client (a string, or a callable that "
     "returns one)"
 )
-_GET_A_KEY = "; keys are given out at https://qos.hk, for an e-mail address"
+_GET_A_KEY = (
+    "; keys are given out at https://qos.hk, for an e-mail address, and "
+    '"qos sim -- python FILE.py" runs a program without one'
+)
 _REMEMBERED = (
     8  # The newest keys that are redacted, if a callable returns different ones.
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, tzinfo
 from decimal import Decimal
 from functools import partial
@@ -22,7 +22,7 @@ from qos_async import (
     Trade,
 )
 from qos_async._printable import printable
-from qos_async._wording import percent, percent_change, plural
+from qos_async._wording import did_you_mean, percent, percent_change, plural
 from qos_async.cli.display import IN_UTC, Display
 from qos_async.models import AnyTick
 from qos_async.symbols import suggest
@@ -143,6 +143,13 @@ def other_spelling(symbol: str) -> str:
     """Return what an unknown symbol may mean, such as ``US:AAPL``; empty if unclear."""
     meant = suggest(symbol) if ":" in symbol else None
     return "" if meant in (None, symbol) else meant
+
+
+def with_spellings(symbols: Iterable[str]) -> str:
+    """Return symbols in one line, with what an unknown one may mean."""
+    listed = list(symbols)
+    meant = filter(None, map(other_spelling, listed))
+    return f"{', '.join(listed)}{did_you_mean(*meant)}"
 
 
 def move_line(change: StateChange) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from qos_async._wording import plural
 from qos_async.cli.options import CommandError, Options
 
 if TYPE_CHECKING:  # Slow to import.
@@ -60,7 +61,7 @@ def _place(options: Options) -> tuple[str, str | None]:
 def status_line(stats: HubStats) -> str:
     """Return what changes with clients and with the link upstream."""
     count = len(stats.clients)
-    return f"{count} clients, {_symbols(stats)} symbols, {_upstream(stats)}"
+    return f"{plural(count, 'client')}, {_symbols(stats)} symbols, {_upstream(stats)}"
 
 
 def tables(stats: HubStats) -> Sequence[Table]:
@@ -88,7 +89,7 @@ def tables(stats: HubStats) -> Sequence[Table]:
     ]
     answered = ", ".join(f"{n:,} {name}" for name, n in sorted(stats.answered.items()))
     title = (
-        f"{len(stats.clients)} clients, {_symbols(stats)} symbols, {stats.topics} topics, "
+        f"{plural(len(stats.clients), 'client')}, {_symbols(stats)} symbols, {stats.topics} topics, "
         f"{stats.ticks:,} ticks, {_upstream(stats)}"
     )
     about = [

@@ -10,7 +10,7 @@ from msgspec.structs import asdict
 
 from qos_async import Gap, StateChange
 from qos_async.cli.display import IN_UTC, Display
-from qos_async.cli.formatting import gaps_line, move_line, plural
+from qos_async.cli.formatting import gaps_line, move_line, plural, with_spellings
 from qos_async.cli.run_stats import RunStats
 from qos_async.cli.serialize import json_line
 from qos_async.cli.streams import print_message
@@ -76,7 +76,7 @@ class StderrReport:
         self._line("; ".join(parts))
         silent = sorted({topic.symbol for topic in stats.topics} - stats.symbols)
         if silent:
-            self._line(f"no ticks of {', '.join(silent)}")
+            self._line(f"no ticks of {with_spellings(silent)}")
 
     def _line(self, text: str) -> None:
         print_message(*timed_lines(text, self._display))

@@ -124,8 +124,8 @@ class Recorder:
         max_bytes: Of a directory: compressed bytes after which a new file is started;
             None: no limit.
         flush: Of a directory: the most seconds between two writes.
-        level: Of a directory: compression level of zstandard, 1 to 19; above 3 gains
-            little and costs much.
+        level: Of a directory: compression level of zstandard, 1 to 19. With 3 files of
+            trades and books are no smaller, and take half as long again.
         name: Of a stream: the name of this recorder in it, one for each key.
         lease: Of a stream: seconds after which a standby takes over from a recorder of
             the same name that is gone, and recovers what was missed. The client then dials only as the holder of the
@@ -178,7 +178,7 @@ class Recorder:
         rotate: float | None = 3600.0,
         max_bytes: int | None = None,
         flush: float = 1.0,
-        level: int = 3,
+        level: int = 1,
         name: str = "default",
         lease: float | None = None,
         spool: str | os.PathLike[str] | None = None,
@@ -337,7 +337,7 @@ class DirectoryRecorder(Recorder):
         rotate: float | None = 3600.0,
         max_bytes: int | None = None,
         flush: float = 1.0,
-        level: int = 3,
+        level: int = 1,
         on_error: Callable[[RecordingError], object] | None = None,
     ) -> None:
         rotate = check_number(

@@ -23,6 +23,7 @@ from qos_async._io.transport import (
 from qos_async._validation import check_number
 from qos_async.config import Limits
 from qos_async.enums import Interval
+from qos_async.recordings.event_log import record_loss, record_recovered
 from qos_async.recordings.last_values import LastValues, PushHeader, Row, push_header
 from qos_async.recordings.replay_timeline import (
     FramesReceived,
@@ -164,8 +165,9 @@ class ReplayServer(ProtocolServer):
                 await asyncio.sleep(max(due - loop.time(), 0.0))
                 self._played_at = max(event.at, self._played_at)
                 following = await anext(events, None)
-                # A loss with which the recording ends is its end, and not an outage.
-                if isinstance(event, LinkLost) and following is not None:
+                if isinstance(event, LinkLost):
+                    if following is None:
+                        break  # It is the end, and not an outage.
                     self.cut()
                     await asyncio.sleep(0)
                     await self._await_reconnect()
@@ -207,8 +209,12 @@ class ReplayServer(ProtocolServer):
         frames: list[bytes] = []
         if isinstance(event, FramesReceived):
             frames = [entry.frame for entry in event.entries]
-        elif isinstance(event, TopicRecovered) and event.entry is not None:
-            frames = [row for row in event.entry.rows if isinstance(row, bytes)]
+        elif isinstance(event, LinkLost):
+            record_loss(event, self._last_values)
+        elif isinstance(event, TopicRecovered):
+            rows = () if event.entry is None else event.entry.rows
+            frames = [row for row in rows if isinstance(row, bytes)]
+            record_recovered(event, (), self._last_values)
         pushes: list[tuple[bytes, PushHeader]] = []
         for frame in frames:
             header = push_header(frame)

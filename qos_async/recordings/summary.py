@@ -105,14 +105,14 @@ class _Counts:
         self.last = ""
 
     def of(self, entries: Iterable[Entry]) -> Iterator[Entry]:
-        """Yield the entries of events, and count the others."""
+        """Yield the entries, counted."""
         for entry in entries:
             self.last = entry.kind
             if entry.kind == "frame":
                 self.frames += 1
             else:
                 self.dropped += entry.count
-                yield entry
+            yield entry
 
 
 def gaps_of(entries: Iterable[Entry]) -> Iterator[RecordedGap]:
@@ -129,15 +129,23 @@ class GapTracker:
     def __init__(self) -> None:
         self._topics: set[str] = set()
         self._open: dict[str, Entry] = {}
+        # Those of a recorder that has ended: the next one begins without them.
+        self._cut: dict[str, Entry] = {}
+        self._closed: set[str] = set()
+        self._run: tuple[str, int] | None = None
+        self._last_at = 0
 
     def add(self, entry: Entry) -> Iterator[RecordedGap]:
         """Yield the outages that an entry ends."""
         names = tuple(map(str, entry.topics))
         match entry.kind:
             case "started":
+                self._on_started(entry)
                 self._topics = set(names)
+                yield from self._resumed(names, entry)
             case "subscribed":
                 self._topics.update(names)
+                yield from self._resumed(names, entry)
             case "lost" | "suspect":
                 for name in names or self._topics:
                     self._open.setdefault(name, entry)
@@ -152,11 +160,36 @@ class GapTracker:
             case _:
                 pass
         if entry.kind in ("lost", "closed"):
-            self._topics.clear()
+            self._closed = self._topics if entry.kind == "closed" else set()
+            self._topics = set()
+        self._last_at = entry.at
+
+    def _on_started(self, entry: Entry) -> None:
+        run, self._run = self._run, (entry.run, entry.number)
+        if run is None or (run[0], run[1] + 1) == self._run:
+            return
+        if entry.previous and entry.previous == self._last_at:
+            return  # Files of an archive have no numbers.
+        how = "closed" if self._closed else "interrupted"
+        end = Entry(at=self._last_at, kind="lost", reason=f"the recording was {how}")
+        self._cut |= dict.fromkeys(self._topics | self._closed, end) | self._open
+        self._open.clear()
+        self._closed = set()
+
+    def _resumed(self, names: Iterable[str], entry: Entry) -> Iterator[RecordedGap]:
+        for name in names:
+            if (began := self._cut.pop(name, None)) is not None:
+                yield RecordedGap(
+                    topic=name,
+                    since=began.since or began.at,
+                    until=entry.at,
+                    reason=began.reason,
+                    status="unfilled",
+                )
 
     def open_gaps(self) -> Iterator[RecordedGap]:
         """Yield the outages that have not ended."""
-        for name, entry in sorted(self._open.items()):
+        for name, entry in sorted((self._cut | self._open).items()):
             yield RecordedGap(
                 topic=name,
                 since=entry.since or entry.at,

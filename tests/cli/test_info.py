@@ -7,7 +7,16 @@ import json
 import pytest
 
 from qos_async.recordings import Recorder
-from tests.support.recording_files import event, fetched, recorded, trades, write
+from tests.support.recording_files import (
+    SECOND,
+    START,
+    event,
+    fetched,
+    recorded,
+    started,
+    trades,
+    write,
+)
 
 
 @pytest.fixture
@@ -61,6 +70,36 @@ def test_info_shows_an_outage_that_has_not_ended_and_a_recorder_that_was_killed(
     assert "gaps        1 of 1 topic: 1 open" in out
     assert "trade US:AAPL: not ended: cut" in out
     assert "damage      qos-1.jsonl.zst: ends in the middle of a line" in out
+
+
+@pytest.mark.fault("N156")
+@pytest.mark.parametrize(
+    ("end", "since", "reason"),
+    [
+        ([event(6, "closed")], 6, "the recording was closed"),
+        ([], 5, "the recording was interrupted"),
+        ([event(6, "lost", reason="the cable")], 6, "the cable"),
+    ],
+)
+def test_info_shows_the_time_between_two_runs(tmp_path, qos, end, since, reason):
+    topics = ["trade US:AAPL"]
+    begin = started(gaps=True, run="a"), event(0, "opened")
+    subscribed = event(0, "subscribed", topics=topics)
+    write(tmp_path, *begin, subscribed, trades(5, "1"), *end, name="qos-1")
+    later = started(20, run="b", gaps=True), event(20, "opened")
+    subscribed = event(21, "subscribed", topics=topics)
+    write(tmp_path, *later, subscribed, trades(22, "2"), name="qos-2")
+    [gap] = json.loads(qos("info", tmp_path, "--json").out)["gaps"]
+    assert (gap["since"] - START, gap["until"] - START) == (since * SECOND, 21 * SECOND)
+    assert (gap["status"], gap["reason"]) == ("unfilled", reason)
+
+
+def test_the_files_of_one_run_have_no_gap_between_them(tmp_path, qos):
+    topics = ["trade US:AAPL"]
+    for number in range(3):
+        begin = started(number, run="a", number=number, link=True, topics=topics)
+        write(tmp_path, begin, trades(number + 0.5, "1"), name=f"qos-{number}")
+    assert json.loads(qos("info", tmp_path, "--json").out)["gaps"] == []
 
 
 def test_many_gaps_and_topics_are_summed_up(tmp_path, qos):

@@ -124,6 +124,15 @@ def test_a_symbol_without_ticks_is_reported(live, qos, stop_when):
     assert ran.err.splitlines()[-1].endswith("no ticks of US:NOSUCH")
 
 
+def test_a_symbol_without_ticks_has_the_spelling_that_may_be_meant(
+    live, qos, stop_when
+):
+    stop_when(lambda out: "CF:BTCUSDT" in out)
+    ran = qos("stream", "US:aapl", "CF:BTCUSDT")
+    words = "no ticks of US:aapl; did you mean US:AAPL?"
+    assert ran.err.splitlines()[-1].endswith(words)
+
+
 def test_rejection_of_the_only_symbol_is_a_failure(live, qos):
     live.sim.reject("Unknown code: US:NOSUCH", "T")
     ran = qos("stream", "US:NOSUCH", "--seconds", "5")

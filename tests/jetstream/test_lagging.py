@@ -17,7 +17,7 @@ from qos_async.jetstream.subjects import topic_subject
 from qos_async.jetstream.wire import Message, Wire, WireSubscription
 from tests.support.written_stream import BTC, ETH, Log, push
 
-pytestmark = pytest.mark.fault("N153")
+pytestmark = pytest.mark.fault("N158")
 
 BEHIND = 4  # What a server that is behind has: the fence, the link, and two pushes.
 

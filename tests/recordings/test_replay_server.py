@@ -15,6 +15,7 @@ from tests.support.recording_files import (
     fetched,
     frame,
     recorded,
+    started,
     trades,
     write,
 )
@@ -62,7 +63,7 @@ async def test_a_client_of_a_replay_server_receives_what_was_recorded(tmp_path):
     assert isinstance(got[2], Gap)
     assert snapshots[AAPL].last_price == 7
     assert snapshots.missing == ("US:TSLA", "US:MSFT")
-    assert [str(one.price) for one in last[AAPL]] == ["1", "2.50", "3"]
+    assert [str(one.price) for one in last[AAPL]] == ["3"]  # Without a hole.
     assert nothing.missing == (AAPL,)
 
 
@@ -72,6 +73,36 @@ async def test_the_server_waits_for_the_first_subscription(tmp_path):
         await asyncio.sleep(0.05)
         assert not server.ended.is_set()
         assert server.now == 1_700_000_000
+
+
+@pytest.mark.fault("N157")
+async def test_a_client_never_takes_the_time_between_two_runs_for_filled(tmp_path):
+    topics = [f"trade {AAPL}"]
+    for number, run in enumerate("ab"):
+        at = number * 4
+        begin = started(at, run=run, gaps=True), event(at, "opened")
+        ticks = [
+            frame(at + n / 4, trade(n + at * 4, ts=n + at * 4)) for n in range(1, 10)
+        ]
+        parts = *begin, event(at, "subscribed", topics=topics), *ticks
+        write(tmp_path, *parts, event(at + 3, "closed"), name=f"qos-{number}")
+    events: list[Any] = []
+    async with (
+        ReplayServer(tmp_path, speed=4, plan=PLAN) as server,
+        Client(
+            server.key,
+            http_url=server.http_url,
+            stream_url=server.stream_url,
+            limits=PLAN,
+            timing=TIMING,
+        ) as client,
+    ):
+        async for one in gaps_and_ticks(client.watch_trades(AAPL).events()):
+            events.append(one)
+            if not isinstance(one, Gap) and one.price == 25:
+                break
+    [gap] = [one for one in events if isinstance(one, Gap)]
+    assert gap.status != "filled"
 
 
 async def test_a_server_that_is_closed_amid_its_recording_leaves_nothing_open(tmp_path):

@@ -6,6 +6,8 @@ import time
 from typing import Any, NamedTuple
 
 from qos_async import Adjustment, Client, HistoryPages, Kline
+from qos_async._wording import did_you_mean
+from qos_async.cli.formatting import other_spelling
 from qos_async.cli.options import (
     KLINES_MAX,
     CommandError,
@@ -88,7 +90,9 @@ def _explain_empty(options: Options) -> str:
             f"{what} in that time: the market was closed, or they do not reach back so "
             "far, and those of a longer --interval may"
         )
-    return f"{what}: check the spelling with qos products"
+    meant = other_spelling(options.symbol)
+    hint = did_you_mean(meant) if meant else ": check the spelling with qos products"
+    return f"{what}{hint}"
 
 
 async def _fetch_newest(

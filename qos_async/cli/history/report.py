@@ -240,6 +240,8 @@ class _HoleFinder:
 
 # Sentences
 
+_LONGEST_HOLIDAY = 12 * 86_400
+
 
 def _missing_before(part: PartialDownload) -> Iterator[str]:
     """Iterate over sentences on what is missing at the old end."""
@@ -252,13 +254,18 @@ def _missing_before(part: PartialDownload) -> Iterator[str]:
         )
         return
     span = Span(request.start, oldest)
+    doubt = ""
     try:
-        missing = bool(find_missing([span], request.symbol, request.length, _calendar))
+        holes = find_missing([span], request.symbol, request.length, _calendar)
+        missing = bool(holes)
+        is_short = oldest - request.start < _LONGEST_HOLIDAY
+        if is_short and not any(hole.is_certain for hole in holes):
+            doubt = ", unless there was a holiday"
     except (ValueError, ModuleNotFoundError):
         end = bar_end(request.start, request.length, market_of(request.symbol))
         missing = end <= oldest
     if missing:
-        yield f"the server has nothing older than {back}"
+        yield f"the server has nothing older than {back}{doubt}"
 
 
 def _holes(
@@ -285,9 +292,19 @@ def _holes(
                 yield f"  between {start} and {end}: {missing}"
     if more := len(holes) - len(shown):
         yield f"  and {plural(more, 'shorter one')}: --all-holes lists all"
-    is_calendar_known = _calendar(market_of(symbol)) is not None
-    if not is_calendar_known and not all(hole.is_certain for hole in holes):
+    if _lacks_calendar(market_of(symbol)) and not all(h.is_certain for h in holes):
         yield "  pip install 'qos-async[calendars]' distinguishes holidays from holes"
+
+
+def _lacks_calendar(market: str) -> bool:
+    """Return whether exchange_calendars would know a market, but is not installed."""
+    try:
+        exchange_calendar(market)
+    except ModuleNotFoundError:
+        return True
+    except ValueError:
+        pass
+    return False
 
 
 def _calendar(market: str) -> Calendar | None:

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 import qos_async as qos
 from qos_async.cli.client import explaining, make_client, open_settings
 from qos_async.cli.display import resolve_display
-from qos_async.cli.formatting import gaps_line, plural
+from qos_async.cli.formatting import gaps_line, plural, with_spellings
 from qos_async.cli.options import Options, UsageError
 from qos_async.cli.record.changes import Changes
 from qos_async.cli.record.fleet import FleetFile, Holder
@@ -220,7 +220,7 @@ async def _read_once(
         reading.cancel()
         await asyncio.gather(reading, return_exceptions=True)
         if silent := subscribed - ticked:
-            _print_timed(f"no ticks of {', '.join(sorted(silent))}")
+            _print_timed(f"no ticks of {with_spellings(sorted(silent))}")
     if ended:
         reading.result()
 

@@ -98,7 +98,8 @@ class MarketReader:
         ]
         for error in await asyncio.gather(*adding, return_exceptions=True):
             if isinstance(error, LimitError):
-                text = f"{message_of(error)} (see --symbols-limit)"
+                names = ", ".join(new)
+                text = f"{names}: the plan is full: - removes one, or --symbols-limit"
                 self._model.event_log.add(text, time.time())
                 await self.remove(*new)
                 return

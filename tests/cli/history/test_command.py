@@ -455,6 +455,41 @@ def test_uncertain_holes_are_marked(tmp_path, monkeypatch):
     assert "2025-01-31 to 2025-02-06, " in lines[0]
 
 
+def summary_of_days(tmp_path, symbol, *days, asked):
+    """Return the report on daily bars of 2025-02-01 and later, by number."""
+    request = Request(
+        symbol=symbol,
+        interval="1d",
+        adjusted=False,
+        source="here",
+        asked=("", None),
+        start=REQUEST.start - asked * 86_400,
+        end=REQUEST.start + 9 * 86_400,
+    )
+    with PartialDownload(tmp_path / f"{asked}.csv.part", request) as part:
+        for number in sorted(days, reverse=True):
+            [bar] = bars(number * 1440)
+            part.add([bar])
+        part.finish("oldest")
+        return summarize(part, part.path, all_holes=False)
+
+
+def test_a_missing_beginning_that_a_holiday_explains_is_no_certain_end(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setitem(sys.modules, "exchange_calendars", None)
+    for asked, doubt in ((2, ", unless there was a holiday"), (40, "")):
+        lines = summary_of_days(tmp_path, "US:AAPL", 0, 3, asked=asked)
+        assert lines[1] == f"the server has nothing older than 2025-01-30{doubt}"
+
+
+def test_a_market_without_a_calendar_gets_no_advice_to_install_one(tmp_path):
+    pytest.importorskip("exchange_calendars")
+    lines = summary_of_days(tmp_path, "FX:EURUSD", 0, 6, asked=0)
+    assert "unless there was a holiday" in lines[1]
+    assert not [one for one in lines if "pip install" in one]
+
+
 def test_an_index_is_not_checked_for_holes(tmp_path):
     request = replace(REQUEST, symbol="IX:HSI")
     with PartialDownload(tmp_path / "b.csv.part", request) as part:

@@ -135,7 +135,7 @@ async def test_a_symbol_without_room_in_the_plan_is_not_added(fast_timing):
         await until(lambda: len(sim.subscribed) == 4)
         await reading.add("CF:ETHUSDT")
         assert model.symbols == ("CF:BTCUSDT",)
-        assert "the plan allows 1 symbol" in model.event_log.newest
+        assert "CF:ETHUSDT: the plan is full" in model.event_log.newest
         assert "--symbols-limit" in model.event_log.newest
         assert "Limits(" not in model.event_log.newest
         assert not task.done()
