@@ -21,14 +21,14 @@ from qos_async.recordings.last_values import (
     reply_rows,
 )
 from qos_async.recordings.replay_clock import ReplayClock
-from qos_async.recordings.replay_timeline import (
+from qos_async.recordings.replay_timeline import Timeline
+from qos_async.recordings.source import CaughtUp, EndOfSlice, EntrySource, Opening
+from qos_async.recordings.timeline_events import (
     FramesReceived,
     LinkLost,
-    Timeline,
     TimelineEvent,
     TopicRecovered,
 )
-from qos_async.recordings.source import CaughtUp, EntrySource, Opening
 from qos_async.topics import Topic, WireTopic
 
 __all__ = ["EventLog", "LogEvent", "record_loss", "record_recovered"]
@@ -37,6 +37,10 @@ LogEvent: TypeAlias = TimelineEvent | CaughtUp
 """An event of a timeline, or the end of what there was when a log was opened."""
 
 _CHANNELS = frozenset(LETTERS.values())
+# Entries of a directory between frames received together and what moves some of them.
+_AMID = frozenset(
+    ("frame", "suspect", "fetched", "subscribed", "unsubscribed", "rejected", "unknown")
+)
 
 
 class EventLog:
@@ -110,7 +114,7 @@ class EventLog:
             for event in timeline.add(entry):
                 _record_values(event, values)
         # What follows may move frames that were received before it behind the start.
-        amid = entry is not None and entry.kind in ("frame", "suspect", "fetched")
+        amid = entry is not None and entry.origin and entry.kind in _AMID
         if not (amid and opening.resume.place):
             for event in timeline.flush():
                 _record_values(event, values)
@@ -196,6 +200,10 @@ class EventLog:
         timeline = self._timeline
         try:
             entries = await self._source.read()
+        except EndOfSlice:
+            self._has_ended = True
+            self._events += timeline.flush()
+            return
         except EndOfStream:
             self._has_ended = True
             self._events += timeline.end()

@@ -23,7 +23,7 @@ from qos_async.errors import DecodeError
 from qos_async.models import AnyTick, N, Tick
 from qos_async.recordings.format import Entry, place_of
 from qos_async.recordings.replay_clock import ReplayClock
-from qos_async.recordings.replay_timeline import (
+from qos_async.recordings.timeline_events import (
     LEFT_INDEX,
     LinkLost,
     TopicRecovered,

@@ -25,15 +25,15 @@ from qos_async.config import Limits
 from qos_async.enums import Interval
 from qos_async.recordings.event_log import record_loss, record_recovered
 from qos_async.recordings.last_values import LastValues, PushHeader, Row, push_header
-from qos_async.recordings.replay_timeline import (
+from qos_async.recordings.replay_timeline import Timeline
+from qos_async.recordings.slices import recorded_source
+from qos_async.recordings.source import Opening, Start
+from qos_async.recordings.timeline_events import (
     FramesReceived,
     LinkLost,
-    Timeline,
     TimelineEvent,
     TopicRecovered,
 )
-from qos_async.recordings.slices import recorded_source
-from qos_async.recordings.source import Opening, Start
 from qos_async.sim.server import ProtocolServer
 from qos_async.sim.source import MarketData, PushSource, WireTopic
 

@@ -5,29 +5,25 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 from operator import attrgetter
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
-from msgspec import Struct
 from msgspec.structs import force_setattr, replace
 
 from qos_async._core.wire import wire_topic
 from qos_async.recordings.format import Entry
 from qos_async.recordings.last_values import push_header
+from qos_async.recordings.timeline_events import (
+    LEFT_INDEX,
+    FramesReceived,
+    LinkLost,
+    LinkOpened,
+    TimelineEvent,
+    TopicRecovered,
+    TopicSuspect,
+)
 from qos_async.topics import Topic, WireTopic
 
-__all__ = [
-    "LEFT_INDEX",
-    "FramesReceived",
-    "LinkLost",
-    "LinkOpened",
-    "Timeline",
-    "TimelineEvent",
-    "TopicRecovered",
-    "TopicSuspect",
-]
-
-LEFT_INDEX = 90_000
-"""The index, in the end of an outage, of frames that were stored before it and follow."""
+__all__ = ["Timeline"]
 
 # Nanoseconds. Heartbeats are at most 30 s apart and each is answered: a recording without
 # a frame for longer has a gap, although it does not say so. Since each gap is recorded,
@@ -36,109 +32,6 @@ _SILENCE = 35_000_000_000
 # Nanoseconds after which an outage ends although its end was not recorded: longer than
 # recovery takes.
 _RECOVERY = 20_000_000_000
-
-
-class LinkOpened(Struct, frozen=True):
-    """A link was opened.
-
-    Attributes:
-        at: The time, in ns since the epoch; not before that of the loss before it, even
-            if the clock was set back.
-        elapsed: Nanoseconds since the recording began; never less than of the event before.
-    """
-
-    at: int
-    elapsed: int
-
-
-class FramesReceived(Struct, frozen=True):
-    """Frames were received together; the times are as of ``LinkOpened``.
-
-    Attributes:
-        at: A time.
-        elapsed: A time.
-        entries: The entries of the frames.
-        gaps: Whether the recording has each gap, also those after unreadable frames.
-    """
-
-    at: int
-    elapsed: int
-    entries: list[Entry]
-    gaps: bool = False
-
-
-class LinkLost(Struct, frozen=True):
-    """The link was lost, or frames of it were; the times are as of ``LinkOpened``.
-
-    Attributes:
-        at: A time.
-        elapsed: A time.
-        reason: Why.
-        awaited: The topics for which ``TopicRecovered`` follows; the others have a gap
-            that ends when the link is open again.
-    """
-
-    at: int
-    elapsed: int
-    reason: str
-    awaited: frozenset[Topic] = frozenset()
-
-
-class TopicSuspect(Struct, frozen=True):
-    """A topic may have missed something; ``TopicRecovered`` follows.
-
-    Attributes:
-        at: A time.
-        elapsed: A time.
-        topic: The topic.
-        reason: Why.
-        since: When the outage began, in ns since the epoch.
-    """
-
-    at: int
-    elapsed: int
-    topic: Topic
-    reason: str
-    since: int
-
-
-class TopicRecovered(Struct, frozen=True):
-    """The outage of a topic has ended.
-
-    Attributes:
-        at: A time.
-        elapsed: A time.
-        topic: The topic.
-        entry: The entry ``"fetched"``; None if the recording lacks it.
-        held: The frames of the topic since the outage began.
-        skipped: How many frames of the outage are not in ``held``: they were delivered
-            before it was known, or are before the start.
-        following: How many of ``held``, at its end, came after the outage.
-        place: The entry with which it ended: its ticks have the places of that, so that
-            places ascend in the order of delivery. None if they keep their own.
-        index: How many ticks of other topics have places of that entry, before these.
-    """
-
-    at: int
-    elapsed: int
-    topic: Topic
-    entry: Entry | None
-    held: list[Entry]
-    skipped: int = 0
-    following: int = 0
-    place: Entry | None = None
-    index: int = 0
-
-    @property
-    def last_index(self) -> int:
-        """The index of the last of its ticks in ``place``, or a later one."""
-        rows = 0 if self.entry is None else len(self.entry.rows)
-        return self.index + rows + len(self.held)
-
-
-TimelineEvent: TypeAlias = (
-    LinkOpened | FramesReceived | LinkLost | TopicSuspect | TopicRecovered
-)
 
 
 class Timeline:
@@ -166,7 +59,8 @@ class Timeline:
             events = self._release() if together and entry.at != together[0].at else []
             self._together.append(entry)
             return events
-        if entry.kind in ("subscribed", "unsubscribed", "rejected", "unknown"):
+        is_amid = entry.kind in ("subscribed", "unsubscribed", "rejected", "unknown")
+        if is_amid and not self._links.ends_outage(entry):
             # They may stand between frames received together and what followed from them.
             return [*self._links.on_entry(entry)]
         following = self._following(entry)
@@ -176,7 +70,7 @@ class Timeline:
         self._together = following
         # Their places are behind those of the ticks of the outage.
         if entry.origin and any(
-            isinstance(one, TopicRecovered) and one.entry is entry for one in events
+            isinstance(one, TopicRecovered) and one.place is entry for one in events
         ):
             for index, frame in enumerate(following, LEFT_INDEX + released):
                 force_setattr(frame, "origin", entry.origin)
@@ -230,6 +124,13 @@ class _Moment(NamedTuple):
         return _Moment(other.at + self.elapsed - other.elapsed, self.elapsed)
 
 
+class _Loss(NamedTuple):
+    """When and why the link was lost."""
+
+    moment: _Moment
+    reason: str
+
+
 def _pushed_topic(entry: Entry) -> WireTopic | None:
     """Return the topic of a frame; None if it is no push."""
     if entry.topic is not None:
@@ -265,7 +166,7 @@ class _LinkTracker:
         self._is_open = False
         self._last_frame = _Moment(0, 0)
         self._last_at = 0
-        self._lost: _Moment | None = None
+        self._lost: _Loss | None = None
         self._run = ""
         self._number = -1
         self._gaps = False
@@ -277,6 +178,7 @@ class _LinkTracker:
         self._unannounced: list[_Held] = []
         # The place at which outages ended last, and the number of ticks there.
         self._end = ("", 0), 0
+        self._last: Entry | None = None  # That has a place.
 
     def on_frames(self, frames: list[Entry]) -> Iterator[TimelineEvent]:
         """Return the events of frames received together."""
@@ -289,15 +191,18 @@ class _LinkTracker:
             why = f"nothing was recorded for {silence / 1e9:.0f} s"
             yield from self._gap(moment, why)
         self._last_frame = moment
+        last = self._last = frames[-1].single()[-1]
         if self._held:
-            yield from self._expire(moment)
             frames = [entry for entry in frames if not self._is_held(entry)]
         if frames:
             yield FramesReceived(moment.at, moment.elapsed, frames, self._gaps)
+        yield from self._expire(moment, last)
 
     def on_entry(self, entry: Entry, released: int = 0) -> Iterator[TimelineEvent]:
         """Return those of any other entry; ``released`` frames before it follow it."""
         moment = _Moment(entry.at, entry.elapsed)
+        if entry.origin and entry.kind != "unknown":  # Not each reader returns those.
+            self._last = entry
         match entry.kind:
             case "started":
                 yield from self._on_started(entry, moment)
@@ -334,7 +239,7 @@ class _LinkTracker:
             case "unsubscribed" | "rejected":
                 self._topics.difference_update(entry.topics)
                 for topic in entry.topics:
-                    yield from self._recover(topic, moment)
+                    yield from self._recover(topic, moment, place=entry)
             case "suspect":
                 for topic in entry.topics:
                     if held := self._await(topic, entry.reason, entry.since):
@@ -369,6 +274,12 @@ class _LinkTracker:
         if entry.link and not self._is_open:
             yield from self._open(moment)
 
+    def ends_outage(self, entry: Entry) -> bool:
+        """Whether the outage of a topic ends as it is not subscribed any more."""
+        if entry.kind not in ("unsubscribed", "rejected") or not self._held:
+            return False
+        return not self._held.keys().isdisjoint(map(wire_topic, entry.topics))
+
     def on_resume(self) -> Iterator[TimelineEvent]:
         """Return the opening of the link, if it is open, and the outages that go on."""
         if self._hold:
@@ -379,9 +290,9 @@ class _LinkTracker:
 
     def on_end(self) -> Iterator[TimelineEvent]:
         """Return the ends of outages during which frames were received."""
-        for held in [*self._held.values()]:
+        for held in self._sorted_held():
             if held.frames:
-                yield from self._recover(held.topic, self._latest)
+                yield from self._recover(held.topic, self._latest, place=self._last)
 
     # The link
 
@@ -390,11 +301,11 @@ class _LinkTracker:
         """The moment of the last frame, or of the loss after it."""
         if self._is_open or self._lost is None:
             return self._last_frame
-        return self._lost
+        return self._lost.moment
 
     def _open(self, moment: _Moment) -> Iterator[TimelineEvent]:
         if self._lost is not None:
-            opened = LinkOpened(*moment.after(self._lost))
+            opened = LinkOpened(*moment.after(self._lost.moment))
         else:
             opened = LinkOpened(*moment)
         self._is_open, self._last_frame = True, moment
@@ -415,9 +326,20 @@ class _LinkTracker:
         if self._is_open:
             self._is_open = False
             last = self._last_frame
-            self._lost = last if moment is None else moment.after(last)
-            awaited = frozenset(held.topic for held in self._held.values())
-            yield LinkLost(*self._lost, reason, awaited)
+            at = last if moment is None else moment.after(last)
+            self._lost = _Loss(at, reason)
+            yield self._link_lost(self._lost)
+
+    def _link_lost(self, loss: _Loss) -> LinkLost:
+        awaited = frozenset(held.topic for held in self._held.values())
+        return LinkLost(*loss.moment, loss.reason, awaited)
+
+    def _announce_loss(self) -> Iterator[TimelineEvent]:
+        """Yield the loss of the link before the start: the end of an outage follows."""
+        if self._unannounced and not self._is_open and self._lost is not None:
+            self._unannounced.clear()
+            yield LinkOpened(*self._lost.moment)
+            yield self._link_lost(self._lost)
 
     def _gap(self, moment: _Moment, reason: str) -> Iterator[TimelineEvent]:
         if self._is_open:
@@ -460,6 +382,8 @@ class _LinkTracker:
         place: Entry | None = None,
     ) -> Iterator[TimelineEvent]:
         key = wire_topic(topic)
+        if key in self._held:
+            yield from self._announce_loss()
         held = self._held.pop(key, None)
         end = None if key in self._broken else entry
         self._broken.discard(key)
@@ -475,10 +399,12 @@ class _LinkTracker:
             self._end = here, event.last_index
         yield event
 
-    def _expire(self, moment: _Moment) -> Iterator[TimelineEvent]:
-        for held in [*self._held.values()]:
+    def _expire(self, moment: _Moment, last: Entry) -> Iterator[TimelineEvent]:
+        if self._gaps:
+            return  # Each end is recorded; a start behind this would not know of it.
+        for held in self._sorted_held():
             if moment.elapsed - held.live_since > _RECOVERY:
-                yield from self._recover(held.topic, moment)
+                yield from self._recover(held.topic, moment, place=last)
 
     def _break(
         self, moment: _Moment, entry: Entry, *, live_only: bool = False
@@ -494,7 +420,13 @@ class _LinkTracker:
     def _abandon(
         self, moment: _Moment, entry: Entry, *, live_only: bool = False
     ) -> Iterator[TimelineEvent]:
-        # In the same order in each process: their places depend on it.
-        for held in sorted(self._held.values(), key=attrgetter("topic")):
+        # Damage has no place: it is behind the last entry that could be read.
+        has_place = entry.kind not in ("damaged", "missing")
+        place = entry if has_place else self._last
+        for held in self._sorted_held():
             if held.live_since < math.inf or not live_only:
-                yield from self._recover(held.topic, moment, place=entry)
+                yield from self._recover(held.topic, moment, place=place)
+
+    def _sorted_held(self) -> list[_Held]:
+        """Return them in the same order in each process: their places depend on it."""
+        return sorted(self._held.values(), key=attrgetter("topic"))

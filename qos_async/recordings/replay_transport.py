@@ -33,14 +33,14 @@ from qos_async.recordings.last_values import (
 )
 from qos_async.recordings.recorded_recovery import RecordedRecovery
 from qos_async.recordings.replay_clock import ReplayClock, loop_time
-from qos_async.recordings.replay_timeline import (
+from qos_async.recordings.source import CaughtUp, EntrySource, Opening, Resume
+from qos_async.recordings.timeline_events import (
     FramesReceived,
     LinkLost,
     LinkOpened,
     TopicRecovered,
     TopicSuspect,
 )
-from qos_async.recordings.source import CaughtUp, EntrySource, Opening, Resume
 from qos_async.topics import Topic, WireTopic
 
 __all__ = ["FROM_VALUES", "ReplayTransport", "needs_service"]

@@ -18,7 +18,13 @@ from qos_async._paths import user_path
 from qos_async.recordings.directory import DirectorySource
 from qos_async.recordings.files import RecordingError
 from qos_async.recordings.format import Entry
-from qos_async.recordings.source import EntrySource, Opening, ReadWhole, Start
+from qos_async.recordings.source import (
+    EndOfSlice,
+    EntrySource,
+    Opening,
+    ReadWhole,
+    Start,
+)
 from qos_async.recordings.streams import is_stream, shown_place, stream_source
 
 __all__ = [
@@ -160,7 +166,7 @@ class SlicedSource(ReadWhole):
         parts = self._place.split(".")
         self._prefix = ".".join(parts[:2]) if is_stream(shown) else ""
         self._origin = self._place.rsplit(".", 2)[0]
-        self._seen_origin = self._has_ended = False
+        self._seen_origin = self._has_ended = self._has_more = False
 
     async def open(self) -> Opening:
         """Open it; see ``EntrySource``."""
@@ -174,11 +180,13 @@ class SlicedSource(ReadWhole):
         entries: list[Entry] = []
         while not entries:
             if self._has_ended:
-                raise EndOfStream("the recording has ended")
+                raise EndOfSlice("the slice has ended")
             try:
                 found = await self._source.read()
             except EndOfStream:
                 self._check_end()
+                if self._has_more:
+                    raise EndOfSlice("the slice has ended") from None
                 raise
             entries = self._before_end(found)
             if self._has_ended:
@@ -202,6 +210,8 @@ class SlicedSource(ReadWhole):
                 is_in = self._is_before_place(entry)
             if is_in:
                 entries.append(entry)
+            else:
+                self._has_more = True
             if self._has_ended:
                 break
         return entries

@@ -14,14 +14,27 @@ from typing import Protocol, TypeAlias
 
 from msgspec import Struct
 
+from qos_async._io.transport import EndOfStream
 from qos_async.recordings.format import Entry
 from qos_async.recordings.last_values import Row
 from qos_async.topics import Topic, WireTopic
 
-__all__ = ["CaughtUp", "EntrySource", "Opening", "ReadWhole", "Resume", "Start"]
+__all__ = [
+    "CaughtUp",
+    "EndOfSlice",
+    "EntrySource",
+    "Opening",
+    "ReadWhole",
+    "Resume",
+    "Start",
+]
 
 Start: TypeAlias = str | datetime | None
 """Where to begin: None for what comes from now on, ``"first"``, a time, or a place."""
+
+
+class EndOfSlice(EndOfStream):
+    """The entries that follow are in another slice: outages go on there."""
 
 
 class CaughtUp(Struct, frozen=True):
@@ -106,7 +119,8 @@ class EntrySource(Protocol):
         A task that waits here may be cancelled; no entry is lost by that.
 
         Raises:
-            EndOfStream: At the end of a log that does not grow.
+            EndOfStream: At the end of a log that does not grow; ``EndOfSlice`` where
+                more follows.
             RecordingError: If the log cannot be read.
         """
         ...

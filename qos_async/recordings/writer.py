@@ -213,18 +213,22 @@ class Writer:
 
     def _write(self, item: Item) -> None:
         try:
+            # Events that move frames before them are in one block with those.
+            if isinstance(item, FrameBatch) and len(self._chunk) > _CHUNK_SIZE:
+                self._write_chunk()
             first_line = self._open_file_for(item)
         except OSError:
             self._discard(item)  # It is not in a chunk yet.
             raise
-        text = first_line + self._text(item)
-        self._chunk += text
-        if len(self._chunk) > _CHUNK_SIZE:
-            self._write_chunk()
+        self._chunk += first_line + self._text(item)
 
     def _open_file_for(self, item: Item) -> bytes:
-        """Open a file for an item if necessary; return the first line of a new one."""
-        if self._files.should_rotate(item.at):
+        """Open a file for an item if necessary; return the first line of a new one.
+
+        An event that moves frames before it is in the file of those.
+        """
+        moves_frames = isinstance(item, RecordedEvent) and "left" in item.fields
+        if not moves_frames and self._files.should_rotate(item.at):
             self._write_chunk()
             self._files.close()
         return b"" if self._files.is_open else self._files.open_next(item)

@@ -10,6 +10,7 @@ import os
 import re
 import socket
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Generator
 from datetime import UTC, datetime
@@ -57,14 +58,17 @@ class Recorded:
             ) as client,
             client.watch_trades(*SYMBOLS) as trades,
         ):
-            gaps = 0
+            gaps, recovered_at = 0, 0
             async for event in trades.events():
-                gaps += isinstance(event, Gap)
+                if isinstance(event, Gap):
+                    gaps, recovered_at = gaps + 1, time.time_ns()
                 if isinstance(event, Trade):
                     self.trades.append(event)
                     if len(self.trades) == 40:
                         sim.cut()
-                    elif gaps == 2 and len(self.trades) > 80:
+                    # The last ten were received after the outage.
+                    recent = self.trades[-10:][0].received_at or 0
+                    if gaps == len(SYMBOLS) and recent > recovered_at:
                         break
 
 

@@ -9,9 +9,9 @@ import pytest
 from qos_async import Topic
 from qos_async.jetstream.recorder_links import RecorderLinks
 from qos_async.recordings.format import Entry, Kind
-from qos_async.recordings.replay_timeline import (
+from qos_async.recordings.replay_timeline import Timeline
+from qos_async.recordings.timeline_events import (
     FramesReceived,
-    Timeline,
     TopicRecovered,
 )
 

@@ -19,8 +19,8 @@ from qos_async.jetstream.subjects import topic_subject
 from qos_async.jetstream.wire import Wire
 from qos_async.recordings import RecordingError, follow
 from qos_async.recordings.format import Entry, encode_header
-from qos_async.recordings.replay_timeline import (
-    Timeline,
+from qos_async.recordings.replay_timeline import Timeline
+from qos_async.recordings.timeline_events import (
     TimelineEvent,
     TopicRecovered,
 )

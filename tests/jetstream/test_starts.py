@@ -18,13 +18,13 @@ from qos_async.jetstream.api import call
 from qos_async.recordings import archive, follow, replay
 from qos_async.recordings.format import Entry
 from qos_async.recordings.recorded_recovery import PlacedDecoder, RecordedRecovery
-from qos_async.recordings.replay_timeline import (
+from qos_async.recordings.replay_timeline import Timeline
+from qos_async.recordings.source import Resume
+from qos_async.recordings.timeline_events import (
     FramesReceived,
-    Timeline,
     TimelineEvent,
     TopicRecovered,
 )
-from qos_async.recordings.source import Resume
 from tests.support.written_stream import BTC, ETH, Log, Writer, push
 
 SYMBOLS = (BTC.symbol, ETH.symbol)
@@ -322,5 +322,46 @@ async def test_a_start_amid_an_outage_has_what_an_older_epoch_held_back(
     await record_takeover(log, second=second)
     whole = ticks(await played(log))
     assert [one.price for one in whole] == ["1", "2", "5", "4", "3", "6", "7"]
+    for number, tick in enumerate(whole[:-1], 1):
+        assert ticks(await played(log, tick.place)) == whole[number:]
+
+
+@pytest.mark.fault("N153")
+@pytest.mark.parametrize("kind", ["unsubscribed", "rejected"])
+async def test_what_was_held_back_of_a_topic_that_is_left_comes_once(
+    log: Log, kind: str
+):
+    main, topics = log.writer, [str(BTC), str(ETH)]
+    await main.begin()
+    await main.event("subscribed", topics=topics)
+    await main.event("suspect", topics=topics[:1], reason="a pause", since=5)
+    await main.trades(BTC, 1)
+    await main.trades(ETH, 11)
+    await main.event(kind, topics=topics[:1], reason="unknown")  # type: ignore[arg-type]
+    await main.trades(ETH, 12)
+    whole = ticks(await played(log))
+    assert [one.price for one in whole] == ["11", "1", "12"]
+    for number, tick in enumerate(whole[:-1], 1):
+        assert ticks(await played(log, tick.place)) == whole[number:]
+
+
+@pytest.mark.fault("N155")
+async def test_an_outage_goes_on_until_its_recorder_has_a_successor(log: Log):
+    """What others record meanwhile does not end it: a start there would not know that."""
+    main, other = log.writer, Writer(log.wire, log.stream, "other")
+    await main.begin()
+    await main.event("subscribed", topics=[str(BTC)])
+    await main.event("suspect", topics=[str(BTC)], reason="a pause", since=5)
+    await main.trades(BTC, 1)
+    await other.begin()
+    await other.event("subscribed", topics=[str(ETH)])
+    for number in (11, 12, 13):
+        other.up += 30_000_000_000
+        await other.trades(ETH, number)
+    await main.begin(run="s")
+    await main.event("subscribed", topics=[str(BTC)])
+    await other.trades(ETH, 14)
+    whole = ticks(await played(log))
+    assert [one.price for one in whole] == ["11", "12", "13", "1", "14"]
     for number, tick in enumerate(whole[:-1], 1):
         assert ticks(await played(log, tick.place)) == whole[number:]

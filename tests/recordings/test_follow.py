@@ -57,7 +57,7 @@ class GrowingFile:
         self.path = place / name
         self._lines = 0
         self.path.write_bytes(encode_head(self._file))
-        self.write(started(at, run=run, number=number, gaps=True, **header))
+        self.write(started(at, run=run, number=number, **{"gaps": True, **header}))
 
     def write(self, *texts):
         text = b"".join(texts)
@@ -287,9 +287,10 @@ async def test_an_outage_begins_at_once_and_ends_with_what_was_fetched(tmp_path)
 
 @simulated
 async def test_an_outage_whose_end_was_not_recorded_ends_after_twenty_seconds(tmp_path):
-    file = begun(tmp_path, trades(1, 1))
+    """As in older recordings; in others each end is recorded, or the recorder has one."""
+    file = begun(tmp_path, trades(1, 1), gaps=False)
     async with Reading(tmp_path, start="first") as reading:
-        file.write(event(2, "lost", reason="the cable"), event(9, "opened"))
+        file.write(event(2, "suspect", topics=[TOPIC], reason="a pause"))
         file.write(trades(9, 2), trades(28, 3))
         await asyncio.sleep(0.5)
         assert reading.prices == [1]
