@@ -89,7 +89,8 @@ def tables(stats: HubStats) -> Sequence[Table]:
     ]
     answered = ", ".join(f"{n:,} {name}" for name, n in sorted(stats.answered.items()))
     title = (
-        f"{plural(len(stats.clients), 'client')}, {_symbols(stats)} symbols, {stats.topics} topics, "
+        f"{plural(len(stats.clients), 'client')}, {_symbols(stats)} symbols, "
+        f"{plural(stats.topics, 'topic')}, "
         f"{stats.ticks:,} ticks, {_upstream(stats)}"
     )
     about = [

@@ -38,7 +38,8 @@ class _Link:
             follow, so its outage begins where the recorder ends, or, as a hole, where it
             is subscribed again.
         seen: The subjects of messages, before the first ``started``.
-        silent: The topics of ``cut`` because nothing is received from the recorder.
+        silent: The topics of ``cut`` because nothing is received from the recorder; None
+            while something is.
         lost_at: When the last entry before the loss of its link was received; 0 while
             that is open.
         run: The run and the number of its last ``started``.
@@ -52,7 +53,7 @@ class _Link:
         self.has_dropped = False
         self.cut: dict[Topic, tuple[int, str]] = {}
         self.left: dict[Topic, int] = {}
-        self.silent: set[Topic] = set()
+        self.silent: set[Topic] | None = None
         self.seen: set[str] = set()
         self.lost_at = 0
         self.run: tuple[str, int] | None = None
@@ -81,8 +82,11 @@ class RecorderLinks:
     @property
     def live_recorders(self) -> list[str]:
         """The recorders that have live topics."""
-        links = self._links.items()
-        return [name for name, link in links if link.topics - link.cut.keys()]
+        return [
+            name
+            for name, link in self._links.items()
+            if link.silent is None and link.topics - link.cut.keys()
+        ]
 
     def fall_silent(self, recorder: str, entry: Entry) -> Iterator[Entry]:
         """Yield the entries of a recorder that is silent, which may have ended.
@@ -90,10 +94,12 @@ class RecorderLinks:
         It is over with its next entry. If it goes on where it was, nothing was missed.
         """
         link = self._links[recorder]
-        link.silent = link.topics - link.awaited.keys() - link.cut.keys()
+        silent = link.topics - link.awaited.keys() - link.cut.keys()
+        silent -= self._elsewhere(link, live_only=True)
         reason = f"nothing is received from the recorder {recorder}"
-        link.cut |= dict.fromkeys(link.silent, (link.last_at, reason))
-        yield from _interrupted(entry, link.silent, reason, link.last_at)
+        link.silent = silent
+        link.cut |= dict.fromkeys(silent, (link.last_at, reason))
+        yield from _interrupted(entry, silent, reason, link.last_at)
 
     def see(self, recorder: str, subject: str) -> None:
         """Take the topic of a message for subscribed, if its ``started`` was removed."""
@@ -111,7 +117,7 @@ class RecorderLinks:
             Whether it was taken; else the topic is to be seen first, by ``see``.
         """
         link = self._links.get(recorder)
-        if link is None or link.run is None or link.silent:
+        if link is None or link.run is None or link.silent is not None:
             return False
         link.last_at = at
         return True
@@ -120,9 +126,10 @@ class RecorderLinks:
         """Yield the entries of the log for an entry of a recorder."""
         link = self._links.get(recorder) or self._links.setdefault(recorder, _Link())
         last_at, link.last_at = link.last_at or entry.at, entry.at
-        silent, link.silent = link.silent, set()
-        if silent and entry.kind != "started":
+        silent, link.silent = link.silent, None
+        if silent is not None and entry.kind != "started":
             yield from _resumed(link, entry, sorted(silent), status="filled")
+            yield from self._resumed_by_any(entry, sorted(link.topics))
         match entry.kind:
             case "frame" | "damaged" | "unknown":
                 yield entry
@@ -224,9 +231,13 @@ class RecorderLinks:
             if topic not in topics:  # It had an outage, which nothing else ends.
                 yield _unfilled(entry, topic, why, began)
 
-    def _elsewhere(self, link: _Link) -> frozenset[Topic]:
+    def _elsewhere(self, link: _Link, *, live_only: bool = False) -> frozenset[Topic]:
         """Return the topics that other recorders have subscribed."""
-        others = (one.topics for one in self._links.values() if one is not link)
+        others = (
+            one.topics
+            for one in self._links.values()
+            if one is not link and not (live_only and one.silent is not None)
+        )
         return frozenset[Topic]().union(*others)
 
     def _resumed_by_any(self, entry: Entry, topics: Sequence[Topic]) -> Iterator[Entry]:

@@ -132,7 +132,7 @@ class StreamSource:
         links = await links_before(wire, stream, info, sequence)
         outages = await outages_before(wire, stream, links, sequence)
         first = outages[0].sequence if outages else sequence
-        for message in links:
+        for message in links.messages:
             if message.sequence < first:
                 deque(self._passed(message, sequence), maxlen=0)
         self._feed.pull.begin(sequence)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import aclosing, suppress
 from datetime import UTC, datetime
 from operator import attrgetter
@@ -13,7 +13,7 @@ from qos_async._core.wire import wire_topic
 from qos_async.jetstream.api import call, last_sequences, stored_headers
 from qos_async.jetstream.errors import BrokerUnavailableError
 from qos_async.jetstream.messages import Position, Stamp, decode_link, decode_stamp
-from qos_async.jetstream.order import Accepted, Ordering
+from qos_async.jetstream.order import Ordering
 from qos_async.jetstream.pull import Pull, PulledMessage
 from qos_async.jetstream.recorder_links import RecorderLinks
 from qos_async.jetstream.streams import StreamInfo, stream_info
@@ -277,9 +277,22 @@ def stamp_of(headers: Mapping[str, str] | None) -> Stamp | None:
     return None
 
 
+class LinksBefore(NamedTuple):
+    """The links of the recorders at a sequence.
+
+    Attributes:
+        messages: Their messages before it.
+        outages: The topics with an outage that goes on, and the messages with which it
+            began.
+    """
+
+    messages: list[PulledMessage]
+    outages: dict[Topic, int]
+
+
 async def links_before(
     wire: Wire, stream: str, info: StreamInfo, sequence: int
-) -> list[PulledMessage]:
+) -> LinksBefore:
     """Return the link messages of the epochs that are open at a sequence.
 
     Those of the epochs before them are included: topics may not be subscribed again yet.
@@ -289,7 +302,7 @@ async def links_before(
     async for fence in messages_before(wire, stream, [f"{stream}.fence.*"], sequence):
         fences.setdefault(fence.subject, []).append(fence.sequence)
     if not fences:
-        return []
+        return LinksBefore([], {})
     count, most = 2, max(map(len, fences.values()))
     while True:
         began = {
@@ -304,33 +317,18 @@ async def links_before(
         links = [
             one async for one in found if one.sequence >= began.get(one.subject, first)
         ]
-        is_known = began.keys() <= _with_topics(links)
-        if count >= most or (is_known and not _has_older_outage(links)):
-            return links
+        outages, known = _outages(links)
+        firsts: dict[str, int] = {}
+        for one in links:
+            firsts.setdefault(one.subject, one.sequence)
+        is_whole = {*firsts.values()}.isdisjoint(outages.values())
+        if count >= most or (is_whole and began.keys() <= known):
+            return LinksBefore(links, outages)
         count *= 2
 
 
-def _with_topics(links: Iterable[PulledMessage]) -> set[str]:
-    """Return the subjects of the recorders of which any topic is known."""
-    found: set[str] = set()
-    for message in links:
-        with suppress(ValueError):  # It cannot be read.
-            entry = decode_link(message.data)
-            if entry.topics or entry.awaited:
-                found.add(message.subject)
-    return found
-
-
-def _has_older_outage(links: Sequence[PulledMessage]) -> bool:
-    """Whether an outage goes on that had begun before the first message of its recorder."""
-    firsts: dict[str, int] = {}
-    for message in links:
-        firsts.setdefault(message.subject, message.sequence)
-    return not {*firsts.values()}.isdisjoint(_began(links).values())
-
-
 async def outages_before(
-    wire: Wire, stream: str, links: Sequence[PulledMessage], sequence: int
+    wire: Wire, stream: str, links: LinksBefore, sequence: int
 ) -> list[PulledMessage]:
     """Return the messages of the outages that go on at a sequence.
 
@@ -340,13 +338,13 @@ async def outages_before(
     Args:
         wire: The connection.
         stream: The stream.
-        links: The link messages before the sequence.
+        links: The links before the sequence.
         sequence: The first message that is to be read.
 
     Raises:
         BrokerError: If the server cannot be asked.
     """
-    began = _began(links)
+    began = links.outages
     if not began:
         return []
     first = max(min(began.values()) - MOST_TOGETHER, 1)
@@ -358,30 +356,33 @@ async def outages_before(
     if subjects:
         found = messages_before(wire, stream, patterns, sequence, first=first)
         pushes = [one async for one in found if one.subject in subjects]
-    since = [one for one in links if one.sequence >= first]
+    since = [one for one in links.messages if one.sequence >= first]
     return sorted([*since, *pushes], key=attrgetter("sequence"))
 
 
-def _began(links: Iterable[PulledMessage]) -> dict[Topic, int]:
-    """Return the topics with an outage that goes on, and the messages with which it began."""
+def _outages(links: Iterable[PulledMessage]) -> tuple[dict[Topic, int], set[str]]:
+    """Return the outages that go on, and the subjects of recorders with known topics."""
     began: dict[Topic, int] = {}
+    known: set[str] = set()
     states, ordering = RecorderLinks(), Ordering()
     for message in links:
         for accepted in ordering.add(message):
-            for entry in _translated(accepted, states):
-                if entry.kind == "suspect":
-                    for topic in entry.topics:
-                        began.setdefault(topic, message.sequence)
-                elif entry.kind in ("fetched", "unsubscribed", "rejected"):
-                    for topic in entry.topics:
-                        began.pop(topic, None)
-    return began
+            with suppress(ValueError):  # It cannot be read.
+                link = decode_link(accepted.message.data)
+                if link.topics or link.awaited:
+                    known.add(accepted.message.subject)
+                for entry in states.translate(accepted.stamp.recorder, link):
+                    _track(entry, message.sequence, began)
+    return began, known
 
 
-def _translated(accepted: Accepted, states: RecorderLinks) -> Iterator[Entry]:
-    with suppress(ValueError):  # It cannot be read.
-        entry = decode_link(accepted.message.data)
-        yield from states.translate(accepted.stamp.recorder, entry)
+def _track(entry: Entry, sequence: int, began: dict[Topic, int]) -> None:
+    if entry.kind == "suspect":
+        for topic in entry.topics:
+            began.setdefault(topic, sequence)
+    elif entry.kind in ("fetched", "unsubscribed", "rejected"):
+        for topic in entry.topics:
+            began.pop(topic, None)
 
 
 async def messages_before(

@@ -21,9 +21,12 @@ from qos_async.recordings import contents
 from tests.support.cli_process import command, environment, finish, start, wait_for
 from tests.support.recording_files import event, recorded, trades, write
 
-pytestmark = pytest.mark.skipif(
-    not hasattr(signal, "SIGHUP"), reason="the system has no SIGHUP"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        not hasattr(signal, "SIGHUP"), reason="the system has no SIGHUP"
+    ),
+]
 SIGNALS = [signal.SIGTERM, signal.SIGHUP]
 
 

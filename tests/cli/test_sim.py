@@ -17,6 +17,8 @@ from qos_async.cli.sim_keys import SimKeys
 from qos_async.sim import Simulator
 from tests.support.cli_process import command, environment, finish, run, start
 
+pytestmark = pytest.mark.slow
+
 _SUICIDE = "import os; os.kill(os.getpid(), 9)"
 
 

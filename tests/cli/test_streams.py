@@ -13,9 +13,12 @@ import pytest
 
 from tests.support.cli_process import command, environment
 
-pytestmark = pytest.mark.skipif(
-    not Path("/dev/full").exists(), reason="needs a POSIX shell and /dev/full"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        not Path("/dev/full").exists(), reason="needs a POSIX shell and /dev/full"
+    ),
+]
 MISSING = ("snapshot", "US:AAPL,NOSUCH", "--sim", "--json")
 PRINTING = {
     "snapshot": ("snapshot", "US:AAPL", "--sim"),

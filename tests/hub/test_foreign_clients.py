@@ -127,7 +127,7 @@ async def test_two_processes_share_the_key_of_the_command():
             ran = await asyncio.to_thread(run, "hub", "status", url)
             found = await asyncio.to_thread(run, "hub", "status", url, "--json")
         assert ran.code == 0
-        assert "1 clients, 1 of 10 symbols, 1 topics" in ran.out
+        assert "1 client, 1 of 10 symbols, 1 topic, " in ran.out
         assert "trade US:AAPL" in ran.out
         assert "upstream was last lost" in ran.out
         assert json.loads(found.out)["clients"][0]["topics"] == ["trade US:AAPL"]

@@ -21,6 +21,8 @@ from qos_async.sim import Simulator
 from tests.support.nats_servers import NatsServer
 from tests.support.written_stream import BTC, Log
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 async def log(own_node: NatsServer, stream_name: str) -> AsyncGenerator[Log]:

@@ -20,6 +20,8 @@ from qos_async.sim import Simulator
 from tests.support.nats_servers import NatsServer
 from tests.support.tape_judge import Consumer, check_trades
 
+pytestmark = pytest.mark.slow
+
 SYMBOL = "CF:BTCUSDT"
 
 

@@ -22,6 +22,8 @@ from tests.support.recording_client import recording_client
 from tests.support.stream_judge import check_tape, live_entries, read_stream
 from tests.support.sweep import until as wait_until
 
+pytestmark = pytest.mark.slow
+
 SYMBOL = "CF:BTCUSDT"
 
 

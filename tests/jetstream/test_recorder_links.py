@@ -124,3 +124,21 @@ def test_a_topic_that_another_recorder_has_now_is_not_interrupted(*, overlap: bo
     found = [one for name, each in entries for one in links.translate(name, each)]
     assert kinds(found) == ([] if overlap else ["suspect", "fetched"])
     assert links.awaited == frozenset()
+
+
+@pytest.mark.fault("N137")
+def test_a_topic_that_another_recorder_has_is_not_interrupted_by_silence():
+    links, eth = RecorderLinks(), Topic("trade", "CF:ETHUSDT")
+    for name, topics in (("main", (BTC, eth)), ("other", (BTC,))):
+        for one in (started(0, name), entry("subscribed", 1, topics=topics)):
+            list(links.translate(name, one))
+    [found] = links.fall_silent("main", entry("unknown", 9))
+    assert (found.kind, found.topics) == ("suspect", (eth,))
+    [found] = links.fall_silent("other", entry("unknown", 9))
+    assert (found.kind, found.topics) == ("suspect", (BTC,))
+    assert not links.live_recorders
+    ended = [one for one in links.translate("main", frame(10)) if one.kind != "frame"]
+    assert [(one.topics, one.status) for one in ended] == [
+        ((eth,), "filled"),
+        ((BTC,), "unfilled"),
+    ]

@@ -21,7 +21,7 @@ from qos_async.sim.calendar import is_trading_day
 from qos_async.sim.instruments import INSTRUMENTS
 from qos_async.symbols import market_of
 
-pytestmark = pytest.mark.fault("F35")
+pytestmark = [pytest.mark.slow, pytest.mark.fault("F35")]
 
 SYMBOLS = [
     "US:AAPL",

@@ -15,6 +15,8 @@ from qos_async.sim import Simulator, Variants
 from qos_async.survey import SurveyReport, Target, survey
 from qos_async.testing.virtual import simulate
 
+pytestmark = pytest.mark.slow
+
 BEYOND = {
     "too_fast",
     "too_fast_code",
