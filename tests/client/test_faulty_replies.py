@@ -87,7 +87,7 @@ async def test_one_unreadable_row_does_not_cost_the_others(
 # Several requests, of which one fails
 
 CHUNKS = Limits(symbols=3, command_interval=0.01, http_requests=1000, http_period=1.0)
-HASTY = Timing(request_timeout=1.0, backoff_initial=0.01, backoff_max=0.01)
+HASTY = Timing(request_timeout=3.0, backoff_initial=0.01, backoff_max=0.01)
 FAILURES: dict[str, tuple[Any, type[QosError]]] = {
     "503": (lambda sim: sim.fail_http(503, None), TransportError),
     "429": (lambda sim: sim.fail_http(429, None), LimitError),
