@@ -24,6 +24,7 @@ __all__ = [
     "StoredMessage",
     "call",
     "check_reply",
+    "find_message",
     "last_message",
     "last_sequences",
     "next_sequence",
@@ -133,6 +134,33 @@ def check_reply(data: bytes, about: str) -> dict[str, Any]:
     raise BrokerReplyError(text, code=code, description=description)
 
 
+async def find_message(
+    wire: Requester,
+    stream: str,
+    body: dict[str, Any],
+    *,
+    timeout: float = 5.0,  # noqa: ASYNC109 - the deadline is part of the error
+) -> dict[str, Any] | None:
+    """Return the reply with a message as the leader has it; None without a message.
+
+    Args:
+        wire: The connection.
+        stream: The stream.
+        body: Which message, as of ``STREAM.MSG.GET``.
+        timeout: Seconds until the reply.
+
+    Raises:
+        BrokerUnavailableError: If the leader did not reply in time.
+        BrokerReplyError: If the request is refused.
+    """
+    try:
+        return await call(wire, f"STREAM.MSG.GET.{stream}", body, timeout=timeout)
+    except BrokerReplyError as exc:
+        if exc.code == NO_MESSAGE:
+            return None
+        raise
+
+
 async def last_message(
     wire: Requester,
     stream: str,
@@ -147,15 +175,13 @@ async def last_message(
         BrokerReplyError: If the request is refused.
     """
     body = {"last_by_subj": subject}
+    reply = await find_message(wire, stream, body, timeout=timeout)
+    if reply is None:
+        return None
     try:
-        reply = await call(wire, f"STREAM.MSG.GET.{stream}", body, timeout=timeout)
         found = reply["message"]
         data = base64.b64decode(found.get("data") or "")
         return StoredMessage(int(found["seq"]), data)
-    except BrokerReplyError as exc:
-        if exc.code == NO_MESSAGE:
-            return None
-        raise
     except (KeyError, TypeError, ValueError):
         raise BrokerReplyError(
             f"the broker's reply about {subject} is malformed"
@@ -202,13 +228,9 @@ async def last_sequences(
 
 
 async def _sequence(wire: Requester, stream: str, body: dict[str, Any]) -> int:
+    reply = await find_message(wire, stream, body)
     try:
-        reply = await call(wire, f"STREAM.MSG.GET.{stream}", body)
-        return int(reply["message"]["seq"])
-    except BrokerReplyError as exc:
-        if exc.code == NO_MESSAGE:
-            return 0
-        raise
+        return 0 if reply is None else int(reply["message"]["seq"])
     except (KeyError, TypeError, ValueError):
         raise BrokerReplyError(
             f"the broker's reply about {stream} is malformed"
@@ -222,13 +244,8 @@ async def stored_headers(wire: Requester, stream: str, sequence: int) -> dict[st
         BrokerUnavailableError: If the leader did not reply in time.
         BrokerReplyError: If the request is refused.
     """
-    try:
-        reply = await call(wire, f"STREAM.MSG.GET.{stream}", {"seq": sequence})
-    except BrokerReplyError as exc:
-        if exc.code == NO_MESSAGE:
-            return {}
-        raise
-    return _headers(reply)
+    reply = await find_message(wire, stream, {"seq": sequence})
+    return {} if reply is None else _headers(reply)
 
 
 async def store(

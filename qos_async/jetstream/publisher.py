@@ -29,10 +29,9 @@ import msgspec
 
 from qos_async._io.notifier import Notifier
 from qos_async.jetstream.api import (
-    NO_MESSAGE,
     Requester,
-    call,
     check_reply,
+    find_message,
     last_message,
     stored_stamp,
 )
@@ -489,10 +488,5 @@ async def last_stored(
 
 async def _stamp_at(wire: Requester, stream: str, sequence: int) -> Stamp | None:
     """Return the stamp of a message; None if there is no such message, or no stamp."""
-    try:
-        reply = await call(wire, f"STREAM.MSG.GET.{stream}", {"seq": sequence})
-    except BrokerReplyError as exc:
-        if exc.code != NO_MESSAGE:
-            raise
-        return None
-    return stored_stamp(reply)
+    reply = await find_message(wire, stream, {"seq": sequence})
+    return None if reply is None else stored_stamp(reply)

@@ -21,7 +21,7 @@ from collections.abc import Awaitable, Callable
 from typing import NoReturn, Protocol
 
 from qos_async._io.notifier import Notifier
-from qos_async.jetstream.api import NO_MESSAGE, Requester, call, stored_stamp
+from qos_async.jetstream.api import Requester, find_message, stored_stamp
 from qos_async.jetstream.errors import (
     BrokerAuthenticationError,
     BrokerError,
@@ -250,14 +250,9 @@ class SpoolSender:
         message = await self._spool.find(number)
         if message is None:
             return False  # It is not in the spool any more.
-        subject = f"STREAM.MSG.GET.{self._stream}"
-        try:
-            reply = await call(self._wire, subject, {"last_by_subj": message.subject})
-        except BrokerReplyError as exc:
-            if exc.code == NO_MESSAGE:
-                return False
-            raise
-        stamp = stored_stamp(reply)
+        body = {"last_by_subj": message.subject}
+        reply = await find_message(self._wire, self._stream, body)
+        stamp = None if reply is None else stored_stamp(reply)
         return (
             stamp is not None
             and stamp.recorder == self._recorder

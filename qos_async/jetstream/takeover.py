@@ -21,8 +21,7 @@ from collections.abc import Iterable
 from qos_async._core.wire import known_topic, wire_topic
 from qos_async._io.dial_gate import InheritedOutage, OlderPush
 from qos_async.enums import Channel
-from qos_async.jetstream.api import NO_MESSAGE, call, stored_stamp
-from qos_async.jetstream.errors import BrokerReplyError
+from qos_async.jetstream.api import find_message, stored_stamp
 from qos_async.jetstream.messages import (
     Stamp,
     decode_link,
@@ -101,14 +100,9 @@ async def _stored(
 async def _last(wire: Wire, stream: str, topic: Topic) -> tuple[Stamp, bytes] | None:
     """Return the last message of a topic, or None."""
     subject = topic_subject(stream, wire_topic(topic))
-    try:
-        reply = await call(wire, f"STREAM.MSG.GET.{stream}", {"last_by_subj": subject})
-    except BrokerReplyError as exc:
-        if exc.code == NO_MESSAGE:
-            return None
-        raise
-    stamp = stored_stamp(reply)
-    if stamp is None:
+    reply = await find_message(wire, stream, {"last_by_subj": subject})
+    stamp = None if reply is None else stored_stamp(reply)
+    if reply is None or stamp is None:
         return None
     return stamp, base64.b64decode(reply["message"].get("data") or "")
 
