@@ -18,7 +18,6 @@ from qos_async.jetstream.errors import (
 from qos_async.jetstream.messages import EXPECTED_SEQUENCE, Stamp, decode_stamp
 
 __all__ = [
-    "NO_MESSAGE",
     "NO_STREAM",
     "Requester",
     "StoredMessage",
@@ -34,7 +33,7 @@ __all__ = [
 ]
 
 NO_STREAM = 10059
-NO_MESSAGE = 10037
+_NO_MESSAGE = 10037
 # The last sequence differs; a write to the same subject is under way in the cluster.
 _WRONG_REVISION = frozenset({10071, 10164})
 # 503 stands for "no leader now", but also for limits and for JetStream that is not
@@ -156,7 +155,7 @@ async def find_message(
     try:
         return await call(wire, f"STREAM.MSG.GET.{stream}", body, timeout=timeout)
     except BrokerReplyError as exc:
-        if exc.code == NO_MESSAGE:
+        if exc.code == _NO_MESSAGE:
             return None
         raise
 

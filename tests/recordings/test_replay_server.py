@@ -27,6 +27,16 @@ PLAN = Limits(command_interval=0.0, http_requests=1000)
 TIMING = Timing(backoff_initial=0.01, backoff_max=0.01, close_timeout=0.1)
 
 
+def client_of(server: ReplayServer) -> Client:
+    return Client(
+        server.key,
+        http_url=server.http_url,
+        stream_url=server.stream_url,
+        limits=PLAN,
+        timing=TIMING,
+    )
+
+
 async def test_a_client_of_a_replay_server_receives_what_was_recorded(tmp_path):
     raw = b'{"tp":"T","c":"US:AAPL","p":2.50,"v":"1","ts":1,"d":1,"new":1}'
     outage = event(2, "lost", reason="the cable") + event(3, "opened")
@@ -37,13 +47,7 @@ async def test_a_client_of_a_replay_server_receives_what_was_recorded(tmp_path):
     got: list[Any] = []
     async with (
         ReplayServer(tmp_path, speed=50, plan=PLAN) as server,
-        Client(
-            server.key,
-            http_url=server.http_url,
-            stream_url=server.stream_url,
-            limits=PLAN,
-            timing=TIMING,
-        ) as client,
+        client_of(server) as client,
     ):
         async for one in gaps_and_ticks(client.watch_trades(AAPL).events()):
             got.append(one)
@@ -89,13 +93,7 @@ async def test_a_client_never_takes_the_time_between_two_runs_for_filled(tmp_pat
     events: list[Any] = []
     async with (
         ReplayServer(tmp_path, speed=4, plan=PLAN) as server,
-        Client(
-            server.key,
-            http_url=server.http_url,
-            stream_url=server.stream_url,
-            limits=PLAN,
-            timing=TIMING,
-        ) as client,
+        client_of(server) as client,
     ):
         async for one in gaps_and_ticks(client.watch_trades(AAPL).events()):
             events.append(one)
@@ -110,13 +108,7 @@ async def test_a_server_that_is_closed_amid_its_recording_leaves_nothing_open(tm
     write(tmp_path, recorded(*parts, end=400))
     async with (
         ReplayServer(tmp_path, plan=PLAN) as server,
-        Client(
-            server.key,
-            http_url=server.http_url,
-            stream_url=server.stream_url,
-            limits=PLAN,
-            timing=TIMING,
-        ) as client,
+        client_of(server) as client,
     ):
         await anext(client.watch_trades(AAPL))
         assert not server.ended.is_set()
@@ -139,13 +131,7 @@ async def test_a_client_that_was_cut_recovers_what_was_fetched_live(tmp_path):
     events: list[Any] = []
     async with (
         ReplayServer(tmp_path, speed=2, plan=PLAN) as server,
-        Client(
-            server.key,
-            http_url=server.http_url,
-            stream_url=server.stream_url,
-            limits=PLAN,
-            timing=TIMING,
-        ) as client,
+        client_of(server) as client,
     ):
         async for one in gaps_and_ticks(client.watch_trades(AAPL).events()):
             events.append(one)
